@@ -1,0 +1,75 @@
+"""What a source is: the one interface between the tick loop and everything that can be read.
+
+A source is anything with a ``name``, the ``metrics`` it offers, and ``collect()``, plain or ``async``:
+
+    class QueueSource(MetricSource):
+        name = "queue"
+        metrics = (Metric("queue_depth", "gauge", "Jobs waiting, in jobs.", unit="jobs"),)
+
+        def collect(self) -> list[Sample]:
+            return [Sample("queue_depth", len(os.listdir("/var/spool/jobs")))]
+
+Absence is not failure: what a source can't know it leaves out (never 0). To report that all of it failed,
+raise; to report that a part failed, return a Collection with ``errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from shm.catalog import Metric
+
+NO_LABELS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value of one series.
+
+    ``value`` None is for histograms alone: the series exists, but nothing was observed in this interval; its
+    cumulative buckets stay visible. ``timestamp`` is in Unix seconds; None is the tick's own time.
+    """
+
+    metric: str
+    value: float | None
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+    timestamp: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What one collection gave: its samples, and a sentence for each part that failed.
+
+    ``up`` is what ``collector_up`` says: False when nothing of the source's own could be read.
+    """
+
+    samples: Sequence[Sample] = ()
+    errors: Sequence[str] = ()
+    up: bool = True
+
+
+CollectResult = Iterable[Sample] | Collection
+
+
+@runtime_checkable
+class MetricSource(Protocol):
+    """Subclass it (the methods with a body are then inherited) or just have the same shape.
+
+    ``open`` runs once before the first tick, in the thread that will collect: take baselines and open
+    connections there. ``close`` runs once at the end. ``collect`` runs every interval, never twice at a time,
+    under the collector's timeout: past it the frame is written without these samples, and what comes late is
+    dropped.
+    """
+
+    name: str
+    metrics: Sequence[Metric]
+
+    def open(self) -> None:
+        return None
+
+    def collect(self) -> CollectResult | Awaitable[CollectResult]: ...
+
+    def close(self) -> Awaitable[None] | None:
+        return None

@@ -1,0 +1,4 @@
+"""The contract between processes: rings of frames in shared memory, one writer and any number of readers.
+
+Read :mod:`shm.protocol` first; it is the specification that the other modules enforce.
+"""

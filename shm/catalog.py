@@ -1,0 +1,170 @@
+"""What the columns of a ring mean: metrics, series, and the rules that both obey.
+
+A metric is a name with a type, help, unit and label names. A series is a metric with one value for each
+label. Gauges and counters take one column a series. A histogram takes ``len(buckets) + 3``:
+
+    column + 0            the raw sample of the frame, for exact percentiles
+    column + 1 + i        cumulative count of samples ≤ buckets[i]
+    column + 1 + k        cumulative count of all samples: le="+Inf", which is also the histogram's count
+    column + 2 + k        cumulative sum of all samples
+
+so that one ring holds both what percentiles need and a true Prometheus histogram.
+
+Rules for names: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels (the classic
+character set, which every Prometheus server reads).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from shm.errors import MetricError
+
+MetricType = Literal["gauge", "counter", "histogram"]
+
+# Classic Prometheus names. Bounded, because a catalog entry is bounded and readers show names to people.
+_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+_RESERVED_LABELS = {
+    "le": "the bucket bounds of histograms",
+    "quantile": "the quantiles of summaries",
+    "stat": "the statistics of /metrics/aggregated",
+}
+MAX_NAME = 200
+MAX_HELP = 2_000
+MAX_LABELS = 32
+MAX_LABEL_VALUE = 1_000
+MAX_BUCKETS = 64
+
+# Milliseconds; dense around 50, 100, 250, 500 ms and 1 s, where latency objectives are commonly set.
+DEFAULT_BUCKETS_MS = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's definition. Raises MetricError, naming the field and the value, when a rule is broken.
+
+    ``own`` marks the daemon's own metrics (``collector_*``), which /stats lists apart from the user's.
+    """
+
+    name: str
+    type: MetricType
+    help: str
+    unit: str = ""
+    label_names: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    own: bool = False
+
+    def __post_init__(self) -> None:
+        _check_text("metric name", self.name, MAX_NAME)
+        if not _METRIC_NAME.match(self.name):
+            raise MetricError(
+                f"metric name {self.name!r} is not a Prometheus name; use letters, digits, '_' and ':', "
+                "not beginning with a digit"
+            )
+        if self.type not in get_args(MetricType):
+            raise MetricError(
+                f"metric {self.name!r} has the type {self.type!r}; use one of {', '.join(get_args(MetricType))}"
+            )
+        _check_text(f"help of metric {self.name!r}", self.help, MAX_HELP)
+        _check_text(f"unit of metric {self.name!r}", self.unit, MAX_NAME)
+        if len(self.label_names) > MAX_LABELS:
+            raise MetricError(f"metric {self.name!r} has {len(self.label_names)} labels; at most {MAX_LABELS}")
+        for label in self.label_names:
+            _check_label_name(self.name, label)
+        if len(set(self.label_names)) != len(self.label_names):
+            raise MetricError(f"metric {self.name!r} names a label twice: {', '.join(self.label_names)}")
+        if self.type == "histogram":
+            _check_buckets(self.name, self.buckets)
+        elif self.buckets:
+            raise MetricError(f"metric {self.name!r} is a {self.type}, but only a histogram has buckets")
+
+    @property
+    def columns(self) -> int:
+        """How many columns of a ring one series of this metric takes."""
+        return len(self.buckets) + 3 if self.type == "histogram" else 1
+
+    @property
+    def family(self) -> str:
+        """The name without a counter's ``_total``: OpenMetrics' name of the metric family."""
+        return self.name.removesuffix("_total") if self.type == "counter" else self.name
+
+    def label_values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The values of ``labels`` in the order of ``label_names``; MetricError when they don't fit."""
+        if len(labels) != len(self.label_names) or any(name not in labels for name in self.label_names):
+            raise MetricError(
+                f"metric {self.name!r} has the labels ({', '.join(self.label_names)}), "
+                f"but the sample has ({', '.join(labels)}); give exactly the metric's labels"
+            )
+        for name in self.label_names:
+            _check_text(f"label {name!r} of metric {self.name!r}", labels[name], MAX_LABEL_VALUE)
+        return tuple(labels[name] for name in self.label_names)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A metric with one label set, and the first of its columns in the ring."""
+
+    metric: Metric
+    label_values: tuple[str, ...]
+    column: int
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return dict(zip(self.metric.label_names, self.label_values, strict=True))
+
+    @property
+    def end(self) -> int:
+        """One past the last of its columns."""
+        return self.column + self.metric.columns
+
+
+SeriesKey = tuple[str, tuple[str, ...]]  # metric name, label values
+
+
+def series_key(series: Series) -> SeriesKey:
+    return series.metric.name, series.label_values
+
+
+def columns_used(series: Iterable[Series]) -> int:
+    """One past the last column that any of them takes."""
+    return max((one.end for one in series), default=0)
+
+
+def _check_text(what: str, text: object, limit: int) -> None:
+    if not isinstance(text, str):
+        raise MetricError(f"{what} is {text!r}, a {type(text).__name__}; give a string")
+    if len(text) > limit:
+        raise MetricError(f"{what} has {len(text)} characters; at most {limit}: {text[:40]!r}…")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise MetricError(f"{what} is not valid Unicode text: {text!r}") from None
+
+
+def _check_label_name(metric: str, label: object) -> None:
+    _check_text(f"label name of metric {metric!r}", label, MAX_NAME)
+    assert isinstance(label, str)
+    if not _LABEL_NAME.match(label) or label.startswith("__"):
+        raise MetricError(
+            f"label name {label!r} of metric {metric!r} is not a Prometheus label name; "
+            "use letters, digits and '_', not beginning with a digit or '__'"
+        )
+    if label in _RESERVED_LABELS:
+        raise MetricError(
+            f"label name {label!r} of metric {metric!r} is reserved for {_RESERVED_LABELS[label]}; choose another"
+        )
+
+
+def _check_buckets(metric: str, buckets: tuple[float, ...]) -> None:
+    if not buckets or len(buckets) > MAX_BUCKETS:
+        raise MetricError(f"histogram {metric!r} has {len(buckets)} buckets; give 1 to {MAX_BUCKETS} upper bounds")
+    if any(not math.isfinite(bound) for bound in buckets):
+        raise MetricError(f"histogram {metric!r} has a bucket that is not finite: {buckets}; +Inf is added by itself")
+    if any(low >= high for low, high in itertools.pairwise(buckets)):
+        raise MetricError(f"histogram {metric!r} has buckets that do not rise: {buckets}")

@@ -1,0 +1,217 @@
+"""The configuration: one TOML file that collectors and exporter read alike, checked before anything starts.
+
+Found at ``--config``, else ``FOGMETRICS_CONFIG``, else ``fogmetrics.toml`` in the working directory (supervisord
+starts every process in the directory of supervisord.conf), else the defaults below. Each table is a frozen
+dataclass whose fields are its keys; ``Key`` gives a key's meaning and bounds, so that the check, the message and
+the documentation can't disagree. An unknown key or a wrong type is a ConfigurationError that names file, key,
+value and remedy: a silent typo would cost a day of history before anybody noticed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shm.errors import ConfigurationError
+
+DEFAULT_FILE = "fogmetrics.toml"
+ENV_CONFIG = "FOGMETRICS_CONFIG"
+ENV_NAMESPACE = "FOGMETRICS_NAMESPACE"
+
+T = TypeVar("T")
+
+
+def key(
+    default: Any, doc: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A key of a table: its default, its meaning in one sentence, its bounds (inclusive) or its choices."""
+    return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class ShmConfig:
+    """[shm]: where the rings are and how long they reach."""
+
+    namespace: str = key("default", "Keeps two instances on one host apart; part of every segment's name.")
+    capacity: int = key(
+        5760, "Frames that a ring holds: 5760 are 24 h at 15 s. Memory is taken for all of them.", low=8, high=16_777_216
+    )
+    group: str = key("", "Group (name or number) that may read the rings; empty: the collector's own group.")
+    owner: str = key("", "User (name or number) whose rings readers trust; empty: the reader's own user.")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """[collector]: defaults of every source; [source.NAME] may set its own."""
+
+    interval_seconds: float = key(15.0, "Time from one frame to the next.", low=0.1, high=3600)
+    timeout_seconds: float = key(
+        0.0, "Time a collection may take; 0: 80 % of the interval, 10 s at most. Must be below the interval.",
+        low=0, high=3600,
+    )
+    max_series: int = key(1000, "Series that one source may have; samples of more are dropped.", low=1, high=100_000)
+    max_series_per_metric: int = key(200, "Series that one metric may have; samples of more are dropped.", low=1,
+                                     high=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterConfig:
+    """[exporter]: the HTTP server."""
+
+    listen: str = key("127.0.0.1", 'Address to listen on; "0.0.0.0" opens the port to the network.')
+    port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
+    window: str = key("5m", "Window of /metrics/aggregated where the request names none.")
+    max_window: str = key("7d", "Longest window that a request may ask for.")
+    stale_intervals: float = key(3.0, "A source is stale when its newest frame is older than this many of its intervals.",
+                                 low=1, high=1000)
+    gzip_min_bytes: int = key(1024, "Smallest page that is compressed for clients that accept gzip.", low=0,
+                              high=1_000_000_000)
+    max_connections: int = key(256, "Connections served at once; one more is answered 503.", low=1, high=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """[log]: of every process, to standard error."""
+
+    level: str = key("info", "Least severity that is written.", choices=("debug", "info", "warning", "error"))
+    format: str = key("logfmt", "logfmt for people, json for machines.", choices=("logfmt", "json"))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """[source.NAME]: what every source may set beside the keys of its own class. Unset: [collector]'s."""
+
+    class_: str = key("", "module:Class of a source of your own; the four built-in names need none.")
+    interval_seconds: float = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
+    timeout_seconds: float = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
+    max_series: int = key(0, "Series that this source may have; 0: [collector]'s.", low=0, high=100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration. ``path`` is None where no file was found and all is default."""
+
+    path: Path | None = None
+    shm: ShmConfig = ShmConfig()
+    collector: CollectorConfig = CollectorConfig()
+    exporter: ExporterConfig = ExporterConfig()
+    log: LogConfig = LogConfig()
+    source: Mapping[str, SourceConfig] = field(default_factory=dict)
+    source_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # keys of the sources' own classes
+
+    def where(self, table: str) -> str:
+        """How messages name a table of this configuration."""
+        return f"{self.path or 'defaults'}: [{table}]"
+
+
+def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration in force. Raises ConfigurationError."""
+    environ = os.environ if environ is None else environ
+    chosen = path or environ.get(ENV_CONFIG)
+    if chosen is None and not Path(DEFAULT_FILE).exists():
+        config = Config()
+    else:
+        config = parse(_read(Path(chosen or DEFAULT_FILE)), Path(chosen or DEFAULT_FILE))
+    namespace = environ.get(ENV_NAMESPACE)
+    if namespace:
+        config = dataclasses.replace(config, shm=dataclasses.replace(config.shm, namespace=namespace))
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"there is no configuration file {path}; give --config or {ENV_CONFIG} one that exists"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} can't be read: {error}") from error
+
+
+def parse(text: str, path: Path) -> Config:
+    """The configuration that ``text`` holds; ``path`` is for messages. Raises ConfigurationError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
+    tables: dict[str, Any] = {"shm": ShmConfig, "collector": CollectorConfig, "exporter": ExporterConfig, "log": LogConfig}
+    read: dict[str, Any] = {}
+    sources: dict[str, SourceConfig] = {}
+    options: dict[str, Mapping[str, Any]] = {}
+    for name, value in document.items():
+        if name == "source" and isinstance(value, dict):
+            for source, table in value.items():
+                if not isinstance(table, dict):
+                    raise ConfigurationError(f"{path}: [source] {source} is {table!r}; make it a table: [source.{source}]")
+                common, options[source] = _split_source(table)
+                sources[source] = read_table(SourceConfig, common, f"{path}: [source.{source}]")
+        elif name not in tables:
+            raise _unknown(str(path), name, [*tables, "source"], "table")
+        elif not isinstance(value, dict):
+            raise ConfigurationError(f"{path}: {name} is {value!r}; make it a table: [{name}]")
+        else:
+            read[name] = read_table(tables[name], value, f"{path}: [{name}]")
+    return Config(path=path, source=sources, source_options=options, **read)
+
+
+def _split_source(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    common_names = {one.name.rstrip("_") for one in dataclasses.fields(SourceConfig)}
+    common = {name: value for name, value in table.items() if name in common_names}
+    return common, {name: value for name, value in table.items() if name not in common_names}
+
+
+def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """``table`` as the dataclass ``cls``, each key checked. A field ``class_`` stands for the key ``class``.
+
+    Raises ConfigurationError that names ``where``, the key, the value and what would be right.
+    """
+    fields = {one.name.rstrip("_"): one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in fields:
+            raise _unknown(where, name, list(fields), "key")
+        one = fields[name]
+        values[one.name] = _checked(value, hints[one.name], one.metadata, f"{where} {name}")
+    return cls(**values)
+
+
+def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        inner = typing.get_args(kind)[0]
+        if not isinstance(value, list):
+            raise ConfigurationError(f"{where} is {value!r}; give a list, such as [{_example(inner)}]")
+        return tuple(_checked(one, inner, rule, where) for one in value)
+    if origin in (types.UnionType, typing.Union):
+        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+        raise ConfigurationError(f"{where} is {value!r}; give {names[kind]}, such as {_example(kind)}")
+    low, high, choices = rule.get("low"), rule.get("high"), rule.get("choices")
+    if low is not None and not low <= value <= rule["high"]:
+        raise ConfigurationError(f"{where} is {value!r}; give a number from {low} to {high}. {rule['doc']}")
+    if choices and value not in choices:
+        raise ConfigurationError(f"{where} is {value!r}; give one of {', '.join(choices)}")
+    return value
+
+
+def _example(kind: Any) -> str:
+    return {str: '"text"', int: "15", float: "1.5", bool: "true"}[kind]
+
+
+def _unknown(where: str, name: str, known: list[str], what: str) -> ConfigurationError:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"the {what}s are {', '.join(known)}"
+    return ConfigurationError(f"{where} has no {what} {name!r}; {hint}")

@@ -1,0 +1,94 @@
+"""Which rings exist in a namespace: one listing of /dev/shm, no registry file that could disagree with it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shm.errors import ConfigurationError
+from shm.reader import WriterInfo
+from shm.segment import DIRECTORY, ring_name_of
+
+# A directory's mtime moves in kernel ticks; a listing is trusted only when it was made this long after the last
+# change, so that a second change within the same tick is not missed.
+_SETTLED_NS = 100_000_000
+
+
+def ring_sources(namespace: str, directory: Path = DIRECTORY) -> list[str]:
+    """The sources with a published segment in ``namespace``, sorted by name. Nothing is opened."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return sorted(source for name in names if (source := ring_name_of(name, namespace)) is not None)
+
+
+@dataclass(slots=True)
+class RingList:
+    """ring_sources() that lists the directory again only after it changed: one stat where nothing did."""
+
+    namespace: str
+    directory: Path = DIRECTORY
+    _sources: list[str] = field(default_factory=list)
+    _changed_ns: int = -1
+
+    def sources(self) -> list[str]:
+        try:
+            changed_ns = os.stat(self.directory).st_mtime_ns
+        except FileNotFoundError:
+            return []
+        if changed_ns != self._changed_ns:
+            self._sources = ring_sources(self.namespace, self.directory)
+            settled = time.time_ns() - changed_ns > _SETTLED_NS
+            self._changed_ns = changed_ns if settled else -1
+        return self._sources
+
+
+def user_number(owner: str) -> int:
+    """The id of the user of that name or number; our own for the empty name. Raises ConfigurationError."""
+    if not owner:
+        return os.geteuid()
+    if owner.isdigit():
+        return int(owner)
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise ConfigurationError(
+            f"[shm] owner is {owner!r}, which is no user of this host; name the user that runs the collectors, "
+            "or leave the key empty when it is the one that runs the exporter"
+        ) from None
+
+
+def start_ticks(pid: int) -> int:
+    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); 0 when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field is the program's name in parentheses, and may hold spaces and parentheses.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def pid_namespace() -> int:
+    """The inode of our pid namespace; 0 where /proc does not tell."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+
+
+def writer_alive(writer: WriterInfo, interval_ns: int) -> bool:
+    """Whether the ring's writer lives.
+
+    By pid and start time (so that a reused pid does not fool it) where its pid means something to us, else,
+    from another pid namespace, by a heartbeat younger than three intervals.
+    """
+    if writer.pid == 0:
+        return False
+    if writer.pid_namespace == pid_namespace() != 0:
+        return start_ticks(writer.pid) == writer.start_ticks != 0
+    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - writer.heartbeat_ns
+    return 0 <= age_ns <= 3 * interval_ns

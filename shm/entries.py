@@ -1,0 +1,126 @@
+"""The catalog's entries: how metrics and series are written into a segment and proven when they are read.
+
+An entry's body is JSON, so that a later release may add keys and an earlier one still reads what it knows:
+
+    metric  {"n":"node_cpu_usage","t":"gauge","h":"CPU …","u":"percent","l":["node_id"],"b":[],"o":0}
+    series  {"m":0,"v":["fog-1"],"c":7}        metric's index, label values, first column
+    limit   {"n":"app_requests","max":200}     samples of this metric were dropped at this limit
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from shm.catalog import Metric, Series
+from shm.errors import MetricError
+from shm.layout import (
+    ENTRY_HEADER,
+    KIND_LIMIT,
+    KIND_METRIC,
+    KIND_SERIES,
+    MAX_ENTRY_BODY,
+    aligned,
+)
+from shm.protocol import entry_seal
+
+
+@dataclass(slots=True)
+class Catalog:
+    """What a catalog says as far as it is proven.
+
+    ``used`` is the offset, within the catalog, of the first byte not proven yet. ``error`` says why reading
+    stopped before the offset that the writer had announced, and is empty otherwise; what was read before stays
+    true, since columns are never moved within a segment.
+    """
+
+    metrics: list[Metric] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    used: int = 0
+    columns: int = 0
+    error: str = ""
+
+
+def metric_body(metric: Metric) -> bytes:
+    return _body({
+        "n": metric.name, "t": metric.type, "h": metric.help, "u": metric.unit,
+        "l": metric.label_names, "b": metric.buckets, "o": int(metric.own),
+    })
+
+
+def series_body(metric_index: int, label_values: tuple[str, ...], column: int) -> bytes:
+    return _body({"m": metric_index, "v": label_values, "c": column})
+
+
+def limit_body(metric: str, limit: int) -> bytes:
+    return _body({"n": metric, "max": limit})
+
+
+def _body(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def entry(kind: int, body: bytes, offset: int, salt: int) -> bytes:
+    """The whole entry for the place ``offset`` of the catalog, padded to 8 bytes."""
+    if len(body) > MAX_ENTRY_BODY:
+        raise MetricError(f"a catalog entry of {len(body)} bytes is over the limit of {MAX_ENTRY_BODY}: {body[:60]!r}…")
+    head = ENTRY_HEADER.pack(len(body), kind, 0)[:8]
+    sealed = head + entry_seal(head + body, offset, salt).to_bytes(8, "little") + body
+    return sealed.ljust(aligned(len(sealed), 8), b"\0")
+
+
+def entry_bytes(body: bytes) -> int:
+    """How many bytes of the catalog an entry with that body takes."""
+    return aligned(ENTRY_HEADER.size + len(body), 8)
+
+
+def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int) -> None:
+    """Read on from ``catalog.used``, where ``data`` begins, as far as the seals hold.
+
+    ``announced`` is header.catalog_used, a hint: an entry that does not hold before it is an error (or not yet
+    visible, so that a later call may succeed), one at or after it is the writer's next. Never raises.
+    """
+    catalog.error = ""
+    start = catalog.used
+    while True:
+        at = catalog.used - start
+        if at + ENTRY_HEADER.size > len(data):
+            break
+        size, kind, seal = ENTRY_HEADER.unpack_from(data, at)
+        body = data[at + ENTRY_HEADER.size : at + ENTRY_HEADER.size + size]
+        # The size is bounded before it is believed: a wild one must not cost more than this comparison.
+        if size > MAX_ENTRY_BODY or len(body) != size or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal:
+            if catalog.used < announced:
+                catalog.error = f"catalog entry at byte {catalog.used} of {announced} does not hold its seal"
+            break
+        problem = _add(catalog, kind, body, width)
+        if problem:
+            catalog.error = f"catalog entry at byte {catalog.used}: {problem}"
+            break
+        catalog.used += entry_bytes(body)
+
+
+def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
+    """Take in one proven entry; a sentence if it contradicts the rules or what came before."""
+    try:
+        fields = json.loads(body)
+        if kind == KIND_METRIC:
+            catalog.metrics.append(Metric(
+                fields["n"], fields["t"], fields["h"], fields["u"], tuple(fields["l"]),
+                tuple(float(bound) for bound in fields["b"]), bool(fields["o"]),
+            ))
+        elif kind == KIND_SERIES:
+            metric = catalog.metrics[fields["m"]]
+            values = metric.label_values(dict(zip(metric.label_names, fields["v"], strict=True)))
+            series = Series(metric, values, fields["c"])
+            if series.column != catalog.columns or series.end > width:
+                return f"series of {metric.name!r} takes columns {series.column}…{series.end - 1} of {width}, next is {catalog.columns}"
+            catalog.series.append(series)
+            catalog.columns = series.end
+        elif kind == KIND_LIMIT:
+            catalog.limits[str(fields["n"])] = int(fields["max"])
+        # Another kind is of a later release: proven, skipped.
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,277 @@
+"""Segments as files: names, creation, publication, attachment, permissions, the writer's lock.
+
+A segment is POSIX shared memory: a file in /dev/shm. Names carry namespace and source, so that discovery is one
+directory listing, and tests and a second instance never meet:
+
+    fogmetrics.NAMESPACE.SOURCE.ring    published
+    fogmetrics.NAMESPACE.SOURCE.new     being built
+    fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
+
+``multiprocessing.shared_memory`` creates; nothing attaches with it, because it opens read-write, and because its
+resource tracker unlinks what an attaching process leaves behind (python/cpython#82300, #153279).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import grp
+import mmap
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import shared_memory
+from pathlib import Path
+from typing import Final
+
+from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingForeign, RingMissing, WriterBusy
+from shm.layout import HEADER_BYTES, SOURCE_BYTES, Header, read_header
+
+DIRECTORY: Final = Path("/dev/shm")  # where glibc's shm_open puts them; SharedMemory has no other place
+_PREFIX: Final = "fogmetrics"
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
+MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
+
+
+def check_name(what: str, name: str) -> str:
+    """``name`` if it can be part of a segment's name, else ConfigurationError."""
+    if not _NAME.match(name) or len(name) > SOURCE_BYTES:
+        raise ConfigurationError(
+            f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-', for it becomes a file name"
+        )
+    return name
+
+
+def ring_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.ring"
+
+
+def building_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.new"
+
+
+def lock_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.lock"
+
+
+def ring_name_of(file_name: str, namespace: str) -> str | None:
+    """The source whose published segment in ``namespace`` has that file name, or None."""
+    parts = file_name.split(".")
+    if len(parts) == 4 and parts[0] == _PREFIX and parts[1] == namespace and parts[3] == "ring" and _NAME.match(parts[2]):
+        return parts[2]
+    return None
+
+
+class _NoTracker:
+    """Stands in for multiprocessing.resource_tracker while a segment is created.
+
+    The tracker would unlink the segment when this process ends; a ring outlives its processes. Taking the name
+    off the tracker afterwards would leave a moment in which SIGKILL loses the ring, so it is kept away before.
+    """
+
+    @staticmethod
+    def register(name: str, rtype: str) -> None:
+        return None
+
+    unregister = register
+
+
+_creating = threading.Lock()
+
+
+@contextlib.contextmanager
+def _untracked() -> Iterator[None]:
+    module = shared_memory
+    with _creating:
+        tracker = module.resource_tracker  # type: ignore[attr-defined]  # a module's own import
+        module.resource_tracker = _NoTracker  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            module.resource_tracker = tracker  # type: ignore[attr-defined]
+
+
+def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mmap.mmap]:
+    """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
+
+    Raises NoSpace, with what is needed and how to get it, when the memory is not there; nothing is left behind
+    then (I7). The caller holds the writer's lock: what a dead writer left under this name is removed.
+    """
+    group_id = group_number(group)
+    path.unlink(missing_ok=True)
+    try:
+        with _untracked():
+            # SharedMemory maps at once, but nothing touches the map before the memory is reserved below.
+            shared_memory.SharedMemory(path.name, create=True, size=size).close()
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise NoSpace(source, f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable") from error
+    try:
+        # A hole in a full tmpfs is a SIGBUS for whoever touches it, reader or writer; this is a clean error.
+        os.posix_fallocate(fd, 0, size)
+        if group_id is not None:
+            os.fchown(fd, -1, group_id)
+        os.fchmod(fd, MODE)  # after creation, so that no umask takes the group's bit away
+        return fd, mmap.mmap(fd, size)
+    except OSError as error:
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        if isinstance(error, PermissionError):
+            raise ConfigurationError(
+                f"[shm] group is {group!r}, and this user may not give files to that group; "
+                "add the user to the group, or leave the key empty"
+            ) from error
+        raise NoSpace(source, _no_space(size, error)) from error
+
+
+def _no_space(size: int, error: OSError) -> str:
+    try:
+        usage = os.statvfs(DIRECTORY)
+        free = f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free"
+    except OSError:
+        free = "what is free is unknown"
+    return (
+        f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "
+        "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower [shm] capacity"
+    )
+
+
+def group_number(group: str) -> int | None:
+    """The id of the group of that name or number; None for the empty name. Raises ConfigurationError."""
+    if not group:
+        return None
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigurationError(
+            f"[shm] group is {group!r}, which is no group of this host; create it (groupadd -r {group}), or leave "
+            "the key empty"
+        ) from None
+
+
+def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
+    """Map a published segment read-write, for the writer that holds its lock."""
+    return _attach(source, path, os.O_RDWR, mmap.ACCESS_DEFAULT, os.geteuid())
+
+
+def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, mmap.mmap, Header]:
+    """Map a published segment read-only (I8): (fd, map, header).
+
+    Raises RingMissing, RingForeign when it is not a regular file of user ``owner``, RingCorrupt when its header,
+    its size and its allocated blocks do not agree (I7, I9).
+    """
+    return _attach(source, path, os.O_RDONLY, mmap.ACCESS_READ, owner)
+
+
+def _attach(source: str, path: Path, flags: int, access: int, owner: int) -> tuple[int, mmap.mmap, Header]:
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RingMissing(source, f"there is no segment {path}; is its collector running?") from None
+    except OSError as error:
+        raise RingForeign(
+            source, f"{path} can't be opened: {error.strerror}; give this user the group of [shm] group"
+        ) from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RingForeign(source, f"{path} is not a regular file; remove it")
+        if status.st_uid != owner:
+            raise RingForeign(
+                source, f"{path} belongs to user {status.st_uid}, expected {owner}; remove it, or set [shm] owner"
+            )
+        header = read_header(source, os.pread(fd, HEADER_BYTES, 0), status.st_size)
+        if header.source != source:
+            raise RingCorrupt(source, f"source is {header.source!r}, but the file is {path.name}")
+        if status.st_blocks * 512 < header.segment_bytes:
+            # A hole: to touch it on a full tmpfs is a SIGBUS, also for a reader.
+            raise RingCorrupt(
+                source, f"{status.st_blocks * 512} bytes are allocated of {header.segment_bytes}; not made by fogmetrics"
+            )
+        return fd, mmap.mmap(fd, header.segment_bytes, access=access), header
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+@dataclass(slots=True)
+class WriterLock:
+    """Invariant I5: the right to write to one source's ring, held for the life of the process.
+
+    A POSIX record lock: the kernel frees it at any death of this process, a forked child does not inherit it,
+    and no reader can take it (that needs a writable descriptor of a 0600 file). Two things it does not do by
+    itself: it does not keep a second writer of *the same* process out, and closing any descriptor of the file
+    frees it. So the process keeps a table of what it holds, and never opens the file twice.
+    """
+
+    path: Path
+    fd: int
+
+    @classmethod
+    def acquire(cls, namespace: str, source: str) -> WriterLock:
+        """Raises WriterBusy, with the holder's pid, when the ring has a writer. Never waits."""
+        path = lock_path(namespace, source)
+        with _held_guard:
+            if path in _held:
+                raise WriterBusy(source, os.getpid())
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise RingForeign(
+                    source, f"its lock {path} can't be opened: {error.strerror}; "
+                    "run as the user that owns it, or choose another [shm] namespace"
+                ) from error
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = os.pread(fd, 32, 0).split(b"\n")[0]
+                os.close(fd)
+                raise WriterBusy(source, int(holder) if holder.isdigit() else 0) from None
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)  # for the message of whoever comes second
+            _held.add(path)
+            return cls(path, fd)
+
+    def release(self) -> None:
+        with _held_guard:
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
+                _held.discard(self.path)
+
+
+_held: set[Path] = set()
+_held_guard = threading.Lock()
+
+
+def _forget_held() -> None:
+    # A forked child holds no record lock, and must be free to take one of its own.
+    global _held_guard
+    _held_guard = threading.Lock()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_held)
+
+
+def unlink(namespace: str, source: str) -> list[Path]:
+    """Remove the segment of a source on purpose, under its lock; the paths that were removed.
+
+    Raises WriterBusy while a writer holds it.
+    """
+    lock = WriterLock.acquire(namespace, source)
+    try:
+        removed = []
+        for path in (ring_path(namespace, source), building_path(namespace, source)):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+                removed.append(path)
+        return removed
+    finally:
+        lock.release()
