@@ -243,6 +243,11 @@ class RingWriter:
         return {metric.name: metric for metric in self._catalog.metrics}
 
     @property
+    def column_count(self) -> int:
+        """Columns that series have taken, of ``width``."""
+        return self._catalog.columns
+
+    @property
     def width(self) -> int:
         return self.header.width
 

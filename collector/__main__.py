@@ -1,0 +1,126 @@
+"""``python -m collector NAME``: collect one source into its ring until told to stop.
+
+Exit status: 0 after a signal to stop, 78 for a configuration that must be mended (EX_CONFIG, sysexits.h), 75 when
+the ring can't be had now (EX_TEMPFAIL: it has a writer, or there is no memory for it), so that supervisord tries again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import time
+
+from collector import registry
+from collector.collector import MetricCollector, collect
+from collector.runner import Runner
+from collector.source import Collection, MetricSource
+from collector.worker import FIRST_TICK_SECONDS, STOP_SIGNALS, Worker
+from shm import config as configuration
+from shm import log as logs
+from shm.config import Config, SourceConfig
+from shm.errors import ConfigurationError, FogmetricsError
+from shm.segment import unlink
+
+log = logging.getLogger("collector")
+
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+_MOST_TIMEOUT = 10.0
+_TIMEOUT_SHARE = 0.8
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        config = configuration.load(options.config)
+        logs.set_up(config.log.level, config.log.format)
+        if options.unlink:
+            return _unlink(options.name, config)
+        source = registry.build(options.name, config)
+        interval, timeout = times(options.name, config)
+        if options.once:
+            return _once(source, timeout)
+        run(source, config, interval, timeout)
+    except ConfigurationError as error:
+        print(f"collector {options.name}: {error}", file=sys.stderr)
+        return EX_CONFIG
+    except FogmetricsError as error:
+        print(f"collector {options.name}: {error}", file=sys.stderr)
+        return EX_TEMPFAIL
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m collector", description="Collect one source into its ring.")
+    parser.add_argument("name", help="the source: node, deployment, betanet, system, or one of your own")
+    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--once", action="store_true", help="collect once, print the samples, write no ring")
+    chosen.add_argument("--unlink", action="store_true", help="remove the source's ring and its history, and exit")
+    return parser
+
+
+def times(name: str, config: Config) -> tuple[float, float]:
+    """(interval, timeout) of a source, in seconds. Raises ConfigurationError when the timeout is no shorter."""
+    table = config.source.get(name, SourceConfig())
+    interval = table.interval_seconds or config.collector.interval_seconds
+    if interval < 0.1:
+        raise ConfigurationError(
+            f"{config.where(f'source.{name}')} interval_seconds is {interval}; give 0.1 or more, or 0 for [collector]'s"
+        )
+    default = min(_TIMEOUT_SHARE * interval, _MOST_TIMEOUT)
+    timeout = table.timeout_seconds or config.collector.timeout_seconds or default
+    if timeout >= interval:
+        raise ConfigurationError(
+            f"{config.where(f'source.{name}')} timeout_seconds is {timeout:g}, but a frame is due every {interval:g} s; "
+            "give less than the interval"
+        )
+    return interval, timeout
+
+
+def run(source: MetricSource, config: Config, interval: float, timeout: float) -> None:
+    """The life of a collector process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    table = config.source.get(source.name, SourceConfig())
+    collector = MetricCollector(
+        source.name, namespace=config.shm.namespace, interval_seconds=interval, capacity=config.shm.capacity,
+        group=config.shm.group, max_series=table.max_series or config.collector.max_series,
+        max_series_per_metric=config.collector.max_series_per_metric,
+    )
+    writer = collector.writer
+    log.info("collecting", extra={
+        "source": source.name, "interval": interval, "ring": str(writer.path), "resumed_frames": writer.resumed,
+        "sequence": writer.head,
+    })
+    Worker(source, collector, interval, timeout).run()
+    log.info("stopped", extra={"source": source.name, "sequence": writer.head})
+
+
+def _once(source: MetricSource, timeout: float) -> int:
+    """Print what one collection gives, for whoever sets up or writes a source."""
+    runner = Runner(source.name)
+
+    def job() -> Collection:
+        source.open()
+        time.sleep(getattr(source, "first_tick_seconds", FIRST_TICK_SECONDS))
+        return collect(source, runner, timeout)
+
+    collection = runner.call(job, timeout + 1)
+    for sample in collection.samples:
+        labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+        print(f"{sample.metric}{{{labels}}} {sample.value}" if labels else f"{sample.metric} {sample.value}")
+    for error in collection.errors:
+        print(f"error: {error}", file=sys.stderr)
+    return 0 if collection.up else 1
+
+
+def _unlink(name: str, config: Config) -> int:
+    for path in unlink(config.shm.namespace, name):
+        print(f"removed {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Which class reads a source: the four built-in ones in one table, users' own by ``class`` in their table.
+
+Nothing is imported until a source is built, so that a worker carries what its own source needs and no more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from collector.source import MetricSource
+from shm.config import Config, SourceConfig, read_table
+from shm.discovery import user_number
+from shm.errors import ConfigurationError
+
+# name: (module, class, its options)
+BUILT_IN: Mapping[str, tuple[str, str, str]] = {
+    "node": ("collector.sources.node", "NodeMetricSource", "NodeOptions"),
+    "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
+    "betanet": ("collector.sources.betanet", "BetanetSource", "BetanetOptions"),
+    "system": ("collector.sources.system", "SystemMetricSource", "SystemOptions"),
+}
+
+
+def source_names(config: Config) -> list[str]:
+    """Every source that can be started: the built-in ones and those of the configuration."""
+    return list(dict.fromkeys([*BUILT_IN, *config.source]))
+
+
+def build(name: str, config: Config) -> MetricSource:
+    """The source of that name, made from its table. Raises ConfigurationError."""
+    table = config.source.get(name, SourceConfig())
+    options = config.source_options.get(name, {})
+    where = config.where(f"source.{name}")
+    if name in BUILT_IN and not table.class_:
+        module, class_name, options_name = BUILT_IN[name]
+        loaded = importlib.import_module(module)
+        chosen = read_table(getattr(loaded, options_name), options, where)
+        extra = {"namespace": config.shm.namespace, "owner": user_number(config.shm.owner)} if name == "system" else {}
+        source: MetricSource = getattr(loaded, class_name)(chosen, **extra)
+        return source
+    if name not in config.source:
+        raise ConfigurationError(
+            f"there is no source {name!r}; the sources are {', '.join(source_names(config))}; "
+            f'for one of your own add [source.{name}] with class = "module:Class"'
+        )
+    if not table.class_:
+        raise ConfigurationError(f'{where} has no class; add class = "module:Class", the class that reads it')
+    return _own(name, table.class_, options, where)
+
+
+def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:
+    """A user's source: ``Class(**options)``, the table's other keys as keyword arguments."""
+    module, separator, class_name = path.partition(":")
+    if not separator:
+        raise ConfigurationError(f'{where} class is {path!r}; give "module:Class"')
+    try:
+        cls = getattr(importlib.import_module(module), class_name)
+        source = cls(**options)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"{where} class {path!r} can't be made from {dict(options)}: {type(error).__name__}: {error}; "
+            "see that it is installed in this environment and takes these keys"
+        ) from error
+    if not isinstance(source, MetricSource):
+        raise ConfigurationError(
+            f"{where} class {path!r} is no source; it needs name, metrics, open(), collect() and close(): "
+            "subclass collector.source.MetricSource"
+        )
+    if source.name != name:
+        raise ConfigurationError(
+            f"{where} class {path!r} calls itself {source.name!r}; one name everywhere: rename the table or the source"
+        )
+    return source

@@ -1,0 +1,1 @@
+"""The built-in sources, a module each; :mod:`collector.registry` names them all."""

@@ -1,0 +1,114 @@
+"""The system: uptime, and what the other rings of this host say of nodes and deployments.
+
+The other rings are read as the exporter reads them, through RingReader, and believed only while they are fresh: a
+stale ring says nothing about now. Where no fresh ring could know, the sample is absent, not 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collector.metrics import SYSTEM
+from collector.source import Collection, MetricSource, Sample
+from shm.discovery import RingList
+from shm.errors import RingError
+from shm.reader import Frame, RingReader
+
+STALE_INTERVALS = 3.0  # as the exporter's default: older than this many intervals, a ring says nothing about now
+_REPLICAS = "deployment_replica_count"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemOptions:
+    """[source.system]"""
+
+    proc: str = field(default="/proc", metadata={"doc": "Where proc(5) is mounted."})
+
+
+class SystemMetricSource(MetricSource):
+    """Counts over the rings of ``namespace`` other than its own, those of user ``owner`` (None: our own)."""
+
+    name = "system"
+    metrics = SYSTEM
+    first_tick_seconds = 1.0  # after the others' first frames, so that the first page is whole
+
+    def __init__(
+        self, options: SystemOptions | None = None, namespace: str = "default", owner: int | None = None,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.options = options or SystemOptions()
+        self._namespace = namespace
+        self._owner = owner
+        self._monotonic = monotonic
+        self._rings = RingList(namespace)
+        self._readers: dict[str, RingReader] = {}
+
+    def collect(self) -> Collection:
+        errors: list[str] = []
+        samples = [Sample("system_uptime", uptime_seconds(Path(self.options.proc, "uptime").read_text()))]
+        nodes: set[str] = set()
+        deployments: set[str] = set()
+        deployments_known = False
+        for source in self._rings.sources():
+            if source == self.name:
+                continue
+            try:
+                found = self._read(source)
+            except RingError as error:
+                errors.append(str(error))
+                continue
+            if found is None:
+                continue
+            reader, frame = found
+            nodes |= node_ids(reader, frame)
+            deployments_known |= any(metric.name == _REPLICAS for metric in reader.catalog.metrics)
+            deployments |= active_deployments(reader, frame)
+        if nodes:
+            samples.append(Sample("system_total_nodes", len(nodes)))
+        if deployments_known:
+            samples.append(Sample("system_active_deployments", len(deployments)))
+        return Collection(samples, errors)
+
+    def _read(self, source: str) -> tuple[RingReader, Frame] | None:
+        """The ring's reader and newest frame; None when it is empty or stale. Raises RingError."""
+        reader = self._readers.get(source)
+        if reader is not None and reader.replaced:
+            reader.close()
+            reader = None
+        if reader is None:
+            self._readers.pop(source, None)
+            reader = self._readers[source] = RingReader(self._namespace, source, owner=self._owner)
+        frame = reader.latest()
+        if frame is None:
+            return None
+        age_ns = self._monotonic() - frame.monotonic_ns
+        return (reader, frame) if 0 <= age_ns <= STALE_INTERVALS * reader.header.interval_ns else None
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+
+def uptime_seconds(text: str) -> float:
+    """Seconds since boot from /proc/uptime: ``350735.47 234388.90`` (uptime, idle; proc(5))."""
+    return float(text.split()[0])
+
+
+def node_ids(reader: RingReader, frame: Frame) -> set[str]:
+    """The values of the label node_id of all series that are present in the frame."""
+    return {
+        series.labels["node_id"] for series in reader.catalog.series
+        if "node_id" in series.metric.label_names and frame.value(series.column) is not None
+    }
+
+
+def active_deployments(reader: RingReader, frame: Frame) -> set[str]:
+    """The deployments with at least one replica in the frame."""
+    return {
+        series.labels["deployment_id"] for series in reader.catalog.series
+        if series.metric.name == _REPLICAS and (frame.value(series.column) or 0) >= 1
+    }

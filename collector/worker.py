@@ -1,0 +1,157 @@
+"""The tick loop: one source, one ring, one frame an interval, whatever happens to the source.
+
+A tick: collect with a timeout, stage what came, stage the collector's own metrics, append one frame. A source that
+fails leaves its samples absent and ``collector_up`` 0; the loop never ends because of it.
+
+Signals are blocked and taken by ``sigtimedwait``, which is also how the loop sleeps: no handler runs in the middle
+of an append, and SIGTERM ends a sleep at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from collector import metrics
+from collector.collector import MetricCollector, SourceResult
+from collector.runner import Hung
+from collector.schedule import Clock, Schedule
+from collector.selfmetrics import SelfMetrics
+from collector.source import MetricSource
+from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
+from shm.parent import Parent
+
+log = logging.getLogger(__name__)
+
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+# A first frame soon after the start, so that a page is soon whole; a source may ask for another delay, to have
+# something to compare with (rates) or to read (other rings).
+FIRST_TICK_SECONDS = 0.5
+_CLOSE_SECONDS = 2.0
+
+
+def stop_asked() -> bool:
+    """True when a signal to stop is waiting to be taken."""
+    return not STOP_SIGNALS.isdisjoint(signal.sigpending())
+
+
+def sleep_until(deadline_ns: int) -> bool:
+    """Sleep to ``deadline_ns`` of the monotonic clock; True when a signal to stop came instead."""
+    while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+        if signal.sigtimedwait(STOP_SIGNALS, left_ns / 1e9) is not None:
+            return True
+    return stop_asked()
+
+
+@dataclass(slots=True)
+class Worker:
+    """Runs ``source`` into ``collector``'s ring until told to stop."""
+
+    source: MetricSource
+    collector: MetricCollector
+    interval_seconds: float
+    timeout_seconds: float
+    wall: Clock = time.time_ns
+    monotonic: Clock = time.monotonic_ns
+    sleep: Callable[[int], bool] = sleep_until
+    stop: Callable[[], bool] = stop_asked
+    parent: Parent = field(default_factory=Parent)
+
+    def run(self) -> None:
+        """Tick until a signal to stop; then leave the ring to the next writer."""
+        worker = _Loop(self)
+        deadline_ns = worker.schedule.first(round(self._first_tick_seconds() * 1e9))
+        try:
+            worker.open_source()
+            while not self.sleep(deadline_ns):
+                if self.parent.gone:
+                    log.warning("supervisord is gone", extra={"source": self.source.name})
+                    break
+                worker.tick()
+                deadline_ns, missed = worker.schedule.next()
+                if missed:
+                    worker.own.count(metrics.TICKS_MISSED, missed)
+                    log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
+        finally:
+            worker.close_source()
+            self.collector.close()
+
+    def _first_tick_seconds(self) -> float:
+        wanted: float = getattr(self.source, "first_tick_seconds", FIRST_TICK_SECONDS)
+        return min(wanted, self.interval_seconds)
+
+
+class _Loop:
+    """The state of one run: what the source was like at the tick before."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._name = worker.source.name
+        worker.collector.register(*worker.source.metrics)
+        self.own = SelfMetrics(worker.collector, self._name)
+        self.schedule = Schedule(self._name, round(worker.interval_seconds * 1e9), worker.wall, worker.monotonic)
+        self._opened = False
+        self._open_error = ""
+        self._was: tuple[bool, bool] | None = None  # up, with errors
+
+    def open_source(self) -> None:
+        worker = self._worker
+        try:
+            worker.collector.run_in_source_thread(worker.source, worker.source.open, worker.timeout_seconds)
+            self._opened = True
+        except Exception as error:  # noqa: BLE001 - a source that can't open is down, not the end of its collector
+            self._open_error = f"{type(error).__name__}: {error}"
+
+    def close_source(self) -> None:
+        worker = self._worker
+        try:
+            worker.collector.run_in_source_thread(worker.source, worker.source.close, _CLOSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the process ends anyway; the frame is written
+            log.debug("source not closed", extra={"source": self._name, "error": str(error)})
+
+    def tick(self) -> None:
+        worker = self._worker
+        timestamp_ns, monotonic_ns = worker.wall(), worker.monotonic()
+        flags = FLAG_TICK
+        if self.schedule.clock_stepped(timestamp_ns, monotonic_ns):
+            flags |= FLAG_CLOCK_STEP
+            self.own.count(metrics.CLOCK_STEPS)
+            log.warning("wall clock was set", extra={"source": self._name})
+        if not self._opened:
+            self.open_source()
+        if self._opened:
+            up, errors, seconds = self._collect()
+        else:
+            up, errors, seconds = False, [self._open_error], (worker.monotonic() - monotonic_ns) / 1e9
+        self.own.count(metrics.ERRORS, len(errors))
+        self.own.record(up, seconds, timestamp_ns)
+        sequence = worker.collector.commit(timestamp_ns, monotonic_ns, flags)
+        log.debug("collected", extra={
+            "source": self._name, "sequence": sequence, "up": int(up), "seconds": seconds, "errors": len(errors),
+        })
+        self._say(up, errors)
+
+    def _collect(self) -> tuple[bool, list[str], float]:
+        worker = self._worker
+        [result] = worker.collector.collect_from_sources([worker.source], worker.timeout_seconds, worker.stop)
+        return result.collection.up, list(result.collection.errors), result.seconds
+
+    def _say(self, up: bool, errors: list[str]) -> None:
+        """One line at each change of state, none while it lasts."""
+        state = up, bool(errors)
+        if state == self._was:
+            return
+        first, self._was = self._was is None, state
+        said = {"source": self._name, "error": "; ".join(errors)[:1000]}
+        if not up:
+            log.warning("source down", extra=said)
+        elif errors:
+            log.warning("source failing in part", extra=said)
+        else:
+            log.info("source up" if first else "source recovered", extra={"source": self._name})
+
+
+__all__ = ["FIRST_TICK_SECONDS", "STOP_SIGNALS", "Hung", "SourceResult", "Worker", "sleep_until", "stop_asked"]

@@ -1,0 +1,310 @@
+"""Statistics of a window: arrays in, arrays out, no I/O and no clock of its own.
+
+    frames × series, as the ring holds them           one row a series, in cache        per series
+    ┌ t1  a1 b1 c1 … ┐      tiles of 512 × 64         ┌ a1 a2 a3 … ┐   sum, sort once
+    │ t2  a2 b2 c2 … │   ─────────────────────────▶   │ b1 b2 b3 … │  ───────────────▶  avg min max sum p50 …
+    └ t3  a3 b3 c3 … ┘                                └ c1 c2 c3 … ┘
+
+Three kinds of value, told apart everywhere:
+
+    absent          STALE_NAN_BITS: no sample in this frame. Ignored; nothing else in the window: the result is absent
+    ordinary NaN    a sample that is not a number: sum and avg become NaN, the order statistics leave it out
+    number          ±Inf included, by the rules of IEEE 754: a sum over both infinities is NaN
+
+STALE_NAN_BITS is a signalling NaN, which any arithmetic would turn into an ordinary one. So absent values are
+recognised and written as 64-bit words, never computed with, and warnings of invalid operations are off here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shm.layout import STALE_NAN_BITS
+
+Floats = NDArray[np.float64]  # shape (series,) or (frames, series)
+Integers = NDArray[np.int64]
+
+STATS: Final = ("avg", "min", "max", "sum", "p50", "p95", "p99")
+_PERCENTILES: Final = {"p50": 50, "p95": 95, "p99": 99}
+
+# Transposing 5760 × 1000: 22 ms in one piece or in columns, 5 ms in tiles: a column of a tall matrix touches more
+# pages than the TLB holds. Work of 2 MiB at a time stays in the second-level cache and bounds the extra memory.
+_TILE_FRAMES: Final = 512
+_TILE_SERIES: Final = 64
+_WORK_SAMPLES: Final = 2**18
+
+
+class MetricAggregator:
+    """Aggregates windows of samples. Keeps no state: every method may be called on the class, from any thread.
+
+    ``values`` is float64, shape (frames, series), rows in sequence order, absent = the stale NaN; it is never
+    changed. Every method raises ValueError where shapes do not fit or a statistic is unknown.
+    """
+
+    @staticmethod
+    def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floats]:
+        """Each of ``stats`` over the frames: float64, shape (series,), in the unit of the values.
+
+        Percentiles are exact: sorted[ceil(p / 100 · (n − 1))] of the n samples that are numbers, an observed value
+        and never one between two. A series without a sample is absent in each result; one with only ordinary NaNs
+        is NaN.
+        """
+        matrix = _matrix(values)
+        _check_stats(stats)
+        result = {stat: _absent(matrix.shape[1]) for stat in stats}
+        for some, rows in _rows(matrix):
+            for stat, part in _statistics(rows, stats).items():
+                result[stat][some] = part
+        return result
+
+    @staticmethod
+    def aggregate_by_label(
+        values: ArrayLike, label_values: Sequence[str | None], stats: Sequence[str] = STATS
+    ) -> tuple[list[str], dict[str, Floats]]:
+        """Pools the samples of all series that share a label value, then aggregates each pool.
+
+        ``label_values``: one per series, None = without that label, left out. Returns the label values in first-seen
+        order and each statistic, shape (label values,). A pool's percentile is that of its samples together: never
+        an average of percentiles.
+        """
+        matrix = _matrix(values)
+        _check_stats(stats)
+        if len(label_values) != matrix.shape[1]:
+            raise ValueError(f"{len(label_values)} label values for {matrix.shape[1]} series; give one per series")
+        pools: dict[str, list[int]] = {}
+        for column, label in enumerate(label_values):
+            if label is not None:
+                pools.setdefault(label, []).append(column)
+        result = {stat: _absent(len(pools)) for stat in stats}
+        # Pools of one size make a matrix together, so that a label of 1,000 values costs one call and not 1,000.
+        by_size: dict[int, list[tuple[int, list[int]]]] = {}
+        for position, columns in enumerate(pools.values()):
+            by_size.setdefault(len(columns), []).append((position, columns))
+        for size, members in by_size.items():
+            step = max(1, _WORK_SAMPLES // max(1, size * len(matrix)))
+            for start in range(0, len(members), step):
+                some = members[start : start + step]
+                chosen = [column for _, columns in some for column in columns]
+                rows = _transposed(matrix[:, chosen]).reshape(len(some), size * len(matrix))
+                for stat, part in _statistics(rows, stats).items():
+                    result[stat][[position for position, _ in some]] = part
+        return list(pools), result
+
+    @staticmethod
+    def window_rows(timestamps_ns: ArrayLike, window_ns: int, now_ns: int) -> slice | NDArray[np.intp]:
+        """The rows with now − window < timestamp ≤ now: a slice where they are contiguous, else their indices.
+
+        ``timestamps_ns``: wall clock, int64, shape (frames,), in any order: a clock may have been set back.
+        """
+        if window_ns <= 0:
+            raise ValueError(f"window_ns is {window_ns}; give a positive number of nanoseconds")
+        times = _clock(timestamps_ns, "timestamps_ns")
+        if not times.size or now_ns < int(times.min()):
+            return slice(0, 0)
+        inside = times <= min(now_ns, np.iinfo(np.int64).max)
+        inside &= times > max(now_ns - window_ns, np.iinfo(np.int64).min)
+        chosen = np.flatnonzero(inside)
+        if not chosen.size:
+            return slice(0, 0)
+        start, stop = int(chosen[0]), int(chosen[-1]) + 1
+        return slice(start, stop) if stop - start == chosen.size else chosen
+
+    @staticmethod
+    def rolling_window(timestamps_ns: ArrayLike, values: ArrayLike, window_ns: int, now_ns: int) -> Floats:
+        """The rows of ``values`` with now − window < timestamp ≤ now, in their order; see ``window_rows``.
+
+        A view where the rows are contiguous, which they are unless the clock was set back; else a copy.
+        """
+        array: Floats = np.asarray(values, dtype=np.float64)
+        times = _clock(timestamps_ns, "timestamps_ns")
+        if not array.ndim or len(array) != len(times):
+            raise ValueError(f"values have the shape {array.shape} for {len(times)} timestamps; give a row for each")
+        return array[MetricAggregator.window_rows(times, window_ns, now_ns)]
+
+    @staticmethod
+    def calculate_rate(
+        values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike
+    ) -> tuple[Floats, Floats]:
+        """Rate per second and increase of counters, each float64, shape (series,).
+
+        The increase is the sum of the increments from one sample to the next; a fall is a reset of the counter, which
+        then counted from 0, so the value after it is the increment. The rate divides by the time from the first to
+        the last sample: by the monotonic clock, and for steps where that does not advance (a reboot) by the wall
+        clock. Samples that are NaN are passed over. Both are absent with fewer than two samples, and the rate also
+        where neither clock advanced.
+
+        PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as
+        3.2. Here nothing is extrapolated: the increase is what was counted, and the rate its mean over the time
+        in which it was. ``monotonic_ns``, ``timestamps_ns``: int64, shape (frames,).
+        """
+        matrix = _matrix(values)
+        elapsed_ns = _elapsed_ns(matrix, monotonic_ns, timestamps_ns)
+        rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
+        for some, rows in _rows(matrix):
+            with np.errstate(over="ignore", invalid="ignore"):
+                total, first, last = _increases(rows)
+            seconds = (elapsed_ns[last] - elapsed_ns[first]) / 1e9
+            counted, timed = last > first, seconds > 0  # without two samples, first and last are the same
+            increase[some][counted] = total[counted]
+            rate[some][timed] = total[timed] / seconds[timed]
+        return rate, increase
+
+    @staticmethod
+    def export_prometheus_format(
+        name: str, help_text: str, labels: Sequence[Mapping[str, str]], stats: Mapping[str, ArrayLike]
+    ) -> bytes:
+        """One family of aggregated series as Prometheus text 0.0.4: a gauge, with the label ``stat`` appended.
+
+        ``labels``: one mapping per series; ``stats``: from each statistic's name to its values, shape (series,).
+        Absent values are left out, and the whole family where nothing is left. Raises ValueError for a name that
+        is not a Prometheus name and for a label named ``stat``.
+        """
+        if not (name.isascii() and name.replace(":", "_").isidentifier()):
+            raise ValueError(f"metric name {name!r} is not a Prometheus name; use letters, digits, '_' and ':'")
+        for one in labels:
+            for label in one:
+                if label == "stat" or not (label.isascii() and label.isidentifier()):
+                    raise ValueError(f"label name {label!r} is reserved or not a Prometheus label name; rename it")
+        columns: list[tuple[str, list[float], list[bool]]] = []
+        for stat, numbers in stats.items():
+            array: Floats = np.ascontiguousarray(numbers, dtype=np.float64)
+            if array.shape != (len(labels),):
+                raise ValueError(f"{stat!r} has the shape {array.shape} for {len(labels)} label sets; give one each")
+            columns.append((_escaped(stat), array.tolist(), (array.view(np.uint64) != STALE_NAN_BITS).tolist()))
+        lines: list[str] = []
+        for index, one in enumerate(labels):
+            front = name + "{" + "".join(f'{label}="{_escaped(text)}",' for label, text in one.items())
+            lines += [f'{front}stat="{stat}"}} {_number(line[index])}\n' for stat, line, has in columns if has[index]]
+        if not lines:
+            return b""
+        text = help_text.replace("\\", "\\\\").replace("\n", "\\n")
+        return "".join([f"# HELP {name} {text}\n# TYPE {name} gauge\n", *lines]).encode()
+
+
+def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
+    """``stats`` of each row. ``rows``: shape (series, samples), at least one sample, contiguous; sorted in place."""
+    width = rows.shape[1]
+    everything = np.arange(len(rows))
+    present = np.full(len(rows), width)  # samples that are not absent
+    numbers = present.copy()  # of those, the ones that are not NaN
+    result: dict[str, Floats] = {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = rows.sum(axis=1)
+        # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
+        gapped = np.flatnonzero(np.isnan(total))
+        if gapped.size:
+            some = rows if gapped.size == len(rows) else rows[gapped]
+            absent = some.view(np.uint64) == STALE_NAN_BITS
+            present[gapped] -= np.count_nonzero(absent, axis=1)
+            numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
+            total[gapped] = np.where(absent, -0.0, some).sum(axis=1)  # −0, because +0 would turn a sum of −0 into +0
+        if any(stat in _PERCENTILES for stat in stats):
+            rows.sort(axis=1)  # NaNs of either kind go last
+            low, high = rows[:, 0], rows[everything, np.maximum(numbers - 1, 0)]
+        elif gapped.size:
+            low = np.where(np.isnan(rows), np.inf, rows).min(axis=1)
+            high = np.where(np.isnan(rows), -np.inf, rows).max(axis=1)
+        else:
+            low, high = rows.min(axis=1), rows.max(axis=1)
+        for stat in stats:
+            if stat in ("avg", "sum"):
+                result[stat] = total / np.maximum(present, 1) if stat == "avg" else total.copy()
+            else:
+                if stat in _PERCENTILES:
+                    # In integers: 0.95 · 100 in floats may land above 95, and its ceiling one sample too high.
+                    one = rows[everything, -(-_PERCENTILES[stat] * (numbers - 1) // 100)]
+                else:
+                    one = (low if stat == "min" else high).copy()
+                one[numbers == 0] = np.nan
+                result[stat] = one
+            result[stat].view(np.uint64)[present == 0] = STALE_NAN_BITS
+    return result
+
+
+def _increases(rows: Floats) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
+    """Increase, first and last usable sample of each row. ``rows``: shape (series, frames), at least one frame."""
+    total = _steps(rows[:, :-1], rows[:, 1:]).sum(axis=1)
+    first, last = np.zeros(len(rows), np.intp), np.full(len(rows), rows.shape[1] - 1)
+    gapped = np.flatnonzero(np.isnan(rows.sum(axis=1)))
+    if gapped.size:
+        some = rows[gapped]
+        usable = ~np.isnan(some)
+        found, (owner, _) = some[usable], np.nonzero(usable)  # series by series, each in order of time
+        within = owner[1:] == owner[:-1]
+        steps = _steps(found[:-1], found[1:])[within]
+        total[gapped] = np.bincount(owner[1:][within], weights=steps, minlength=len(some))
+        first[gapped] = usable.argmax(axis=1)
+        last[gapped] = np.where(usable.any(axis=1), rows.shape[1] - 1 - usable[:, ::-1].argmax(axis=1), first[gapped])
+    return total, first, last
+
+
+def _steps(before: Floats, after: Floats) -> Floats:
+    return np.where(after < before, after, after - before)
+
+
+def _elapsed_ns(matrix: Floats, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
+    """Nanoseconds since the first frame: int64, shape (frames,), never falling."""
+    monotonic, wall = _clock(monotonic_ns, "monotonic_ns"), _clock(timestamps_ns, "timestamps_ns")
+    if not len(monotonic) == len(wall) == len(matrix):
+        raise ValueError(f"{len(matrix)} frames have {len(monotonic)} and {len(wall)} times; give one per frame")
+    # Step by step and not first to last: after a reboot the monotonic clock may have caught up within the window.
+    steps = np.diff(monotonic)
+    steps = np.where(steps > 0, steps, np.maximum(np.diff(wall), 0))
+    elapsed: Integers = np.zeros(len(matrix), np.int64)
+    np.cumsum(steps, out=elapsed[1:])
+    return elapsed
+
+
+def _rows(matrix: Floats) -> Iterator[tuple[slice, Floats]]:
+    """The series in cache-sized parts, each a scratch copy of shape (series, frames). None for an empty window."""
+    frames, series = matrix.shape
+    step = max(_TILE_SERIES, _WORK_SAMPLES // max(1, frames))
+    for start in range(0, series if frames else 0, step):
+        some = slice(start, min(start + step, series))
+        yield some, _transposed(matrix[:, some])
+
+
+def _transposed(part: Floats) -> Floats:
+    """A contiguous copy of shape (series, frames), made tile by tile."""
+    rows: Floats = np.empty(part.shape[::-1])
+    for start in range(0, len(part), _TILE_FRAMES):
+        rows[:, start : start + _TILE_FRAMES] = part[start : start + _TILE_FRAMES].T
+    return rows
+
+
+def _absent(count: int) -> Floats:
+    return np.full(count, STALE_NAN_BITS, np.uint64).view(np.float64)
+
+
+def _matrix(values: ArrayLike) -> Floats:
+    matrix: Floats = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2:
+        raise ValueError(f"values have the shape {matrix.shape}; give a matrix of frames × series")
+    return matrix
+
+
+def _clock(times: ArrayLike, name: str) -> Integers:
+    clock: Integers = np.asarray(times, dtype=np.int64)
+    if clock.ndim != 1:
+        raise ValueError(f"{name} has the shape {clock.shape}; give one time per frame")
+    return clock
+
+
+def _check_stats(stats: Sequence[str]) -> None:
+    for stat in stats:
+        if stat not in STATS:
+            raise ValueError(f"statistic {stat!r} is unknown; use {', '.join(STATS)}")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(number: float) -> str:
+    if number != number:
+        return "NaN"
+    return repr(number) if abs(number) != float("inf") else "+Inf" if number > 0 else "-Inf"

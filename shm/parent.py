@@ -1,0 +1,24 @@
+"""Whether supervisord, which started this process, still lives.
+
+A supervisord that is killed leaves its processes running (Supervisor/supervisor#199), and its successor starts them
+a second time: the collectors would then fail for the lock, the exporter for the port. So each of our processes ends
+by itself once the supervisord that started it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+
+class Parent:
+    """Remembers the parent at the start of the process, if it is supervisord (which sets SUPERVISOR_ENABLED)."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        self.pid = os.getppid() if environ.get("SUPERVISOR_ENABLED") else 0
+
+    @property
+    def gone(self) -> bool:
+        """True once the supervisord that started us is no longer our parent; always False without one."""
+        return self.pid != 0 and os.getppid() != self.pid
