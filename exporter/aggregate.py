@@ -1,18 +1,16 @@
 """Statistics of a window: arrays in, arrays out, no I/O and no clock of its own.
 
     frames × series, as the ring holds them           one row a series, in cache        per series
-    ┌ t1  a1 b1 c1 … ┐      tiles of 512 × 64         ┌ a1 a2 a3 … ┐   sum, sort once
+    ┌ t1  a1 b1 c1 … ┐        tiles of 512           ┌ a1 a2 a3 … ┐   sum, sort once
     │ t2  a2 b2 c2 … │   ─────────────────────────▶   │ b1 b2 b3 … │  ───────────────▶  avg min max sum p50 …
     └ t3  a3 b3 c3 … ┘                                └ c1 c2 c3 … ┘
 
-Three kinds of value, told apart everywhere:
-
     absent          STALE_NAN_BITS: no sample in this frame. Ignored; nothing else in the window: the result is absent
-    ordinary NaN    a sample that is not a number: sum and avg become NaN, the order statistics leave it out
+    ordinary NaN    a sample that is not a number: sum and avg become NaN, min, max and percentiles leave it out
     number          ±Inf included, by the rules of IEEE 754: a sum over both infinities is NaN
 
-STALE_NAN_BITS is a signalling NaN, which any arithmetic would turn into an ordinary one. So absent values are
-recognised and written as 64-bit words, never computed with, and warnings of invalid operations are off here.
+STALE_NAN_BITS is a signalling NaN, which arithmetic turns into an ordinary one (and would warn of). So absent values
+are recognised and written as 64-bit words, and never computed with.
 """
 
 from __future__ import annotations
@@ -31,11 +29,11 @@ Integers = NDArray[np.int64]
 STATS: Final = ("avg", "min", "max", "sum", "p50", "p95", "p99")
 _PERCENTILES: Final = {"p50": 50, "p95": 95, "p99": 99}
 
-# Transposing 5760 × 1000: 22 ms in one piece or in columns, 5 ms in tiles: a column of a tall matrix touches more
-# pages than the TLB holds. Work of 2 MiB at a time stays in the second-level cache and bounds the extra memory.
+# Transposing 5760 × 1000: 22 ms in one piece or by columns, 5 ms in tiles: a column of a tall matrix touches more
+# pages than the TLB holds. Work of 2 MiB at a time stays in the cache and bounds the extra memory.
 _TILE_FRAMES: Final = 512
-_TILE_SERIES: Final = 64
 _WORK_SAMPLES: Final = 2**18
+_WORK_SERIES: Final = 16  # at least, two cache lines of each frame
 
 
 class MetricAggregator:
@@ -49,12 +47,10 @@ class MetricAggregator:
     def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floats]:
         """Each of ``stats`` over the frames: float64, shape (series,), in the unit of the values.
 
-        Percentiles are exact: sorted[ceil(p / 100 · (n − 1))] of the n samples that are numbers, an observed value
-        and never one between two. A series without a sample is absent in each result; one with only ordinary NaNs
-        is NaN.
+        Percentiles are exact: sorted[ceil(p / 100 · (n − 1))] of the n samples that are numbers. A series without a
+        sample is absent in each result; one with only ordinary NaNs is NaN.
         """
-        matrix = _matrix(values)
-        _check_stats(stats)
+        matrix = _matrix(values, stats)
         result = {stat: _absent(matrix.shape[1]) for stat in stats}
         for some, rows in _rows(matrix):
             for stat, part in _statistics(rows, stats).items():
@@ -68,11 +64,9 @@ class MetricAggregator:
         """Pools the samples of all series that share a label value, then aggregates each pool.
 
         ``label_values``: one per series, None = without that label, left out. Returns the label values in first-seen
-        order and each statistic, shape (label values,). A pool's percentile is that of its samples together: never
-        an average of percentiles.
+        order and each statistic, shape (label values,): of the samples together, never a percentile of percentiles.
         """
-        matrix = _matrix(values)
-        _check_stats(stats)
+        matrix = _matrix(values, stats)
         if len(label_values) != matrix.shape[1]:
             raise ValueError(f"{len(label_values)} label values for {matrix.shape[1]} series; give one per series")
         pools: dict[str, list[int]] = {}
@@ -80,12 +74,12 @@ class MetricAggregator:
             if label is not None:
                 pools.setdefault(label, []).append(column)
         result = {stat: _absent(len(pools)) for stat in stats}
-        # Pools of one size make a matrix together, so that a label of 1,000 values costs one call and not 1,000.
+        # Pools of one size make a matrix together: a label of 1,000 values costs one call and not 1,000.
         by_size: dict[int, list[tuple[int, list[int]]]] = {}
         for position, columns in enumerate(pools.values()):
             by_size.setdefault(len(columns), []).append((position, columns))
-        for size, members in by_size.items():
-            step = max(1, _WORK_SAMPLES // max(1, size * len(matrix)))
+        for size, members in by_size.items() if len(matrix) else ():
+            step = max(1, _WORK_SAMPLES // (size * len(matrix)))
             for start in range(0, len(members), step):
                 some = members[start : start + step]
                 chosen = [column for _, columns in some for column in columns]
@@ -102,12 +96,8 @@ class MetricAggregator:
         """
         if window_ns <= 0:
             raise ValueError(f"window_ns is {window_ns}; give a positive number of nanoseconds")
-        times = _clock(timestamps_ns, "timestamps_ns")
-        if not times.size or now_ns < int(times.min()):
-            return slice(0, 0)
-        inside = times <= min(now_ns, np.iinfo(np.int64).max)
-        inside &= times > max(now_ns - window_ns, np.iinfo(np.int64).min)
-        chosen = np.flatnonzero(inside)
+        times: Integers = np.asarray(timestamps_ns, dtype=np.int64)
+        chosen = np.flatnonzero((times > now_ns - window_ns) & (times <= now_ns))
         if not chosen.size:
             return slice(0, 0)
         start, stop = int(chosen[0]), int(chosen[-1]) + 1
@@ -115,15 +105,11 @@ class MetricAggregator:
 
     @staticmethod
     def rolling_window(timestamps_ns: ArrayLike, values: ArrayLike, window_ns: int, now_ns: int) -> Floats:
-        """The rows of ``values`` with now − window < timestamp ≤ now, in their order; see ``window_rows``.
-
-        A view where the rows are contiguous, which they are unless the clock was set back; else a copy.
-        """
+        """The rows of ``values`` that ``window_rows`` chooses: a view where they are contiguous, else a copy."""
         array: Floats = np.asarray(values, dtype=np.float64)
-        times = _clock(timestamps_ns, "timestamps_ns")
-        if not array.ndim or len(array) != len(times):
-            raise ValueError(f"values have the shape {array.shape} for {len(times)} timestamps; give a row for each")
-        return array[MetricAggregator.window_rows(times, window_ns, now_ns)]
+        if array.shape[:1] != np.shape(timestamps_ns):
+            raise ValueError(f"{np.shape(timestamps_ns)} timestamps for values of shape {array.shape}; give one a row")
+        return array[MetricAggregator.window_rows(timestamps_ns, window_ns, now_ns)]
 
     @staticmethod
     def calculate_rate(
@@ -131,18 +117,16 @@ class MetricAggregator:
     ) -> tuple[Floats, Floats]:
         """Rate per second and increase of counters, each float64, shape (series,).
 
-        The increase is the sum of the increments from one sample to the next; a fall is a reset of the counter, which
-        then counted from 0, so the value after it is the increment. The rate divides by the time from the first to
-        the last sample: by the monotonic clock, and for steps where that does not advance (a reboot) by the wall
-        clock. Samples that are NaN are passed over. Both are absent with fewer than two samples, and the rate also
-        where neither clock advanced.
+        The increase sums the increments from sample to sample; a fall is a reset of the counter, and the increment is
+        then the value after it. The rate divides by the time from first to last sample: by the monotonic clock, and
+        for steps where that does not advance (a reboot) by the wall clock. NaNs are passed over. Both are absent with
+        fewer than two samples, the rate also where neither clock advanced. Clocks: int64, shape (frames,).
 
         PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as
-        3.2. Here nothing is extrapolated: the increase is what was counted, and the rate its mean over the time
-        in which it was. ``monotonic_ns``, ``timestamps_ns``: int64, shape (frames,).
+        3.2. Here nothing is: the increase is what was counted, the rate its mean over the time in which it was.
         """
         matrix = _matrix(values)
-        elapsed_ns = _elapsed_ns(matrix, monotonic_ns, timestamps_ns)
+        elapsed_ns = _elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
         rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
         for some, rows in _rows(matrix):
             with np.errstate(over="ignore", invalid="ignore"):
@@ -160,15 +144,13 @@ class MetricAggregator:
         """One family of aggregated series as Prometheus text 0.0.4: a gauge, with the label ``stat`` appended.
 
         ``labels``: one mapping per series; ``stats``: from each statistic's name to its values, shape (series,).
-        Absent values are left out, and the whole family where nothing is left. Raises ValueError for a name that
-        is not a Prometheus name and for a label named ``stat``.
+        Absent values are left out; b"" where none is left. ValueError for names that are not Prometheus names.
         """
         if not (name.isascii() and name.replace(":", "_").isidentifier()):
             raise ValueError(f"metric name {name!r} is not a Prometheus name; use letters, digits, '_' and ':'")
-        for one in labels:
-            for label in one:
-                if label == "stat" or not (label.isascii() and label.isidentifier()):
-                    raise ValueError(f"label name {label!r} is reserved or not a Prometheus label name; rename it")
+        for label in {label for one in labels for label in one}:
+            if label == "stat" or not (label.isascii() and label.isidentifier()):
+                raise ValueError(f"label name {label!r} is reserved or not a Prometheus label name; rename it")
         columns: list[tuple[str, list[float], list[bool]]] = []
         for stat, numbers in stats.items():
             array: Floats = np.ascontiguousarray(numbers, dtype=np.float64)
@@ -197,7 +179,7 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
         # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
         gapped = np.flatnonzero(np.isnan(total))
         if gapped.size:
-            some = rows if gapped.size == len(rows) else rows[gapped]
+            some = rows[gapped]
             absent = some.view(np.uint64) == STALE_NAN_BITS
             present[gapped] -= np.count_nonzero(absent, axis=1)
             numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
@@ -210,18 +192,17 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
             high = np.where(np.isnan(rows), -np.inf, rows).max(axis=1)
         else:
             low, high = rows.min(axis=1), rows.max(axis=1)
+        ready = {"sum": total, "avg": total / np.maximum(present, 1), "min": low, "max": high}
         for stat in stats:
-            if stat in ("avg", "sum"):
-                result[stat] = total / np.maximum(present, 1) if stat == "avg" else total.copy()
+            if stat in _PERCENTILES:
+                # In integers: as floats 0.55 · 100 is above 55, and its ceiling one sample too high.
+                one = rows[everything, -(-_PERCENTILES[stat] * (numbers - 1) // 100)]
             else:
-                if stat in _PERCENTILES:
-                    # In integers: 0.95 · 100 in floats may land above 95, and its ceiling one sample too high.
-                    one = rows[everything, -(-_PERCENTILES[stat] * (numbers - 1) // 100)]
-                else:
-                    one = (low if stat == "min" else high).copy()
+                one = ready[stat].copy()
+            if stat not in ("sum", "avg"):
                 one[numbers == 0] = np.nan
-                result[stat] = one
-            result[stat].view(np.uint64)[present == 0] = STALE_NAN_BITS
+            one.view(np.uint64)[present == 0] = STALE_NAN_BITS
+            result[stat] = one
     return result
 
 
@@ -246,15 +227,14 @@ def _steps(before: Floats, after: Floats) -> Floats:
     return np.where(after < before, after, after - before)
 
 
-def _elapsed_ns(matrix: Floats, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
+def _elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
     """Nanoseconds since the first frame: int64, shape (frames,), never falling."""
-    monotonic, wall = _clock(monotonic_ns, "monotonic_ns"), _clock(timestamps_ns, "timestamps_ns")
-    if not len(monotonic) == len(wall) == len(matrix):
-        raise ValueError(f"{len(matrix)} frames have {len(monotonic)} and {len(wall)} times; give one per frame")
-    # Step by step and not first to last: after a reboot the monotonic clock may have caught up within the window.
-    steps = np.diff(monotonic)
-    steps = np.where(steps > 0, steps, np.maximum(np.diff(wall), 0))
-    elapsed: Integers = np.zeros(len(matrix), np.int64)
+    if not (shape := np.shape(monotonic_ns)) == np.shape(timestamps_ns) == (frames,):
+        raise ValueError(f"clocks {shape} and {np.shape(timestamps_ns)} for {frames} frames; give one time per frame")
+    # Step by step: after a reboot the monotonic clock may have caught up before the window ends.
+    steps, wall = (np.diff(np.asarray(times, dtype=np.int64)) for times in (monotonic_ns, timestamps_ns))
+    steps = np.where(steps > 0, steps, np.maximum(wall, 0))
+    elapsed: Integers = np.zeros(frames, np.int64)
     np.cumsum(steps, out=elapsed[1:])
     return elapsed
 
@@ -262,7 +242,7 @@ def _elapsed_ns(matrix: Floats, monotonic_ns: ArrayLike, timestamps_ns: ArrayLik
 def _rows(matrix: Floats) -> Iterator[tuple[slice, Floats]]:
     """The series in cache-sized parts, each a scratch copy of shape (series, frames). None for an empty window."""
     frames, series = matrix.shape
-    step = max(_TILE_SERIES, _WORK_SAMPLES // max(1, frames))
+    step = max(_WORK_SERIES, _WORK_SAMPLES // max(1, frames))
     for start in range(0, series if frames else 0, step):
         some = slice(start, min(start + step, series))
         yield some, _transposed(matrix[:, some])
@@ -280,24 +260,15 @@ def _absent(count: int) -> Floats:
     return np.full(count, STALE_NAN_BITS, np.uint64).view(np.float64)
 
 
-def _matrix(values: ArrayLike) -> Floats:
+def _matrix(values: ArrayLike, stats: Sequence[str] = ()) -> Floats:
+    """``values`` as a matrix; ValueError for another shape and for unknown statistics."""
+    for stat in stats:
+        if stat not in STATS:
+            raise ValueError(f"statistic {stat!r} is unknown; use {', '.join(STATS)}")
     matrix: Floats = np.asarray(values, dtype=np.float64)
     if matrix.ndim != 2:
         raise ValueError(f"values have the shape {matrix.shape}; give a matrix of frames × series")
     return matrix
-
-
-def _clock(times: ArrayLike, name: str) -> Integers:
-    clock: Integers = np.asarray(times, dtype=np.int64)
-    if clock.ndim != 1:
-        raise ValueError(f"{name} has the shape {clock.shape}; give one time per frame")
-    return clock
-
-
-def _check_stats(stats: Sequence[str]) -> None:
-    for stat in stats:
-        if stat not in STATS:
-            raise ValueError(f"statistic {stat!r} is unknown; use {', '.join(STATS)}")
 
 
 def _escaped(text: str) -> str:
@@ -305,6 +276,4 @@ def _escaped(text: str) -> str:
 
 
 def _number(number: float) -> str:
-    if number != number:
-        return "NaN"
-    return repr(number) if abs(number) != float("inf") else "+Inf" if number > 0 else "-Inf"
+    return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}.get(text := repr(number), text)

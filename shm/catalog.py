@@ -101,9 +101,16 @@ class Metric:
                 f"metric {self.name!r} has the labels ({', '.join(self.label_names)}), "
                 f"but the sample has ({', '.join(labels)}); give exactly the metric's labels"
             )
-        for name in self.label_names:
-            _check_text(f"label {name!r} of metric {self.name!r}", labels[name], MAX_LABEL_VALUE)
-        return tuple(labels[name] for name in self.label_names)
+        values = tuple(labels[name] for name in self.label_names)
+        self.check_values(values)
+        return values
+
+    def check_values(self, values: tuple[str, ...]) -> None:
+        """MetricError unless there is one string of bounded length for each of ``label_names``."""
+        if len(values) != len(self.label_names):
+            raise MetricError(f"metric {self.name!r} has {len(self.label_names)} labels, not {len(values)}: {values!r}")
+        for name, value in zip(self.label_names, values, strict=True):
+            _check_text(f"label {name!r} of metric {self.name!r}", value, MAX_LABEL_VALUE)
 
 
 @dataclass(frozen=True, slots=True)

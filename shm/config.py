@@ -42,7 +42,8 @@ class ShmConfig:
 
     namespace: str = key("default", "Keeps two instances on one host apart; part of every segment's name.")
     capacity: int = key(
-        5760, "Frames that a ring holds: 5760 are 24 h at 15 s. Memory is taken for all of them.", low=8, high=16_777_216
+        5760, "Frames that a ring holds: 5760 are 24 h at 15 s. Memory is taken for all of them.",
+        low=8, high=16_777_216,
     )
     group: str = key("", "Group (name or number) that may read the rings; empty: the collector's own group.")
     owner: str = key("", "User (name or number) whose rings readers trust; empty: the reader's own user.")
@@ -70,8 +71,9 @@ class ExporterConfig:
     port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
     window: str = key("5m", "Window of /metrics/aggregated where the request names none.")
     max_window: str = key("7d", "Longest window that a request may ask for.")
-    stale_intervals: float = key(3.0, "A source is stale when its newest frame is older than this many of its intervals.",
-                                 low=1, high=1000)
+    stale_intervals: float = key(
+        3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
+    )
     gzip_min_bytes: int = key(1024, "Smallest page that is compressed for clients that accept gzip.", low=0,
                               high=1_000_000_000)
     max_connections: int = key(256, "Connections served at once; one more is answered 503.", low=1, high=100_000)
@@ -115,7 +117,7 @@ class Config:
 def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration in force. Raises ConfigurationError."""
     environ = os.environ if environ is None else environ
-    chosen = path or environ.get(ENV_CONFIG)
+    chosen = path or environ.get(ENV_CONFIG) or None
     if chosen is None and not Path(DEFAULT_FILE).exists():
         config = Config()
     else:
@@ -143,7 +145,9 @@ def parse(text: str, path: Path) -> Config:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
-    tables: dict[str, Any] = {"shm": ShmConfig, "collector": CollectorConfig, "exporter": ExporterConfig, "log": LogConfig}
+    tables: dict[str, Any] = {
+        "shm": ShmConfig, "collector": CollectorConfig, "exporter": ExporterConfig, "log": LogConfig,
+    }
     read: dict[str, Any] = {}
     sources: dict[str, SourceConfig] = {}
     options: dict[str, Mapping[str, Any]] = {}
@@ -151,7 +155,9 @@ def parse(text: str, path: Path) -> Config:
         if name == "source" and isinstance(value, dict):
             for source, table in value.items():
                 if not isinstance(table, dict):
-                    raise ConfigurationError(f"{path}: [source] {source} is {table!r}; make it a table: [source.{source}]")
+                    raise ConfigurationError(
+                        f"{path}: [source] {source} is {table!r}; make it a table: [source.{source}]"
+                    )
                 common, options[source] = _split_source(table)
                 sources[source] = read_table(SourceConfig, common, f"{path}: [source.{source}]")
         elif name not in tables:
@@ -193,8 +199,8 @@ def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: str) -> Any:
             raise ConfigurationError(f"{where} is {value!r}; give a list, such as [{_example(inner)}]")
         return tuple(_checked(one, inner, rule, where) for one in value)
     if origin in (types.UnionType, typing.Union):
-        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
-    if kind is float and type(value) is int:
+        return _checked(value, next(arg for arg in typing.get_args(kind) if arg is not type(None)), rule, where)
+    if kind is float and type(value) is int and abs(value) < 1 << 53:
         value = float(value)
     if type(value) is not kind:
         names = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}

@@ -63,11 +63,12 @@ def user_number(owner: str) -> int:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); 0 when there is none."""
+    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); 0 when none lives."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The second field is the program's name in parentheses, and may hold spaces and parentheses.
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])  # dead, though nobody has waited for it
     except (OSError, ValueError, IndexError):
         return 0
 
@@ -83,12 +84,25 @@ def pid_namespace() -> int:
 def writer_alive(writer: WriterInfo, interval_ns: int) -> bool:
     """Whether the ring's writer lives.
 
-    By pid and start time (so that a reused pid does not fool it) where its pid means something to us, else,
-    from another pid namespace, by a heartbeat younger than three intervals.
+    By pid and start time (so that a reused pid does not fool it) where /proc shows us the process, else, from
+    another pid namespace or under hidepid, by a heartbeat younger than three intervals.
     """
     if writer.pid == 0:
         return False
-    if writer.pid_namespace == pid_namespace() != 0:
+    if writer.pid_namespace == pid_namespace() != 0 and not _hidden(writer.pid):
         return start_ticks(writer.pid) == writer.start_ticks != 0
     age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - writer.heartbeat_ns
     return 0 <= age_ns <= 3 * interval_ns
+
+
+def _hidden(pid: int) -> bool:
+    """Whether the process exists but /proc (mounted with hidepid) does not show it to this user."""
+    if os.path.exists(f"/proc/{pid}"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False

@@ -90,7 +90,8 @@ def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int)
         size, kind, seal = ENTRY_HEADER.unpack_from(data, at)
         body = data[at + ENTRY_HEADER.size : at + ENTRY_HEADER.size + size]
         # The size is bounded before it is believed: a wild one must not cost more than this comparison.
-        if size > MAX_ENTRY_BODY or len(body) != size or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal:
+        whole = size <= MAX_ENTRY_BODY and len(body) == size
+        if not whole or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal:
             if catalog.used < announced:
                 catalog.error = f"catalog entry at byte {catalog.used} of {announced} does not hold its seal"
             break
@@ -111,11 +112,17 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
                 tuple(float(bound) for bound in fields["b"]), bool(fields["o"]),
             ))
         elif kind == KIND_SERIES:
-            metric = catalog.metrics[fields["m"]]
-            values = metric.label_values(dict(zip(metric.label_names, fields["v"], strict=True)))
-            series = Series(metric, values, fields["c"])
+            index, column, values = fields["m"], fields["c"], tuple(fields["v"])
+            if type(index) is not int or type(column) is not int or index < 0:
+                return f"metric {index!r} and column {column!r} are not both whole numbers"
+            metric = catalog.metrics[index]
+            metric.check_values(values)
+            series = Series(metric, values, column)
             if series.column != catalog.columns or series.end > width:
-                return f"series of {metric.name!r} takes columns {series.column}…{series.end - 1} of {width}, next is {catalog.columns}"
+                return (
+                    f"series of {metric.name!r} takes columns {series.column}…{series.end - 1} of {width}, "
+                    f"next is {catalog.columns}"
+                )
             catalog.series.append(series)
             catalog.columns = series.end
         elif kind == KIND_LIMIT:

@@ -148,7 +148,8 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     immutable = page[IMMUTABLE_START:IMMUTABLE_END]
     if header_seal(immutable) != words[WORD_SEAL]:
         raise RingCorrupt(ring, f"header seal is {words[WORD_SEAL]:#x}, the header's bytes give another")
-    size, capacity, width, interval_ns, created_ns, catalog_bytes, generation, boot_id, raw = _IMMUTABLE.unpack(immutable)
+    fields = _IMMUTABLE.unpack(immutable)
+    size, capacity, width, interval_ns, created_ns, catalog_bytes, generation, boot_id, raw = fields
     try:
         source = raw.rstrip(b"\0").decode()
     except UnicodeDecodeError:
@@ -160,7 +161,8 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     if catalog_bytes % 64:
         raise RingCorrupt(ring, f"catalog bytes is {catalog_bytes}, not a multiple of 64")
     header = Header(source, capacity, width, interval_ns, created_ns, catalog_bytes, generation, boot_id)
-    if size != header.segment_bytes or size > file_bytes or size > MAX_SEGMENT_BYTES:
+    # The file exactly as large: only then do its allocated blocks tell that it has no hole (I7).
+    if size != header.segment_bytes or size != file_bytes or size > MAX_SEGMENT_BYTES:
         raise RingCorrupt(
             ring, f"segment bytes is {size}; the layout gives {header.segment_bytes}, the file has {file_bytes}"
         )

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import mmap
+import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,6 @@ from shm.layout import (
     WORD_PID,
     WORD_PID_NAMESPACE,
     WORD_PID_START,
-    Header,
 )
 from shm.protocol import frame_seal
 from shm.segment import attach_readonly, ring_path
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # Slots at the old end that a window leaves out: the writer may be about to lap them while they are copied. Each
 # costs one interval of a day; a window that takes longer than this many intervals to copy is skipped slot by slot.
 GUARD_SLOTS = 4
+
+_BLOCK_BYTES = 1 << 20  # copied and sealed at a time, so that a seal finds its bytes in a cache; 8 KiB takes twice as long
 
 # How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
 _STEPS_BACK = 3
@@ -130,8 +132,14 @@ class RingReader:
 
     @property
     def replaced(self) -> bool:
-        """True once another segment was published under the name, or the name is gone: open it again."""
-        return os.fstat(self._fd).st_nlink == 0
+        """True once the name no longer leads to this segment (rebuilt, set aside, removed): open it again."""
+        mine = os.fstat(self._fd)
+        if mine.st_nlink == 0:
+            return True
+        try:
+            return os.stat(self.path, follow_symlinks=False).st_ino != mine.st_ino
+        except OSError:
+            return True
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -172,22 +180,28 @@ class RingReader:
     def latest(self) -> Frame | None:
         """The newest frame that is whole; None in an empty ring.
 
-        Bounded (I4): a few slots around the head's hint, then, if the hint was wrong, one look at every slot's
-        sequence and a few tries from the highest down.
+        Bounded (I4): a few slots around the head's hint, then, if the hint was wrong, one look at each slot.
         """
         head = self.head
         # A writer that died between A4 and A5 left the head one behind.
         for sequence in range(head + 1, max(head - _STEPS_BACK, 0), -1):
             frame = self.frame(sequence)
             if frame is not None:
+                if self._claims(sequence + 1) and self.head == head:
+                    break  # the hint lags by more than a death explains, and nobody is moving it: it lies
                 return frame
             if sequence <= head:
                 self.skipped_frames += 1
-        for sequence in sorted(self._sequences(), reverse=True)[: _STEPS_BACK + 1]:
+        for sequence in sorted(self._sequences(), reverse=True):
             frame = self.frame(sequence)
             if frame is not None:
                 return frame
         return None
+
+    def _claims(self, sequence: int) -> bool:
+        """Whether the slot of that sequence says that it holds it. No seal is checked here."""
+        offset = self.header.slot_offset(sequence)
+        return int.from_bytes(self._bytes[offset : offset + 8], "little") == sequence
 
     def _sequences(self) -> list[int]:
         """The sequences that the slots claim, those in their right place. No seal is checked here."""
@@ -212,46 +226,61 @@ class RingReader:
 
         header = self.header
         newest = self.newest_sequence()
-        oldest = max(newest - header.capacity + 1 + GUARD_SLOTS, 1, after + 1) if newest else 1
-        count = max(newest - oldest + 1, 0)
-        slots = np.frombuffer(
-            self._bytes, dtype=np.uint64, count=header.capacity * header.slot_bytes // 8, offset=header.slots_offset
-        ).reshape(header.capacity, header.slot_bytes // 8)
-        index = (np.arange(oldest - 1, oldest - 1 + count, dtype=np.int64)) % header.capacity
+        oldest = max(newest - header.capacity + 1 + GUARD_SLOTS, 1, after + 1)
+        sequences = np.arange(oldest, max(newest + 1, oldest), dtype=np.int64)
         if since_ns is not None or until_ns is not None:
             # A filter on what may be torn: it only spares copies. The proven copy is filtered again below.
-            stamps = slots[index, 2].view(np.int64)
-            index = index[_within(stamps, since_ns, until_ns)]
-        rows = _take_rows(slots, index)
-        wanted = index
-        # The sequence that each slot must hold: the only one of oldest…newest that lives there.
-        expected = oldest + (wanted - (oldest - 1)) % header.capacity
-        good = self._prove_rows(rows, expected)
+            words = header.slot_bytes // 8
+            stamps = np.frombuffer(self._bytes, np.int64, header.capacity * words, header.slots_offset)[2::words]
+            sequences = sequences[_within(stamps[(sequences - 1) % header.capacity], since_ns, until_ns)]
+        rows, good = self._copy_and_prove(sequences)
         skipped = len(rows) - int(good.sum())
         self.skipped_frames += skipped
         if since_ns is not None or until_ns is not None:
             good &= _within(rows[:, 2].view(np.int64), since_ns, until_ns)
         if not good.all():
-            rows = rows[good]
+            rows = _chosen_rows(rows, good)
         return Frames(
             rows[:, 0], rows[:, 2].view(np.int64), rows[:, 3].view(np.int64), rows[:, 5],
             rows[:, SLOT_HEADER_BYTES // 8 :].view(np.float64), skipped,
-        )
+        )  # fmt: skip
 
-    def _prove_rows(self, rows: NDArray[np.uint64], expected: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows of the private copy are whole frames of their expected sequence (R3)."""
+    def _copy_and_prove(self, sequences: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        """Private copies of the slots of those sequences (R2), and which of them are whole frames of theirs (R3).
+
+        By preadv, not through the map: 46 MiB take 11 ms, seals included, where a map that is warm takes 9; but no
+        page fault, no resident memory that grows by every ring read, and no SIGBUS if somebody truncates the file.
+        """
         import numpy as np
 
-        size = self.header.slot_bytes
-        data = memoryview(rows.reshape(-1).view(np.uint8).data) if len(rows) else memoryview(b"")
-        salt = self._salt
-        seals = np.fromiter(
-            (frame_seal(data[at + SLOT_PAYLOAD : at + size], sequence, salt)
-             for at, sequence in zip(range(0, len(rows) * size, size), expected.tolist(), strict=True)),
-            dtype=np.uint64, count=len(rows),
-        )
-        good: NDArray[np.bool_] = (rows[:, 0] == expected.astype(np.uint64)) & (rows[:, 1] == seals)
-        return good
+        header, salt, size = self.header, self._salt, self.header.slot_bytes
+        rows = np.empty((len(sequences), size // 8), dtype=np.uint64)
+        if not len(sequences):
+            return rows, np.empty(0, dtype=np.bool_)
+        seals: list[int] = []
+        data = memoryview(rows.view(np.uint8).reshape(-1).data)
+        numbers = sequences.tolist()
+        for first, end in _blocks(sequences, header.capacity, max(_BLOCK_BYTES // size, 1)):
+            block = data[first * size : end * size]
+            if os.preadv(self._fd, [block], header.slot_offset(numbers[first])) != len(block):
+                rows[first:end] = 0  # cut short by whoever truncated the file: nothing of it is a frame
+            seals += [
+                frame_seal(data[i * size + SLOT_PAYLOAD : (i + 1) * size], numbers[i], salt) for i in range(first, end)
+            ]
+        good: NDArray[np.bool_] = rows[:, 0] == sequences.astype(np.uint64)
+        good &= rows[:, 1] == np.array(seals, dtype=np.uint64)
+        return rows, good
+
+
+def _blocks(sequences: NDArray[np.int64], capacity: int, most: int) -> Iterator[tuple[int, int]]:
+    """Index ranges (first, end) of sequences whose slots lie side by side, at most ``most`` long."""
+    import numpy as np
+
+    slots = (sequences - 1) % capacity
+    breaks = [0, *(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), len(slots)]
+    for first, end in itertools.pairwise(breaks):
+        for at in range(first, end, most):
+            yield at, min(at + most, end)
 
 
 def _within(stamps: NDArray[np.int64], since_ns: int | None, until_ns: int | None) -> NDArray[np.bool_]:
@@ -265,15 +294,12 @@ def _within(stamps: NDArray[np.int64], since_ns: int | None, until_ns: int | Non
     return chosen
 
 
-def _take_rows(slots: NDArray[np.uint64], index: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A private, contiguous copy of those rows: at most two block copies when they are consecutive."""
+def _chosen_rows(rows: NDArray[np.uint64], good: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """The good rows; without a second copy when only an end is bad, as where the writer lapped the window's oldest."""
     import numpy as np
 
-    if len(index) == 0:
-        return np.empty((0, slots.shape[1]), dtype=np.uint64)
-    first, last = int(index[0]), int(index[-1])
-    if last - first == len(index) - 1:
-        return slots[first : last + 1].copy()
-    if (last - first) % len(slots) == len(index) - 1:  # consecutive around the end of the ring
-        return np.concatenate((slots[first:], slots[: last + 1]))
-    return slots[index]
+    where = np.flatnonzero(good)
+    if len(where) == 0:
+        return rows[:0]
+    first, end = int(where[0]), int(where[-1]) + 1
+    return rows[first:end] if end - first == len(where) else rows[where]

@@ -5,6 +5,7 @@ directory listing, and tests and a second instance never meet:
 
     fogmetrics.NAMESPACE.SOURCE.ring    published
     fogmetrics.NAMESPACE.SOURCE.new     being built
+    fogmetrics.NAMESPACE.SOURCE.corrupt set aside by a writer that could not read it
     fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
 
 ``multiprocessing.shared_memory`` creates; nothing attaches with it, because it opens read-write, and because its
@@ -14,6 +15,7 @@ resource tracker unlinks what an attaching process leaves behind (python/cpython
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import grp
 import mmap
@@ -27,10 +29,10 @@ from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Final
 
-from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingForeign, RingMissing, WriterBusy
+from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingError, RingForeign, RingMissing, WriterBusy
 from shm.layout import HEADER_BYTES, SOURCE_BYTES, Header, read_header
 
-DIRECTORY: Final = Path("/dev/shm")  # where glibc's shm_open puts them; SharedMemory has no other place
+DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where glibc's shm_open puts them; SharedMemory has no other place
 _PREFIX: Final = "fogmetrics"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
 MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
@@ -53,6 +55,10 @@ def building_path(namespace: str, source: str) -> Path:
     return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.new"
 
 
+def corrupt_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.corrupt"
+
+
 def lock_path(namespace: str, source: str) -> Path:
     return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.lock"
 
@@ -60,7 +66,7 @@ def lock_path(namespace: str, source: str) -> Path:
 def ring_name_of(file_name: str, namespace: str) -> str | None:
     """The source whose published segment in ``namespace`` has that file name, or None."""
     parts = file_name.split(".")
-    if len(parts) == 4 and parts[0] == _PREFIX and parts[1] == namespace and parts[3] == "ring" and _NAME.match(parts[2]):
+    if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
         return parts[2]
     return None
 
@@ -109,7 +115,10 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise NoSpace(source, f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
+            message = f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
+            raise NoSpace(source, message) from error
+        raise NoSpace(source, _no_space(size, error)) from error
     try:
         # A hole in a full tmpfs is a SIGBUS for whoever touches it, reader or writer; this is a clean error.
         os.posix_fallocate(fd, 0, size)
@@ -191,10 +200,12 @@ def _attach(source: str, path: Path, flags: int, access: int, owner: int) -> tup
             raise RingCorrupt(source, f"source is {header.source!r}, but the file is {path.name}")
         if status.st_blocks * 512 < header.segment_bytes:
             # A hole: to touch it on a full tmpfs is a SIGBUS, also for a reader.
-            raise RingCorrupt(
-                source, f"{status.st_blocks * 512} bytes are allocated of {header.segment_bytes}; not made by fogmetrics"
-            )
-        return fd, mmap.mmap(fd, header.segment_bytes, access=access), header
+            allocated = status.st_blocks * 512
+            raise RingCorrupt(source, f"{allocated} bytes are allocated of {header.segment_bytes}: it has holes")
+        try:
+            return fd, mmap.mmap(fd, header.segment_bytes, access=access), header
+        except (OSError, ValueError) as error:  # no address space, or truncated since
+            raise RingError(source, f"{path} can't be mapped: {error}") from error
     except BaseException:
         os.close(fd)
         raise
@@ -228,13 +239,22 @@ class WriterLock:
                     "run as the user that owns it, or choose another [shm] namespace"
                 ) from error
             try:
-                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                holder = os.pread(fd, 32, 0).split(b"\n")[0]
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise RingForeign(source, f"its lock {path} is not a regular file; remove it")
+                try:
+                    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    holder = os.pread(fd, 32, 0).split()
+                    raise WriterBusy(source, int(holder[0]) if holder and holder[0].isdigit() else 0) from None
+                except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
+                    raise WriterBusy(source, 0) from None
+                # For the message of whoever comes second; without it where a full /dev/shm has no page for it. Padded,
+                # not truncated: the page that the file has once, it keeps.
+                with contextlib.suppress(OSError):
+                    os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
+            except BaseException:
                 os.close(fd)
-                raise WriterBusy(source, int(holder) if holder.isdigit() else 0) from None
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)  # for the message of whoever comes second
+                raise
             _held.add(path)
             return cls(path, fd)
 
@@ -251,9 +271,10 @@ _held_guard = threading.Lock()
 
 
 def _forget_held() -> None:
-    # A forked child holds no record lock, and must be free to take one of its own.
-    global _held_guard
-    _held_guard = threading.Lock()
+    # A forked child holds no record lock, and must be free to take one of its own; and a lock that another thread
+    # held at the fork would never be released here.
+    global _held_guard, _creating
+    _held_guard, _creating = threading.Lock(), threading.Lock()
     _held.clear()
 
 
@@ -268,7 +289,7 @@ def unlink(namespace: str, source: str) -> list[Path]:
     lock = WriterLock.acquire(namespace, source)
     try:
         removed = []
-        for path in (ring_path(namespace, source), building_path(namespace, source)):
+        for path in (ring_path(namespace, source), building_path(namespace, source), corrupt_path(namespace, source)):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
                 removed.append(path)

@@ -1,0 +1,59 @@
+# fogmetrics. Needs Python 3.11 or later with venv, make, and a network for the first install.
+#
+#   make run      set everything up and run the daemon in the foreground
+#   make test     set everything up and run the tests
+#   make demo     make run, with stand-ins for Betanet and a HAProxy under light traffic
+#   make smoke    URL=http://localhost:9200: check a running daemon
+#   make lint     ruff and mypy          make clean    remove rings, environment and logs
+
+VENV := .venv
+BIN := $(VENV)/bin
+URL ?= http://localhost:9200
+PYTEST_ARGS ?=
+
+# The first interpreter that is new enough and can make an environment.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	then echo "$$p"; break; fi; done)
+
+.PHONY: run demo test smoke lint clean
+
+run: $(BIN)/.run
+	@$(BIN)/python -m collector.preflight . && exec $(BIN)/supervisord -n -c supervisord.conf
+
+demo: $(BIN)/.run
+	@exec $(BIN)/python -m tests.stand_ins.demo
+
+test: $(BIN)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+smoke: $(BIN)/.run
+	@$(BIN)/python -m tests.end_to_end.smoke $(URL)
+
+lint: $(BIN)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	@if [ -x $(BIN)/python ]; then for source in node deployment betanet system; do \
+		$(BIN)/python -m collector $$source --unlink || exit 1; done; fi
+	rm -rf $(VENV) run build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "fogmetrics: no Python 3.11 or later with venv was found; install it (Debian: apt-get install python3" \
+		"python3-venv), or name one: make run PYTHON=/path/to/python3" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(BIN)/.test: pyproject.toml $(BIN)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(BIN)/.lint: pyproject.toml $(BIN)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@

@@ -1,0 +1,133 @@
+"""``python -m collector.preflight DIRECTORY``: what would keep the daemon from running, said once and before it starts.
+
+supervisord starts five processes at once; one mistake in the configuration would be five messages in five logs, ten
+times each. Here it is one sentence on the terminal. Then: where to look.
+
+Exit status: 0 when all is well, 78 for a configuration to mend, 75 for something in the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+from collector import registry
+from collector.__main__ import EX_CONFIG, EX_TEMPFAIL, times
+from shm import config as configuration
+from shm.config import Config
+from shm.discovery import user_number
+from shm.errors import ConfigurationError, FogmetricsError
+from shm.segment import DIRECTORY, check_name, group_number
+
+# sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.
+_MOST_SOCKET_PATH = 107 - 8
+
+
+class InTheWay(FogmetricsError):
+    """Something outside the configuration keeps the daemon from running."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m collector.preflight", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
+    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
+    options = parser.parse_args(arguments)
+    try:
+        config = configuration.load(options.config)
+        check_configuration(config)
+        check_run_directory(options.directory)
+        check_shared_memory()
+        check_port(config)
+    except ConfigurationError as error:
+        print(f"fogmetrics: {error}", file=sys.stderr)
+        return EX_CONFIG
+    except FogmetricsError as error:
+        print(f"fogmetrics: {error}", file=sys.stderr)
+        return EX_TEMPFAIL
+    print(where_to_look(config, options.directory))
+    return 0
+
+
+def check_configuration(config: Config) -> None:
+    """Raises ConfigurationError for what any of the processes would refuse."""
+    check_name(f"{config.where('shm')} namespace", config.shm.namespace)
+    group_number(config.shm.group)
+    user_number(config.shm.owner)
+    for name in registry.source_names(config):
+        times(name, config)
+        registry.build(name, config)
+
+
+def check_run_directory(directory: Path) -> None:
+    """Make run/ and run/log. Raises InTheWay when they can't be written, or a supervisord has them already."""
+    run = directory.resolve() / "run"
+    try:
+        (run / "log").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InTheWay(
+            f"{error.filename} can't be made: {error.strerror}; supervisord keeps its socket and logs there: "
+            "clone to a directory that this user can write to"
+        ) from None
+    if not os.access(run, os.W_OK) or not os.access(run / "log", os.W_OK):
+        raise InTheWay(f"{run} can't be written by this user; give it to the user that runs the daemon: chown -R")
+    path = run / "supervisor.sock"
+    if len(os.fsencode(path)) > _MOST_SOCKET_PATH:
+        raise InTheWay(
+            f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that a unix socket's name "
+            "may have here; clone to a directory with a shorter name"
+        )
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise InTheWay(
+                f"it runs already: a supervisord listens on {path}; look at it with supervisorctl status, stop it with "
+                "supervisorctl shutdown, or clone to another directory for a second one"
+            )
+
+
+def check_shared_memory() -> None:
+    """Raises InTheWay when there is no shared memory to write to."""
+    if not os.access(DIRECTORY, os.W_OK):
+        raise InTheWay(f"{DIRECTORY} is not there or can't be written; mount it: mount -t tmpfs tmpfs {DIRECTORY}")
+
+
+def check_port(config: Config) -> None:
+    """Raises InTheWay when the exporter's port is taken. Leaves what else may be wrong to the exporter."""
+    address, port = config.exporter.listen, config.exporter.port
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ConfigurationError(
+            f'{config.where("exporter")} listen is {address!r}: {error.strerror}; give an address of this host, '
+            'such as "127.0.0.1" or "0.0.0.0"'
+        ) from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+        except OSError as error:
+            raise InTheWay(
+                f"port {port} of {address} can't be had: {error.strerror}; stop the program that has it, "
+                f"or set another port: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
+            ) from None
+
+
+def where_to_look(config: Config, directory: Path) -> str:
+    host = "localhost" if config.exporter.listen in ("0.0.0.0", "::", "127.0.0.1") else config.exporter.listen
+    base = f"http://{host}:{config.exporter.port}"
+    control = Path(sys.executable).parent / "supervisorctl"
+    return (
+        f"fogmetrics starts; look at\n"
+        f"  {base}/metrics               the latest samples\n"
+        f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {config.exporter.window}\n"
+        f"  {base}/stats   {base}/health\n"
+        f"  {directory.resolve() / 'run' / 'log'}    a log per process\n"
+        f"  {control} -c {directory.resolve() / 'supervisord.conf'} status\n"
+        f"Ctrl-C stops it; the rings keep their history."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""``python -m exporter``: serve the rings of this host to Prometheus until told to stop.
+
+Exit status: 0 after a signal to stop, 78 for a configuration that must be mended (EX_CONFIG), 75 when the port is
+taken (EX_TEMPFAIL), so that supervisord tries again.
+"""
+
+from __future__ import annotations
+
+import os
+
+# One thread is all that numpy is asked for; each more would cost a stack and a workspace for nothing.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import asyncio
+import errno
+import gc
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from exporter.server import Exporter
+from shm import config as configuration
+from shm import log as logs
+from shm.config import Config
+from shm.errors import ConfigurationError, FogmetricsError
+from shm.parent import Parent
+
+log = logging.getLogger("exporter")
+
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+_BACKLOG = 256
+# Longer than the usual scrape intervals, so that a server's connection lives from one scrape to the next.
+_KEEP_ALIVE_SECONDS = 75
+_PARENT_SECONDS = 1.0
+
+
+class AddressTaken(FogmetricsError):
+    """The port can't be listened on."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
+    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
+    options = parser.parse_args(arguments)
+    try:
+        config = configuration.load(options.config)
+        logs.set_up(config.log.level, config.log.format)
+        with listen(config) as server_socket:
+            serve(config, server_socket)
+    except ConfigurationError as error:
+        print(f"exporter: {error}", file=sys.stderr)
+        return EX_CONFIG
+    except FogmetricsError as error:
+        print(f"exporter: {error}", file=sys.stderr)
+        return EX_TEMPFAIL
+    return 0
+
+
+def listen(config: Config) -> socket.socket:
+    """A listening socket on the configured address. Raises AddressTaken or ConfigurationError."""
+    address, port = config.exporter.listen, config.exporter.port
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        server_socket = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{config.where('exporter')} listen is {address!r}: {error.strerror}; give an address of this host, "
+            'such as "127.0.0.1" or "0.0.0.0"'
+        ) from None
+    server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        server_socket.bind(place)
+        server_socket.listen(_BACKLOG)
+    except OSError as error:
+        server_socket.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressTaken(
+                f"port {port} of {address} is taken (9200 is also Elasticsearch's); stop the program that has it, "
+                f"or set another: {config.where('exporter')} port = {port + 1}"
+            ) from None
+        raise ConfigurationError(
+            f"{config.where('exporter')} listen is {address!r}, port is {port}: {error.strerror}; "
+            "choose an address of this host and a port this user may have"
+        ) from None
+    return server_socket
+
+
+def serve(config: Config, server_socket: socket.socket) -> None:
+    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until the supervisord that started us is gone."""
+    exporter = Exporter(config)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            exporter.app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            limit_concurrency=config.exporter.max_connections,
+            timeout_graceful_shutdown=2,
+        )
+    )
+    host, port = server_socket.getsockname()[:2]
+    log.info("serving", extra={"url": f"http://{host}:{port}", "namespace": config.shm.namespace})
+    # What was imported stays: no collection need look at it again, and fewer pages are written to.
+    gc.collect()
+    gc.freeze()
+
+    async def run() -> None:
+        watch = asyncio.create_task(_watch_parent(server))
+        await server.serve(sockets=[server_socket])
+        watch.cancel()
+
+    try:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(run())
+    except KeyboardInterrupt:
+        pass  # uvicorn raises the signal again once it has shut down
+    finally:
+        exporter.close()
+        log.info("stopped")
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not built for this platform: asyncio's own loop serves as well
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _watch_parent(server: uvicorn.Server) -> None:
+    parent = Parent()
+    while not parent.gone:
+        await asyncio.sleep(_PARENT_SECONDS)
+    log.warning("supervisord is gone")
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""/metrics/aggregated: statistics of each series over a rolling window, as gauges with the label ``stat``.
+
+Gauges and the raw samples of histograms give avg, min, max, sum and percentiles; counters give rate and increase.
+With ``by=LABEL`` the samples of all series that share the label's value are pooled, over all rings.
+
+The lines are made once for a set of catalogs and a query; a request reads the windows and computes one vector.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.aggregate import STATS, MetricAggregator
+from exporter.families import Conflict, Family, Placed, gather
+from exporter.lines import Lines
+from exporter.negotiation import Format
+from exporter.query import COUNTER_STATS, AggregatedQuery
+from exporter.snapshot import Ring, RingSet, absent, all_absent
+from exporter.text import label_set
+from shm.catalog import Series
+from shm.reader import Frames
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The series of one ring that are computed together, and the statistics that they give."""
+
+    ring: int
+    columns: NDArray[np.intp]
+    stats: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The series of one family, by ring, that are pooled by a label's value."""
+
+    counter: bool
+    stats: tuple[str, ...]
+    columns: tuple[tuple[int, NDArray[np.intp]], ...]  # (ring, columns)
+    label_values: tuple[str, ...]  # one per column, in that order
+
+
+def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Frames | None:
+    """The ring's frames of the window; None, and noted, when it can't be read: the others go on."""
+    try:
+        return ring.window(now_ns - query.window_ns, now_ns)
+    except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
+        rings.fail(ring.source, error)
+        return None
+
+
+class AggregatedPage:
+    """The page of one query, whatever its window, for one set of catalogs."""
+
+    def __init__(self, rings: Sequence[Ring], query: AggregatedQuery) -> None:
+        self.conflicts: list[Conflict]
+
+        def chosen(source: str, series: Series) -> bool:
+            metric = series.metric
+            names = {metric.name, metric.family}
+            labels = series.labels
+            return (
+                (not query.sources or source in query.sources)
+                and any(query.selects(name, labels) for name in names)
+                and (query.by is None or query.by in labels)
+            )
+
+        families, self.conflicts = gather([(ring.source, ring.series) for ring in rings], chosen)
+        self._query = dataclasses.replace(query, window_ns=0)
+        self._lines = Lines()
+        self._parts: list[_Part] = []
+        self._pools: list[_Pool] = []
+        if query.by is None:
+            self._lay_out_series(families, len(rings))
+        else:
+            self._lay_out_pools(families, query.by)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def _stats(self, family: Family) -> tuple[str, ...]:
+        kinds: tuple[str, ...] = COUNTER_STATS if family.metric.type == "counter" else STATS
+        return tuple(stat for stat in kinds if stat in self._query.stats)
+
+    def _lay_out_series(self, families: list[Family], rings: int) -> None:
+        """One part per ring and kind; the vector holds, part after part, statistic after statistic, its series."""
+        columns: dict[tuple[int, bool], list[int]] = {}
+        for family in families:
+            for placed in family.placed:
+                columns.setdefault((placed.ring, family.metric.type == "counter"), []).append(placed.series.column)
+        starts: dict[tuple[int, bool], int] = {}
+        at = 0
+        for (ring, counter), some in sorted(columns.items()):
+            kinds: tuple[str, ...] = COUNTER_STATS if counter else STATS
+            stats = tuple(stat for stat in kinds if stat in self._query.stats)
+            starts[ring, counter] = at
+            self._parts.append(_Part(ring, np.array(some, dtype=np.intp), stats))
+            at += len(some) * len(stats)
+        place = {(ring, column): i for (ring, _), some in columns.items() for i, column in enumerate(some)}
+        for family in families:
+            counter = family.metric.type == "counter"
+            stats = self._stats(family)
+            lines: list[tuple[str, int]] = []
+            for placed in family.placed:
+                start, size = starts[placed.ring, counter], len(columns[placed.ring, counter])
+                i = place[placed.ring, placed.series.column]
+                labels = list(placed.series.labels.items())
+                lines.extend(
+                    (f"{family.metric.family}{label_set([*labels, ('stat', stat)])}", start + n * size + i)
+                    for n, stat in enumerate(stats)
+                )
+            self._add(family, lines)
+
+    def _lay_out_pools(self, families: list[Family], by: str) -> None:
+        at = 0
+        for family in families:
+            stats = self._stats(family)
+            by_ring: dict[int, list[Placed]] = {}
+            for placed in family.placed:
+                by_ring.setdefault(placed.ring, []).append(placed)
+            ordered = [placed for some in by_ring.values() for placed in some]
+            values = tuple(placed.series.labels[by] for placed in ordered)
+            groups = list(dict.fromkeys(values))
+            self._pools.append(
+                _Pool(
+                    family.metric.type == "counter",
+                    stats,
+                    tuple(
+                        (ring, np.array([placed.series.column for placed in some], dtype=np.intp))
+                        for ring, some in by_ring.items()
+                    ),
+                    values,
+                )
+            )
+            lines = [
+                (f"{family.metric.family}{label_set([(by, group), ('stat', stat)])}", at + n * len(groups) + i)
+                for i, group in enumerate(groups)
+                for n, stat in enumerate(stats)
+            ]
+            self._add(family, lines)
+            at += len(groups) * len(stats)
+
+    def _add(self, family: Family, lines: list[tuple[str, int]]) -> None:
+        metric = family.metric
+        self._lines.add_family(metric.family, "gauge", f"Over a window: {metric.help}", metric.unit, lines)
+
+    def render(self, frames: Sequence[Frames | None], form: Format) -> bytes:
+        """The text for the windows of the rings of the constructor, in its order; None: it could not be read."""
+        vector: list[Vector] = []
+        for part in self._parts:
+            window = frames[part.ring]
+            if window is None:
+                vector.append(all_absent(len(part.columns) * len(part.stats)))
+            elif part.stats:
+                vector.extend(_series_statistics(window, part))
+        for pool in self._pools:
+            vector.extend(_pool_statistics(frames, pool))
+        return self._lines.render(np.concatenate(vector), form) if vector else b""
+
+
+def _series_statistics(window: Frames, part: _Part) -> list[Vector]:
+    values = window.values[:, part.columns]
+    if part.stats[0] in COUNTER_STATS:
+        rate, increase = MetricAggregator.calculate_rate(values, window.monotonic_ns, window.timestamp_ns)
+        return [rate if stat == "rate" else increase for stat in part.stats]
+    result = MetricAggregator.aggregate(values, part.stats)
+    return [result[stat] for stat in part.stats]
+
+
+def _pool_statistics(frames: Sequence[Frames | None], pool: _Pool) -> list[Vector]:
+    groups = list(dict.fromkeys(pool.label_values))
+    if pool.counter:
+        return _pooled_rates(frames, pool, groups)
+    blocks = [_block(frames[ring], columns) for ring, columns in pool.columns]
+    longest = max(len(block) for block in blocks)
+    # Rings tick on their own: shorter windows are filled up with absent samples, which no statistic counts.
+    padded = [np.concatenate((block, all_absent((longest - len(block), block.shape[1])))) for block in blocks]
+    _, result = MetricAggregator.aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
+    return [result[stat] for stat in pool.stats]
+
+
+def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float64]:
+    return all_absent((0, len(columns))) if window is None else window.values[:, columns]
+
+
+def _pooled_rates(frames: Sequence[Frames | None], pool: _Pool, groups: list[str]) -> list[Vector]:
+    """The sum over each group's series of their rates and increases; absent where no series has one."""
+    rates, increases = [], []
+    for ring, columns in pool.columns:
+        window = frames[ring]
+        if window is None:
+            rate = increase = all_absent(len(columns))
+        else:
+            rate, increase = MetricAggregator.calculate_rate(
+                window.values[:, columns], window.monotonic_ns, window.timestamp_ns
+            )
+        rates.append(rate)
+        increases.append(increase)
+    number = {group: i for i, group in enumerate(groups)}
+    member = np.array([number[value] for value in pool.label_values], dtype=np.intp)
+    summed = {}
+    for stat, parts in (("rate", rates), ("increase", increases)):
+        each = np.concatenate(parts)
+        there = ~absent(each)
+        total = np.bincount(member[there], weights=each[there], minlength=len(groups))
+        counted = np.bincount(member[there], minlength=len(groups)) > 0
+        result = all_absent(len(groups))
+        result[counted] = total[counted]
+        summed[stat] = result
+    return [summed[stat] for stat in pool.stats]

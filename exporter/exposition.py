@@ -1,0 +1,87 @@
+"""/metrics: the latest sample of each series of each fresh ring, without timestamps.
+
+Without timestamps, because a Prometheus server gives up staleness markers for samples that carry their own; the age
+of each ring is a metric of the exporter instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from exporter.families import Conflict, Family, Placed, gather
+from exporter.lines import Lines
+from exporter.negotiation import Format
+from exporter.query import MetricsQuery
+from exporter.snapshot import Ring, all_absent
+from exporter.text import label_set
+from shm.catalog import Series
+
+
+class MetricsPage:
+    """The page of one query for one set of catalogs; make another when a ring's catalog grew."""
+
+    def __init__(self, rings: Sequence[Ring], query: MetricsQuery) -> None:
+        self.conflicts: list[Conflict]
+        families, self.conflicts = gather(
+            [(ring.source, ring.series) for ring in rings],
+            lambda source, series: not query.sources or source in query.sources,
+        )
+        self._widths = [ring.reader.header.width for ring in rings]
+        offsets = [0, *np.cumsum(self._widths).tolist()]
+        self._lines = Lines()
+        for family in families:
+            metric = family.metric
+            self._lines.add_family(
+                metric.family,
+                metric.type,
+                metric.help,
+                metric.unit,
+                (
+                    (f"{name}{labels}", at)
+                    for placed in family.placed
+                    for name, labels, at in _samples(placed, offsets[placed.ring])
+                    if _named(name, family, query)
+                ),
+            )
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def render(self, rings: Sequence[Ring], stale: Sequence[bool], form: Format) -> bytes:
+        """The text for the rings of the constructor, in its order; a stale ring's series are left out."""
+        if not rings:
+            return b""
+        rows = [
+            all_absent(width) if is_stale or len(ring.latest) != width else ring.latest
+            for ring, width, is_stale in zip(rings, self._widths, stale, strict=True)
+        ]
+        return self._lines.render(np.concatenate(rows), form)
+
+
+def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int]]:
+    """(sample name, labels as text, place of the value) of a series, in exposition order."""
+    series = placed.series
+    metric = series.metric
+    at = offset + series.column
+    pairs = list(series.labels.items())
+    if metric.type == "histogram":
+        yield from _histogram(series, pairs, at)
+    else:
+        yield f"{metric.family}_total" if metric.type == "counter" else metric.name, label_set(pairs), at
+
+
+def _histogram(series: Series, pairs: list[tuple[str, str]], at: int) -> Iterator[tuple[str, str, int]]:
+    """Buckets, count and sum; shm.catalog draws the columns."""
+    name, bounds = series.metric.name, series.metric.buckets
+    for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
+        yield f"{name}_bucket", label_set([*pairs, ("le", bound)]), at + 1 + i
+    yield f"{name}_count", label_set(pairs), at + 1 + len(bounds)  # the same column as +Inf
+    yield f"{name}_sum", label_set(pairs), at + 2 + len(bounds)
+
+
+def _named(sample: str, family: Family, query: MetricsQuery) -> bool:
+    """``name[]`` may be the metric's own name or that of one of its samples."""
+    names = query.names
+    return not names or sample in names or family.metric.name in names or family.metric.family in names

@@ -1,0 +1,73 @@
+"""Which exposition format and which coding the client accepts (RFC 9110, sections 12.5.1 and 12.5.3).
+
+    Accept: application/openmetrics-text;version=1.0.0;q=0.6, text/plain;version=0.0.4;q=0.3, */*;q=0.2
+            └ element ──────────────────────────────────────┘ └ element ────────────────────┘ └ range ┘
+
+Text 0.0.4 is what everybody reads, so it is the answer to silence, to wildcards and to what makes no sense.
+OpenMetrics is for those who name it, in a version that we write, and do not prefer text. Pure, and linear in the
+length of the header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Final
+
+# Three decimals at most: RFC 9110, section 12.4.2. An element with another weight is left out.
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+# An empty version is one that was not named. 0.0.1 is Prometheus' name for drafts of 1.0.0, the same text.
+_OPENMETRICS_VERSIONS: Final = frozenset({"", "1.0.0", "0.0.1"})
+_TEXT_VERSIONS: Final = frozenset({"", "0.0.4"})
+
+
+class Format(Enum):
+    """An exposition format; the value is its Content-Type."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+    @property
+    def content_type(self) -> str:
+        return self.value
+
+
+def choose_format(accept: str) -> Format:
+    """The format for this Accept header: OpenMetrics if its weight is above 0 and at least that of text."""
+    openmetrics = 0.0
+    text: dict[str, float] = {}
+    for kind, parameters, weight in _elements(accept):
+        version = parameters.get("version", "")
+        if kind == "application/openmetrics-text" and version in _OPENMETRICS_VERSIONS:
+            openmetrics = max(openmetrics, weight)
+        elif kind in ("text/*", "*/*") or (kind == "text/plain" and version in _TEXT_VERSIONS):
+            text[kind] = max(text.get(kind, 0.0), weight)
+    # The most specific range decides: "text/plain;q=0.1, */*" wants text at 0.1.
+    plain = text.get("text/plain", text.get("text/*", text.get("*/*", 0.0)))
+    return Format.OPENMETRICS if openmetrics > 0 and openmetrics >= plain else Format.TEXT
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether this Accept-Encoding header allows gzip: by name, or by ``*`` where gzip is not named."""
+    weights: dict[str, float] = {}
+    for coding, _, weight in _elements(accept_encoding):
+        weights["gzip" if coding == "x-gzip" else coding] = weight
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def _elements(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Each element's value, parameters and weight, in lower case; those without a proper weight are left out.
+
+    Commas and semicolons inside quoted strings split too: no parameter that we look at has any.
+    """
+    for element in header.lower().split(","):
+        value, *rest = element.split(";")
+        parameters: dict[str, str] = {}
+        for one in rest:
+            name, _, text = one.partition("=")
+            parameters[name.strip(" \t")] = text.strip(" \t").strip('"')
+        weight = parameters.get("q", "1")
+        if _WEIGHT.fullmatch(weight):
+            yield value.strip(" \t"), parameters, float(weight)

@@ -1,0 +1,219 @@
+"""The HTTP side: four pages on Starlette.
+
+/metrics and /health are made in the event loop: they take microseconds while nothing changed. /metrics/aggregated
+and /stats may read a day of every ring and sort it: they are made in one thread of their own, with rings of its
+own, so that a scrape of /metrics never waits behind one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from exporter import stats as reports
+from exporter.aggregated import AggregatedPage, readable
+from exporter.exposition import MetricsPage
+from exporter.families import Conflict
+from exporter.negotiation import Format, accepts_gzip, choose_format
+from exporter.query import (
+    AggregatedQuery,
+    MetricsQuery,
+    QueryError,
+    parse_aggregated_query,
+    parse_metrics_query,
+    parse_window,
+)
+from exporter.selfmetrics import SelfMetrics
+from exporter.snapshot import RingSet
+from shm.config import Config
+from shm.discovery import user_number
+from shm.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+_EOF = b"# EOF\n"
+_KEPT_PAGES = 16  # layouts of different queries; one takes some 200 bytes a line
+_GZIP_LEVEL = 1  # a page of metrics shrinks to an eighth at level 1, to a tenth at level 6 for five times the CPU
+
+_INDEX = b"""<!doctype html><title>fogmetrics</title><h1>fogmetrics</h1><ul>
+<li><a href="/metrics">/metrics</a>: the latest sample of each series
+<li><a href="/metrics/aggregated">/metrics/aggregated</a>: avg, min, max, sum, p50, p95, p99 over 5 minutes;
+<a href="/metrics/aggregated?window=24h">?window=24h</a>
+<li><a href="/stats">/stats</a>: what the rings hold
+<li><a href="/health">/health</a>: whether the sources are fresh
+</ul>
+"""
+
+Handler = Callable[[Request], Awaitable[Response]]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Recent(Generic[K, V]):
+    """The values of the keys asked for last."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        value = self._kept.get(key)
+        if value is None:
+            value = self._kept[key] = make()
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        else:
+            self._kept.move_to_end(key)
+        return value
+
+
+class Exporter:
+    """Serves the rings of a configuration's namespace. ``app`` is the ASGI application."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config.exporter
+        self._window_ns = _duration(config, "window", config.exporter.window)
+        self._max_window_ns = _duration(config, "max_window", config.exporter.max_window)
+        owner = user_number(config.shm.owner)
+
+        def rings() -> RingSet:
+            return RingSet(config.shm.namespace, owner=owner, stale_intervals=config.exporter.stale_intervals)
+
+        self.rings, self._history = rings(), rings()
+        self.own = SelfMetrics(self.rings, self._history)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
+        self._pages: _Recent[tuple[object, ...], MetricsPage] = _Recent(_KEPT_PAGES)
+        self._bodies: _Recent[tuple[object, ...], bytes] = _Recent(_KEPT_PAGES)
+        self._aggregated_pages: _Recent[tuple[object, ...], AggregatedPage] = _Recent(_KEPT_PAGES)
+        self.app = Starlette(
+            routes=[
+                Route("/", self._index),
+                Route("/metrics", self._counted("metrics", self._metrics)),
+                Route("/metrics/aggregated", self._counted("aggregated", self._aggregated)),
+                Route("/stats", self._counted("stats", self._stats)),
+                Route("/health", self._counted("health", self._health)),
+            ]
+        )
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+        self.rings.close()
+        self._history.close()
+
+    # ---- pages ---------------------------------------------------------------------------------------------
+
+    async def _index(self, request: Request) -> Response:
+        return Response(_INDEX, media_type="text/html")
+
+    async def _metrics(self, request: Request) -> Response:
+        query = parse_metrics_query(request.query_params.multi_items())
+        form = choose_format(request.headers.get("accept", ""))
+        return self._text(request, form, self.metrics_text(query, form))
+
+    def metrics_text(self, query: MetricsQuery, form: Format) -> bytes:
+        """The page /metrics. While no ring moved, its own bytes come from the last time."""
+        rings = self.rings.refresh()
+        stale = tuple(self.rings.is_stale(ring) for ring in rings)
+        layout = self.rings.key(), query
+        page = self._pages.get(layout, lambda: MetricsPage(rings, query))
+        self._note_conflicts(page.conflicts)
+        moved = *layout, form, stale, *(ring.sequence for ring in rings)
+        body = self._bodies.get(moved, lambda: page.render(rings, stale, form))
+        own = b"" if query.sources else self.own.render(form, query.names)
+        return body + own + (_EOF if form is Format.OPENMETRICS else b"")
+
+    async def _aggregated(self, request: Request) -> Response:
+        query = parse_aggregated_query(request.query_params.multi_items(), self._window_ns)
+        if query.window_ns > self._max_window_ns:
+            raise QueryError(
+                f"window is longer than {self._config.max_window}, the longest that [exporter] max_window allows"
+            )
+        form = choose_format(request.headers.get("accept", ""))
+        body = await self._in_worker(lambda: self.aggregated_text(query, form))
+        return self._text(request, form, body)
+
+    def aggregated_text(self, query: AggregatedQuery, form: Format) -> bytes:
+        """The page /metrics/aggregated. In the worker's thread only."""
+        rings = self._history.refresh()
+        key = self._history.key(), query.metrics, query.stats, query.matchers, query.by, query.sources
+        page = self._aggregated_pages.get(key, lambda: AggregatedPage(rings, query))
+        now_ns = self._history.wall()
+        body = page.render([readable(self._history, ring, query, now_ns) for ring in rings], form)
+        return body + (_EOF if form is Format.OPENMETRICS else b"")
+
+    async def _stats(self, request: Request) -> Response:
+        found = await self._in_worker(lambda: reports.stats(self._history, self.own.conflicts))
+        return _json(found, 200)
+
+    async def _health(self, request: Request) -> Response:
+        fresh, found = reports.health(self.rings)
+        return _json(found, 200 if fresh else 503)
+
+    # ---- around them ---------------------------------------------------------------------------------------
+
+    def _counted(self, page: str, handler: Handler) -> Handler:
+        """Answers 400 for a bad request, 500 for a fault of ours, and counts either."""
+
+        async def counted(request: Request) -> Response:
+            begun = time.perf_counter()
+            try:
+                response = await handler(request)
+            except QueryError as error:
+                response = Response(f"{error}\n", 400, media_type="text/plain")
+            except Exception:
+                log.exception("request failed", extra={"page": page, "query": request.url.query[:200]})
+                response = Response("internal error; the exporter's log has it\n", 500, media_type="text/plain")
+            self.own.observe(page, response.status_code, time.perf_counter() - begun)
+            return response
+
+        return counted
+
+    async def _in_worker(self, job: Callable[[], V]) -> V:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, job)
+
+    def _text(self, request: Request, form: Format, body: bytes) -> Response:
+        headers = {"content-type": form.content_type, "vary": "accept, accept-encoding"}
+        if len(body) >= self._config.gzip_min_bytes and accepts_gzip(request.headers.get("accept-encoding", "")):
+            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            headers["content-encoding"] = "gzip"
+        return Response(body, headers=headers)
+
+    def _note_conflicts(self, conflicts: list[Conflict]) -> None:
+        if conflicts != self.own.conflicts:
+            for one in conflicts:
+                if one not in self.own.conflicts:
+                    log.warning(
+                        "series in conflict",
+                        extra={
+                            "ring": one.source,
+                            "metric": one.metric,
+                            "error": one.reason,
+                            "series": one.series,
+                        },
+                    )
+            self.own.conflicts = conflicts
+
+
+def _json(found: object, status: int) -> Response:
+    return Response(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n", status, media_type="application/json")
+
+
+def _duration(config: Config, key: str, text: str) -> int:
+    try:
+        return parse_window(text)
+    except QueryError as error:
+        raise ConfigurationError(
+            f'{config.where("exporter")} {key} is {text!r}; give a duration such as "5m": {error}'
+        ) from None

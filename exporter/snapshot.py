@@ -1,0 +1,226 @@
+"""From rings to arrays: the only place of the exporter that touches shared memory.
+
+A RingSet follows the rings of a namespace: opens what is new, lets go of what is gone, takes up the segment that
+replaced another. Whatever is wrong with one ring is kept as a sentence beside its name and costs the others nothing.
+
+Not for two threads at once: the server has one set for the scrapes of its event loop, another for the thread that
+aggregates. A map costs no memory of its own, the pages are shared.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shm.catalog import Metric, Series
+from shm.discovery import RingList, writer_alive
+from shm.errors import RingError
+from shm.layout import FLAG_TICK, STALE_NAN_BITS
+from shm.reader import Frame, Frames, RingReader
+
+log = logging.getLogger(__name__)
+
+# How many frames with timestamps of their own are looked through for the newest whole one. A collector commits at
+# most a few of them a tick; behind more than this, the samples of the tick are no longer the newest anyway.
+_MOST_APART = 64
+
+
+def absent(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values are the stale NaN. float64 in, bool of the same shape out."""
+    found: NDArray[np.bool_] = values.view(np.uint64) == STALE_NAN_BITS
+    return found
+
+
+def all_absent(shape: int | tuple[int, int]) -> NDArray[np.float64]:
+    """A new array of that shape in which every sample is absent. Filled as words: arithmetic would quiet the NaN."""
+    return np.full(shape, STALE_NAN_BITS, dtype=np.uint64).view(np.float64)
+
+
+@dataclass(slots=True)
+class Ring:
+    """One open ring and what was last read from it.
+
+    ``latest``: float64, shape (columns,), the newest sample of each column. ``timestamp_ns`` 0: no frame yet.
+    """
+
+    source: str
+    reader: RingReader
+    identity: tuple[int, int]
+    head: int = -1
+    sequence: int = 0
+    timestamp_ns: int = 0
+    monotonic_ns: int = 0
+    latest: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    catalog_error: str = ""
+
+    @property
+    def interval_ns(self) -> int:
+        return self.reader.header.interval_ns
+
+    @property
+    def series(self) -> list[Series]:
+        return self.reader.catalog.series
+
+    @property
+    def metrics(self) -> list[Metric]:
+        return self.reader.catalog.metrics
+
+    def age_seconds(self, monotonic_ns: int, wall_ns: int) -> float:
+        """Age of the newest frame, by the monotonic clock (which no setting of the wall clock moves).
+
+        By the wall clock where the monotonic one can't tell: the frame is of an earlier boot.
+        """
+        age_ns = monotonic_ns - self.monotonic_ns
+        return (age_ns if age_ns >= 0 else max(wall_ns - self.timestamp_ns, 0)) / 1e9
+
+    def read_latest(self) -> None:
+        """Bring ``latest`` up to date; nothing is copied while the ring's head stands still."""
+        head = self.reader.head
+        if head == self.head:
+            return
+        frame = self.reader.latest()
+        if frame is None:
+            return
+        # A head that was not whole yet is looked at again at the next scrape.
+        self.head = head if frame.sequence >= head else -1
+        self.sequence, self.timestamp_ns, self.monotonic_ns = frame.sequence, frame.timestamp_ns, frame.monotonic_ns
+        self.latest = _values(frame) if frame.flags & FLAG_TICK else self._merged(frame)
+
+    def _merged(self, newest: Frame) -> NDArray[np.float64]:
+        """The newest sample of each column when the newest frames are parts: the last whole frame, and what has a
+        later timestamp in the parts after it. Parts older than a source may be are not news and are left out."""
+        frames = [newest]
+        for sequence in range(newest.sequence - 1, max(newest.sequence - _MOST_APART, 0), -1):
+            frame = self.reader.frame(sequence)
+            if frame is None:
+                continue
+            frames.append(frame)
+            if frame.flags & FLAG_TICK:
+                break
+        latest = all_absent(self.reader.header.width)
+        for frame in sorted(frames, key=lambda one: one.timestamp_ns):
+            values = _values(frame)
+            if frame.flags & FLAG_TICK:
+                latest = values
+            elif frame.timestamp_ns > newest.timestamp_ns - 3 * self.interval_ns:
+                present = ~absent(values)
+                latest[present] = values[present]
+        return latest
+
+    def window(self, since_ns: int | None, until_ns: int | None) -> Frames:
+        """The proven frames with since < timestamp ≤ until."""
+        return self.reader.frames(since_ns, until_ns)
+
+    def writer_alive(self) -> bool:
+        return writer_alive(self.reader.writer, self.interval_ns)
+
+
+def _values(frame: Frame) -> NDArray[np.float64]:
+    values = np.frombuffer(frame.values.cast("B"), dtype=np.float64)
+    if frame.count < len(values):
+        values = values.copy()
+        values[frame.count :] = all_absent(len(values) - frame.count)
+    return values
+
+
+class RingSet:
+    """The rings of one namespace that belong to user ``owner`` (None: our own), sorted by source."""
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        owner: int | None = None,
+        stale_intervals: float = 3.0,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.namespace = namespace
+        self.stale_intervals = stale_intervals
+        self.wall = wall
+        self.monotonic = monotonic
+        self.rings: dict[str, Ring] = {}
+        self.errors: dict[str, str] = {}  # what is wrong with a ring now
+        self.error_counts: Counter[str] = Counter()  # how often something was, since the start
+        self._skipped: Counter[str] = Counter()  # of readers that were let go
+        self.generation = 0  # changes whenever a ring came, went or was replaced
+        self._owner = owner
+        self._list = RingList(namespace)
+
+    def refresh(self) -> list[Ring]:
+        """All rings that can be read now, each with its latest samples. Never raises for what a ring is like."""
+        sources = self._list.sources()
+        for source in [name for name in self.rings if name not in sources]:
+            self._let_go(source)
+        for source in [name for name in self.errors if name not in sources]:
+            del self.errors[source]
+        for source in sources:
+            try:
+                self._follow(source)
+                self._settle(source, self.rings[source].reader.catalog.error)
+            except RingError as error:
+                self._let_go(source)
+                self._settle(source, str(error))
+            except Exception as error:  # a ring's bytes are foreign input: nothing in them may cost the others
+                log.exception("ring can't be read", extra={"ring": source})
+                self._let_go(source)
+                self._settle(source, f"ring {source!r}: {type(error).__name__}: {error}")
+        return [self.rings[source] for source in sources if source in self.rings]
+
+    def is_stale(self, ring: Ring) -> bool:
+        """True when the newest frame is older than ``stale_intervals`` of the source's own intervals."""
+        limit = self.stale_intervals * ring.interval_ns / 1e9
+        return ring.sequence == 0 or ring.age_seconds(self.monotonic(), self.wall()) > limit
+
+    def skipped_frames(self) -> Counter[str]:
+        """Slots met torn or lapped since the start, by source."""
+        counts = self._skipped.copy()
+        for source, ring in self.rings.items():
+            counts[source] += ring.reader.skipped_frames
+        return counts
+
+    def fail(self, source: str, error: Exception) -> None:
+        """Note that reading a ring failed later than refresh()."""
+        self._settle(source, str(error) if isinstance(error, RingError) else f"{type(error).__name__}: {error}")
+
+    def _follow(self, source: str) -> None:
+        ring = self.rings.get(source)
+        if ring is not None and ring.reader.replaced:
+            self._let_go(source)
+            ring = None
+        if ring is None:
+            reader = RingReader(self.namespace, source, owner=self._owner)
+            ring = self.rings[source] = Ring(source, reader, reader.identity)
+            self.generation += 1
+        ring.read_latest()
+
+    def _let_go(self, source: str) -> None:
+        ring = self.rings.pop(source, None)
+        if ring is not None:
+            self._skipped[source] += ring.reader.skipped_frames
+            ring.reader.close()
+            self.generation += 1
+
+    def _settle(self, source: str, error: str) -> None:
+        if error:
+            self.error_counts[source] += 1
+            if self.errors.get(source) != error:
+                log.error("ring refused", extra={"ring": source, "error": error})
+            self.errors[source] = error
+        elif source in self.errors:
+            del self.errors[source]
+            log.info("ring whole again", extra={"ring": source})
+
+    def key(self) -> tuple[object, ...]:
+        """Equal keys mean: the same rings with the same series, so that a page laid out for one fits the other."""
+        return self.generation, *((ring.source, ring.reader.catalog.used) for ring in self.rings.values())
+
+    def close(self) -> None:
+        for source in list(self.rings):
+            self._let_go(source)

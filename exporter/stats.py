@@ -1,0 +1,99 @@
+"""/stats and /health: what the rings hold and how they are, as plain dictionaries for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from exporter.families import Conflict
+from exporter.snapshot import Ring, RingSet, absent
+from shm.catalog import Series
+
+_DAEMON_PREFIXES = ("collector_", "exporter_")
+
+
+def stats(rings: RingSet, conflicts: Iterable[Conflict]) -> dict[str, Any]:
+    """What /stats says. Reads every frame of every ring, to count the samples held."""
+    held: Counter[str] = Counter()
+    users: set[str] = set()
+    own: set[str] = set()
+    by_ring: dict[str, Any] = {}
+    for ring in rings.refresh():
+        try:
+            by_ring[ring.source] = _of_ring(rings, ring, held)
+        except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
+            rings.fail(ring.source, error)
+            continue
+        for metric in ring.metrics:
+            (own if metric.own else users).add(metric.name)
+    return {
+        "buffer_stats": {name: held[name] for name in sorted(users)},
+        "registered_metrics": sorted(users),
+        "total_metrics": len(users),
+        "daemon_metrics": {name: held[name] for name in sorted(own)},
+        "total_samples": sum(held.values()),
+        "total_bytes": sum(one["bytes"] for one in by_ring.values()),
+        "rings": by_ring,
+        "errors": dict(rings.errors),
+        "conflicts": [
+            {"source": one.source, "metric": one.metric, "reason": one.reason, "series": one.series}
+            for one in conflicts
+        ],
+    }
+
+
+def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
+    frames = ring.window(None, None)
+    present = (~absent(frames.values)).sum(axis=0).tolist()
+    for series in ring.series:
+        # A histogram's samples are the raw ones; its buckets only sum them up.
+        held[series.metric.name] += present[series.column]
+    header = ring.reader.header
+    return {
+        "sequence": ring.sequence,
+        "frames": len(frames.sequence),
+        "capacity": header.capacity,
+        "fill": round(min(ring.sequence, header.capacity) / header.capacity, 6),
+        "interval_seconds": header.interval_ns / 1e9,
+        "series": len(ring.series),
+        "columns": ring.reader.catalog.columns,
+        "width": header.width,
+        "bytes": header.segment_bytes,
+        "age_seconds": round(ring.age_seconds(rings.monotonic(), rings.wall()), 3) if ring.sequence else None,
+        "stale": rings.is_stale(ring),
+        "writer_alive": ring.writer_alive(),
+        "writer_pid": ring.reader.writer.pid or None,
+        "skipped_frames": rings.skipped_frames()[ring.source],
+        "dropped_samples": _last(ring, "collector_series_dropped_total"),
+        "limited_metrics": dict(ring.reader.catalog.limits),
+        "generation": header.generation,
+    }
+
+
+def health(rings: RingSet) -> tuple[bool, dict[str, Any]]:
+    """(whether at least one source is fresh, what /health says)."""
+    sources: dict[str, Any] = {}
+    fresh = False
+    for ring in rings.refresh():
+        stale = rings.is_stale(ring)
+        fresh = fresh or not stale
+        up = _last(ring, "collector_up")
+        sources[ring.source] = {
+            "status": "empty" if ring.sequence == 0 else "stale" if stale else "fresh",
+            "age_seconds": round(ring.age_seconds(rings.monotonic(), rings.wall()), 3) if ring.sequence else None,
+            "up": None if up is None or stale else bool(up),
+            "writer_alive": ring.writer_alive(),
+        }
+    for source, error in rings.errors.items():
+        # A ring may be readable in part: then it keeps its status and has the error beside it.
+        sources.setdefault(source, {"status": "unreadable"})["error"] = error
+    return fresh, {"status": "ok" if fresh else "no fresh source", "sources": sources}
+
+
+def _last(ring: Ring, metric: str) -> float | None:
+    """The newest value of the first series of a metric, None where it is absent."""
+    found: Series | None = next((one for one in ring.series if one.metric.name == metric), None)
+    if found is None or found.column >= len(ring.latest) or absent(ring.latest[found.column : found.column + 1])[0]:
+        return None
+    return float(ring.latest[found.column])

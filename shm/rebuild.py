@@ -1,0 +1,176 @@
+"""How a segment follows another: built beside it, history copied over, published by rename (I6).
+
+The segment in use is only read here: whatever fails, its writer goes on with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from shm import entries
+from shm.catalog import Series
+from shm.errors import MetricError
+from shm.layout import (
+    KIND_LIMIT,
+    KIND_METRIC,
+    KIND_SERIES,
+    MAGIC,
+    MAX_WIDTH,
+    STALE_NAN_BITS,
+    WORD_HEAD,
+    WORD_MAGIC,
+    Header,
+    aligned,
+)
+from shm.segment import build, building_path, ring_path
+from shm.writable import WritableSegment
+
+log = logging.getLogger(__name__)
+
+ABSENT: Final = STALE_NAN_BITS.to_bytes(8, "little")
+_GROWTH: Final = 1.5  # wider by half each time: few rebuilds, at most a third of the columns idle
+_ENTRY_ALLOWANCE: Final = 160  # bytes of catalog set aside per column; a series of two labels takes about 80
+_CATALOG_MIN: Final = 4096
+_PAYLOAD_HEAD: Final = struct.Struct("<qqQQ")  # timestamp, monotonic, count, flags; packed into private bytes only
+
+
+def shape(
+    source: str, interval_ns: int, capacity: int, width: int, *, generation: int = 0, catalog_bytes: int = 0
+) -> Header:
+    """The header of a segment to be built; its catalog takes at least ``catalog_bytes``. Raises MetricError."""
+    if width > MAX_WIDTH:
+        raise MetricError(f"ring {source!r} would need {width} columns; the layout has at most {MAX_WIDTH}")
+    wanted = max(catalog_bytes, _CATALOG_MIN, width * _ENTRY_ALLOWANCE)
+    return Header(source, capacity, width, interval_ns, time.time_ns(), aligned(wanted, 64), generation, _boot_id())
+
+
+def successor(
+    old: WritableSegment, *, interval_ns: int = 0, capacity: int = 0, width: int = 0, catalog_room: int = 0
+) -> Header:
+    """The shape of the segment that follows ``old``; what is not given stays. ``catalog_room``: bytes to leave free."""
+    header = old.header
+    return shape(
+        header.source, interval_ns or header.interval_ns, capacity or header.capacity, width or header.width,
+        generation=header.generation + 1,
+        # What the catalog holds must fit again, however long its labels are, and leave room for as much again.
+        catalog_bytes=2 * old.catalog.used + catalog_room,
+    )  # fmt: skip
+
+
+def grown_width(width: int, needed: int) -> int:
+    """The width for ``needed`` columns in a ring that ran out at ``width``, some of whose columns were freed.
+
+    As it is while a quarter stays free: series that come and go must not widen a ring for ever.
+    """
+    if needed <= width * 3 // 4:
+        return width
+    return max(needed, min(aligned(max(needed, int(width * _GROWTH)), 8), MAX_WIDTH))
+
+
+def still_present(old: WritableSegment) -> list[Series]:
+    """The series with a sample in any frame held; all of them while the ring has not filled once."""
+    history = old.history()
+    missing = dict(enumerate(old.catalog.series))
+    if len(history) < old.header.capacity - 1:
+        return old.catalog.series
+    for sequence in reversed(history):
+        frame = old.frame(sequence)
+        if frame is not None:
+            for i, series in list(missing.items()):
+                if any(frame.value(column) is not None for column in range(series.column, series.end)):
+                    del missing[i]
+        if not missing:
+            break
+    return [series for i, series in enumerate(old.catalog.series) if i not in missing]
+
+
+def publish(
+    namespace: str, header: Header, group: str, old: WritableSegment | None = None, kept: Sequence[Series] = ()
+) -> WritableSegment:
+    """Build a whole segment and give it the source's name; ``old``'s frames and its series ``kept`` come along.
+
+    Raises NoSpace, ConfigurationError; what is published stays as it is then.
+    """
+    temporary = building_path(namespace, header.source)
+    fd, mapped = build(header.source, temporary, header.segment_bytes, group)
+    segment = WritableSegment(fd, mapped, header)
+    try:
+        segment.write_header()
+        if old is not None:
+            _carry_catalog(old, kept, segment)
+            _carry_frames(old, kept, segment)
+        segment.sign()
+        # Magic last, then the name: no reader can find half a segment under either (I6).
+        segment.words[WORD_MAGIC] = MAGIC
+        os.rename(temporary, ring_path(namespace, header.source))
+    except BaseException:
+        segment.close()
+        temporary.unlink(missing_ok=True)
+        raise
+    return segment
+
+
+def _carry_catalog(old: WritableSegment, kept: Sequence[Series], new: WritableSegment) -> None:
+    """Enter all metrics, the kept series in their order without gaps between their columns, and the limits."""
+    bodies = [(KIND_METRIC, entries.metric_body(metric)) for metric in old.catalog.metrics]
+    column = 0
+    for series in kept:
+        index = old.metric_index[series.metric.name]
+        bodies.append((KIND_SERIES, entries.series_body(index, series.label_values, column)))
+        column += series.metric.columns
+    bodies += [(KIND_LIMIT, entries.limit_body(metric, limit)) for metric, limit in old.catalog.limits.items()]
+    for kind, body in bodies:
+        fits = new.enter(kind, body)
+        assert fits, "successor() leaves room for all that the old catalog holds"
+
+
+def _carry_frames(old: WritableSegment, kept: Sequence[Series], new: WritableSegment) -> None:
+    """Copy the newest frames, as many as fit, under their own sequences, each column where its series now lives."""
+    blocks = _blocks(kept)
+    columns = new.catalog.columns
+    tail = ABSENT * (new.header.width - columns)
+    copied = 0
+    for sequence in old.history()[-new.header.capacity :]:
+        frame = old.frame(sequence)
+        if frame is None:
+            continue
+        payload = bytearray(_PAYLOAD_HEAD.pack(frame.timestamp_ns, frame.monotonic_ns, columns, frame.flags))
+        with frame.values.cast("B") as values:
+            for start, end in blocks:
+                known = max(min(end, frame.count), start)  # the frame may be older than the series
+                payload += values[8 * start : 8 * known]
+                payload += ABSENT * (end - known)
+        payload += tail
+        new.store(sequence, payload)
+        copied += 1
+    new.head = old.head
+    new.words[WORD_HEAD] = old.head
+    log.info("ring rebuilt", extra={
+        "ring": new.header.source, "frames": copied, "width": new.header.width, "capacity": new.header.capacity,
+        "bytes": new.header.segment_bytes,
+    })  # fmt: skip
+
+
+def _blocks(kept: Sequence[Series]) -> list[tuple[int, int]]:
+    """The old columns of the kept series as (start, end), neighbours joined."""
+    blocks: list[tuple[int, int]] = []
+    for series in kept:
+        if blocks and blocks[-1][1] == series.column:
+            blocks[-1] = (blocks[-1][0], series.end)
+        else:
+            blocks.append((series.column, series.end))
+    return blocks
+
+
+def _boot_id() -> bytes:
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+        return bytes.fromhex(text.strip().replace("-", ""))[:16].ljust(16, b"\0")
+    except (OSError, ValueError):
+        return bytes(16)
