@@ -34,6 +34,7 @@ class Call(Generic[T]):
 
     def __init__(self, job: Callable[[], T]) -> None:
         self.job = job
+        self.begun = time.monotonic()
         self.done = threading.Event()
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -71,7 +72,7 @@ class Runner:
         deadline = time.monotonic() + timeout_seconds
         while not call.done.wait(min(_LOOK_SECONDS, max(deadline - time.monotonic(), 0))):
             if time.monotonic() >= deadline:
-                raise Hung(f"{self.name} did not answer within {timeout_seconds:g} s")
+                raise Hung(f"{self.name} did not answer within {time.monotonic() - call.begun:.2g} s")
             if stop():
                 raise Hung(f"{self.name} was left in mid-collection, because this process stops")
         if call.error is not None:

@@ -23,7 +23,7 @@ from shm.errors import FogmetricsError
 COUNTER_STATS: Final = ("rate", "increase")
 ALL_STATS: Final = (*STATS, *COUNTER_STATS)
 
-# A hostile request of these sizes against 1,000 series costs some 20 ms.
+# A hostile request of these sizes against 1,000 series costs 50 ms.
 MAX_SELECTOR: Final = 4_096  # characters
 MAX_SELECTORS: Final = 64
 MAX_MATCHERS: Final = 256  # of all selectors together
@@ -31,9 +31,7 @@ MAX_NAMES: Final = 256  # of each of metric, name[] and source[]
 MAX_WINDOW_NS: Final = 100 * 365 * 86_400 * 10**9  # so that now − window stays within an int64
 
 _UNITS_MS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
-_ESCAPES: Final = {
-    "\\": "\\", '"': '"', "'": "'", "n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"
-}  # fmt: skip
+_ESCAPES: Final = dict(zip("\\\"'ntrabfv", "\\\"'\n\t\r\a\b\f\v", strict=True))
 
 # Each matches at one position without going back: no input makes them slow.
 _SECONDS = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))?\Z")
@@ -114,8 +112,7 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
         window_ns=default_window_ns if window is None else parse_window(window),
         metrics=_names(given, _NAME, "metric"),
         stats=_stats(given.get("stat", [])),
-        matchers=matchers,
-        by=by,
+        matchers=matchers, by=by,
         sources=_names(given, _ANY, "source[]", "source"),
     )
 

@@ -61,7 +61,7 @@ class SelfMetrics(Collector):
 
     def _generate(self, form: Format, names: tuple[str, ...]) -> bytes:
         registry = self._registry.restricted_registry(names) if names else self._registry
-        text: bytes = (generate_openmetrics if form is Format.OPENMETRICS else generate_latest)(registry)  # type: ignore[operator]
+        text: bytes = (generate_openmetrics if form is Format.OPENMETRICS else generate_latest)(registry)
         return text.removesuffix(_EOF)
 
     def describe(self) -> Iterable[Metric]:

@@ -42,8 +42,10 @@ class ShmConfig:
 
     namespace: str = key("default", "Keeps two instances on one host apart; part of every segment's name.")
     capacity: int = key(
-        5760, "Frames that a ring holds: 5760 are 24 h at 15 s. Memory is taken for all of them.",
-        low=8, high=16_777_216,
+        5760,
+        "Frames that a ring holds: 5760 are 24 h at 15 s. Memory is taken for all of them.",
+        low=8,
+        high=16_777_216,
     )
     group: str = key("", "Group (name or number) that may read the rings; empty: the collector's own group.")
     owner: str = key("", "User (name or number) whose rings readers trust; empty: the reader's own user.")
@@ -55,12 +57,15 @@ class CollectorConfig:
 
     interval_seconds: float = key(15.0, "Time from one frame to the next.", low=0.1, high=3600)
     timeout_seconds: float = key(
-        0.0, "Time a collection may take; 0: 80 % of the interval, 10 s at most. Must be below the interval.",
-        low=0, high=3600,
+        0.0,
+        "Time a collection may take; 0: 80 % of the interval, 10 s at most. Must be below the interval.",
+        low=0,
+        high=3600,
     )
     max_series: int = key(1000, "Series that one source may have; samples of more are dropped.", low=1, high=100_000)
-    max_series_per_metric: int = key(200, "Series that one metric may have; samples of more are dropped.", low=1,
-                                     high=100_000)
+    max_series_per_metric: int = key(
+        200, "Series that one metric may have; samples of more are dropped.", low=1, high=100_000
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,9 @@ class ExporterConfig:
     stale_intervals: float = key(
         3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
     )
-    gzip_min_bytes: int = key(1024, "Smallest page that is compressed for clients that accept gzip.", low=0,
-                              high=1_000_000_000)
+    gzip_min_bytes: int = key(
+        1024, "Smallest page that is compressed for clients that accept gzip.", low=0, high=1_000_000_000
+    )
     max_connections: int = key(256, "Connections served at once; one more is answered 503.", low=1, high=100_000)
 
 
@@ -146,7 +152,10 @@ def parse(text: str, path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
     tables: dict[str, Any] = {
-        "shm": ShmConfig, "collector": CollectorConfig, "exporter": ExporterConfig, "log": LogConfig,
+        "shm": ShmConfig,
+        "collector": CollectorConfig,
+        "exporter": ExporterConfig,
+        "log": LogConfig,
     }
     read: dict[str, Any] = {}
     sources: dict[str, SourceConfig] = {}

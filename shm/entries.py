@@ -43,10 +43,17 @@ class Catalog:
 
 
 def metric_body(metric: Metric) -> bytes:
-    return _body({
-        "n": metric.name, "t": metric.type, "h": metric.help, "u": metric.unit,
-        "l": metric.label_names, "b": metric.buckets, "o": int(metric.own),
-    })
+    return _body(
+        {
+            "n": metric.name,
+            "t": metric.type,
+            "h": metric.help,
+            "u": metric.unit,
+            "l": metric.label_names,
+            "b": metric.buckets,
+            "o": int(metric.own),
+        }
+    )
 
 
 def series_body(metric_index: int, label_values: tuple[str, ...], column: int) -> bytes:
@@ -107,10 +114,17 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
     try:
         fields = json.loads(body)
         if kind == KIND_METRIC:
-            catalog.metrics.append(Metric(
-                fields["n"], fields["t"], fields["h"], fields["u"], tuple(fields["l"]),
-                tuple(float(bound) for bound in fields["b"]), bool(fields["o"]),
-            ))
+            catalog.metrics.append(
+                Metric(
+                    fields["n"],
+                    fields["t"],
+                    fields["h"],
+                    fields["u"],
+                    tuple(fields["l"]),
+                    tuple(float(bound) for bound in fields["b"]),
+                    bool(fields["o"]),
+                )
+            )
         elif kind == KIND_SERIES:
             index, column, values = fields["m"], fields["c"], tuple(fields["v"])
             if type(index) is not int or type(column) is not int or index < 0:

@@ -119,8 +119,15 @@ class Header:
     def immutable(self) -> bytes:
         """Bytes 24…255 of the header."""
         return _IMMUTABLE.pack(
-            self.segment_bytes, self.capacity, self.width, self.interval_ns, self.created_ns,
-            self.catalog_bytes, self.generation, self.boot_id, self.source.encode().ljust(SOURCE_BYTES, b"\0"),
+            self.segment_bytes,
+            self.capacity,
+            self.width,
+            self.interval_ns,
+            self.created_ns,
+            self.catalog_bytes,
+            self.generation,
+            self.boot_id,
+            self.source.encode().ljust(SOURCE_BYTES, b"\0"),
         )
 
     def slot_offset(self, sequence: int) -> int:
@@ -142,8 +149,9 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
         raise RingCorrupt(ring, f"magic is {words[WORD_MAGIC]:#x}, not {MAGIC:#x}: not a fogmetrics segment")
     if words[WORD_VERSION] != LAYOUT_VERSION:
         raise RingCorrupt(
-            ring, f"layout version is {words[WORD_VERSION]}, this program reads {LAYOUT_VERSION}; "
-            "run the same release on both sides, or remove the segment with --unlink"
+            ring,
+            f"layout version is {words[WORD_VERSION]}, this program reads {LAYOUT_VERSION}; "
+            "run the same release on both sides, or remove the segment with --unlink",
         )
     immutable = page[IMMUTABLE_START:IMMUTABLE_END]
     if header_seal(immutable) != words[WORD_SEAL]:
@@ -154,8 +162,12 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
         source = raw.rstrip(b"\0").decode()
     except UnicodeDecodeError:
         raise RingCorrupt(ring, f"source is {raw[:16]!r}…, not UTF-8") from None
-    for name, value, limit in (("capacity", capacity, MAX_CAPACITY), ("width", width, MAX_WIDTH),
-                               ("interval", interval_ns, 1 << 62), ("catalog bytes", catalog_bytes, MAX_SEGMENT_BYTES)):
+    for name, value, limit in (
+        ("capacity", capacity, MAX_CAPACITY),
+        ("width", width, MAX_WIDTH),
+        ("interval", interval_ns, 1 << 62),
+        ("catalog bytes", catalog_bytes, MAX_SEGMENT_BYTES),
+    ):
         if not 0 < value <= limit:
             raise RingCorrupt(ring, f"{name} is {value}, not within 1…{limit}")
     if catalog_bytes % 64:

@@ -33,11 +33,13 @@ rests on x86 store order, on fences that Python does not have, or on the interpr
 
 A1 is hygiene, not proof: it makes an overlapped read fail cheaply and often before its seal is computed. What
 moves if the order is lost: A4 visible before A2/A3 gives a copy whose seal does not hold: skipped. A5 visible
-before A4 gives a head whose slot is not there yet: the reader goes back by one.
+before A4 gives a head whose slot is not there yet: the reader goes back by one. A hint that lies outright costs a
+look at each slot's sequence, once.
 
-The catalog grows by whole entries: body, then seal (seeded with the entry's offset), then header.catalog_used.
-A reader takes entries from the start for as long as their seals hold. A frame carries in ``count`` how many
-columns it knew; a column at or beyond it is absent in that frame.
+The catalog grows by whole entries: body and seal (seeded with the entry's offset), then header.catalog_used, a hint
+too. A reader takes entries from the start for as long as their seals hold. A frame carries in ``count`` how many
+columns it knew; a column at or beyond it is absent in that frame. So a catalog that names fewer columns than a
+proven frame knew is damaged, and the next writer rebuilds: no new series may find old samples in its column.
 
 States of a segment
 ===================
@@ -47,7 +49,8 @@ States of a segment
     building      fogmetrics.NS.SOURCE.new    nothing: readers look for ``.ring`` alone; the next writer of
                                               the source removes it under the lock
     published     fogmetrics.NS.SOURCE.ring   header whole, magic written last, all memory reserved
-    replaced      (unlinked by rename)        readers see st_nlink == 0 and open the name again
+    replaced      (unlinked by rename)        readers see that the name leads elsewhere and open it again
+    set aside     fogmetrics.NS.SOURCE.corrupt  nothing: the writer could not read it and began anew
     orphaned      fogmetrics.NS.SOURCE.ring   no writer holds the lock: history readable, stale, to be resumed
 
 States of a slot as a reader meets it

@@ -15,20 +15,21 @@ from typing import Final
 
 from shm import entries
 from shm.catalog import Series
-from shm.errors import MetricError
+from shm.errors import MetricError, NoSpace, RingCorrupt
 from shm.layout import (
     KIND_LIMIT,
     KIND_METRIC,
     KIND_SERIES,
     MAGIC,
     MAX_WIDTH,
+    SLOT_PAYLOAD,
     STALE_NAN_BITS,
     WORD_HEAD,
     WORD_MAGIC,
     Header,
     aligned,
 )
-from shm.segment import build, building_path, ring_path
+from shm.segment import build, building_path, corrupt_path, ring_path
 from shm.writable import WritableSegment
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,15 @@ def grown_width(width: int, needed: int) -> int:
 
 
 def still_present(old: WritableSegment) -> list[Series]:
-    """The series with a sample in any frame held; all of them while the ring has not filled once."""
+    """All series but those that every frame held knows and none has a sample of.
+
+    A series entered since the oldest frame is kept, sampled or not; so are all while the ring has not filled once.
+    """
     history = old.history()
-    missing = dict(enumerate(old.catalog.series))
-    if len(history) < old.header.capacity - 1:
+    oldest = old.frame(history[0]) if history else None
+    if oldest is None or len(history) < old.header.capacity - 1:
         return old.catalog.series
+    missing = {i: series for i, series in enumerate(old.catalog.series) if series.end <= oldest.count}
     for sequence in reversed(history):
         frame = old.frame(sequence)
         if frame is not None:
@@ -116,6 +121,19 @@ def publish(
     return segment
 
 
+def begin_anew(namespace: str, header: Header, group: str, error: RingCorrupt) -> WritableSegment:
+    """Set the published segment aside, which is corrupt as ``error`` says, and publish an empty one."""
+    aside = corrupt_path(namespace, header.source)
+    log.error("segment set aside", extra={"ring": header.source, "as": str(aside), "error": str(error)})
+    os.rename(ring_path(namespace, header.source), aside)
+    try:
+        return publish(namespace, header, group)
+    except NoSpace:
+        # The damaged one is kept for whoever wants to look at it, not at the price of the ring.
+        aside.unlink(missing_ok=True)
+        return publish(namespace, header, group)
+
+
 def _carry_catalog(old: WritableSegment, kept: Sequence[Series], new: WritableSegment) -> None:
     """Enter all metrics, the kept series in their order without gaps between their columns, and the limits."""
     bodies = [(KIND_METRIC, entries.metric_body(metric)) for metric in old.catalog.metrics]
@@ -133,20 +151,21 @@ def _carry_catalog(old: WritableSegment, kept: Sequence[Series], new: WritableSe
 def _carry_frames(old: WritableSegment, kept: Sequence[Series], new: WritableSegment) -> None:
     """Copy the newest frames, as many as fit, under their own sequences, each column where its series now lives."""
     blocks = _blocks(kept)
-    columns = new.catalog.columns
-    tail = ABSENT * (new.header.width - columns)
+    size = new.header.slot_bytes - SLOT_PAYLOAD
+    absent = ABSENT * new.header.width
     copied = 0
     for sequence in old.history()[-new.header.capacity :]:
         frame = old.frame(sequence)
         if frame is None:
             continue
-        payload = bytearray(_PAYLOAD_HEAD.pack(frame.timestamp_ns, frame.monotonic_ns, columns, frame.flags))
+        # How much of each block the frame knew: it may be older than the last series. Blocks keep their order, so
+        # what it knew comes first again, and its count still tells which series are younger.
+        count = sum(max(min(end, frame.count) - start, 0) for start, end in blocks)
+        payload = bytearray(_PAYLOAD_HEAD.pack(frame.timestamp_ns, frame.monotonic_ns, count, frame.flags))
         with frame.values.cast("B") as values:
             for start, end in blocks:
-                known = max(min(end, frame.count), start)  # the frame may be older than the series
-                payload += values[8 * start : 8 * known]
-                payload += ABSENT * (end - known)
-        payload += tail
+                payload += values[8 * start : 8 * max(min(end, frame.count), start)]
+        payload += absent[: size - len(payload)]
         new.store(sequence, payload)
         copied += 1
     new.head = old.head

@@ -235,8 +235,9 @@ class WriterLock:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except OSError as error:
                 raise RingForeign(
-                    source, f"its lock {path} can't be opened: {error.strerror}; "
-                    "run as the user that owns it, or choose another [shm] namespace"
+                    source,
+                    f"its lock {path} can't be opened: {error.strerror}; "
+                    "run as the user that owns it, or choose another [shm] namespace",
                 ) from error
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):

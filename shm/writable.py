@@ -14,6 +14,7 @@ import time
 from shm import entries
 from shm.catalog import Series, SeriesKey, series_key
 from shm.discovery import pid_namespace, start_ticks
+from shm.frame import Frame, prove
 from shm.layout import (
     HEADER_BYTES,
     IMMUTABLE_START,
@@ -32,7 +33,6 @@ from shm.layout import (
     Header,
 )
 from shm.protocol import frame_seal
-from shm.reader import Frame, prove
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ Everything else, resume, new series, growth, happens between frames and beside t
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import weakref
@@ -18,7 +17,8 @@ from xxhash import xxh3_64_intdigest
 
 from shm import entries
 from shm.catalog import Metric, Series, SeriesKey
-from shm.errors import ConfigurationError, MetricError, NoSpace, RingCorrupt, RingMissing, WriterClosed
+from shm.errors import ConfigurationError, MetricError, RingCorrupt, RingMissing, WriterClosed
+from shm.frame import Frame
 from shm.layout import (
     FLAG_TICK,
     KIND_LIMIT,
@@ -32,12 +32,9 @@ from shm.layout import (
     Header,
     aligned,
 )
-from shm.reader import Frame
-from shm.rebuild import ABSENT, grown_width, publish, shape, still_present, successor
-from shm.segment import WriterLock, attach_writable, building_path, check_name, corrupt_path, ring_path
+from shm.rebuild import ABSENT, begin_anew, grown_width, publish, shape, still_present, successor
+from shm.segment import WriterLock, attach_writable, building_path, check_name, ring_path
 from shm.writable import WritableSegment
-
-log = logging.getLogger(__name__)
 
 DEFAULT_CAPACITY: Final = 5760  # 24 h at 15 s
 MIN_CAPACITY: Final = 8  # a guard of four slots, a frame in flight, and something to read
@@ -86,8 +83,7 @@ class RingWriter:
             self._adopt(publish(self.namespace, fresh, self.group))
             return
         except RingCorrupt as error:
-            self._set_aside(error)
-            self._adopt(self._publish_beside_corrupt(fresh))
+            self._adopt(begin_anew(self.namespace, fresh, self.group, error))
             return
         try:
             self.resumed, damaged = segment.resume()
@@ -103,19 +99,6 @@ class RingWriter:
             segment.close()
             raise
         self._adopt(segment)
-
-    def _set_aside(self, error: RingCorrupt) -> None:
-        aside = corrupt_path(self.namespace, self.source)
-        log.error("segment set aside", extra={"ring": self.source, "as": str(aside), "error": str(error)})
-        os.rename(self.path, aside)
-
-    def _publish_beside_corrupt(self, header: Header) -> WritableSegment:
-        try:
-            return publish(self.namespace, header, self.group)
-        except NoSpace:
-            # The damaged one is kept for whoever wants to look at it, not at the price of the ring.
-            corrupt_path(self.namespace, self.source).unlink(missing_ok=True)
-            return publish(self.namespace, header, self.group)
 
     def _adopt(self, segment: WritableSegment) -> None:
         """Make that segment the one we write to, and prepare what append needs."""

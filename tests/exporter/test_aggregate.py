@@ -155,6 +155,14 @@ def test_an_ordinary_nan_makes_sum_and_avg_nan_and_nothing_else() -> None:
     })  # fmt: skip
 
 
+def test_min_and_max_alone_leave_nans_out_too() -> None:
+    values = matrix([[NAN, NAN, -3.0], [2.0, NAN, ABSENT], [6.0, ABSENT, -4.0]])
+    got = MetricAggregator.aggregate(values, ("min", "max"))
+    assert repr({stat: literals(array) for stat, array in got.items()}) == repr({
+        "min": [2.0, NAN, -4.0], "max": [6.0, NAN, -3.0],
+    })  # fmt: skip
+
+
 def test_a_window_without_frames_is_absent_everywhere() -> None:
     got = MetricAggregator.aggregate(matrix([], series=2))
     assert {stat: literals(array) for stat, array in got.items()} == {stat: [ABSENT, ABSENT] for stat in STATS}
@@ -228,6 +236,11 @@ def test_pools_of_unequal_size_keep_their_order() -> None:
     }  # fmt: skip
 
 
+def test_pools_of_interleaved_series_are_not_mixed_up() -> None:
+    keys, got = MetricAggregator.aggregate_by_label([[1.0, 20.0, 3.0, 40.0]], ["x", "y", "x", "y"], ("sum", "min"))
+    assert (keys, got["sum"].tolist(), got["min"].tolist()) == (["x", "y"], [4.0, 60.0], [1.0, 20.0])
+
+
 def test_many_pools_are_cut_into_parts_without_a_seam() -> None:
     values = np.arange(2000.0 * 300).reshape(2000, 300)
     keys, got = MetricAggregator.aggregate_by_label(values, [str(one // 2) for one in range(300)], ("max",))
@@ -299,6 +312,8 @@ def rate_of(column: Sequence[Sample], monotonic: Sequence[int], wall: Sequence[i
         ("a reboot counts by the wall clock", [0.0, 100.0, 110.0], [500, 510, 5], [1000, 1010, 1100], (1.1, 110.0)),
         ("also when the monotonic clock has caught up", [0.0, 60.0, 5.0, 500.0], [10, 20, 1, 500], [0, 10, 101, 600],
          (560.0 / 600.0, 560.0)),
+        ("frames of one instant count by the wall clock", [0.0, 10.0], [5, 5], [0, 10], (1.0, 10.0)),
+        ("and take no time where that falls", [0.0, 10.0, 20.0], [5, 5, 15], [9, 8, 18], (2.0, 20.0)),
         ("neither clock advances", [0.0, 10.0], [5, 5], [9, 8], (ABSENT, 10.0)),
         ("no change is a rate of zero", [3.0, 3.0], [0, 10], [0, 10], (0.0, 0.0)),
     ],

@@ -44,6 +44,7 @@ def test_each_format_names_its_content_type() -> None:
         "application/openmetrics-text;q=0.5,text/plain;version=9.9.9;q=0.9",
         "application/openmetrics-text;version=2.0.0;q=0.9,application/openmetrics-text;version=1.0.0;q=0.3",
         "application/openmetrics-text;q=0.001",
+        "application/openmetrics-text;q=0.6,application/openmetrics-text;version=0.0.1;q=0.1,text/plain;q=0.5",
         ",,application/openmetrics-text,,",
     ],
 )
@@ -65,6 +66,7 @@ def test_openmetrics_is_for_those_who_name_it_and_do_not_prefer_text(accept: str
         "text/*;q=0.5,application/openmetrics-text;q=0.4",
         "*/*;q=0.5,application/openmetrics-text;q=0.4",
         "text/plain;q=0.2,text/plain;q=0.6,application/openmetrics-text;q=0.5",
+        "text/plain;q=0.6,text/plain;q=0.2,application/openmetrics-text;q=0.5",
         "application/openmetrics-text;version=2.0.0",
         "application/openmetrics-text;q=0",
         "application/openmetrics-text;q=0.000",
@@ -102,6 +104,7 @@ def test_text_is_the_answer_to_silence_wildcards_preference_and_nonsense(accept:
         ("br, zstd", False),
         ("gzip;q=0", False),
         ("gzip;q=0.000", False),
+        ("gzip; q=0", False),
         ("gzip;q=0, *", False),
         ("*, gzip;q=0", False),
         ("*;q=0", False),

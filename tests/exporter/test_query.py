@@ -51,6 +51,7 @@ def test_every_parameter_arrives_once_and_in_order() -> None:
 
 
 def test_a_query_is_a_key_whatever_the_order_of_statistics() -> None:
+    assert parse(("stat", ",".join(reversed(ALL_STATS)))).stats == ALL_STATS
     assert hash(parse(("stat", "min,max"))) == hash(parse(("stat", "max"), ("stat", "min")))
 
 

@@ -1,0 +1,89 @@
+"""CircuitBreaker: leaves a target that is down alone for a while, then asks it once.
+
+    state       what happens                                   next state
+    closed      succeeded()                                    closed, the failures in a row forgotten
+    closed      failed(), fewer than failures_to_open in a row  closed
+    closed      failed(), the last of failures_to_open in a row open
+    open        allow() before open_seconds have passed: False  open
+    open        allow() after open_seconds: True, the trial     half-open
+    open        succeeded(), failed()                           open: only a trial decides
+    half-open   allow(): False, there is exactly one trial      half-open
+    half-open   succeeded()                                     closed
+    half-open   failed()                                        open, for open_seconds from now
+
+Whoever was told True must say how it ended, also when it was cut off: a trial without an end would leave the
+breaker half-open for good.
+
+Pure: no thread, no timer, no log. Time passes only when it is asked, by the clock it was given. One caller at a
+time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import IntEnum
+
+
+class CircuitState(IntEnum):
+    """The values are those of the metric collector_circuit_state."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+class CircuitBreaker:
+    """Opens after ``failures_to_open`` failures in a row, tries again ``open_seconds`` later.
+
+    ``clock`` is monotonic, in seconds.
+    """
+
+    def __init__(
+        self, failures_to_open: int = 5, open_seconds: float = 30.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.failures_to_open = failures_to_open
+        self.open_seconds = open_seconds
+        self._clock = clock
+        self._state = CircuitState.CLOSED
+        self._failures_in_a_row = 0
+        self._opened_at = 0.0
+
+    @property
+    def state(self) -> CircuitState:
+        return self._state
+
+    @property
+    def failures_in_a_row(self) -> int:
+        """Attempts that failed since the last one that succeeded, trials included."""
+        return self._failures_in_a_row
+
+    @property
+    def seconds_until_trial(self) -> float:
+        """Seconds until ``allow`` says True again; 0.0 unless the breaker is open and they have not passed."""
+        if self._state is not CircuitState.OPEN:
+            return 0.0
+        return max(self._opened_at + self.open_seconds - self._clock(), 0.0)
+
+    def allow(self) -> bool:
+        """Whether to make an attempt now. After True, ``succeeded`` or ``failed`` must follow."""
+        if self._state is CircuitState.OPEN and self.seconds_until_trial == 0.0:
+            self._state = CircuitState.HALF_OPEN
+            return True
+        return self._state is CircuitState.CLOSED
+
+    def succeeded(self) -> None:
+        """The attempt worked."""
+        if self._state is CircuitState.OPEN:
+            return
+        self._state = CircuitState.CLOSED
+        self._failures_in_a_row = 0
+
+    def failed(self) -> None:
+        """The attempt failed, or was cut off."""
+        if self._state is CircuitState.OPEN:
+            return
+        self._failures_in_a_row += 1
+        if self._state is CircuitState.HALF_OPEN or self._failures_in_a_row >= self.failures_to_open:
+            self._state = CircuitState.OPEN
+            self._opened_at = self._clock()

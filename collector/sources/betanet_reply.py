@@ -1,0 +1,130 @@
+"""What Betanet answers, and which of it becomes samples: pure functions from bytes to values.
+
+    GET /api/v1/metrics         {"packets_processed": 5000, "packets_dropped": 10}
+    GET /api/v1/nodes/status    {"active_nodes": 5, "inactive_nodes": 2, "total_nodes": 7}
+    GET /api/v1/network/stats   {"bytes_transmitted": 1, "bytes_received": 2, "avg_latency_ms": 45.0,
+                                 "peak_throughput": 3}
+
+The answer is not trusted: whatever the bytes are, the outcome is values, errors, or BetanetError. A field that is
+missing or makes no sense costs that field only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from shm.errors import FogmetricsError
+
+# Enough of a wrong value to recognise it. Nested ones are cut by depth, too: repr() of a deep list recurses.
+_SHOWN_CHARACTERS = 80
+
+
+class BetanetError(FogmetricsError):
+    """One endpoint gave nothing that can be used. The message names its url, what happened and a remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A path below the url, and which metric each field of its answer is. All are numbers ≥ 0."""
+
+    path: str
+    metric_of_field: Mapping[str, str]
+
+
+ENDPOINTS = (
+    Endpoint("/api/v1/metrics", {
+        "packets_processed": "betanet_packets_processed",
+        "packets_dropped": "betanet_packets_dropped",
+    }),
+    Endpoint("/api/v1/nodes/status", {"active_nodes": "betanet_connections"}),
+    Endpoint("/api/v1/network/stats", {"avg_latency_ms": "betanet_latency"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one endpoint gave: a value for each metric that it knows, a sentence for each thing that was wrong.
+
+    ``answered``: it gave a JSON object, whatever the fields in it.
+    """
+
+    answered: bool
+    values: Mapping[str, float] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+
+
+def check_head(status: int, headers: Mapping[str, str], where: str) -> None:
+    """Raises BetanetError unless the answer is one whose body is to be read: status 200, and not compressed."""
+    if 300 <= status < 400:
+        to = shown(headers.get("location", "nowhere"))
+        raise BetanetError(f"{where} redirects to {to} ({status}), which is not followed; set [source.betanet] url")
+    if status != 200:
+        raise BetanetError(f"{where} answered {status} instead of 200; see Betanet's log, or set [source.betanet] url")
+    # A kilobyte of gzip can be a gigabyte of zeros. Betanet was asked for none.
+    encoding = headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise BetanetError(f"{where} answered in Content-Encoding {shown(encoding)}; it was asked for identity")
+
+
+def read_reply(body: bytes, endpoint: Endpoint, where: str) -> Reading:
+    """The Reading of an answer's body; ``where`` is the url, for messages. Raises BetanetError."""
+    document = parse_object(body, where)
+    values: dict[str, float] = {}
+    errors: list[str] = []
+    for name, metric in endpoint.metric_of_field.items():
+        if name not in document:
+            errors.append(f"{where} answered without the field {name!r}; see that url is Betanet's")
+            continue
+        value = number(document[name])
+        if value is None:
+            errors.append(f"{where} answered {name} = {shown(document[name])}; it must be a number, 0 or more")
+        else:
+            values[metric] = value
+    return Reading(True, values, tuple(errors))
+
+
+def parse_object(body: bytes, where: str) -> dict[str, Any]:
+    """The JSON object that ``body`` holds. Raises BetanetError."""
+    try:
+        document = json.loads(body, parse_constant=_reject)
+    except RecursionError:
+        raise BetanetError(f"{where} answered JSON that is nested too deep") from None
+    except ValueError as error:  # no JSON, no Unicode, NaN, or an integer of more digits than Python reads
+        raise BetanetError(f"{where} answered no JSON ({shorten(str(error))}): {shown(body)}") from None
+    if not isinstance(document, dict):
+        raise BetanetError(f"{where} answered {shown(document)}; it must be a JSON object")
+    return document
+
+
+def number(value: object) -> float | None:
+    """``value`` as a finite float ≥ 0; None for anything else, true and false included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        converted = float(value)
+    except OverflowError:  # an integer beyond 1.8e308
+        return None
+    # 1e999 is valid JSON and parses to infinity.
+    return converted if math.isfinite(converted) and converted >= 0 else None
+
+
+def shown(value: object) -> str:
+    """``value`` for a message: on one line, printable, of bounded length and depth."""
+    return shorten(_SHORT.repr(value))
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _reject(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _SHOWN_CHARACTERS

@@ -1,0 +1,198 @@
+"""One question, one answer, with a server that may be slow, hostile or gone.
+
+A socket's own timeout is for each read: a server that drips a byte a second would never trip it. So one deadline
+covers the exchange from connect to the last byte, and a cap the size of the answer. HTTP goes over TCP or a Unix
+socket, follows no redirect and uses no proxy: the address is of this host or beside it, and means what it says.
+Only the resolution of a host's name is beyond the deadline (getaddrinfo has none); the collector's timeout covers it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from shm.errors import ConfigurationError
+
+_READ_BYTES = 65_536  # what one read of a Unix socket takes at most; its default buffer is 208 KiB
+# What HTTP may say besides the body: a status line, headers and the sizes of chunks. Servers send less than 1 KiB.
+_HTTP_BYTES = 65_536
+
+
+class ExchangeError(Exception):
+    """There is no whole answer; the message is the reason, without the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one exchange: all its seconds together, and the bytes of its answer."""
+
+    timeout_seconds: float
+    max_reply_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server. ``unix_path`` is empty where it is on TCP; ``target`` is the path and query of an HTTP request.
+
+    ``shown`` is for messages: the address without user and password.
+    """
+
+    shown: str
+    unix_path: str = ""
+    host: str = "localhost"
+    port: int = 80
+    target: str = "/"
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+def parse_address(url: str, key: str) -> Address:
+    """The server at ``unix:///path`` or ``http://[user:password@]host[:port][/path]``.
+
+    Raises ConfigurationError that names ``key``, where the address was configured.
+    """
+    remedy = "give unix:///path/of/the.sock or http://host:port"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{key} is {_without_password(url)!r}: {error}; {remedy}") from None
+    if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
+        return Address(shown=url, unix_path=url[len("unix://"):])
+    if parts.scheme == "http" and parts.hostname:
+        return Address(
+            shown=_without_password(url), host=parts.hostname, port=80 if port is None else port,
+            target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            user=unquote(parts.username or ""), password=unquote(parts.password or ""),
+        )
+    raise ConfigurationError(f"{key} is {_without_password(url)!r}; {remedy}")
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
+
+
+def ask_http(address: Address, method: str, target: str, limits: Limits, body: bytes | None = None) -> bytes:
+    """The body of the answer, which must be a 200. Raises ExchangeError."""
+    headers = {"Content-Type": "text/xml"} if body is not None else {}
+    if address.user or address.password:
+        token = base64.b64encode(f"{address.user}:{address.password}".encode()).decode()
+        headers["Authorization"] = f"Basic {token}"
+    try:
+        with contextlib.closing(_Connection(address, limits)) as connection:
+            connection.request(method, target, body, headers)
+            with contextlib.closing(connection.getresponse()) as response:
+                if response.status != 200:
+                    raise ExchangeError(f"it answered HTTP {response.status} {response.reason}".rstrip())
+                reply = response.read(limits.max_reply_bytes + 1)
+                _check_size(len(reply), limits)
+                if response.length:
+                    raise ExchangeError(f"its answer broke off {response.length} bytes before the end")
+                return reply
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError: a chunk may have a size below -1, and a host a name that can't be one.
+        raise _reason(error, limits) from error
+
+
+def ask_line(address: Address, line: str, limits: Limits) -> bytes:
+    """All that the server at the Unix socket says to ``line`` until it hangs up. Raises ExchangeError."""
+    reply = bytearray()
+    try:
+        with _connect(address, limits) as connection:
+            connection.sendall(line.encode())
+            buffer = bytearray(_READ_BYTES)
+            while count := connection.recv_into(buffer):
+                reply += memoryview(buffer)[:count]
+                _check_size(len(reply), limits)
+    except OSError as error:
+        raise _reason(error, limits) from error
+    return bytes(reply)
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.max_reply_bytes:
+        raise ExchangeError(
+            f"its answer is longer than {limits.max_reply_bytes} bytes ([source.deployment] max_reply_bytes)"
+        )
+
+
+def _reason(error: Exception, limits: Limits) -> ExchangeError:
+    if isinstance(error, TimeoutError):
+        return ExchangeError(f"no whole answer within {limits.timeout_seconds:g} s")
+    if isinstance(error, http.client.HTTPException | ValueError):
+        return ExchangeError(f"its answer is not HTTP ({type(error).__name__}: {error!s:.200})")
+    return ExchangeError(error.strerror if isinstance(error, OSError) and error.strerror else str(error))
+
+
+class _BoundedSocket(socket.socket):
+    """A socket whose operations share one deadline, in seconds of time.monotonic(), and whose reads a number of bytes.
+
+    The bytes are counted here, below http.client, because it follows the server's word: the size of a chunk may be
+    -1, which it takes to mean "all there is".
+    """
+
+    deadline: float
+    limits: Limits
+    received_bytes = 0
+
+    def connect(self, address: Any) -> None:
+        self._arm()
+        super().connect(address)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        self._arm()  # sendall itself takes its timeout as the total
+        super().sendall(data, flags)
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        self._arm()  # before each read: what http.client reads through makefile() ends here too
+        count = super().recv_into(buffer, nbytes, flags)
+        self.received_bytes += count
+        _check_size(self.received_bytes - _HTTP_BYTES, self.limits)
+        return count
+
+    def _arm(self) -> None:
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        self.settimeout(remaining)
+
+
+def _connect(address: Address, limits: Limits) -> _BoundedSocket:
+    deadline = time.monotonic() + limits.timeout_seconds
+    if address.unix_path:
+        return _connect_one(socket.AF_UNIX, address.unix_path, deadline, limits)
+    last: OSError = OSError(f"the name {address.host} has no address")
+    for family, _, _, _, place in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        try:
+            return _connect_one(family, place, deadline, limits)
+        except OSError as error:  # the next may answer: "localhost" is ::1 before it is 127.0.0.1
+            last = error
+    raise last
+
+
+def _connect_one(family: int, place: Any, deadline: float, limits: Limits) -> _BoundedSocket:
+    connection = _BoundedSocket(family, socket.SOCK_STREAM)
+    connection.deadline, connection.limits = deadline, limits
+    try:
+        connection.connect(place)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, address: Address, limits: Limits) -> None:
+        super().__init__(address.host, address.port)
+        self._address = address
+        self._limits = limits
+
+    def connect(self) -> None:
+        self.sock = _connect(self._address, self._limits)

@@ -1,0 +1,175 @@
+"""HAProxy: every backend is a deployment.
+
+Read from the stats socket (``show stat``) or the stats page with ``;csv``: one line for each frontend, server and
+backend, of which BACKEND lines count here (shortened; HAProxy 2.6 has 128 columns, and versions add and remove some)
+
+    # pxname,svname,stot,econ,eresp,act,hrsp_5xx,req_tot,rtime,mode,
+    web,FRONTEND,9,,,,0,9,,http,
+    web,web1,8,0,0,1,2,8,13,http,
+    web,BACKEND,9,0,0,2,2,9,14,http,
+
+(https://docs.haproxy.org/2.6/management.html#9.1, "CSV format"):
+
+    replicas      act: active servers that are up
+    request rate  increase of req_tot a second; of stot, sessions, for a TCP backend
+    error rate    increase of hrsp_5xx + econ + eresp a second; of econ + eresp for a TCP backend
+    latency       rtime, ms, HAProxy's average over the last 1,024 requests. Absent for TCP, which has no responses.
+
+One failed request may count in more than one of the three error counters: where no server can be reached, HAProxy
+counts a connection error (econ) and answers 503 itself (hrsp_5xx). So errors may exceed requests.
+
+Counters count since HAProxy's start. One that fell was reset by a restart; what it has now came since.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from collector.sources.deployment.exchange import ExchangeError, Limits, ask_http, ask_line, parse_address
+from collector.sources.deployment.provider import Deployment, ProviderError
+
+KEY = "[source.deployment] haproxy_url"
+# HAProxy counts in 64 bits; a number beyond is none of its own, and might not fit a float.
+_MAX_COUNT = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStats:
+    """One BACKEND line. Counters since HAProxy's start; None: the column is missing, empty or no number.
+
+    ``http_errors`` is None for a TCP backend, whose ``requests`` are its sessions.
+    """
+
+    name: str
+    tcp: bool
+    servers_up: int | None
+    requests: int | None
+    connection_errors: int | None
+    response_errors: int | None
+    http_errors: int | None
+    response_time_ms: int | None
+
+
+def parse_stats(text: str) -> list[BackendStats]:
+    """The backends of a CSV page, columns found by name. Raises ValueError where it is no such page. Pure."""
+    if not text.startswith("# pxname,svname,"):
+        raise ValueError(f"its answer does not begin with HAProxy's CSV header but with {text[:60]!r}")
+    if not text.endswith("\n"):
+        raise ValueError("its answer breaks off in mid-line")
+    try:
+        header, *rows = csv.reader(text.removeprefix("# ").splitlines())
+    except csv.Error as error:
+        raise ValueError(f"its answer is not CSV ({error})") from None
+    lines = (dict(zip(header, row, strict=False)) for row in rows)
+    return [_backend(line) for line in lines if line.get("svname") == "BACKEND" and line["pxname"]]
+
+
+def _backend(line: dict[str, str]) -> BackendStats:
+    mode = line.get("mode", "")
+    # HTTP pages may hide the mode; only HTTP backends fill req_tot then.
+    tcp = mode == "tcp" or (not mode and not line.get("req_tot"))
+    return BackendStats(
+        name=line["pxname"],
+        tcp=tcp,
+        servers_up=_count(line.get("act")),
+        requests=_count(line.get("stot" if tcp else "req_tot")),
+        connection_errors=_count(line.get("econ")),
+        response_errors=_count(line.get("eresp")),
+        http_errors=None if tcp else _count(line.get("hrsp_5xx")),
+        response_time_ms=_count(line.get("rtime")),
+    )
+
+
+def _count(cell: str | None) -> int | None:
+    # 20 digits hold any 64-bit count; longer ones int() may refuse. isdecimal alone takes other scripts' digits.
+    if cell is None or not (cell.isascii() and cell.isdecimal()) or len(cell) > 20:
+        return None
+    count = int(cell)
+    return count if count <= _MAX_COUNT else None
+
+
+class HaproxyProvider:
+    """The HAProxy at ``url``, a stats socket (unix:///…) or stats page (http://…;csv), but for ``exclude``, globs
+    of backends. ``clock`` is monotonic, in seconds. Raises ConfigurationError for an address that can't be one.
+    """
+
+    name = "haproxy"
+
+    def __init__(
+        self, url: str, timeout_seconds: float, max_reply_bytes: int, exclude: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = parse_address(url, KEY)
+        self._limits = Limits(timeout_seconds, max_reply_bytes)
+        self._exclude = tuple(exclude)
+        self._clock = clock
+        self._before: tuple[float, dict[str, BackendStats]] | None = None
+
+    def deployments(self) -> list[Deployment]:
+        """Rates since the call before that was answered; None in the first. Raises ProviderError."""
+        backends = self._read()
+        now = self._clock()
+        before, self._before = self._before, (now, {one.name: one for one in backends})
+        if before is None or now <= before[0]:
+            return [_deployment(one, None, 0.0) for one in backends]
+        return [_deployment(one, before[1].get(one.name), now - before[0]) for one in backends]
+
+    def _read(self) -> list[BackendStats]:
+        address = self._address
+        try:
+            if address.unix_path:
+                text = ask_line(address, "show stat\n", self._limits).decode("utf-8", "replace")
+                # HAProxy ends every answer with an empty line; without it some backends may be missing.
+                if text.startswith("# ") and not text.endswith("\n\n"):
+                    raise ExchangeError("its answer broke off")
+            else:
+                text = ask_http(address, "GET", address.target, self._limits).decode("utf-8", "replace")
+        except ExchangeError as error:
+            raise ProviderError(
+                f"no HAProxy at {address.shown}: {error}; is it running, with 'stats socket' or 'stats enable', and "
+                f"may this user open it? set {KEY}"
+            ) from error
+        try:
+            backends = parse_stats(text)
+        except ValueError as error:
+            raise ProviderError(
+                f"what answers at {address.shown} is no HAProxy statistics: {error}; set {KEY} to its stats socket, or "
+                'its stats page with ";csv" at the end'
+            ) from error
+        return [one for one in backends if not any(fnmatch.fnmatchcase(one.name, glob) for glob in self._exclude)]
+
+
+def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) -> Deployment:
+    """What changed in ``seconds``; without ``before``, a baseline only."""
+    measures_latency = not now.tcp and now.response_time_ms is not None
+    replicas = None if now.servers_up is None else float(now.servers_up)
+    if before is None or now.tcp != before.tcp:
+        return Deployment(now.name, replicas, keeps_latency=measures_latency)
+    requests = _increase(now.requests, before.requests)
+    unreached = _increase(now.connection_errors, before.connection_errors)
+    errors = [unreached, _increase(now.response_errors, before.response_errors)]
+    if not now.tcp:
+        errors.append(_increase(now.http_errors, before.http_errors))
+    known = [one for one in errors if one is not None]
+    # rtime stays what it was (0 at first) while no server answers: a dead server would look the fastest of all.
+    answered = requests is not None and requests > (unreached or 0)
+    return Deployment(
+        now.name,
+        replicas,
+        request_rate=None if requests is None else requests / seconds,
+        # A sum without one of its parts would pass for a lower rate.
+        error_rate=sum(known) / seconds if len(known) == len(errors) else None,
+        latency_ms=float(now.response_time_ms) if answered and not now.tcp and now.response_time_ms is not None
+        else None,
+        keeps_latency=measures_latency,
+    )
+
+
+def _increase(now: int | None, before: int | None) -> int | None:
+    if now is None or before is None:
+        return None
+    return now - before if now >= before else now

@@ -1,0 +1,143 @@
+"""The real HAProxy in front of real servers: the rates are exactly what was sent, once through each of its doors."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from collector.sources.deployment.haproxy import HaproxyProvider
+from collector.sources.deployment.provider import Deployment, ProviderError
+from tests.programs import find_program, free_port, listens, running, wait_until
+from tests.stand_ins.web import WebServer
+
+CONF = """
+global
+  stats socket {folder}/h.sock mode 600 level user
+  nbthread 1
+defaults
+  mode http
+  retries 0
+  timeout connect 5s
+  timeout client 10s
+  timeout server 10s
+frontend front
+  bind 127.0.0.1:{front}
+  use_backend bad if {{ path /bad }}
+  use_backend dead if {{ path /dead }}
+  default_backend good
+frontend tcp_front
+  mode tcp
+  bind 127.0.0.1:{tcp}
+  default_backend raw
+backend good
+  server a 127.0.0.1:{good}
+  server b 127.0.0.1:{good}
+  server c 127.0.0.1:{good} disabled
+backend bad
+  server a 127.0.0.1:{bad}
+backend dead
+  server a 127.0.0.1:{nobody}
+backend raw
+  mode tcp
+  server a 127.0.0.1:{good}
+listen stats
+  bind 127.0.0.1:{page}
+  stats enable
+  stats uri /stats
+  stats auth joe:s3cret
+"""
+
+
+@dataclass
+class Site:
+    """A HAProxy before a server that answers 200 after 30 ms, one that answers 500, one that is not there, and TCP."""
+
+    ports: dict[str, int]
+    socket_url: str
+    page_url: str
+
+    def get(self, port: str, path: str, status: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=30)
+        connection.request("GET", path)
+        with connection.getresponse() as response:
+            response.read()
+            assert response.status == status
+        connection.close()
+
+    def settle(self) -> None:
+        """Wait until HAProxy has closed all its streams: it counts a request's time when the stream ends."""
+        wait_until(lambda: self._streams() == 0, 30, "the end of all streams")
+
+    def _streams(self) -> int:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(self.socket_url.removeprefix("unix://"))
+            client.sendall(b"show stat\n")
+            with client.makefile() as answer:
+                header = answer.readline().removeprefix("# ").split(",")
+                lines = [dict(zip(header, line.split(","), strict=False)) for line in answer]
+        return sum(int(line["scur"]) for line in lines if line.get("svname") in ("FRONTEND", "BACKEND"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with WebServer(delay_ms=30) as good, WebServer(status=500) as bad:
+        ports = {name: free_port() for name in ("front", "tcp", "nobody", "page")}
+        ports |= {"good": good.port, "bad": bad.port}
+        conf = tmp_path / "haproxy.cfg"
+        conf.write_text(CONF.format(folder=tmp_path, **ports))
+        with running([find_program("haproxy"), "-db", "-f", conf], tmp_path / "haproxy.log") as program:
+            program.wait_until(lambda: all(listens(ports[name]) for name in ("front", "tcp", "page")), 30, "HAProxy")
+            site = Site(ports, f"unix://{tmp_path}/h.sock", f"http://joe:s3cret@127.0.0.1:{ports['page']}/stats;csv")
+            site.settle()
+            yield site
+
+
+@pytest.mark.parametrize("door", ["socket_url", "page_url"])
+def test_haproxy_counts_exactly_what_was_sent(site: Site, door: str) -> None:
+    now = 0.0
+    provider = HaproxyProvider(getattr(site, door), 10.0, 1_000_000, ["stats"], lambda: now)
+    assert provider.deployments() == [
+        Deployment("good", 2.0, keeps_latency=True),  # the disabled server is no replica
+        Deployment("bad", 1.0, keeps_latency=True),
+        Deployment("dead", 1.0, keeps_latency=True),
+        Deployment("raw", 1.0),
+    ]
+    for path, count, status in (("/", 7, 200), ("/bad", 3, 500), ("/dead", 2, 503)):
+        for _ in range(count):
+            site.get("front", path, status)
+    for _ in range(4):
+        site.get("tcp", "/", 200)
+    site.settle()
+
+    now = 10.0
+    good, bad, dead, raw = provider.deployments()
+    assert (good.request_rate, good.error_rate) == (0.7, 0.0)
+    assert good.latency_ms is not None
+    assert good.latency_ms >= 29  # the server takes 30 ms; HAProxy rounds down
+    assert (bad.request_rate, bad.error_rate) == (0.3, 0.3)
+    assert bad.latency_ms is not None
+    # Each of the two counts twice: no connection to the server, and the 503 that HAProxy then gives.
+    assert dead == Deployment("dead", 1.0, 0.2, 0.4, None, keeps_latency=True)
+    assert raw == Deployment("raw", 1.0, 0.4, 0.0, None, keeps_latency=False)
+
+    now = 20.0
+    assert provider.deployments() == [
+        Deployment("good", 2.0, 0.0, 0.0, None, True),
+        Deployment("bad", 1.0, 0.0, 0.0, None, True),
+        Deployment("dead", 1.0, 0.0, 0.0, None, True),
+        Deployment("raw", 1.0, 0.0, 0.0, None, False),
+    ]
+
+
+def test_the_page_without_its_csv_ending_or_its_password_is_an_error_with_the_remedy(site: Site) -> None:
+    for url, reason in ((site.page_url.removesuffix(";csv"), '";csv" at the end'),
+                        (site.page_url.replace("s3cret", "wr0ng"), "HTTP 401")):
+        with pytest.raises(ProviderError, match=reason) as caught:
+            HaproxyProvider(url, 10.0, 1_000_000).deployments()
+        assert "s3cret" not in str(caught.value)
+        assert "wr0ng" not in str(caught.value)

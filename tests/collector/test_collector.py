@@ -1,0 +1,330 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from collector.collector import MetricCollector
+from collector.source import Collection, CollectResult, MetricSource, Sample
+from shm.catalog import Metric
+from shm.errors import MetricError, NoSpace, WriterBusy
+from shm.layout import FLAG_TICK
+from shm.reader import RingReader
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def collector(namespace: str) -> Iterator[MetricCollector]:
+    with MetricCollector("app", namespace=namespace, capacity=64) as made:
+        yield made
+
+
+def held(collector: MetricCollector, name: str, *label_values: str) -> list[float]:
+    """The samples of a series that the ring holds, oldest first."""
+    with RingReader(collector.writer.namespace, collector.name) as reader:
+        [series] = [s for s in reader.catalog.series if s.metric.name == name and s.label_values == label_values]
+        column = reader.frames().values[:, series.column]
+        return [value for value in column.tolist() if value == value]
+
+
+def test_what_is_staged_becomes_one_frame_with_one_timestamp(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge", unit="jobs", help="Jobs.", label_names=("queue",))
+    collector.register_metric("done", "counter", help="Jobs done.")
+    assert collector.record_metric("depth", 3, {"queue": "mail"})
+    assert collector.record_metric("done", 7)
+    assert collector.commit(timestamp_ns=100 * SECOND, monotonic_ns=5) == 1
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert (frame.timestamp_ns, frame.monotonic_ns, frame.flags) == (100 * SECOND, 5, FLAG_TICK)
+        assert [frame.value(series.column) for series in reader.catalog.series] == [3, 7]
+
+
+def test_a_series_not_recorded_is_absent_from_the_frame(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge", label_names=("queue",))
+    collector.record_metric("depth", 1, {"queue": "a"})
+    collector.record_metric("depth", 2, {"queue": "b"})
+    collector.commit()
+    collector.record_metric("depth", 3, {"queue": "b"})
+    collector.commit()
+    assert held(collector, "depth", "a") == [1]
+    assert held(collector, "depth", "b") == [2, 3]
+
+
+def test_the_last_value_of_a_tick_wins_for_a_gauge(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    for value in (1, 5, 2):
+        collector.record_metric("depth", value)
+    collector.commit()
+    assert held(collector, "depth") == [2]
+
+
+def test_a_timestamp_makes_a_frame_of_its_own_also_an_older_one(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.record_metric("depth", 1, timestamp=50)
+    collector.record_metric("depth", 2, timestamp=40.5)
+    collector.record_metric("depth", 3)
+    collector.commit(timestamp_ns=60 * SECOND)
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frames = reader.frames()
+        assert frames.timestamp_ns.tolist() == [40_500_000_000, 50 * SECOND, 60 * SECOND]
+        assert frames.flags.tolist() == [0, 0, FLAG_TICK]
+        assert frames.values[:, 0].tolist() == [2, 1, 3]
+        window = reader.frames(45 * SECOND, 55 * SECOND)
+        assert window.values[:, 0].tolist() == [1]
+
+
+def test_a_histogram_keeps_every_raw_sample_and_its_running_buckets(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10, 100))
+    for value in (5, 50, 500):
+        collector.record_metric("latency", value)
+    collector.commit()
+    collector.record_metric("latency", 7)
+    collector.commit()
+    assert sorted(held(collector, "latency")) == [5, 7, 50, 500]
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(1, 5)] == [2, 3, 4, 562]
+
+
+def test_a_histogram_without_an_observation_keeps_its_buckets_in_sight(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+    collector.record_metric("latency", 5)
+    collector.commit()
+    collector.record_metric("latency", None)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert frame.value(0) is None
+        assert [frame.value(column) for column in (1, 2, 3)] == [1, 1, 5]
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(4)] == [None] * 4
+
+
+def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
+    latency = Metric("latency", "histogram", "L.", buckets=(10.0,))
+    done = Metric("done", "counter", "D.", label_names=("kind",))
+    with MetricCollector("app", namespace=namespace, capacity=64) as first:
+        first.register(latency, done)
+        first.record_metric("latency", 5)
+        first.record_metric("done", 3, {"kind": "a"})
+        first.commit()
+        first.commit()  # a tick in which both are absent, as when the source failed
+    with MetricCollector("app", namespace=namespace, capacity=64) as second:
+        second.register(latency, done)
+        assert second.resume(done) == {("done", ("a",)): 3}
+        second.record_metric("latency", 50)
+        second.commit()
+        with RingReader(namespace, "app") as reader:
+            frame = reader.latest()
+            assert frame is not None
+            assert frame.sequence == 3
+            assert [frame.value(column) for column in (1, 2, 3)] == [1, 2, 55]
+
+
+@pytest.mark.parametrize(("name", "value", "labels", "said"), [
+    ("unknown", 1, {}, "'unknown' is not registered"),
+    ("depth", 1, {}, r"has the labels \(queue\), but the sample has \(\)"),
+    ("depth", 1, {"queue": "a", "host": "b"}, r"has the labels \(queue\)"),
+    ("depth", 1, {"queue": 7}, "label 'queue' of metric 'depth' is 7, a int"),
+    ("depth", "1", {"queue": "a"}, "got '1', a str; give a number"),
+    ("depth", True, {"queue": "a"}, "got True, a bool"),
+    ("depth", None, {"queue": "a"}, "got None; leave out"),
+    ("depth", 10**400, {"queue": "a"}, "beyond float64"),
+    ("done", -1, {}, "a counter never is below 0"),
+    ("latency", float("nan"), {}, "NaN, which is in no bucket"),
+])
+def test_a_bad_sample_is_refused_by_name_and_value(
+    collector: MetricCollector, name: str, value: float, labels: dict[str, str], said: str
+) -> None:
+    collector.register_metric("depth", "gauge", label_names=("queue",))
+    collector.register_metric("done", "counter")
+    collector.register_metric("latency", "histogram", buckets=(1,))
+    with pytest.raises(MetricError, match=said):
+        collector.record_metric(name, value, labels)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        assert reader.catalog.series == []
+
+
+def test_a_metric_registered_twice_must_be_the_same(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.register_metric("depth", "gauge")
+    with pytest.raises(MetricError, match="'depth' is registered as"):
+        collector.register_metric("depth", "counter")
+
+
+def test_registered_metrics_are_in_the_catalog_before_their_first_sample(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        assert [metric.name for metric in reader.catalog.metrics] == ["depth"]
+        assert reader.catalog.series == []
+
+
+def test_beyond_the_limits_samples_are_dropped_counted_and_named_once(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, max_series=5, max_series_per_metric=3) as collector:
+        collector.register_metric("a", "gauge", label_names=("x",))
+        collector.register_metric("b", "gauge", label_names=("x",))
+        accepted = [collector.record_metric("a", 1, {"x": str(i)}) for i in range(5)]
+        assert accepted == [True, True, True, False, False]
+        accepted = [collector.record_metric("b", 1, {"x": str(i)}) for i in range(5)]
+        assert accepted == [True, True, False, False, False]
+        collector.commit()
+        assert collector.record_metric("a", 2, {"x": "0"}), "a known series is never dropped"
+        collector.commit()
+        assert collector.series_dropped == 5
+        assert [record.message for record in caplog.records].count("series dropped") == 2
+        with RingReader(namespace, "app") as reader:
+            assert reader.catalog.limits == {"a": 3, "b": 5}
+            assert len(reader.catalog.series) == 5
+
+
+def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
+    collector: MetricCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector.register_metric("depth", "gauge", label_names=("x",))
+    collector.record_metric("depth", 1, {"x": "0"})
+    collector.commit()
+
+    def no_space(columns: int) -> None:
+        raise NoSpace("app", "none left")
+
+    monkeypatch.setattr(collector.writer, "reserve", no_space)
+    for i in range(3):
+        collector.record_metric("depth", 2, {"x": str(i)})
+    collector.commit()
+    assert collector.series_dropped == 2
+    assert held(collector, "depth", "0") == [1, 2]
+
+
+def test_a_second_collector_of_the_name_is_refused(collector: MetricCollector) -> None:
+    with pytest.raises(WriterBusy, match="already writes to it"):
+        MetricCollector("app", namespace=collector.writer.namespace)
+
+
+def test_threads_may_record_at_once_and_nothing_is_lost(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+
+    def observe() -> None:
+        for _ in range(500):
+            collector.record_metric("latency", 1)
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    collector.record_metric("latency", None)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in (1, 2, 3)] == [2000, 2000, 2000]
+
+
+# ---- sources -------------------------------------------------------------------------------------------------
+
+
+class Source(MetricSource):
+    metrics = (Metric("depth", "gauge", "D.", label_names=("queue",)),)
+
+    def __init__(self, name: str, result: object) -> None:
+        self.name = name
+        self._result = result
+
+    def collect(self) -> CollectResult:
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result() if callable(self._result) else self._result  # type: ignore[return-value]
+
+
+def sample(queue: str, value: float = 1.0) -> Sample:
+    return Sample("depth", value, {"queue": queue})
+
+
+def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: MetricCollector) -> None:
+    collector.register(*Source.metrics)
+    both = threading.Barrier(2)
+    go_on = threading.Event()
+
+    def meet(queue: str) -> list[Sample]:
+        both.wait(10)  # only passes when two sources are inside collect() at the same time
+        return [sample(queue)]
+
+    sources = [
+        Source("a", lambda: meet("a")), Source("b", lambda: meet("b")), Source("raises", ValueError("broken")),
+        Source("hangs", lambda: go_on.wait(30)), Source("nonsense", 17),
+        Source("bad samples", [sample("good"), Sample("unknown", 1), "no sample", Sample("depth", 1, {})]),
+        Source("part", Collection([sample("part")], ["half of it failed"])),
+    ]
+    results = {one.source.name: one.collection for one in collector.collect_from_sources(sources, 1.0)}
+    go_on.set()
+    collector.commit()
+    for queue in ("a", "b", "good", "part"):
+        assert held(collector, "depth", queue) == [1]
+    assert {name: result.up for name, result in results.items()} == {
+        "a": True, "b": True, "raises": False, "hangs": False, "nonsense": False, "bad samples": True, "part": True,
+    }
+    assert list(results["raises"].errors) == ["ValueError: broken"]
+    assert "hangs did not answer within 1 s" in results["hangs"].errors[0]
+    assert "gave 17; give a list of Sample" in results["nonsense"].errors[0]
+    assert len(results["bad samples"].errors) == 3
+    assert list(results["part"].errors) == ["half of it failed"]
+
+
+def test_async_sources_are_awaited(collector: MetricCollector) -> None:
+    class Async(MetricSource):
+        name = "async"
+        metrics = Source.metrics
+
+        async def collect(self) -> list[Sample]:
+            await asyncio.sleep(0)
+            return [sample("async", 9)]
+
+    collector.register(*Async.metrics)
+    [result] = collector.collect_from_sources([Async()], 5)
+    collector.commit()
+    assert result.collection.up
+    assert held(collector, "depth", "async") == [9]
+
+
+def test_what_a_hung_source_gives_too_late_is_dropped(collector: MetricCollector) -> None:
+    collector.register(*Source.metrics)
+    go_on, done = threading.Event(), threading.Event()
+
+    def late() -> list[Sample]:
+        go_on.wait(30)
+        done.set()
+        return [sample("late")]
+
+    source = Source("slow", late)
+    collector.collect_from_sources([source], 0.05)
+    go_on.set()
+    assert done.wait(5)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        assert not reader.catalog.series
+
+
+def test_an_ordinary_nan_is_a_sample_and_not_an_absence(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.record_metric("depth", float("nan"))
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        value = frame.value(0)
+        assert value is not None
+        assert np.isnan(value)

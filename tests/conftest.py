@@ -1,0 +1,18 @@
+"""For all tests: no test may hang, leave rings behind, or be skipped unnoticed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# .ci/run has every program that tests need, and sets this: there a skipped test is a failed run.
+NO_SKIPS = "FOGMETRICS_NO_SKIPS"
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped and os.environ.get(NO_SKIPS) and exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"{len(skipped)} tests were skipped, and {NO_SKIPS} is set: failed", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,124 @@
+"""The whole daemon under the real supervisord, on a free port, in a namespace and a directory of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import xmlrpc.client
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+from supervisor.xmlrpc import SupervisorTransport
+
+from shm.segment import DIRECTORY
+from tests.programs import find_program, free_port, wait_until
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ("node", "deployment", "betanet", "system")
+PROGRAMS = (*SOURCES, "exporter")
+_numbers = itertools.count()
+
+
+class Daemon:
+    """Runs the repository's own supervisord.conf from a copy in ``directory``; ``toml`` is appended to its keys."""
+
+    def __init__(
+        self, directory: Path, *, interval_seconds: float = 0.5, toml: str = "", environ: Mapping[str, str] | None = None,
+        capacity: int = 5760,
+    ) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.namespace = f"e2e-{os.getpid()}-{next(_numbers)}"
+        self.environ = dict(environ or {})
+        self.log = directory / "supervisord.out"
+        self._process: subprocess.Popen[bytes] | None = None
+        (directory / "run" / "log").mkdir(parents=True, exist_ok=True)
+        conf = (ROOT / "supervisord.conf").read_text()
+        (directory / "supervisord.conf").write_text(conf.replace("%(here)s/.venv/bin/python", sys.executable))
+        self.configure(interval_seconds, capacity, toml)
+
+    def configure(self, interval_seconds: float, capacity: int = 5760, toml: str = "") -> None:
+        (self.directory / "fogmetrics.toml").write_text(
+            f'[shm]\nnamespace = "{self.namespace}"\ncapacity = {capacity}\n'
+            f"[collector]\ninterval_seconds = {interval_seconds}\n[exporter]\nport = {self.port}\n{toml}"
+        )
+
+    def start(self) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("FOGMETRICS_")}
+        # The working directory is the copy's, so the packages must be found from elsewhere.
+        environ |= {"PYTHONPATH": str(ROOT), **self.environ}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [find_program("supervisord"), "-n", "-c", self.directory / "supervisord.conf"],
+                cwd=self.directory, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,  # a signal to the test runner's group is not for it
+            )
+
+    def stop(self) -> int:
+        """SIGTERM, as a service manager does; the exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            return self._process.wait(30)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()  # its programs see that it is gone, and end by themselves
+                self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Daemon:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.stop()
+        if error is not None:
+            print(self.logs())
+        for path in DIRECTORY.glob(f"fogmetrics.{self.namespace}.*"):
+            path.unlink()
+
+    # ---- what a user sees ----------------------------------------------------------------------------------
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=10, trust_env=False)
+
+    def answers(self) -> bool:
+        try:
+            return self.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait_until_collected(self, *sources: str) -> None:
+        """Wait for a fresh frame of each of ``sources``, by default of all four."""
+        def collected() -> bool:
+            if not self.answers():
+                return False
+            found = self.get("/health").json()["sources"]
+            return all(found.get(source, {}).get("status") == "fresh" for source in sources or SOURCES)
+
+        wait_until(collected, 30, f"frames of {sources or SOURCES}")
+
+    def supervisor(self, method: str, *arguments: object) -> Any:
+        """Call a method of supervisord's XML-RPC interface, as supervisorctl does."""
+        transport = SupervisorTransport(None, None, f"unix://{self.directory}/run/supervisor.sock")
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
+
+    def pid(self, program: str) -> int:
+        return int(self.supervisor("getProcessInfo", program)["pid"])
+
+    def states(self) -> dict[str, str]:
+        return {one["name"]: one["statename"] for one in self.supervisor("getAllProcessInfo")}
+
+    def logs(self) -> str:
+        files = [self.log, *sorted((self.directory / "run" / "log").glob("*.log"))]
+        return "\n".join(f"==> {path.name} <==\n{path.read_text()[-4000:]}" for path in files if path.exists())

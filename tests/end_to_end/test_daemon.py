@@ -1,0 +1,192 @@
+"""The daemon as supervisord runs it: the eight cases, and that it starts and stops as it should."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from collector.metrics import ALL
+from shm.segment import DIRECTORY, ring_path
+from tests.daemon import PROGRAMS, ROOT, SOURCES, Daemon
+from tests.end_to_end.cases import CASES, Case, families
+from tests.programs import wait_until
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_case(daemon: Daemon, case: Case) -> None:
+    assert case(daemon.url)
+
+
+def test_the_smoke_script_passes_against_a_running_daemon_and_fails_against_none(daemon: Daemon) -> None:
+    def smoke(url: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tests.end_to_end.smoke", url], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+
+    passed = smoke(daemon.url)
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert "8 passed, 0 failed" in passed.stdout
+    failed = smoke("http://127.0.0.1:9")
+    assert failed.returncode == 1
+    assert "0 passed, 8 failed" in failed.stdout
+
+
+def test_every_program_runs_and_none_restarts(daemon: Daemon) -> None:
+    assert daemon.states() == dict.fromkeys(PROGRAMS, "RUNNING")
+    assert "exited" not in daemon.log.read_text()
+
+
+def test_every_source_has_its_own_ring_of_the_configured_capacity(daemon: Daemon) -> None:
+    rings = daemon.get("/stats").json()["rings"]
+    assert sorted(rings) == sorted(SOURCES)
+    assert {ring["capacity"] for ring in rings.values()} == {5760}
+    for source in SOURCES:
+        assert stat.S_IMODE(os.stat(ring_path(daemon.namespace, source)).st_mode) == 0o640
+
+
+def test_rings_of_the_fifteen_metrics_take_less_than_six_mebibytes(daemon: Daemon) -> None:
+    wait_until(lambda: daemon.get("/stats").json()["buffer_stats"]["betanet_latency"] > 0, 10, "a betanet sample")
+    # What the files take, not what the exporter says of them.
+    allocated = sum(os.stat(path).st_blocks * 512 for path in DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*"))
+    assert allocated < 6 * 2**20
+    assert daemon.get("/stats").json()["total_bytes"] <= allocated
+
+
+def test_openmetrics_is_served_to_those_who_ask_and_parses_strictly(daemon: Daemon) -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+    for path in ("/metrics", "/metrics/aggregated"):
+        response = daemon.get(path, Accept=accept)
+        assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        parsed = {family.name: family for family in parse_openmetrics(response.text)}
+        assert parsed["node_cpu_usage"].type == "gauge"
+    page = {family.name: family for family in parse_openmetrics(daemon.get("/metrics", Accept=accept).text)}
+    assert page["betanet_packets_dropped"].type == "counter"
+    assert page["betanet_latency"].type == "histogram"
+
+
+def test_a_page_is_compressed_only_for_clients_that_ask(daemon: Daemon) -> None:
+    plain = daemon.get("/metrics", **{"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    packed = daemon.get("/metrics", **{"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "node_cpu_usage" in packed.text
+    assert int(packed.headers["content-length"]) < len(plain.content) / 2
+    assert gzip.decompress(gzip.compress(plain.content)) == plain.content
+
+
+def test_a_bad_request_is_told_what_would_be_right(daemon: Daemon) -> None:
+    for query, words in (("window=5x", "5m"), ("stat=median", "p50"), ("windows=5m", "window"), ("window=30d", "7d")):
+        response = daemon.get(f"/metrics/aggregated?{query}")
+        assert response.status_code == 400
+        assert words in response.text
+    assert daemon.get("/nothing").status_code == 404
+
+
+def test_filters_choose_by_source_name_statistic_and_label(daemon: Daemon) -> None:
+    assert list(families(daemon.url, "/metrics?name[]=node_cpu_usage")) == ["node_cpu_usage"]
+    names = {name.partition("_")[0] for name in families(daemon.url, "/metrics?source[]=system")}
+    assert names == {"system", "collector"}
+    found = families(daemon.url, '/metrics/aggregated?metric=deployment_replica_count&stat=max'
+                                 '&match[]={deployment_id="exporter"}')
+    [sample] = found["deployment_replica_count"].samples
+    assert sample.labels == {"deployment_id": "exporter", "stat": "max"}
+    assert sample.value == 1
+
+
+def test_samples_by_label_are_pooled(daemon: Daemon) -> None:
+    found = families(daemon.url, "/metrics/aggregated?by=node_id&stat=max")
+    assert set(found) == {"node_cpu_usage", "node_memory_usage", "node_disk_usage", "node_network_io"}
+    for family in found.values():
+        assert [set(sample.labels) for sample in family.samples] == [{"node_id", "stat"}]
+
+
+def test_the_deployments_are_the_process_groups_of_our_supervisord(daemon: Daemon) -> None:
+    found = families(daemon.url, "/metrics")["deployment_replica_count"]
+    replicas = {sample.labels["deployment_id"]: sample.value for sample in found.samples}
+    assert replicas == dict.fromkeys(PROGRAMS, 1)
+    wait_until(lambda: "system_active_deployments 5.0" in daemon.get("/metrics").text, 10, "five active deployments")
+
+
+def test_sigterm_stops_everything_and_leaves_the_rings(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon:
+        daemon.wait_until_collected("node", "system")
+        pids = [daemon.pid(program) for program in PROGRAMS]
+        assert daemon.stop() == 0
+        for pid in pids:
+            assert not Path(f"/proc/{pid}").exists()
+        assert ring_path(daemon.namespace, "node").exists()
+        for source in ("node", "system"):
+            log = (tmp_path / "run" / "log" / f"{source}.log").read_text()
+            assert "event=stopped" in log
+            assert "Traceback" not in log
+
+
+def test_betanet_unreachable_is_told_once_and_costs_only_its_own_samples(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.2, toml='[source.betanet]\nurl = "http://127.0.0.1:9"\n') as daemon:
+        daemon.wait_until_collected()
+        pid = daemon.pid("betanet")
+        wait_until(lambda: daemon.get("/stats").json()["rings"]["betanet"]["sequence"] >= 15, 20, "15 frames")
+        page = daemon.get("/metrics").text
+        assert 'collector_up{source="betanet"} 0.0' in page
+        assert 'collector_up{source="node"} 1.0' in page
+        assert "betanet_" not in page.replace("betanet_latency", "", 0).replace('"betanet"', "")
+        assert daemon.pid("betanet") == pid
+        log = (tmp_path / "run" / "log" / "betanet.log").read_text()
+        assert log.count("source down") == 1
+        assert {metric.name for metric in ALL} <= set(daemon.get("/stats").json()["registered_metrics"])
+
+
+def test_betanet_is_followed_through_all_it_may_do(tmp_path: Path) -> None:
+    from tests.stand_ins.betanet import BetanetStandIn
+
+    with BetanetStandIn() as betanet:
+        toml = (f'[source.betanet]\nurl = "{betanet.url}"\nrequest_timeout_seconds = 0.1\nmax_reply_bytes = 65536\n'
+                "open_seconds = 0.5\n")
+        with Daemon(tmp_path, interval_seconds=0.2, toml=toml) as daemon:
+            daemon.wait_until_collected()
+
+            def up() -> bool:
+                return 'collector_up{source="betanet"} 1.0' in daemon.get("/metrics").text
+
+            def connections() -> bool:
+                return "\nbetanet_connections " in daemon.get("/metrics").text
+
+            wait_until(lambda: up() and connections(), 10, "Betanet up")
+            pid = daemon.pid("betanet")
+            for mode in ("slow", "broken_json", "huge"):
+                betanet.mode = mode
+                wait_until(lambda: not up() and not connections(), 10, f"Betanet down when {mode}")
+                betanet.mode = "up"
+                wait_until(lambda: up() and connections(), 10, f"Betanet up again after {mode}")
+            betanet.mode = "half"
+            wait_until(lambda: up() and not connections(), 10, "half of Betanet")
+            assert "\nbetanet_packets_processed_total " in daemon.get("/metrics").text
+            betanet.stop()
+            wait_until(lambda: not up(), 10, "Betanet gone")
+            wait_until(lambda: 'collector_circuit_state{source="betanet"} 2.0' in daemon.get("/metrics").text, 10,
+                       "the circuit open")
+            betanet.start()
+            betanet.mode = "up"
+            wait_until(lambda: up() and connections(), 10, "Betanet back")
+            assert daemon.pid("betanet") == pid
+
+
+def test_frames_keep_their_pace(daemon: Daemon) -> None:
+    """Counted, not timed: in the time of ten frames of one source each other source has as many, give or take two."""
+    def sequences() -> dict[str, int]:
+        return {name: ring["sequence"] for name, ring in daemon.get("/stats").json()["rings"].items()}
+
+    before = sequences()
+    wait_until(lambda: sequences()["node"] >= before["node"] + 10, 30, "ten frames")
+    after = sequences()
+    moved = {name: after[name] - before[name] for name in SOURCES}
+    assert all(abs(count - moved["node"]) <= 2 for count in moved.values()), moved
+    time.sleep(0)

@@ -1,0 +1,142 @@
+"""Failure as a user meets it: processes killed, a supervisord killed, a configuration that is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from shm.reader import RingReader
+from tests.daemon import PROGRAMS, ROOT, SOURCES, Daemon
+from tests.programs import free_port, wait_until
+
+
+def _sequences(daemon: Daemon) -> dict[str, int]:
+    return {name: ring["sequence"] for name, ring in daemon.get("/stats").json()["rings"].items()}
+
+
+def test_a_killed_collector_is_restarted_with_its_history_and_costs_no_other_source(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
+        daemon.wait_until_collected()
+        for victim in SOURCES:
+            before = _sequences(daemon)
+            pids = {program: daemon.pid(program) for program in PROGRAMS}
+            with RingReader(daemon.namespace, victim) as reader:
+                history = reader.frames()
+            os.kill(pids[victim], signal.SIGKILL)
+            # The scrape goes on at once, with every source: the killed one's last frame is not stale yet.
+            page = daemon.get("/metrics")
+            assert page.status_code == 200
+            assert all(f'collector_up{{source="{source}"}}' in page.text for source in SOURCES)
+            wait_until(lambda: _sequences(daemon)[victim] > before[victim] + 1, 20, f"{victim} back")  # noqa: B023
+            for program in PROGRAMS:
+                assert (daemon.pid(program) != pids[program]) == (program == victim)
+            with RingReader(daemon.namespace, victim) as reader:
+                now = reader.frames()
+            kept = now.sequence[: len(history.sequence)].tolist()
+            assert kept == history.sequence.tolist()
+            assert now.timestamp_ns[: len(kept)].tolist() == history.timestamp_ns.tolist()
+            assert now.sequence.tolist() == list(range(1, len(now.sequence) + 1))
+        wait_until(lambda: daemon.states() == dict.fromkeys(PROGRAMS, "RUNNING"), 10, "all programs past startsecs")
+
+
+def test_a_killed_exporter_is_back_with_all_the_history(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
+        daemon.wait_until_collected()
+        wait_until(lambda: _sequences(daemon)["node"] >= 5, 20, "five frames")
+        before = _sequences(daemon)
+        pid = daemon.pid("exporter")
+        os.kill(pid, signal.SIGKILL)
+        wait_until(daemon.answers, 20, "the exporter back")
+        assert daemon.pid("exporter") != pid
+        stats = daemon.get("/stats").json()
+        for source, ring in stats["rings"].items():
+            assert ring["sequence"] >= before[source]
+            assert ring["frames"] == ring["sequence"]
+
+
+def test_the_collectors_go_on_while_there_is_no_exporter(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
+        daemon.wait_until_collected()
+        daemon.supervisor("stopProcess", "exporter")
+        with RingReader(daemon.namespace, "node") as reader:
+            before = reader.newest_sequence()
+            wait_until(lambda: reader.newest_sequence() >= before + 3, 10, "three more frames")
+        daemon.supervisor("startProcess", "exporter")
+        wait_until(daemon.answers, 10, "the exporter")
+        assert daemon.get("/stats").json()["rings"]["node"]["frames"] >= before + 3
+
+
+def test_after_a_killed_supervisord_its_processes_end_and_a_new_one_takes_up_the_rings(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
+        daemon.wait_until_collected()
+        pids = [daemon.pid(program) for program in PROGRAMS]
+        before = _sequences(daemon)
+        assert daemon._process is not None
+        daemon._process.kill()
+        daemon._process.wait()
+        wait_until(lambda: not any(_runs(pid) for pid in pids), 20, "the end of its processes")
+        daemon.start()
+        daemon.wait_until_collected()
+        assert all(_sequences(daemon)[source] > before[source] for source in SOURCES)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_second_collector_of_a_source_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon:
+        daemon.wait_until_collected("node")
+        second = subprocess.run(
+            [sys.executable, "-m", "collector", "node", "--config", str(tmp_path / "fogmetrics.toml")],
+            cwd=ROOT, capture_output=True, text=True, timeout=30,
+        )
+        assert second.returncode == 75
+        assert f"process {daemon.pid('node')} already writes" in second.stderr
+        assert "Traceback" not in second.stderr
+
+
+def test_a_configuration_error_is_one_message_that_names_key_value_and_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "fogmetrics.toml"
+    path.write_text("[collector]\ninterval_secnods = 5\n")
+    for module in (["collector", "node"], ["exporter"], ["collector.preflight", str(tmp_path)]):
+        run = subprocess.run(
+            [sys.executable, "-m", *module, "--config", str(path)], cwd=ROOT, capture_output=True, text=True, timeout=30
+        )
+        assert run.returncode == 78
+        assert run.stderr.count("\n") == 1
+        assert f"{path}: [collector] has no key 'interval_secnods'; did you mean 'interval_seconds'?" in run.stderr
+
+
+def test_a_taken_port_is_one_message_that_says_how_to_have_another(tmp_path: Path) -> None:
+    port = free_port()
+    path = tmp_path / "fogmetrics.toml"
+    path.write_text(f"[exporter]\nport = {port}\n")
+    with socket.create_server(("127.0.0.1", port)):
+        for module in (["exporter"], ["collector.preflight", str(tmp_path)]):
+            run = subprocess.run(
+                [sys.executable, "-m", *module, "--config", str(path)], cwd=ROOT, capture_output=True, text=True,
+                timeout=30,
+            )
+            assert run.returncode == 75
+            assert run.stderr.count("\n") == 1
+            assert f"port {port}" in run.stderr
+            assert f"port = {port + 1}" in run.stderr
+
+
+def test_a_second_supervisord_is_told_that_one_runs_already(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon:
+        daemon.wait_until_collected("node")
+        run = subprocess.run(
+            [sys.executable, "-m", "collector.preflight", str(tmp_path), "--config", str(tmp_path / "fogmetrics.toml")],
+            cwd=ROOT, capture_output=True, text=True, timeout=30,
+        )
+        assert run.returncode == 75
+        assert "it runs already" in run.stderr

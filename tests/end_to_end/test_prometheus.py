@@ -1,0 +1,159 @@
+"""A real Prometheus scrapes the daemon through two jobs, as docs/deployment.md sets them up."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from shm.reader import RingReader
+from tests.daemon import Daemon
+from tests.haproxy import HaproxyBefore
+from tests.programs import find_program, free_port, wait_until
+from tests.stand_ins.betanet import BetanetStandIn
+
+_CONFIG = """\
+global:
+  scrape_interval: 1s
+  scrape_timeout: 1s
+scrape_configs:
+  - job_name: fogmetrics
+    static_configs:
+      - targets: ["127.0.0.1:{port}"]
+  - job_name: fogmetrics-aggregated
+    metrics_path: /metrics/aggregated
+    static_configs:
+      - targets: ["127.0.0.1:{port}"]
+"""
+
+
+class Prometheus:
+    def __init__(self, url: str, daemon: Daemon) -> None:
+        self.url = url
+        self.daemon = daemon
+
+    def query(self, text: str) -> list[dict[str, Any]]:
+        reply = httpx.get(f"{self.url}/api/v1/query", params={"query": text}, timeout=10, trust_env=False).json()
+        assert reply["status"] == "success", reply
+        found: list[dict[str, Any]] = reply["data"]["result"]
+        return found
+
+    def values(self, text: str) -> dict[str, float]:
+        return {one["metric"].get("job", ""): float(one["value"][1]) for one in self.query(text)}
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, betanet: BetanetStandIn) -> Iterator[Prometheus]:
+    directory = tmp_path_factory.mktemp("prometheus")
+    program = find_program("prometheus")
+    with HaproxyBefore(directory) as haproxy:
+        toml = (
+            f'[source.betanet]\nurl = "{betanet.url}"\n[source.deployment]\nproviders = ["supervisord", "haproxy"]\n'
+            f'haproxy_url = "{haproxy.stats_url}"\n'
+        )
+        with Daemon(directory, toml=toml) as daemon:
+            daemon.wait_until_collected()
+            port = free_port()
+            config = directory / "prometheus.yml"
+            config.write_text(_CONFIG.format(port=daemon.port))
+            with (directory / "prometheus.log").open("wb") as log:
+                process = subprocess.Popen(
+                    [program, f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}",
+                     f"--web.listen-address=127.0.0.1:{port}"],
+                    stdout=log, stderr=subprocess.STDOUT,
+                )
+            try:
+                found = Prometheus(f"http://127.0.0.1:{port}", daemon)
+
+                def ready() -> bool:
+                    haproxy.request(3)  # so that there is a latency in each interval
+                    try:
+                        return sum(found.values("up").values()) == 2 and bool(
+                            found.query('deployment_latency{stat="p95"}')
+                            and found.query("rate(betanet_packets_dropped_total[5m])")
+                        )
+                    except (httpx.TransportError, ValueError):
+                        return False
+
+                wait_until(ready, 60, "two scraped jobs")
+                yield found
+            finally:
+                process.terminate()
+                process.wait(20)
+
+
+def test_both_jobs_are_up(prometheus: Prometheus) -> None:
+    assert prometheus.values("up") == {"fogmetrics": 1, "fogmetrics-aggregated": 1}
+
+
+def test_prometheus_takes_every_sample_of_both_pages(prometheus: Prometheus) -> None:
+    for job, path in (("fogmetrics", "/metrics"), ("fogmetrics-aggregated", "/metrics/aggregated")):
+        def matches(job: str = job, path: str = path) -> bool:
+            lines = [line for line in prometheus.daemon.get(path).text.splitlines() if not line.startswith("#")]
+            return prometheus.values("scrape_samples_scraped")[job] == len(lines) > 20
+
+        # The number of series settles once each has been seen; until then a page may be one ahead of the scrape.
+        wait_until(matches, 20, f"as many samples in Prometheus as on {path}")
+        assert prometheus.values("scrape_samples_post_metric_relabeling")[job] > 20
+
+
+@pytest.mark.parametrize("query", [
+    'avg(node_cpu_usage{stat="avg"})',
+    'deployment_latency{stat="p95"}',
+    'node_memory_usage{stat="max"}',
+    "rate(betanet_packets_dropped_total[5m])",
+])
+def test_the_documented_dashboard_queries_return_data(prometheus: Prometheus, query: str) -> None:
+    found = prometheus.query(query)
+    assert found
+    assert all(np.isfinite(float(one["value"][1])) for one in found)
+
+
+def test_what_prometheus_answers_is_what_the_ring_holds(prometheus: Prometheus) -> None:
+    [answer] = prometheus.query('node_memory_usage{job="fogmetrics"}')
+    [counter] = prometheus.query('betanet_packets_processed_total{job="fogmetrics"}')
+    for source, metric, value in (("node", "node_memory_usage", answer), ("betanet", "betanet_packets_processed", counter)):
+        with RingReader(prometheus.daemon.namespace, source) as reader:
+            [series] = [one for one in reader.catalog.series if one.metric.name == metric]
+            held = reader.frames().values[:, series.column]
+        # Bit for bit one of the ring's samples: the text carries the shortest number that reads back the same.
+        assert float(value["value"][1]) in held.tolist()
+
+
+def test_the_histogram_answers_histogram_quantile(prometheus: Prometheus) -> None:
+    found = prometheus.query('histogram_quantile(0.5, betanet_latency_bucket{job="fogmetrics"})')
+    [exact] = prometheus.query('betanet_latency{stat="p50"}')
+    [quantile] = found
+    # 45 ms, the stand-in's latency, lies in the bucket from 25 to 50.
+    assert 25 < float(quantile["value"][1]) <= 50
+    assert float(exact["value"][1]) == 45.0
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/aggregated"])
+def test_promtool_finds_nothing_to_say(prometheus: Prometheus, path: str) -> None:
+    page = prometheus.daemon.get(path).content
+    assert page.count(b"\n") > 50
+    run = subprocess.run([find_program("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=30)
+    assert run.returncode == 0
+    assert run.stdout + run.stderr == b""
+
+
+def test_prometheus_marks_the_series_of_a_killed_source_stale(prometheus: Prometheus) -> None:
+    """No explicit timestamps on the page: a source that is gone is gone at the next scrape, not five minutes later."""
+    daemon = prometheus.daemon
+    daemon.supervisor("stopProcess", "system")
+    wait_until(lambda: not prometheus.query('system_uptime{job="fogmetrics"}'), 20, "system_uptime stale")
+    assert prometheus.query('node_memory_usage{job="fogmetrics"}')
+    daemon.supervisor("startProcess", "system")
+    wait_until(lambda: bool(prometheus.query('system_uptime{job="fogmetrics"}')), 20, "system_uptime back")
+
+
+def test_the_logs_of_the_scraped_exporter_are_quiet(prometheus: Prometheus) -> None:
+    log = Path(prometheus.daemon.directory / "run" / "log" / "exporter.log").read_text()
+    assert "Traceback" not in log
+    assert "level=error" not in log

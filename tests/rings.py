@@ -1,0 +1,127 @@
+"""Rings for tests: a namespace of its own for each test, and frames that prove themselves.
+
+Import the fixture into a conftest.py: ``from tests.rings import namespace as namespace``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shm.catalog import Metric
+from shm.reader import Frame, Frames, RingReader
+from shm.segment import DIRECTORY
+from shm.writer import RingWriter
+
+ROOT = Path(__file__).resolve().parent.parent
+SECOND_NS = 1_000_000_000
+INTERVAL_NS = 15 * SECOND_NS
+GAUGE = Metric("gauge", "gauge", "A value that proves itself.", "", ("column",))
+
+_counter = itertools.count(1)
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A namespace that no other test has; nothing of it is left in /dev/shm afterwards."""
+    name = f"t{os.getpid()}-{next(_counter)}"
+    yield name
+    left = files_of(name)
+    for path in left:
+        path.unlink()
+    assert not [path.name for path in left if path.suffix == ".new"], "a half-built segment was left behind"
+
+
+def files_of(namespace: str) -> list[Path]:
+    return sorted(DIRECTORY.glob(f"fogmetrics.{namespace}.*"))
+
+
+def proof(sequence: int, columns: int) -> array[float]:
+    """The values of a frame, each told by sequence and column, so that a mixture of two frames shows."""
+    return array("d", range(sequence * 4096, sequence * 4096 + columns))
+
+
+def check(frame: Frame, columns: int) -> None:
+    """Fails unless the frame is exactly what append_proof() appended under its sequence."""
+    assert frame.timestamp_ns == frame.sequence * SECOND_NS
+    assert frame.monotonic_ns == frame.sequence
+    assert frame.count == columns
+    assert list(frame.values[:columns]) == list(proof(frame.sequence, columns))
+
+
+def check_all(frames: Frames, columns: int) -> None:
+    """The same for a window."""
+    assert sorted(set(frames.sequence.tolist())) == frames.sequence.tolist()
+    for i, sequence in enumerate(frames.sequence.tolist()):
+        assert frames.timestamp_ns[i] == sequence * SECOND_NS
+        assert frames.monotonic_ns[i] == sequence
+        assert frames.values[i, :columns].tolist() == list(proof(sequence, columns))
+
+
+def open_writer(
+    namespace: str, source: str = "s", *, capacity: int = 8, columns: int = 0, width: int = 8, group: str = ""
+) -> RingWriter:
+    """A writer whose first ``columns`` columns are series of GAUGE."""
+    writer = RingWriter(
+        namespace, source, interval_ns=INTERVAL_NS, capacity=capacity, width=max(width, columns), group=group
+    )
+    for column in range(columns):
+        writer.add_series(GAUGE, (str(column),))
+    return writer
+
+
+def append_proof(writer: RingWriter, frames: int = 1) -> None:
+    for sequence in range(writer.head + 1, writer.head + 1 + frames):
+        writer.append(proof(sequence, writer.column_count), sequence * SECOND_NS, sequence)
+
+
+def sequences(reader: RingReader) -> list[int]:
+    """The whole frames, guard slots included, oldest first."""
+    newest = reader.newest_sequence()
+    return [s for s in range(max(newest - reader.header.capacity + 1, 1), newest + 1) if reader.frame(s) is not None]
+
+
+def is_replaced(reader: RingReader) -> bool:
+    """reader.replaced by a call: of a property, mypy takes the first answer for all that follow."""
+    return reader.replaced
+
+
+def child(*arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """A program of tests/shm/children.py in a process of its own."""
+    command = [*prefix, sys.executable, "-m", "tests.shm.children", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> str:
+    """Its output, when it ended well within the time; fails with its errors otherwise."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, err = process.communicate()
+        raise AssertionError(f"did not end within {timeout} s: {err}") from None
+    assert process.returncode == 0, err
+    return out
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that it prints."""
+    assert process.stdout is not None
+    text = process.stdout.readline()
+    assert text, process.stderr.read() if process.stderr else ""
+    return text.strip()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill it, and leave no pipe open."""
+    process.kill()
+    process.communicate()

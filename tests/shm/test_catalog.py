@@ -1,0 +1,89 @@
+"""Metrics, series and the rules that both obey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shm.catalog import DEFAULT_BUCKETS_MS, Metric, Series, columns_used, series_key
+from shm.errors import MetricError
+
+
+def metric(**fields: Any) -> Metric:
+    return Metric(**({"name": "app_requests", "type": "counter", "help": "Requests."} | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"name": "0abc"}, "'0abc' is not a Prometheus name"),
+        ({"name": "a-b"}, "'a-b' is not a Prometheus name"),
+        ({"name": ""}, "'' is not a Prometheus name"),
+        ({"name": "a\n"}, "is not a Prometheus name"),
+        ({"name": 7}, "metric name is 7, a int; give a string"),
+        ({"name": "a" * 201}, "metric name has 201 characters; at most 200"),
+        ({"type": "summary"}, "type 'summary'; use one of gauge, counter, histogram"),
+        ({"help": "x" * 2001}, "help of metric 'app_requests' has 2001 characters"),
+        ({"help": "\ud800"}, "not valid Unicode"),
+        ({"unit": None}, "unit of metric 'app_requests' is None"),
+        ({"label_names": ("a", "a")}, "names a label twice: a, a"),
+        ({"label_names": ("__name__",)}, "label name '__name__'"),
+        ({"label_names": ("9a",)}, "label name '9a'"),
+        ({"label_names": ("le",)}, "'le' of metric 'app_requests' is reserved for the bucket bounds"),
+        ({"label_names": ("stat",)}, "reserved for the statistics"),
+        ({"label_names": tuple(f"l{i}" for i in range(33))}, "has 33 labels; at most 32"),
+        ({"buckets": (1.0,)}, "is a counter, but only a histogram has buckets"),
+        ({"type": "histogram"}, "has 0 buckets; give 1 to 64"),
+        ({"type": "histogram", "buckets": (1.0, 1.0)}, "buckets that do not rise"),
+        ({"type": "histogram", "buckets": (1.0, float("inf"))}, "not finite"),
+        ({"type": "histogram", "buckets": (float("nan"),)}, "not finite"),
+    ],
+)
+def test_a_metric_that_breaks_a_rule_is_refused_and_the_message_names_it(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(MetricError, match=says):
+        metric(**fields)
+
+
+def test_a_metric_error_is_a_value_error_so_that_callers_need_not_know_us() -> None:
+    with pytest.raises(ValueError, match="not a Prometheus name"):
+        metric(name="!")
+
+
+def test_a_gauge_takes_one_column_and_a_histogram_three_more_than_its_buckets() -> None:
+    assert metric().columns == 1
+    assert metric(type="histogram", buckets=DEFAULT_BUCKETS_MS).columns == 15
+
+
+def test_the_family_of_a_counter_has_no_total() -> None:
+    assert metric(name="requests_total").family == "requests"
+    assert metric(name="requests_total", type="gauge").family == "requests_total"
+
+
+def test_label_values_come_in_the_order_of_the_label_names() -> None:
+    assert metric(label_names=("a", "b")).label_values({"b": "2", "a": "1"}) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ({}, r"has the labels \(a\), but the sample has \(\)"),
+        ({"b": "1"}, r"but the sample has \(b\)"),
+        ({"a": "1", "b": "2"}, r"but the sample has \(a, b\)"),
+        ({"a": 1}, "label 'a' of metric 'app_requests' is 1, a int"),
+        ({"a": "x" * 1001}, "has 1001 characters"),
+        ({"a": "\udcff"}, "not valid Unicode"),
+    ],
+)
+def test_labels_that_do_not_fit_the_metric_are_refused(labels: Any, says: str) -> None:
+    with pytest.raises(MetricError, match=says):
+        metric(label_names=("a",)).label_values(labels)
+
+
+def test_a_series_knows_its_labels_columns_and_key() -> None:
+    series = Series(metric(type="histogram", buckets=(1.0, 2.0), label_names=("a",)), ("x",), 7)
+    assert series.labels == {"a": "x"}
+    assert (series.column, series.end) == (7, 12)
+    assert series_key(series) == ("app_requests", ("x",))
+    assert columns_used([series]) == 12
+    assert columns_used([]) == 0

@@ -1,0 +1,175 @@
+"""The configuration: what is wrong is refused, and the message names file, table, key, value and remedy."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shm.config import Config, ExporterConfig, ShmConfig, SourceConfig, key, load, parse, read_table
+from shm.errors import ConfigurationError
+
+FILE = Path("etc/fog.toml")
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    assert parse("", FILE) == Config(path=FILE)
+
+
+def test_each_key_is_read_into_its_table() -> None:
+    config = parse(
+        """
+        [shm]
+        namespace = "blue"
+        capacity = 100
+        [collector]
+        interval_seconds = 5
+        [exporter]
+        listen = "0.0.0.0"
+        stale_intervals = 2.5
+        [log]
+        level = "debug"
+        """,
+        FILE,
+    )
+    assert config.shm == ShmConfig(namespace="blue", capacity=100)
+    assert config.collector.interval_seconds == 5.0
+    assert type(config.collector.interval_seconds) is float
+    assert (config.exporter.listen, config.exporter.stale_intervals, config.exporter.port) == ("0.0.0.0", 2.5, 9200)
+    assert config.log.level == "debug"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[exporte]\n", "etc/fog.toml has no table 'exporte'; did you mean 'exporter'?"),
+        ("[zzz]\n", "etc/fog.toml has no table 'zzz'; the tables are shm, collector, exporter, log, source"),
+        ("[exporter]\nprot = 1\n", "etc/fog.toml: [exporter] has no key 'prot'; did you mean 'port'?"),
+        ("[log]\nzzz = 1\n", "etc/fog.toml: [log] has no key 'zzz'; the keys are level, format"),
+        (
+            '[exporter]\nport = "9200"\n',
+            "etc/fog.toml: [exporter] port is '9200'; give a whole number, such as 15",
+        ),
+        ("[exporter]\nport = true\n", "etc/fog.toml: [exporter] port is True; give a whole number, such as 15"),
+        ("[exporter]\nport = 9200.0\n", "etc/fog.toml: [exporter] port is 9200.0; give a whole number, such as 15"),
+        (
+            "[exporter]\nport = 65536\n",
+            "etc/fog.toml: [exporter] port is 65536; give a number from 0 to 65535. Port to listen on;",
+        ),
+        ("[shm]\nnamespace = 1\n", 'etc/fog.toml: [shm] namespace is 1; give a string, such as "text"'),
+        ("[shm]\ncapacity = 7\n", "etc/fog.toml: [shm] capacity is 7; give a number from 8 to 16777216."),
+        (
+            "[collector]\ninterval_seconds = nan\n",
+            "etc/fog.toml: [collector] interval_seconds is nan; give a number from 0.1 to 3600.",
+        ),
+        (f"[collector]\ninterval_seconds = 1{'0' * 400}\n", "give a number"),
+        ("[collector]\ninterval_seconds = inf\n", "interval_seconds is inf; give a number from 0.1 to 3600."),
+        (
+            "[collector]\ninterval_seconds = 2024-01-01\n",
+            "interval_seconds is datetime.date(2024, 1, 1); give a number, such as 1.5",
+        ),
+        ('[log]\nlevel = "loud"\n', "[log] level is 'loud'; give one of debug, info, warning, error"),
+        ("shm = 3\n", "etc/fog.toml: shm is 3; make it a table: [shm]"),
+        ("source = 3\n", "etc/fog.toml has no table 'source'"),
+        ("[source]\nnode = 3\n", "etc/fog.toml: [source] node is 3; make it a table: [source.node]"),
+        (
+            '[source.node]\ninterval_seconds = "5"\n',
+            "etc/fog.toml: [source.node] interval_seconds is '5'; give a number, such as 1.5",
+        ),
+        ("[shm\n", "etc/fog.toml is not TOML: "),
+    ],
+)
+def test_what_is_wrong_is_refused_with_file_table_key_value_and_remedy(text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        parse(text, FILE)
+
+
+def test_a_sources_table_is_split_into_what_all_sources_have_and_what_its_class_has() -> None:
+    config = parse(
+        """
+        [source.app]
+        class = "mine.metrics:App"
+        interval_seconds = 5
+        url = "http://localhost:1"
+        retries = 3
+        [source.node]
+        """,
+        FILE,
+    )
+    assert config.source == {
+        "app": SourceConfig(class_="mine.metrics:App", interval_seconds=5.0),
+        "node": SourceConfig(),
+    }
+    assert config.source_options == {"app": {"url": "http://localhost:1", "retries": 3}, "node": {}}
+
+
+def test_a_sources_own_table_is_checked_by_the_same_rules() -> None:
+    @dataclass(frozen=True)
+    class AppConfig:
+        urls: tuple[str, ...] = key((), "Where to ask.")
+        limit: float | None = key(None, "At most.", low=0, high=10)
+        ports: tuple[int, ...] | None = key(None, "Ports.", low=1, high=65535)
+
+    # get_type_hints needs the names that a local class was made with
+    AppConfig.__annotations__ = {
+        "urls": tuple[str, ...], "limit": float | None, "ports": tuple[int, ...] | None,
+    }  # fmt: skip
+    where = "fog.toml: [source.app]"
+    assert read_table(AppConfig, {"urls": ["a", "b"], "limit": 3}, where) == AppConfig(("a", "b"), 3.0)
+    assert read_table(AppConfig, {"ports": [80]}, where).ports == (80,)
+    for table, says in (
+        ({"urls": "a"}, """urls is 'a'; give a list, such as ["text"]"""),
+        ({"urls": [1]}, "urls is 1; give a string"),
+        ({"limit": 11}, "limit is 11.0; give a number from 0 to 10. At most."),
+        ({"ports": [0]}, "ports is 0; give a number from 1 to 65535"),
+        ({"url": "x"}, "[source.app] has no key 'url'; did you mean 'urls'?"),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(says)):
+            read_table(AppConfig, table, where)
+
+
+def test_the_file_is_the_one_given_else_that_of_the_environment_else_that_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(environ={}) == Config()
+    for name, port in (("fogmetrics.toml", 1), ("environment.toml", 2), ("given.toml", 3)):
+        (tmp_path / name).write_text(f"[exporter]\nport = {port}\n")
+    environ = {"FOGMETRICS_CONFIG": "environment.toml"}
+    assert load(environ={}).exporter.port == 1
+    assert load(environ={"FOGMETRICS_CONFIG": ""}).exporter.port == 1
+    assert load(environ=environ).exporter.port == 2
+    assert load("given.toml", environ).exporter.port == 3
+    assert load("given.toml", environ).path == Path("given.toml")
+
+
+def test_the_namespace_of_the_environment_goes_before_that_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "fog.toml"
+    path.write_text('[shm]\nnamespace = "file"\ncapacity = 99\n')
+    config = load(path, {"FOGMETRICS_NAMESPACE": "environment"})
+    assert config.shm == ShmConfig(namespace="environment", capacity=99)
+    assert load(path, {"FOGMETRICS_NAMESPACE": ""}).shm.namespace == "file"
+
+
+def test_a_file_that_is_missing_or_unreadable_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no configuration file .*none\.toml; give --config"):
+        load(tmp_path / "none.toml", {})
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        load(tmp_path, {})
+    (tmp_path / "latin.toml").write_bytes(b'[shm]\nnamespace = "\xfc"\n')
+    with pytest.raises(ConfigurationError, match=r"latin\.toml can't be read"):
+        load(tmp_path / "latin.toml", {})
+
+
+def test_messages_name_the_file_or_say_that_there_is_none() -> None:
+    assert Config().where("shm") == "defaults: [shm]"
+    assert Config(path=FILE).where("shm") == "etc/fog.toml: [shm]"
+
+
+def test_every_key_has_a_sentence_that_says_what_it_means() -> None:
+    for table in (ShmConfig, ExporterConfig, SourceConfig, *(type(getattr(Config(), t)) for t in ("collector", "log"))):
+        for field in dataclasses.fields(table):
+            assert str(field.metadata["doc"]).endswith("."), f"{table.__name__}.{field.name}"

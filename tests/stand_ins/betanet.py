@@ -1,0 +1,281 @@
+"""A STAND-IN for Betanet: answers its three endpoints, and misbehaves on request.
+
+In tests:    with BetanetStandIn() as server: ... server.url ... server.mode = "half" ... server.stop()
+By itself:   python -m tests.stand_ins.betanet --port 9000      (its packets then count up with time)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import gzip
+import json
+import math
+import signal
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+METRICS, NODES, NETWORK = PATHS = ("/api/v1/metrics", "/api/v1/nodes/status", "/api/v1/network/stats")
+DRIP_SECONDS = 0.2  # between two bytes
+_CHUNK = b" " * 65536
+_GATHER_SECONDS = 10.0  # for the other two requests to come
+
+
+def still() -> dict[str, dict[str, Any]]:
+    """Betanet's answers with numbers that do not move."""
+    return {
+        METRICS: {"packets_processed": 5000, "packets_dropped": 10},
+        NODES: {"active_nodes": 5, "inactive_nodes": 2, "total_nodes": 7},
+        NETWORK: {"bytes_transmitted": 10, "bytes_received": 20, "avg_latency_ms": 45.0, "peak_throughput": 30},
+    }
+
+
+def moving(seconds: float) -> dict[str, dict[str, Any]]:
+    """The answers ``seconds`` after the start: 500 packets a second, and the rest swings about."""
+    swing = math.sin(seconds / 20)
+    packets, nodes = int(seconds * 500), 5 + round(2 * swing)
+    return {
+        METRICS: {"packets_processed": packets, "packets_dropped": packets // 500},
+        NODES: {"active_nodes": nodes, "inactive_nodes": 7 - nodes, "total_nodes": 7},
+        NETWORK: {"bytes_transmitted": packets * 900, "bytes_received": packets * 800,
+                  "avg_latency_ms": round(45 + 20 * swing, 3), "peak_throughput": 450_000},
+    }
+
+
+class BetanetStandIn:
+    """Listens on 127.0.0.1 from ``start`` to ``stop``, always on the same port; 0 takes a free one.
+
+    ``mode`` is how all endpoints behave (a key of MODES), ``modes`` how single paths do instead; both may be set
+    while it runs. ``requests`` lists the paths that were asked for, in the order of their coming.
+    """
+
+    def __init__(self, port: int = 0, answers: Callable[[], Mapping[str, Any]] = still) -> None:
+        self.port = port
+        self.answers = answers
+        self.modes: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.slow_seconds = 60.0
+        self.stopping = threading.Event()
+        self.gathered = threading.Barrier(len(PATHS))
+        self._mode = "up"
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+        self._mode = mode
+
+    def start(self) -> None:
+        assert self._server is None, "already started"
+        self.stopping.clear()
+        self.gathered.reset()
+        self._server = _Server(("127.0.0.1", self.port), self)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the port and end every answer that is still being given; ``start`` opens the same port again."""
+        server, thread, self._server, self._thread = self._server, self._thread, None, None
+        if server is None or thread is None:
+            return
+        self.stopping.set()
+        self.gathered.abort()
+        server.shutdown()
+        thread.join()
+        server.server_close()  # joins the threads of the answers
+
+    def __enter__(self) -> BetanetStandIn:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    # Not http.server's: that looks up the host's name at each start.
+    allow_reuse_address = True
+    daemon_threads = False  # so that server_close joins them, and no socket outlives a test
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], stand_in: BetanetStandIn) -> None:
+        self.stand_in = stand_in
+        super().__init__(address, _Answer)
+
+
+class _Answer(BaseHTTPRequestHandler):
+    """One request. HTTP/1.0: the end of the connection is the end of the answer."""
+
+    server: _Server
+    timeout = 10  # a client that connects and says nothing
+
+    def do_GET(self) -> None:
+        stand_in = self.server.stand_in
+        stand_in.requests.append(self.path)
+        stand_in.headers.append({name.lower(): value for name, value in self.headers.items()})
+        # A client that hangs up has seen enough: it is what most modes are about.
+        with contextlib.suppress(ConnectionError):
+            MODES[stand_in.modes.get(self.path, stand_in.mode)](self)
+
+    def answer(self) -> bytes:
+        """The right answer's body; empty where there is none."""
+        answers = self.server.stand_in.answers()
+        return json.dumps(answers[self.path]).encode() if self.path in answers else b""
+
+    def up(self) -> None:
+        body = self.answer()
+        self.reply(200 if body else 404, body)
+
+    def reply(self, status: int, body: bytes, **headers: str) -> None:
+        self.head(status, Content_Length=str(len(body)), **headers)
+        self.wfile.write(body)
+
+    def head(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content_Type": "application/json", **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def slow(self) -> None:
+        self.server.stand_in.stopping.wait(self.server.stand_in.slow_seconds)
+        self.up()
+
+    def drip(self) -> None:
+        body = self.answer()
+        self.head(200, Content_Length=str(len(body)))
+        for byte in body:
+            self.wfile.write(bytes([byte]))
+            if self.server.stand_in.stopping.wait(DRIP_SECONDS):
+                return
+
+    def half(self) -> None:
+        if self.path == METRICS:
+            self.up()
+        else:
+            self.failing()
+
+    def failing(self) -> None:
+        self.reply(500, b"{}")
+
+    def huge(self) -> None:
+        """A right answer that begins with blanks without end, and never says how long it is."""
+        self.head(200)
+        while not self.server.stand_in.stopping.is_set():
+            self.wfile.write(_CHUNK)
+
+    def gzip_bomb(self) -> None:
+        """16 MiB in 70 KiB, a right answer to those who unpack it."""
+        self.reply(200, _bomb(self.answer()), Content_Encoding="gzip")
+
+    def redirect(self) -> None:
+        """To a path that gives the right answer."""
+        if self.path in PATHS:
+            self.reply(302, b"", Location=f"{self.server.stand_in.url}/moved{self.path}")
+        else:
+            self.path = self.path.removeprefix("/moved")
+            self.up()
+
+    def no_reply(self) -> None:
+        self.close_connection = True
+
+    def cut_off(self) -> None:
+        """Ends in the middle of the body that it promised."""
+        body = self.answer()
+        self.head(200, Content_Length=str(len(body)))
+        self.wfile.write(body[: len(body) // 2])
+
+    def not_http(self) -> None:
+        self.wfile.write(b"220 mail.example.org ESMTP" + b"!" * 4096 + b"\r\n\r\n")
+
+    def cookies(self) -> None:
+        self.reply(200, self.answer(), Set_Cookie=f"visit{len(self.server.stand_in.requests)}=1; Path=/")
+
+    def together(self) -> None:
+        """Answers when all three endpoints have been asked; 500 if that does not happen."""
+        try:
+            self.server.stand_in.gathered.wait(_GATHER_SECONDS)
+        except threading.BrokenBarrierError:
+            self.failing()
+        else:
+            self.up()
+
+    def wrong_types(self) -> None:
+        """A string, a negative number, a boolean, and a number that is no float."""
+        body = {
+            METRICS: b'{"packets_processed": "5000", "packets_dropped": -10}',
+            NODES: b'{"active_nodes": true}',
+            NETWORK: b'{"avg_latency_ms": 1e999}',
+        }
+        self.reply(200, body.get(self.path, b""))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the overridden method's word
+        return
+
+
+def _says(body: bytes) -> Callable[[_Answer], None]:
+    return lambda answer: answer.reply(200, body)
+
+
+@functools.cache
+def _bomb(answer: bytes) -> bytes:
+    return gzip.compress(b" " * 2**24 + answer, compresslevel=1)
+
+
+# All ways to behave, by name.
+MODES: Mapping[str, Callable[[_Answer], None]] = {
+    "up": _Answer.up,
+    "slow": _Answer.slow,
+    "drip": _Answer.drip,
+    "half": _Answer.half,
+    "failing": _Answer.failing,
+    "huge": _Answer.huge,
+    "gzip_bomb": _Answer.gzip_bomb,
+    "redirect": _Answer.redirect,
+    "no_reply": _Answer.no_reply,
+    "cut_off": _Answer.cut_off,
+    "not_http": _Answer.not_http,
+    "cookies": _Answer.cookies,
+    "together": _Answer.together,
+    "wrong_types": _Answer.wrong_types,
+    "nan": _says(b'{"packets_processed": NaN, "packets_dropped": 1, "active_nodes": 1, "avg_latency_ms": 1}'),
+    "broken_json": _says(b'{"packets_processed": 50'),
+    "deep_json": _says(b"[" * 100_000),
+    "not_object": _says(b"[1, 2, 3]"),
+}
+
+
+def main() -> None:
+    """Play Betanet until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stand_ins.betanet", description="A stand-in for Betanet.")
+    parser.add_argument("--port", type=int, default=9000, help="port of 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--mode", choices=list(MODES), default="up", help="how it behaves")
+    arguments = parser.parse_args()
+    # Blocked before any thread starts, so that no thread but this one takes them.
+    stop_signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
+    began = time.monotonic()
+    with BetanetStandIn(arguments.port, lambda: moving(time.monotonic() - began)) as stand_in:
+        stand_in.mode = arguments.mode
+        print(f"STAND-IN for Betanet (no real packets) on {stand_in.url}", flush=True)
+        signal.sigwait(stop_signals)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""``make demo``: the daemon with stand-ins, so that all 15 metrics can be seen live on a machine that has neither
+Betanet nor a HAProxy of its own.
+
+The stand-ins are named as such when they start; they listen on loopback, and end with the demo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from collector import preflight
+from shm import config as configuration
+
+ROOT = Path(__file__).parent.parent.parent
+DIRECTORY = ROOT / "run" / "demo"
+_REQUESTS_EVERY_SECONDS = 0.2
+
+_HAPROXY = """\
+global
+    stats socket {socket} mode 600 level operator
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+frontend demo
+    bind 127.0.0.1:{port}
+    default_backend demo_web
+backend demo_web
+    server one 127.0.0.1:{one} check inter 2s
+    server two 127.0.0.1:{two} check inter 2s
+"""
+
+
+def main() -> int:
+    # Before anything is started: a mistake in the configuration, or a daemon that runs already.
+    status = preflight.main([str(ROOT)])
+    if status:
+        return status
+    config = configuration.load()
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        betanet = _free_port(9000)
+        _start(stack, "Betanet", "tests.stand_ins.betanet", "--port", str(betanet))
+        providers, haproxy_url = ["supervisord"], ""
+        haproxy = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+        if haproxy:
+            haproxy_url = _start_haproxy(stack, haproxy)
+            providers.append("haproxy")
+        else:
+            print("demo: haproxy is not installed, so request rate, error rate and latency of deployments stay absent")
+        path = DIRECTORY / "fogmetrics.toml"
+        path.write_text(
+            f'# Written by make demo.\n[shm]\nnamespace = "{config.shm.namespace}"\n'
+            f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
+            f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
+            f'[source.betanet]\nurl = "http://127.0.0.1:{betanet}"\n'
+            f'[source.deployment]\nproviders = {providers!r}\nhaproxy_url = "{haproxy_url}"\n'.replace("'", '"')
+        )
+        environ = {**os.environ, configuration.ENV_CONFIG: str(path)}
+        supervisord = Path(sys.executable).parent / "supervisord"
+        daemon = subprocess.Popen([supervisord, "-n", "-c", ROOT / "supervisord.conf"], cwd=ROOT, env=environ)
+        while True:
+            try:
+                return daemon.wait()
+            except KeyboardInterrupt:
+                continue  # supervisord got the same Ctrl-C, and is stopping its programs
+
+
+def _start_haproxy(stack: contextlib.ExitStack, haproxy: str) -> str:
+    """A real HAProxy before two stand-in servers, with light traffic; the URL of its statistics."""
+    one, two, port = _free_port(), _free_port(), _free_port()
+    _start(stack, "web server one", "tests.stand_ins.web", "--port", str(one), "--delay-ms", "20")
+    _start(stack, "web server two", "tests.stand_ins.web", "--port", str(two), "--delay-ms", "60")
+    stats = DIRECTORY / "haproxy.sock"
+    conf = DIRECTORY / "haproxy.cfg"
+    conf.write_text(_HAPROXY.format(socket=stats, port=port, one=one, two=two))
+    print(f"demo: a HAProxy on 127.0.0.1:{port}, with {1 / _REQUESTS_EVERY_SECONDS:g} requests per second")
+    stack.enter_context(_running(subprocess.Popen([haproxy, "-db", "-f", conf], start_new_session=True)))
+    stop = threading.Event()
+    traffic = threading.Thread(target=_traffic, args=(f"http://127.0.0.1:{port}/", stop), daemon=True)
+    traffic.start()
+    stack.callback(stop.set)
+    return f"unix://{stats}"
+
+
+def _traffic(url: str, stop: threading.Event) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while not stop.wait(_REQUESTS_EVERY_SECONDS):
+        with contextlib.suppress(OSError), opener.open(url, timeout=5) as response:
+            response.read()
+
+
+def _start(stack: contextlib.ExitStack, name: str, *arguments: str) -> None:
+    print(f"demo: STAND-IN for {name}")
+    # A session of its own: Ctrl-C reaches the daemon first, and the stand-ins end after it.
+    process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, start_new_session=True)
+    stack.enter_context(_running(process))
+
+
+@contextlib.contextmanager
+def _running(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port(wanted: int = 0) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
