@@ -44,14 +44,14 @@ proven frame knew is damaged, and the next writer rebuilds: no new series may fi
 States of a segment
 ===================
 
-    state         name on disk                what others make of it
-    ------------  --------------------------  ---------------------------------------------------------------
-    building      fogmetrics.NS.SOURCE.new    nothing: readers look for ``.ring`` alone; the next writer of
-                                              the source removes it under the lock
-    published     fogmetrics.NS.SOURCE.ring   header whole, magic written last, all memory reserved
-    replaced      (unlinked by rename)        readers see that the name leads elsewhere and open it again
-    set aside     fogmetrics.NS.SOURCE.corrupt  nothing: the writer could not read it and began anew
-    orphaned      fogmetrics.NS.SOURCE.ring   no writer holds the lock: history readable, stale, to be resumed
+    state         name on disk                  what others make of it
+    ------------  ----------------------------  -------------------------------------------------------------
+    building      fogmetrics.NS.SOURCE.new      nothing: readers look for ``.ring`` alone; the next writer of
+                                                the source removes it under the lock
+    published     fogmetrics.NS.SOURCE.ring     header whole, magic written last, all memory reserved
+    replaced      (unlinked by rename)          readers see that the name leads elsewhere and open it again
+    set aside     fogmetrics.NS.SOURCE.corrupt  nothing: a writer could not read it and began anew
+    orphaned      fogmetrics.NS.SOURCE.ring     no writer holds the lock: history readable, stale, to be resumed
 
 States of a slot as a reader meets it
 =====================================

@@ -141,7 +141,8 @@ class RingReader:
         """
         head = self.head
         # A writer that died between A4 and A5 left the head one behind.
-        for sequence in range(head + 1, max(head - _STEPS_BACK, 0), -1):
+        start = head + 1 if self._claims(head + 1) else head
+        for sequence in range(start, max(head - _STEPS_BACK, 0), -1):
             frame = self.frame(sequence)
             if frame is not None:
                 if self._claims(sequence + 1) and self.head == head:

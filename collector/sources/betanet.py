@@ -1,8 +1,8 @@
 """Betanet: packets, connections and latency over HTTP. betanet_client.py asks, betanet_reply.py reads the answers.
 
-Three endpoints; each may fail alone, and then only its own samples are absent. When all
-three fail in 5 collections in a row, the circuit breaker leaves Betanet alone for 30 seconds (breaker.py). An
-endpoint that answers a JSON object has not failed, even if no field in it makes sense.
+Three endpoints; each may fail alone, and then only its own samples are absent. When all three fail in 5 collections
+in a row, the circuit breaker leaves Betanet alone for 30 seconds (breaker.py); the first collection after them is the
+trial. An endpoint that answers a JSON object has not failed, even if no field in it makes sense.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class BetanetSource(MetricSource):
         self._last_error = ""
 
     def open(self) -> None:
-        """Load httpx, a quarter of a second, before the first collection's time runs."""
+        """Load httpx, 0.2 s, before the first collection's time runs."""
         import httpx  # noqa: F401
 
     async def collect(self) -> Collection:
@@ -77,7 +77,9 @@ class BetanetSource(MetricSource):
         try:
             readings = await self.client.read_all()
         except BaseException:  # cut off by the collection's timeout: unsaid, a trial would never end
-            self._last_error = "the collection was cut off before any endpoint's own timeout"
+            self._last_error = (
+                "the collection was cut off at its own timeout; set [source.betanet] request_timeout_seconds below it"
+            )
             self.breaker.failed()
             raise
         errors = [error for reading in readings for error in reading.errors]

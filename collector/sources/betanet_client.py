@@ -9,6 +9,7 @@ the keys of [source.betanet].
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -117,10 +118,17 @@ def _open_http(secure: bool) -> httpx.AsyncClient:
 
 
 def _reason(error: BaseException) -> str:
-    """Why, by the error deepest inside: httpx's "All connection attempts failed" hides "Connection refused"."""
-    while (inner := error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else error.__cause__) is not None:
-        error = inner
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    """Why, by the system's error inside: httpx's "All connection attempts failed" hides "Connection refused"."""
+    text = str(error) or type(error).__name__
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno:
+            # asyncio puts "Connect call failed (...)" in strerror. Errors of socket and ssl number their own way.
+            builtin = type(inner).__module__ == "builtins"
+            text = os.strerror(inner.errno) if builtin else inner.strerror or text
+        # The context too, because httpcore raises "from None".
+        deeper = inner.__cause__ or inner.__context__
+        inner = inner.exceptions[-1] if isinstance(inner, BaseExceptionGroup) else deeper
     return shorten(text[0].lower() + text[1:].rstrip("."))
 
 

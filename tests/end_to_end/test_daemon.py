@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -94,11 +93,14 @@ def test_filters_choose_by_source_name_statistic_and_label(daemon: Daemon) -> No
     assert list(families(daemon.url, "/metrics?name[]=node_cpu_usage")) == ["node_cpu_usage"]
     names = {name.partition("_")[0] for name in families(daemon.url, "/metrics?source[]=system")}
     assert names == {"system", "collector"}
-    found = families(daemon.url, '/metrics/aggregated?metric=deployment_replica_count&stat=max'
-                                 '&match[]={deployment_id="exporter"}')
-    [sample] = found["deployment_replica_count"].samples
-    assert sample.labels == {"deployment_id": "exporter", "stat": "max"}
-    assert sample.value == 1
+    query = '/metrics/aggregated?metric=deployment_replica_count&stat=max&match[]={deployment_id="exporter"}'
+
+    def samples() -> list[tuple[dict[str, str], float]]:
+        found = families(daemon.url, query)["deployment_replica_count"].samples
+        return [(sample.labels, sample.value) for sample in found]
+
+    # The first frames may have seen it while it was still starting: no replica then.
+    wait_until(lambda: samples() == [({"deployment_id": "exporter", "stat": "max"}, 1)], 10, "one replica at most")
 
 
 def test_samples_by_label_are_pooled(daemon: Daemon) -> None:
@@ -109,9 +111,11 @@ def test_samples_by_label_are_pooled(daemon: Daemon) -> None:
 
 
 def test_the_deployments_are_the_process_groups_of_our_supervisord(daemon: Daemon) -> None:
-    found = families(daemon.url, "/metrics")["deployment_replica_count"]
-    replicas = {sample.labels["deployment_id"]: sample.value for sample in found.samples}
-    assert replicas == dict.fromkeys(PROGRAMS, 1)
+    def replicas() -> dict[str, float]:
+        found = families(daemon.url, "/metrics")["deployment_replica_count"]
+        return {sample.labels["deployment_id"]: sample.value for sample in found.samples}
+
+    wait_until(lambda: replicas() == dict.fromkeys(PROGRAMS, 1), 10, "a replica of each group")
     wait_until(lambda: "system_active_deployments 5.0" in daemon.get("/metrics").text, 10, "five active deployments")
 
 
@@ -137,7 +141,7 @@ def test_betanet_unreachable_is_told_once_and_costs_only_its_own_samples(tmp_pat
         page = daemon.get("/metrics").text
         assert 'collector_up{source="betanet"} 0.0' in page
         assert 'collector_up{source="node"} 1.0' in page
-        assert "betanet_" not in page.replace("betanet_latency", "", 0).replace('"betanet"', "")
+        assert "\nbetanet_" not in page
         assert daemon.pid("betanet") == pid
         log = (tmp_path / "run" / "log" / "betanet.log").read_text()
         assert log.count("source down") == 1
@@ -189,4 +193,3 @@ def test_frames_keep_their_pace(daemon: Daemon) -> None:
     after = sequences()
     moved = {name: after[name] - before[name] for name in SOURCES}
     assert all(abs(count - moved["node"]) <= 2 for count in moved.values()), moved
-    time.sleep(0)

@@ -90,6 +90,27 @@ def fork_and_append(namespace: str) -> None:
     sys.stdin.readline()
 
 
+def hand_over_to_fork(namespace: str) -> None:
+    """A fork of the writer takes the ring once its parent has let go of it."""
+    writer = open_writer(namespace, columns=2)
+    append_proof(writer)
+    closed, close = os.pipe()
+    forked = os.fork()
+    if not forked:
+        os.close(close)
+        os.read(closed, 1)  # ends when the parent closes its end
+        status = 1
+        try:
+            with open_writer(namespace) as own:
+                append_proof(own)
+                status = 0 if own.head == 2 else 2
+        finally:
+            os._exit(status)
+    writer.close()
+    os.close(close)
+    assert os.waitpid(forked, 0)[1] == 0
+
+
 def in_fork(function: Callable[[], Any]) -> None:
     forked = os.fork()
     if not forked:

@@ -318,6 +318,10 @@ def test_i5_a_fork_of_the_writer_can_not_append_but_may_write_a_ring_of_its_own(
         assert sequences(reader) == [1, 2, 3]
 
 
+def test_i5_a_fork_of_the_writer_may_take_the_ring_once_its_parent_let_go(namespace: str) -> None:
+    finish(child("hand_over_to_fork", namespace))
+
+
 def test_i5_the_lock_file_is_for_its_owner_alone_and_outlives_the_segment(namespace: str) -> None:
     before = os.umask(0)
     try:

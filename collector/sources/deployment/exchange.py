@@ -38,9 +38,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server. ``unix_path`` is empty where it is on TCP; ``target`` is the path and query of an HTTP request.
-
-    ``shown`` is for messages: the address without user and password.
+    """A server, by ``unix_path`` or else by TCP. ``target`` is the path and query of an HTTP request; ``shown``, for
+    messages, the address without user and password.
     """
 
     shown: str
@@ -55,7 +54,7 @@ class Address:
 def parse_address(url: str, key: str) -> Address:
     """The server at ``unix:///path`` or ``http://[user:password@]host[:port][/path]``.
 
-    Raises ConfigurationError that names ``key``, where the address was configured.
+    Raises ConfigurationError that names ``key``.
     """
     remedy = "give unix:///path/of/the.sock or http://host:port"
     try:
@@ -97,17 +96,16 @@ def ask_http(address: Address, method: str, target: str, limits: Limits, body: b
                     raise ExchangeError(f"its answer broke off {response.length} bytes before the end")
                 return reply
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # ValueError: a chunk may have a size below -1, and a host a name that can't be one.
+        # ValueError: http.client takes a chunk's size to be below -1 when the server says so.
         raise _reason(error, limits) from error
 
 
 def ask_line(address: Address, line: str, limits: Limits) -> bytes:
     """All that the server at the Unix socket says to ``line`` until it hangs up. Raises ExchangeError."""
-    reply = bytearray()
+    reply, buffer = bytearray(), bytearray(_READ_BYTES)
     try:
         with _connect(address, limits) as connection:
             connection.sendall(line.encode())
-            buffer = bytearray(_READ_BYTES)
             while count := connection.recv_into(buffer):
                 reply += memoryview(buffer)[:count]
                 _check_size(len(reply), limits)
@@ -132,10 +130,8 @@ def _reason(error: Exception, limits: Limits) -> ExchangeError:
 
 
 class _BoundedSocket(socket.socket):
-    """A socket whose operations share one deadline, in seconds of time.monotonic(), and whose reads a number of bytes.
-
-    The bytes are counted here, below http.client, because it follows the server's word: the size of a chunk may be
-    -1, which it takes to mean "all there is".
+    """Its operations share one deadline, in seconds of time.monotonic(), and its reads a number of bytes: counted
+    below http.client, which believes a server that gives a chunk the size -1 and reads "all there is".
     """
 
     deadline: float
@@ -168,8 +164,12 @@ def _connect(address: Address, limits: Limits) -> _BoundedSocket:
     deadline = time.monotonic() + limits.timeout_seconds
     if address.unix_path:
         return _connect_one(socket.AF_UNIX, address.unix_path, deadline, limits)
-    last: OSError = OSError(f"the name {address.host} has no address")
-    for family, _, _, _, place in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # a label that is empty or too long
+        raise ExchangeError(f"{address.host!r} can't be the name of a host") from None
+    last = OSError("its name has no address")
+    for family, _, _, _, place in found:
         try:
             return _connect_one(family, place, deadline, limits)
         except OSError as error:  # the next may answer: "localhost" is ::1 before it is 127.0.0.1

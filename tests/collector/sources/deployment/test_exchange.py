@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from collector.sources.deployment.exchange import Address, ExchangeError, Limits, ask_http, parse_address
+from collector.sources.deployment.exchange import Address, ExchangeError, Limits, ask_http, ask_line, parse_address
 from shm.errors import ConfigurationError
+from tests.collector.sources.deployment import hostile
+from tests.programs import free_port
+from tests.stand_ins.web import WebServer
 
 LIMITS = Limits(timeout_seconds=10.0, max_reply_bytes=1000)
 
@@ -65,7 +70,22 @@ def test_path_query_and_login_are_sent_and_a_redirect_is_not_followed(monkeypatc
     assert asked == [("/a;b?c=d", "Basic am9lOnBAc3M=")]
 
 
-def test_a_host_without_an_address_is_an_error() -> None:
-    for host in ("no-such-host.invalid", "x" * 70):
-        with pytest.raises(ExchangeError):
-            ask_http(parse_address(f"http://{host}/", "KEY"), "GET", "/", LIMITS)
+def test_an_answer_of_exactly_the_largest_size_is_whole(tmp_path: Path) -> None:
+    body = b"x" * LIMITS.max_reply_bytes
+    with hostile.server(tmp_path / "s.sock", hostile.says(hostile.http(body))) as url:
+        assert ask_http(parse_address(url, "KEY"), "GET", "/", LIMITS) == body
+    with hostile.server(tmp_path / "t.sock", hostile.says(body)) as url:
+        assert ask_line(parse_address(url, "KEY"), "show stat\n", LIMITS) == body
+
+
+def test_the_next_address_of_a_name_is_tried_when_one_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WebServer(status=200) as server:
+        ports = free_port(), server.port
+        places = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+        assert ask_http(parse_address("http://two", "KEY"), "GET", "/", LIMITS) == b"200\n"
+
+
+def test_a_host_whose_name_can_be_none_is_an_error() -> None:
+    with pytest.raises(ExchangeError, match="can't be the name of a host"):
+        ask_http(parse_address(f"http://{'x' * 70}/", "KEY"), "GET", "/", LIMITS)

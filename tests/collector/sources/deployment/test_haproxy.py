@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +21,22 @@ def page(*lines: str, header: str = HEADER) -> str:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[Told]:
-    told = Told(tmp_path)
-    yield told
-    told.path.unlink(missing_ok=True)
+def told(tmp_path: Path) -> Told:
+    return Told(tmp_path)
 
 
 class Told:
     """A provider whose HAProxy says what the test tells it to, ``seconds`` after it was asked before."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "s.sock"
-        self.now = 1000.0
+        self.path, self.now = folder / "s.sock", 1000.0
         self.provider = HaproxyProvider(f"unix://{self.path}", 10.0, 1_000_000, ["hidden*"], lambda: self.now)
 
     def ask(self, text: str, seconds: float = 10.0) -> dict[str, Deployment]:
         self.now += seconds
+        self.path.unlink(missing_ok=True)
         with hostile.server(self.path, hostile.says(text.encode())):
             answer = self.provider.deployments()
-        self.path.unlink()
         return {one.deployment_id: one for one in answer}
 
 
@@ -69,8 +65,7 @@ def test_a_column_that_is_missing_leaves_the_others() -> None:
 
 @pytest.mark.parametrize("cell", ["", "x", "-1", "1.5", "nan", "٣", "1_0", " 1", "18446744073709551616", "9" * 5000])
 def test_a_cell_that_is_no_count_is_unknown_and_leaves_the_others(cell: str) -> None:
-    text = page(f"web,BACKEND,1,2,3,{cell},5,6,7,http,")
-    assert parse_stats(text) == [BackendStats("web", False, None, 6, 2, 3, 5, 7)]
+    assert parse_stats(page(f"a,BACKEND,1,2,3,{cell},5,6,7,http,")) == [BackendStats("a", False, None, 6, 2, 3, 5, 7)]
 
 
 def test_the_largest_count_of_haproxy_is_read() -> None:
@@ -154,7 +149,6 @@ def test_a_reading_that_failed_makes_the_next_interval_longer_and_loses_nothing(
     told.ask(page("web,BACKEND,0,0,0,4,0,100,7,http,"))
     with pytest.raises(ProviderError):
         told.ask("nonsense\n\n")
-    told.path.unlink()
     assert told.ask(page("web,BACKEND,0,0,0,4,0,140,7,http,"))["web"].request_rate == 2.0
 
 

@@ -91,7 +91,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
         conf = tmp_path / "haproxy.cfg"
         conf.write_text(CONF.format(folder=tmp_path, **ports))
         with running([find_program("haproxy"), "-db", "-f", conf], tmp_path / "haproxy.log") as program:
-            program.wait_until(lambda: all(listens(ports[name]) for name in ("front", "tcp", "page")), 30, "HAProxy")
+            # Its stats socket gets its name last, after the ports are open.
+            program.wait_until(
+                lambda: (tmp_path / "h.sock").exists() and all(listens(ports[name]) for name in ("front", "tcp", "page")),
+                30, "HAProxy",
+            )
             site = Site(ports, f"unix://{tmp_path}/h.sock", f"http://joe:s3cret@127.0.0.1:{ports['page']}/stats;csv")
             site.settle()
             yield site

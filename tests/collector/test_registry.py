@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector import registry
+from collector.source import MetricSource
+from collector.sources.node import NodeMetricSource
+from shm.config import Config, parse
+from shm.errors import ConfigurationError
+
+OWN = '''
+from collector.source import MetricSource, Sample
+from shm.catalog import Metric
+
+
+class QueueSource(MetricSource):
+    name = "queue"
+    metrics = (Metric("queue_depth", "gauge", "Jobs waiting.", "jobs"),)
+
+    def __init__(self, depth: float = 1) -> None:
+        self.depth = depth
+
+    def collect(self) -> list[Sample]:
+        return [Sample("queue_depth", self.depth)]
+
+
+class Nameless:
+    pass
+'''
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_queue.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_queue", raising=False)
+    return "own_queue"
+
+
+def config(text: str) -> Config:
+    return parse(text, Path("fogmetrics.toml"))
+
+
+@pytest.mark.parametrize("name", registry.BUILT_IN)
+def test_every_built_in_source_is_named_like_its_key_and_builds_from_its_defaults(name: str) -> None:
+    source = registry.build(name, Config())
+    assert isinstance(source, MetricSource)
+    assert source.name == name
+    assert source.metrics
+
+
+def test_a_source_takes_the_keys_of_its_table() -> None:
+    source = registry.build("node", config('[source.node]\nnode_id = "fog-7"\ninterval_seconds = 1\n'))
+    assert isinstance(source, NodeMetricSource)
+    assert source.node_id == "fog-7"
+
+
+def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None:
+    source = registry.build("queue", config('[source.queue]\nclass = "own_queue:QueueSource"\ndepth = 5\n'))
+    assert [sample.value for sample in source.collect()] == [5]  # type: ignore[union-attr]  # it gives a list
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("nod", "", "there is no source 'nod'; the sources are node, deployment, betanet, system"),
+    ("node", "[source.node]\nnode = 'x'\n", r"fogmetrics.toml: \[source.node\] has no key 'node'; did you mean 'node_id'"),
+    ("node", "[source.node]\ndisk_timeout_seconds = 99\n", "disk_timeout_seconds is 99.0; give a number from 0.01 to 60"),
+    ("queue", "[source.queue]\ndepth = 1\n", r"\[source.queue\] has no class"),
+    ("queue", "[source.queue]\nclass = 'own_queue'\n", "class is 'own_queue'; give \"module:Class\""),
+    ("queue", "[source.queue]\nclass = 'no_such:Thing'\n", "can't be made from {}: ModuleNotFoundError"),
+    ("queue", "[source.queue]\nclass = 'own_queue:QueueSource'\nwidth = 2\n", "TypeError.*unexpected keyword.*takes these keys"),
+    ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
+    ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "calls itself 'queue'; one name everywhere"),
+])
+def test_what_cannot_be_built_is_told_by_key_value_and_remedy(
+    own_module: str, name: str, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        registry.build(name, config(text))

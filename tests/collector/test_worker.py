@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from collector.collector import MetricCollector
+from collector.source import Collection, CollectResult, MetricSource, Sample
+from collector.worker import Worker
+from shm.catalog import Metric
+from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
+from shm.parent import Parent
+from shm.reader import RingReader
+
+SECOND = 1_000_000_000
+DEPTH = Metric("depth", "gauge", "D.")
+
+
+class Source(MetricSource):
+    """Each collection does what the next step of the plan says; after the last, as the last."""
+
+    name = "app"
+    metrics = (DEPTH,)
+
+    def __init__(self, *plan: Callable[[], CollectResult]) -> None:
+        self._plan = list(plan)
+        self.opened = 0
+        self.closed = 0
+        self.open_error: Exception | None = None
+
+    def open(self) -> None:
+        self.opened += 1
+        if self.open_error:
+            raise self.open_error
+
+    def collect(self) -> CollectResult:
+        step = self._plan.pop(0) if len(self._plan) > 1 else self._plan[0]
+        return step()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Life:
+    """Runs a worker for a number of ticks on clocks of its own, which sleeping moves."""
+
+    def __init__(self, namespace: str, interval_seconds: float = 15.0) -> None:
+        self.namespace = namespace
+        self.interval_seconds = interval_seconds
+        self.wall_ns = 1_700_000_000 * SECOND
+        self.monotonic_ns = 50 * SECOND
+        self.wall_steps: dict[int, int] = {}  # before which tick the wall clock is set, and by how much
+        self.late: dict[int, int] = {}  # before which tick the process was stopped, and for how long
+        self.environ: dict[str, str] = {}
+
+    def run(self, source: MetricSource, ticks: int) -> None:
+        done = 0
+
+        def sleep(deadline_ns: int) -> bool:
+            nonlocal done
+            if done == ticks:
+                return True
+            passed = max(deadline_ns - self.monotonic_ns, 0) + self.late.get(done, 0)
+            self.monotonic_ns += passed
+            self.wall_ns += passed + self.wall_steps.get(done, 0)
+            done += 1
+            return False
+
+        collector = MetricCollector(
+            "app", namespace=self.namespace, interval_seconds=self.interval_seconds, capacity=64
+        )
+        Worker(
+            source, collector, self.interval_seconds, 0.2, lambda: self.wall_ns, lambda: self.monotonic_ns, sleep,
+            lambda: False, Parent(self.environ),
+        ).run()
+
+    def column(self, name: str) -> list[float | None]:
+        """The samples of the only series of a metric, oldest frame first, None where absent."""
+        with RingReader(self.namespace, "app") as reader:
+            [series] = [one for one in reader.catalog.series if one.metric.name == name]
+            frames = [frame for s in range(1, reader.newest_sequence() + 1) if (frame := reader.frame(s))]
+            return [frame.value(series.column) for frame in frames]
+
+
+@pytest.fixture
+def life(namespace: str) -> Life:
+    return Life(namespace)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    with caplog.at_level(logging.INFO):
+        yield lambda: [record.message for record in caplog.records if record.name == "collector.worker"]
+
+
+def gives(value: float) -> Callable[[], CollectResult]:
+    return lambda: [Sample("depth", value)]
+
+
+def fails() -> CollectResult:
+    raise ConnectionRefusedError("nobody is there")
+
+
+def test_every_tick_writes_a_frame_with_the_source_and_the_collectors_own_samples(life: Life) -> None:
+    life.run(Source(gives(1), gives(2), gives(3)), 3)
+    assert life.column("depth") == [1, 2, 3]
+    assert life.column("collector_up") == [1, 1, 1]
+    assert life.column("collector_errors_total") == [0, 0, 0]
+    durations = life.column("collector_duration_seconds")
+    assert all(value is not None and value >= 0 for value in durations)
+    with RingReader(life.namespace, "app") as reader:
+        stamps = [frame.timestamp_ns for s in (1, 2, 3) if (frame := reader.frame(s))]
+        assert life.column("collector_last_success_timestamp_seconds") == [stamp / 1e9 for stamp in stamps]
+
+
+def test_a_failing_source_still_gets_its_frame_with_its_samples_absent_and_up_0(
+    life: Life, said: Callable[[], list[str]]
+) -> None:
+    life.run(Source(gives(1), fails, fails, fails, gives(5)), 5)
+    assert life.column("depth") == [1, None, None, None, 5]
+    assert life.column("collector_up") == [1, 0, 0, 0, 1]
+    assert life.column("collector_errors_total") == [0, 1, 2, 3, 3]
+    success = life.column("collector_last_success_timestamp_seconds")
+    assert success[0] == success[1] == success[3] != success[4]
+    assert said() == ["source up", "source down", "source recovered"], "one line at each change of state"
+
+
+def test_a_source_that_fails_in_part_is_up_and_its_errors_are_counted(
+    life: Life, said: Callable[[], list[str]]
+) -> None:
+    def part() -> CollectResult:
+        return Collection([Sample("depth", 2)], ["one endpoint of three", "another"])
+
+    life.run(Source(gives(1), part, part, gives(3)), 4)
+    assert life.column("depth") == [1, 2, 2, 3]
+    assert life.column("collector_up") == [1, 1, 1, 1]
+    assert life.column("collector_errors_total") == [0, 2, 4, 4]
+    assert said() == ["source up", "source failing in part", "source recovered"]
+
+
+def test_a_source_that_cannot_open_is_down_and_tried_again_at_each_tick(life: Life) -> None:
+    source = Source(gives(1))
+    source.open_error = PermissionError("no access")
+    life.run(source, 3)
+    assert life.column("collector_up") == [0, 0, 0]
+    assert life.column("collector_errors_total") == [1, 2, 3]
+    assert source.opened == 4, "once at the start, and at each tick"
+
+
+def test_own_counters_go_on_after_a_restart(life: Life) -> None:
+    life.run(Source(fails), 3)
+    life.run(Source(gives(1)), 2)
+    assert life.column("collector_errors_total") == [1, 2, 3, 3, 3]
+
+
+def test_ticks_that_were_slept_through_are_counted_and_not_made_up_for(life: Life) -> None:
+    life.late = {2: 44 * SECOND}
+    life.run(Source(gives(1)), 4)
+    assert life.column("collector_ticks_missed_total")[-1] == 2 or life.column("collector_ticks_missed_total")[-1] == 3
+    assert len(life.column("depth")) == 4
+
+
+@pytest.mark.parametrize("step", [-3600 * SECOND, 86_400 * SECOND])
+def test_a_set_wall_clock_is_flagged_and_counted_and_no_tick_is_doubled(life: Life, step: int) -> None:
+    life.wall_steps = {2: step}
+    life.run(Source(gives(1)), 5)
+    assert life.column("collector_clock_steps_total") == [0, 0, 1, 1, 1]
+    assert life.column("collector_ticks_missed_total") == [0] * 5
+    with RingReader(life.namespace, "app") as reader:
+        frames = [frame for s in range(1, 6) if (frame := reader.frame(s))]
+        assert [frame.flags for frame in frames] == [FLAG_TICK] * 2 + [FLAG_TICK | FLAG_CLOCK_STEP] + [FLAG_TICK] * 2
+        gaps = [late.monotonic_ns - early.monotonic_ns for early, late in zip(frames, frames[1:], strict=False)]
+        assert all(7.5 * SECOND <= gap <= 22.5 * SECOND for gap in gaps[1:]), gaps
+
+
+def test_the_source_is_closed_and_the_ring_free_for_the_next_writer_at_the_end(life: Life) -> None:
+    source = Source(gives(1))
+    life.run(source, 1)
+    assert source.closed == 1
+    with RingReader(life.namespace, "app") as reader:
+        assert reader.writer.pid == 0
+    life.run(Source(gives(2)), 1)
+    assert life.column("depth") == [1, 2]
+
+
+def test_a_worker_whose_supervisord_is_gone_ends_by_itself(life: Life, said: Callable[[], list[str]]) -> None:
+    class Orphan(Parent):
+        @property
+        def gone(self) -> bool:
+            return True
+
+    collector = MetricCollector("app", namespace=life.namespace, capacity=64)
+    Worker(Source(gives(1)), collector, 15, 1, sleep=lambda deadline: False, parent=Orphan({})).run()
+    assert "supervisord is gone" in said()
+    with RingReader(life.namespace, "app") as reader:
+        assert reader.newest_sequence() == 0
+
+
+def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
+    assert Parent({}).pid == 0
+    assert not Parent({}).gone
+    parent = Parent({"SUPERVISOR_ENABLED": "1"})
+    assert parent.pid > 0
+    assert not parent.gone
+    parent.pid += 1
+    assert parent.gone
