@@ -84,6 +84,7 @@ class CircuitBreaker:
         if self._state is CircuitState.OPEN:
             return
         self._failures_in_a_row += 1
-        if self._state is CircuitState.HALF_OPEN or self._failures_in_a_row >= self.failures_to_open:
+        # A failed trial is one more in the row that opened it.
+        if self._failures_in_a_row >= self.failures_to_open:
             self._state = CircuitState.OPEN
             self._opened_at = self._clock()

@@ -16,6 +16,7 @@ import asyncio
 import errno
 import gc
 import logging
+import signal
 import socket
 import sys
 
@@ -108,8 +109,17 @@ def serve(config: Config, server_socket: socket.socket) -> None:
             timeout_graceful_shutdown=2,
         )
     )
+
+    def stop(signal_number: int, frame: object) -> None:
+        server.should_exit = True
+
+    # The server handles both while it serves. Afterwards it raises what it got once more, for whoever had it before:
+    # by default that would end the process there, with a status that tells of a crash.
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     host, port = server_socket.getsockname()[:2]
-    log.info("serving", extra={"url": f"http://{host}:{port}", "namespace": config.shm.namespace})
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    log.info("serving", extra={"url": url, "namespace": config.shm.namespace})
     # What was imported stays: no collection need look at it again, and fewer pages are written to.
     gc.collect()
     gc.freeze()
@@ -122,8 +132,6 @@ def serve(config: Config, server_socket: socket.socket) -> None:
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(run())
-    except KeyboardInterrupt:
-        pass  # uvicorn raises the signal again once it has shut down
     finally:
         exporter.close()
         log.info("stopped")

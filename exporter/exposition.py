@@ -6,12 +6,12 @@ of each ring is a metric of the exporter instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 
 from exporter.families import Conflict, Family, Placed, gather
-from exporter.lines import Lines
+from exporter.lines import TEXT_ONLY, UNGUARDED, Line, Lines
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.snapshot import Ring, all_absent
@@ -22,11 +22,13 @@ from shm.catalog import Series
 class MetricsPage:
     """The page of one query for one set of catalogs; make another when a ring's catalog grew."""
 
-    def __init__(self, rings: Sequence[Ring], query: MetricsQuery) -> None:
+    def __init__(self, rings: Sequence[Ring], query: MetricsQuery, reserved: Set[str] = frozenset()) -> None:
+        """``reserved``: names that no ring may have, because the page has them from elsewhere."""
         self.conflicts: list[Conflict]
         families, self.conflicts = gather(
             [(ring.source, ring.series) for ring in rings],
             lambda source, series: not query.sources or source in query.sources,
+            reserved,
         )
         self._widths = [ring.reader.header.width for ring in rings]
         offsets = [0, *np.cumsum(self._widths).tolist()]
@@ -39,9 +41,9 @@ class MetricsPage:
                 metric.help,
                 metric.unit,
                 (
-                    (f"{name}{labels}", at)
+                    Line(f"{name}{labels}", at, guard)
                     for placed in family.placed
-                    for name, labels, at in _samples(placed, offsets[placed.ring])
+                    for name, labels, at, guard in _samples(placed, offsets[placed.ring])
                     if _named(name, family, query)
                 ),
             )
@@ -60,25 +62,30 @@ class MetricsPage:
         return self._lines.render(np.concatenate(rows), form)
 
 
-def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int]]:
-    """(sample name, labels as text, place of the value) of a series, in exposition order."""
+def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]:
+    """(sample name, labels as text, place of the value, guard) of a series, in exposition order."""
     series = placed.series
     metric = series.metric
     at = offset + series.column
     pairs = list(series.labels.items())
     if metric.type == "histogram":
         yield from _histogram(series, pairs, at)
+    elif metric.type == "counter":
+        yield f"{metric.family}_total", label_set(pairs), at, at
     else:
-        yield f"{metric.family}_total" if metric.type == "counter" else metric.name, label_set(pairs), at
+        yield metric.name, label_set(pairs), at, UNGUARDED
 
 
-def _histogram(series: Series, pairs: list[tuple[str, str]], at: int) -> Iterator[tuple[str, str, int]]:
+def _histogram(series: Series, pairs: list[tuple[str, str]], at: int) -> Iterator[tuple[str, str, int, int]]:
     """Buckets, count and sum; shm.catalog draws the columns."""
     name, bounds = series.metric.name, series.metric.buckets
+    first, total = at + 1, at + 2 + len(bounds)
     for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
-        yield f"{name}_bucket", label_set([*pairs, ("le", bound)]), at + 1 + i
-    yield f"{name}_count", label_set(pairs), at + 1 + len(bounds)  # the same column as +Inf
-    yield f"{name}_sum", label_set(pairs), at + 2 + len(bounds)
+        yield f"{name}_bucket", label_set([*pairs, ("le", bound)]), first + i, first + i
+    # Where samples may be below 0 the sum is no counter, and OpenMetrics has neither it nor the count beside it.
+    guard = TEXT_ONLY if bounds[0] < 0 else total
+    yield f"{name}_count", label_set(pairs), first + len(bounds), guard  # the same column as +Inf
+    yield f"{name}_sum", label_set(pairs), total, guard
 
 
 def _named(sample: str, family: Family, query: MetricsQuery) -> bool:

@@ -6,8 +6,9 @@ is dropped, counted and named, so that the exposition is valid whatever the ring
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from shm.catalog import Metric, Series
 
@@ -38,57 +39,71 @@ class Conflict:
     series: int
 
 
+class _Owner(NamedTuple):
+    metric: Metric
+    ring: str
+
+
 def sample_names(metric: Metric) -> tuple[str, ...]:
-    """Every name under which samples of the metric, or the metric itself, appear on a page."""
+    """Every name that the metric may take on a page. ``_created`` is not written, but OpenMetrics keeps it free."""
     name = metric.family
     if metric.type == "counter":
-        return (name, f"{name}_total")
+        return (name, f"{name}_total", f"{name}_created")
     if metric.type == "histogram":
-        return (name, f"{name}_bucket", f"{name}_sum", f"{name}_count")
+        return (name, f"{name}_bucket", f"{name}_sum", f"{name}_count", f"{name}_created")
     return (name,)
 
 
 def gather(
-    rings: Sequence[tuple[str, Sequence[Series]]], chosen: Callable[[str, Series], bool] = lambda source, series: True
+    rings: Sequence[tuple[str, Sequence[Series]]],
+    chosen: Callable[[str, Series], bool] = lambda source, series: True,
+    reserved: Set[str] = frozenset(),
 ) -> tuple[list[Family], list[Conflict]]:
-    """(families sorted by name, conflicts) of the rings, given as (source, series) in the order of precedence."""
-    owners: dict[str, Metric] = {}
+    """(families sorted by name, conflicts) of the rings, given as (source, series) in the order of precedence.
+
+    What is not ``chosen`` has its names and conflicts all the same: a filter must not change who owns a series.
+    """
+    owners: dict[str, _Owner] = {}
     families: dict[str, Family] = {}
-    seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+    seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     dropped: dict[tuple[str, str, str], int] = {}
     for place, (source, all_series) in enumerate(rings):
+        reasons: dict[str, str] = {}  # by metric: its claim is the same for all its series
         for series in all_series:
             metric = series.metric
-            reason = _claim(owners, metric)
+            reason = reasons.get(metric.name)
+            if reason is None:
+                reason = reasons[metric.name] = _claim(owners, source, metric, reserved)
             if not reason:
-                identity = metric.family, tuple(sorted(series.labels.items()))
-                reason = "the same series is in another ring" if identity in seen else ""
-                seen.add(identity)
+                identity = metric.family, tuple(sorted(pair for pair in series.labels.items() if pair[1]))
+                if identity in seen:
+                    reason = f"ring {seen[identity]!r} has the same series"
+                seen.setdefault(identity, source)
             if reason:
                 key = source, metric.name, reason
                 dropped[key] = dropped.get(key, 0) + 1
             elif chosen(source, series):
-                families.setdefault(metric.family, Family(owners[metric.family])).placed.append(Placed(place, series))
+                owner = owners[metric.family].metric
+                families.setdefault(metric.family, Family(owner)).placed.append(Placed(place, series))
     conflicts = [Conflict(*key, count) for key, count in dropped.items()]
     return [families[name] for name in sorted(families)], conflicts
 
 
-def _claim(owners: dict[str, Metric], metric: Metric) -> str:
+def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set[str]) -> str:
     """Take the metric's names, or the reason why it can't have them."""
-    for name in sample_names(metric):
-        owner = owners.get(name)
-        if owner is None:
+    names = sample_names(metric)
+    for name in names:
+        if name in reserved:
+            return f"the name {name} is the exporter's own"
+        if name not in owners:
             continue
+        owner, ring = owners[name]
         if owner.family != metric.family:
-            return f"its name {name} belongs to the {owner.type} {owner.name}"
+            return f"its name {name} belongs to the {owner.type} {owner.name} of ring {ring!r}"
         if owner.type != metric.type:
-            return f"it is a {metric.type} here and a {owner.type} in another ring"
+            return f"it is a {metric.type} here and a {owner.type} in ring {ring!r}"
         if owner.buckets != metric.buckets:
-            return "its buckets differ from those in another ring"
-    for name in sample_names(metric):
-        owners.setdefault(name, metric)
+            return f"its buckets differ from those in ring {ring!r}"
+    for name in names:
+        owners.setdefault(name, _Owner(metric, source))
     return ""
-
-
-def metrics_of(families: Iterable[Family]) -> list[Metric]:
-    return [family.metric for family in families]

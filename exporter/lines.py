@@ -7,6 +7,7 @@ formats all numbers, and one join.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,21 @@ from exporter.text import header, join
 
 _FORMATS = (Format.TEXT, Format.OPENMETRICS)
 
+UNGUARDED: Final = -1
+TEXT_ONLY: Final = -2
+
+
+class Line(NamedTuple):
+    """``text``: sample name and labels; ``at``: the place of its value in the vector.
+
+    OpenMetrics forbids what a ring may hold: a total, a bucket, a sum that is NaN or below 0. Its page leaves out
+    the lines whose ``guard``, the place of the value to look at, has one; and those that are TEXT_ONLY.
+    """
+
+    text: str
+    at: int
+    guard: int = UNGUARDED
+
 
 class Lines:
     """Collects the families of a page; ``render`` then turns a vector of values into its text."""
@@ -26,15 +42,17 @@ class Lines:
         self._headers: dict[Format, list[bytes]] = {form: [] for form in _FORMATS}
         self._index: list[int] = []
         self._family_of_line: list[int] = []
-        self._frozen: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
+        self._guards: list[int] = []
+        self._frozen: _Frozen | None = None
         self._chosen: dict[Format, tuple[bytes, list[bytes]]] = {}
 
-    def add_family(self, name: str, kind: str, help_text: str, unit: str, lines: Iterable[tuple[str, int]]) -> None:
-        """Append a family: each line is (sample name and labels, place of its value in the vector)."""
+    def add_family(self, name: str, kind: str, help_text: str, unit: str, lines: Iterable[Line]) -> None:
+        """Append a family; one without lines is left out."""
         before = len(self._index)
-        for text, at in lines:
+        for text, at, guard in lines:
             self._prefixes.append(f"\n{text} ".encode())
             self._index.append(at)
+            self._guards.append(guard)
         if len(self._index) == before:
             return
         self._family_of_line.extend([len(self._headers[Format.TEXT])] * (len(self._index) - before))
@@ -51,10 +69,15 @@ class Lines:
         An absent sample has no line, a family without samples no header.
         """
         if self._frozen is None:
-            self._frozen = np.array(self._index, dtype=np.intp), np.array(self._family_of_line, dtype=np.intp)
-        picked = values[self._frozen[0]]
+            self._frozen = _frozen(self._index, self._family_of_line, self._guards)
+        places, family_of_line, guarded, guards, text_only = self._frozen
+        picked = values[places]
         present = ~absent(picked)
-        prefixes = self._present_prefixes(form, present, self._frozen[1])
+        if form is Format.OPENMETRICS:
+            with np.errstate(invalid="ignore"):
+                present[guarded] &= values[guards] >= 0
+            present[text_only] = False
+        prefixes = self._present_prefixes(form, present, family_of_line)
         return join(prefixes, picked if len(prefixes) == len(picked) else picked[present])
 
     def _present_prefixes(
@@ -78,3 +101,23 @@ class Lines:
             found[at] = b"\n" + headers[families[at]] + found[at][1:]
         self._chosen[form] = pattern, found
         return found
+
+
+class _Frozen(NamedTuple):
+    places: NDArray[np.intp]  # shape (lines,): where the vector has the line's value
+    family_of_line: NDArray[np.intp]  # shape (lines,)
+    guarded: NDArray[np.intp]  # the lines with a guard
+    guards: NDArray[np.intp]  # where the vector has it
+    text_only: NDArray[np.intp]  # the lines that OpenMetrics never has
+
+
+def _frozen(index: list[int], family_of_line: list[int], guards: list[int]) -> _Frozen:
+    guard = np.array(guards, dtype=np.intp)
+    guarded = np.flatnonzero(guard >= 0)
+    return _Frozen(
+        np.array(index, dtype=np.intp),
+        np.array(family_of_line, dtype=np.intp),
+        guarded,
+        guard[guarded],
+        np.flatnonzero(guard == TEXT_ONLY),
+    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from importlib import metadata
+from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -21,27 +21,61 @@ from prometheus_client.registry import Collector
 
 from exporter.families import Conflict
 from exporter.negotiation import Format
-from exporter.snapshot import RingSet
+from exporter.snapshot import Counts, RingSet
 
 # Reading /proc and rendering takes 0.4 ms, ten times what a page of rings takes; nobody scrapes faster than this.
-REFRESH_SECONDS = 1.0
+REFRESH_NS = 1_000_000_000
 _EOF = b"# EOF\n"
 
 
-class SelfMetrics(Collector):
-    """Counts requests, and tells at each scrape how the rings are. Not for two threads at once."""
+# What a family of each type may put after its name; no ring may have these names.
+_SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
+    "counter": ("", "_total", "_created"),
+    "summary": ("", "_count", "_sum", "_created"),
+    "info": ("", "_info"),
+}
 
-    def __init__(self, rings: RingSet, history: RingSet, clock: Callable[[], float] = time.monotonic) -> None:
+
+class _Chosen(Collector):
+    """A registry's families with samples; with ``names``, only those families and samples.
+
+    CollectorRegistry.restricted_registry knows the names of what describes itself, which ours does not.
+    """
+
+    def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            if self._names and metric.name not in self._names:
+                metric.samples = [sample for sample in metric.samples if sample.name in self._names]
+            if metric.samples:
+                yield metric
+
+
+class SelfMetrics(Collector):
+    """Counts requests, and tells at each scrape how the rings are. Not for two threads at once.
+
+    ``names``: every name that its samples or families may have.
+    """
+
+    def __init__(self, rings: RingSet, elsewhere: Callable[[], Counts]) -> None:
+        """``elsewhere``: what another thread's set of the same rings counted, as a copy that nobody changes."""
         self.conflicts: list[Conflict] = []
         self._rings = rings
-        self._history = history
-        self._clock = clock
+        self._elsewhere = elsewhere
         self._requests: Counter[tuple[str, str]] = Counter()
         self._seconds: Counter[str] = Counter()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
-        self._rendered: dict[Format, tuple[float, bytes]] = {}
+        self._rendered: dict[Format, tuple[int, bytes]] = {}
+        self.names = frozenset(
+            f"{metric.name}{suffix}"
+            for metric in self._registry.collect()
+            for suffix in _SUFFIXES.get(metric.type, ("",))
+        )
 
     def observe(self, page: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -53,15 +87,15 @@ class SelfMetrics(Collector):
         chosen = tuple(names)
         if chosen:
             return self._generate(form, chosen)
-        now = self._clock()
+        now_ns = self._rings.monotonic()
         kept = self._rendered.get(form)
-        if kept is None or now - kept[0] >= REFRESH_SECONDS:
-            self._rendered[form] = kept = now, self._generate(form, ())
+        if kept is None or now_ns - kept[0] >= REFRESH_NS:
+            self._rendered[form] = kept = now_ns, self._generate(form, ())
         return kept[1]
 
     def _generate(self, form: Format, names: tuple[str, ...]) -> bytes:
-        registry = self._registry.restricted_registry(names) if names else self._registry
-        text: bytes = (generate_openmetrics if form is Format.OPENMETRICS else generate_latest)(registry)
+        chosen = _Chosen(self._registry, frozenset(names))
+        text: bytes = (generate_openmetrics if form is Format.OPENMETRICS else generate_latest)(chosen)
         return text.removesuffix(_EOF)
 
     def describe(self) -> Iterable[Metric]:
@@ -86,14 +120,15 @@ class SelfMetrics(Collector):
             "exporter_ring_errors", "Times that a ring, or a part of it, could not be read.", labels=["source"]
         )
         rings = self._rings
-        counts = rings.skipped_frames() + self._history.skipped_frames()
+        here, elsewhere = rings.counts(), self._elsewhere()
+        counts = here.skipped_frames + elsewhere.skipped_frames
         for source, ring in rings.rings.items():
             if ring.sequence:
                 age.add_metric([source], ring.age_seconds(rings.monotonic(), rings.wall()))
             fresh.add_metric([source], float(not rings.is_stale(ring)))
             alive.add_metric([source], float(ring.writer_alive()))
             skipped.add_metric([source], counts[source])
-        for source, count in (rings.error_counts + self._history.error_counts).items():
+        for source, count in (here.errors + elsewhere.errors).items():
             errors.add_metric([source], count)
         dropped = GaugeMetricFamily(
             "exporter_series_in_conflict",

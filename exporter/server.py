@@ -2,12 +2,14 @@
 
 /metrics and /health are made in the event loop: they take microseconds while nothing changed. /metrics/aggregated
 and /stats may read a day of every ring and sort it: they are made in one thread of their own, with rings of its
-own, so that a scrape of /metrics never waits behind one.
+own, so that a scrape of /metrics never waits behind one. They wait for each other in a queue of bounded length: when
+it is full the answer is 503 with Retry-After, at once, so that a burst costs the burst and not the memory of all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gzip
 import logging
 import time
@@ -39,12 +41,16 @@ from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import RingSet
 from shm.config import Config
 from shm.discovery import user_number
-from shm.errors import ConfigurationError
+from shm.errors import ConfigurationError, FogmetricsError
 
 log = logging.getLogger(__name__)
 
 _EOF = b"# EOF\n"
-_KEPT_PAGES = 16  # layouts of different queries; one takes some 200 bytes a line
+_KEPT_PAGES = 16  # of different queries; the layout of one takes some 200 bytes a line
+# Requests for the worker at once, the one that runs included. The slowest, a day of 1,000 series, takes most of a
+# second: what is further back than this would outlive the timeout of its scrape.
+MAX_JOBS = 16
+_RETRY_SECONDS = 1
 _GZIP_LEVEL = 1  # a page of metrics shrinks to an eighth at level 1, to a tenth at level 6 for five times the CPU
 
 _INDEX = b"""<!doctype html><title>fogmetrics</title><h1>fogmetrics</h1><ul>
@@ -61,42 +67,61 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+class Busy(FogmetricsError):
+    """As many requests as may wait for the worker do. HTTP status 503."""
+
+
 class _Recent(Generic[K, V]):
-    """The values of the keys asked for last."""
+    """The values of the keys asked for last, one a key: made anew when what it was made from has changed."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._kept: OrderedDict[K, tuple[object, V]] = OrderedDict()
 
-    def get(self, key: K, make: Callable[[], V]) -> V:
-        value = self._kept.get(key)
-        if value is None:
-            value = self._kept[key] = make()
+    def get(self, key: K, made_from: object, make: Callable[[], V]) -> V:
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != made_from:
+            kept = self._kept[key] = made_from, make()
             if len(self._kept) > self._size:
                 self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(key)
-        return value
+        self._kept.move_to_end(key)
+        return kept[1]
 
 
 class Exporter:
-    """Serves the rings of a configuration's namespace. ``app`` is the ASGI application."""
+    """Serves the rings of a configuration's namespace. ``app`` is the ASGI application.
 
-    def __init__(self, config: Config) -> None:
+    ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._config = config.exporter
         self._window_ns = _duration(config, "window", config.exporter.window)
         self._max_window_ns = _duration(config, "max_window", config.exporter.max_window)
         owner = user_number(config.shm.owner)
 
         def rings() -> RingSet:
-            return RingSet(config.shm.namespace, owner=owner, stale_intervals=config.exporter.stale_intervals)
+            return RingSet(
+                config.shm.namespace,
+                owner=owner,
+                stale_intervals=config.exporter.stale_intervals,
+                wall=wall,
+                monotonic=monotonic,
+            )
 
         self.rings, self._history = rings(), rings()
-        self.own = SelfMetrics(self.rings, self._history)
+        self._history_counts = self._history.counts()  # replaced by the worker, never changed
+        self.own = SelfMetrics(self.rings, lambda: self._history_counts)
+        self._jobs = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
-        self._pages: _Recent[tuple[object, ...], MetricsPage] = _Recent(_KEPT_PAGES)
-        self._bodies: _Recent[tuple[object, ...], bytes] = _Recent(_KEPT_PAGES)
-        self._aggregated_pages: _Recent[tuple[object, ...], AggregatedPage] = _Recent(_KEPT_PAGES)
+        self._pages: _Recent[MetricsQuery, MetricsPage] = _Recent(_KEPT_PAGES)
+        self._bodies: _Recent[tuple[MetricsQuery, Format], bytes] = _Recent(_KEPT_PAGES)
+        self._aggregated_pages: _Recent[AggregatedQuery, AggregatedPage] = _Recent(_KEPT_PAGES)
         self.app = Starlette(
             routes=[
                 Route("/", self._index),
@@ -126,11 +151,11 @@ class Exporter:
         """The page /metrics. While no ring moved, its own bytes come from the last time."""
         rings = self.rings.refresh()
         stale = tuple(self.rings.is_stale(ring) for ring in rings)
-        layout = self.rings.key(), query
-        page = self._pages.get(layout, lambda: MetricsPage(rings, query))
+        key = self.rings.key()
+        page = self._pages.get(query, key, lambda: MetricsPage(rings, query, self.own.names))
         self._note_conflicts(page.conflicts)
-        moved = *layout, form, stale, *(ring.sequence for ring in rings)
-        body = self._bodies.get(moved, lambda: page.render(rings, stale, form))
+        moved = key, stale, tuple(ring.sequence for ring in rings)
+        body = self._bodies.get((query, form), moved, lambda: page.render(rings, stale, form))
         own = b"" if query.sources else self.own.render(form, query.names)
         return body + own + (_EOF if form is Format.OPENMETRICS else b"")
 
@@ -147,14 +172,15 @@ class Exporter:
     def aggregated_text(self, query: AggregatedQuery, form: Format) -> bytes:
         """The page /metrics/aggregated. In the worker's thread only."""
         rings = self._history.refresh()
-        key = self._history.key(), query.metrics, query.stats, query.matchers, query.by, query.sources
-        page = self._aggregated_pages.get(key, lambda: AggregatedPage(rings, query))
+        # The window is no part of the layout.
+        layout = dataclasses.replace(query, window_ns=0)
+        page = self._aggregated_pages.get(layout, self._history.key(), lambda: AggregatedPage(rings, layout))
         now_ns = self._history.wall()
         body = page.render([readable(self._history, ring, query, now_ns) for ring in rings], form)
         return body + (_EOF if form is Format.OPENMETRICS else b"")
 
     async def _stats(self, request: Request) -> Response:
-        found = await self._in_worker(lambda: reports.stats(self._history, self.own.conflicts))
+        found = await self._in_worker(lambda: reports.stats(self._history, self.own.names))
         return _json(found, 200)
 
     async def _health(self, request: Request) -> Response:
@@ -164,7 +190,7 @@ class Exporter:
     # ---- around them ---------------------------------------------------------------------------------------
 
     def _counted(self, page: str, handler: Handler) -> Handler:
-        """Answers 400 for a bad request, 500 for a fault of ours, and counts either."""
+        """Answers 400 for a bad request, 503 when the worker has its fill, 500 for a fault of ours; counts each."""
 
         async def counted(request: Request) -> Response:
             begun = time.perf_counter()
@@ -172,6 +198,9 @@ class Exporter:
                 response = await handler(request)
             except QueryError as error:
                 response = Response(f"{error}\n", 400, media_type="text/plain")
+            except Busy as error:
+                headers = {"retry-after": str(_RETRY_SECONDS)}
+                response = Response(f"{error}\n", 503, headers=headers, media_type="text/plain")
             except Exception:
                 log.exception("request failed", extra={"page": page, "query": request.url.query[:200]})
                 response = Response("internal error; the exporter's log has it\n", 500, media_type="text/plain")
@@ -181,7 +210,21 @@ class Exporter:
         return counted
 
     async def _in_worker(self, job: Callable[[], V]) -> V:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, job)
+        """What ``job`` returns, made in the worker's thread. Raises Busy, and what ``job`` raises."""
+        if self._jobs >= MAX_JOBS:
+            raise Busy(f"{MAX_JOBS} requests wait already; try again in {_RETRY_SECONDS} s")
+
+        def run() -> V:
+            try:
+                return job()
+            finally:
+                self._history_counts = self._history.counts()
+
+        self._jobs += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, run)
+        finally:
+            self._jobs -= 1
 
     def _text(self, request: Request, form: Format, body: bytes) -> Response:
         headers = {"content-type": form.content_type, "vary": "accept, accept-encoding"}

@@ -10,25 +10,29 @@ aggregates. A map costs no memory of its own, the pages are shared.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shm.catalog import Metric, Series
 from shm.discovery import RingList, writer_alive
-from shm.errors import RingError
+from shm.errors import RingError, RingMissing
 from shm.layout import FLAG_TICK, STALE_NAN_BITS
 from shm.reader import Frame, Frames, RingReader
 
 log = logging.getLogger(__name__)
 
-# How many frames with timestamps of their own are looked through for the newest whole one. A collector commits at
-# most a few of them a tick; behind more than this, the samples of the tick are no longer the newest anyway.
+# How many frames are looked through for the newest whole one and those that were committed with it. A collector
+# commits a few with timestamps of their own a tick; what lies behind more than this is not among the newest anyway.
 _MOST_APART = 64
+# A sample with a timestamp of its own is news for as long as a source may be silent.
+_APART_INTERVALS = 3
 
 
 def absent(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -51,13 +55,11 @@ class Ring:
 
     source: str
     reader: RingReader
-    identity: tuple[int, int]
     head: int = -1
     sequence: int = 0
     timestamp_ns: int = 0
     monotonic_ns: int = 0
     latest: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    catalog_error: str = ""
 
     @property
     def interval_ns(self) -> int:
@@ -86,31 +88,42 @@ class Ring:
             return
         frame = self.reader.latest()
         if frame is None:
+            self.head = 0 if head == 0 else -1  # empty until the head moves; or damaged, and looked at again
             return
         # A head that was not whole yet is looked at again at the next scrape.
         self.head = head if frame.sequence >= head else -1
         self.sequence, self.timestamp_ns, self.monotonic_ns = frame.sequence, frame.timestamp_ns, frame.monotonic_ns
-        self.latest = _values(frame) if frame.flags & FLAG_TICK else self._merged(frame)
+        self.latest = self._newest(frame)
 
-    def _merged(self, newest: Frame) -> NDArray[np.float64]:
-        """The newest sample of each column when the newest frames are parts: the last whole frame, and what has a
-        later timestamp in the parts after it. Parts older than a source may be are not news and are left out."""
-        frames = [newest]
-        for sequence in range(newest.sequence - 1, max(newest.sequence - _MOST_APART, 0), -1):
-            frame = self.reader.frame(sequence)
+    def _newest(self, newest: Frame) -> NDArray[np.float64]:
+        """float64, shape (columns,): of each column the sample with the latest timestamp.
+
+        Out of the newest whole collection, and the frames with timestamps of their own that were committed with it
+        (they share its monotonic time) or after it. Those that are older than a source may be are not news.
+        """
+        whole: Frame | None = None
+        apart: list[Frame] = []
+        for sequence in range(newest.sequence, max(newest.sequence - _MOST_APART, 0), -1):
+            frame = newest if sequence == newest.sequence else self.reader.frame(sequence)
             if frame is None:
                 continue
-            frames.append(frame)
             if frame.flags & FLAG_TICK:
+                if whole is not None:
+                    break
+                whole = frame
+            elif whole is None or frame.monotonic_ns == whole.monotonic_ns:
+                apart.append(frame)
+            else:
                 break
+        if not apart:
+            return _values(newest)
+        oldest_ns = (whole or newest).timestamp_ns - _APART_INTERVALS * self.interval_ns
+        frames = [frame for frame in apart if frame.timestamp_ns > oldest_ns] + ([whole] if whole else [])
         latest = all_absent(self.reader.header.width)
-        for frame in sorted(frames, key=lambda one: one.timestamp_ns):
+        for frame in sorted(frames, key=lambda one: (one.timestamp_ns, one.sequence)):
             values = _values(frame)
-            if frame.flags & FLAG_TICK:
-                latest = values
-            elif frame.timestamp_ns > newest.timestamp_ns - 3 * self.interval_ns:
-                present = ~absent(values)
-                latest[present] = values[present]
+            present = ~absent(values)
+            latest[present] = values[present]
         return latest
 
     def window(self, since_ns: int | None, until_ns: int | None) -> Frames:
@@ -127,6 +140,13 @@ def _values(frame: Frame) -> NDArray[np.float64]:
         values = values.copy()
         values[frame.count :] = all_absent(len(values) - frame.count)
     return values
+
+
+class Counts(NamedTuple):
+    """What went wrong since the start, by source. Not changed after it was made: any thread may read it."""
+
+    skipped_frames: Counter[str]
+    errors: Counter[str]
 
 
 class RingSet:
@@ -164,6 +184,9 @@ class RingSet:
             try:
                 self._follow(source)
                 self._settle(source, self.rings[source].reader.catalog.error)
+            except RingMissing:  # removed since it was listed
+                self._let_go(source)
+                self._settle(source, "")
             except RingError as error:
                 self._let_go(source)
                 self._settle(source, str(error))
@@ -185,18 +208,22 @@ class RingSet:
             counts[source] += ring.reader.skipped_frames
         return counts
 
+    def counts(self) -> Counts:
+        """A copy for other threads."""
+        return Counts(self.skipped_frames(), self.error_counts.copy())
+
     def fail(self, source: str, error: Exception) -> None:
         """Note that reading a ring failed later than refresh()."""
         self._settle(source, str(error) if isinstance(error, RingError) else f"{type(error).__name__}: {error}")
 
     def _follow(self, source: str) -> None:
         ring = self.rings.get(source)
-        if ring is not None and ring.reader.replaced:
+        if ring is not None and (ring.reader.replaced or _cut_short(ring.reader)):
             self._let_go(source)
             ring = None
         if ring is None:
             reader = RingReader(self.namespace, source, owner=self._owner)
-            ring = self.rings[source] = Ring(source, reader, reader.identity)
+            ring = self.rings[source] = Ring(source, reader)
             self.generation += 1
         ring.read_latest()
 
@@ -224,3 +251,11 @@ class RingSet:
     def close(self) -> None:
         for source in list(self.rings):
             self._let_go(source)
+
+
+def _cut_short(reader: RingReader) -> bool:
+    """Whether somebody truncated the segment: to touch what is gone of the map would end this process by SIGBUS."""
+    try:
+        return os.stat(reader.path).st_size < reader.header.segment_bytes
+    except OSError:
+        return False  # removed: the map holds

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Set
 from typing import Any
 
-from exporter.families import Conflict
+from exporter.families import gather
 from exporter.snapshot import Ring, RingSet, absent
 from shm.catalog import Series
 
-_DAEMON_PREFIXES = ("collector_", "exporter_")
 
+def stats(rings: RingSet, reserved: Set[str] = frozenset()) -> dict[str, Any]:
+    """What /stats says. Reads every frame of every ring, to count the samples held.
 
-def stats(rings: RingSet, conflicts: Iterable[Conflict]) -> dict[str, Any]:
-    """What /stats says. Reads every frame of every ring, to count the samples held."""
+    ``reserved``: names that no ring may have on /metrics.
+    """
     held: Counter[str] = Counter()
     users: set[str] = set()
     own: set[str] = set()
     by_ring: dict[str, Any] = {}
-    for ring in rings.refresh():
+    found = rings.refresh()
+    for ring in found:
         try:
             by_ring[ring.source] = _of_ring(rings, ring, held)
         except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
@@ -27,6 +29,7 @@ def stats(rings: RingSet, conflicts: Iterable[Conflict]) -> dict[str, Any]:
             continue
         for metric in ring.metrics:
             (own if metric.own else users).add(metric.name)
+    _, conflicts = gather([(ring.source, ring.series) for ring in found], reserved=reserved)
     return {
         "buffer_stats": {name: held[name] for name in sorted(users)},
         "registered_metrics": sorted(users),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from exporter.negotiation import Format
 
-
 # https://github.com/prometheus/client_golang/blob/main/prometheus/testutil/promlint/validations/histogram_validations.go
 _RESERVED_ENDINGS = ("_bucket", "_count", "_sum")
 
@@ -40,13 +39,13 @@ def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> s
     ``family`` is the name without ``_total``; text 0.0.4 puts it back for a counter. UNIT is said only where the
     name ends in the unit, as OpenMetrics demands.
 
-    Text 0.0.4 has no type for a gauge or counter whose name ends like a histogram's sample
+    Text 0.0.4 has no type for a gauge whose name ends like a histogram's sample
     (deployment_replica_count): promtool's linter reserves those endings, except for untyped metrics. OpenMetrics,
     which Prometheus asks for, has no such rule, and says what it is.
     """
-    if form is Format.TEXT and kind != "histogram" and family.endswith(_RESERVED_ENDINGS):
-        kind = "untyped"
     name = f"{family}_total" if kind == "counter" and form is Format.TEXT else family
+    if form is Format.TEXT and kind != "histogram" and name.endswith(_RESERVED_ENDINGS):
+        kind = "untyped"
     lines = f"# HELP {name} {escape_help(help_text, form)}\n# TYPE {name} {kind}\n"
     if form is Format.OPENMETRICS and unit and family.endswith(f"_{unit}"):
         lines += f"# UNIT {name} {unit}\n"

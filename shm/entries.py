@@ -111,6 +111,8 @@ def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int)
 
 def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
     """Take in one proven entry; a sentence if it contradicts the rules or what came before."""
+    if kind not in (KIND_METRIC, KIND_SERIES, KIND_LIMIT):
+        return ""  # of a later release: proven, skipped
     try:
         fields = json.loads(body)
         if kind == KIND_METRIC:
@@ -139,9 +141,8 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
                 )
             catalog.series.append(series)
             catalog.columns = series.end
-        elif kind == KIND_LIMIT:
+        else:
             catalog.limits[str(fields["n"])] = int(fields["max"])
-        # Another kind is of a later release: proven, skipped.
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

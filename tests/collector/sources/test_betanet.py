@@ -140,6 +140,7 @@ def test_requests_ask_for_uncompressed_json_and_name_who_asks(betanet: Betanet) 
 def test_a_url_may_end_in_a_slash(server: BetanetStandIn) -> None:
     with reading(server, url=f"{server.url}/") as betanet:
         assert values(betanet.collect()) == ALL
+        assert_down(betanet.in_mode("failing"), server)
 
 
 def test_proxies_of_the_environment_are_not_used(server: BetanetStandIn, monkeypatch: pytest.MonkeyPatch) -> None:

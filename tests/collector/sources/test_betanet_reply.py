@@ -33,11 +33,11 @@ def test_a_zero_is_a_value() -> None:
 
 
 def test_a_missing_field_costs_that_field_only() -> None:
-    reading = read_reply(b'{"packets_processed": 5000}', METRICS, HERE)
+    reading = read_reply(b'{"packets_dropped": 10}', METRICS, HERE)
     assert reading.answered
-    assert reading.values == {"betanet_packets_processed": 5000.0}
+    assert reading.values == {"betanet_packets_dropped": 10.0}
     assert reading.errors == (
-        f"{HERE} answered without the field 'packets_dropped'; see that url is Betanet's",
+        f"{HERE} answered without the field 'packets_processed'; see that url is Betanet's",
     )
 
 

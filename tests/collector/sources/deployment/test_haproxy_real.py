@@ -93,7 +93,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         with running([find_program("haproxy"), "-db", "-f", conf], tmp_path / "haproxy.log") as program:
             # Its stats socket gets its name last, after the ports are open.
             program.wait_until(
-                lambda: (tmp_path / "h.sock").exists() and all(listens(ports[name]) for name in ("front", "tcp", "page")),
+                lambda: (tmp_path / "h.sock").exists() and all(listens(ports[one]) for one in ("front", "tcp", "page")),
                 30, "HAProxy",
             )
             site = Site(ports, f"unix://{tmp_path}/h.sock", f"http://joe:s3cret@127.0.0.1:{ports['page']}/stats;csv")
