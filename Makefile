@@ -29,7 +29,7 @@ demo: $(BIN)/.run
 test: $(BIN)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-smoke: $(BIN)/.test
+smoke: $(BIN)/.run
 	@$(BIN)/python -m tests.end_to_end.smoke $(URL)
 
 cost: $(BIN)/.test

@@ -49,13 +49,22 @@ def measure(seconds: float, interval: float) -> dict[str, Any]:
             }
             memory = {name: process.memory_full_info().pss for name, process in processes.items()}
             duration = _durations(daemon)
-            rings = {path.name.split(".")[2]: os.stat(path).st_blocks * 512
-                     for path in sorted(DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*.ring"))}
+            rings = {
+                path.name.split(".")[2]: os.stat(path).st_blocks * 512
+                for path in sorted(DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*.ring"))
+            }
             latency = {page: _latency(daemon.url + page) for page in _PAGES}
     return {
-        "seconds": round(elapsed, 1), "interval_seconds": interval, "python": platform.python_version(),
-        "machine": platform.machine(), "cpus": os.cpu_count(), "cpu_seconds": cpu, "pss_bytes": memory,
-        "collection_seconds": duration, "ring_bytes": rings, "latency_seconds": latency,
+        "seconds": round(elapsed, 1),
+        "interval_seconds": interval,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "cpu_seconds": cpu,
+        "pss_bytes": memory,
+        "collection_seconds": duration,
+        "ring_bytes": rings,
+        "latency_seconds": latency,
     }
 
 
@@ -84,7 +93,9 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         f"Python {found['python']}, {found['machine']}, {found['cpus']} CPUs; {found['seconds']:g} s at an interval of "
         f"{found['interval_seconds']:g} s, Betanet answering, nobody scraping.",
-        "", "| process | CPU, % of a core | PSS, MiB | longest collection, ms |", "|---|---|---|---|",
+        "",
+        "| process | CPU, % of a core | PSS, MiB | longest collection, ms |",
+        "|---|---|---|---|",
     ]
     for name in (*PROGRAMS, "supervisord"):
         longest = found["collection_seconds"].get(name)
@@ -94,12 +105,16 @@ def table(found: dict[str, Any]) -> str:
     longest = 1000 * max(found["collection_seconds"].values())
     rings = sum(found["ring_bytes"].values()) / 2**20
     lines += [
-        "", "| budget | limit | measured |", "|---|---|---|",
+        "",
+        "| budget | limit | measured |",
+        "|---|---|---|",
         f"| CPU of all collectors | < 0.1 % of a core | {collectors:.3f} % |",
         f"| CPU of the idle exporter | < 0.1 % of a core | {share['exporter']:.3f} % |",
         f"| longest collection of any source | < 10 ms | {longest:.1f} ms |",
         f"| shared memory of all rings, 24 h | < 6 MiB | {rings:.2f} MiB |",
-        "", "| page | median, ms | p99, ms |", "|---|---|---|",
+        "",
+        "| page | median, ms | p99, ms |",
+        "|---|---|---|",
     ]
     for page, times in found["latency_seconds"].items():
         lines.append(f"| `{page}` | {1000 * times['median']:.2f} | {1000 * times['p99']:.2f} |")

@@ -27,8 +27,6 @@ log = logging.getLogger("collector")
 
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
-_MOST_TIMEOUT = 10.0
-_TIMEOUT_SHARE = 0.8
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.unlink:
             return _unlink(options.name, config)
         source = registry.build(options.name, config)
-        interval, timeout = times(options.name, config)
+        interval, timeout = registry.times(options.name, config)
         if options.once:
             return _once(source, timeout)
         run(source, config, interval, timeout)
@@ -62,38 +60,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def times(name: str, config: Config) -> tuple[float, float]:
-    """(interval, timeout) of a source, in seconds. Raises ConfigurationError when the timeout is no shorter."""
-    table = config.source.get(name, SourceConfig())
-    interval = table.interval_seconds or config.collector.interval_seconds
-    if interval < 0.1:
-        raise ConfigurationError(
-            f"{config.where(f'source.{name}')} interval_seconds is {interval}; give 0.1 or more, or 0 for [collector]'s"
-        )
-    default = min(_TIMEOUT_SHARE * interval, _MOST_TIMEOUT)
-    timeout = table.timeout_seconds or config.collector.timeout_seconds or default
-    if timeout >= interval:
-        raise ConfigurationError(
-            f"{config.where(f'source.{name}')} timeout_seconds is {timeout:g}, but a frame is due every {interval:g} s; "
-            "give less than the interval"
-        )
-    return interval, timeout
-
-
 def run(source: MetricSource, config: Config, interval: float, timeout: float) -> None:
     """The life of a collector process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     table = config.source.get(source.name, SourceConfig())
     collector = MetricCollector(
-        source.name, namespace=config.shm.namespace, interval_seconds=interval, capacity=config.shm.capacity,
-        group=config.shm.group, max_series=table.max_series or config.collector.max_series,
+        source.name,
+        namespace=config.shm.namespace,
+        interval_seconds=interval,
+        capacity=config.shm.capacity,
+        group=config.shm.group,
+        max_series=table.max_series or config.collector.max_series,
         max_series_per_metric=config.collector.max_series_per_metric,
     )
     writer = collector.writer
-    log.info("collecting", extra={
-        "source": source.name, "interval": interval, "ring": str(writer.path), "resumed_frames": writer.resumed,
-        "sequence": writer.head,
-    })
+    log.info(
+        "collecting",
+        extra={
+            "source": source.name,
+            "interval": interval,
+            "ring": str(writer.path),
+            "resumed_frames": writer.resumed,
+            "sequence": writer.head,
+        },
+    )
     Worker(source, collector, interval, timeout).run()
     log.info("stopped", extra={"source": source.name, "sequence": writer.head})
 
@@ -103,7 +93,9 @@ def _once(source: MetricSource, timeout: float) -> int:
     runner = Runner(source.name)
 
     def job() -> Collection:
-        source.open()
+        opened = source.open()
+        if opened is not None:
+            runner.await_(opened, timeout)
         time.sleep(getattr(source, "first_tick_seconds", FIRST_TICK_SECONDS))
         return collect(source, runner, timeout)
 

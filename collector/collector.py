@@ -50,8 +50,15 @@ class MetricCollector:
     """
 
     def __init__(
-        self, name: str, *, namespace: str = "default", interval_seconds: float = 15.0,
-        capacity: int = DEFAULT_CAPACITY, group: str = "", max_series: int = 1000, max_series_per_metric: int = 200,
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        interval_seconds: float = 15.0,
+        capacity: int = DEFAULT_CAPACITY,
+        group: str = "",
+        max_series: int = 1000,
+        max_series_per_metric: int = 200,
     ) -> None:
         self.name = name
         self.max_series = max_series
@@ -75,8 +82,14 @@ class MetricCollector:
     # ---- metrics and samples -------------------------------------------------------------------------------
 
     def register_metric(
-        self, name: str, type: MetricType, *, unit: str = "", help: str = "",  # noqa: A002 - the field's words
-        label_names: Sequence[str] = (), buckets: Sequence[float] = (),
+        self,
+        name: str,
+        type: MetricType,  # noqa: A002 - the field's word
+        *,
+        unit: str = "",
+        help: str = "",  # noqa: A002 - the field's words
+        label_names: Sequence[str] = (),
+        buckets: Sequence[float] = (),
     ) -> Metric:
         """Declare a metric before its samples are recorded. Raises MetricError when a rule is broken."""
         metric = Metric(name, type, help, unit, tuple(label_names), tuple(float(bound) for bound in buckets))
@@ -158,16 +171,19 @@ class MetricCollector:
         self.series_dropped += 1
         if metric not in self._limited:
             self._limited[metric] = limit
-            log.warning("series dropped", extra={
-                "ring": self.name, "metric": metric, "error": why,
-                "remedy": "drop a label with many values, or raise max_series or max_series_per_metric",
-            })
+            log.warning(
+                "series dropped",
+                extra={
+                    "ring": self.name,
+                    "metric": metric,
+                    "error": why,
+                    "remedy": "drop a label with many values, or raise max_series or max_series_per_metric",
+                },
+            )
 
     # ---- frames --------------------------------------------------------------------------------------------
 
-    def commit(
-        self, timestamp_ns: int | None = None, monotonic_ns: int | None = None, flags: int = FLAG_TICK
-    ) -> int:
+    def commit(self, timestamp_ns: int | None = None, monotonic_ns: int | None = None, flags: int = FLAG_TICK) -> int:
         """Append what was staged: first the frames of their own, then the tick's; the tick's sequence."""
         timestamp_ns = time.time_ns() if timestamp_ns is None else timestamp_ns
         monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
@@ -241,8 +257,11 @@ class MetricCollector:
         """
         wanted = {metric.name for metric in metrics}
         last: dict[SeriesKey, float] = {}
-        missing = {key for key, series in self.writer.columns.items()
-                   if key[0] in wanted or (series.metric.type == "histogram" and key[0] in self._metrics)}
+        missing = {
+            key
+            for key, series in self.writer.columns.items()
+            if key[0] in wanted or (series.metric.type == "histogram" and key[0] in self._metrics)
+        }
         for sequence in reversed(self.writer.history()):
             if not missing:
                 break
@@ -290,7 +309,7 @@ class MetricCollector:
                 if isinstance(call, Hung):
                     raise call
                 collection, seconds = runner.wait(call, left, stop)
-            except Exception as error:  # noqa: BLE001 - any failure of a source is its own
+            except Exception as error:  # any failure of a source is its own
                 log.debug("collection failed", extra={"source": source.name}, exc_info=error)
                 collection, seconds = Collection((), (_said(error),), up=False), time.monotonic() - begun
             results.append(SourceResult(source, self._staged(source, collection), seconds))

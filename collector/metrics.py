@@ -5,40 +5,82 @@ from __future__ import annotations
 from shm.catalog import DEFAULT_BUCKETS_MS, Metric
 
 NODE = (
-    Metric("node_cpu_usage", "gauge", "CPU time not idle over the last interval, in percent of all CPUs.",
-           "percent", ("node_id",)),
-    Metric("node_memory_usage", "gauge", "Memory that is not available to new programs, in percent.",
-           "percent", ("node_id",)),
-    Metric("node_disk_usage", "gauge", "Space used on the watched file system, in percent of what users can have.",
-           "percent", ("node_id",)),
-    Metric("node_network_io", "gauge", "Bytes received and sent over the last interval, in bytes per second.",
-           "bytes per second", ("node_id",)),
+    Metric(
+        "node_cpu_usage",
+        "gauge",
+        "CPU time not idle over the last interval, in percent of all CPUs.",
+        "percent",
+        ("node_id",),
+    ),
+    Metric(
+        "node_memory_usage",
+        "gauge",
+        "Memory that is not available to new programs, in percent.",
+        "percent",
+        ("node_id",),
+    ),
+    Metric(
+        "node_disk_usage",
+        "gauge",
+        "Space used on the watched file system, in percent of what users can have.",
+        "percent",
+        ("node_id",),
+    ),
+    Metric(
+        "node_network_io",
+        "gauge",
+        "Bytes received and sent over the last interval, in bytes per second.",
+        "bytes per second",
+        ("node_id",),
+    ),
 )
 
 DEPLOYMENT = (
-    Metric("deployment_replica_count", "gauge", "Replicas that run, in replicas.",
-           "replicas", ("deployment_id",)),
-    Metric("deployment_request_rate", "gauge", "Requests over the last interval, in requests per second.",
-           "requests per second", ("deployment_id",)),
-    Metric("deployment_error_rate", "gauge", "Failed requests over the last interval, in errors per second.",
-           "errors per second", ("deployment_id",)),
-    Metric("deployment_latency", "histogram", "Response time, in milliseconds.",
-           "milliseconds", ("deployment_id",), DEFAULT_BUCKETS_MS),
+    Metric("deployment_replica_count", "gauge", "Replicas that run, in replicas.", "replicas", ("deployment_id",)),
+    Metric(
+        "deployment_request_rate",
+        "gauge",
+        "Requests over the last interval, in requests per second.",
+        "requests per second",
+        ("deployment_id",),
+    ),
+    Metric(
+        "deployment_error_rate",
+        "gauge",
+        "Failed requests over the last interval, in errors per second.",
+        "errors per second",
+        ("deployment_id",),
+    ),
+    Metric(
+        "deployment_latency",
+        "histogram",
+        "Response time, in milliseconds.",
+        "milliseconds",
+        ("deployment_id",),
+        DEFAULT_BUCKETS_MS,
+    ),
 )
 
 BETANET = (
     Metric("betanet_packets_processed", "counter", "Packets that Betanet has processed, in packets.", "packets"),
     Metric("betanet_packets_dropped", "counter", "Packets that Betanet has dropped, in packets.", "packets"),
-    Metric("betanet_latency", "histogram", "Average network latency as Betanet reports it, in milliseconds.",
-           "milliseconds", (), DEFAULT_BUCKETS_MS),
+    Metric(
+        "betanet_latency",
+        "histogram",
+        "Average network latency as Betanet reports it, in milliseconds.",
+        "milliseconds",
+        (),
+        DEFAULT_BUCKETS_MS,
+    ),
     Metric("betanet_connections", "gauge", "Active Betanet nodes, in connections.", "connections"),
 )
 
 SYSTEM = (
     Metric("system_uptime", "gauge", "Time since the host booted, in seconds.", "seconds"),
     Metric("system_total_nodes", "gauge", "Distinct node_id in the fresh rings of this host, in nodes.", "nodes"),
-    Metric("system_active_deployments", "gauge", "Deployments with at least one replica, in deployments.",
-           "deployments"),
+    Metric(
+        "system_active_deployments", "gauge", "Deployments with at least one replica, in deployments.", "deployments"
+    ),
 )
 
 ALL = NODE + DEPLOYMENT + BETANET + SYSTEM
@@ -50,17 +92,25 @@ def _own(name: str, kind: str, help_text: str, unit: str) -> Metric:
 
 UP = _own("collector_up", "gauge", "1 when the last collection of the source succeeded, else 0.", "")
 DURATION = _own("collector_duration_seconds", "gauge", "How long the last collection took, in seconds.", "seconds")
-LAST_SUCCESS = _own("collector_last_success_timestamp_seconds", "gauge",
-                    "When a collection last succeeded, in Unix seconds.", "seconds")
+LAST_SUCCESS = _own(
+    "collector_last_success_timestamp_seconds", "gauge", "When a collection last succeeded, in Unix seconds.", "seconds"
+)
 ERRORS = _own("collector_errors_total", "counter", "Collections, or parts of them, that failed.", "errors")
-TICKS_MISSED = _own("collector_ticks_missed_total", "counter",
-                    "Ticks skipped because the one before had not ended.", "ticks")
-CLOCK_STEPS = _own("collector_clock_steps_total", "counter",
-                   "Times that the wall clock was set by more than half a second.", "steps")
-SERIES_DROPPED = _own("collector_series_dropped_total", "counter",
-                      "Samples dropped because their series would exceed a cardinality limit.", "samples")
-CIRCUIT_STATE = _own("collector_circuit_state", "gauge",
-                     "Circuit breaker of the source: 0 closed, 1 half-open, 2 open.", "")
+TICKS_MISSED = _own(
+    "collector_ticks_missed_total", "counter", "Ticks skipped because the one before had not ended.", "ticks"
+)
+CLOCK_STEPS = _own(
+    "collector_clock_steps_total", "counter", "Times that the wall clock was set by more than half a second.", "steps"
+)
+SERIES_DROPPED = _own(
+    "collector_series_dropped_total",
+    "counter",
+    "Samples dropped because their series would exceed a cardinality limit.",
+    "samples",
+)
+CIRCUIT_STATE = _own(
+    "collector_circuit_state", "gauge", "Circuit breaker of the source: 0 closed, 1 half-open, 2 open.", ""
+)
 
 # What every collector records in its own ring, whatever its source.
 OWN = (UP, DURATION, LAST_SUCCESS, ERRORS, TICKS_MISSED, CLOCK_STEPS, SERIES_DROPPED)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from collector import registry
-from collector.__main__ import EX_CONFIG, EX_TEMPFAIL, times
+from collector.__main__ import EX_CONFIG, EX_TEMPFAIL
 from shm import config as configuration
 from shm.config import Config
 from shm.discovery import user_number
@@ -57,7 +57,7 @@ def check_configuration(config: Config) -> None:
     group_number(config.shm.group)
     user_number(config.shm.owner)
     for name in registry.source_names(config):
-        times(name, config)
+        registry.times(name, config)
         registry.build(name, config)
 
 
@@ -100,7 +100,7 @@ def check_port(config: Config) -> None:
         family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ConfigurationError(
-            f'{config.where("exporter")} listen is {address!r}: {error.strerror}; give an address of this host, '
+            f"{config.where('exporter')} listen is {address!r}: {error.strerror}; give an address of this host, "
             'such as "127.0.0.1" or "0.0.0.0"'
         ) from None
     with socket.socket(family, kind, protocol) as probe:

@@ -5,6 +5,7 @@ Nothing is imported until a source is built, so that a worker carries what its o
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,13 @@ from collector.source import MetricSource
 from shm.config import Config, SourceConfig, read_table
 from shm.discovery import user_number
 from shm.errors import ConfigurationError
+
+# Without a timeout of its own a source has this share of its interval, up to this many seconds.
+_TIMEOUT_SHARE = 0.8
+_MOST_TIMEOUT = 10.0
+# A request's timeout is cut to this share of the collection's, so that one endpoint that hangs is given up before the
+# whole collection is, and the others' samples are kept.
+_REQUEST_SHARE = 0.8
 
 # name: (module, class, its options)
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
@@ -28,6 +36,24 @@ def source_names(config: Config) -> list[str]:
     return list(dict.fromkeys([*BUILT_IN, *config.source]))
 
 
+def times(name: str, config: Config) -> tuple[float, float]:
+    """(interval, timeout) of a source, in seconds. Raises ConfigurationError when the timeout is no shorter."""
+    table = config.source.get(name, SourceConfig())
+    interval = table.interval_seconds or config.collector.interval_seconds
+    if interval < 0.1:
+        raise ConfigurationError(
+            f"{config.where(f'source.{name}')} interval_seconds is {interval}; give 0.1 or more, or 0 for [collector]'s"
+        )
+    default = min(_TIMEOUT_SHARE * interval, _MOST_TIMEOUT)
+    timeout = table.timeout_seconds or config.collector.timeout_seconds or default
+    if timeout >= interval:
+        raise ConfigurationError(
+            f"{config.where(f'source.{name}')} timeout_seconds is {timeout:g}, but a frame is due every {interval:g} s; "
+            "give less than the interval"
+        )
+    return interval, timeout
+
+
 def build(name: str, config: Config) -> MetricSource:
     """The source of that name, made from its table. Raises ConfigurationError."""
     table = config.source.get(name, SourceConfig())
@@ -37,6 +63,9 @@ def build(name: str, config: Config) -> MetricSource:
         module, class_name, options_name = BUILT_IN[name]
         loaded = importlib.import_module(module)
         chosen = read_table(getattr(loaded, options_name), options, where)
+        if hasattr(chosen, "request_timeout_seconds"):
+            bounded = min(chosen.request_timeout_seconds, _REQUEST_SHARE * times(name, config)[1])
+            chosen = dataclasses.replace(chosen, request_timeout_seconds=bounded)
         extra = {"namespace": config.shm.namespace, "owner": user_number(config.shm.owner)} if name == "system" else {}
         source: MetricSource = getattr(loaded, class_name)(chosen, **extra)
         return source

@@ -50,9 +50,7 @@ class Runner:
         self._last: Call[Any] | None = None
         self._loop: asyncio.Runner | None = None
 
-    def call(
-        self, job: Callable[[], T], timeout_seconds: float, stop: Callable[[], bool] = lambda: False
-    ) -> T:
+    def call(self, job: Callable[[], T], timeout_seconds: float, stop: Callable[[], bool] = lambda: False) -> T:
         """The result of ``job()``, or its exception. Raises Hung past the timeout, or when ``stop()`` says so."""
         return self.wait(self.start(job), timeout_seconds, stop)
 

@@ -66,7 +66,7 @@ class MetricSource(Protocol):
     name: str
     metrics: Sequence[Metric]
 
-    def open(self) -> None:
+    def open(self) -> Awaitable[None] | None:
         return None
 
     def collect(self) -> CollectResult | Awaitable[CollectResult]: ...

@@ -129,9 +129,16 @@ class _Loop:
         self.own.count(metrics.ERRORS, len(errors))
         self.own.record(up, seconds, timestamp_ns)
         sequence = worker.collector.commit(timestamp_ns, monotonic_ns, flags)
-        log.debug("collected", extra={
-            "source": self._name, "sequence": sequence, "up": int(up), "seconds": seconds, "errors": len(errors),
-        })
+        log.debug(
+            "collected",
+            extra={
+                "source": self._name,
+                "sequence": sequence,
+                "up": int(up),
+                "seconds": seconds,
+                "errors": len(errors),
+            },
+        )
         self._say(up, errors)
 
     def _collect(self) -> tuple[bool, list[str], float]:

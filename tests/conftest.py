@@ -12,7 +12,9 @@ NO_SKIPS = "FOGMETRICS_NO_SKIPS"
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if reporter is None:
+        return
+    skipped = reporter.stats.get("skipped", [])
     if skipped and os.environ.get(NO_SKIPS) and exitstatus == pytest.ExitCode.OK:
         reporter.write_line(f"{len(skipped)} tests were skipped, and {NO_SKIPS} is set: failed", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -28,7 +28,12 @@ class Daemon:
     """Runs the repository's own supervisord.conf from a copy in ``directory``; ``toml`` is appended to its keys."""
 
     def __init__(
-        self, directory: Path, *, interval_seconds: float = 0.5, toml: str = "", environ: Mapping[str, str] | None = None,
+        self,
+        directory: Path,
+        *,
+        interval_seconds: float = 0.5,
+        toml: str = "",
+        environ: Mapping[str, str] | None = None,
         capacity: int = 5760,
     ) -> None:
         self.directory = directory
@@ -56,7 +61,11 @@ class Daemon:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [find_program("supervisord"), "-n", "-c", self.directory / "supervisord.conf"],
-                cwd=self.directory, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,  # a signal to the test runner's group is not for it
             )
 
@@ -99,6 +108,7 @@ class Daemon:
 
     def wait_until_collected(self, *sources: str) -> None:
         """Wait for a fresh frame of each of ``sources``, by default of all four."""
+
         def collected() -> bool:
             if not self.answers():
                 return False

@@ -50,10 +50,15 @@ class HaproxyBefore:
         good = self._stack.enter_context(WebServer())
         failing = self._stack.enter_context(WebServer(status=500))
         config = self._directory / "haproxy.cfg"
-        config.write_text(_CONFIG.format(
-            socket=self._directory / "haproxy.sock", port=self.port, good=good.port, failing=failing.port,
-            stats_port=self.stats_port,
-        ))
+        config.write_text(
+            _CONFIG.format(
+                socket=self._directory / "haproxy.sock",
+                port=self.port,
+                good=good.port,
+                failing=failing.port,
+                stats_port=self.stats_port,
+            )
+        )
         self._process = subprocess.Popen(
             [program, "-db", "-f", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

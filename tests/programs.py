@@ -97,7 +97,10 @@ class Program:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | os.PathLike[str]], log_path: Path, *, env: Mapping[str, str] | None = None,
+    command: Sequence[str | os.PathLike[str]],
+    log_path: Path,
+    *,
+    env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[Program]:
     """The program of ``command`` while the block runs; ``env`` is added to this process's. Stopped by SIGTERM, then
@@ -105,7 +108,11 @@ def running(
     """
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=cwd,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
             env={**os.environ, **(env or {})},
         )
     try:

@@ -67,7 +67,7 @@ class BetanetClient:
         try:
             # httpx's own timeouts are per read: a server that drips a byte a second would never meet them.
             async with asyncio.timeout(self.request_timeout_seconds):
-                async with self._client().stream("GET", self.url + endpoint.path) as response:
+                async with self.open().stream("GET", self.url + endpoint.path) as response:
                     check_head(response.status_code, response.headers, where)
                     return await self._body(response, where)
         except TimeoutError:
@@ -92,7 +92,8 @@ class BetanetClient:
                 )
         return bytes(body)
 
-    def _client(self) -> httpx.AsyncClient:
+    def open(self) -> httpx.AsyncClient:
+        """The client that requests go through, made with the first call. On the event loop of the requests."""
         if self._http is None:
             self._http = _open_http(self.url.lower().startswith("https:"))
         return self._http

@@ -37,10 +37,13 @@ class Endpoint:
 
 
 ENDPOINTS = (
-    Endpoint("/api/v1/metrics", {
-        "packets_processed": "betanet_packets_processed",
-        "packets_dropped": "betanet_packets_dropped",
-    }),
+    Endpoint(
+        "/api/v1/metrics",
+        {
+            "packets_processed": "betanet_packets_processed",
+            "packets_dropped": "betanet_packets_dropped",
+        },
+    ),
     Endpoint("/api/v1/nodes/status", {"active_nodes": "betanet_connections"}),
     Endpoint("/api/v1/network/stats", {"avg_latency_ms": "betanet_latency"}),
 )

@@ -25,11 +25,37 @@ from shm.errors import ConfigurationError
 
 # Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
 # twice or for nothing. VLANs ("eth0.5") are among them.
-_VIRTUAL = ("lo", "veth*", "docker*", "br-*", "virbr*", "bond*", "team*", "dummy*", "tun*", "tap*", "wg*", "cni*",
-            "flannel*", "cali*", "*.*")
+_VIRTUAL = (
+    "lo",
+    "veth*",
+    "docker*",
+    "br-*",
+    "virbr*",
+    "bond*",
+    "team*",
+    "dummy*",
+    "tun*",
+    "tap*",
+    "wg*",
+    "cni*",
+    "flannel*",
+    "cali*",
+    "*.*",
+)
 # File systems whose server may be gone: statvfs on them can hang beyond any signal.
-_NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "afs",
-                         "lustre")
+_NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "ceph",
+    "glusterfs",
+    "fuse.sshfs",
+    "afs",
+    "lustre",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +65,12 @@ class NodeOptions:
     node_id: str = field(default="", metadata={"doc": "Value of the label node_id; empty: the host's name."})
     disk_path: str = field(default="/", metadata={"doc": "Path whose file system node_disk_usage is about."})
     disk_timeout_seconds: float = field(
-        default=2.0, metadata={"doc": "Time the file system may take to answer; past it the sample is absent.",
-                               "low": 0.01, "high": 60}
+        default=2.0,
+        metadata={
+            "doc": "Time the file system may take to answer; past it the sample is absent.",
+            "low": 0.01,
+            "high": 60,
+        },
     )
     network_exclude: tuple[str, ...] = field(
         default=_VIRTUAL, metadata={"doc": "Globs of interfaces that node_network_io leaves out."}
@@ -75,7 +105,7 @@ class NodeMetricSource(MetricSource):
         self.options = options or NodeOptions()
         if not self.options.disk_path.startswith("/"):
             raise ConfigurationError(
-                f"[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as \"/\""
+                f'[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as "/"'
             )
         self.node_id = self.options.node_id or socket.gethostname()
         self._host = host or _psutil()
@@ -94,8 +124,10 @@ class NodeMetricSource(MetricSource):
         samples: list[Sample] = []
         errors: list[str] = []
         for name, read in (
-            ("node_cpu_usage", self._cpu_percent), ("node_memory_usage", self._memory_percent),
-            ("node_disk_usage", self._disk_percent), ("node_network_io", self._network_rate),
+            ("node_cpu_usage", self._cpu_percent),
+            ("node_memory_usage", self._memory_percent),
+            ("node_disk_usage", self._disk_percent),
+            ("node_network_io", self._network_rate),
         ):
             try:
                 value = read()
@@ -149,7 +181,8 @@ class NodeMetricSource(MetricSource):
         # nowrap=False: psutil would otherwise add up counters of interfaces that are gone.
         counters = self._host.net_io_counters(pernic=True, nowrap=False)
         return {
-            name: one.bytes_recv + one.bytes_sent for name, one in counters.items()
+            name: one.bytes_recv + one.bytes_sent
+            for name, one in counters.items()
             if not any(fnmatch.fnmatchcase(name, glob) for glob in self.options.network_exclude)
         }
 

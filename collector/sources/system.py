@@ -36,7 +36,10 @@ class SystemMetricSource(MetricSource):
     first_tick_seconds = 1.0  # after the others' first frames, so that the first page is whole
 
     def __init__(
-        self, options: SystemOptions | None = None, namespace: str = "default", owner: int | None = None,
+        self,
+        options: SystemOptions | None = None,
+        namespace: str = "default",
+        owner: int | None = None,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.options = options or SystemOptions()
@@ -101,7 +104,8 @@ def uptime_seconds(text: str) -> float:
 def node_ids(reader: RingReader, frame: Frame) -> set[str]:
     """The values of the label node_id of all series that are present in the frame."""
     return {
-        series.labels["node_id"] for series in reader.catalog.series
+        series.labels["node_id"]
+        for series in reader.catalog.series
         if "node_id" in series.metric.label_names and frame.value(series.column) is not None
     }
 
@@ -109,6 +113,7 @@ def node_ids(reader: RingReader, frame: Frame) -> set[str]:
 def active_deployments(reader: RingReader, frame: Frame) -> set[str]:
     """The deployments with at least one replica in the frame."""
     return {
-        series.labels["deployment_id"] for series in reader.catalog.series
+        series.labels["deployment_id"]
+        for series in reader.catalog.series
         if series.metric.name == _REPLICAS and (frame.value(series.column) or 0) >= 1
     }

@@ -131,18 +131,21 @@ def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
             assert [frame.value(column) for column in (1, 2, 3)] == [1, 2, 55]
 
 
-@pytest.mark.parametrize(("name", "value", "labels", "said"), [
-    ("unknown", 1, {}, "'unknown' is not registered"),
-    ("depth", 1, {}, r"has the labels \(queue\), but the sample has \(\)"),
-    ("depth", 1, {"queue": "a", "host": "b"}, r"has the labels \(queue\)"),
-    ("depth", 1, {"queue": 7}, "label 'queue' of metric 'depth' is 7, a int"),
-    ("depth", "1", {"queue": "a"}, "got '1', a str; give a number"),
-    ("depth", True, {"queue": "a"}, "got True, a bool"),
-    ("depth", None, {"queue": "a"}, "got None; leave out"),
-    ("depth", 10**400, {"queue": "a"}, "beyond float64"),
-    ("done", -1, {}, "a counter never is below 0"),
-    ("latency", float("nan"), {}, "NaN, which is in no bucket"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "labels", "said"),
+    [
+        ("unknown", 1, {}, "'unknown' is not registered"),
+        ("depth", 1, {}, r"has the labels \(queue\), but the sample has \(\)"),
+        ("depth", 1, {"queue": "a", "host": "b"}, r"has the labels \(queue\)"),
+        ("depth", 1, {"queue": 7}, "label 'queue' of metric 'depth' is 7, a int"),
+        ("depth", "1", {"queue": "a"}, "got '1', a str; give a number"),
+        ("depth", True, {"queue": "a"}, "got True, a bool"),
+        ("depth", None, {"queue": "a"}, "got None; leave out"),
+        ("depth", 10**400, {"queue": "a"}, "beyond float64"),
+        ("done", -1, {}, "a counter never is below 0"),
+        ("latency", float("nan"), {}, "NaN, which is in no bucket"),
+    ],
+)
 def test_a_bad_sample_is_refused_by_name_and_value(
     collector: MetricCollector, name: str, value: float, labels: dict[str, str], said: str
 ) -> None:
@@ -264,8 +267,11 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
         return [sample(queue)]
 
     sources = [
-        Source("a", lambda: meet("a")), Source("b", lambda: meet("b")), Source("raises", ValueError("broken")),
-        Source("hangs", lambda: go_on.wait(30)), Source("nonsense", 17),
+        Source("a", lambda: meet("a")),
+        Source("b", lambda: meet("b")),
+        Source("raises", ValueError("broken")),
+        Source("hangs", lambda: go_on.wait(30)),
+        Source("nonsense", 17),
         Source("bad samples", [sample("good"), Sample("unknown", 1), "no sample", Sample("depth", 1, {})]),
         Source("part", Collection([sample("part")], ["half of it failed"])),
     ]
@@ -275,7 +281,13 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
     for queue in ("a", "b", "good", "part"):
         assert held(collector, "depth", queue) == [1]
     assert {name: result.up for name, result in results.items()} == {
-        "a": True, "b": True, "raises": False, "hangs": False, "nonsense": False, "bad samples": True, "part": True,
+        "a": True,
+        "b": True,
+        "raises": False,
+        "hangs": False,
+        "nonsense": False,
+        "bad samples": True,
+        "part": True,
     }
     assert list(results["raises"].errors) == ["ValueError: broken"]
     assert "hangs did not answer within 1 s" in results["hangs"].errors[0]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.__main__ import main, times
+from collector.__main__ import main
 from collector.preflight import check_port, check_run_directory, where_to_look
 from collector.preflight import main as preflight
 from shm.config import Config, parse
-from shm.errors import ConfigurationError, FogmetricsError
+from shm.errors import FogmetricsError
 from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.daemon import ROOT
@@ -72,7 +72,9 @@ def test_a_light_worker_carries_neither_numpy_nor_asyncio_nor_httpx(toml: Path, 
             assert heavy not in maps, f"{source} carries {heavy}"
 
 
-def test_once_prints_the_samples_and_writes_no_ring(toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_prints_the_samples_and_writes_no_ring(
+    toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["system", "--once", "--config", str(toml)]) == 0
     assert capsys.readouterr().out.startswith("system_uptime ")
     assert not ring_path(namespace, "system").exists()
@@ -101,23 +103,6 @@ def test_unlink_removes_the_ring_on_purpose_but_not_under_a_writer(
 
 def config(text: str) -> Config:
     return parse(text, Path("fogmetrics.toml"))
-
-
-def test_intervals_and_timeouts_come_from_the_source_then_the_collector_then_the_default() -> None:
-    assert times("node", Config()) == (15.0, 10.0)
-    assert times("node", config("[collector]\ninterval_seconds = 5\n")) == (5.0, 4.0)
-    assert times("node", config("[collector]\ntimeout_seconds = 2\n[source.node]\ninterval_seconds = 3\n")) == (3.0, 2.0)
-    assert times("node", config("[source.node]\ninterval_seconds = 1\ntimeout_seconds = 0.5\n")) == (1.0, 0.5)
-
-
-@pytest.mark.parametrize("text", [
-    "[source.node]\ninterval_seconds = 0.05\n",
-    "[source.node]\ninterval_seconds = 1\ntimeout_seconds = 1\n",
-    "[collector]\ninterval_seconds = 2\ntimeout_seconds = 3\n",
-])
-def test_a_timeout_not_below_the_interval_or_an_interval_too_short_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"fogmetrics.toml: \[source.node\] (interval|timeout)_seconds is"):
-        times("node", config(text))
 
 
 # ---- preflight -------------------------------------------------------------------------------------------------
@@ -167,8 +152,11 @@ def test_a_directory_that_this_user_may_not_write_to_is_named(tmp_path: Path) ->
         "try: check_run_directory(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", f"import collector.preflight\n{code}", str(tmp_path)], cwd=ROOT, capture_output=True,
-        text=True, timeout=30,
+        [sys.executable, "-c", f"import collector.preflight\n{code}", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert run.stdout.startswith("InTheWay "), run.stderr
     assert str(tmp_path / "run") in run.stdout

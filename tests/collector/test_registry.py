@@ -11,7 +11,7 @@ from collector.sources.node import NodeMetricSource
 from shm.config import Config, parse
 from shm.errors import ConfigurationError
 
-OWN = '''
+OWN = """
 from collector.source import MetricSource, Sample
 from shm.catalog import Metric
 
@@ -29,7 +29,7 @@ class QueueSource(MetricSource):
 
 class Nameless:
     pass
-'''
+"""
 
 
 @pytest.fixture
@@ -63,19 +63,64 @@ def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None
     assert [sample.value for sample in source.collect()] == [5]  # type: ignore[union-attr]  # it gives a list
 
 
-@pytest.mark.parametrize(("name", "text", "said"), [
-    ("nod", "", "there is no source 'nod'; the sources are node, deployment, betanet, system"),
-    ("node", "[source.node]\nnode = 'x'\n", r"fogmetrics.toml: \[source.node\] has no key 'node'; did you mean 'node_id'"),
-    ("node", "[source.node]\ndisk_timeout_seconds = 99\n", "disk_timeout_seconds is 99.0; give a number from 0.01 to 60"),
-    ("queue", "[source.queue]\ndepth = 1\n", r"\[source.queue\] has no class"),
-    ("queue", "[source.queue]\nclass = 'own_queue'\n", "class is 'own_queue'; give \"module:Class\""),
-    ("queue", "[source.queue]\nclass = 'no_such:Thing'\n", "can't be made from {}: ModuleNotFoundError"),
-    ("queue", "[source.queue]\nclass = 'own_queue:QueueSource'\nwidth = 2\n", "TypeError.*unexpected keyword.*takes these keys"),
-    ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
-    ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "calls itself 'queue'; one name everywhere"),
-])
-def test_what_cannot_be_built_is_told_by_key_value_and_remedy(
-    own_module: str, name: str, text: str, said: str
-) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("nod", "", "there is no source 'nod'; the sources are node, deployment, betanet, system"),
+        (
+            "node",
+            "[source.node]\nnode = 'x'\n",
+            r"fogmetrics.toml: \[source.node\] has no key 'node'; did you mean 'node_id'",
+        ),
+        (
+            "node",
+            "[source.node]\ndisk_timeout_seconds = 99\n",
+            "disk_timeout_seconds is 99.0; give a number from 0.01 to 60",
+        ),
+        ("queue", "[source.queue]\ndepth = 1\n", r"\[source.queue\] has no class"),
+        ("queue", "[source.queue]\nclass = 'own_queue'\n", "class is 'own_queue'; give \"module:Class\""),
+        ("queue", "[source.queue]\nclass = 'no_such:Thing'\n", "can't be made from {}: ModuleNotFoundError"),
+        (
+            "queue",
+            "[source.queue]\nclass = 'own_queue:QueueSource'\nwidth = 2\n",
+            "TypeError.*unexpected keyword.*takes these keys",
+        ),
+        ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
+        ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "calls itself 'queue'; one name everywhere"),
+    ],
+)
+def test_what_cannot_be_built_is_told_by_key_value_and_remedy(own_module: str, name: str, text: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         registry.build(name, config(text))
+
+
+def test_intervals_and_timeouts_come_from_the_source_then_the_collector_then_the_default() -> None:
+    assert registry.times("node", Config()) == (15.0, 10.0)
+    assert registry.times("node", config("[collector]\ninterval_seconds = 5\n")) == (5.0, 4.0)
+    assert registry.times(
+        "node", config("[collector]\ntimeout_seconds = 2\n[source.node]\ninterval_seconds = 3\n")
+    ) == (
+        3.0,
+        2.0,
+    )
+    assert registry.times("node", config("[source.node]\ninterval_seconds = 1\ntimeout_seconds = 0.5\n")) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[source.node]\ninterval_seconds = 0.05\n",
+        "[source.node]\ninterval_seconds = 1\ntimeout_seconds = 1\n",
+        "[collector]\ninterval_seconds = 2\ntimeout_seconds = 3\n",
+    ],
+)
+def test_a_timeout_not_below_the_interval_or_an_interval_too_short_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"fogmetrics.toml: \[source.node\] (interval|timeout)_seconds is"):
+        registry.times("node", config(text))
+
+
+def test_a_request_may_not_take_the_whole_time_of_its_collection() -> None:
+    slow = registry.build("betanet", config("[source.betanet]\ninterval_seconds = 1\n"))
+    assert slow.options.request_timeout_seconds == pytest.approx(0.64)  # type: ignore[attr-defined]
+    own = registry.build("betanet", config("[source.betanet]\nrequest_timeout_seconds = 2\n"))
+    assert own.options.request_timeout_seconds == 2.0  # type: ignore[attr-defined]

@@ -63,12 +63,14 @@ def test_awaitables_share_one_event_loop_and_are_bounded_by_the_timeout() -> Non
 
     first = runner.call(lambda: runner.await_(loop(), 5), 5)
     assert runner.call(lambda: runner.await_(loop(), 5), 5) == first
-    with pytest.raises(Hung, match="async did not answer within 0.05 s"):
+    with pytest.raises(Hung, match=r"async did not answer within 0\.05 s"):
         runner.call(lambda: runner.await_(asyncio.sleep(30), 0.05), 5)
     runner.stop()
 
 
 def test_a_runner_without_awaitables_does_not_import_asyncio() -> None:
-    code = "import sys; from collector.runner import Runner; r = Runner('x'); r.call(int, 5); r.stop(); " \
-           "sys.exit('asyncio' in sys.modules)"
+    code = (
+        "import sys; from collector.runner import Runner; r = Runner('x'); r.call(int, 5); r.stop(); "
+        "sys.exit('asyncio' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
 
@@ -71,8 +72,15 @@ class Life:
             "app", namespace=self.namespace, interval_seconds=self.interval_seconds, capacity=64
         )
         Worker(
-            source, collector, self.interval_seconds, 0.2, lambda: self.wall_ns, lambda: self.monotonic_ns, sleep,
-            lambda: False, Parent(self.environ),
+            source,
+            collector,
+            self.interval_seconds,
+            0.2,
+            lambda: self.wall_ns,
+            lambda: self.monotonic_ns,
+            sleep,
+            lambda: False,
+            Parent(self.environ),
         ).run()
 
     def column(self, name: str) -> list[float | None]:
@@ -170,7 +178,7 @@ def test_a_set_wall_clock_is_flagged_and_counted_and_no_tick_is_doubled(life: Li
     with RingReader(life.namespace, "app") as reader:
         frames = [frame for s in range(1, 6) if (frame := reader.frame(s))]
         assert [frame.flags for frame in frames] == [FLAG_TICK] * 2 + [FLAG_TICK | FLAG_CLOCK_STEP] + [FLAG_TICK] * 2
-        gaps = [late.monotonic_ns - early.monotonic_ns for early, late in zip(frames, frames[1:], strict=False)]
+        gaps = [late.monotonic_ns - early.monotonic_ns for early, late in itertools.pairwise(frames)]
         assert all(7.5 * SECOND <= gap <= 22.5 * SECOND for gap in gaps[1:]), gaps
 
 

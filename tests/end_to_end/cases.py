@@ -89,8 +89,8 @@ def aggregated_available(base: str) -> str:
             continue
         by_labels: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
         for sample in found[metric.family].samples:
-            labels = {name: value for name, value in sample.labels.items() if name != "stat"}
-            by_labels.setdefault(tuple(sorted(labels.items())), {})[sample.labels["stat"]] = sample.value
+            key = tuple(sorted((name, value) for name, value in sample.labels.items() if name != "stat"))
+            by_labels.setdefault(key, {})[sample.labels["stat"]] = sample.value
         for labels, values in by_labels.items():
             assert set(values) == set(STATS), f"{metric.name}{labels} has {sorted(values)}"
             assert values["min"] <= values["p50"] <= values["p95"] <= values["p99"] <= values["max"], (metric, values)
@@ -143,6 +143,12 @@ def all_expected_metrics_present(base: str) -> str:
 
 
 CASES: tuple[Case, ...] = (
-    health, stats, metrics, waiting_for_collection, aggregated_available, buffer_fill, labels,
+    health,
+    stats,
+    metrics,
+    waiting_for_collection,
+    aggregated_available,
+    buffer_fill,
+    labels,
     all_expected_metrics_present,
 )

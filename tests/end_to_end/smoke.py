@@ -17,8 +17,11 @@ def main(base: str) -> int:
             print(f"ok    {name}: {case(base)}")
         except (AssertionError, httpx.HTTPError, KeyError, ValueError) as error:
             failed += 1
-            print(f"FAIL  {name}: {type(error).__name__}: {error}" if not isinstance(error, AssertionError)
-                  else f"FAIL  {name}: {error}")
+            print(
+                f"FAIL  {name}: {type(error).__name__}: {error}"
+                if not isinstance(error, AssertionError)
+                else f"FAIL  {name}: {error}"
+            )
     print(f"{len(CASES) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

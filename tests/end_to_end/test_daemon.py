@@ -7,10 +7,12 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 
 from collector.metrics import ALL
 from shm.segment import DIRECTORY, ring_path
@@ -59,14 +61,19 @@ def test_rings_of_the_fifteen_metrics_take_less_than_six_mebibytes(daemon: Daemo
     assert daemon.get("/stats").json()["total_bytes"] <= allocated
 
 
+def parse_openmetrics(text: str) -> dict[str, Metric]:
+    families: Iterable[Metric] = openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    return {family.name: family for family in families}
+
+
 def test_openmetrics_is_served_to_those_who_ask_and_parses_strictly(daemon: Daemon) -> None:
     accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
     for path in ("/metrics", "/metrics/aggregated"):
         response = daemon.get(path, Accept=accept)
         assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        parsed = {family.name: family for family in parse_openmetrics(response.text)}
+        parsed = parse_openmetrics(response.text)
         assert parsed["node_cpu_usage"].type == "gauge"
-    page = {family.name: family for family in parse_openmetrics(daemon.get("/metrics", Accept=accept).text)}
+    page = parse_openmetrics(daemon.get("/metrics", Accept=accept).text)
     assert page["betanet_packets_dropped"].type == "counter"
     assert page["betanet_latency"].type == "histogram"
 
@@ -152,8 +159,10 @@ def test_betanet_is_followed_through_all_it_may_do(tmp_path: Path) -> None:
     from tests.stand_ins.betanet import BetanetStandIn
 
     with BetanetStandIn() as betanet:
-        toml = (f'[source.betanet]\nurl = "{betanet.url}"\nrequest_timeout_seconds = 0.1\nmax_reply_bytes = 65536\n'
-                "open_seconds = 0.5\n")
+        toml = (
+            f'[source.betanet]\nurl = "{betanet.url}"\nrequest_timeout_seconds = 0.1\nmax_reply_bytes = 65536\n'
+            "open_seconds = 0.5\n"
+        )
         with Daemon(tmp_path, interval_seconds=0.2, toml=toml) as daemon:
             daemon.wait_until_collected()
 
@@ -175,8 +184,11 @@ def test_betanet_is_followed_through_all_it_may_do(tmp_path: Path) -> None:
             assert "\nbetanet_packets_processed_total " in daemon.get("/metrics").text
             betanet.stop()
             wait_until(lambda: not up(), 10, "Betanet gone")
-            wait_until(lambda: 'collector_circuit_state{source="betanet"} 2.0' in daemon.get("/metrics").text, 10,
-                       "the circuit open")
+            wait_until(
+                lambda: 'collector_circuit_state{source="betanet"} 2.0' in daemon.get("/metrics").text,
+                10,
+                "the circuit open",
+            )
             betanet.start()
             betanet.mode = "up"
             wait_until(lambda: up() and connections(), 10, "Betanet back")
@@ -185,6 +197,7 @@ def test_betanet_is_followed_through_all_it_may_do(tmp_path: Path) -> None:
 
 def test_frames_keep_their_pace(daemon: Daemon) -> None:
     """Counted, not timed: in the time of ten frames of one source each other source has as many, give or take two."""
+
     def sequences() -> dict[str, int]:
         return {name: ring["sequence"] for name, ring in daemon.get("/stats").json()["rings"].items()}
 

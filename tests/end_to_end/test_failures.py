@@ -96,7 +96,10 @@ def test_a_second_collector_of_a_source_is_refused_and_told_who_has_it(tmp_path:
         daemon.wait_until_collected("node")
         second = subprocess.run(
             [sys.executable, "-m", "collector", "node", "--config", str(tmp_path / "fogmetrics.toml")],
-            cwd=ROOT, capture_output=True, text=True, timeout=30,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         assert second.returncode == 75
         assert f"process {daemon.pid('node')} already writes" in second.stderr
@@ -122,7 +125,10 @@ def test_a_taken_port_is_one_message_that_says_how_to_have_another(tmp_path: Pat
     with socket.create_server(("127.0.0.1", port)):
         for module in (["exporter"], ["collector.preflight", str(tmp_path)]):
             run = subprocess.run(
-                [sys.executable, "-m", *module, "--config", str(path)], cwd=ROOT, capture_output=True, text=True,
+                [sys.executable, "-m", *module, "--config", str(path)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
                 timeout=30,
             )
             assert run.returncode == 75
@@ -136,7 +142,10 @@ def test_a_second_supervisord_is_told_that_one_runs_already(tmp_path: Path) -> N
         daemon.wait_until_collected("node")
         run = subprocess.run(
             [sys.executable, "-m", "collector.preflight", str(tmp_path), "--config", str(tmp_path / "fogmetrics.toml")],
-            cwd=ROOT, capture_output=True, text=True, timeout=30,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         assert run.returncode == 75
         assert "it runs already" in run.stderr

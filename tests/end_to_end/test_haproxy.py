@@ -18,7 +18,9 @@ from tests.programs import wait_until
 def test_the_deployment_metrics_add_up_to_the_traffic(tmp_path: Path, over: str) -> None:
     with HaproxyBefore(tmp_path) as haproxy:
         url = haproxy.stats_url if over == "socket" else haproxy.http_stats_url
-        toml = f'[source.deployment]\nproviders = ["haproxy"]\nhaproxy_url = "{url}"\nhaproxy_exclude = ["statistics"]\n'
+        toml = (
+            f'[source.deployment]\nproviders = ["haproxy"]\nhaproxy_url = "{url}"\nhaproxy_exclude = ["statistics"]\n'
+        )
         with Daemon(tmp_path, interval_seconds=0.3, toml=toml) as daemon:
             daemon.wait_until_collected("deployment")
             wait_until(lambda: "deployment_request_rate" in daemon.get("/metrics").text, 10, "a baseline")
@@ -34,7 +36,10 @@ def test_the_deployment_metrics_add_up_to_the_traffic(tmp_path: Path, over: str)
                 frames = reader.frames()
 
             assert set(series) == {
-                "deployment_replica_count", "deployment_request_rate", "deployment_error_rate", "deployment_latency"
+                "deployment_replica_count",
+                "deployment_request_rate",
+                "deployment_error_rate",
+                "deployment_latency",
             }
             # Rate × elapsed time gives back the number of requests: to some percent, since a frame's time is that of
             # its tick and a rate's that of the reading. tests/collector/sources/deployment has the exact sum.

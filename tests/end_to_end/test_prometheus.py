@@ -63,9 +63,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, betanet: BetanetStandIn
             config.write_text(_CONFIG.format(port=daemon.port))
             with (directory / "prometheus.log").open("wb") as log:
                 process = subprocess.Popen(
-                    [program, f"--config.file={config}", f"--storage.tsdb.path={directory / 'tsdb'}",
-                     f"--web.listen-address=127.0.0.1:{port}"],
-                    stdout=log, stderr=subprocess.STDOUT,
+                    [
+                        program,
+                        f"--config.file={config}",
+                        f"--storage.tsdb.path={directory / 'tsdb'}",
+                        f"--web.listen-address=127.0.0.1:{port}",
+                    ],
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
                 )
             try:
                 found = Prometheus(f"http://127.0.0.1:{port}", daemon)
@@ -93,6 +98,7 @@ def test_both_jobs_are_up(prometheus: Prometheus) -> None:
 
 def test_prometheus_takes_every_sample_of_both_pages(prometheus: Prometheus) -> None:
     for job, path in (("fogmetrics", "/metrics"), ("fogmetrics-aggregated", "/metrics/aggregated")):
+
         def matches(job: str = job, path: str = path) -> bool:
             lines = [line for line in prometheus.daemon.get(path).text.splitlines() if not line.startswith("#")]
             return prometheus.values("scrape_samples_scraped")[job] == len(lines) > 20
@@ -102,12 +108,15 @@ def test_prometheus_takes_every_sample_of_both_pages(prometheus: Prometheus) -> 
         assert prometheus.values("scrape_samples_post_metric_relabeling")[job] > 20
 
 
-@pytest.mark.parametrize("query", [
-    'avg(node_cpu_usage{stat="avg"})',
-    'deployment_latency{stat="p95"}',
-    'node_memory_usage{stat="max"}',
-    "rate(betanet_packets_dropped_total[5m])",
-])
+@pytest.mark.parametrize(
+    "query",
+    [
+        'avg(node_cpu_usage{stat="avg"})',
+        'deployment_latency{stat="p95"}',
+        'node_memory_usage{stat="max"}',
+        "rate(betanet_packets_dropped_total[5m])",
+    ],
+)
 def test_the_documented_dashboard_queries_return_data(prometheus: Prometheus, query: str) -> None:
     found = prometheus.query(query)
     assert found
@@ -117,7 +126,10 @@ def test_the_documented_dashboard_queries_return_data(prometheus: Prometheus, qu
 def test_what_prometheus_answers_is_what_the_ring_holds(prometheus: Prometheus) -> None:
     [answer] = prometheus.query('node_memory_usage{job="fogmetrics"}')
     [counter] = prometheus.query('betanet_packets_processed_total{job="fogmetrics"}')
-    for source, metric, value in (("node", "node_memory_usage", answer), ("betanet", "betanet_packets_processed", counter)):
+    for source, metric, value in (
+        ("node", "node_memory_usage", answer),
+        ("betanet", "betanet_packets_processed", counter),
+    ):
         with RingReader(prometheus.daemon.namespace, source) as reader:
             [series] = [one for one in reader.catalog.series if one.metric.name == metric]
             held = reader.frames().values[:, series.column]

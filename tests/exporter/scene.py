@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import numpy as np
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -141,14 +139,3 @@ def promtool_accepts(page: str) -> None:
     count = sum(1 for line in page.splitlines() if line and not line.startswith("#"))
     assert count == 0 or "Metric" in done.stdout
 
-
-def same(one: float, other: float) -> bool:
-    return one == other or (np.isnan(one) and np.isnan(other))
-
-
-def copy_of(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def which_promtool() -> bool:
-    return shutil.which("promtool") is not None

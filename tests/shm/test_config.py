@@ -135,7 +135,7 @@ def test_the_file_is_the_one_given_else_that_of_the_environment_else_that_in_the
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load(environ={}) == Config()
+    assert load(environ={}) == load(environ={"FOGMETRICS_CONFIG": ""}) == Config()
     for name, port in (("fogmetrics.toml", 1), ("environment.toml", 2), ("given.toml", 3)):
         (tmp_path / name).write_text(f"[exporter]\nport = {port}\n")
     environ = {"FOGMETRICS_CONFIG": "environment.toml"}

@@ -34,7 +34,11 @@ def test_a_list_of_rings_sees_each_change_and_lists_again_only_after_one(
     assert rings.sources() == []
     (tmp_path / "fogmetrics.ns.a.ring").touch()
     assert rings.sources() == ["a"]
-    (tmp_path / "fogmetrics.ns.b.ring").touch()  # within the same kernel tick, perhaps
+    tick_ns = time.time_ns()
+    os.utime(tmp_path, ns=(tick_ns, tick_ns))
+    assert rings.sources() == ["a"]
+    (tmp_path / "fogmetrics.ns.b.ring").touch()
+    os.utime(tmp_path, ns=(tick_ns, tick_ns))  # a second change within the same kernel tick
     assert rings.sources() == ["a", "b"]
     os.utime(tmp_path, ns=(0, time.time_ns() - 10**9))
     assert rings.sources() == ["a", "b"]

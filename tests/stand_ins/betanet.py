@@ -42,8 +42,12 @@ def moving(seconds: float) -> dict[str, dict[str, Any]]:
     return {
         METRICS: {"packets_processed": packets, "packets_dropped": packets // 500},
         NODES: {"active_nodes": nodes, "inactive_nodes": 7 - nodes, "total_nodes": 7},
-        NETWORK: {"bytes_transmitted": packets * 900, "bytes_received": packets * 800,
-                  "avg_latency_ms": round(45 + 20 * swing, 3), "peak_throughput": 450_000},
+        NETWORK: {
+            "bytes_transmitted": packets * 900,
+            "bytes_received": packets * 800,
+            "avg_latency_ms": round(45 + 20 * swing, 3),
+            "peak_throughput": 450_000,
+        },
     }
 
 

@@ -1,7 +1,7 @@
 """A web server of one answer, for tests that need something behind a proxy.
 
-    with WebServer(status=500) as server: ...               # in this process
-    python -m tests.stand_ins.web --port 8080 --delay-ms 20     # as a program
+with WebServer(status=500) as server: ...               # in this process
+python -m tests.stand_ins.web --port 8080 --delay-ms 20     # as a program
 """
 
 from __future__ import annotations

@@ -63,12 +63,15 @@ def parse_address(url: str, key: str) -> Address:
     except ValueError as error:
         raise ConfigurationError(f"{key} is {_without_password(url)!r}: {error}; {remedy}") from None
     if parts.scheme == "unix" and not parts.netloc and parts.path.startswith("/"):
-        return Address(shown=url, unix_path=url[len("unix://"):])
+        return Address(shown=url, unix_path=url[len("unix://") :])
     if parts.scheme == "http" and parts.hostname:
         return Address(
-            shown=_without_password(url), host=parts.hostname, port=80 if port is None else port,
+            shown=_without_password(url),
+            host=parts.hostname,
+            port=80 if port is None else port,
             target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-            user=unquote(parts.username or ""), password=unquote(parts.password or ""),
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
         )
     raise ConfigurationError(f"{key} is {_without_password(url)!r}; {remedy}")
 

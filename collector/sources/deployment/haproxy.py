@@ -100,7 +100,11 @@ class HaproxyProvider:
     name = "haproxy"
 
     def __init__(
-        self, url: str, timeout_seconds: float, max_reply_bytes: int, exclude: Sequence[str] = (),
+        self,
+        url: str,
+        timeout_seconds: float,
+        max_reply_bytes: int,
+        exclude: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._address = parse_address(url, KEY)
@@ -163,7 +167,8 @@ def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) 
         request_rate=None if requests is None else requests / seconds,
         # A sum without one of its parts would pass for a lower rate.
         error_rate=sum(known) / seconds if len(known) == len(errors) else None,
-        latency_ms=float(now.response_time_ms) if answered and not now.tcp and now.response_time_ms is not None
+        latency_ms=float(now.response_time_ms)
+        if answered and not now.tcp and now.response_time_ms is not None
         else None,
         keeps_latency=measures_latency,
     )

@@ -119,13 +119,17 @@ def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:
     for answer in answers:
         for new in answer:
             old = merged.get(new.deployment_id)
-            merged[new.deployment_id] = new if old is None else Deployment(
-                new.deployment_id,
-                replicas=_first(old.replicas, new.replicas),
-                request_rate=_first(old.request_rate, new.request_rate),
-                error_rate=_first(old.error_rate, new.error_rate),
-                latency_ms=_first(old.latency_ms, new.latency_ms),
-                keeps_latency=old.keeps_latency or new.keeps_latency,
+            merged[new.deployment_id] = (
+                new
+                if old is None
+                else Deployment(
+                    new.deployment_id,
+                    replicas=_first(old.replicas, new.replicas),
+                    request_rate=_first(old.request_rate, new.request_rate),
+                    error_rate=_first(old.error_rate, new.error_rate),
+                    latency_ms=_first(old.latency_ms, new.latency_ms),
+                    keeps_latency=old.keeps_latency or new.keeps_latency,
+                )
             )
     return list(merged.values())
 

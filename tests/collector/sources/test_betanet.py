@@ -34,7 +34,7 @@ class Betanet:
         self.runner = runner
         self.now = 0.0
         self.source = BetanetSource(options, clock=lambda: self.now)
-        self.source.open()
+        self.runner.run(self.source.open())
 
     def collect(self) -> Collection:
         return self.runner.run(self.source.collect())
@@ -163,8 +163,11 @@ def test_all_of_it_fits_a_frame_of_the_ring(betanet: Betanet, namespace: str) ->
 
 
 def test_an_endpoint_that_fails_costs_only_its_own_samples(betanet: Betanet) -> None:
-    lost = {METRICS: {"betanet_packets_processed", "betanet_packets_dropped"}, NODES: {"betanet_connections"},
-            NETWORK: {"betanet_latency"}}
+    lost = {
+        METRICS: {"betanet_packets_processed", "betanet_packets_dropped"},
+        NODES: {"betanet_connections"},
+        NETWORK: {"betanet_latency"},
+    }
     for path, metrics in lost.items():
         betanet.server.modes = {path: "failing"}
         collection = betanet.collect()
@@ -212,19 +215,22 @@ def test_answers_without_sense_are_no_failures_of_the_circuit(betanet: Betanet) 
 # ---- what a server may do ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "words"), [
-    ("failing", ("answered 500 instead of 200",)),
-    ("broken_json", ("answered no JSON", "{\"packets_processed\": 50")),
-    ("nan", ("answered no JSON", "NaN")),
-    ("deep_json", ("nested too deep",)),
-    ("not_object", ("answered [1, 2, 3]; it must be a JSON object",)),
-    ("huge", ("sends more than 65536 bytes", "max_reply_bytes")),
-    ("gzip_bomb", ("Content-Encoding 'gzip'",)),
-    ("redirect", ("redirects to 'http://127.0.0.1:", "(302)", "not followed")),
-    ("no_reply", ("broke off", "disconnected without sending a response")),
-    ("cut_off", ("broke off", "peer closed connection")),
-    ("not_http", ("broke off", "illegal status line")),
-])
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("failing", ("answered 500 instead of 200",)),
+        ("broken_json", ("answered no JSON", '{"packets_processed": 50')),
+        ("nan", ("answered no JSON", "NaN")),
+        ("deep_json", ("nested too deep",)),
+        ("not_object", ("answered [1, 2, 3]; it must be a JSON object",)),
+        ("huge", ("sends more than 65536 bytes", "max_reply_bytes")),
+        ("gzip_bomb", ("Content-Encoding 'gzip'",)),
+        ("redirect", ("redirects to 'http://127.0.0.1:", "(302)", "not followed")),
+        ("no_reply", ("broke off", "disconnected without sending a response")),
+        ("cut_off", ("broke off", "peer closed connection")),
+        ("not_http", ("broke off", "illegal status line")),
+    ],
+)
 def test_a_server_gone_wrong_is_down_and_each_error_says_how(
     betanet: Betanet, mode: str, words: tuple[str, ...]
 ) -> None:
@@ -348,10 +354,19 @@ def test_collections_cut_off_again_and_again_leave_the_client_in_order(server: B
 # ---- what can be configured ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", [
-    "localhost:9000", "", "ftp://localhost", "http://", "http://localhost:ninety", "http://localhost:99999",
-    "http://localhost/?x=1", "http://[::1",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:9000",
+        "",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:ninety",
+        "http://localhost:99999",
+        "http://localhost/?x=1",
+        "http://[::1",
+    ],
+)
 def test_a_url_that_can_not_be_asked_is_a_configuration_error_that_names_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\[source.betanet\] url is .*; give one such as"):
         BetanetSource(BetanetOptions(url=url))

@@ -16,7 +16,8 @@ HERE = "http://betanet/api"
 
 def test_the_examples_of_the_endpoints_are_read() -> None:
     assert read_reply(b'{"packets_processed": 5000, "packets_dropped": 10}', METRICS, HERE).values == {
-        "betanet_packets_processed": 5000.0, "betanet_packets_dropped": 10.0,
+        "betanet_packets_processed": 5000.0,
+        "betanet_packets_dropped": 10.0,
     }
     assert read_reply(b'{"active_nodes": 5, "inactive_nodes": 2, "total_nodes": 7}', NODES, HERE).values == {
         "betanet_connections": 5.0,
@@ -36,23 +37,24 @@ def test_a_missing_field_costs_that_field_only() -> None:
     reading = read_reply(b'{"packets_dropped": 10}', METRICS, HERE)
     assert reading.answered
     assert reading.values == {"betanet_packets_dropped": 10.0}
-    assert reading.errors == (
-        f"{HERE} answered without the field 'packets_processed'; see that url is Betanet's",
-    )
+    assert reading.errors == (f"{HERE} answered without the field 'packets_processed'; see that url is Betanet's",)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("-1", "-1"),
-    ("-0.5", "-0.5"),
-    ("true", "True"),
-    ("null", "None"),
-    ('"5"', "'5'"),
-    ("[5]", "[5]"),
-    ("{}", "{}"),
-    ("1e999", "inf"),
-    ("-1e999", "-inf"),
-    ("1" + "0" * 400, "1000"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("-1", "-1"),
+        ("-0.5", "-0.5"),
+        ("true", "True"),
+        ("null", "None"),
+        ('"5"', "'5'"),
+        ("[5]", "[5]"),
+        ("{}", "{}"),
+        ("1e999", "inf"),
+        ("-1e999", "-inf"),
+        ("1" + "0" * 400, "1000"),
+    ],
+)
 def test_a_field_that_is_no_number_from_zero_up_is_absent_and_named(text: str, said: str) -> None:
     reading = read_reply(f'{{"active_nodes": {text}}}'.encode(), NODES, HERE)
     assert reading.answered
@@ -62,17 +64,20 @@ def test_a_field_that_is_no_number_from_zero_up_is_absent_and_named(text: str, s
     assert len(error) < 200
 
 
-@pytest.mark.parametrize(("body", "words"), [
-    (b"", "answered no JSON"),
-    (b"\xff\xfe\xfd", "answered no JSON"),
-    (b'{"active_nodes": NaN}', "NaN is not JSON"),
-    (b'{"active_nodes": 1, "other": -Infinity}', "-Infinity is not JSON"),
-    (b'{"active_nodes": ' + b"9" * 100_000 + b"}", "answered no JSON"),
-    (b'{"a":' * 50_000, "nested too deep"),
-    (b'"text"', "it must be a JSON object"),
-    (b"null", "it must be a JSON object"),
-    (b"[" * 500 + b"]" * 500, "it must be a JSON object"),
-])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "answered no JSON"),
+        (b"\xff\xfe\xfd", "answered no JSON"),
+        (b'{"active_nodes": NaN}', "NaN is not JSON"),
+        (b'{"active_nodes": 1, "other": -Infinity}', "-Infinity is not JSON"),
+        (b'{"active_nodes": ' + b"9" * 100_000 + b"}", "answered no JSON"),
+        (b'{"a":' * 50_000, "nested too deep"),
+        (b'"text"', "it must be a JSON object"),
+        (b"null", "it must be a JSON object"),
+        (b"[" * 500 + b"]" * 500, "it must be a JSON object"),
+    ],
+)
 def test_a_body_that_is_no_json_object_is_an_error_that_shows_its_beginning(body: bytes, words: str) -> None:
     with pytest.raises(BetanetError) as caught:
         read_reply(body, NODES, HERE)

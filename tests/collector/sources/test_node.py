@@ -12,7 +12,7 @@ import pytest
 from collector.sources.node import NodeMetricSource, NodeOptions
 from shm.errors import ConfigurationError
 
-Cpu = namedtuple("Cpu", "user nice system idle iowait irq softirq steal guest guest_nice")  # noqa: PYI024 - psutil's shape
+Cpu = namedtuple("Cpu", "user nice system idle iowait irq softirq steal guest guest_nice")
 
 
 def nic(received: int, sent: int) -> SimpleNamespace:

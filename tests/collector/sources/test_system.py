@@ -36,7 +36,10 @@ def test_nodes_and_deployments_are_absent_while_no_ring_could_know(namespace: st
 
 
 def test_nodes_are_distinct_over_all_rings_and_deployments_those_with_a_replica(namespace: str) -> None:
-    with MetricCollector("node", namespace=namespace) as node, MetricCollector("deployment", namespace=namespace) as rest:
+    with (
+        MetricCollector("node", namespace=namespace) as node,
+        MetricCollector("deployment", namespace=namespace) as rest,
+    ):
         node.register(*NODE)
         rest.register(*NODE, *DEPLOYMENT)
         for name in ("node_cpu_usage", "node_memory_usage"):

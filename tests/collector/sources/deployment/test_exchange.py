@@ -36,8 +36,21 @@ def test_an_address_is_read_and_shown_without_its_password(url: str, address: Ad
 
 @pytest.mark.parametrize(
     "url",
-    ["", "host", "/run/a.sock", "unix:run/a.sock", "unix://run/a.sock", "unix://", "http://", "http:///stats",
-     "https://host", "ftp://host", "http://host:port", "http://host:99999", "http://[::1"],
+    [
+        "",
+        "host",
+        "/run/a.sock",
+        "unix:run/a.sock",
+        "unix://run/a.sock",
+        "unix://",
+        "http://",
+        "http:///stats",
+        "https://host",
+        "ftp://host",
+        "http://host:port",
+        "http://host:99999",
+        "http://[::1",
+    ],
 )
 def test_what_can_be_no_address_is_refused_with_key_value_and_remedy(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

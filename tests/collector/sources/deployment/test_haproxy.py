@@ -89,8 +89,13 @@ def test_quoted_cells_may_hold_commas_and_quotes() -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "CSV header"), ("<html>\n", "CSV header but with '<html>"), ("Permission denied\n\n", "Permission denied"),
-     (HEADER + "\nweb,BACKEND,1,2", "breaks off"), (page("web,BACKEND," + "1" * 200_000), "not CSV")],
+    [
+        ("", "CSV header"),
+        ("<html>\n", "CSV header but with '<html>"),
+        ("Permission denied\n\n", "Permission denied"),
+        (HEADER + "\nweb,BACKEND,1,2", "breaks off"),
+        (page("web,BACKEND," + "1" * 200_000), "not CSV"),
+    ],
 )
 def test_what_is_no_page_of_statistics_is_an_error(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
@@ -191,8 +196,10 @@ def test_a_hostile_stats_socket_is_an_error_and_never_a_hang(
 
 
 def test_nobody_there_is_an_error_that_names_url_and_remedy(tmp_path: Path) -> None:
-    for url, reason in ((f"unix://{tmp_path}/none.sock", "No such file"),
-                        (f"http://joe:secret@127.0.0.1:{free_port()}/stats;csv", "refused")):
+    for url, reason in (
+        (f"unix://{tmp_path}/none.sock", "No such file"),
+        (f"http://joe:secret@127.0.0.1:{free_port()}/stats;csv", "refused"),
+    ):
         with pytest.raises(ProviderError) as caught:
             HaproxyProvider(url, 10.0, 100_000).deployments()
         for word in (url.replace("joe:secret@", ""), reason, "is it running", "[source.deployment] haproxy_url"):

@@ -94,7 +94,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
             # Its stats socket gets its name last, after the ports are open.
             program.wait_until(
                 lambda: (tmp_path / "h.sock").exists() and all(listens(ports[one]) for one in ("front", "tcp", "page")),
-                30, "HAProxy",
+                30,
+                "HAProxy",
             )
             site = Site(ports, f"unix://{tmp_path}/h.sock", f"http://joe:s3cret@127.0.0.1:{ports['page']}/stats;csv")
             site.settle()
@@ -139,8 +140,10 @@ def test_haproxy_counts_exactly_what_was_sent(site: Site, door: str) -> None:
 
 
 def test_the_page_without_its_csv_ending_or_its_password_is_an_error_with_the_remedy(site: Site) -> None:
-    for url, reason in ((site.page_url.removesuffix(";csv"), '";csv" at the end'),
-                        (site.page_url.replace("s3cret", "wr0ng"), "HTTP 401")):
+    for url, reason in (
+        (site.page_url.removesuffix(";csv"), '";csv" at the end'),
+        (site.page_url.replace("s3cret", "wr0ng"), "HTTP 401"),
+    ):
         with pytest.raises(ProviderError, match=reason) as caught:
             HaproxyProvider(url, 10.0, 1_000_000).deployments()
         assert "s3cret" not in str(caught.value)

@@ -109,8 +109,10 @@ def test_the_options_reach_their_provider(tmp_path: Path) -> None:
         small = DeploymentMetricSource(dataclasses.replace(options, max_reply_bytes=20)).collect()
         assert "longer than 20 bytes" in small.errors[0]
     with hostile.server(tmp_path / "t.sock", hostile.silent) as url:
-        for options in (DeploymentOptions(supervisord_url=url, request_timeout_seconds=0.1),
-                        DeploymentOptions(("haproxy",), haproxy_url=url, request_timeout_seconds=0.1)):
+        for options in (
+            DeploymentOptions(supervisord_url=url, request_timeout_seconds=0.1),
+            DeploymentOptions(("haproxy",), haproxy_url=url, request_timeout_seconds=0.1),
+        ):
             assert "within 0.1 s" in DeploymentMetricSource(options).collect().errors[0]
 
 
@@ -122,13 +124,19 @@ def test_every_provider_can_be_chosen_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (DeploymentOptions(providers=("docker",)),
-         ["[source.deployment] providers", "'docker'", "supervisord, haproxy"]),
+        (
+            DeploymentOptions(providers=("docker",)),
+            ["[source.deployment] providers", "'docker'", "supervisord, haproxy"],
+        ),
         (DeploymentOptions(providers=()), ["[source.deployment] providers", "empty", "supervisord, haproxy"]),
-        (DeploymentOptions(providers=("haproxy",)),
-         ["[source.deployment] providers", "haproxy_url is empty", "unix:///run/haproxy/admin.sock"]),
-        (DeploymentOptions(providers=("haproxy",), haproxy_url="/run/haproxy/admin.sock"),
-         ["[source.deployment] haproxy_url", "'/run/haproxy/admin.sock'", "unix:///"]),
+        (
+            DeploymentOptions(providers=("haproxy",)),
+            ["[source.deployment] providers", "haproxy_url is empty", "unix:///run/haproxy/admin.sock"],
+        ),
+        (
+            DeploymentOptions(providers=("haproxy",), haproxy_url="/run/haproxy/admin.sock"),
+            ["[source.deployment] haproxy_url", "'/run/haproxy/admin.sock'", "unix:///"],
+        ),
         (DeploymentOptions(supervisord_url="https://host"), ["[source.deployment] supervisord_url", "'https://host'"]),
         (DeploymentOptions(supervisord_url="http://u:secret@host:x"), ["[source.deployment] supervisord_url", "port"]),
         (DeploymentOptions(buckets=(5.0, 1.0)), ["[source.deployment] buckets", "rise"]),
@@ -144,8 +152,12 @@ def test_a_wrong_configuration_is_refused_with_key_value_and_remedy(
 
 
 def test_the_options_are_a_table_of_the_configuration_and_each_key_is_documented() -> None:
-    table = {"providers": ["haproxy"], "haproxy_url": "http://h/;csv", "request_timeout_seconds": 1,
-             "buckets": [1, 2.5]}
+    table = {
+        "providers": ["haproxy"],
+        "haproxy_url": "http://h/;csv",
+        "request_timeout_seconds": 1,
+        "buckets": [1, 2.5],
+    }
     assert read_table(DeploymentOptions, table, "[source.deployment]") == DeploymentOptions(
         providers=("haproxy",), haproxy_url="http://h/;csv", request_timeout_seconds=1.0, buckets=(1.0, 2.5)
     )

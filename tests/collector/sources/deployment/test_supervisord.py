@@ -66,8 +66,12 @@ def test_nobody_there_is_an_error_that_names_url_and_remedy(scheme: str, tmp_pat
     url = f"unix://{tmp_path}/none.sock" if scheme == "unix" else f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ProviderError) as caught:
         provider(url).deployments()
-    for word in (url, "No such file" if scheme == "unix" else "refused", "[unix_http_server]",
-                 "[source.deployment] supervisord_url"):
+    for word in (
+        url,
+        "No such file" if scheme == "unix" else "refused",
+        "[unix_http_server]",
+        "[source.deployment] supervisord_url",
+    ):
         assert word in str(caught.value)
 
 

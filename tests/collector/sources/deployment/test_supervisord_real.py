@@ -72,8 +72,11 @@ class Real:
 
 
 OPEN: tuple[str, str, Mapping[str, str]] = "", "", {}
-LOGIN = ("username = joe\npassword = s3:cret", "joe:s3%3Acret@",
-         {"SUPERVISOR_USERNAME": "joe", "SUPERVISOR_PASSWORD": "s3:cret"})
+LOGIN = (
+    "username = joe\npassword = s3:cret",
+    "joe:s3%3Acret@",
+    {"SUPERVISOR_USERNAME": "joe", "SUPERVISOR_PASSWORD": "s3:cret"},
+)
 
 
 @pytest.fixture(scope="module", params=[OPEN, LOGIN], ids=["open", "login"])

@@ -1,0 +1,123 @@
+"""The tables that the documentation must hold, made from the code. ``python -m tests.docs.expected`` prints them all,
+to be pasted after the code has changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from collector import metrics
+from collector.registry import BUILT_IN
+from shm.catalog import Metric
+from shm.config import CollectorConfig, ExporterConfig, LogConfig, ShmConfig, SourceConfig
+
+_NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
+_TITLES = ("key", "type", "default", "bounds", "meaning")
+
+
+def configuration() -> dict[str, str]:
+    """Per table of the configuration, by its title in TOML: the documentation's table."""
+    found: dict[str, type] = {
+        "[shm]": ShmConfig,
+        "[collector]": CollectorConfig,
+        "[exporter]": ExporterConfig,
+        "[log]": LogConfig,
+        "[source.NAME]": SourceConfig,
+    }
+    for name, (module, _, options) in BUILT_IN.items():
+        found[f"[source.{name}]"] = getattr(importlib.import_module(module), options)
+    return {title: _table(_TITLES, map(_row, _keys(cls), [cls] * len(_keys(cls)))) for title, cls in found.items()}
+
+
+def _keys(cls: Any) -> list[dataclasses.Field[Any]]:
+    return list(dataclasses.fields(cls))
+
+
+def _row(one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
+    rule = one.metadata
+    if rule.get("choices"):
+        bounds = ", ".join(f"`{choice}`" for choice in rule["choices"])
+    elif rule.get("low") is not None:
+        bounds = f"{rule['low']} to {rule['high']}"
+    else:
+        bounds = ""
+    return (
+        f"`{one.name.rstrip('_')}`",
+        _kind(typing.get_type_hints(cls)[one.name]),
+        f"`{toml(one.default)}`",
+        bounds,
+        rule["doc"],
+    )
+
+
+def _kind(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return f"list of {_NAMES[typing.get_args(hint)[0]]}s"
+    return _NAMES[hint]
+
+
+def toml(value: object) -> str:
+    """A default as it is written in the file."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def metric_table(some: Iterable[Metric]) -> str:
+    """docs/metrics.md: name, type, unit, labels, meaning."""
+    return _table(
+        ("metric", "type", "unit", "labels", "meaning"),
+        ((f"`{one.name}`", one.type, one.unit, _labels(one), one.help) for one in some),
+    )
+
+
+def readme_table() -> str:
+    """README.md: the 15 metrics by source."""
+    by_source: Mapping[str, tuple[Metric, ...]] = {
+        "node": metrics.NODE,
+        "deployment": metrics.DEPLOYMENT,
+        "betanet": metrics.BETANET,
+        "system": metrics.SYSTEM,
+    }
+    assert sum(by_source.values(), ()) == metrics.ALL
+    return _table(
+        ("source", "metric", "type", "unit", "labels"),
+        (
+            (source, f"`{one.name}`", one.type, one.unit, _labels(one))
+            for source, some in by_source.items()
+            for one in some
+        ),
+    )
+
+
+def _labels(metric: Metric) -> str:
+    return ", ".join(f"`{label}`" for label in metric.label_names)
+
+
+def _table(titles: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
+    head = list(titles)
+    lines = [head, *(list(row) for row in rows)]
+    text = ["|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in _escaped(lines)]
+    return "\n".join([text[0], "|" + "---|" * len(head), *text[1:]]) + "\n"
+
+
+def _escaped(lines: list[list[str]]) -> list[list[str]]:
+    return [[cell.replace("|", "\\|") for cell in line] for line in lines]
+
+
+def everything() -> dict[str, str]:
+    """Each table by what it is of."""
+    return {
+        **configuration(),
+        "the 15 metrics": metric_table(metrics.ALL),
+        "the collectors' own metrics": metric_table((*metrics.OWN, metrics.CIRCUIT_STATE)),
+        "README.md": readme_table(),
+    }
+
+
+if __name__ == "__main__":
+    for title, table in everything().items():
+        print(f"{title}\n\n{table}")
