@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -89,6 +90,9 @@ class Daemon:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process is not None:
+            # All at once: by itself supervisord stops one program after the other, up to a second each.
+            with contextlib.suppress(OSError, xmlrpc.client.Error):
+                self.supervisor("stopAllProcesses")
             self.stop()
         if error is not None:
             print(self.logs())

@@ -73,7 +73,7 @@ class BetanetSource(MetricSource):
     async def open(self) -> None:
         """Make the client and load what httpx loads at its first request: 0.1 s, before a collection's time runs."""
         import anyio
-        import anyio.streams.tls  # noqa: F401 - httpcore's way to connect
+        import anyio.streams.tls
 
         await anyio.sleep(0)  # makes anyio load its side of asyncio
         self.client.open()
