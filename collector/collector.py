@@ -201,12 +201,20 @@ class MetricCollector:
 
     def _enter_metrics(self) -> None:
         """Put every registered metric into the catalog, samples or none, so that readers know what could come."""
-        for metric in self._metrics.values() if self._metrics_new else ():
+        if not self._metrics_new:
+            return
+        lost = self.writer.redefine(self._metrics.values())
+        if lost:
+            log.warning("metrics begin anew", extra={
+                "ring": self.name, "metrics": ",".join(lost), "error": "their type, labels or buckets changed",
+            })  # fmt: skip
+        for metric in self._metrics.values():
             try:
                 self.writer.add_metric(metric)
             except NoSpace as error:
                 log.error("metric not entered", extra={"ring": self.name, "metric": metric.name, "error": str(error)})
         self._metrics_new = False
+        self._know_series()
 
     def _enter_series(self, keys: list[SeriesKey]) -> None:
         """Give columns to the series that have none yet; what finds no memory is dropped, counted and named."""
@@ -255,6 +263,8 @@ class MetricCollector:
         Histograms of every registered metric go on from their last buckets; the last value of each series of
         ``metrics`` (counters kept by the caller) is returned.
         """
+        with self._guard:
+            self._enter_metrics()
         wanted = {metric.name for metric in metrics}
         last: dict[SeriesKey, float] = {}
         missing = {

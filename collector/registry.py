@@ -48,8 +48,8 @@ def times(name: str, config: Config) -> tuple[float, float]:
     timeout = table.timeout_seconds or config.collector.timeout_seconds or default
     if timeout >= interval:
         raise ConfigurationError(
-            f"{config.where(f'source.{name}')} timeout_seconds is {timeout:g}, but a frame is due every {interval:g} s; "
-            "give less than the interval"
+            f"{config.where(f'source.{name}')} timeout_seconds is {timeout:g}, but a frame is due every "
+            f"{interval:g} s; give less than the interval"
         )
     return interval, timeout
 

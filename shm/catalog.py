@@ -90,6 +90,11 @@ class Metric:
         return len(self.buckets) + 3 if self.type == "histogram" else 1
 
     @property
+    def shape(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
+        """What the columns of its series depend on: type, label names, buckets. Help and unit are words about them."""
+        return self.type, self.label_names, self.buckets
+
+    @property
     def family(self) -> str:
         """The name without a counter's ``_total``: OpenMetrics' name of the metric family."""
         return self.name.removesuffix("_total") if self.type == "counter" else self.name

@@ -9,12 +9,13 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from shm import entries
-from shm.catalog import Series
+from shm.catalog import Metric, Series
 from shm.errors import MetricError, NoSpace, RingCorrupt
 from shm.layout import (
     KIND_LIMIT,
@@ -96,11 +97,17 @@ def still_present(old: WritableSegment) -> list[Series]:
 
 
 def publish(
-    namespace: str, header: Header, group: str, old: WritableSegment | None = None, kept: Sequence[Series] = ()
+    namespace: str,
+    header: Header,
+    group: str,
+    old: WritableSegment | None = None,
+    kept: Sequence[Series] = (),
+    redefined: Mapping[str, Metric] = MappingProxyType({}),
 ) -> WritableSegment:
     """Build a whole segment and give it the source's name; ``old``'s frames and its series ``kept`` come along.
 
-    Raises NoSpace, ConfigurationError; what is published stays as it is then.
+    ``redefined``: the new definitions of metrics of ``old``, by name; their kept series must fit them. Raises NoSpace,
+    ConfigurationError; what is published stays as it is then.
     """
     temporary = building_path(namespace, header.source)
     fd, mapped = build(header.source, temporary, header.segment_bytes, group)
@@ -108,7 +115,7 @@ def publish(
     try:
         segment.write_header()
         if old is not None:
-            _carry_catalog(old, kept, segment)
+            _carry_catalog(old, kept, segment, redefined)
             _carry_frames(old, kept, segment)
         segment.sign()
         # Magic last, then the name: no reader can find half a segment under either (I6).
@@ -134,9 +141,12 @@ def begin_anew(namespace: str, header: Header, group: str, error: RingCorrupt) -
         return publish(namespace, header, group)
 
 
-def _carry_catalog(old: WritableSegment, kept: Sequence[Series], new: WritableSegment) -> None:
+def _carry_catalog(
+    old: WritableSegment, kept: Sequence[Series], new: WritableSegment, redefined: Mapping[str, Metric]
+) -> None:
     """Enter all metrics, the kept series in their order without gaps between their columns, and the limits."""
-    bodies = [(KIND_METRIC, entries.metric_body(metric)) for metric in old.catalog.metrics]
+    metrics = [redefined.get(metric.name, metric) for metric in old.catalog.metrics]
+    bodies = [(KIND_METRIC, entries.metric_body(metric)) for metric in metrics]
     column = 0
     for series in kept:
         index = old.metric_index[series.metric.name]

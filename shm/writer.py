@@ -10,7 +10,8 @@ import os
 import time
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
@@ -218,6 +219,23 @@ class RingWriter:
                 "choose another name, or remove the ring with --unlink"
             )
 
+    def redefine(self, metrics: Iterable[Metric]) -> list[str]:
+        """Take over changed definitions, as after an upgrade or a change of buckets, by one rebuild at most.
+
+        A metric whose type, labels and buckets are the same keeps its history; one of another shape begins anew, and
+        its name is in the list returned. Other metrics are not concerned. Raises NoSpace; the ring is untouched then.
+        """
+        self._check_open()
+        known = self.metrics
+        changed = {one.name: one for one in metrics if known.get(one.name, one) != one}
+        if not changed:
+            return []
+        lost = {name for name, new in changed.items() if new.shape != known[name].shape}
+        kept = [series for series in still_present(self._segment) if series.metric.name not in lost]
+        room = sum(entries.entry_bytes(entries.metric_body(metric)) for metric in changed.values())
+        self._replace(successor(self._segment, catalog_room=room), kept, changed)
+        return sorted(lost)
+
     def add_series(self, metric: Metric, label_values: tuple[str, ...]) -> Series:
         """The series with these label values, entered if it is new. Raises NoSpace where growth finds no room."""
         known = self.columns.get((metric.name, label_values))
@@ -248,10 +266,12 @@ class RingWriter:
     def _widen_catalog(self, size: int) -> None:
         self._replace(successor(self._segment, catalog_room=size), still_present(self._segment))
 
-    def _replace(self, header: Header, kept: list[Series]) -> None:
+    def _replace(
+        self, header: Header, kept: list[Series], redefined: Mapping[str, Metric] = MappingProxyType({})
+    ) -> None:
         """Rebuild to that shape and go on in the new segment. On NoSpace the ring in use is untouched (I7)."""
         old = self._segment
-        self._adopt(publish(self.namespace, header, self.group, old, kept))
+        self._adopt(publish(self.namespace, header, self.group, old, kept, redefined))
         old.close()
 
     # ---- our own history -------------------------------------------------------------------------------------

@@ -131,6 +131,38 @@ def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
             assert [frame.value(column) for column in (1, 2, 3)] == [1, 2, 55]
 
 
+def test_changed_buckets_begin_the_histogram_anew_and_keep_all_other_history(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    depth = Metric("depth", "gauge", "Old words.")
+    with MetricCollector("app", namespace=namespace, capacity=64) as first:
+        first.register(Metric("latency", "histogram", "L.", buckets=(10.0,)), depth)
+        for value in (5, 50):
+            first.record_metric("latency", value)
+            first.record_metric("depth", value)
+            first.commit()
+    depth = Metric("depth", "gauge", "New words.", "jobs")
+    with MetricCollector("app", namespace=namespace, capacity=64) as second:
+        second.register(Metric("latency", "histogram", "L.", buckets=(10.0, 100.0)), depth)
+        second.resume()
+        second.record_metric("latency", 7)
+        second.record_metric("depth", 7)
+        second.commit()
+        assert held(second, "depth") == [5, 50, 7]
+        assert held(second, "latency") == [7]
+        with RingReader(namespace, "app") as reader:
+            assert {metric.name: metric.help for metric in reader.catalog.metrics} == {
+                "latency": "L.",
+                "depth": "New words.",
+            }
+            frame = reader.latest()
+            assert frame is not None
+            [series] = [one for one in reader.catalog.series if one.metric.name == "latency"]
+            assert [frame.value(column) for column in range(series.column + 1, series.end)] == [1, 1, 1, 7]
+    [record] = [record for record in caplog.records if record.message == "metrics begin anew"]
+    assert record.__dict__["metrics"] == "latency"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "labels", "said"),
     [

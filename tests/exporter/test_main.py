@@ -1,0 +1,165 @@
+"""``python -m exporter`` as a process: what it serves, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from collector.collector import MetricCollector
+from shm.catalog import Metric
+from tests.exporter.scene import samples_of
+from tests.programs import Program, running, wait_until
+from tests.rings import ROOT
+
+EXPORTER = (sys.executable, "-m", "exporter")
+
+
+def environ(namespace: str, **more: str) -> dict[str, str]:
+    return {"FOGMETRICS_NAMESPACE": namespace, "FOGMETRICS_CONFIG": "", "PYTHONPATH": str(ROOT), **more}
+
+
+@contextlib.contextmanager
+def exporter(
+    namespace: str, directory: Path, keys: str = "", *command: str, **more: str
+) -> Iterator[tuple[Program, int]]:
+    """A running exporter on a free port, and that port."""
+    (directory / "fogmetrics.toml").write_text(f"[exporter]\nport = 0\n{keys}")
+    with running([*(command or EXPORTER)], directory / "log", env=environ(namespace, **more), cwd=directory) as program:
+        program.wait_until(lambda: "event=serving" in program.log(), 30, "the exporter to serve")
+        found = re.search(r"url=http://127\.0\.0\.1:([0-9]+)", program.log())
+        assert found is not None, program.log()
+        yield program, int(found[1])
+
+
+def once(namespace: str, directory: Path, text: str) -> subprocess.CompletedProcess[str]:
+    """An exporter that is expected to end by itself."""
+    (directory / "fogmetrics.toml").write_text(text)
+    return subprocess.run(
+        EXPORTER, env={**os.environ, **environ(namespace)}, cwd=directory, capture_output=True, text=True, timeout=60
+    )
+
+
+def get(port: int, path: str, method: str = "GET") -> httpx.Response:
+    return httpx.request(method, f"http://127.0.0.1:{port}{path}", timeout=20, trust_env=False)
+
+
+def test_it_serves_the_rings_of_its_namespace_and_ends_well_by_sigterm(namespace: str, tmp_path: Path) -> None:
+    with MetricCollector("s", namespace=namespace, capacity=64) as collector:
+        collector.register(Metric("x", "gauge", "X."))
+        collector.record_metric("x", 42.0)
+        collector.commit()
+        with exporter(namespace, tmp_path) as (program, port):
+            answer = get(port, "/metrics")
+            assert samples_of(answer.text)["x", ()] == 42.0
+            assert "server" not in answer.headers
+            assert get(port, "/health").status_code == 200
+            assert 'x{stat="avg"} 42.0' in get(port, "/metrics/aggregated").text
+            head = get(port, "/metrics", "HEAD")
+            assert (head.status_code, head.content) == (200, b"")
+            assert int(head.headers["content-length"]) > 100
+            assert get(port, "/nothing").status_code == 404
+            assert get(port, "/metrics", "POST").status_code == 405
+            program.process.send_signal(signal.SIGTERM)
+            assert program.process.wait(30) == 0
+            assert program.log().splitlines()[-1].endswith("event=stopped")
+            assert "Traceback" not in program.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_connection_left_open_does_not_keep_it(namespace: str, tmp_path: Path, number: signal.Signals) -> None:
+    with exporter(namespace, tmp_path) as (program, port), httpx.Client(trust_env=False) as client:
+        client.get(f"http://127.0.0.1:{port}/metrics")
+        with socket.create_connection(("127.0.0.1", port)) as half:
+            half.sendall(b"GET /metrics HTTP/1.1\r\n")
+            program.process.send_signal(number)
+            assert program.process.wait(30) == 0
+            assert program.log().splitlines()[-1].endswith("event=stopped")
+
+
+def test_a_port_that_is_taken_is_said_with_a_status_to_try_again(namespace: str, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = once(namespace, tmp_path, f"[exporter]\nport = {port}\n")
+    assert done.returncode == 75
+    assert f"exporter: port {port} of 127.0.0.1 is taken" in done.stderr
+    assert f"fogmetrics.toml: [exporter] port = {port + 1}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[exporter]\nprot = 1\n", "did you mean 'port'?"),
+        ('[exporter]\nport = 0\nwindow = "soon"\n', "[exporter] window is 'soon'; give a duration such as"),
+        ('[exporter]\nport = 0\nlisten = "no such host"\n', "[exporter] listen is 'no such host'"),
+        ('[exporter]\nport = 0\nlisten = "192.0.2.1"\n', "[exporter] listen is '192.0.2.1'"),
+        ('[shm]\nowner = "nobody-has-this-name"\n[exporter]\nport = 0\n', "which is no user of this host"),
+        ("[exporter\n", "is not TOML"),
+    ],
+)
+def test_a_configuration_to_be_mended_is_said_with_a_status_that_nobody_retries(
+    namespace: str, tmp_path: Path, text: str, said: str
+) -> None:
+    done = once(namespace, tmp_path, text)
+    assert done.returncode == 78
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+STARTER = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "exporter"], stdout=subprocess.DEVNULL)
+print(f"pid={child.pid}.", flush=True)
+time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def orphan(namespace: str, directory: Path, **more: str) -> Iterator[tuple[Program, int, int]]:
+    """An exporter whose parent is killed as soon as it serves: the parent, its own pid and its port."""
+    with exporter(namespace, directory, "", sys.executable, "-c", STARTER, **more) as (program, port):
+        program.wait_until(lambda: "pid=" in program.log(), 30, "the pid")
+        pid = int(program.log().partition("pid=")[2].partition(".")[0])
+        try:
+            assert get(port, "/metrics").status_code == 200
+            program.process.kill()
+            program.process.wait()
+            yield program, pid, port
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: "event=stopped" in program.log(), 30, "the exporter to end")
+
+
+def test_it_ends_when_the_supervisord_that_started_it_is_gone(namespace: str, tmp_path: Path) -> None:
+    with orphan(namespace, tmp_path, SUPERVISOR_ENABLED="1") as (program, _, _):
+        wait_until(lambda: "event=stopped" in program.log(), 30, "the exporter to end")
+        assert "supervisord is gone" in program.log()
+
+
+def test_without_supervisord_an_orphan_serves_on(namespace: str, tmp_path: Path) -> None:
+    with orphan(namespace, tmp_path, SUPERVISOR_ENABLED="") as (program, _, port):
+        time.sleep(1.5)  # longer than it takes to look for its parent
+        assert get(port, "/metrics").status_code == 200
+        assert "supervisord is gone" not in program.log()
+
+
+def test_more_connections_than_configured_are_told_so(namespace: str, tmp_path: Path) -> None:
+    with exporter(namespace, tmp_path, "max_connections = 2\n") as (_, port), contextlib.ExitStack() as stack:
+        for _ in range(4):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n")  # not whole: it stays
+        wait_until(lambda: get(port, "/metrics").status_code == 503, 10, "a refusal")

@@ -1,0 +1,129 @@
+"""The exporter's own metrics at the end of /metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from exporter.families import Conflict
+from exporter.negotiation import Format
+from exporter.selfmetrics import SelfMetrics
+from exporter.snapshot import Counts, RingSet
+from tests.exporter.scene import Sampled, Scene, promtool_accepts, samples_of
+
+NOTHING = Counts(Counter(), Counter())
+
+
+def own(rings: RingSet, elsewhere: Counts = NOTHING) -> SelfMetrics:
+    rings.refresh()
+    return SelfMetrics(rings, lambda: elsewhere)
+
+
+def samples(one: SelfMetrics, *names: str) -> Sampled:
+    return samples_of(one.render(Format.TEXT, names).decode())
+
+
+def test_each_ring_tells_its_age_freshness_and_writer(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.collector("empty")
+    scene.advance(50)
+    found = samples(own(scene.rings()))
+    label = (("source", "s"),)
+    assert found["exporter_ring_age_seconds", label] == 50.0
+    assert found["exporter_ring_fresh", label] == 0.0
+    assert found["exporter_ring_writer_alive", label] == 1.0
+    assert found["exporter_ring_skipped_frames_total", label] == 0.0
+    assert ("exporter_ring_age_seconds", (("source", "empty"),)) not in found
+    assert found["exporter_ring_fresh", (("source", "empty"),)] == 0.0
+
+
+def test_requests_are_counted_by_page_and_status_and_timed_by_page(scene: Scene) -> None:
+    one = own(scene.rings())
+    one.observe("metrics", 200, 0.25)
+    one.observe("metrics", 200, 0.5)
+    one.observe("metrics", 400, 0.25)
+    one.observe("stats", 200, 2.0)
+    found = samples(one)
+    assert found["exporter_requests_total", (("page", "metrics"), ("status", "200"))] == 2
+    assert found["exporter_requests_total", (("page", "metrics"), ("status", "400"))] == 1
+    assert found["exporter_request_duration_seconds_sum", (("page", "metrics"),)] == 1.0
+    assert found["exporter_request_duration_seconds_count", (("page", "metrics"),)] == 3
+    assert found["exporter_request_duration_seconds_sum", (("page", "stats"),)] == 2.0
+
+
+def test_errors_and_skipped_frames_of_both_sets_are_added(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.path("bad").write_bytes(b"no ring" * 1000)
+    one = own(scene.rings(), Counts(Counter(s=3), Counter(bad=4)))
+    found = samples(one)
+    assert found["exporter_ring_skipped_frames_total", (("source", "s"),)] == 3
+    assert found["exporter_ring_errors_total", (("source", "bad"),)] == 5
+    scene.path("bad").unlink()
+
+
+def test_conflicts_are_named_with_their_reason(scene: Scene) -> None:
+    one = own(scene.rings())
+    one.conflicts = [Conflict("two", "packets", "ring 'one' has the same series", 3)]
+    labels = (("metric", "packets"), ("reason", "ring 'one' has the same series"), ("source", "two"))
+    assert samples(one)["exporter_series_in_conflict", labels] == 3
+
+
+def test_the_process_and_the_release_are_there(scene: Scene) -> None:
+    found = {name for name, _ in samples(own(scene.rings()))}
+    assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"} <= found
+    assert "exporter_build_info" in found
+
+
+@pytest.mark.parametrize("form", Format)
+def test_both_formats_parse_and_the_end_is_left_to_the_page(scene: Scene, form: Format) -> None:
+    scene.commit("s", ("packets", 1.0))
+    one = own(scene.rings())
+    one.observe("metrics", 200, 0.1)
+    text = one.render(form).decode()
+    assert "# EOF" not in text
+    assert samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)["exporter_ring_fresh", (("source", "s"),)] == 1
+    if form is Format.TEXT:
+        promtool_accepts(text)
+
+
+def test_a_family_without_samples_has_no_header(scene: Scene) -> None:
+    assert "exporter_ring_age_seconds" not in own(scene.rings()).render(Format.TEXT).decode()
+
+
+def test_the_text_is_made_again_after_a_second_and_not_before(scene: Scene) -> None:
+    one = own(scene.rings())
+    first = one.render(Format.TEXT)
+    one.observe("metrics", 200, 0.1)
+    scene.advance(0.9)
+    assert one.render(Format.TEXT) == first
+    assert b"exporter_requests" in one.render(Format.OPENMETRICS)  # kept apart
+    scene.advance(0.1)
+    assert b"exporter_requests" in one.render(Format.TEXT)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples_found"),
+    [
+        ("exporter_requests_total", {"exporter_requests_total"}),
+        ("exporter_requests", {"exporter_requests_total"}),
+        ("exporter_request_duration_seconds_sum", {"exporter_request_duration_seconds_sum"}),
+        ("process_open_fds", {"process_open_fds"}),
+        ("exporter_build_info", {"exporter_build_info"}),
+        ("packets", set()),
+    ],
+)
+def test_names_choose_among_the_own_metrics(scene: Scene, name: str, samples_found: set[str]) -> None:
+    one = own(scene.rings())
+    one.observe("metrics", 200, 0.1)
+    assert {sample for sample, _ in samples(one, name)} == samples_found
+
+
+def test_every_name_that_is_written_is_reserved(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    one = own(scene.rings(), Counts(Counter(s=1), Counter(s=1)))
+    one.observe("metrics", 200, 0.1)
+    one.conflicts = [Conflict("s", "x", "r", 1)]
+    assert {name for name, _ in samples(one)} <= one.names
+    assert {"exporter_requests", "exporter_requests_created", "process_cpu_seconds_total"} <= one.names
+    assert "packets" not in one.names
