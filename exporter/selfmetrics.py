@@ -128,6 +128,9 @@ class SelfMetrics(Collector):
             fresh.add_metric([source], float(not rings.is_stale(ring)))
             alive.add_metric([source], float(ring.writer_alive()))
             skipped.add_metric([source], counts[source])
+        for source in rings.errors:
+            if source not in rings.rings:  # unreadable as a whole
+                fresh.add_metric([source], 0.0)
         for source, count in (here.errors + elsewhere.errors).items():
             errors.add_metric([source], count)
         dropped = GaugeMetricFamily(

@@ -55,6 +55,8 @@ class Ring:
 
     source: str
     reader: RingReader
+    path: str
+    inode: int
     head: int = -1
     sequence: int = 0
     timestamp_ns: int = 0
@@ -80,6 +82,18 @@ class Ring:
         """
         age_ns = monotonic_ns - self.monotonic_ns
         return (age_ns if age_ns >= 0 else max(wall_ns - self.timestamp_ns, 0)) / 1e9
+
+    def in_place(self) -> bool:
+        """Whether the ring's name still leads to the segment that we map, and nobody has cut that short.
+
+        One stat: while we have it open, its inode number is given to no other. To touch what a truncated map has
+        lost would end this process by SIGBUS.
+        """
+        try:
+            status = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        return status.st_ino == self.inode and status.st_size == self.reader.header.segment_bytes
 
     def read_latest(self) -> None:
         """Bring ``latest`` up to date; nothing is copied while the ring's head stands still."""
@@ -218,12 +232,12 @@ class RingSet:
 
     def _follow(self, source: str) -> None:
         ring = self.rings.get(source)
-        if ring is not None and (ring.reader.replaced or _cut_short(ring.reader)):
+        if ring is not None and not ring.in_place():
             self._let_go(source)
             ring = None
         if ring is None:
             reader = RingReader(self.namespace, source, owner=self._owner)
-            ring = self.rings[source] = Ring(source, reader)
+            ring = self.rings[source] = Ring(source, reader, str(reader.path), reader.identity[0])
             self.generation += 1
         ring.read_latest()
 
@@ -251,11 +265,3 @@ class RingSet:
     def close(self) -> None:
         for source in list(self.rings):
             self._let_go(source)
-
-
-def _cut_short(reader: RingReader) -> bool:
-    """Whether somebody truncated the segment: to touch what is gone of the map would end this process by SIGBUS."""
-    try:
-        return os.stat(reader.path).st_size < reader.header.segment_bytes
-    except OSError:
-        return False  # removed: the map holds

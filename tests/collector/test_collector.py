@@ -322,7 +322,7 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
         "part": True,
     }
     assert list(results["raises"].errors) == ["ValueError: broken"]
-    assert "hangs did not answer within 1 s" in results["hangs"].errors[0]
+    assert "hangs did not answer within" in results["hangs"].errors[0]
     assert "gave 17; give a list of Sample" in results["nonsense"].errors[0]
     assert len(results["bad samples"].errors) == 3
     assert list(results["part"].errors) == ["half of it failed"]

@@ -28,7 +28,9 @@ INTERVAL = 15
 
 TEMPERATURE = Metric("temperature", "gauge", 'Air, in °C: "dry"\nback\\slash.', "celsius", ("room",))
 PACKETS = Metric("packets", "counter", "Packets seen.", "packets")
-LATENCY = Metric("latency", "histogram", "Response time, in milliseconds.", "milliseconds", ("path",), (1.0, 2.5, 1000.0))
+LATENCY = Metric(
+    "latency", "histogram", "Response time, in milliseconds.", "milliseconds", ("path",), (1.0, 2.5, 1000.0)
+)
 METRICS = (TEMPERATURE, PACKETS, LATENCY)
 
 Sample = tuple[str, float | None] | tuple[str, float | None, Mapping[str, str]]
@@ -58,7 +60,11 @@ class Scene:
         """The collector of that ring, which is created at the first call."""
         if source not in self.collectors:
             one = MetricCollector(
-                source, namespace=self.namespace, interval_seconds=interval_seconds, capacity=capacity, max_series=10_000
+                source,
+                namespace=self.namespace,
+                interval_seconds=interval_seconds,
+                capacity=capacity,
+                max_series=10_000,
             )
             self.collectors[source] = one
             self._stack.callback(one.close)
@@ -138,4 +144,3 @@ def promtool_accepts(page: str) -> None:
     assert done.returncode in (0, 3), done.stderr  # 3: it parsed, and has remarks
     count = sum(1 for line in page.splitlines() if line and not line.startswith("#"))
     assert count == 0 or "Metric" in done.stdout
-

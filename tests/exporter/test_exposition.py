@@ -188,7 +188,9 @@ def test_a_dropped_series_stays_dropped_while_its_owner_is_stale(scene: Scene) -
 
 
 def test_a_histogram_below_zero_has_no_sum_in_openmetrics(scene: Scene) -> None:
-    scene.collector("s", Metric("drift", "histogram", "D.", buckets=(-1.0, 1.0)), Metric("gap", "histogram", "G.", buckets=(1.0,)))
+    scene.collector(
+        "s", Metric("drift", "histogram", "D.", buckets=(-1.0, 1.0)), Metric("gap", "histogram", "G.", buckets=(1.0,))
+    )
     scene.commit("s", ("drift", -5.0), ("gap", -5.0))
     rings = scene.rings()
     openmetrics = samples_of(page(rings, Format.OPENMETRICS) + "# EOF\n", Format.OPENMETRICS)

@@ -42,21 +42,24 @@ def test_the_order_of_label_names_and_empty_labels_make_no_other_series() -> Non
     assert [conflict.series for conflict in conflicts] == [1]
 
 
+X_GAUGE, X_COUNTER, X_HISTOGRAM = metric("x", "gauge"), metric("x", "counter"), metric("x", "histogram")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (metric("x", "gauge"), metric("x", "counter"), "it is a counter here and a gauge in ring 'r'"),
-        (metric("x", "histogram"), metric("x", "gauge"), "it is a gauge here and a histogram in ring 'r'"),
-        (metric("x", "counter"), metric("x_total", "gauge"), "its name x_total belongs to the counter x of ring 'r'"),
-        (metric("x_total", "gauge"), metric("x", "counter"), "its name x_total belongs to the gauge x_total of ring 'r'"),
-        (metric("x", "histogram"), metric("x_count", "gauge"), "its name x_count belongs to the histogram x of ring 'r'"),
-        (metric("x", "histogram"), metric("x_bucket", "gauge"), "its name x_bucket belongs to the histogram x of ring 'r'"),
-        (metric("x_sum", "gauge"), metric("x", "histogram"), "its name x_sum belongs to the gauge x_sum of ring 'r'"),
-        (metric("x", "counter"), metric("x_created", "gauge"), "its name x_created belongs to the counter x of ring 'r'"),
-        (metric("x", "histogram"), metric("x", "histogram", (2.0,)), "its buckets differ from those in ring 'r'"),
-        (metric("x", "counter"), metric("x_total", "counter"), "ring 'r' has the same series"),
+        (X_GAUGE, X_COUNTER, "it is a counter here and a gauge in ring 'r'"),
+        (X_HISTOGRAM, X_GAUGE, "it is a gauge here and a histogram in ring 'r'"),
+        (X_COUNTER, metric("x_total", "gauge"), "its name x_total belongs to the counter x of ring 'r'"),
+        (metric("x_total", "gauge"), X_COUNTER, "its name x_total belongs to the gauge x_total of ring 'r'"),
+        (X_HISTOGRAM, metric("x_count", "gauge"), "its name x_count belongs to the histogram x of ring 'r'"),
+        (X_HISTOGRAM, metric("x_bucket", "gauge"), "its name x_bucket belongs to the histogram x of ring 'r'"),
+        (metric("x_sum", "gauge"), X_HISTOGRAM, "its name x_sum belongs to the gauge x_sum of ring 'r'"),
+        (X_COUNTER, metric("x_created", "gauge"), "its name x_created belongs to the counter x of ring 'r'"),
+        (X_HISTOGRAM, metric("x", "histogram", (2.0,)), "its buckets differ from those in ring 'r'"),
+        (X_COUNTER, metric("x_total", "counter"), "ring 'r' has the same series"),
     ],
-)  # fmt: skip
+)
 def test_a_name_has_one_meaning_and_the_first_ring_says_which(first: Metric, second: Metric, reason: str) -> None:
     families, conflicts = gather([("r", only(first)), ("s", only(second))])
     assert [family.metric for family in families] == [first]
@@ -80,7 +83,9 @@ def test_a_refused_metric_takes_no_name_from_others() -> None:
 
 def test_dropped_series_are_counted_by_ring_metric_and_reason() -> None:
     counters = Metric("x", "counter", "", "", ("a",))
-    _, conflicts = gather([("r", [Series(GAUGE, ("1",), 0)]), ("s", [Series(counters, (str(i),), i) for i in range(3)])])
+    _, conflicts = gather(
+        [("r", [Series(GAUGE, ("1",), 0)]), ("s", [Series(counters, (str(i),), i) for i in range(3)])]
+    )
     assert [(conflict.source, conflict.metric, conflict.series) for conflict in conflicts] == [("s", "x", 3)]
 
 

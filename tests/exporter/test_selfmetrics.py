@@ -59,6 +59,7 @@ def test_errors_and_skipped_frames_of_both_sets_are_added(scene: Scene) -> None:
     found = samples(one)
     assert found["exporter_ring_skipped_frames_total", (("source", "s"),)] == 3
     assert found["exporter_ring_errors_total", (("source", "bad"),)] == 5
+    assert found["exporter_ring_fresh", (("source", "bad"),)] == 0
     scene.path("bad").unlink()
 
 
@@ -82,7 +83,10 @@ def test_both_formats_parse_and_the_end_is_left_to_the_page(scene: Scene, form: 
     one.observe("metrics", 200, 0.1)
     text = one.render(form).decode()
     assert "# EOF" not in text
-    assert samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)["exporter_ring_fresh", (("source", "s"),)] == 1
+    assert (
+        samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)["exporter_ring_fresh", (("source", "s"),)]
+        == 1
+    )
     if form is Format.TEXT:
         promtool_accepts(text)
 

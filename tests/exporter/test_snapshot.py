@@ -15,7 +15,7 @@ from shm.catalog import Metric
 from shm.discovery import RingList
 from shm.errors import RingCorrupt
 from shm.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
-from shm.reader import RingReader
+from shm.reader import Frame, RingReader
 from shm.segment import unlink
 from tests.exporter.scene import INTERVAL, LATENCY, NOW_NS, PACKETS, SECOND, Scene
 from tests.rings import open_writer
@@ -98,9 +98,14 @@ def test_nothing_is_read_again_while_the_head_stands_still(scene: Scene, monkeyp
     scene.collector("empty")
     rings = scene.rings()
     rings.refresh()
-    reads = []
+    reads: list[str] = []
     whole = RingReader.latest
-    monkeypatch.setattr(RingReader, "latest", lambda self: reads.append(self.source) or whole(self))
+
+    def read(self: RingReader) -> Frame | None:
+        reads.append(self.source)
+        return whole(self)
+
+    monkeypatch.setattr(RingReader, "latest", read)
     rings.refresh()
     assert reads == []
     scene.commit("s", ("packets", 2.0))
@@ -110,7 +115,10 @@ def test_nothing_is_read_again_while_the_head_stands_still(scene: Scene, monkeyp
     scene.commit("empty", ("packets", 3.0))
     rings.refresh()
     assert reads == ["s", "empty"]
-    assert {source: latest(ring) for source, ring in rings.rings.items()} == {"s": {"packets": 2}, "empty": {"packets": 3}}
+    assert {source: latest(ring) for source, ring in rings.rings.items()} == {
+        "s": {"packets": 2},
+        "empty": {"packets": 3},
+    }
 
 
 def test_a_head_that_promises_more_than_there_is_is_looked_at_again(scene: Scene) -> None:
