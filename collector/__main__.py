@@ -13,9 +13,10 @@ import sys
 import time
 
 from collector import registry
-from collector.collector import MetricCollector, collect
+from collector.collector import MetricCollector
 from collector.runner import Runner
 from collector.source import Collection, MetricSource
+from collector.threads import collect
 from collector.worker import FIRST_TICK_SECONDS, STOP_SIGNALS, Worker
 from shm import config as configuration
 from shm import log as logs

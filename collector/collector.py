@@ -10,18 +10,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
 
 from collector.histogram import Cumulative
-from collector.runner import Call, Hung, Runner
-from collector.source import NO_LABELS, Collection, CollectResult, MetricSource, Sample
+from collector.source import NO_LABELS, Collection, MetricSource
+from collector.threads import SourceResult, SourceThreads
 from shm.catalog import Metric, MetricType, SeriesKey
 from shm.errors import MetricError, NoSpace
 from shm.layout import FLAG_TICK, STALE_NAN_BITS
@@ -31,15 +30,6 @@ from shm.writer import DEFAULT_CAPACITY, RingWriter
 log = logging.getLogger(__name__)
 
 _ABSENT = array("d", STALE_NAN_BITS.to_bytes(8, "little"))
-
-
-@dataclass(frozen=True, slots=True)
-class SourceResult:
-    """What one source gave in one collection, and how long it took."""
-
-    source: MetricSource
-    collection: Collection
-    seconds: float
 
 
 class MetricCollector:
@@ -68,9 +58,9 @@ class MetricCollector:
         self._metrics: dict[str, Metric] = {}
         self._metrics_new = False
         self._tick: dict[SeriesKey, float | None] = {}
-        self._apart: list[tuple[int | None, SeriesKey, float]] = []  # frames of their own: (timestamp, series, value)
+        self._apart: dict[int, dict[SeriesKey, float | None]] = {}  # frames of their own, by timestamp
         self._histograms: dict[SeriesKey, Cumulative] = {}
-        self._runners: dict[str, Runner] = {}
+        self.threads = SourceThreads()
         self._series_of: Counter[str] = Counter()  # series per metric, staged ones included
         self._known: set[SeriesKey] = set()
         self._limited: dict[str, int] = {}
@@ -112,10 +102,11 @@ class MetricCollector:
     ) -> bool:
         """Stage one sample; False when it was dropped at a cardinality limit.
 
-        Samples without ``timestamp`` share the frame of the next commit; for a gauge or a counter the last value
-        wins, a histogram counts each. ``timestamp``, in Unix seconds, makes a frame of its own, also an older
-        one. ``value`` None keeps a histogram's series visible though nothing was observed. Raises MetricError for
-        an unknown metric, labels that don't fit, or a value that is no number or a negative counter.
+        Samples without ``timestamp`` share the frame of the next commit. A frame has one sample of a series: the
+        last one recorded; of a histogram each is in the buckets, the count and the sum, but only the last is kept
+        raw. ``timestamp``, in Unix seconds, makes a frame of its own, also an older one. ``value`` None keeps a
+        histogram's series visible though nothing was observed. Raises MetricError for an unknown metric, labels that
+        don't fit, or a value that is no number or a negative counter.
         """
         metric = self._metrics.get(name)
         if metric is None:
@@ -129,7 +120,7 @@ class MetricCollector:
                 self._observe(metric, key, number, timestamp)
             elif timestamp is not None:
                 assert number is not None
-                self._apart.append((round(timestamp * 1e9), key, number))
+                self._apart.setdefault(round(timestamp * 1e9), {})[key] = number
             else:
                 self._tick[key] = number
             return True
@@ -143,13 +134,9 @@ class MetricCollector:
             return
         cumulative.observe(number)
         if timestamp is not None:
-            self._apart.append((round(timestamp * 1e9), key, number))
-            return
-        # A frame has one raw sample per series: earlier ones of this tick get frames of their own before it.
-        earlier = self._tick.get(key)
-        if earlier is not None:
-            self._apart.append((None, key, earlier))
-        self._tick[key] = number
+            self._apart.setdefault(round(timestamp * 1e9), {})[key] = number
+        else:
+            self._tick[key] = number
 
     def _admit(self, metric: Metric, key: SeriesKey) -> bool:
         if key in self._known:
@@ -189,14 +176,13 @@ class MetricCollector:
         monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
         with self._guard:
             tick, self._tick = self._tick, {}
-            apart, self._apart = self._apart, []
+            apart, self._apart = self._apart, {}
             self._enter_metrics()
-            self._enter_series([*tick, *(key for _, key, _ in apart)])
+            self._enter_series([*tick, *(key for values in apart.values() for key in values)])
             for name, limit in self._limited.items():
                 self._note_limit(name, limit)
-            for stamp, frame in _own_frames(apart, timestamp_ns).items():
-                for values in frame:
-                    self.writer.append(self._row(values, cumulative=False), stamp, monotonic_ns, 0)
+            for stamp in sorted(apart):
+                self.writer.append(self._row(apart[stamp], cumulative=False), stamp, monotonic_ns, 0)
             return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
 
     def _enter_metrics(self) -> None:
@@ -304,26 +290,10 @@ class MetricCollector:
         A source that raises, hangs past the timeout or gives nonsense costs itself alone: its Collection then has
         ``up`` False, or the errors of its bad samples. Never raises for what a source does.
         """
-        begun = time.monotonic()
-        calls: list[tuple[MetricSource, Runner, Call[tuple[Collection, float]] | Hung]] = []
-        for source in sources:
-            runner = self._runners.setdefault(source.name, Runner(source.name))
-            try:
-                calls.append((source, runner, runner.start(_job(source, runner, timeout_seconds))))
-            except Hung as error:
-                calls.append((source, runner, error))
-        results = []
-        for source, runner, call in calls:
-            left = max(timeout_seconds - (time.monotonic() - begun), 0.0)
-            try:
-                if isinstance(call, Hung):
-                    raise call
-                collection, seconds = runner.wait(call, left, stop)
-            except Exception as error:  # any failure of a source is its own
-                log.debug("collection failed", extra={"source": source.name}, exc_info=error)
-                collection, seconds = Collection((), (_said(error),), up=False), time.monotonic() - begun
-            results.append(SourceResult(source, self._staged(source, collection), seconds))
-        return results
+        return [
+            dataclasses.replace(result, collection=self._staged(result.source, result.collection))
+            for result in self.threads.collect(sources, timeout_seconds, stop)
+        ]
 
     def _staged(self, source: MetricSource, collection: Collection) -> Collection:
         errors = list(collection.errors)
@@ -334,25 +304,13 @@ class MetricCollector:
                 errors.append(str(error))
             except (TypeError, AttributeError, ValueError, OverflowError) as error:
                 errors.append(f"{source.name} gave {sample!r:.200}, which is no sample: {error}")
-        return Collection(collection.samples, errors, collection.up)
-
-    def run_in_source_thread(self, source: MetricSource, job: Callable[[], object], timeout_seconds: float) -> None:
-        """Run ``job`` (open, close) where the source collects. Raises what it raises, Hung past the timeout."""
-        runner = self._runners.setdefault(source.name, Runner(source.name))
-
-        def run() -> None:
-            result = job()
-            if hasattr(result, "__await__"):
-                runner.await_(result, timeout_seconds)
-
-        runner.call(run, timeout_seconds)
+        return dataclasses.replace(collection, errors=errors)
 
     # ---- the end -------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Release the ring to the next writer; its frames stay. Staged samples are dropped."""
-        for runner in self._runners.values():
-            runner.stop()
+        self.threads.stop()
         self.writer.close()
 
     def __enter__(self) -> MetricCollector:
@@ -360,34 +318,6 @@ class MetricCollector:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def collect(source: MetricSource, runner: Runner, timeout_seconds: float) -> Collection:
-    """One collection of ``source``, plain or async. To be called in the thread of ``runner``."""
-    result: object = source.collect()
-    if hasattr(result, "__await__"):
-        result = runner.await_(cast("Awaitable[CollectResult]", result), timeout_seconds)
-    if isinstance(result, Collection):
-        return result
-    try:
-        return Collection(tuple(cast("Iterable[Sample]", result)))
-    except TypeError:
-        raise MetricError(
-            f"collect() of source {source.name!r} gave {result!r:.100}; give a list of Sample, or a Collection"
-        ) from None
-
-
-def _job(source: MetricSource, runner: Runner, timeout_seconds: float) -> Callable[[], tuple[Collection, float]]:
-    def run() -> tuple[Collection, float]:
-        begun = time.monotonic()
-        collection = collect(source, runner, timeout_seconds)
-        return collection, time.monotonic() - begun
-
-    return run
-
-
-def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, (MetricError, Hung)) else f"{type(error).__name__}: {error}"
 
 
 def _number(metric: Metric, value: object) -> float | None:
@@ -406,22 +336,3 @@ def _number(metric: Metric, value: object) -> float | None:
     if metric.type == "histogram" and number != number:
         raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
     return number
-
-
-def _own_frames(
-    apart: list[tuple[int | None, SeriesKey, float]], tick_ns: int
-) -> dict[int, list[dict[SeriesKey, float | None]]]:
-    """The frames that go before the tick's: by timestamp, rising; two samples of one series never share a frame."""
-    frames: dict[int, list[dict[SeriesKey, float | None]]] = {}
-    for stamp, key, value in sorted(apart, key=lambda one: tick_ns if one[0] is None else one[0]):
-        at_time = frames.setdefault(tick_ns if stamp is None else stamp, [])
-        for frame in at_time:
-            if key not in frame:
-                frame[key] = value
-                break
-        else:
-            at_time.append({key: value})
-    return frames
-
-
-__all__ = ["MetricCollector", "Sample", "SourceResult"]

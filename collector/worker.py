@@ -16,8 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collector import metrics
-from collector.collector import MetricCollector, SourceResult
-from collector.runner import Hung
+from collector.collector import MetricCollector
 from collector.schedule import Clock, Schedule
 from collector.selfmetrics import SelfMetrics
 from collector.source import MetricSource
@@ -100,7 +99,7 @@ class _Loop:
     def open_source(self) -> None:
         worker = self._worker
         try:
-            worker.collector.run_in_source_thread(worker.source, worker.source.open, worker.timeout_seconds)
+            worker.collector.threads.run(worker.source, worker.source.open, worker.timeout_seconds)
             self._opened = True
         except Exception as error:  # noqa: BLE001 - a source that can't open is down, not the end of its collector
             self._open_error = f"{type(error).__name__}: {error}"
@@ -108,7 +107,7 @@ class _Loop:
     def close_source(self) -> None:
         worker = self._worker
         try:
-            worker.collector.run_in_source_thread(worker.source, worker.source.close, _CLOSE_SECONDS)
+            worker.collector.threads.run(worker.source, worker.source.close, _CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 - the process ends anyway; the frame is written
             log.debug("source not closed", extra={"source": self._name, "error": str(error)})
 
@@ -159,6 +158,3 @@ class _Loop:
             log.warning("source failing in part", extra=said)
         else:
             log.info("source up" if first else "source recovered", extra={"source": self._name})
-
-
-__all__ = ["FIRST_TICK_SECONDS", "STOP_SIGNALS", "Hung", "SourceResult", "Worker", "sleep_until", "stop_asked"]

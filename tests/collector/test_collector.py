@@ -78,18 +78,31 @@ def test_a_timestamp_makes_a_frame_of_its_own_also_an_older_one(collector: Metri
         assert window.values[:, 0].tolist() == [1]
 
 
-def test_a_histogram_keeps_every_raw_sample_and_its_running_buckets(collector: MetricCollector) -> None:
+def test_a_histogram_counts_each_observation_of_a_tick_and_keeps_the_last_one_raw(collector: MetricCollector) -> None:
     collector.register_metric("latency", "histogram", buckets=(10, 100))
-    for value in (5, 50, 500):
+    for value in (5, 500, 50):
         collector.record_metric("latency", value)
-    collector.commit()
+    assert collector.commit() == 1, "a busy tick must not lap the history of the others"
     collector.record_metric("latency", 7)
-    collector.commit()
-    assert sorted(held(collector, "latency")) == [5, 7, 50, 500]
+    assert collector.commit() == 2
+    assert held(collector, "latency") == [50, 7]
     with RingReader(collector.writer.namespace, "app") as reader:
         frame = reader.latest()
         assert frame is not None
         assert [frame.value(column) for column in range(1, 5)] == [2, 3, 4, 562]
+
+
+def test_observations_with_timestamps_are_all_kept_raw(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+    for second, value in enumerate((5, 500, 50)):
+        collector.record_metric("latency", value, timestamp=100 + second)
+    collector.record_metric("latency", None)
+    collector.commit()
+    assert held(collector, "latency") == [5, 500, 50]
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(4)] == [None, 1, 3, 555]
 
 
 def test_a_histogram_without_an_observation_keeps_its_buckets_in_sight(collector: MetricCollector) -> None:

@@ -1,0 +1,113 @@
+"""SourceThreads: every source in a thread of its own, collected at once, each paying only for itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from collector.runner import Call, Hung, Runner
+from collector.source import Collection, CollectResult, MetricSource, Sample
+from shm.errors import FogmetricsError, MetricError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceResult:
+    """What one source gave in one collection, and how long it took."""
+
+    source: MetricSource
+    collection: Collection
+    seconds: float
+
+
+class SourceThreads:
+    """The runners of some sources, by name; a thread starts with its source's first call."""
+
+    def __init__(self) -> None:
+        self._runners: dict[str, Runner] = {}
+
+    def collect(
+        self, sources: Sequence[MetricSource], timeout_seconds: float, stop: Callable[[], bool] = lambda: False
+    ) -> list[SourceResult]:
+        """One result per source, in their order. Never raises for what a source does.
+
+        One that raises, hangs past the timeout or gives nonsense has a Collection with ``up`` False and the reason.
+        """
+        begun = time.monotonic()
+        calls = [(source, self._start(source, timeout_seconds)) for source in sources]
+        results = []
+        for source, call in calls:
+            left = max(timeout_seconds - (time.monotonic() - begun), 0.0)
+            try:
+                if isinstance(call, Hung):
+                    raise call
+                collection, seconds = self._runner(source).wait(call, left, stop)
+            except Exception as error:  # any failure of a source is its own
+                log.debug("collection failed", extra={"source": source.name}, exc_info=error)
+                collection, seconds = Collection((), (_said(error),), up=False), time.monotonic() - begun
+            results.append(SourceResult(source, collection, seconds))
+        return results
+
+    def run(self, source: MetricSource, job: Callable[[], object], timeout_seconds: float) -> None:
+        """Run ``job`` (open, close) where the source collects. Raises what it raises, Hung past the timeout."""
+        runner = self._runner(source)
+
+        def bounded() -> None:
+            result = job()
+            if hasattr(result, "__await__"):
+                runner.await_(result, timeout_seconds)
+
+        runner.call(bounded, timeout_seconds)
+
+    def stop(self) -> None:
+        """End the threads that are idle; one that hangs is left to the end of the process."""
+        for runner in self._runners.values():
+            runner.stop()
+
+    def _runner(self, source: MetricSource) -> Runner:
+        return self._runners.setdefault(source.name, Runner(source.name))
+
+    def _start(self, source: MetricSource, timeout_seconds: float) -> Call[tuple[Collection, float]] | Hung:
+        runner = self._runner(source)
+
+        def timed() -> tuple[Collection, float]:
+            begun = time.monotonic()
+            return collect(source, runner, timeout_seconds), time.monotonic() - begun
+
+        try:
+            return runner.start(timed)
+        except Hung as error:
+            return error
+
+
+def collect(source: MetricSource, runner: Runner, timeout_seconds: float) -> Collection:
+    """One collection of ``source``, plain or async. To be called in the thread of ``runner``."""
+    result: object = source.collect()
+    if hasattr(result, "__await__"):
+        result = runner.await_(cast("Awaitable[CollectResult]", result), timeout_seconds)
+    if isinstance(result, Collection):
+        return result
+    try:
+        return Collection(tuple(cast("Iterable[Sample]", result)))
+    except TypeError:
+        raise MetricError(
+            f"collect() of source {source.name!r} gave {result!r:.100}; give a list of Sample, or a Collection"
+        ) from None
+
+
+def _job(source: MetricSource, runner: Runner, timeout_seconds: float) -> Callable[[], tuple[Collection, float]]:
+    def run() -> tuple[Collection, float]:
+        begun = time.monotonic()
+        collection = collect(source, runner, timeout_seconds)
+        return collection, time.monotonic() - begun
+
+    return run
+
+
+def _said(error: BaseException) -> str:
+    """A sentence of ours as it is; anything else with its class, which may be all that it says."""
+    return str(error) if isinstance(error, FogmetricsError) else f"{type(error).__name__}: {error}"
