@@ -112,9 +112,7 @@ class MetricAggregator:
         return array[MetricAggregator.window_rows(timestamps_ns, window_ns, now_ns)]
 
     @staticmethod
-    def calculate_rate(
-        values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike
-    ) -> tuple[Floats, Floats]:
+    def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> tuple[Floats, Floats]:
         """Rate per second and increase of counters, each float64, shape (series,).
 
         The increase sums the increments from sample to sample; a fall is a reset of the counter, and the increment is

@@ -112,7 +112,8 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
         window_ns=default_window_ns if window is None else parse_window(window),
         metrics=_names(given, _NAME, "metric"),
         stats=_stats(given.get("stat", [])),
-        matchers=matchers, by=by,
+        matchers=matchers,
+        by=by,
         sources=_names(given, _ANY, "source[]", "source"),
     )
 

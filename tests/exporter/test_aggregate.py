@@ -81,10 +81,7 @@ def plain_rate(samples: Sequence[Sample], elapsed_ns: Sequence[int]) -> tuple[Sa
               if not isinstance(one, Absent) and not math.isnan(one)]  # fmt: skip
     if len(usable) < 2:
         return ABSENT, ABSENT
-    total = math.fsum(
-        after if after < before else after - before
-        for (before, _), (after, _) in pairwise(usable)
-    )
+    total = math.fsum(after if after < before else after - before for (before, _), (after, _) in pairwise(usable))
     seconds = (usable[-1][1] - usable[0][1]) / SECOND
     return (total / seconds if seconds > 0 else ABSENT), total
 
