@@ -204,13 +204,3 @@ def test_a_worker_whose_supervisord_is_gone_ends_by_itself(life: Life, said: Cal
     assert "supervisord is gone" in said()
     with RingReader(life.namespace, "app") as reader:
         assert reader.newest_sequence() == 0
-
-
-def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
-    assert Parent({}).pid == 0
-    assert not Parent({}).gone
-    parent = Parent({"SUPERVISOR_ENABLED": "1"})
-    assert parent.pid > 0
-    assert not parent.gone
-    parent.pid += 1
-    assert parent.gone

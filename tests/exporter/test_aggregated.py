@@ -210,9 +210,11 @@ def test_a_sample_with_a_timestamp_of_its_own_is_in_the_window_of_its_time(scene
     assert of(samples(scene.rings()), "temperature", room="a") == statistics([10.0, 100.0, 299.0])
 
 
-def test_every_observation_of_a_histogram_counts_though_many_share_a_tick(scene: Scene) -> None:
+def test_the_statistics_of_a_histogram_are_those_of_its_raw_samples(scene: Scene) -> None:
     values = [0.25, 8.0, 3.0, 3.0, 99.0]
-    scene.commit("s", *(("latency", value, {"path": "/"}) for value in values))
+    for value in values:
+        scene.commit("s", ("latency", value, {"path": "/"}))
+        scene.advance(1)
     assert of(samples(scene.rings()), "latency", path="/") == statistics(values)
 
 
@@ -302,3 +304,11 @@ def test_columns_that_lie_apart_are_not_mixed_up(scene: Scene) -> None:
         )
         for i, metric in enumerate(metrics)
     }
+
+
+def test_columns_in_another_order_than_the_names_are_not_mixed_up(scene: Scene) -> None:
+    names = ("a", "c", "b", "d")
+    scene.collector("s", *(Metric(name, "gauge", "") for name in names))
+    scene.commit("s", *((name, float(i)) for i, name in enumerate(names)))
+    found = samples(scene.rings(), ("stat", "max"))
+    assert found == {(name, (("stat", "max"),)): float(i) for i, name in enumerate(names)}

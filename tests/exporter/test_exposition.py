@@ -191,12 +191,12 @@ def test_a_histogram_below_zero_has_no_sum_in_openmetrics(scene: Scene) -> None:
     scene.collector(
         "s", Metric("drift", "histogram", "D.", buckets=(-1.0, 1.0)), Metric("gap", "histogram", "G.", buckets=(1.0,))
     )
-    scene.commit("s", ("drift", -5.0), ("gap", -5.0))
+    scene.commit("s", ("drift", 5.0), ("gap", -5.0))
     rings = scene.rings()
     openmetrics = samples_of(page(rings, Format.OPENMETRICS) + "# EOF\n", Format.OPENMETRICS)
     assert {name for name, _ in openmetrics} == {"drift_bucket", "gap_bucket"}
     text = samples_of(page(rings))
-    assert text["drift_sum", ()] == text["gap_sum", ()] == -5.0
+    assert (text["drift_sum", ()], text["gap_sum", ()]) == (5.0, -5.0)
     assert text["drift_count", ()] == 1.0
 
 
@@ -210,6 +210,21 @@ def test_a_counter_that_is_no_count_keeps_openmetrics_valid(namespace: str, scen
         assert page(rings).count("c_total{") == 3
         openmetrics = samples_of(page(rings, Format.OPENMETRICS) + "# EOF\n", Format.OPENMETRICS)
         assert openmetrics == {("c_total", (("x", "c"),)): 1.0}
+
+
+def test_a_counter_is_chosen_by_its_family_s_name_too(scene: Scene) -> None:
+    scene.collector("s", Metric("hits_total", "counter", "H."))
+    scene.commit("s", ("hits_total", 1.0))
+    assert page(scene.rings(), query=MetricsQuery(("hits",))).endswith("\nhits_total 1.0\n")
+
+
+def test_a_ring_whose_series_have_no_frame_yet_leaves_the_others_in_place(namespace: str, scene: Scene) -> None:
+    with open_writer(namespace, "a", columns=3):
+        scene.commit("b", ("packets", 5.0))
+        found = scene.rings().refresh()
+        # Not stale by whatever allowance: there still is nothing to show.
+        text = MetricsPage(found, MetricsQuery()).render(found, [False, False], Format.TEXT).decode()
+    assert samples_of(text) == {("packets_total", ()): 5.0}
 
 
 def test_a_unit_is_told_where_the_name_ends_in_it(scene: Scene) -> None:

@@ -99,6 +99,9 @@ def test_conflicts_are_logged_once_and_served(scene: Scene, caplog: pytest.LogCa
     labels = (("metric", "packets"), ("reason", "ring 'one' has the same series"), ("source", "two"))
     assert found["exporter_series_in_conflict", labels] == 1
     assert [record.message for record in caplog.records] == ["series in conflict"]
+    scene.commit("three", ("packets", 3.0))
+    get(exporter, "/metrics")
+    assert [record.__dict__["ring"] for record in caplog.records] == ["two", "three"]
 
 
 def test_the_kept_text_is_served_while_nothing_changed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +143,16 @@ def test_a_replaced_ring_of_the_same_sequence_is_not_served_from_the_kept_text(s
     rings_page(exporter)
     scene.collectors.pop("s").close()
     unlink(scene.namespace, "s")
-    scene.commit("s", ("packets", 99.0))
+    scene.commit("s", ("temperature", 20.0, ROOM), ("packets", 99.0), ("latency", 2.0, {"path": "/"}))
     assert "packets_total 99.0\n" in rings_page(exporter)
+
+
+def test_the_two_formats_are_kept_apart(scene: Scene) -> None:
+    exporter = fill(scene)
+    text, openmetrics = rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)
+    assert "# TYPE packets_total counter" in text
+    assert "# TYPE packets counter" in openmetrics
+    assert (rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)) == (text, openmetrics)
 
 
 def test_what_is_kept_of_queries_is_bounded(scene: Scene) -> None:
@@ -367,6 +378,8 @@ def test_what_the_worker_counts_reaches_the_scrape_as_a_copy(scene: Scene) -> No
     exporter._history.error_counts["s"] += 5
     exporter._history.rings["s"].reader.skipped_frames += 7
     assert after.errors["s"] == after.skipped_frames["s"] == 0
+    assert ("exporter_ring_errors_total", (("source", "s"),)) not in samples_of(get(exporter, "/metrics").text)
+    scene.advance(1)
     get(exporter, "/stats")
     found = samples_of(get(exporter, "/metrics").text)
     assert found["exporter_ring_errors_total", (("source", "s"),)] == 5
