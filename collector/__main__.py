@@ -20,19 +20,19 @@ from collector.threads import collect
 from collector.worker import FIRST_TICK_SECONDS, STOP_SIGNALS, Worker
 from shm import config as configuration
 from shm import log as logs
+from shm.command import exit_status
 from shm.config import Config, SourceConfig
-from shm.errors import ConfigurationError, FogmetricsError
+from shm.parent import Parent
 from shm.segment import unlink
 
 log = logging.getLogger("collector")
 
-EX_TEMPFAIL = 75
-EX_CONFIG = 78
-
 
 def main(arguments: list[str] | None = None) -> int:
+    parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
     options = _parser().parse_args(arguments)
-    try:
+
+    def body() -> int:
         config = configuration.load(options.config)
         logs.set_up(config.log.level, config.log.format)
         if options.unlink:
@@ -41,14 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         interval, timeout = registry.times(options.name, config)
         if options.once:
             return _once(source, timeout)
-        run(source, config, interval, timeout)
-    except ConfigurationError as error:
-        print(f"collector {options.name}: {error}", file=sys.stderr)
-        return EX_CONFIG
-    except FogmetricsError as error:
-        print(f"collector {options.name}: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
-    return 0
+        return run(source, config, interval, timeout, parent)
+
+    return exit_status(f"collector {options.name}", body)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(source: MetricSource, config: Config, interval: float, timeout: float) -> None:
-    """The life of a collector process."""
+def run(source: MetricSource, config: Config, interval: float, timeout: float, parent: Parent) -> int:
+    """The life of a collector process; its exit status."""
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     table = config.source.get(source.name, SourceConfig())
     collector = MetricCollector(
@@ -85,8 +80,9 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float) -
             "sequence": writer.head,
         },
     )
-    Worker(source, collector, interval, timeout).run()
+    Worker(source, collector, interval, timeout, parent=parent).run()
     log.info("stopped", extra={"source": source.name, "sequence": writer.head})
+    return 0
 
 
 def _once(source: MetricSource, timeout: float) -> int:

@@ -135,6 +135,7 @@ class MetricCollector:
         cumulative.observe(number)
         if timestamp is not None:
             self._apart.setdefault(round(timestamp * 1e9), {})[key] = number
+            self._tick.setdefault(key, None)  # the buckets go with the tick's frame
         else:
             self._tick[key] = number
 

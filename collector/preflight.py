@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from collector import registry
-from collector.__main__ import EX_CONFIG, EX_TEMPFAIL
 from shm import config as configuration
+from shm.command import exit_status
 from shm.config import Config
 from shm.discovery import user_number
 from shm.errors import ConfigurationError, FogmetricsError
@@ -35,20 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> int:
         config = configuration.load(options.config)
         check_configuration(config)
         check_run_directory(options.directory)
         check_shared_memory()
         check_port(config)
-    except ConfigurationError as error:
-        print(f"fogmetrics: {error}", file=sys.stderr)
-        return EX_CONFIG
-    except FogmetricsError as error:
-        print(f"fogmetrics: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
-    print(where_to_look(config, options.directory))
-    return 0
+        print(where_to_look(config, options.directory))
+        return 0
+
+    return exit_status("fogmetrics", body)
 
 
 def check_configuration(config: Config) -> None:

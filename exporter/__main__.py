@@ -25,14 +25,13 @@ import uvicorn
 from exporter.server import Exporter
 from shm import config as configuration
 from shm import log as logs
+from shm.command import exit_status
 from shm.config import Config
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.parent import Parent
 
 log = logging.getLogger("exporter")
 
-EX_TEMPFAIL = 75
-EX_CONFIG = 78
 _BACKLOG = 256
 # Longer than the usual scrape intervals, so that a server's connection lives from one scrape to the next.
 _KEEP_ALIVE_SECONDS = 75
@@ -44,21 +43,19 @@ class AddressTaken(FogmetricsError):
 
 
 def main(arguments: list[str] | None = None) -> int:
+    parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
     parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
-    try:
+
+    def body() -> int:
         config = configuration.load(options.config)
         logs.set_up(config.log.level, config.log.format)
         with listen(config) as server_socket:
-            serve(config, server_socket)
-    except ConfigurationError as error:
-        print(f"exporter: {error}", file=sys.stderr)
-        return EX_CONFIG
-    except FogmetricsError as error:
-        print(f"exporter: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
-    return 0
+            serve(config, server_socket, parent)
+        return 0
+
+    return exit_status("exporter", body)
 
 
 def listen(config: Config) -> socket.socket:
@@ -90,8 +87,8 @@ def listen(config: Config) -> socket.socket:
     return server_socket
 
 
-def serve(config: Config, server_socket: socket.socket) -> None:
-    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until the supervisord that started us is gone."""
+def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
+    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` is gone."""
     exporter = Exporter(config)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -125,7 +122,7 @@ def serve(config: Config, server_socket: socket.socket) -> None:
     gc.freeze()
 
     async def run() -> None:
-        watch = asyncio.create_task(_watch_parent(server))
+        watch = asyncio.create_task(_watch_parent(server, parent))
         await server.serve(sockets=[server_socket])
         watch.cancel()
 
@@ -145,8 +142,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _watch_parent(server: uvicorn.Server) -> None:
-    parent = Parent()
+async def _watch_parent(server: uvicorn.Server, parent: Parent) -> None:
     while not parent.gone:
         await asyncio.sleep(_PARENT_SECONDS)
     log.warning("supervisord is gone")

@@ -1,0 +1,81 @@
+"""The files in deploy/: each is what the program that reads it takes, and what the documentation says of it."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from collector.registry import BUILT_IN
+from shm import config
+from shm.layout import Header, aligned
+from tests.docs.markdown import ROOT, blocks, read, table
+from tests.programs import find_program
+
+DEPLOY = ROOT / "deploy"
+
+
+def programs(path: str) -> dict[str, dict[str, str]]:
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
+    parser.read_string(read(path))
+    return {name.removeprefix("program:"): dict(parser[name]) for name in parser if name.startswith("program:")}
+
+
+def test_promtool_accepts_the_configuration_of_prometheus() -> None:
+    checked = subprocess.run(
+        [find_program("promtool"), "check", "config", DEPLOY / "prometheus.yml"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:
+    [block] = blocks(read("docs/deployment.md"), "yaml")
+    assert block.text in read("deploy/prometheus.yml")
+
+
+def test_the_production_configuration_loads() -> None:
+    loaded = config.load(DEPLOY / "fogmetrics.production.toml", {})
+    assert (loaded.shm.group, loaded.shm.owner) == ("fogmetrics", "fogmetrics")
+    assert loaded.exporter.listen == "127.0.0.1"
+
+
+def test_production_runs_the_same_programs_as_development_as_users_of_their_own() -> None:
+    development, production = programs("supervisord.conf"), programs("deploy/supervisord.production.conf")
+    assert set(development) == set(production) == {*BUILT_IN, "exporter"}
+    for name, program in production.items():
+        assert program.pop("user") == ("fogmetrics-exporter" if name == "exporter" else "fogmetrics")
+        for key, value in development[name].items():
+            value = value.replace("%(here)s/run/log", "/var/log/fogmetrics").replace("%(here)s", "/opt/fogmetrics")
+            assert program[key] == value, (name, key)
+
+
+def test_the_unit_starts_supervisord_with_the_installed_configuration() -> None:
+    unit = read("deploy/fogmetrics.service")
+    assert "supervisord -n -c /etc/fogmetrics/supervisord.conf" in unit
+    assert "RuntimeDirectory=fogmetrics" in unit
+    assert "LogsDirectory=fogmetrics" in unit
+
+
+def test_the_image_copies_only_what_is_there() -> None:
+    for line in re.findall(r"^COPY (.+) \S+$", read("deploy/Dockerfile"), re.MULTILINE):
+        for name in line.split():
+            assert (ROOT / name).exists(), name
+
+
+def test_the_sizes_in_the_documentation_are_those_of_the_layout() -> None:
+    for row in table(read("docs/deployment.md"), "columns", "capacity", "bytes"):
+        width, capacity = int(row["columns"]), int(row["capacity"])
+        catalog = aligned(max(4096, 160 * width), 64)
+        header = Header("s", capacity, width, 1, 1, catalog, 1, bytes(16))
+        assert header.segment_bytes == int(row["bytes"])
+
+
+@pytest.mark.parametrize("name", ["docs/deployment.md", "docs/configuration.md"])
+def test_every_toml_example_is_a_configuration(name: str) -> None:
+    for block in blocks(read(name), "toml"):
+        tomllib.loads(block.text)
+        config.parse(block.text, ROOT / "fogmetrics.toml")

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from shm.command import EX_CONFIG, EX_TEMPFAIL, exit_status
+from shm.errors import ConfigurationError, WriterBusy
+
+
+def raises(error: Exception) -> int:
+    raise error
+
+
+def test_the_exit_status_says_whose_fault_it_is_and_standard_error_what_it_was(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_status("collector node", lambda: 3) == 3
+    assert capsys.readouterr().err == ""
+    assert exit_status("collector node", lambda: raises(ConfigurationError("no such key"))) == EX_CONFIG == 78
+    assert capsys.readouterr().err == "collector node: no such key\n"
+    assert exit_status("collector node", lambda: raises(WriterBusy("node", 7))) == EX_TEMPFAIL == 75
+    assert capsys.readouterr().err.startswith("collector node: ring 'node': process 7 already writes to it")
+
+
+def test_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_status("collector node", lambda: 1 // 0)
