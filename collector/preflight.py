@@ -33,12 +33,17 @@ class InTheWay(FogmetricsError):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m collector.preflight", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
+    parser.add_argument(
+        "--config-only", action="store_true", help="check the configuration alone, as before a start elsewhere"
+    )
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
 
     def body() -> int:
         config = configuration.load(options.config)
         check_configuration(config)
+        if options.config_only:
+            return 0
         check_run_directory(options.directory)
         check_shared_memory()
         check_port(config)

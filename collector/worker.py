@@ -30,6 +30,7 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 # something to compare with (rates) or to read (other rings).
 FIRST_TICK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
+_MOST_SAID = 1000  # characters of errors in a log line
 
 
 def stop_asked() -> bool:
@@ -136,6 +137,7 @@ class _Loop:
                 "up": int(up),
                 "seconds": seconds,
                 "errors": len(errors),
+                "error": "; ".join(errors)[:_MOST_SAID],
             },
         )
         self._say(up, errors)
@@ -151,7 +153,7 @@ class _Loop:
         if state == self._was:
             return
         first, self._was = self._was is None, state
-        said = {"source": self._name, "error": "; ".join(errors)[:1000]}
+        said = {"source": self._name, "error": "; ".join(errors)[:_MOST_SAID]}
         if not up:
             log.warning("source down", extra=said)
         elif errors:

@@ -33,7 +33,7 @@ class SystemMetricSource(MetricSource):
 
     name = "system"
     metrics = SYSTEM
-    first_tick_seconds = 1.0  # after the others' first frames, so that the first page is whole
+    first_tick_seconds = 2.5  # after the others' first frames, so that the first page is whole
 
     def __init__(
         self,

@@ -45,6 +45,16 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
         assert said in err
 
 
+def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml = tmp_path / "fogmetrics.toml"
+    toml.write_text("[exporter]\nport = 9300\n")
+    assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert not (tmp_path / "run").exists()
+    toml.write_text("[exporter]\nport = -1\n")
+    assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78
+
+
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the directory should be")
     with pytest.raises(FogmetricsError, match=r"run.* can't be made"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -69,11 +70,10 @@ def main() -> int:
         environ = {**os.environ, configuration.ENV_CONFIG: str(path)}
         supervisord = Path(sys.executable).parent / "supervisord"
         daemon = subprocess.Popen([supervisord, "-n", "-c", ROOT / "supervisord.conf"], cwd=ROOT, env=environ)
-        while True:
-            try:
-                return daemon.wait()
-            except KeyboardInterrupt:
-                continue  # supervisord got the same Ctrl-C, and is stopping its programs
+        # A terminal sends Ctrl-C to supervisord as well, kill does not; a second signal changes nothing.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: daemon.terminate())
+        return daemon.wait()
 
 
 def _start_haproxy(stack: contextlib.ExitStack, haproxy: str) -> str:

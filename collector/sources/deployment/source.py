@@ -80,6 +80,7 @@ class DeploymentMetricSource(MetricSource):
     """Asks ``providers``; None: those that the options list. Raises ConfigurationError."""
 
     name = "deployment"
+    first_tick_seconds = 2.0  # supervisord calls a program RUNNING after its startsecs, 1, in rounds of a second
 
     def __init__(
         self, options: DeploymentOptions | None = None, providers: Sequence[DeploymentProvider] | None = None
