@@ -93,10 +93,10 @@ def _once(source: MetricSource, timeout: float) -> int:
         opened = source.open()
         if opened is not None:
             runner.await_(opened, timeout)
-        time.sleep(getattr(source, "first_tick_seconds", FIRST_TICK_SECONDS))
+        time.sleep(FIRST_TICK_SECONDS)  # rates need two readings
         return collect(source, runner, timeout)
 
-    collection = runner.call(job, timeout + 1)
+    collection = runner.call(job, FIRST_TICK_SECONDS + 2 * timeout + 1)
     for sample in collection.samples:
         labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
         print(f"{sample.metric}{{{labels}}} {sample.value}" if labels else f"{sample.metric} {sample.value}")
