@@ -53,11 +53,13 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
         # A histogram's samples are the raw ones; its buckets only sum them up.
         held[series.metric.name] += present[series.column]
     header = ring.reader.header
+    # A frame may have come since the ring was looked at: the window is what is told of.
+    sequence = max(ring.sequence, *frames.sequence[-1:].tolist(), 0)
     return {
-        "sequence": ring.sequence,
+        "sequence": sequence,
         "frames": len(frames.sequence),
         "capacity": header.capacity,
-        "fill": round(min(ring.sequence, header.capacity) / header.capacity, 6),
+        "fill": round(min(sequence, header.capacity) / header.capacity, 6),
         "interval_seconds": header.interval_ns / 1e9,
         "series": len(ring.series),
         "columns": ring.reader.catalog.columns,
