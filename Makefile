@@ -41,8 +41,8 @@ lint: $(BIN)/.lint
 	$(BIN)/mypy
 
 clean:
-	@if [ -x $(BIN)/python ]; then for source in node deployment betanet system; do \
-		$(BIN)/python -m collector $$source --unlink || exit 1; done; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m collector.clean .; else \
+		echo "fogmetrics: no $(VENV), so rings in /dev/shm, if any, are left"; fi
 	rm -rf $(VENV) run build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:

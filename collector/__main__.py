@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
 
@@ -16,8 +15,9 @@ from collector import registry
 from collector.collector import MetricCollector
 from collector.runner import Runner
 from collector.source import Collection, MetricSource
+from collector.stop import Stop
 from collector.threads import collect
-from collector.worker import FIRST_TICK_SECONDS, STOP_SIGNALS, Worker
+from collector.worker import FIRST_TICK_SECONDS, Worker
 from shm import config as configuration
 from shm import log as logs
 from shm.command import exit_status
@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(source: MetricSource, config: Config, interval: float, timeout: float, parent: Parent) -> int:
     """The life of a collector process; its exit status."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    stop = Stop(parent)
+    stop.catch_signals()
     table = config.source.get(source.name, SourceConfig())
     collector = MetricCollector(
         source.name,
@@ -80,7 +81,7 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
             "sequence": writer.head,
         },
     )
-    Worker(source, collector, interval, timeout, parent=parent).run()
+    Worker(source, collector, interval, timeout, stop=stop).run()
     log.info("stopped", extra={"source": source.name, "sequence": writer.head})
     return 0
 

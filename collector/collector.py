@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collector.histogram import Cumulative
 from collector.source import NO_LABELS, Collection, MetricSource
 from collector.threads import SourceResult, SourceThreads
+from collector.words import said, shown
 from shm.catalog import Metric, MetricType, SeriesKey
 from shm.errors import MetricError, NoSpace
 from shm.layout import FLAG_TICK, STALE_NAN_BITS
@@ -64,6 +65,7 @@ class MetricCollector:
         self._series_of: Counter[str] = Counter()  # series per metric, staged ones included
         self._known: set[SeriesKey] = set()
         self._limited: dict[str, int] = {}
+        self._freed_at = 0  # the head at which columns were last looked for that could be freed
         self.writer = RingWriter(
             namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group
         )
@@ -113,19 +115,19 @@ class MetricCollector:
             raise MetricError(f"metric {name!r} is not registered; call register_metric first")
         key = name, metric.label_values(labels)
         number = _number(metric, value)
+        stamp_ns = None if timestamp is None else _stamp_ns(metric, timestamp)
         with self._guard:
             if not self._admit(metric, key):
                 return False
             if metric.type == "histogram":
-                self._observe(metric, key, number, timestamp)
-            elif timestamp is not None:
-                assert number is not None
-                self._apart.setdefault(round(timestamp * 1e9), {})[key] = number
+                self._observe(metric, key, number, stamp_ns)
+            elif stamp_ns is not None:
+                self._apart.setdefault(stamp_ns, {})[key] = number
             else:
                 self._tick[key] = number
             return True
 
-    def _observe(self, metric: Metric, key: SeriesKey, number: float | None, timestamp: float | None) -> None:
+    def _observe(self, metric: Metric, key: SeriesKey, number: float | None, stamp_ns: int | None) -> None:
         cumulative = self._histograms.get(key)
         if cumulative is None:
             cumulative = self._histograms[key] = Cumulative(metric.buckets)
@@ -133,8 +135,8 @@ class MetricCollector:
             self._tick.setdefault(key, None)
             return
         cumulative.observe(number)
-        if timestamp is not None:
-            self._apart.setdefault(round(timestamp * 1e9), {})[key] = number
+        if stamp_ns is not None:
+            self._apart.setdefault(stamp_ns, {})[key] = number
             self._tick.setdefault(key, None)  # the buckets go with the tick's frame
         else:
             self._tick[key] = number
@@ -142,18 +144,45 @@ class MetricCollector:
     def _admit(self, metric: Metric, key: SeriesKey) -> bool:
         if key in self._known:
             return True
-        limit = 0
-        if not metric.own:
-            if self._series_of[metric.name] >= self.max_series_per_metric:
-                limit = self.max_series_per_metric
-            elif len(self._known) >= self.max_series:
-                limit = self.max_series
+        limit = self._limit(metric)
+        if limit and self._free():
+            limit = self._limit(metric)
         if not limit:
             self._known.add(key)
             self._series_of[metric.name] += 1
             return True
         self._drop(metric.name, limit, f"the limit of {limit} series is reached")
         return False
+
+    def _limit(self, metric: Metric) -> int:
+        """The limit that one more series of the metric would exceed, 0 for none. The daemon's own have none."""
+        if metric.own:
+            return 0
+        if self._series_of[metric.name] >= self.max_series_per_metric:
+            return self.max_series_per_metric
+        own = sum(self._series_of[one.name] for one in self._metrics.values() if one.own)
+        return self.max_series if len(self._known) - own >= self.max_series else 0
+
+    def _free(self) -> bool:
+        """Give back the places of series without a sample in the whole ring; True if there were any.
+
+        It reads the ring to know, so it is tried eight times in a ring's length and no more.
+        """
+        if self.writer.head - self._freed_at < self.writer.header.capacity // 8:
+            return False
+        self._freed_at = self.writer.head
+        staged = self._known - set(self.writer.columns)
+        try:
+            if not self.writer.free():
+                return False
+        except NoSpace as error:
+            log.debug("columns not freed", extra={"ring": self.name, "error": str(error)})
+            return False
+        self._know_series()
+        self._known |= staged
+        self._series_of.update(name for name, _ in staged)
+        self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
+        return True
 
     def _drop(self, metric: str, limit: int, why: str) -> None:
         self.series_dropped += 1
@@ -303,8 +332,8 @@ class MetricCollector:
                 self.record_metric(sample.metric, sample.value, sample.labels, sample.timestamp)
             except MetricError as error:
                 errors.append(str(error))
-            except (TypeError, AttributeError, ValueError, OverflowError) as error:
-                errors.append(f"{source.name} gave {sample!r:.200}, which is no sample: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no sample
+                errors.append(f"{source.name} gave {shown(sample)}, which is no sample: {said(error)}")
         return dataclasses.replace(collection, errors=errors)
 
     # ---- the end -------------------------------------------------------------------------------------------
@@ -327,7 +356,7 @@ def _number(metric: Metric, value: object) -> float | None:
             raise MetricError(f"metric {metric.name!r} got None; leave out a sample that is not known")
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MetricError(f"metric {metric.name!r} got {value!r:.100}, a {type(value).__name__}; give a number")
+        raise MetricError(f"metric {metric.name!r} got {shown(value)}, a {type(value).__name__}; give a number")
     try:
         number = float(value)
     except OverflowError:
@@ -337,3 +366,17 @@ def _number(metric: Metric, value: object) -> float | None:
     if metric.type == "histogram" and number != number:
         raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
     return number
+
+
+def _stamp_ns(metric: Metric, timestamp: object) -> int:
+    """Unix nanoseconds, within what a slot holds; MetricError for what are no Unix seconds."""
+    try:
+        stamp_ns = round(timestamp * 1e9)  # type: ignore[operator]  # what can't be multiplied is told below
+    except (TypeError, ValueError, OverflowError):
+        stamp_ns = -1
+    if not 0 <= stamp_ns < 1 << 63:
+        raise MetricError(
+            f"metric {metric.name!r} got the timestamp {shown(timestamp)}; give Unix seconds, not milliseconds or "
+            "nanoseconds"
+        )
+    return stamp_ns

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from collector.source import MetricSource
+from collector.words import shown
+from shm.catalog import Metric
 from shm.config import Config, SourceConfig, read_table
 from shm.discovery import user_number
 from shm.errors import ConfigurationError
@@ -99,6 +102,13 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
             f"{where} class {path!r} is no source; it needs name, metrics, open(), collect() and close(): "
             "subclass collector.source.MetricSource"
         )
+    if not isinstance(source.metrics, Sequence) or not all(isinstance(one, Metric) for one in source.metrics):
+        raise ConfigurationError(
+            f"{where} class {path!r} has the metrics {shown(source.metrics)}; give a list of Metric"
+        )
+    first = getattr(source, "first_tick_seconds", 0.0)
+    if isinstance(first, bool) or not isinstance(first, (int, float)) or not 0 <= first < math.inf:
+        raise ConfigurationError(f"{where} class {path!r} has the first_tick_seconds {shown(first)}; give seconds")
     if source.name != name:
         raise ConfigurationError(
             f"{where} class {path!r} calls itself {source.name!r}; one name everywhere: rename the table or the source"

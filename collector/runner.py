@@ -29,6 +29,10 @@ class Hung(FogmetricsError):
     """The call did not end in its time, or the one before it still has not."""
 
 
+class Broken(FogmetricsError):
+    """The call raised what is no Exception and would end a process: SystemExit, KeyboardInterrupt, CancelledError."""
+
+
 class Call(Generic[T]):
     """One job, and in the end its result or its error."""
 
@@ -106,8 +110,10 @@ class Runner:
         while (call := self._calls.get()) is not None:
             try:
                 call.result = call.job()
-            except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+            except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
                 call.error = error
+            except BaseException as error:  # noqa: BLE001 - a failure of the call, no more
+                call.error = Broken(f"{self.name} raised {type(error).__name__}, which would end its process")
             call.done.set()
         if self._loop is not None:
             self._loop.close()

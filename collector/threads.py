@@ -10,7 +10,8 @@ from typing import cast
 
 from collector.runner import Call, Hung, Runner
 from collector.source import Collection, CollectResult, MetricSource, Sample
-from shm.errors import FogmetricsError, MetricError
+from collector.words import said, shown
+from shm.errors import MetricError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class SourceThreads:
                 collection, seconds = self._runner(source).wait(call, left, stop)
             except Exception as error:  # any failure of a source is its own
                 log.debug("collection failed", extra={"source": source.name}, exc_info=error)
-                collection, seconds = Collection((), (_said(error),), up=False), time.monotonic() - begun
+                collection, seconds = Collection((), (said(error),), up=False), time.monotonic() - begun
             results.append(SourceResult(source, collection, seconds))
         return results
 
@@ -85,29 +86,19 @@ class SourceThreads:
 
 
 def collect(source: MetricSource, runner: Runner, timeout_seconds: float) -> Collection:
-    """One collection of ``source``, plain or async. To be called in the thread of ``runner``."""
+    """One collection of ``source``, plain or async, all of it read. To be called in the thread of ``runner``."""
     result: object = source.collect()
     if hasattr(result, "__await__"):
         result = runner.await_(cast("Awaitable[CollectResult]", result), timeout_seconds)
-    if isinstance(result, Collection):
-        return result
     try:
-        return Collection(tuple(cast("Iterable[Sample]", result)))
-    except TypeError:
+        if not isinstance(result, Collection):
+            return Collection(tuple(cast("Iterable[Sample]", result)))
+        errors = (result.errors,) if isinstance(result.errors, str) else result.errors
+        return Collection(
+            tuple(result.samples), tuple(one if isinstance(one, str) else shown(one) for one in errors), bool(result.up)
+        )
+    except TypeError as error:
         raise MetricError(
-            f"collect() of source {source.name!r} gave {result!r:.100}; give a list of Sample, or a Collection"
+            f"collect() of source {source.name!r} gave {shown(result)} ({error}); give a list of Sample, or a "
+            "Collection"
         ) from None
-
-
-def _job(source: MetricSource, runner: Runner, timeout_seconds: float) -> Callable[[], tuple[Collection, float]]:
-    def run() -> tuple[Collection, float]:
-        begun = time.monotonic()
-        collection = collect(source, runner, timeout_seconds)
-        return collection, time.monotonic() - begun
-
-    return run
-
-
-def _said(error: BaseException) -> str:
-    """A sentence of ours as it is; anything else with its class, which may be all that it says."""
-    return str(error) if isinstance(error, FogmetricsError) else f"{type(error).__name__}: {error}"

@@ -2,17 +2,12 @@
 
 A tick: collect with a timeout, stage what came, stage the collector's own metrics, append one frame. A source that
 fails leaves its samples absent and ``collector_up`` 0; the loop never ends because of it.
-
-Signals are blocked and taken by ``sigtimedwait``, which is also how the loop sleeps: no handler runs in the middle
-of an append, and SIGTERM ends a sleep at once.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collector import metrics
@@ -20,30 +15,16 @@ from collector.collector import MetricCollector
 from collector.schedule import Clock, Schedule
 from collector.selfmetrics import SelfMetrics
 from collector.source import MetricSource
+from collector.stop import Stop
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
-from shm.parent import Parent
 
 log = logging.getLogger(__name__)
 
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 # A first frame soon after the start, so that a page is soon whole; a source may ask for another delay, to have
 # something to compare with (rates) or to read (other rings).
 FIRST_TICK_SECONDS = 0.5
 _CLOSE_SECONDS = 2.0
 _MOST_SAID = 1000  # characters of errors in a log line
-
-
-def stop_asked() -> bool:
-    """True when a signal to stop is waiting to be taken."""
-    return not STOP_SIGNALS.isdisjoint(signal.sigpending())
-
-
-def sleep_until(deadline_ns: int) -> bool:
-    """Sleep to ``deadline_ns`` of the monotonic clock; True when a signal to stop came instead."""
-    while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
-        if signal.sigtimedwait(STOP_SIGNALS, left_ns / 1e9) is not None:
-            return True
-    return stop_asked()
 
 
 @dataclass(slots=True)
@@ -56,20 +37,15 @@ class Worker:
     timeout_seconds: float
     wall: Clock = time.time_ns
     monotonic: Clock = time.monotonic_ns
-    sleep: Callable[[int], bool] = sleep_until
-    stop: Callable[[], bool] = stop_asked
-    parent: Parent = field(default_factory=Parent)
+    stop: Stop = field(default_factory=Stop)
 
     def run(self) -> None:
-        """Tick until a signal to stop; then leave the ring to the next writer."""
+        """Tick until told to stop; then leave the ring to the next writer. Raises RingLost."""
         worker = _Loop(self)
         deadline_ns = worker.schedule.first(round(self._first_tick_seconds() * 1e9))
         try:
             worker.open_source()
-            while not self.sleep(deadline_ns):
-                if self.parent.gone:
-                    log.warning("supervisord is gone", extra={"source": self.source.name})
-                    break
+            while not self.stop.sleep_until(deadline_ns):
                 worker.tick()
                 deadline_ns, missed = worker.schedule.next()
                 if missed:
@@ -78,6 +54,7 @@ class Worker:
         finally:
             worker.close_source()
             self.collector.close()
+            self.stop.close()
 
     def _first_tick_seconds(self) -> float:
         wanted: float = getattr(self.source, "first_tick_seconds", FIRST_TICK_SECONDS)
@@ -120,6 +97,7 @@ class _Loop:
             flags |= FLAG_CLOCK_STEP
             self.own.count(metrics.CLOCK_STEPS)
             log.warning("wall clock was set", extra={"source": self._name})
+        worker.collector.writer.keep_published()
         if not self._opened:
             self.open_source()
         if self._opened:
@@ -144,7 +122,7 @@ class _Loop:
 
     def _collect(self) -> tuple[bool, list[str], float]:
         worker = self._worker
-        [result] = worker.collector.collect_from_sources([worker.source], worker.timeout_seconds, worker.stop)
+        [result] = worker.collector.collect_from_sources([worker.source], worker.timeout_seconds, worker.stop.asked)
         return result.collection.up, list(result.collection.errors), result.seconds
 
     def _say(self, up: bool, errors: list[str]) -> None:

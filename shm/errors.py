@@ -8,6 +8,7 @@
         ├── RingForeign         not a segment that we may trust: owner, kind of file, permissions
         ├── RingCorrupt         the bytes are not a whole segment of this layout
         ├── WriterBusy          another process writes to it
+        ├── RingLost            its files were removed under its writer
         ├── WriterClosed        this writer is closed, or belongs to the process we were forked from
         └── NoSpace             the shared memory to hold it is not there
 
@@ -58,6 +59,10 @@ class WriterBusy(RingError):
             ring, f"{holder} already writes to it; stop that process, or give this one another name or namespace"
         )
         self.pid = pid
+
+
+class RingLost(RingError):
+    """The lock of a ring was removed while its writer held it: another may have begun beside it (I5)."""
 
 
 class WriterClosed(RingError):

@@ -89,9 +89,12 @@ class RingReader:
 
     @property
     def replaced(self) -> bool:
-        """True once the name no longer leads to this segment (rebuilt, set aside, removed): open it again."""
+        """True once the name no longer leads to this segment, whole: rebuilt, set aside, removed, cut short.
+
+        Open it again then. To touch what a truncated map has lost would end this process by SIGBUS.
+        """
         mine = os.fstat(self._fd)
-        if mine.st_nlink == 0:
+        if mine.st_nlink == 0 or mine.st_size != self.header.segment_bytes:
             return True
         try:
             return os.stat(self.path, follow_symlinks=False).st_ino != mine.st_ino

@@ -52,6 +52,11 @@ class WritableSegment:
         self._fd = fd
         self._map = mapped
 
+    @property
+    def in_place(self) -> bool:
+        """False once its file was removed: it lives on in its maps alone, and no new reader can find it."""
+        return os.fstat(self._fd).st_nlink > 0
+
     def write_header(self) -> None:
         """The immutable header of a segment being built, without its magic (I6)."""
         immutable = self.header.immutable()

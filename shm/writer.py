@@ -6,6 +6,7 @@ Everything else, resume, new series, growth, happens between frames and beside t
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import weakref
@@ -18,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from shm import entries
 from shm.catalog import Metric, Series, SeriesKey
-from shm.errors import ConfigurationError, MetricError, RingCorrupt, RingMissing, WriterClosed
+from shm.errors import ConfigurationError, MetricError, RingCorrupt, RingLost, RingMissing, WriterClosed
 from shm.frame import Frame
 from shm.layout import (
     FLAG_TICK,
@@ -36,6 +37,8 @@ from shm.layout import (
 from shm.rebuild import ABSENT, begin_anew, grown_width, publish, shape, still_present, successor
 from shm.segment import WriterLock, attach_writable, building_path, check_name, ring_path
 from shm.writable import WritableSegment
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CAPACITY: Final = 5760  # 24 h at 15 s
 MIN_CAPACITY: Final = 8  # a guard of four slots, a frame in flight, and something to read
@@ -206,6 +209,30 @@ class RingWriter:
         kept = still_present(self._segment)
         needed = sum(series.metric.columns for series in kept) + columns
         self._replace(successor(self._segment, width=grown_width(width, needed)), kept)
+
+    def free(self) -> bool:
+        """Free the columns of series absent for a whole capacity; False where there are none. Raises NoSpace."""
+        self._check_open()
+        kept = still_present(self._segment)
+        if len(kept) == len(self._catalog.series):
+            return False
+        self._replace(successor(self._segment), kept)
+        return True
+
+    def keep_published(self) -> None:
+        """Publish the ring again, with its history, if somebody removed its file; two fstat where nobody did.
+
+        Raises RingLost when the lock was removed: this process can't know any more that it is the only writer.
+        """
+        self._check_open()
+        if os.fstat(self._lock.fd).st_nlink == 0:
+            raise RingLost(
+                self.source, f"its lock {self._lock.path} was removed; whoever cleans {self._lock.path.parent} must "
+                "leave it to running processes (systemd-logind: RemoveIPC=no)"
+            )  # fmt: skip
+        if not self._segment.in_place:
+            log.error("ring was removed, published again", extra={"ring": self.source, "path": str(self.path)})
+            self._replace(successor(self._segment), self._catalog.series)
 
     def add_metric(self, metric: Metric) -> None:
         """Enter a metric. One with the same name and another definition is refused with MetricError."""

@@ -26,22 +26,9 @@ from shm.errors import ConfigurationError
 # Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
 # twice or for nothing. VLANs ("eth0.5") are among them.
 _VIRTUAL = (
-    "lo",
-    "veth*",
-    "docker*",
-    "br-*",
-    "virbr*",
-    "bond*",
-    "team*",
-    "dummy*",
-    "tun*",
-    "tap*",
-    "wg*",
-    "cni*",
-    "flannel*",
-    "cali*",
-    "*.*",
-)
+    "lo", "veth*", "vnet*", "lxc*", "docker*", "br-*", "virbr*", "bond*", "team*", "dummy*", "ifb*", "tun*", "tap*",
+    "wg*", "vxlan*", "cni*", "flannel*", "cali*", "*.*",
+)  # fmt: skip
 # File systems whose server may be gone: statvfs on them can hang beyond any signal.
 _NETWORK_FILE_SYSTEMS = (
     "nfs",

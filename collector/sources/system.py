@@ -55,7 +55,10 @@ class SystemMetricSource(MetricSource):
         nodes: set[str] = set()
         deployments: set[str] = set()
         deployments_known = False
-        for source in self._rings.sources():
+        names = self._rings.sources()
+        for gone in self._readers.keys() - set(names):
+            self._readers.pop(gone).close()  # its memory is freed when the last map of it is
+        for source in names:
             if source == self.name:
                 continue
             try:

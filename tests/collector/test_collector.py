@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from collector.collector import MetricCollector
+from collector.metrics import OWN
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from shm.catalog import Metric
 from shm.errors import MetricError, NoSpace, WriterBusy
@@ -203,6 +205,24 @@ def test_a_bad_sample_is_refused_by_name_and_value(
         assert reader.catalog.series == []
 
 
+@pytest.mark.parametrize("timestamp", [time.time() * 1e3, time.time_ns(), -1, float("nan"), float("inf"), "now"])
+@pytest.mark.parametrize("name", ["depth", "latency"])
+def test_a_timestamp_that_is_no_unix_seconds_is_refused_and_leaves_nothing_behind(
+    collector: MetricCollector, name: str, timestamp: float
+) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.register_metric("latency", "histogram", buckets=(1,))
+    collector.record_metric(name, 1)
+    with pytest.raises(MetricError, match="give Unix seconds, not milliseconds or nanoseconds"):
+        collector.record_metric(name, 500, timestamp=timestamp)
+    collector.commit()
+    assert held(collector, name) == [1]
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(reader.catalog.columns)] in ([1], [1, 1, 1, 1])
+
+
 def test_a_metric_registered_twice_must_be_the_same(collector: MetricCollector) -> None:
     collector.register_metric("depth", "gauge")
     collector.register_metric("depth", "gauge")
@@ -236,6 +256,32 @@ def test_beyond_the_limits_samples_are_dropped_counted_and_named_once(
         with RingReader(namespace, "app") as reader:
             assert reader.catalog.limits == {"a": 3, "b": 5}
             assert len(reader.catalog.series) == 5
+
+
+def test_a_limit_reached_is_not_reached_for_ever(namespace: str) -> None:
+    """Label values that come and go: those gone for a whole ring make room again, also after a restart."""
+    for start in (0, 100):
+        with MetricCollector("app", namespace=namespace, capacity=16, max_series=10) as collector:
+            collector.register_metric("depth", "gauge", label_names=("pod",))
+            accepted = []
+            for i in range(start, start + 100):
+                accepted.append(collector.record_metric("depth", i, {"pod": str(i)}))
+                collector.commit()
+            # Ten in each length of the ring may have a place; nobody is shut out for longer than that.
+            assert sum(accepted) >= 40
+            assert any(accepted[-20:])
+            assert collector.series_dropped == accepted.count(False)
+            for series in list(collector.writer.columns.values())[-3:]:
+                assert held(collector, "depth", *series.label_values) in ([], [float(series.label_values[0])])
+
+
+def test_the_daemons_own_series_take_no_place_of_the_users(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, max_series=3) as collector:
+        collector.register(*OWN)
+        collector.register_metric("depth", "gauge", label_names=("pod",))
+        for metric in OWN:
+            collector.record_metric(metric.name, 1, {"source": "app"})
+        assert [collector.record_metric("depth", 1, {"pod": str(i)}) for i in range(4)] == [True, True, True, False]
 
 
 def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
@@ -335,9 +381,64 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
     }
     assert list(results["raises"].errors) == ["ValueError: broken"]
     assert "hangs did not answer within" in results["hangs"].errors[0]
-    assert "gave 17; give a list of Sample" in results["nonsense"].errors[0]
+    assert "source 'nonsense' gave 17" in results["nonsense"].errors[0]
     assert len(results["bad samples"].errors) == 3
     assert list(results["part"].errors) == ["half of it failed"]
+
+
+class Unreadable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no str")
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def collect() -> object:
+        raise error
+
+    return collect
+
+
+def broken_generator() -> Iterator[Sample]:
+    yield sample("first")
+    raise OSError("in mid-generator")
+
+
+@pytest.mark.parametrize(
+    ("result", "up", "said"),
+    [
+        (raising(SystemExit(3)), False, "raised SystemExit"),
+        (raising(KeyboardInterrupt()), False, "raised KeyboardInterrupt"),
+        (raising(asyncio.CancelledError()), False, "raised CancelledError"),
+        (raising(Unspeakable()), False, "Unspeakable"),
+        (lambda: Collection(None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: Collection(broken_generator()), False, "in mid-generator"),  # type: ignore[arg-type]
+        (lambda: Collection([], None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: Collection([], "no answer"), True, "no answer"),
+        (lambda: Collection([], [ValueError("x")]), True, "ValueError('x')"),  # type: ignore[list-item]
+        (lambda: Collection([], ["sad"], up=None), False, "sad"),  # type: ignore[arg-type]
+        (lambda: [Unreadable()], True, "<Unreadable without a repr>"),
+        (Unreadable, False, "<Unreadable without a repr>"),
+        (lambda: [Sample("depth", Unreadable(), {"queue": "a"})], True, "give a number"),  # type: ignore[arg-type]
+        (lambda: [Sample(["depth"], 1)], True, "is no sample"),  # type: ignore[arg-type]
+    ],
+)
+def test_whatever_a_source_does_costs_that_source_alone(
+    collector: MetricCollector, result: Callable[[], object], up: bool, said: str
+) -> None:
+    collector.register(*Source.metrics)
+    good = Source("good", lambda: [sample("good")])
+    first, second = collector.collect_from_sources([Source("bad", result), good], 5)
+    collector.commit()
+    assert held(collector, "depth", "good") == [1]
+    assert second.collection.up
+    assert first.collection.up is up
+    [error] = first.collection.errors
+    assert said in error
 
 
 def test_async_sources_are_awaited(collector: MetricCollector) -> None:

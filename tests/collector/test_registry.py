@@ -29,6 +29,18 @@ class QueueSource(MetricSource):
 
 class Nameless:
     pass
+
+
+class NoMetrics(QueueSource):
+    metrics = None
+
+
+class Words(QueueSource):
+    metrics = ("queue_depth",)
+
+
+class Soon(QueueSource):
+    first_tick_seconds = "soon"
 """
 
 
@@ -86,6 +98,9 @@ def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None
             "TypeError.*unexpected keyword.*takes these keys",
         ),
         ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
+        ("queue", "[source.queue]\nclass = 'own_queue:NoMetrics'\n", "has the metrics None; give a list of Metric"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Words'\n", "has the metrics .* give a list of Metric"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Soon'\n", "has the first_tick_seconds 'soon'; give seconds"),
         ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "calls itself 'queue'; one name everywhere"),
     ],
 )

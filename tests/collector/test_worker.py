@@ -8,6 +8,7 @@ import pytest
 
 from collector.collector import MetricCollector
 from collector.source import Collection, CollectResult, MetricSource, Sample
+from collector.stop import Stop
 from collector.worker import Worker
 from shm.catalog import Metric
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
@@ -43,6 +44,17 @@ class Source(MetricSource):
         self.closed += 1
 
 
+class Sleeper(Stop):
+    """Sleeps as the test says, and is never asked to stop otherwise."""
+
+    def __init__(self, sleep: Callable[[int], bool]) -> None:
+        super().__init__(Parent({}))
+        self._sleep = sleep
+
+    def sleep_until(self, deadline_ns: int) -> bool:
+        return self._sleep(deadline_ns)
+
+
 class Life:
     """Runs a worker for a number of ticks on clocks of its own, which sleeping moves."""
 
@@ -53,7 +65,6 @@ class Life:
         self.monotonic_ns = 50 * SECOND
         self.wall_steps: dict[int, int] = {}  # before which tick the wall clock is set, and by how much
         self.late: dict[int, int] = {}  # before which tick the process was stopped, and for how long
-        self.environ: dict[str, str] = {}
 
     def run(self, source: MetricSource, ticks: int) -> None:
         done = 0
@@ -78,9 +89,7 @@ class Life:
             0.2,
             lambda: self.wall_ns,
             lambda: self.monotonic_ns,
-            sleep,
-            lambda: False,
-            Parent(self.environ),
+            Sleeper(sleep),
         ).run()
 
     def column(self, name: str) -> list[float | None]:
@@ -191,16 +200,3 @@ def test_the_source_is_closed_and_the_ring_free_for_the_next_writer_at_the_end(l
         assert reader.writer.pid == 0
     life.run(Source(gives(2)), 1)
     assert life.column("depth") == [1, 2]
-
-
-def test_a_worker_whose_supervisord_is_gone_ends_by_itself(life: Life, said: Callable[[], list[str]]) -> None:
-    class Orphan(Parent):
-        @property
-        def gone(self) -> bool:
-            return True
-
-    collector = MetricCollector("app", namespace=life.namespace, capacity=64)
-    Worker(Source(gives(1)), collector, 15, 1, sleep=lambda deadline: False, parent=Orphan({})).run()
-    assert "supervisord is gone" in said()
-    with RingReader(life.namespace, "app") as reader:
-        assert reader.newest_sequence() == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from collector.collector import MetricCollector
 from shm.reader import RingReader
+from shm.segment import DIRECTORY, ring_path
 from tests.daemon import PROGRAMS, ROOT, SOURCES, Daemon
 from tests.programs import free_port, wait_until
 
@@ -43,6 +44,45 @@ def test_a_killed_collector_is_restarted_with_its_history_and_costs_no_other_sou
             assert now.timestamp_ns[: len(kept)].tolist() == history.timestamp_ns.tolist()
             assert now.sequence.tolist() == list(range(1, len(now.sequence) + 1))
         wait_until(lambda: daemon.states() == dict.fromkeys(PROGRAMS, "RUNNING"), 10, "all programs past startsecs")
+
+
+def test_a_collector_that_was_stopped_and_continued_goes_on_and_counts_what_it_missed(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.2) as daemon:
+        daemon.wait_until_collected()
+        wait_until(lambda: daemon.states() == dict.fromkeys(PROGRAMS, "RUNNING"), 20, "all programs past startsecs")
+        pid = daemon.pid("node")
+        before = _sequences(daemon)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: _sequences(daemon)["system"] >= before["system"] + 10, 20, "ten frames of another source")
+        os.kill(pid, signal.SIGCONT)
+        held = _sequences(daemon)["node"]
+        wait_until(lambda: _sequences(daemon)["node"] >= held + 3, 20, "three more frames")
+        assert daemon.pid("node") == pid
+        missed = daemon.get("/metrics?name[]=collector_ticks_missed_total").text
+        [count] = [float(line.split()[-1]) for line in missed.splitlines() if 'source="node"' in line]
+        assert count >= 5
+        assert _sequences(daemon)["node"] < _sequences(daemon)["system"], "missed ticks are not made up for"
+
+
+def test_a_removed_ring_is_published_again_with_its_history_and_without_a_restart(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
+        daemon.wait_until_collected()
+        pid = daemon.pid("node")
+        before = _sequences(daemon)["node"]
+        ring_path(daemon.namespace, "node").unlink()
+        wait_until(lambda: _sequences(daemon).get("node", 0) > before + 2, 20, "the ring again")
+        assert daemon.get("/stats").json()["rings"]["node"]["frames"] > before
+        assert daemon.pid("node") == pid
+
+
+def test_when_all_files_are_removed_the_collectors_begin_anew_by_themselves(tmp_path: Path) -> None:
+    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
+        daemon.wait_until_collected()
+        wait_until(lambda: daemon.states() == dict.fromkeys(PROGRAMS, "RUNNING"), 20, "all programs past startsecs")
+        for path in DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*"):
+            path.unlink()
+        daemon.wait_until_collected()
+        assert "was removed; whoever cleans" in (tmp_path / "run" / "log" / "node.log").read_text()
 
 
 def test_a_killed_exporter_is_back_with_all_the_history(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from array import array
 import pytest
 
 from shm.catalog import Metric
-from shm.errors import ConfigurationError, MetricError, NoSpace, WriterClosed
+from shm.errors import ConfigurationError, MetricError, NoSpace, RingLost, WriterClosed
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED
 from shm.reader import Frame, RingReader
-from shm.segment import corrupt_path, ring_path
+from shm.segment import corrupt_path, lock_path, ring_path
 from shm.writer import RingWriter
 from tests.rings import (
     GAUGE,
@@ -442,3 +442,48 @@ assert open(f"/proc/self/task/{{os.getpid()}}/children").read() == "", "a resour
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert ring_path(namespace, "s").exists()
+
+
+# ---- files that somebody removes -----------------------------------------------------------------------------
+
+
+def test_a_ring_whose_file_was_removed_is_published_again_with_its_history(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(namespace, columns=2, capacity=16) as writer:
+        append_proof(writer, 5)
+        ring_path(namespace, "s").unlink()
+        writer.keep_published()
+        append_proof(writer)
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == [1, 2, 3, 4, 5, 6]
+            for sequence in range(1, 7):
+                frame = reader.frame(sequence)
+                assert frame is not None
+                check(frame, 2)
+        inode = ring_path(namespace, "s").stat().st_ino
+        writer.keep_published()
+        assert ring_path(namespace, "s").stat().st_ino == inode, "nothing is rebuilt while the file is there"
+    said = [record.message for record in caplog.records if record.name == "shm.writer"]
+    assert said == ["ring was removed, published again"]
+
+
+def test_a_writer_whose_lock_was_removed_ends_rather_than_write_beside_another(namespace: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        lock_path(namespace, "s").unlink()
+        with pytest.raises(RingLost, match=r"its lock .* was removed"):
+            writer.keep_published()
+
+
+def test_columns_of_series_gone_for_a_whole_ring_are_freed_when_asked_for(namespace: str) -> None:
+    with open_writer(namespace, columns=3, capacity=8) as writer:
+        append_proof(writer)
+        assert not writer.free()
+        for _ in range(8):
+            writer.append([1.0, STALE, 3.0], 1, 1)
+        assert writer.free()
+        assert [key[1] for key in writer.columns] == [("0",), ("2",)]
+        with RingReader(namespace, "s") as reader:
+            frame = latest(reader)
+            assert [frame.value(column) for column in range(2)] == [1.0, 3.0]

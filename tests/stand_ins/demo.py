@@ -61,7 +61,9 @@ def main() -> int:
             print("demo: haproxy is not installed, so request rate, error rate and latency of deployments stay absent")
         path = DIRECTORY / "fogmetrics.toml"
         path.write_text(
-            f'# Written by make demo.\n[shm]\nnamespace = "{config.shm.namespace}"\n'
+            # Rings of its own: what stand-ins say must never be in the history of the real daemon.
+            f'# Written by make demo.\n[shm]\nnamespace = "{config.shm.namespace}-demo"\n'
+            f'capacity = {config.shm.capacity}\ngroup = "{config.shm.group}"\nowner = "{config.shm.owner}"\n'
             f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
             f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
             f'[source.betanet]\nurl = "http://127.0.0.1:{betanet}"\n'
@@ -101,7 +103,7 @@ def _traffic(url: str, stop: threading.Event) -> None:
 
 
 def _start(stack: contextlib.ExitStack, name: str, *arguments: str) -> None:
-    print(f"demo: STAND-IN for {name}")
+    print(f"demo: STAND-IN for {name}", flush=True)
     # A session of its own: Ctrl-C reaches the daemon first, and the stand-ins end after it.
     process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, start_new_session=True)
     stack.enter_context(_running(process))

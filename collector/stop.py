@@ -1,0 +1,72 @@
+"""Stop: when a collector is to end, and how it sleeps until then.
+
+A signal is only noted; the loop looks at the note between two ticks, so no handler's work lands in the middle of an
+append. Signals are not blocked, because a process that a source starts would inherit that.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import socket
+import time
+from typing import Final
+
+from shm.parent import Parent
+
+log = logging.getLogger(__name__)
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How often a sleeper looks whether supervisord still lives: well within the minute for which a new supervisord tries
+# to start our successor, however long the interval.
+_LOOK_NS: Final = 5_000_000_000
+
+
+class Stop:
+    """Whether this process is to end: a signal asked for it, or the supervisord that started it is gone."""
+
+    def __init__(self, parent: Parent | None = None) -> None:
+        self._parent = parent or Parent()
+        self._signalled = False
+        self._orphaned = False
+        self._caught = False
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+
+    def catch_signals(self) -> None:
+        """Take SIGTERM, SIGINT and SIGHUP from now on. In the main thread only."""
+        # The descriptor ends a sleep that begins between the signal and its handler.
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+        self._caught = True
+
+    def close(self) -> None:
+        """Give the descriptors back; signals have their default effect again."""
+        if self._caught:
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+        self._wake.close()
+        self._waker.close()
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signalled = True
+
+    def asked(self) -> bool:
+        """True once this process is to end."""
+        if self._parent.gone and not self._orphaned:
+            self._orphaned = True
+            log.warning("supervisord is gone")
+        return self._signalled or self._orphaned
+
+    def sleep_until(self, deadline_ns: int) -> bool:
+        """Sleep to ``deadline_ns`` of the monotonic clock; True as soon as this process is to end."""
+        while not self.asked():
+            left_ns = deadline_ns - time.monotonic_ns()
+            if left_ns <= 0:
+                return False
+            if select.select([self._wake], [], [], min(left_ns, _LOOK_NS) / 1e9)[0]:
+                self._wake.recv(64)
+        return True

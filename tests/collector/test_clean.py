@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from collector.clean import main as clean
+from collector.collector import MetricCollector
+from tests.rings import files_of
+
+
+@pytest.fixture
+def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("FOGMETRICS_NAMESPACE", raising=False)
+    path = tmp_path / "fogmetrics.toml"
+    path.write_text(f'[shm]\nnamespace = "{namespace}"\n')
+    return path
+
+
+def test_every_ring_of_the_namespace_is_removed_the_users_own_sources_too(
+    toml: Path, tmp_path: Path, namespace: str
+) -> None:
+    for name in ("node", "queue"):
+        MetricCollector(name, namespace=namespace, capacity=8).close()
+    assert clean([str(tmp_path), "--config", str(toml)]) == 0
+    assert not [path for path in files_of(namespace) if path.suffix == ".ring"]
+
+
+def test_a_ring_with_a_writer_is_left(
+    toml: Path, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MetricCollector("node", namespace=namespace, capacity=8) as collector:
+        assert clean([str(tmp_path), "--config", str(toml)]) == 75
+        assert "already writes to it" in capsys.readouterr().err
+        assert collector.writer.path.exists()
+
+
+def test_nothing_is_removed_while_a_daemon_runs_from_the_directory(
+    toml: Path, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MetricCollector("node", namespace=namespace, capacity=8).close()
+    (tmp_path / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "run" / "supervisor.sock"))
+        listener.listen()
+        assert clean([str(tmp_path), "--config", str(toml)]) == 75
+    assert "stop it first" in capsys.readouterr().err
+    assert [path for path in files_of(namespace) if path.suffix == ".ring"]
