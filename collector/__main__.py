@@ -12,11 +12,13 @@ import sys
 import time
 
 from collector import registry
-from collector.collector import MetricCollector
+from collector.collector import MetricCollector, check_sample
+from collector.metrics import OWN
 from collector.runner import Runner
 from collector.source import Collection, MetricSource
 from collector.stop import Stop
 from collector.threads import collect
+from collector.words import said, shown
 from collector.worker import FIRST_TICK_SECONDS, Worker
 from shm import config as configuration
 from shm import log as logs
@@ -97,13 +99,24 @@ def _once(source: MetricSource, timeout: float) -> int:
         time.sleep(FIRST_TICK_SECONDS)  # rates need two readings
         return collect(source, runner, timeout)
 
-    collection = runner.call(job, FIRST_TICK_SECONDS + 2 * timeout + 1)
+    try:
+        collection = runner.call(job, FIRST_TICK_SECONDS + 2 * timeout + 1)
+    except Exception as error:  # noqa: BLE001 - what the daemon would log, for whoever sets up or writes a source
+        print(f"error: {said(error)}", file=sys.stderr)
+        return 1
+    errors = list(collection.errors)
+    known = {metric.name: metric for metric in (*source.metrics, *OWN)}
     for sample in collection.samples:
+        try:
+            check_sample(known, sample)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon would refuse it too
+            errors.append(f"{shown(sample)}: {said(error)}")
+            continue
         labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
         print(f"{sample.metric}{{{labels}}} {sample.value}" if labels else f"{sample.metric} {sample.value}")
-    for error in collection.errors:
-        print(f"error: {error}", file=sys.stderr)
-    return 0 if collection.up else 1
+    for text in errors:
+        print(f"error: {text}", file=sys.stderr)
+    return 0 if collection.up and len(errors) == len(collection.errors) else 1
 
 
 def _unlink(name: str, config: Config) -> int:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from collector.histogram import Cumulative
-from collector.source import NO_LABELS, Collection, MetricSource
+from collector.source import NO_LABELS, Collection, MetricSource, Sample
 from collector.threads import SourceResult, SourceThreads
 from collector.words import said, shown
 from shm.catalog import Metric, MetricType, SeriesKey
@@ -348,6 +348,17 @@ class MetricCollector:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
+    """Raises MetricError, or what a nonsensical sample makes Python raise, when record_metric would refuse it."""
+    metric = metrics.get(sample.metric)
+    if metric is None:
+        raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
+    metric.label_values(sample.labels)
+    _number(metric, sample.value)
+    if sample.timestamp is not None:
+        _stamp_ns(metric, sample.timestamp)
 
 
 def _number(metric: Metric, value: object) -> float | None:

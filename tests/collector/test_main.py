@@ -17,6 +17,23 @@ from tests.daemon import ROOT
 from tests.programs import wait_until
 
 
+ONCE = """
+from collector.source import MetricSource, Sample
+from shm.catalog import Metric
+
+
+class Once(MetricSource):
+    name = "once"
+    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
+
+    def collect(self):
+        good = {"queue": "a"}
+        return [
+            Sample("depth", 1, good), Sample("depth", 1, {"queue": 7}), Sample("width", 1), Sample("depth", 1, good, 1e13)
+        ]
+"""
+
+
 @pytest.fixture
 def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("FOGMETRICS_NAMESPACE", raising=False)
@@ -80,6 +97,28 @@ def test_once_of_a_source_that_is_down_says_why_and_exits_1(toml: Path, capsys: 
     toml.write_text(toml.read_text() + '[source.betanet]\nurl = "http://127.0.0.1:9"\n')
     assert main(["betanet", "--once", "--config", str(toml)]) == 1
     assert "error: no connection to http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_once_of_a_source_that_raises_says_why_and_exits_1(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml.write_text(toml.read_text() + f'[source.system]\nproc = "{tmp_path / "nope"}"\n')
+    assert main(["system", "--once", "--config", str(toml)]) == 1
+    assert capsys.readouterr().err.startswith("error: FileNotFoundError: ")
+
+
+def test_once_tells_of_samples_that_the_daemon_would_refuse(
+    toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_once.py").write_text(ONCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    toml.write_text(toml.read_text() + '[source.once]\nclass = "own_once:Once"\n')
+    assert main(["once", "--once", "--config", str(toml)]) == 1
+    out, err = capsys.readouterr()
+    assert out == 'depth{queue="a"} 1\n'
+    assert err.count("error: ") == 3
+    for words in ("is 7, a int", "metric 'width' is not among", "give Unix seconds"):
+        assert words in err
 
 
 def test_unlink_removes_the_ring_on_purpose_but_not_under_a_writer(
