@@ -16,7 +16,6 @@ from shm.segment import ring_path
 from tests.daemon import ROOT
 from tests.programs import wait_until
 
-
 ONCE = """
 from collector.source import MetricSource, Sample
 from shm.catalog import Metric
@@ -29,7 +28,8 @@ class Once(MetricSource):
     def collect(self):
         good = {"queue": "a"}
         return [
-            Sample("depth", 1, good), Sample("depth", 1, {"queue": 7}), Sample("width", 1), Sample("depth", 1, good, 1e13)
+            Sample("depth", 1, good), Sample("depth", 1, {"queue": 7}),
+            Sample("width", 1), Sample("depth", 1, good, 1e13),
         ]
 """
 
