@@ -9,18 +9,22 @@ Exit status: 0 when all is well, 78 for a configuration to mend, 75 for somethin
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
+import pwd
 import socket
 import sys
 from pathlib import Path
 
 from collector import registry
+from shm import address
 from shm import config as configuration
 from shm.command import exit_status
 from shm.config import Config
 from shm.discovery import user_number
-from shm.errors import ConfigurationError, FogmetricsError
-from shm.segment import DIRECTORY, check_name, group_number
+from shm.errors import FogmetricsError
+from shm.segment import DIRECTORY, check_name, group_number, lock_path, ring_path
 
 # sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.
 _MOST_SOCKET_PATH = 107 - 8
@@ -46,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         check_run_directory(options.directory)
         check_shared_memory()
+        check_rings(config)
         check_port(config)
         print(where_to_look(config, options.directory))
         return 0
@@ -56,8 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
 def check_configuration(config: Config) -> None:
     """Raises ConfigurationError for what any of the processes would refuse."""
     check_name(f"{config.where('shm')} namespace", config.shm.namespace)
-    group_number(config.shm.group)
-    user_number(config.shm.owner)
+    group_number(config.shm.group, config.where("shm"))
+    user_number(config.shm.owner, config.where("shm"))
+    configuration.windows_ns(config)
     for name in registry.source_names(config):
         registry.times(name, config)
         registry.build(name, config)
@@ -95,33 +101,55 @@ def check_shared_memory() -> None:
         raise InTheWay(f"{DIRECTORY} is not there or can't be written; mount it: mount -t tmpfs tmpfs {DIRECTORY}")
 
 
+def check_rings(config: Config) -> None:
+    """Raises InTheWay when files of our rings belong to another user: their collectors could not write."""
+    namespace = config.shm.namespace
+    for name in registry.source_names(config):
+        for path in (lock_path(namespace, name), ring_path(namespace, name)):
+            try:
+                owner = path.lstat().st_uid
+            except OSError:
+                continue
+            if owner != os.geteuid():
+                raise InTheWay(
+                    f"{path} belongs to {_user(owner)}, and this is {_user(os.geteuid())}: its collector could not "
+                    "write; run as that user, remove the files of this namespace as that user, or set another: "
+                    f"{config.where('shm')} namespace"
+                )
+
+
+def _user(number: int) -> str:
+    with contextlib.suppress(KeyError):
+        return f"user {pwd.getpwuid(number).pw_name}"
+    return f"user {number}"
+
+
 def check_port(config: Config) -> None:
-    """Raises InTheWay when the exporter's port is taken. Leaves what else may be wrong to the exporter."""
-    address, port = config.exporter.listen, config.exporter.port
+    """Raises InTheWay when the exporter's port is taken, ConfigurationError when it can't be had for another reason."""
+    family, kind, protocol, place = address.resolve(config)
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ConfigurationError(
-            f"{config.where('exporter')} listen is {address!r}: {error.strerror}; give an address of this host, "
-            'such as "127.0.0.1" or "0.0.0.0"'
-        ) from None
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
-        except OSError as error:
-            raise InTheWay(
-                f"port {port} of {address} can't be had: {error.strerror}; stop the program that has it, "
-                f"or set another port: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
-            ) from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise address.refused(config, error) from None
+        port = config.exporter.port
+        raise InTheWay(
+            f"port {port} of {config.exporter.listen} can't be had: {error.strerror}; stop the program that has it, "
+            f"or set another port: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
+        ) from None
 
 
 def where_to_look(config: Config, directory: Path) -> str:
-    host = "localhost" if config.exporter.listen in ("0.0.0.0", "::", "127.0.0.1") else config.exporter.listen
-    base = f"http://{host}:{config.exporter.port}"
+    listen, port = config.exporter.listen, config.exporter.port
+    base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
+    if port == 0:
+        base = base.removesuffix("0") + "PORT"
     control = Path(sys.executable).parent / "supervisorctl"
     return (
-        f"fogmetrics starts; look at\n"
+        f"fogmetrics starts; look at"
+        f"{', with the PORT that run/log/exporter.log names' if port == 0 else ''}\n"
         f"  {base}/metrics               the latest samples\n"
         f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {config.exporter.window}\n"
         f"  {base}/stats   {base}/health\n"

@@ -22,12 +22,14 @@ import sys
 
 import uvicorn
 
+from exporter.quiet import QuietServer
 from exporter.server import Exporter
+from shm import address
 from shm import config as configuration
 from shm import log as logs
 from shm.command import exit_status
 from shm.config import Config
-from shm.errors import ConfigurationError, FogmetricsError
+from shm.errors import FogmetricsError
 from shm.parent import Parent
 
 log = logging.getLogger("exporter")
@@ -35,7 +37,7 @@ log = logging.getLogger("exporter")
 _BACKLOG = 256
 # Longer than the usual scrape intervals, so that a server's connection lives from one scrape to the next.
 _KEEP_ALIVE_SECONDS = 75
-_PARENT_SECONDS = 1.0
+_LET_GO_SECONDS = 5.0  # one stat per ring; a segment that a restart replaced is kept so long at most
 
 
 class AddressTaken(FogmetricsError):
@@ -60,15 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def listen(config: Config) -> socket.socket:
     """A listening socket on the configured address. Raises AddressTaken or ConfigurationError."""
-    address, port = config.exporter.listen, config.exporter.port
+    family, kind, protocol, place = address.resolve(config)
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         server_socket = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise ConfigurationError(
-            f"{config.where('exporter')} listen is {address!r}: {error.strerror}; give an address of this host, "
-            'such as "127.0.0.1" or "0.0.0.0"'
-        ) from None
+        raise address.refused(config, error) from None
     server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server_socket.bind(place)
@@ -76,25 +74,23 @@ def listen(config: Config) -> socket.socket:
     except OSError as error:
         server_socket.close()
         if error.errno == errno.EADDRINUSE:
+            port = config.exporter.port
             raise AddressTaken(
-                f"port {port} of {address} is taken (9200 is also Elasticsearch's); stop the program that has it, "
-                f"or set another: {config.where('exporter')} port = {port + 1}"
+                f"port {port} of {config.exporter.listen} is taken (9200 is also Elasticsearch's); stop the program "
+                f"that has it, or set another: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
             ) from None
-        raise ConfigurationError(
-            f"{config.where('exporter')} listen is {address!r}, port is {port}: {error.strerror}; "
-            "choose an address of this host and a port this user may have"
-        ) from None
+        raise address.refused(config, error) from None
     return server_socket
 
 
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` is gone."""
     exporter = Exporter(config)
-    server = uvicorn.Server(
+    server = QuietServer(
         uvicorn.Config(
             exporter.app,
             loop="uvloop",
-            http="httptools",
+            http=_protocol(),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -104,7 +100,8 @@ def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             limit_concurrency=config.exporter.max_connections,
             timeout_graceful_shutdown=2,
-        )
+        ),
+        parent,
     )
 
     def stop(signal_number: int, frame: object) -> None:
@@ -115,16 +112,15 @@ def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     host, port = server_socket.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    log.info("serving", extra={"url": url, "namespace": config.shm.namespace})
+    log.info("serving", extra={"url": address.url(host, port), "namespace": config.shm.namespace})
     # What was imported stays: no collection need look at it again, and fewer pages are written to.
     gc.collect()
     gc.freeze()
 
     async def run() -> None:
-        watch = asyncio.create_task(_watch_parent(server, parent))
+        letting_go = asyncio.create_task(_let_go(exporter))
         await server.serve(sockets=[server_socket])
-        watch.cancel()
+        letting_go.cancel()
 
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
@@ -142,11 +138,20 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _watch_parent(server: uvicorn.Server, parent: Parent) -> None:
-    while not parent.gone:
-        await asyncio.sleep(_PARENT_SECONDS)
-    log.warning("supervisord is gone")
-    server.should_exit = True
+def _protocol() -> type[asyncio.Protocol] | str:
+    """The HTTP protocol with our limits; where this release of uvicorn is too different for them, its own."""
+    try:
+        from exporter.limits import LimitedProtocol
+    except ImportError as error:
+        log.warning("no limits on connections", extra={"error": str(error)})
+        return "auto"
+    return LimitedProtocol
+
+
+async def _let_go(exporter: Exporter) -> None:
+    while True:
+        await asyncio.sleep(_LET_GO_SECONDS)
+        await exporter.let_go()
 
 
 if __name__ == "__main__":

@@ -66,10 +66,12 @@ class AggregatedPage:
         def chosen(source: str, series: Series) -> bool:
             metric = series.metric
             names = {metric.name, metric.family}
+            if metric.type == "counter":
+                names.add(f"{metric.family}_total")  # as /metrics prints it
             labels = series.labels
             return (
                 (not query.sources or source in query.sources)
-                and any(query.selects(name, labels) for name in names)
+                and query.selects(names, labels)
                 and (query.by is None or query.by in labels)
             )
 

@@ -13,11 +13,12 @@ Every error is a QueryError, the caller's to mend: HTTP status 400.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
 from exporter.aggregate import STATS
+from shm.duration import parse_duration
 from shm.errors import FogmetricsError
 
 COUNTER_STATS: Final = ("rate", "increase")
@@ -28,14 +29,9 @@ MAX_SELECTOR: Final = 4_096  # characters
 MAX_SELECTORS: Final = 64
 MAX_MATCHERS: Final = 256  # of all selectors together
 MAX_NAMES: Final = 256  # of each of metric, name[] and source[]
-MAX_WINDOW_NS: Final = 100 * 365 * 86_400 * 10**9  # so that now − window stays within an int64
-
-_UNITS_MS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _ESCAPES: Final = dict(zip("\\\"'ntrabfv", "\\\"'\n\t\r\a\b\f\v", strict=True))
 
 # Each matches at one position without going back: no input makes them slow.
-_SECONDS = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,9}))?\Z")
-_DURATION_PART = re.compile(r"([0-9]{1,20})(ms|[wdhms])")
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+")
 _ANY = re.compile(r".+", re.DOTALL)
@@ -56,9 +52,10 @@ class Matcher:
     value: str
     equal: bool = True
 
-    def fits(self, name: str, labels: Mapping[str, str]) -> bool:
-        actual = name if self.label == "__name__" else labels.get(self.label, "")
-        return (actual == self.value) is self.equal
+    def fits(self, names: Set[str], labels: Mapping[str, str]) -> bool:
+        if self.label == "__name__":
+            return (self.value in names) is self.equal
+        return (labels.get(self.label, "") == self.value) is self.equal
 
 
 Selector = tuple[Matcher, ...]  # all have to fit
@@ -83,11 +80,11 @@ class AggregatedQuery:
     by: str | None = None
     sources: tuple[str, ...] = ()
 
-    def selects(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether ``metric`` and ``match[]`` choose this series."""
-        if self.metrics and name not in self.metrics:
+    def selects(self, names: Set[str], labels: Mapping[str, str]) -> bool:
+        """Whether ``metric`` and ``match[]`` choose this series, whose metric goes by any of ``names``."""
+        if self.metrics and names.isdisjoint(self.metrics):
             return False
-        return not self.matchers or any(all(one.fits(name, labels) for one in some) for some in self.matchers)
+        return not self.matchers or any(all(one.fits(names, labels) for one in some) for some in self.matchers)
 
 
 def parse_metrics_query(params: Iterable[tuple[str, str]]) -> MetricsQuery:
@@ -123,23 +120,10 @@ def parse_window(text: str) -> int:
 
     Greater than 0 and at most 100 years. Raises QueryError.
     """
-    total, position, smallest = 0, 0, MAX_WINDOW_NS
-    if seconds := _SECONDS.match(text):
-        total = int(seconds[1]) * 10**9 + int((seconds[2] or "").ljust(9, "0"))
-    else:
-        while part := _DURATION_PART.match(text, position):
-            unit = _UNITS_MS[part[2]] * 10**6
-            if unit >= smallest:  # a unit twice, or a larger one after a smaller one
-                break
-            total, position, smallest = total + int(part[1]) * unit, part.end(), unit
-        if position != len(text) or not text:
-            raise QueryError(
-                f"window={_shown(text)} is not a duration; use numbers with ms, s, m, h, d, w, the largest unit "
-                "first, such as 5m, 1h30m or 24h"
-            )
-    if not 0 < total <= MAX_WINDOW_NS:
-        raise QueryError(f"window={_shown(text)} is out of range; give more than 0 and at most 100 years")
-    return total
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise QueryError(f"window={_shown(text)} {error}") from None
 
 
 def parse_selector(text: str) -> Selector:

@@ -35,13 +35,13 @@ from exporter.query import (
     QueryError,
     parse_aggregated_query,
     parse_metrics_query,
-    parse_window,
 )
 from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import RingSet
-from shm.config import Config
+from shm.config import Config, windows_ns
 from shm.discovery import user_number
-from shm.errors import ConfigurationError, FogmetricsError
+from shm.errors import FogmetricsError
+from shm.segment import check_name
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +101,9 @@ class Exporter:
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config.exporter
-        self._window_ns = _duration(config, "window", config.exporter.window)
-        self._max_window_ns = _duration(config, "max_window", config.exporter.max_window)
-        owner = user_number(config.shm.owner)
+        self._window_ns, self._max_window_ns = windows_ns(config)
+        check_name(f"{config.where('shm')} namespace", config.shm.namespace)
+        owner = user_number(config.shm.owner, config.where("shm"))
 
         def rings() -> RingSet:
             return RingSet(
@@ -137,6 +137,14 @@ class Exporter:
         self.rings.close()
         self._history.close()
 
+    async def let_go(self) -> None:
+        """Unmap segments that were replaced or removed, also where no request comes that would meet them.
+
+        As long as somebody maps them, their memory counts against /dev/shm.
+        """
+        self.rings.let_go()
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._history.let_go)
+
     # ---- pages ---------------------------------------------------------------------------------------------
 
     async def _index(self, request: Request) -> Response:
@@ -144,7 +152,7 @@ class Exporter:
 
     async def _metrics(self, request: Request) -> Response:
         query = parse_metrics_query(request.query_params.multi_items())
-        form = choose_format(request.headers.get("accept", ""))
+        form = choose_format(_all(request, "accept"))
         return self._text(request, form, self.metrics_text(query, form))
 
     def metrics_text(self, query: MetricsQuery, form: Format) -> bytes:
@@ -165,7 +173,7 @@ class Exporter:
             raise QueryError(
                 f"window is longer than {self._config.max_window}, the longest that [exporter] max_window allows"
             )
-        form = choose_format(request.headers.get("accept", ""))
+        form = choose_format(_all(request, "accept"))
         body = await self._in_worker(lambda: self.aggregated_text(query, form))
         return self._text(request, form, body)
 
@@ -228,7 +236,7 @@ class Exporter:
 
     def _text(self, request: Request, form: Format, body: bytes) -> Response:
         headers = {"content-type": form.content_type, "vary": "accept, accept-encoding"}
-        if len(body) >= self._config.gzip_min_bytes and accepts_gzip(request.headers.get("accept-encoding", "")):
+        if len(body) >= self._config.gzip_min_bytes and accepts_gzip(_all(request, "accept-encoding")):
             body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
             headers["content-encoding"] = "gzip"
         return Response(body, headers=headers)
@@ -249,14 +257,10 @@ class Exporter:
             self.own.conflicts = conflicts
 
 
+def _all(request: Request, header: str) -> str:
+    """The header as one list: a client may send it in several lines (RFC 9110, section 5.3)."""
+    return ",".join(request.headers.getlist(header))
+
+
 def _json(found: object, status: int) -> Response:
     return Response(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n", status, media_type="application/json")
-
-
-def _duration(config: Config, key: str, text: str) -> int:
-    try:
-        return parse_window(text)
-    except QueryError as error:
-        raise ConfigurationError(
-            f'{config.where("exporter")} {key} is {text!r}; give a duration such as "5m": {error}'
-        ) from None

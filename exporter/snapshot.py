@@ -210,6 +210,11 @@ class RingSet:
                 self._settle(source, f"ring {source!r}: {type(error).__name__}: {error}")
         return [self.rings[source] for source in sources if source in self.rings]
 
+    def let_go(self) -> None:
+        """Close the rings whose segments are no longer in place; refresh() opens what is there instead."""
+        for source in [source for source, ring in self.rings.items() if not ring.in_place()]:
+            self._let_go(source)
+
     def is_stale(self, ring: Ring) -> bool:
         """True when the newest frame is older than ``stale_intervals`` of the source's own intervals."""
         limit = self.stale_intervals * ring.interval_ns / 1e9

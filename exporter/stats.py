@@ -9,6 +9,7 @@ from typing import Any
 from exporter.families import gather
 from exporter.snapshot import Ring, RingSet, absent
 from shm.catalog import Series
+from shm.reader import GUARD_SLOTS
 
 
 def stats(rings: RingSet, reserved: Set[str] = frozenset()) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
         "sequence": sequence,
         "frames": len(frames.sequence),
         "capacity": header.capacity,
-        "fill": round(min(sequence, header.capacity) / header.capacity, 6),
+        "fill": _fill(len(frames.sequence), header.capacity),
         "interval_seconds": header.interval_ns / 1e9,
         "series": len(ring.series),
         "columns": ring.reader.catalog.columns,
@@ -74,6 +75,11 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
         "limited_metrics": dict(ring.reader.catalog.limits),
         "generation": header.generation,
     }
+
+
+def _fill(frames: int, capacity: int) -> float:
+    """By the frames held: the sequence goes on when a ring is made larger. Full is what a reader may have at most."""
+    return 1.0 if frames >= capacity - GUARD_SLOTS else round(frames / capacity, 6)
 
 
 def health(rings: RingSet) -> tuple[bool, dict[str, Any]]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shm.duration import parse_duration
 from shm.errors import ConfigurationError
 
 DEFAULT_FILE = "fogmetrics.toml"
@@ -149,8 +150,13 @@ def parse(text: str, path: Path) -> Config:
     """The configuration that ``text`` holds; ``path`` is for messages. Raises ConfigurationError."""
     try:
         document = tomllib.loads(text)
+        repr(document)  # so that every message below can show the value that it is about
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
+    except ValueError:  # the interpreter's limit, sys.get_int_max_str_digits()
+        raise ConfigurationError(f"{path} holds a number of thousands of digits; no key needs one") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} nests too deeply to be read; no key needs more than a list") from None
     tables: dict[str, Any] = {
         "shm": ShmConfig,
         "collector": CollectorConfig,
@@ -169,6 +175,10 @@ def parse(text: str, path: Path) -> Config:
                     )
                 common, options[source] = _split_source(table)
                 sources[source] = read_table(SourceConfig, common, f"{path}: [source.{source}]")
+        elif name == "source":
+            raise ConfigurationError(f"{path}: source is {value!r}; make it a table: [source.NAME]")
+        elif name not in tables and not isinstance(value, dict):
+            raise _outside(path, name, tables)
         elif name not in tables:
             raise _unknown(str(path), name, [*tables, "source"], "table")
         elif not isinstance(value, dict):
@@ -176,6 +186,26 @@ def parse(text: str, path: Path) -> Config:
         else:
             read[name] = read_table(tables[name], value, f"{path}: [{name}]")
     return Config(path=path, source=sources, source_options=options, **read)
+
+
+def windows_ns(config: Config) -> tuple[int, int]:
+    """[exporter] (window, max_window) in nanoseconds. Raises ConfigurationError."""
+    found = []
+    for name, text in (("window", config.exporter.window), ("max_window", config.exporter.max_window)):
+        try:
+            found.append(parse_duration(text))
+        except ValueError as error:
+            raise ConfigurationError(
+                f'{config.where("exporter")} {name} is {text!r}; give a duration such as "5m": it {error}'
+            ) from None
+    window_ns, max_window_ns = found
+    if window_ns > max_window_ns:
+        raise ConfigurationError(
+            f"{config.where('exporter')} window is {config.exporter.window!r}, longer than max_window, which is "
+            f"{config.exporter.max_window!r}: requests that name no window would be refused; lower the one or raise "
+            "the other"
+        )
+    return window_ns, max_window_ns
 
 
 def _split_source(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -224,6 +254,22 @@ def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: str) -> Any:
 
 def _example(kind: Any) -> str:
     return {str: '"text"', int: "15", float: "1.5", bool: "true"}[kind]
+
+
+def _outside(path: Path, name: str, tables: Mapping[str, Any]) -> ConfigurationError:
+    """For a key that stands above the first table, where there are none."""
+    keys: dict[str, str] = {}
+    for table, cls in tables.items():
+        for one in dataclasses.fields(cls):
+            keys.setdefault(one.name, table)
+    close = difflib.get_close_matches(name, keys, n=1)
+    if name in keys:
+        hint = f"{name} is a key of [{keys[name]}]: write it below a line [{keys[name]}]"
+    elif close:
+        hint = f"did you mean {close[0]!r} of [{keys[close[0]]}]?"
+    else:
+        hint = f"the tables are {', '.join([*tables, 'source'])}"
+    return ConfigurationError(f"{path} has the key {name!r} outside of any table; {hint}")
 
 
 def _unknown(where: str, name: str, known: list[str], what: str) -> ConfigurationError:

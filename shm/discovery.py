@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shm.errors import ConfigurationError
 from shm.reader import WriterInfo
-from shm.segment import DIRECTORY, ring_name_of
+from shm.segment import DIRECTORY, id_number, ring_name_of
 
 # A directory's mtime moves in kernel ticks; a listing is trusted only when it was made this long after the last
 # change, so that a second change within the same tick is not missed.
@@ -47,17 +47,21 @@ class RingList:
         return self._sources
 
 
-def user_number(owner: str) -> int:
-    """The id of the user of that name or number; our own for the empty name. Raises ConfigurationError."""
+def user_number(owner: str, where: str = "[shm]") -> int:
+    """The id of the user of that name or number; our own for the empty name. Raises ConfigurationError.
+
+    ``where``: how the message names the table.
+    """
     if not owner:
         return os.geteuid()
-    if owner.isdigit():
-        return int(owner)
+    number = id_number(f"{where} owner", owner)
+    if number is not None:
+        return number
     try:
         return pwd.getpwnam(owner).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):  # ValueError: a NUL in it
         raise ConfigurationError(
-            f"[shm] owner is {owner!r}, which is no user of this host; name the user that runs the collectors, "
+            f"{where} owner is {owner!r}, which is no user of this host; name the user that runs the collectors, "
             "or leave the key empty when it is the one that runs the exporter"
         ) from None
 

@@ -35,6 +35,7 @@ from shm.layout import HEADER_BYTES, SOURCE_BYTES, Header, read_header
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where glibc's shm_open puts them; SharedMemory has no other place
 _PREFIX: Final = "fogmetrics"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
+_MAX_ID: Final = (1 << 32) - 2
 MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
 
 
@@ -113,8 +114,10 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
             # SharedMemory maps at once, but nothing touches the map before the memory is reserved below.
             shared_memory.SharedMemory(path.name, create=True, size=size).close()
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
+    except BaseException as error:
         path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
             message = f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
             raise NoSpace(source, message) from error
@@ -126,9 +129,11 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
             os.fchown(fd, -1, group_id)
         os.fchmod(fd, MODE)  # after creation, so that no umask takes the group's bit away
         return fd, mmap.mmap(fd, size)
-    except OSError as error:
+    except BaseException as error:
         os.close(fd)
         path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         if isinstance(error, PermissionError):
             raise ConfigurationError(
                 f"[shm] group is {group!r}, and this user may not give files to that group; "
@@ -149,19 +154,35 @@ def _no_space(size: int, error: OSError) -> str:
     )
 
 
-def group_number(group: str) -> int | None:
-    """The id of the group of that name or number; None for the empty name. Raises ConfigurationError."""
+def group_number(group: str, where: str = "[shm]") -> int | None:
+    """The id of the group of that name or number; None for the empty name. Raises ConfigurationError.
+
+    ``where``: how the message names the table.
+    """
     if not group:
         return None
-    if group.isdigit():
-        return int(group)
+    number = id_number(f"{where} group", group)
+    if number is not None:
+        return number
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):  # ValueError: a NUL in it
         raise ConfigurationError(
-            f"[shm] group is {group!r}, which is no group of this host; create it (groupadd -r {group}), or leave "
+            f"{where} group is {group!r}, which is no group of this host; create it (groupadd -r {group}), or leave "
             "the key empty"
         ) from None
+
+
+def id_number(what: str, text: str) -> int | None:
+    """The user's or group's id that ``text`` is; None where it is a name. Raises ConfigurationError.
+
+    2**32 − 1 is no id: chown(2) takes it for "leave as it is".
+    """
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    if len(text) > 10 or int(text) > _MAX_ID:
+        raise ConfigurationError(f"{what} is {text!r}, which is out of range; give a name, or a number up to {_MAX_ID}")
+    return int(text)
 
 
 def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from collector.preflight import check_port, check_run_directory, where_to_look
+from collector.preflight import InTheWay, check_port, check_rings, check_run_directory, where_to_look
 from collector.preflight import main as preflight
 from shm.config import Config, parse
-from shm.errors import FogmetricsError
+from shm.errors import ConfigurationError, FogmetricsError
+from shm.segment import lock_path, ring_path
 from tests.daemon import ROOT
+from tests.rings import namespace as namespace
 
 
 def config(text: str) -> Config:
@@ -37,6 +41,16 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
         ('[source.deployment]\nproviders = ["k8s"]\n', "providers"),
         ('[source.queue]\nclass = "nothing:Here"\n', "class 'nothing:Here'"),
         ('[exporter]\nlisten = "no such host"\n', "listen is 'no such host'"),
+        ('[exporter]\nlisten = "a..b"\n', "listen is 'a..b'"),
+        (f'[exporter]\nlisten = "{"x" * 300}"\n', "listen is 'xxx"),
+        ('[exporter]\nlisten = "192.0.2.1"\n', "listen is '192.0.2.1', which is no address of this host"),
+        ('[exporter]\nwindow = "abc"\n', "window is 'abc'; give a duration"),
+        ('[exporter]\nwindow = ""\n', "window is ''; give a duration"),
+        ('[exporter]\nwindow = "0"\n', "window is '0'; give a duration"),
+        ('[exporter]\nwindow = "8d"\n', "window is '8d', longer than max_window"),
+        ('[shm]\ngroup = "²"\n', f"{toml}: [shm] group is '²'"),
+        ('[shm]\nowner = "a\\u0000b"\n', f"{toml}: [shm] owner is 'a\\x00b'"),
+        ('[shm]\ngroup = "4294967295"\n', "[shm] group is '4294967295', which is out of range"),
     ):
         toml.write_text(text)
         assert preflight([str(tmp_path), "--config", str(toml)]) == 78
@@ -88,6 +102,46 @@ def test_a_directory_whose_name_is_too_long_for_a_socket_is_named(tmp_path: Path
     deep.mkdir()
     with pytest.raises(FogmetricsError, match="clone to a directory with a shorter name"):
         check_run_directory(deep)
+
+
+def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_configuration_to_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(InTheWay, match=f"port {port} of 127.0.0.1 can't be had: Address already in use"):
+            check_port(config(f"[exporter]\nport = {port}\n"))
+
+    def not_permitted(self: socket.socket, place: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", not_permitted)
+    with pytest.raises(ConfigurationError, match="port is 80, which this user may not have"):
+        check_port(config("[exporter]\nport = 80\n"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run the tests as root")
+def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
+    ours = config(f'[shm]\nnamespace = "{namespace}"\n[source.queue]\nclass = "nothing:Here"\n')
+    check_rings(ours)
+    for path in (ring_path(namespace, "node"), lock_path(namespace, "queue")):
+        path.touch()
+        check_rings(ours)
+        os.chown(path, 4242, -1)
+        with pytest.raises(InTheWay, match=rf"{path} belongs to user 4242, and this is user root: its collector"):
+            check_rings(ours)
+        path.unlink()
+    lock_path(namespace, "somebody").touch()
+    os.chown(lock_path(namespace, "somebody"), 4242, -1)
+    check_rings(ours)
+
+
+def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
+    assert "  http://[::1]:9200/metrics " in where_to_look(config('[exporter]\nlisten = "::1"\n'), tmp_path)
+    free = where_to_look(config("[exporter]\nport = 0\n"), tmp_path)
+    assert "look at, with the PORT that run/log/exporter.log names\n  http://localhost:PORT/metrics " in free
 
 
 def test_a_free_port_is_no_trouble() -> None:

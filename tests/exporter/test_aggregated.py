@@ -312,3 +312,15 @@ def test_columns_in_another_order_than_the_names_are_not_mixed_up(scene: Scene) 
     scene.commit("s", *((name, float(i)) for i, name in enumerate(names)))
     found = samples(scene.rings(), ("stat", "max"))
     assert found == {(name, (("stat", "max"),)): float(i) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(("name", "there"), [("packets", True), ("packets_total", True), ("packets_tot", False)])
+def test_a_counter_is_chosen_by_the_name_that_metrics_prints_too(scene: Scene, name: str, there: bool) -> None:
+    for _ in range(2):
+        scene.commit("s", ("packets", 1.0))
+        scene.advance(INTERVAL)
+    rings = scene.rings()
+    assert bool(page(rings, ("metric", name))) is there
+    assert bool(page(rings, ("match[]", name))) is there
+    assert ("packets" in page(rings, ("match[]", f'{{__name__!="{name}"}}'))) is not there
+    assert not page(rings, ("metric", "temperature_total"))

@@ -18,6 +18,7 @@ import pytest
 
 from collector.collector import MetricCollector
 from shm.catalog import Metric
+from shm.segment import ring_path
 from tests.exporter.scene import samples_of
 from tests.programs import Program, running, wait_until
 from tests.rings import ROOT
@@ -108,6 +109,9 @@ def test_a_port_that_is_taken_is_said_with_a_status_to_try_again(namespace: str,
         ('[exporter]\nport = 0\nlisten = "192.0.2.1"\n', "[exporter] listen is '192.0.2.1'"),
         ('[shm]\nowner = "nobody-has-this-name"\n[exporter]\nport = 0\n', "which is no user of this host"),
         ("[exporter\n", "is not TOML"),
+        ('[exporter]\nport = 0\nlisten = "a..b"\n', "[exporter] listen is 'a..b'"),
+        ('[exporter]\nport = 0\nwindow = "8d"\n', "[exporter] window is '8d', longer than max_window"),
+        ('[shm]\nowner = "²"\n[exporter]\nport = 0\n', "fogmetrics.toml: [shm] owner is '²'"),
     ],
 )
 def test_a_configuration_to_be_mended_is_said_with_a_status_that_nobody_retries(
@@ -117,6 +121,28 @@ def test_a_configuration_to_be_mended_is_said_with_a_status_that_nobody_retries(
     assert done.returncode == 78
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_namespace_that_can_not_be_part_of_a_file_name_is_refused(tmp_path: Path) -> None:
+    done = once("a.b", tmp_path, "[exporter]\nport = 0\n")
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1)
+    assert "[shm] namespace is 'a.b'; use 1 to 64 letters" in done.stderr
+
+
+def test_a_segment_that_is_gone_is_not_kept_though_nobody_asks(namespace: str, tmp_path: Path) -> None:
+    quick = "import sys, exporter.__main__ as it; it._LET_GO_SECONDS = 0.1; sys.exit(it.main())"
+    with MetricCollector("s", namespace=namespace, capacity=64) as collector:
+        collector.register(Metric("x", "gauge", "X."))
+        collector.record_metric("x", 42.0)
+        collector.commit()
+        with exporter(namespace, tmp_path, "", sys.executable, "-c", quick) as (program, port):
+            for page in ("/metrics", "/metrics/aggregated"):
+                assert get(port, page).status_code == 200
+            maps = Path(f"/proc/{program.process.pid}/maps")
+            assert maps.read_text().count(f"fogmetrics.{namespace}.s.ring") == 2
+            ring_path(namespace, "s").unlink()
+            program.wait_until(lambda: f"fogmetrics.{namespace}.s.ring" not in maps.read_text(), 20, "it to let go")
+            assert get(port, "/metrics/aggregated").status_code == 200
 
 
 STARTER = """

@@ -194,7 +194,7 @@ def test_a_hostile_selector_of_full_length_ends_in_an_error(hostile: str) -> Non
 def test_a_series_is_chosen_if_its_metric_is_and_any_selector_fits(
     params: list[tuple[str, str]], name: str, labels: dict[str, str], chosen: bool
 ) -> None:
-    assert parse(*params).selects(name, labels) is chosen
+    assert parse(*params).selects({name}, labels) is chosen
 
 
 @pytest.mark.parametrize(

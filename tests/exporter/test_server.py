@@ -55,6 +55,25 @@ def test_openmetrics_comes_to_those_who_ask_and_ends_as_it_must(scene: Scene) ->
     assert ("process_open_fds", ()) in found
 
 
+def test_a_wish_in_several_lines_is_one_wish(scene: Scene) -> None:
+    exporter = fill(scene)
+
+    async def ask() -> httpx.Response:
+        lines = [
+            ("accept", "text/html"), ("accept", "application/openmetrics-text"),
+            ("accept-encoding", "br"), ("accept-encoding", "gzip"),
+        ]  # fmt: skip
+        transport = httpx.ASGITransport(exporter.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://exporter", headers={}) as client:
+            for name in ("accept", "accept-encoding"):
+                del client.headers[name]
+            return await client.get("/metrics", headers=lines)
+
+    answer = asyncio.run(ask())
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.headers["content-encoding"] == "gzip"
+
+
 def test_without_rings_there_are_the_own_metrics_alone(scene: Scene) -> None:
     answer = get(scene.exporter(), "/metrics")
     assert answer.status_code == 200

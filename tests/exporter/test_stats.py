@@ -82,6 +82,15 @@ def test_a_ring_that_has_come_round_is_full_and_counts_what_it_holds(scene: Scen
         assert 10 <= ring["frames"] <= 16
 
 
+def test_a_ring_that_was_made_larger_is_as_full_as_its_frames_are_many(scene: Scene) -> None:
+    with open_writer(scene.namespace, capacity=16, columns=2) as writer:
+        append_proof(writer, 40)
+    with open_writer(scene.namespace, capacity=160, columns=2):
+        ring = stats(scene.rings())["rings"]["s"]
+        assert ring["sequence"] == 40
+        assert ring["fill"] == ring["frames"] / 160 < 0.11
+
+
 def test_a_ring_without_frames_has_no_age(scene: Scene) -> None:
     scene.collector("s")
     found = stats(scene.rings())["rings"]["s"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.config import Config, ExporterConfig, ShmConfig, SourceConfig, key, load, parse, read_table
+from shm.config import Config, ExporterConfig, ShmConfig, SourceConfig, key, load, parse, read_table, windows_ns
 from shm.errors import ConfigurationError
 
 FILE = Path("etc/fog.toml")
@@ -73,7 +73,17 @@ def test_each_key_is_read_into_its_table() -> None:
         ),
         ('[log]\nlevel = "loud"\n', "[log] level is 'loud'; give one of debug, info, warning, error"),
         ("shm = 3\n", "etc/fog.toml: shm is 3; make it a table: [shm]"),
-        ("source = 3\n", "etc/fog.toml has no table 'source'"),
+        ("source = 3\n", "etc/fog.toml: source is 3; make it a table: [source.NAME]"),
+        (
+            "port = 1\n",
+            "etc/fog.toml has the key 'port' outside of any table; port is a key of [exporter]: write it below a line",
+        ),
+        ("prot = 1\n", "etc/fog.toml has the key 'prot' outside of any table; did you mean 'port' of [exporter]?"),
+        ("zzz = 1\n", "etc/fog.toml has the key 'zzz' outside of any table; the tables are shm, collector, exporter"),
+        (f"[exporter]\nport = 1{'0' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
+        (f"[exporter]\nport = 0x{'f' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
+        (f"[exporter]\nport = {'[' * 20_000}\n", "etc/fog.toml nests too deeply"),
+        (f"[{'.'.join('a' * 20_000)}]\n", "etc/fog.toml nests too deeply"),
         ("[source]\nnode = 3\n", "etc/fog.toml: [source] node is 3; make it a table: [source.node]"),
         (
             '[source.node]\ninterval_seconds = "5"\n',
@@ -85,6 +95,26 @@ def test_each_key_is_read_into_its_table() -> None:
 def test_what_is_wrong_is_refused_with_file_table_key_value_and_remedy(text: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         parse(text, FILE)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ('window = "abc"', "window is 'abc'; give a duration such as \"5m\": it is not a duration"),
+        ('window = ""', "window is ''; give a duration"),
+        ('window = "0"', "window is '0'; give a duration such as \"5m\": it is out of range"),
+        ('max_window = "1x"', "max_window is '1x'; give a duration"),
+        ('window = "8d"', "window is '8d', longer than max_window, which is '7d': requests that name no window would"),
+    ],
+)
+def test_a_window_that_no_request_could_have_is_refused(keys: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"etc/fog.toml: [exporter] {says}")):
+        windows_ns(parse(f"[exporter]\n{keys}\n", FILE))
+
+
+def test_windows_are_nanoseconds_and_may_be_equal() -> None:
+    assert windows_ns(Config()) == (300 * 10**9, 7 * 86_400 * 10**9)
+    assert windows_ns(parse('[exporter]\nwindow = "1d"\nmax_window = "24h"\n', FILE)) == (86_400 * 10**9,) * 2
 
 
 def test_a_sources_table_is_split_into_what_all_sources_have_and_what_its_class_has() -> None:

@@ -55,6 +55,18 @@ def test_users_are_found_by_name_and_number_and_an_unknown_one_is_refused_by_nam
         user_number("no-such-user")
 
 
+@pytest.mark.parametrize("owner", ["²", "a\0b"])
+def test_what_only_looks_like_a_number_is_no_user(owner: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] owner is .*, which is no user"):
+        user_number(owner, "fog.toml: [shm]")
+
+
+@pytest.mark.parametrize("owner", ["4294967295", "99999999999999999999"])
+def test_a_user_beyond_the_last_number_is_refused(owner: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[shm\] owner is .*, which is out of range; give a name"):
+        user_number(owner)
+
+
 def test_start_ticks_tell_a_process_from_another_with_its_pid() -> None:
     assert start_ticks(os.getpid()) > 0
     assert start_ticks(1 << 40) == 0

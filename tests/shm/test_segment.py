@@ -150,6 +150,19 @@ def test_a_group_is_found_by_name_and_number_and_an_unknown_one_is_refused_by_na
         group_number("no-such-group")
 
 
+@pytest.mark.parametrize("group", ["²", "a\0b", "١"])
+def test_what_only_looks_like_a_number_is_no_group(group: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] group is .*, which is no group"):
+        group_number(group, "fog.toml: [shm]")
+
+
+@pytest.mark.parametrize("group", ["4294967295", "99999999999999999999", "9" * 5000])
+def test_a_group_beyond_the_last_number_is_refused(group: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[shm\] group is .*, which is out of range; give a name"):
+        group_number(group)
+    assert group_number("4294967294") == 4294967294
+
+
 @as_root
 def test_a_group_that_the_user_is_not_in_is_a_configuration_error(namespace: str) -> None:
     program = f"""
@@ -193,6 +206,23 @@ def test_build_leaves_nothing_behind_when_it_fails(namespace: str, monkeypatch: 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(NoSpace, match=r"needs 1\.0 MiB"):
         build("s", building_path(namespace, "s"), 1 << 20)
+    assert files_of(namespace) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "fchmod", "open"])
+def test_build_leaves_nothing_behind_whatever_it_fails_of(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    def fails(*arguments: object) -> None:
+        raise OverflowError("signed integer is greater than maximum")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(OverflowError):
+            build("s", building_path(namespace, "s"), 1 << 20)
     assert files_of(namespace) == []
     assert len(os.listdir("/proc/self/fd")) == descriptors
 

@@ -35,6 +35,7 @@ class Betanet:
         self.now = 0.0
         self.source = BetanetSource(options, clock=lambda: self.now)
         self.runner.run(self.source.open())
+        server.requests.clear()  # it asks once, to load what httpx loads at its first request
 
     def collect(self) -> Collection:
         return self.runner.run(self.source.collect())

@@ -1,0 +1,46 @@
+"""Where the exporter listens: the address of the configuration resolved, and what is said when it can't be had."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+from shm.config import Config
+from shm.errors import ConfigurationError
+
+_EXAMPLES = 'such as "127.0.0.1" or "0.0.0.0"'
+
+
+def resolve(config: Config) -> tuple[int, int, int, Any]:
+    """(family, type, protocol, place to bind) of [exporter] listen and port. Raises ConfigurationError."""
+    address = config.exporter.listen
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, config.exporter.port, type=socket.SOCK_STREAM)[0]
+    except (OSError, ValueError) as error:  # ValueError: no name that could be asked for, such as "a..b"
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise ConfigurationError(
+            f"{config.where('exporter')} listen is {address!r}: {reason}; give an address of this host, {_EXAMPLES}"
+        ) from None
+    return family, kind, protocol, place
+
+
+def refused(config: Config, error: OSError) -> ConfigurationError:
+    """What to say when the kernel refuses the address or the port for another reason than that it is taken."""
+    where, address, port = config.where("exporter"), config.exporter.listen, config.exporter.port
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigurationError(
+            f"{where} listen is {address!r}, which is no address of this host; give one that is, {_EXAMPLES}"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ConfigurationError(
+            f"{where} port is {port}, which this user may not have: {error.strerror}; give one from 1024 to 65535"
+        )
+    return ConfigurationError(
+        f"{where} listen is {address!r}, port is {port}: {error.strerror}; "
+        "choose an address of this host and a port this user may have"
+    )
+
+
+def url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
