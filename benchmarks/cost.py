@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import tempfile
 import time
@@ -24,9 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shm.segment import DIRECTORY
 from tests.daemon import PROGRAMS, SOURCES, Daemon
+from tests.programs import wait_until
 from tests.stand_ins.betanet import BetanetStandIn
 
 _REQUESTS = 200
+_RESTARTS = 5
 _PAGES = ("/metrics", "/metrics/aggregated", "/metrics/aggregated?window=24h", "/stats", "/health")
 
 
@@ -54,6 +57,7 @@ def measure(seconds: float, interval: float) -> dict[str, Any]:
                 for path in sorted(DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*.ring"))
             }
             latency = {page: _latency(daemon.url + page) for page in _PAGES}
+            restart = statistics.median(_restart(daemon) for _ in range(_RESTARTS))
     return {
         "seconds": round(elapsed, 1),
         "interval_seconds": interval,
@@ -65,6 +69,7 @@ def measure(seconds: float, interval: float) -> dict[str, Any]:
         "collection_seconds": duration,
         "ring_bytes": rings,
         "latency_seconds": latency,
+        "restart_seconds": restart,
     }
 
 
@@ -84,6 +89,15 @@ def _latency(url: str) -> dict[str, float]:
             client.get(url).raise_for_status()
             times.append(time.perf_counter() - begun)
     return {"median": statistics.median(times), "p99": sorted(times)[int(0.99 * (_REQUESTS - 1))]}
+
+
+def _restart(daemon: Daemon) -> float:
+    """Seconds from SIGKILL of the exporter until it answers again; supervisord starts it."""
+    wait_until(lambda: daemon.states()["exporter"] == "RUNNING", 20, "the exporter past startsecs")
+    begun = time.monotonic()
+    os.kill(daemon.pid("exporter"), signal.SIGKILL)
+    wait_until(daemon.answers, 30, "the exporter back")
+    return time.monotonic() - begun
 
 
 def table(found: dict[str, Any]) -> str:
@@ -119,6 +133,7 @@ def table(found: dict[str, Any]) -> str:
     ]
     for page, times in found["latency_seconds"].items():
         lines.append(f"| `{page}` | {1000 * times['median']:.2f} | {1000 * times['p99']:.2f} |")
+    lines += ["", f"The exporter answers again {found['restart_seconds']:.1f} s after SIGKILL (median of {_RESTARTS})."]
     return "\n".join(lines)
 
 

@@ -13,8 +13,6 @@ from exporter.query import parse_aggregated_query, parse_metrics_query
 from tests.docs.markdown import PAGES, ROOT, anchors, blocks, curl_targets, links, read
 
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
-# Written apart from the others, as it is measured.
-MAY_BE_MISSING = {"docs/performance.md"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -25,9 +23,8 @@ def test_every_internal_link_leads_to_a_file_and_a_heading(name: str) -> None:
             assert parts.scheme == "https", f"{name}: {link}"
             continue
         target = (ROOT / name).parent / parts.path if parts.path else ROOT / name
-        relative = str(target.resolve().relative_to(ROOT))
-        assert target.exists() or relative in MAY_BE_MISSING, f"{name}: {link} leads nowhere"
-        if parts.fragment and target.exists():
+        assert target.exists(), f"{name}: {link} leads nowhere"
+        if parts.fragment:
             assert parts.fragment in anchors(target.read_text()), f"{name}: {link} names no heading"
 
 
