@@ -12,9 +12,10 @@ import sys
 import time
 
 from collector import registry
-from collector.collector import MetricCollector, check_sample
+from collector.collector import MetricCollector
 from collector.metrics import OWN
 from collector.runner import Runner
+from collector.samples import check_sample
 from collector.source import Collection, MetricSource
 from collector.stop import Stop
 from collector.threads import collect

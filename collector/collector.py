@@ -19,7 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from collector.histogram import Cumulative
-from collector.source import NO_LABELS, Collection, MetricSource, Sample
+from collector.samples import number_of, stamp_ns_of
+from collector.source import NO_LABELS, Collection, MetricSource
 from collector.threads import SourceResult, SourceThreads
 from collector.words import said, shown
 from shm.catalog import Metric, MetricType, SeriesKey
@@ -114,8 +115,8 @@ class MetricCollector:
         if metric is None:
             raise MetricError(f"metric {name!r} is not registered; call register_metric first")
         key = name, metric.label_values(labels)
-        number = _number(metric, value)
-        stamp_ns = None if timestamp is None else _stamp_ns(metric, timestamp)
+        number = number_of(metric, value)
+        stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
         with self._guard:
             if not self._admit(metric, key):
                 return False
@@ -348,46 +349,3 @@ class MetricCollector:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
-    """Raises MetricError, or what a nonsensical sample makes Python raise, when record_metric would refuse it."""
-    metric = metrics.get(sample.metric)
-    if metric is None:
-        raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
-    metric.label_values(sample.labels)
-    _number(metric, sample.value)
-    if sample.timestamp is not None:
-        _stamp_ns(metric, sample.timestamp)
-
-
-def _number(metric: Metric, value: object) -> float | None:
-    if value is None:
-        if metric.type != "histogram":
-            raise MetricError(f"metric {metric.name!r} got None; leave out a sample that is not known")
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MetricError(f"metric {metric.name!r} got {shown(value)}, a {type(value).__name__}; give a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise MetricError(f"metric {metric.name!r} got an integer beyond float64; give a smaller number") from None
-    if metric.type == "counter" and number < 0:
-        raise MetricError(f"counter {metric.name!r} got {value!r}; a counter never is below 0")
-    if metric.type == "histogram" and number != number:
-        raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
-    return number
-
-
-def _stamp_ns(metric: Metric, timestamp: object) -> int:
-    """Unix nanoseconds, within what a slot holds; MetricError for what are no Unix seconds."""
-    try:
-        stamp_ns = round(timestamp * 1e9)  # type: ignore[operator]  # what can't be multiplied is told below
-    except (TypeError, ValueError, OverflowError):
-        stamp_ns = -1
-    if not 0 <= stamp_ns < 1 << 63:
-        raise MetricError(
-            f"metric {metric.name!r} got the timestamp {shown(timestamp)}; give Unix seconds, not milliseconds or "
-            "nanoseconds"
-        )
-    return stamp_ns
