@@ -98,6 +98,7 @@ class _Loop:
             self.own.count(metrics.CLOCK_STEPS)
             log.warning("wall clock was set", extra={"source": self._name})
         worker.collector.writer.keep_published()
+        worker.collector.writer.beat()  # alive, also while a collection takes its time
         if not self._opened:
             self.open_source()
         if self._opened:

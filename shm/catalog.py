@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -141,11 +141,6 @@ SeriesKey = tuple[str, tuple[str, ...]]  # metric name, label values
 
 def series_key(series: Series) -> SeriesKey:
     return series.metric.name, series.label_values
-
-
-def columns_used(series: Iterable[Series]) -> int:
-    """One past the last column that any of them takes."""
-    return max((one.end for one in series), default=0)
 
 
 def _check_text(what: str, text: object, limit: int) -> None:

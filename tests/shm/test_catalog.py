@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shm.catalog import DEFAULT_BUCKETS_MS, Metric, Series, columns_used, series_key
+from shm.catalog import DEFAULT_BUCKETS_MS, Metric, Series, series_key
 from shm.errors import MetricError
 
 
@@ -85,5 +85,3 @@ def test_a_series_knows_its_labels_columns_and_key() -> None:
     assert series.labels == {"a": "x"}
     assert (series.column, series.end) == (7, 12)
     assert series_key(series) == ("app_requests", ("x",))
-    assert columns_used([series]) == 12
-    assert columns_used([]) == 0
