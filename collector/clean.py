@@ -6,10 +6,9 @@ Refuses while a daemon runs from the directory, or a writer holds a ring.
 from __future__ import annotations
 
 import argparse
-import socket
 from pathlib import Path
 
-from collector.preflight import InTheWay
+from collector.preflight import InTheWay, listens, supervisor_socket
 from shm import config as configuration
 from shm.command import exit_status
 from shm.discovery import ring_sources
@@ -23,10 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        path = options.directory.resolve() / "run" / "supervisor.sock"
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
+        path = supervisor_socket(options.directory)
+        if listens(path):
+            raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
         namespace = configuration.load(options.config).shm.namespace
         for one in (namespace, f"{namespace}-demo"):
             for source in ring_sources(one):

@@ -69,6 +69,17 @@ def check_configuration(config: Config) -> None:
         registry.build(name, config)
 
 
+def supervisor_socket(directory: Path) -> Path:
+    """Where the supervisord of that directory's supervisord.conf listens."""
+    return directory.resolve() / "run" / "supervisor.sock"
+
+
+def listens(path: Path) -> bool:
+    """Whether a process listens on that unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def check_run_directory(directory: Path) -> None:
     """Make run/ and run/log. Raises InTheWay when they can't be written, or a supervisord has them already."""
     run = directory.resolve() / "run"
@@ -81,18 +92,17 @@ def check_run_directory(directory: Path) -> None:
         ) from None
     if not os.access(run, os.W_OK) or not os.access(run / "log", os.W_OK):
         raise InTheWay(f"{run} can't be written by this user; give it to the user that runs the daemon: chown -R")
-    path = run / "supervisor.sock"
+    path = supervisor_socket(directory)
     if len(os.fsencode(path)) > _MOST_SOCKET_PATH:
         raise InTheWay(
             f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that a unix socket's name "
             "may have here; clone to a directory with a shorter name"
         )
-    with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(str(path)) == 0:
-            raise InTheWay(
-                f"it runs already: a supervisord listens on {path}; look at it with supervisorctl status, stop it with "
-                "supervisorctl shutdown, or clone to another directory for a second one"
-            )
+    if listens(path):
+        raise InTheWay(
+            f"it runs already: a supervisord listens on {path}; look at it with supervisorctl status, stop it with "
+            "supervisorctl shutdown, or clone to another directory for a second one"
+        )
 
 
 def check_shared_memory() -> None:

@@ -41,18 +41,18 @@ class Worker:
 
     def run(self) -> None:
         """Tick until told to stop; then leave the ring to the next writer. Raises RingLost."""
-        worker = _Loop(self)
-        deadline_ns = worker.schedule.first(round(self._first_tick_seconds() * 1e9))
+        loop = _Loop(self)
+        deadline_ns = loop.schedule.first(round(self._first_tick_seconds() * 1e9))
         try:
-            worker.open_source()
+            loop.open_source()
             while not self.stop.sleep_until(deadline_ns):
-                worker.tick()
-                deadline_ns, missed = worker.schedule.next()
+                loop.tick()
+                deadline_ns, missed = loop.schedule.next()
                 if missed:
-                    worker.own.count(metrics.TICKS_MISSED, missed)
+                    loop.own.count(metrics.TICKS_MISSED, missed)
                     log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
         finally:
-            worker.close_source()
+            loop.close_source()
             self.collector.close()
             self.stop.close()
 
