@@ -4,6 +4,7 @@
 #   make test     set everything up and run the tests
 #   make demo     make run, with stand-ins for Betanet and a HAProxy under light traffic
 #   make smoke    URL=http://localhost:9200: check a running daemon
+#   make siege    every promise of docs/reliability.md under attack, for about an hour; ONLY="death fuzz" for some
 #   make cost     SECONDS=300: CPU, memory and latency of an idle daemon
 #   make lint     ruff and mypy          make clean    remove rings, environment and logs
 
@@ -11,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 URL ?= http://localhost:9200
 SECONDS ?= 300
+ONLY ?=
 PYTEST_ARGS ?=
 
 # The first interpreter that is new enough and can make an environment.
@@ -18,7 +20,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$p"; break; fi; done)
 
-.PHONY: run demo test smoke cost lint clean
+.PHONY: run demo test siege smoke cost lint clean
 
 run: $(BIN)/.run
 	@$(BIN)/python -m collector.preflight . && exec $(BIN)/supervisord -n -c supervisord.conf
@@ -28,6 +30,9 @@ demo: $(BIN)/.run
 
 test: $(BIN)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+siege: $(BIN)/.test
+	@$(BIN)/python -m tests.stress --long --write $(ONLY)
 
 smoke: $(BIN)/.run
 	@$(BIN)/python -m tests.end_to_end.smoke $(URL)

@@ -1,0 +1,88 @@
+"""``python -m tests.stress [CHECK …] [--long] [--scale X] [--seed N] [--write]``: the checks of the promises.
+
+Without a name all of them, in the order of docs/reliability.md. Exit status 3 when a promise was seen broken. ``--write``
+puts the table of counts into docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.stress.harness import ROOT, VIOLATED, Counts, Effort, Violation
+
+# One module each, in the order of docs/reliability.md.
+CHECKS = {
+    "model": "I1: every order in which stores may become visible",
+    "hardware": "I1: a writer flat out and several readers, frames that prove themselves",
+    "emulated": "I1: the same under an emulated arm64",
+    "death": "I3: SIGKILL of the writer at any instant",
+    "writers": "I5: two writers at once",
+    "room": "I6, I7: shared memory that runs out",
+    "truncation": "I7: a segment cut short or removed under its users",
+    "reader": "I8: the exporter as another user",
+    "fuzz": "I9: bad bytes",
+    "churn": "series that come and go",
+    "clocks": "clocks that step, processes that are suspended",
+    "snapshots": "history over a reboot and an upgrade",
+    "daemon": "the whole daemon under faults",
+    "clients": "bad HTTP clients",
+    "targets": "bad targets",
+}
+_BEGIN, _END = "<!-- counts: make siege writes them -->", "<!-- end of counts -->"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.stress", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("check", nargs="*", metavar="CHECK", help=f"of {', '.join(CHECKS)}; none: all")
+    parser.add_argument("--long", action="store_true", help="minutes each, not seconds")
+    parser.add_argument("--scale", type=float, default=1.0, help="that many times as much")
+    parser.add_argument("--seed", type=int, default=0, help="of what is random")
+    parser.add_argument("--write", action="store_true", help="put the counts into docs/reliability.md")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.check if name not in CHECKS]:
+        parser.error(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
+    done: dict[str, tuple[float, Counts]] = {}
+    for name in options.check or CHECKS:
+        check: Callable[[Effort], Counts] = importlib.import_module(f"tests.stress.{name}").check
+        begun = time.monotonic()
+        try:
+            counts = check(Effort(options.long, options.scale, options.seed))
+        except Violation as violation:
+            print(f"{name}: VIOLATED (seed {options.seed}): {violation}", file=sys.stderr, flush=True)
+            return VIOLATED
+        except pytest.skip.Exception as missing:
+            print(f"{name}: not run: {missing}", file=sys.stderr, flush=True)
+            continue
+        done[name] = time.monotonic() - begun, counts
+        print(f"{name}: {done[name][0]:.1f} s: {', '.join(f'{k} {v}' for k, v in counts.items())}", flush=True)
+    if options.write:
+        write(done)
+    return 0
+
+
+def write(done: dict[str, tuple[float, Counts]]) -> None:
+    """Replace the rows of those checks in the table of docs/reliability.md; the others stay as they are."""
+    page = ROOT / "docs" / "reliability.md"
+    before, _, rest = page.read_text().partition(_BEGIN)
+    table, _, after = rest.partition(_END)
+    rows = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
+    where = f"Python {platform.python_version()}, Linux {platform.release().split('-')[0]}, {platform.machine()}"
+    for name, (seconds, counts) in done.items():
+        said = "; ".join(
+            f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in counts.items()
+        )
+        rows[name] = f"| `{name}` | {CHECKS[name]} | {said} | {seconds:.0f} s | {where} |"
+    lines = ["", "| check | what | counts | took | on |", "|---|---|---|---|---|"]
+    lines += [rows[name] for name in CHECKS if name in rows]
+    page.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n\n{_END}{after}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

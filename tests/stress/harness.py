@@ -1,0 +1,130 @@
+"""What the checks of this package have in common: what they are given, what they return, how a mutant is tried.
+
+A **check** is a module of this package with a function ``check(effort) -> Counts``. It raises Violation when it sees a
+promise of docs/reliability.md broken, and returns what it did in numbers otherwise. ``make test`` runs each of them
+for some seconds; ``make siege`` (``python -m tests.stress --long --write``) for minutes, and writes the counts down.
+
+A **mutant** is the program with one thing wrong. A check that does not raise Violation on its mutant is worth nothing:
+each module names its mutants in ``MUTANTS``, and :func:`refuted` runs the check in a copy of the tree with the mutation
+made, to see that it is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.rings import files_of
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+VIOLATED: Final = 3  # exit status of a check that saw a promise broken; a check that fails itself ends with 1
+
+Counts = Mapping[str, int | str]
+
+_COPIED = ("shm", "collector", "exporter", "tests", "supervisord.conf", "conf.d", "fogmetrics.toml", "pyproject.toml")
+
+
+class Violation(AssertionError):
+    """A promise was broken. The message says which, where and by what value."""
+
+
+def require(holds: object, promise: str) -> None:
+    """Raises Violation with that sentence unless it holds."""
+    if not holds:
+        raise Violation(promise)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a check is to do.
+
+    ``long``: the form of ``make siege``; otherwise some seconds. ``scale`` multiplies either (less than 1 while a
+    check is being written). ``seed``: of whatever is random; it is printed, so that a find can be had again.
+    """
+
+    long: bool = False
+    scale: float = 1.0
+    seed: int = 0
+
+    def many(self, short: int, long: int) -> int:
+        """How many times, at least 1."""
+        return max(round((long if self.long else short) * self.scale), 1)
+
+    def seconds(self, short: float, long: float) -> float:
+        return (long if self.long else short) * self.scale
+
+    def random(self) -> random.Random:
+        return random.Random(self.seed)
+
+
+@contextlib.contextmanager
+def own_namespace() -> Iterator[str]:
+    """A namespace that nobody else has; nothing of it is left in /dev/shm afterwards."""
+    name = f"s{os.getpid()}-{next(_namespaces)}"
+    try:
+        yield name
+    finally:
+        for path in files_of(name):
+            path.unlink()
+
+
+_namespaces = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The program with one thing wrong: in ``file`` (from the root of the tree) ``old`` reads ``new``.
+
+    ``check`` is the check that must see it, and ``says`` a part of what it says then. ``scale``: how much of the
+    check's short form is enough for that.
+    """
+
+    check: str
+    name: str
+    file: str
+    old: str
+    new: str
+    says: str
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.name}"
+
+
+def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
+    """Fails unless the mutant's check, run on the mutant in a copy of the tree below ``directory``, sees it."""
+    tree = copy_of_the_tree(directory)
+    path = tree / mutant.file
+    source = path.read_text()
+    assert source.count(mutant.old) == 1, f"{mutant}: its text is {source.count(mutant.old)} times in {mutant.file}"
+    path.write_text(source.replace(mutant.old, mutant.new))
+    # Mutants die before their coverage could be of any use, and must not be measured as the program.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.stress", mutant.check, "--scale", str(mutant.scale)],
+        cwd=tree, env={**environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    said = run.stdout + run.stderr
+    assert run.returncode == VIOLATED, f"{mutant} was not seen (exit status {run.returncode}):\n{said}"
+    assert mutant.says in said, f"{mutant} was seen for another reason than {mutant.says!r}:\n{said}"
+
+
+def copy_of_the_tree(directory: Path) -> Path:
+    """The program and its tests, without what they leave behind."""
+    tree = directory / "tree"
+    for name in _COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            tree.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    return tree
