@@ -1,7 +1,7 @@
 """``python -m tests.stress [CHECK …] [--long] [--scale X] [--seed N] [--write]``: the checks of the promises.
 
-Without a name all of them, in the order of docs/reliability.md. Exit status 3 when a promise was seen broken. ``--write``
-puts the table of counts into docs/reliability.md.
+Without a name all of them, in the order of docs/reliability.md. Exit status 3 when a promise was seen broken.
+``--write`` puts the table of counts into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -61,10 +61,17 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: not run: {missing}", file=sys.stderr, flush=True)
             continue
         done[name] = time.monotonic() - begun, counts
-        print(f"{name}: {done[name][0]:.1f} s: {', '.join(f'{k} {v}' for k, v in counts.items())}", flush=True)
+        print(
+            f"{name}: {done[name][0]:.1f} s: {', '.join(f'{key}: {_shown(value)}' for key, value in counts.items())}",
+            flush=True,
+        )
     if options.write:
         write(done)
     return 0
+
+
+def _shown(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def write(done: dict[str, tuple[float, Counts]]) -> None:

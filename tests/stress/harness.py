@@ -111,7 +111,7 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     run = subprocess.run(
         [sys.executable, "-m", "tests.stress", mutant.check, "--scale", str(mutant.scale)],
-        cwd=tree, env={**environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=timeout, check=False,
+        cwd=tree, env={**environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
     said = run.stdout + run.stderr
     assert run.returncode == VIOLATED, f"{mutant} was not seen (exit status {run.returncode}):\n{said}"
