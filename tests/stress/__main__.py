@@ -70,8 +70,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _shown(value: int | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
+def _shown_all(counts: Counts) -> str:
+    return "; ".join(
+        f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}" for key, value in counts.items()
+    )
 
 
 def write(done: dict[str, tuple[float, Counts]]) -> None:
