@@ -61,10 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: not run: {missing}", file=sys.stderr, flush=True)
             continue
         done[name] = time.monotonic() - begun, counts
-        print(
-            f"{name}: {done[name][0]:.1f} s: {', '.join(f'{key}: {_shown(value)}' for key, value in counts.items())}",
-            flush=True,
-        )
+        print(f"{name}: {done[name][0]:.1f} s: {_shown_all(counts)}", flush=True)
     if options.write:
         write(done)
     return 0
