@@ -202,10 +202,15 @@ class MetricCollector:
     # ---- frames --------------------------------------------------------------------------------------------
 
     def commit(self, timestamp_ns: int | None = None, monotonic_ns: int | None = None, flags: int = FLAG_TICK) -> int:
-        """Append what was staged: first the frames of their own, then the tick's; the tick's sequence."""
+        """Append what was staged: first the frames of their own, then the tick's; the tick's sequence.
+
+        Raises RingLost, and NoSpace where the ring's file was removed and there is no room for another.
+        """
         timestamp_ns = time.time_ns() if timestamp_ns is None else timestamp_ns
         monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
         with self._guard:
+            # Before the map is touched: a collection may have taken seconds, in which somebody cut the file.
+            self.writer.keep_published()
             tick, self._tick = self._tick, {}
             apart, self._apart = self._apart, {}
             self._enter_metrics()

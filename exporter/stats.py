@@ -9,7 +9,7 @@ from typing import Any
 from exporter.families import gather
 from exporter.snapshot import Ring, RingSet, absent
 from shm.catalog import Series
-from shm.reader import GUARD_SLOTS
+from shm.windows import GUARD_SLOTS
 
 
 def stats(rings: RingSet, reserved: Set[str] = frozenset()) -> dict[str, Any]:

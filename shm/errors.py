@@ -7,6 +7,7 @@
         ├── RingMissing         no such segment, or not yet
         ├── RingForeign         not a segment that we may trust: owner, kind of file, permissions
         ├── RingCorrupt         the bytes are not a whole segment of this layout
+        │   └── RingLayout      they may be one of another layout: of another release
         ├── WriterBusy          another process writes to it
         ├── RingLost            its files were removed under its writer
         ├── WriterClosed        this writer is closed, or belongs to the process we were forked from
@@ -48,6 +49,14 @@ class RingForeign(RingError):
 
 class RingCorrupt(RingError):
     """The bytes do not make a whole segment of a layout that this version reads."""
+
+
+class RingLayout(RingCorrupt):
+    """The segment is of another layout, which ``version`` numbers: of another release, and worth keeping."""
+
+    def __init__(self, ring: str, message: str, version: int) -> None:
+        super().__init__(ring, message)
+        self.version = version
 
 
 class WriterBusy(RingError):

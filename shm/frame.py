@@ -49,7 +49,12 @@ class Frames:
 
 
 def prove(copy: bytes, sequence: int, salt: int) -> Frame | None:
-    """The frame of that sequence if the slot's ``copy`` proves it (R3), else None."""
+    """The frame of that sequence if the slot's ``copy`` proves it (R3), else None.
+
+    A copy that fell short, as of a file that was cut, proves nothing.
+    """
+    if len(copy) < SLOT_HEADER_BYTES:
+        return None
     found, seal, timestamp_ns, monotonic_ns, count, flags = SLOT_HEADER.unpack_from(copy)
     view = memoryview(copy)
     if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:

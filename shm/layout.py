@@ -38,7 +38,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from shm.errors import RingCorrupt, RingError
+from shm.errors import RingCorrupt, RingError, RingLayout
 from shm.protocol import header_seal
 
 MAGIC: Final = int.from_bytes(b"FOGRING1", "little")
@@ -147,12 +147,14 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     words = memoryview(page).cast("Q")
     if words[WORD_MAGIC] != MAGIC:
         raise RingCorrupt(ring, f"magic is {words[WORD_MAGIC]:#x}, not {MAGIC:#x}: not a fogmetrics segment")
-    if words[WORD_VERSION] != LAYOUT_VERSION:
-        raise RingCorrupt(
-            ring,
-            f"layout version is {words[WORD_VERSION]}, this program reads {LAYOUT_VERSION}; "
-            "run the same release on both sides, or remove the segment with --unlink",
+    version = words[WORD_VERSION]
+    if version != LAYOUT_VERSION:
+        message = (
+            f"layout version is {version}, this program reads {LAYOUT_VERSION}; "
+            "run the same release on both sides, or remove the segment with --unlink"
         )
+        # A number that no release will reach in our time is damage.
+        raise RingLayout(ring, message, version) if 0 < version < 256 else RingCorrupt(ring, message)
     immutable = page[IMMUTABLE_START:IMMUTABLE_END]
     if header_seal(immutable) != words[WORD_SEAL]:
         raise RingCorrupt(ring, f"header seal is {words[WORD_SEAL]:#x}, the header's bytes give another")

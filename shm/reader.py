@@ -1,13 +1,14 @@
 """RingReader: one source's ring, read-only, without waiting, believing nothing that is not proven.
 
+It reads, by pread, and does not map: to touch the end that a map has lost to a truncation is a SIGBUS, which no Python
+process outlives, while a read of it falls short. A frame of 16 series costs half a microsecond more.
+
 ``latest()`` and ``catalog`` need no numpy; ``frames()`` imports it when it is called.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,6 @@ from shm.frame import Frames as Frames
 from shm.frame import prove as prove
 from shm.layout import (
     HEADER_BYTES,
-    SLOT_HEADER_BYTES,
-    SLOT_PAYLOAD,
     WORD_CATALOG_USED,
     WORD_HEAD,
     WORD_HEARTBEAT,
@@ -28,18 +27,10 @@ from shm.layout import (
     WORD_PID_NAMESPACE,
     WORD_PID_START,
 )
-from shm.protocol import frame_seal
 from shm.segment import attach_readonly, ring_path
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-# Slots at the old end that a window leaves out: the writer may be about to lap them while they are copied. Each
-# costs one interval of a day; a window that takes longer than this many intervals to copy is skipped slot by slot.
-GUARD_SLOTS = 4
-
-_BLOCK_BYTES = 1 << 20  # copied, then sealed while in a cache; 46 MiB: 11.5 ms, in blocks of 8 KiB 25
+    from shm.windows import Windows
 
 # How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
 _STEPS_BACK = 3
@@ -56,28 +47,25 @@ class WriterInfo:
 
 
 class RingReader:
-    """Maps the published segment of ``source``. Raises RingMissing, RingForeign or RingCorrupt.
+    """Opens the published segment of ``source``. Raises RingMissing, RingForeign or RingCorrupt.
 
-    ``owner`` is the user id whose segments are taken, by default our own. A reader sees the segment it mapped
+    ``owner`` is the user id whose segments are taken, by default our own. A reader sees the segment it opened
     for ever; ``replaced`` tells when another has taken its name.
     """
 
     def __init__(self, namespace: str, source: str, *, owner: int | None = None, path: Path | None = None) -> None:
         self.source = source
         self.path = path or ring_path(namespace, source)
-        self._fd, self._map, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
-        self._bytes = memoryview(self._map)
-        self._words = self._bytes[:HEADER_BYTES].cast("Q")
+        self._fd = -1
+        self._fd, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
         self._salt = self.header.salt
         self._catalog = entries.Catalog()
+        self._windows: Windows | None = None
         self.skipped_frames = 0  # slots that were torn or lapped when this reader met them, since it was opened
 
     def close(self) -> None:
-        """Unmap. Arrays that frames() gave are copies and stay valid."""
+        """Let go of the segment. Arrays that frames() gave are copies and stay valid."""
         if self._fd >= 0:
-            self._words.release()
-            self._bytes.release()
-            self._map.close()
             os.close(self._fd)
             self._fd = -1
 
@@ -91,7 +79,7 @@ class RingReader:
     def replaced(self) -> bool:
         """True once the name no longer leads to this segment, whole: rebuilt, set aside, removed, cut short.
 
-        Open it again then. To touch what a truncated map has lost would end this process by SIGBUS.
+        Open it again then.
         """
         mine = os.fstat(self._fd)
         if mine.st_nlink == 0 or mine.st_size != self.header.segment_bytes:
@@ -109,15 +97,15 @@ class RingReader:
     @property
     def head(self) -> int:
         """The newest sequence as the header hints. Equal hints mean: nothing new was announced."""
-        return self._words[WORD_HEAD]
+        return self._word(WORD_HEAD)
 
     @property
     def catalog(self) -> entries.Catalog:
         """The catalog as far as it is proven, brought up to date."""
-        announced = min(self._words[WORD_CATALOG_USED], self.header.catalog_bytes)
-        if announced != self._catalog.used:
-            start = HEADER_BYTES + self._catalog.used
-            data = bytes(self._bytes[start : HEADER_BYTES + self.header.catalog_bytes])
+        announced = min(self._word(WORD_CATALOG_USED), self.header.catalog_bytes)
+        used = self._catalog.used
+        if announced != used:
+            data = os.pread(self._fd, self.header.catalog_bytes - used, HEADER_BYTES + used)
             entries.extend(self._catalog, data, announced, self.header.width, self._salt)
         return self._catalog
 
@@ -127,15 +115,19 @@ class RingReader:
 
     @property
     def writer(self) -> WriterInfo:
-        words = self._words
-        return WriterInfo(words[WORD_PID], words[WORD_PID_START], words[WORD_PID_NAMESPACE], words[WORD_HEARTBEAT])
+        numbers = (WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE, WORD_HEARTBEAT)
+        return WriterInfo(*(self._word(number) for number in numbers))
+
+    def _word(self, number: int) -> int:
+        """One of the header's mutable words; 0 of a file that was cut."""
+        return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
 
     def frame(self, sequence: int) -> Frame | None:
         """The frame of that sequence, or None when its slot does not hold it whole."""
         if sequence < 1:
             return None
-        offset = self.header.slot_offset(sequence)
-        return prove(bytes(self._bytes[offset : offset + self.header.slot_bytes]), sequence, self._salt)
+        copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
+        return prove(copy, sequence, self._salt)
 
     def latest(self) -> Frame | None:
         """The newest frame that is whole; None in an empty ring.
@@ -161,15 +153,13 @@ class RingReader:
 
     def _claims(self, sequence: int) -> bool:
         """Whether the slot of that sequence says that it holds it. No seal is checked here."""
-        offset = self.header.slot_offset(sequence)
-        return int.from_bytes(self._bytes[offset : offset + 8], "little") == sequence
+        return int.from_bytes(os.pread(self._fd, 8, self.header.slot_offset(sequence)), "little") == sequence
 
     def _sequences(self) -> list[int]:
         """The sequences that the slots claim, those in their right place. No seal is checked here."""
         header = self.header
-        start = header.slots_offset
-        words = self._bytes[start : start + header.capacity * header.slot_bytes].cast("Q")
-        claimed = words[:: header.slot_bytes // 8].tolist()
+        offsets = range(header.slots_offset, header.segment_bytes, header.slot_bytes)
+        claimed = [int.from_bytes(os.pread(self._fd, 8, offset), "little") for offset in offsets]
         return [s for slot, s in enumerate(claimed) if s and (s - 1) % header.capacity == slot]
 
     def newest_sequence(self) -> int:
@@ -183,84 +173,10 @@ class RingReader:
         Time ranges go by timestamp, order is by sequence: after a step of the wall clock the timestamps of the
         result need not rise. A slot that is not whole is skipped and counted (I4).
         """
-        import numpy as np
+        if self._windows is None:
+            from shm.windows import Windows  # numpy: only for those who ask for arrays
 
-        header = self.header
-        newest = self.newest_sequence()
-        oldest = max(newest - header.capacity + 1 + GUARD_SLOTS, 1, after + 1)
-        sequences = np.arange(oldest, max(newest + 1, oldest), dtype=np.int64)
-        if since_ns is not None or until_ns is not None:
-            # A filter on what may be torn: it only spares copies. The proven copy is filtered again below.
-            words = header.slot_bytes // 8
-            stamps = np.frombuffer(self._bytes, np.int64, header.capacity * words, header.slots_offset)[2::words]
-            sequences = sequences[_within(stamps[(sequences - 1) % header.capacity], since_ns, until_ns)]
-        rows, good = self._copy_and_prove(sequences)
-        skipped = len(rows) - int(good.sum())
-        self.skipped_frames += skipped
-        if since_ns is not None or until_ns is not None:
-            good &= _within(rows[:, 2].view(np.int64), since_ns, until_ns)
-        if not good.all():
-            rows = _chosen_rows(rows, good)
-        return Frames(
-            rows[:, 0], rows[:, 2].view(np.int64), rows[:, 3].view(np.int64), rows[:, 5],
-            rows[:, SLOT_HEADER_BYTES // 8 :].view(np.float64), skipped,
-        )  # fmt: skip
-
-    def _copy_and_prove(self, sequences: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Private copies of the slots of those sequences (R2), and which of them are whole frames of theirs (R3).
-
-        By preadv, not through the map: 46 MiB take 11 ms, seals included, where a map that is warm takes 9; but no
-        page fault, no resident memory that grows by every ring read, and no SIGBUS if somebody truncates the file.
-        """
-        import numpy as np
-
-        header, salt, size = self.header, self._salt, self.header.slot_bytes
-        rows = np.empty((len(sequences), size // 8), dtype=np.uint64)
-        if not len(sequences):
-            return rows, np.empty(0, dtype=np.bool_)
-        seals: list[int] = []
-        data = memoryview(rows.view(np.uint8).reshape(-1).data)
-        numbers = sequences.tolist()
-        for first, end in _blocks(sequences, header.capacity, max(_BLOCK_BYTES // size, 1)):
-            block = data[first * size : end * size]
-            # May fall short where somebody truncated the file; what stands in the rest proves nothing, as anywhere.
-            os.preadv(self._fd, [block], header.slot_offset(numbers[first]))
-            seals += [
-                frame_seal(data[i * size + SLOT_PAYLOAD : (i + 1) * size], numbers[i], salt) for i in range(first, end)
-            ]
-        good: NDArray[np.bool_] = rows[:, 0] == sequences.astype(np.uint64)
-        good &= rows[:, 1] == np.array(seals, dtype=np.uint64)
-        return rows, good
-
-
-def _blocks(sequences: NDArray[np.int64], capacity: int, most: int) -> Iterator[tuple[int, int]]:
-    """Index ranges (first, end) of sequences whose slots lie side by side, at most ``most`` long."""
-    import numpy as np
-
-    slots = (sequences - 1) % capacity
-    breaks = [0, *(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), len(slots)]
-    for first, end in itertools.pairwise(breaks):
-        for at in range(first, end, most):
-            yield at, min(at + most, end)
-
-
-def _within(stamps: NDArray[np.int64], since_ns: int | None, until_ns: int | None) -> NDArray[np.bool_]:
-    import numpy as np
-
-    chosen = np.ones(len(stamps), dtype=bool)
-    if since_ns is not None:
-        chosen &= stamps > since_ns
-    if until_ns is not None:
-        chosen &= stamps <= until_ns
-    return chosen
-
-
-def _chosen_rows(rows: NDArray[np.uint64], good: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """The good rows; without a second copy when only an end is bad, as where the writer lapped the window's oldest."""
-    import numpy as np
-
-    where = np.flatnonzero(good)
-    if len(where) == 0:
-        return rows[:0]
-    first, end = int(where[0]), int(where[-1]) + 1
-    return rows[first:end] if end - first == len(where) else rows[where]
+            self._windows = Windows(self._fd, self.header)
+        frames = self._windows.frames(self.newest_sequence(), since_ns, until_ns, after)
+        self.skipped_frames += frames.skipped
+        return frames

@@ -16,21 +16,20 @@ from typing import Final
 
 from shm import entries
 from shm.catalog import Metric, Series
-from shm.errors import MetricError, NoSpace, RingCorrupt
+from shm.errors import MetricError, RingCorrupt
 from shm.layout import (
     KIND_LIMIT,
     KIND_METRIC,
     KIND_SERIES,
-    MAGIC,
     MAX_WIDTH,
     SLOT_PAYLOAD,
     STALE_NAN_BITS,
     WORD_HEAD,
-    WORD_MAGIC,
     Header,
     aligned,
 )
-from shm.segment import build, building_path, corrupt_path, ring_path
+from shm.segment import aside_path, build, building_path, ring_path
+from shm.stored import StoredSegment
 from shm.writable import WritableSegment
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def shape(
 
 
 def successor(
-    old: WritableSegment, *, interval_ns: int = 0, capacity: int = 0, width: int = 0, catalog_room: int = 0
+    old: StoredSegment, *, interval_ns: int = 0, capacity: int = 0, width: int = 0, catalog_room: int = 0
 ) -> Header:
     """The shape of the segment that follows ``old``; what is not given stays. ``catalog_room``: bytes to leave free."""
     header = old.header
@@ -75,7 +74,7 @@ def grown_width(width: int, needed: int) -> int:
     return max(needed, min(aligned(max(needed, int(width * _GROWTH)), 8), MAX_WIDTH))
 
 
-def still_present(old: WritableSegment) -> list[Series]:
+def still_present(old: StoredSegment) -> list[Series]:
     """All series but those that every frame held knows and none has a sample of.
 
     A series entered since the oldest frame is kept, sampled or not; so are all while the ring has not filled once.
@@ -100,7 +99,7 @@ def publish(
     namespace: str,
     header: Header,
     group: str,
-    old: WritableSegment | None = None,
+    old: StoredSegment | None = None,
     kept: Sequence[Series] = (),
     redefined: Mapping[str, Metric] = MappingProxyType({}),
 ) -> WritableSegment:
@@ -117,9 +116,8 @@ def publish(
         if old is not None:
             _carry_catalog(old, kept, segment, redefined)
             _carry_frames(old, kept, segment)
-        segment.sign()
         # Magic last, then the name: no reader can find half a segment under either (I6).
-        segment.words[WORD_MAGIC] = MAGIC
+        segment.finish()
         os.rename(temporary, ring_path(namespace, header.source))
     except BaseException:
         segment.close()
@@ -128,21 +126,17 @@ def publish(
     return segment
 
 
-def begin_anew(namespace: str, header: Header, group: str, error: RingCorrupt) -> WritableSegment:
-    """Set the published segment aside, which is corrupt as ``error`` says, and publish an empty one."""
-    aside = corrupt_path(namespace, header.source)
-    log.error("segment set aside", extra={"ring": header.source, "as": str(aside), "error": str(error)})
-    os.rename(ring_path(namespace, header.source), aside)
-    try:
-        return publish(namespace, header, group)
-    except NoSpace:
-        # The damaged one is kept for whoever wants to look at it, not at the price of the ring.
-        aside.unlink(missing_ok=True)
-        return publish(namespace, header, group)
+def set_aside(namespace: str, source: str, error: RingCorrupt) -> Path:
+    """Take the published segment's name from it, which can't be read as ``error`` says; its new path."""
+    path = ring_path(namespace, source)
+    aside = aside_path(path.with_suffix(""), error)
+    log.error("segment set aside", extra={"ring": source, "as": str(aside), "error": str(error)})
+    os.rename(path, aside)
+    return aside
 
 
 def _carry_catalog(
-    old: WritableSegment, kept: Sequence[Series], new: WritableSegment, redefined: Mapping[str, Metric]
+    old: StoredSegment, kept: Sequence[Series], new: WritableSegment, redefined: Mapping[str, Metric]
 ) -> None:
     """Enter all metrics, the kept series in their order without gaps between their columns, and the limits."""
     metrics = [redefined.get(metric.name, metric) for metric in old.catalog.metrics]
@@ -158,12 +152,13 @@ def _carry_catalog(
         assert fits, "successor() leaves room for all that the old catalog holds"
 
 
-def _carry_frames(old: WritableSegment, kept: Sequence[Series], new: WritableSegment) -> None:
+def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegment) -> None:
     """Copy the newest frames, as many as fit, under their own sequences, each column where its series now lives."""
     blocks = _blocks(kept)
     size = new.header.slot_bytes - SLOT_PAYLOAD
     absent = ABSENT * new.header.width
-    copied = 0
+    later_ns = _monotonic_shift_ns(old, new.header)
+    copied = set()
     for sequence in old.history()[-new.header.capacity :]:
         frame = old.frame(sequence)
         if frame is None:
@@ -171,19 +166,30 @@ def _carry_frames(old: WritableSegment, kept: Sequence[Series], new: WritableSeg
         # How much of each block the frame knew: it may be older than the last series. Blocks keep their order, so
         # what it knew comes first again, and its count still tells which series are younger.
         count = sum(max(min(end, frame.count) - start, 0) for start, end in blocks)
-        payload = bytearray(_PAYLOAD_HEAD.pack(frame.timestamp_ns, frame.monotonic_ns, count, frame.flags))
+        payload = bytearray(_PAYLOAD_HEAD.pack(frame.timestamp_ns, frame.monotonic_ns + later_ns, count, frame.flags))
         with frame.values.cast("B") as values:
             for start, end in blocks:
                 payload += values[8 * start : 8 * max(min(end, frame.count), start)]
         payload += absent[: size - len(payload)]
         new.store(sequence, payload)
-        copied += 1
-    new.head = old.head
+        copied.add(sequence)
+    new.hold(copied, old.head)
     new.words[WORD_HEAD] = old.head
     log.info("ring rebuilt", extra={
-        "ring": new.header.source, "frames": copied, "width": new.header.width, "capacity": new.header.capacity,
+        "ring": new.header.source, "frames": len(copied), "width": new.header.width, "capacity": new.header.capacity,
         "bytes": new.header.segment_bytes,
     })  # fmt: skip
+
+
+def _monotonic_shift_ns(old: StoredSegment, new: Header) -> int:
+    """What to add to the monotonic times of an earlier boot, so that they lie on this boot's clock, below zero mostly.
+
+    Rates and ages are then right over a reboot, as far as the wall clock was. Within a boot nothing moves.
+    """
+    if old.header.boot_id == new.boot_id:
+        return 0
+    was_ns = old.clock_offset_ns()
+    return 0 if was_ns is None else was_ns - (time.time_ns() - time.monotonic_ns())
 
 
 def _blocks(kept: Sequence[Series]) -> list[tuple[int, int]]:

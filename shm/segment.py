@@ -6,10 +6,12 @@ directory listing, and tests and a second instance never meet:
     fogmetrics.NAMESPACE.SOURCE.ring    published
     fogmetrics.NAMESPACE.SOURCE.new     being built
     fogmetrics.NAMESPACE.SOURCE.corrupt set aside by a writer that could not read it
+    fogmetrics.NAMESPACE.SOURCE.layout-N  set aside by a writer of another release: layout version N
     fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
 
 ``multiprocessing.shared_memory`` creates; nothing attaches with it, because it opens read-write, and because its
-resource tracker unlinks what an attaching process leaves behind (python/cpython#82300, #153279).
+resource tracker unlinks what an attaching process leaves behind (python/cpython#82300, #153279). Only the writer maps:
+a reader reads, since to touch the end that a map has lost to a truncation would be a SIGBUS.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import contextlib
 import errno
 import fcntl
 import grp
+import itertools
 import mmap
 import os
 import re
@@ -29,7 +32,16 @@ from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Final
 
-from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingError, RingForeign, RingMissing, WriterBusy
+from shm.errors import (
+    ConfigurationError,
+    NoSpace,
+    RingCorrupt,
+    RingError,
+    RingForeign,
+    RingLayout,
+    RingMissing,
+    WriterBusy,
+)
 from shm.layout import HEADER_BYTES, SOURCE_BYTES, Header, read_header
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where glibc's shm_open puts them; SharedMemory has no other place
@@ -62,6 +74,32 @@ def corrupt_path(namespace: str, source: str) -> Path:
 
 def lock_path(namespace: str, source: str) -> Path:
     return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.lock"
+
+
+def aside_path(base: Path, error: RingCorrupt) -> Path:
+    """Where a file that can't be read as ``error`` says is set aside: ``base`` with an ending.
+
+    Of the damaged ones the last is kept; one of another layout takes a name that is free, and stays.
+    """
+    if not isinstance(error, RingLayout):
+        return base.with_name(f"{base.name}.corrupt")
+    ending = f"layout-{error.version}"
+    for number in itertools.count():
+        path = base.with_name(f"{base.name}.{ending}-{number}" if number else f"{base.name}.{ending}")
+        if not path.exists():
+            break
+    return path
+
+
+def files_of(namespace: str, source: str) -> list[Path]:
+    """What there is in shared memory of a source, whatever its state; without the lock."""
+    files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.{source}.*")
+    return sorted(path for path in files if path.name.count(".") == 3 and path.suffix != ".lock")
+
+
+def sources_of(namespace: str) -> list[str]:
+    """The sources of which there is anything in shared memory but a lock: rings, and what dead writers left."""
+    return sorted({path.name.split(".")[2] for path in files_of(namespace, "*")})
 
 
 def ring_name_of(file_name: str, namespace: str) -> str | None:
@@ -121,7 +159,7 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
             message = f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
             raise NoSpace(source, message) from error
-        raise NoSpace(source, _no_space(size, error)) from error
+        raise NoSpace(source, _no_space(path, size, error)) from error
     try:
         # A hole in a full tmpfs is a SIGBUS for whoever touches it, reader or writer; this is a clean error.
         os.posix_fallocate(fd, 0, size)
@@ -139,18 +177,20 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
                 f"[shm] group is {group!r}, and this user may not give files to that group; "
                 "add the user to the group, or leave the key empty"
             ) from error
-        raise NoSpace(source, _no_space(size, error)) from error
+        raise NoSpace(source, _no_space(path, size, error)) from error
 
 
-def _no_space(size: int, error: OSError) -> str:
+def _no_space(path: Path, size: int, error: OSError) -> str:
     try:
         usage = os.statvfs(DIRECTORY)
         free = f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free"
     except OSError:
         free = "what is free is unknown"
+    aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
     return (
         f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "
         "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower [shm] capacity"
+        + (f"; or remove {aside[0]}, the history of another release" if aside else "")
     )
 
 
@@ -186,20 +226,28 @@ def id_number(what: str, text: str) -> int | None:
 
 
 def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
-    """Map a published segment read-write, for the writer that holds its lock."""
-    return _attach(source, path, os.O_RDWR, mmap.ACCESS_DEFAULT, os.geteuid())
+    """Map a published segment read-write, for the writer that holds its lock: (fd, map, header)."""
+    fd, header = open_segment(source, path, os.O_RDWR, os.geteuid())
+    try:
+        return fd, mmap.mmap(fd, header.segment_bytes), header
+    except BaseException as error:
+        os.close(fd)
+        if not isinstance(error, (OSError, ValueError)):
+            raise
+        raise RingError(source, f"{path} can't be mapped: {error}") from error  # no address space, or cut since
 
 
-def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, mmap.mmap, Header]:
-    """Map a published segment read-only (I8): (fd, map, header).
+def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, Header]:
+    """Open a published segment for reading alone, without a map (I8): (fd, header).
 
     Raises RingMissing, RingForeign when it is not a regular file of user ``owner``, RingCorrupt when its header,
     its size and its allocated blocks do not agree (I7, I9).
     """
-    return _attach(source, path, os.O_RDONLY, mmap.ACCESS_READ, owner)
+    return open_segment(source, path, os.O_RDONLY, owner)
 
 
-def _attach(source: str, path: Path, flags: int, access: int, owner: int) -> tuple[int, mmap.mmap, Header]:
+def open_segment(source: str, path: Path, flags: int, owner: int, *, on_disk: bool = False) -> tuple[int, Header]:
+    """Open and check a whole segment. ``on_disk``: blocks may be fewer, as where the file system compresses."""
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -219,14 +267,11 @@ def _attach(source: str, path: Path, flags: int, access: int, owner: int) -> tup
         header = read_header(source, os.pread(fd, HEADER_BYTES, 0), status.st_size)
         if header.source != source:
             raise RingCorrupt(source, f"source is {header.source!r}, but the file is {path.name}")
-        if status.st_blocks * 512 < header.segment_bytes:
-            # A hole: to touch it on a full tmpfs is a SIGBUS, also for a reader.
+        if status.st_blocks * 512 < header.segment_bytes and not on_disk:
+            # A hole: to touch it on a full tmpfs is a SIGBUS for the writer that maps it.
             allocated = status.st_blocks * 512
             raise RingCorrupt(source, f"{allocated} bytes are allocated of {header.segment_bytes}: it has holes")
-        try:
-            return fd, mmap.mmap(fd, header.segment_bytes, access=access), header
-        except (OSError, ValueError) as error:  # no address space, or truncated since
-            raise RingError(source, f"{path} can't be mapped: {error}") from error
+        return fd, header
     except BaseException:
         os.close(fd)
         raise
@@ -304,17 +349,15 @@ os.register_at_fork(after_in_child=_forget_held)
 
 
 def unlink(namespace: str, source: str) -> list[Path]:
-    """Remove the segment of a source on purpose, under its lock; the paths that were removed.
+    """Remove all that shared memory holds of a source, on purpose, under its lock; the paths that were removed.
 
     Raises WriterBusy while a writer holds it.
     """
     lock = WriterLock.acquire(namespace, source)
     try:
-        removed = []
-        for path in (ring_path(namespace, source), building_path(namespace, source), corrupt_path(namespace, source)):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-                removed.append(path)
+        removed = files_of(namespace, source)
+        for path in removed:
+            path.unlink(missing_ok=True)
         return removed
     finally:
         lock.release()

@@ -6,63 +6,76 @@ What happens here happens between frames: opening, resuming, entering metrics an
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import time
 
 from shm import entries
-from shm.catalog import Series, SeriesKey, series_key
+from shm.catalog import series_key
 from shm.discovery import pid_namespace, start_ticks
-from shm.frame import Frame, prove
 from shm.layout import (
     HEADER_BYTES,
-    IMMUTABLE_START,
+    IMMUTABLE_END,
     KIND_METRIC,
     KIND_SERIES,
     LAYOUT_VERSION,
+    MAGIC,
     SLOT_PAYLOAD,
     WORD_CATALOG_USED,
     WORD_HEAD,
     WORD_HEARTBEAT,
+    WORD_MAGIC,
     WORD_PID,
     WORD_PID_NAMESPACE,
     WORD_PID_START,
-    WORD_SEAL,
-    WORD_VERSION,
     Header,
 )
 from shm.protocol import frame_seal
+from shm.stored import StoredSegment
 
-log = logging.getLogger(__name__)
 
-
-class WritableSegment:
-    """Only for the process that holds the source's lock (I5)."""
+class WritableSegment(StoredSegment):
+    """Only for the process that holds the source's lock (I5). What it reads it reads from the file, not the map."""
 
     def __init__(self, fd: int, mapped: mmap.mmap, header: Header) -> None:
-        self.header = header
-        self.salt = header.salt
+        super().__init__(fd, header)
         self.bytes = memoryview(mapped)
         self.words = self.bytes.cast("Q")
-        self.catalog = entries.Catalog()
-        self.columns: dict[SeriesKey, Series] = {}
-        self.metric_index: dict[str, int] = {}
-        self.head = 0
-        self._fd = fd
         self._map = mapped
+        self._start = b"".join(word.to_bytes(8, "little") for word in (MAGIC, LAYOUT_VERSION, header.salt))
+        self._start += header.immutable()
 
-    @property
-    def in_place(self) -> bool:
-        """False once its file was removed: it lives on in its maps alone, and no new reader can find it."""
-        return os.fstat(self._fd).st_nlink > 0
+    def trouble(self) -> str:
+        """What somebody did to the file under us, as a phrase; empty while it is as it was published.
+
+        Only while this is empty may the map be touched: the end that a cut file has lost would be a SIGBUS, and so
+        may be a hole.
+        """
+        status = os.fstat(self._fd)
+        if status.st_nlink == 0:
+            return "was removed"
+        if status.st_size != self.header.segment_bytes:
+            return f"was cut or extended to {status.st_size} bytes"
+        if status.st_blocks * 512 < self.header.segment_bytes:
+            return "had a hole cut into it"
+        if self.bytes[:IMMUTABLE_END] != self._start:
+            return "had its header overwritten"
+        return ""
+
+    def salvage(self) -> StoredSegment:
+        """What the file still holds, read anew and without the map, under the catalog and head that we know."""
+        stored = StoredSegment(os.dup(self._fd), self.header)
+        stored.read_again(self.catalog, self.head)
+        return stored
 
     def write_header(self) -> None:
         """The immutable header of a segment being built, without its magic (I6)."""
-        immutable = self.header.immutable()
-        self.bytes[IMMUTABLE_START : IMMUTABLE_START + len(immutable)] = immutable
-        self.words[WORD_VERSION] = LAYOUT_VERSION
-        self.words[WORD_SEAL] = self.salt
+        self.bytes[8:IMMUTABLE_END] = self._start[8:]
+
+    def finish(self) -> None:
+        """Sign, and say that it is whole: magic last (I6)."""
+        self.sign()
+        self.words[WORD_MAGIC] = MAGIC
 
     def sign(self) -> None:
         """Name this process as the writer."""
@@ -106,51 +119,17 @@ class WritableSegment:
     # ---- resuming --------------------------------------------------------------------------------------------
 
     def resume(self) -> tuple[int, bool]:
-        """Find out, by proof alone, what the segment holds: (frames, whether its catalog is damaged).
-
-        Damaged: frames know of columns that the catalog's proven part does not name. The head becomes the highest
-        sequence whose seal holds (I3); the header's head is only a hint.
-        """
-        header, words = self.header, self.words
-        data = bytes(self.bytes[HEADER_BYTES : HEADER_BYTES + header.catalog_bytes])
-        entries.extend(self.catalog, data, words[WORD_CATALOG_USED], header.width, self.salt)
-        self.columns = {series_key(series): series for series in self.catalog.series}
-        self.metric_index = {metric.name: i for i, metric in enumerate(self.catalog.metrics)}
-
-        found = columns = 0
-        for slot in range(header.capacity):
-            word = (header.slots_offset + slot * header.slot_bytes) >> 3
-            sequence = words[word]
-            if sequence == 0:
-                continue
-            frame = self.frame(sequence) if (sequence - 1) % header.capacity == slot else None
-            if frame is None:
-                words[word] = 0  # torn by the death of a writer, or damaged: of no frame any more
-            else:
-                self.head = max(self.head, sequence)
-                columns = max(columns, frame.count)
-                found += 1
+        """As :meth:`read`; and what is torn is of no frame any more, and the header's hints are right again."""
+        found, damaged = self.read()
+        words, capacity = self.words, self.header.capacity
+        held = {(sequence - 1) % capacity: sequence for sequence in self.history()}
+        for slot in range(capacity):
+            word = (self.header.slots_offset + slot * self.header.slot_bytes) >> 3
+            if words[word] not in (0, held.get(slot)):
+                words[word] = 0  # torn by the death of a writer, or damaged
         words[WORD_HEAD] = self.head
-        # The announcement may be damaged together with an entry; the frames' own counts are under seal.
-        damaged = bool(self.catalog.error) or columns > self.catalog.columns
-        if damaged:
-            log.error("catalog damaged", extra={
-                "ring": header.source, "series_kept": len(self.catalog.series),
-                "error": self.catalog.error or f"frames have {columns} columns, it names {self.catalog.columns}",
-            })  # fmt: skip
         words[WORD_CATALOG_USED] = self.catalog.used
         return found, damaged
-
-    def history(self) -> list[int]:
-        """The sequences that the slots hold, oldest first. They were proven when the segment was opened."""
-        capacity, step, start = self.header.capacity, self.header.slot_bytes, self.header.slots_offset
-        oldest = max(self.head - capacity + 1, 1)
-        return [s for s in range(oldest, self.head + 1) if self.words[(start + (s - 1) % capacity * step) >> 3] == s]
-
-    def frame(self, sequence: int) -> Frame | None:
-        """The frame of that sequence, or None where its slot does not hold it whole."""
-        offset = self.header.slot_offset(sequence)
-        return prove(bytes(self.bytes[offset : offset + self.header.slot_bytes]), sequence, self.salt)
 
     def store(self, sequence: int, payload: bytes | bytearray) -> None:
         """Put a frame into a segment that is being built: no reader sees it, so no order is kept."""

@@ -6,20 +6,31 @@ Everything else, resume, new series, growth, happens between frames and beside t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 import weakref
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from shm import entries
+from shm import entries, snapshot
 from shm.catalog import Metric, Series, SeriesKey
-from shm.errors import ConfigurationError, MetricError, RingCorrupt, RingLost, RingMissing, WriterClosed
+from shm.errors import (
+    ConfigurationError,
+    MetricError,
+    NoSpace,
+    RingCorrupt,
+    RingLayout,
+    RingLost,
+    RingMissing,
+    WriterClosed,
+)
 from shm.frame import Frame
 from shm.layout import (
     FLAG_TICK,
@@ -34,8 +45,9 @@ from shm.layout import (
     Header,
     aligned,
 )
-from shm.rebuild import ABSENT, begin_anew, grown_width, publish, shape, still_present, successor
+from shm.rebuild import ABSENT, grown_width, publish, set_aside, shape, still_present, successor
 from shm.segment import WriterLock, attach_writable, building_path, check_name, ring_path
+from shm.stored import StoredSegment
 from shm.writable import WritableSegment
 
 log = logging.getLogger(__name__)
@@ -51,14 +63,15 @@ class RingWriter:
 
     ``capacity`` in slots and ``interval_ns`` are the configuration's; a published segment of another shape is
     rebuilt with its history. Raises WriterBusy (I5), NoSpace (I7), RingForeign, ConfigurationError. A segment
-    that is corrupt is set aside under the ending ``.corrupt``, said in the log, and begun anew.
+    that is corrupt is set aside under the ending ``.corrupt``, one of another layout under ``.layout-N``; that is said
+    in the log, and the ring begun anew: from its snapshot in ``snapshot_dir`` where there is one, else empty.
 
     ``columns`` finds a series by (metric name, label values); ``resumed`` is how many frames were found whole.
     """
 
     def __init__(
         self, namespace: str, source: str, *, interval_ns: int, capacity: int = DEFAULT_CAPACITY, width: int = 8,
-        group: str = "",
+        group: str = "", snapshot_dir: Path | None = None,
     ) -> None:  # fmt: skip
         self.namespace = check_name("[shm] namespace", namespace)
         self.source = check_name("the name of a source", source)
@@ -66,6 +79,7 @@ class RingWriter:
             raise ConfigurationError(f"[shm] capacity is {capacity}; use {MIN_CAPACITY} to {MAX_CAPACITY} frames")
         self.path = ring_path(namespace, source)
         self.group = group
+        self.snapshot_dir = snapshot_dir
         self.resumed = 0
         self._refusal = ""
         self._lock = WriterLock.acquire(namespace, source)
@@ -84,10 +98,18 @@ class RingWriter:
         try:
             segment = WritableSegment(*attach_writable(self.source, self.path))
         except RingMissing:
-            self._adopt(publish(self.namespace, fresh, self.group))
+            self._begin(fresh)
             return
         except RingCorrupt as error:
-            self._adopt(begin_anew(self.namespace, fresh, self.group, error))
+            aside = set_aside(self.namespace, self.source, error)
+            try:
+                self._begin(fresh)
+            except NoSpace:
+                if isinstance(error, RingLayout):
+                    raise
+                # The damaged one is kept for whoever wants to look at it, not at the price of the ring.
+                aside.unlink(missing_ok=True)
+                self._begin(fresh)
             return
         try:
             self.resumed, damaged = segment.resume()
@@ -103,6 +125,19 @@ class RingWriter:
             segment.close()
             raise
         self._adopt(segment)
+
+    def _begin(self, fresh: Header) -> None:
+        """Publish the first segment: with the snapshot's history where there is one, else an empty one."""
+        directory = self.snapshot_dir
+        past = snapshot.load(directory, self.namespace, self.source) if directory is not None else None
+        if directory is None or past is None:
+            self._adopt(publish(self.namespace, fresh, self.group))
+            return
+        with contextlib.closing(past):
+            header = successor(past, interval_ns=fresh.interval_ns, capacity=fresh.capacity)
+            self._adopt(publish(self.namespace, header, self.group, past, still_present(past)))
+        self.resumed = len(self._segment.history())
+        log.info("history restored", extra={"ring": self.source, "frames": self.resumed, "from": str(directory)})
 
     def _adopt(self, segment: WritableSegment) -> None:
         """Make that segment the one we write to, and prepare what append needs."""
@@ -220,9 +255,11 @@ class RingWriter:
         return True
 
     def keep_published(self) -> None:
-        """Publish the ring again, with its history, if somebody removed its file; two fstat where nobody did.
+        """Publish the ring again, with the history that is left, if somebody removed, cut or overwrote its file.
 
-        Raises RingLost when the lock was removed: this process can't know any more that it is the only writer.
+        To be called before each :meth:`append`, or a few of them: two fstat where nobody did. What it finds out, a
+        store into the map would find out by a SIGBUS. Raises RingLost when the lock was removed, since this process
+        can't know any more that it is the only writer; NoSpace.
         """
         self._check_open()
         if os.fstat(self._lock.fd).st_nlink == 0:
@@ -230,9 +267,11 @@ class RingWriter:
                 self.source, f"its lock {self._lock.path} was removed; whoever cleans {self._lock.path.parent} must "
                 "leave it to running processes (systemd-logind: RemoveIPC=no)"
             )  # fmt: skip
-        if not self._segment.in_place:
-            log.error("ring was removed, published again", extra={"ring": self.source, "path": str(self.path)})
-            self._replace(successor(self._segment), self._catalog.series)
+        trouble = self._segment.trouble()
+        if trouble:
+            log.error("ring published again", extra={"ring": self.source, "path": str(self.path), "error": trouble})
+            with contextlib.closing(self._segment.salvage()) as left:
+                self._replace(successor(left), left.catalog.series, old=left)
 
     def add_metric(self, metric: Metric) -> None:
         """Enter a metric. One with the same name and another definition is refused with MetricError."""
@@ -294,12 +333,13 @@ class RingWriter:
         self._replace(successor(self._segment, catalog_room=size), still_present(self._segment))
 
     def _replace(
-        self, header: Header, kept: list[Series], redefined: Mapping[str, Metric] = MappingProxyType({})
-    ) -> None:
+        self, header: Header, kept: list[Series], redefined: Mapping[str, Metric] = MappingProxyType({}),
+        old: StoredSegment | None = None,
+    ) -> None:  # fmt: skip
         """Rebuild to that shape and go on in the new segment. On NoSpace the ring in use is untouched (I7)."""
-        old = self._segment
-        self._adopt(publish(self.namespace, header, self.group, old, kept, redefined))
-        old.close()
+        used = self._segment
+        self._adopt(publish(self.namespace, header, self.group, old or used, kept, redefined))
+        used.close()
 
     # ---- our own history -------------------------------------------------------------------------------------
 

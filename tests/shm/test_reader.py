@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from shm.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS
-from shm.reader import GUARD_SLOTS, RingReader
+from shm.reader import RingReader
 from shm.segment import ring_path
+from shm.windows import GUARD_SLOTS
 from tests.rings import SECOND_NS, append_proof, check, check_all, is_replaced, open_writer
 
 
@@ -94,7 +95,7 @@ def test_a_window_larger_than_a_block_is_the_same_window(namespace: str, monkeyp
     with open_writer(namespace, capacity=64, columns=2) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 100)
         for block in (1, 112, 500, 1 << 20):
-            monkeypatch.setattr("shm.reader._BLOCK_BYTES", block)
+            monkeypatch.setattr("shm.windows._BLOCK_BYTES", block)
             window = reader.frames()
             assert window.sequence.tolist() == list(range(41, 101))
             check_all(window, 2)

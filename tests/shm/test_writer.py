@@ -8,12 +8,14 @@ import struct
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from shm.catalog import Metric
 from shm.errors import ConfigurationError, MetricError, NoSpace, RingLost, WriterClosed
-from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED
+from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, Header
 from shm.reader import Frame, RingReader
 from shm.segment import corrupt_path, lock_path, ring_path
 from shm.writer import RingWriter
@@ -447,25 +449,69 @@ assert open(f"/proc/self/task/{{os.getpid()}}/children").read() == "", "a resour
 # ---- files that somebody removes -----------------------------------------------------------------------------
 
 
-def test_a_ring_whose_file_was_removed_is_published_again_with_its_history(
-    namespace: str, caplog: pytest.LogCaptureFixture
+def _remove(path: Path, header: Header) -> None:
+    path.unlink()
+
+
+def _cut(path: Path, header: Header) -> None:
+    os.truncate(path, header.slot_offset(4))
+
+
+def _cut_to_nothing(path: Path, header: Header) -> None:
+    os.truncate(path, 0)
+
+
+def _extend(path: Path, header: Header) -> None:
+    os.truncate(path, header.segment_bytes + 4096)
+
+
+def _cut_and_extend(path: Path, header: Header) -> None:
+    os.truncate(path, 0)
+    os.truncate(path, header.segment_bytes)
+
+
+def _overwrite_header(path: Path, header: Header) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(256))
+
+
+@pytest.mark.parametrize(
+    ("harm", "left", "what"),
+    [
+        (_remove, 5, "was removed"),
+        (_cut, 3, "was cut or extended to 8528 bytes"),
+        (_cut_to_nothing, 0, "was cut or extended to 0 bytes"),
+        (_extend, 5, "was cut or extended to "),
+        (_cut_and_extend, 0, "had a hole cut into it"),
+        (_overwrite_header, 5, "had its header overwritten"),
+    ],
+)
+def test_a_ring_whose_file_somebody_harmed_is_published_again_with_the_history_that_is_left(
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    harm: Callable[[Path, Header], None],
+    left: int,
+    what: str,
 ) -> None:
     with open_writer(namespace, columns=2, capacity=16) as writer:
         append_proof(writer, 5)
-        ring_path(namespace, "s").unlink()
+        harm(ring_path(namespace, "s"), writer.header)
         writer.keep_published()
         append_proof(writer)
         with RingReader(namespace, "s") as reader:
-            assert sequences(reader) == [1, 2, 3, 4, 5, 6]
-            for sequence in range(1, 7):
+            assert sequences(reader) == [*range(1, left + 1), 6], "numbers are never given twice"
+            assert [series.label_values for series in reader.series] == [("0",), ("1",)]
+            for sequence in sequences(reader):
                 frame = reader.frame(sequence)
                 assert frame is not None
                 check(frame, 2)
+        assert writer.history() == [*range(1, left + 1), 6]
         inode = ring_path(namespace, "s").stat().st_ino
         writer.keep_published()
-        assert ring_path(namespace, "s").stat().st_ino == inode, "nothing is rebuilt while the file is there"
-    said = [record.message for record in caplog.records if record.name == "shm.writer"]
-    assert said == ["ring was removed, published again"]
+        assert ring_path(namespace, "s").stat().st_ino == inode, "nothing is rebuilt while the file is whole"
+    said = [(record.message, getattr(record, "error", "")) for record in caplog.records if record.name == "shm.writer"]
+    assert [message for message, _ in said] == ["ring published again"]
+    assert what in said[0][1]
 
 
 def test_a_writer_whose_lock_was_removed_ends_rather_than_write_beside_another(namespace: str) -> None:
