@@ -16,6 +16,7 @@ from collector.collector import MetricCollector
 from collector.metrics import OWN
 from collector.runner import Runner
 from collector.samples import check_sample
+from collector.snapshots import Snapshots
 from collector.source import Collection, MetricSource
 from collector.stop import Stop
 from collector.threads import collect
@@ -23,6 +24,7 @@ from collector.words import said, shown
 from collector.worker import FIRST_TICK_SECONDS, Worker
 from shm import config as configuration
 from shm import log as logs
+from shm import snapshot
 from shm.command import exit_status
 from shm.config import Config, SourceConfig
 from shm.parent import Parent
@@ -55,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--once", action="store_true", help="collect once, print the samples, write no ring")
-    chosen.add_argument("--unlink", action="store_true", help="remove the source's ring and its history, and exit")
+    chosen.add_argument(
+        "--unlink", action="store_true", help="remove the source's ring, history and snapshots, and exit"
+    )
     return parser
 
 
@@ -72,7 +76,11 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
         group=config.shm.group,
         max_series=table.max_series or config.collector.max_series,
         max_series_per_metric=config.collector.max_series_per_metric,
+        snapshot_dir=config.shm.snapshot_directory,
     )
+    snapshots = None
+    if (directory := config.shm.snapshot_directory) is not None:
+        snapshots = Snapshots(directory, config.shm.namespace, source.name, config.shm.snapshot_seconds)
     writer = collector.writer
     log.info(
         "collecting",
@@ -84,7 +92,7 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
             "sequence": writer.head,
         },
     )
-    Worker(source, collector, interval, timeout, stop=stop).run()
+    Worker(source, collector, interval, timeout, stop=stop, snapshots=snapshots).run()
     log.info("stopped", extra={"source": source.name, "sequence": writer.head})
     return 0
 
@@ -121,7 +129,10 @@ def _once(source: MetricSource, timeout: float) -> int:
 
 
 def _unlink(name: str, config: Config) -> int:
-    for path in unlink(config.shm.namespace, name):
+    removed = unlink(config.shm.namespace, name)
+    if (directory := config.shm.snapshot_directory) is not None:
+        removed += snapshot.unlink(directory, config.shm.namespace, name)
+    for path in removed:
         print(f"removed {path}")
     return 0
 

@@ -1,5 +1,7 @@
 """``python -m collector.clean DIRECTORY``: remove every ring of the namespace, on purpose, for ``make clean``.
 
+With what dead writers left of one, and with its snapshots on disk, from which the next start would restore it.
+
 Refuses while a daemon runs from the directory, or a writer holds a ring.
 """
 
@@ -10,9 +12,9 @@ from pathlib import Path
 
 from collector.preflight import InTheWay, listens, supervisor_socket
 from shm import config as configuration
+from shm import snapshot
 from shm.command import exit_status
-from shm.discovery import ring_sources
-from shm.segment import unlink
+from shm.segment import sources_of, unlink
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,11 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
         path = supervisor_socket(options.directory)
         if listens(path):
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
-        namespace = configuration.load(options.config).shm.namespace
-        for one in (namespace, f"{namespace}-demo"):
-            for source in ring_sources(one):
-                for removed in unlink(one, source):
+        config = configuration.load(options.config).shm
+        directory = config.snapshot_directory
+        for namespace in (config.namespace, f"{config.namespace}-demo"):
+            for source in sources_of(namespace):
+                for removed in unlink(namespace, source):
                     print(f"removed {removed}")
+            for removed in snapshot.unlink(directory, namespace) if directory is not None else []:
+                print(f"removed {removed}")
         return 0
 
     return exit_status("fogmetrics", body)

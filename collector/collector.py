@@ -17,6 +17,7 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from collector.histogram import Cumulative
 from collector.samples import number_of, stamp_ns_of
@@ -38,7 +39,8 @@ class MetricCollector:
     """Writes the ring ``name``. One per ring and process (I5); any thread may record.
 
     ``interval_seconds`` is what readers take for the source's own pace: three of them without a frame make it
-    stale. Raises WriterBusy, NoSpace, RingForeign or ConfigurationError when the ring can't be opened.
+    stale. ``snapshot_dir``: where the history is restored from when shared memory has none. Raises WriterBusy,
+    NoSpace, RingForeign or ConfigurationError when the ring can't be opened.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class MetricCollector:
         group: str = "",
         max_series: int = 1000,
         max_series_per_metric: int = 200,
+        snapshot_dir: Path | None = None,
     ) -> None:
         self.name = name
         self.max_series = max_series
@@ -68,8 +71,9 @@ class MetricCollector:
         self._limited: dict[str, int] = {}
         self._freed_at = 0  # the head at which columns were last looked for that could be freed
         self.writer = RingWriter(
-            namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group
-        )
+            namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group,
+            snapshot_dir=snapshot_dir,
+        )  # fmt: skip
         self._know_series()
 
     # ---- metrics and samples -------------------------------------------------------------------------------

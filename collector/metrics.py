@@ -111,6 +111,14 @@ SERIES_DROPPED = _own(
 CIRCUIT_STATE = _own(
     "collector_circuit_state", "gauge", "Circuit breaker of the source: 0 closed, 1 half-open, 2 open.", ""
 )
+LAST_SNAPSHOT = _own(
+    "collector_last_snapshot_timestamp_seconds",
+    "gauge",
+    "When the ring's last snapshot on disk was taken, in Unix seconds.",
+    "seconds",
+)
 
 # What every collector records in its own ring, whatever its source.
 OWN = (UP, DURATION, LAST_SUCCESS, ERRORS, TICKS_MISSED, CLOCK_STEPS, SERIES_DROPPED)
+# What those record that have one: a circuit breaker, snapshots.
+OPTIONAL = (CIRCUIT_STATE, LAST_SNAPSHOT)

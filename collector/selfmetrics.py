@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collector import metrics
 from collector.collector import MetricCollector
+from collector.snapshots import Snapshots
 from shm.catalog import Metric
 
 _COUNTERS = (metrics.ERRORS, metrics.TICKS_MISSED, metrics.CLOCK_STEPS, metrics.SERIES_DROPPED)
@@ -16,10 +17,11 @@ _COUNTERS = (metrics.ERRORS, metrics.TICKS_MISSED, metrics.CLOCK_STEPS, metrics.
 class SelfMetrics:
     """Keeps the own metrics of one source and records them into its collector's frame."""
 
-    def __init__(self, collector: MetricCollector, source: str) -> None:
+    def __init__(self, collector: MetricCollector, source: str, snapshots: Snapshots | None = None) -> None:
         self._collector = collector
         self._labels = {"source": source}
-        collector.register(*metrics.OWN)
+        self._snapshots = snapshots
+        collector.register(*metrics.OWN, *([metrics.LAST_SNAPSHOT] if snapshots else []))
         last = collector.resume(*_COUNTERS, metrics.LAST_SUCCESS)
         self._counts = {metric.name: last.get((metric.name, (source,)), 0.0) for metric in _COUNTERS}
         self.last_success_seconds = last.get((metrics.LAST_SUCCESS.name, (source,)))
@@ -39,5 +41,7 @@ class SelfMetrics:
             self.last_success_seconds = timestamp_ns / 1e9
         if self.last_success_seconds is not None:
             record(metrics.LAST_SUCCESS.name, self.last_success_seconds, labels)
+        if self._snapshots is not None and self._snapshots.last_seconds is not None:
+            record(metrics.LAST_SNAPSHOT.name, self._snapshots.last_seconds, labels)
         for name, value in self._counts.items():
             record(name, value, labels)

@@ -14,6 +14,7 @@ from collector import metrics
 from collector.collector import MetricCollector
 from collector.schedule import Clock, Schedule
 from collector.selfmetrics import SelfMetrics
+from collector.snapshots import Snapshots
 from collector.source import MetricSource
 from collector.stop import Stop
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
@@ -38,11 +39,14 @@ class Worker:
     wall: Clock = time.time_ns
     monotonic: Clock = time.monotonic_ns
     stop: Stop = field(default_factory=Stop)
+    snapshots: Snapshots | None = None
 
     def run(self) -> None:
         """Tick until told to stop; then leave the ring to the next writer. Raises RingLost."""
         loop = _Loop(self)
         deadline_ns = loop.schedule.first(round(self._first_tick_seconds() * 1e9))
+        if self.snapshots is not None:
+            self.snapshots.start()
         try:
             loop.open_source()
             while not self.stop.sleep_until(deadline_ns):
@@ -53,6 +57,8 @@ class Worker:
                     log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
         finally:
             loop.close_source()
+            if self.snapshots is not None:
+                self.snapshots.finish()
             self.collector.close()
             self.stop.close()
 
@@ -68,7 +74,7 @@ class _Loop:
         self._worker = worker
         self._name = worker.source.name
         worker.collector.register(*worker.source.metrics)
-        self.own = SelfMetrics(worker.collector, self._name)
+        self.own = SelfMetrics(worker.collector, self._name, worker.snapshots)
         self.schedule = Schedule(self._name, round(worker.interval_seconds * 1e9), worker.wall, worker.monotonic)
         self._opened = False
         self._open_error = ""

@@ -50,6 +50,12 @@ class ShmConfig:
     )
     group: str = key("", "Group (name or number) that may read the rings; empty: the collector's own group.")
     owner: str = key("", "User (name or number) whose rings readers trust; empty: the reader's own user.")
+    snapshot_dir: str = key("", "Directory on disk for snapshots of the rings, restored after a reboot; empty: none.")
+    snapshot_seconds: float = key(300.0, "Time from one snapshot of a ring to the next.", low=1, high=86_400)
+
+    @property
+    def snapshot_directory(self) -> Path | None:
+        return Path(self.snapshot_dir) if self.snapshot_dir else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegme
         new.store(sequence, payload)
         copied.add(sequence)
     new.hold(copied, old.head)
-    new.words[WORD_HEAD] = old.head
+    new.put(8 * WORD_HEAD, old.head)
     log.info("ring rebuilt", extra={
         "ring": new.header.source, "frames": len(copied), "width": new.header.width, "capacity": new.header.capacity,
         "bytes": new.header.segment_bytes,

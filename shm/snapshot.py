@@ -97,8 +97,8 @@ def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
     return stored
 
 
-def unlink(directory: Path, namespace: str, source: str) -> list[Path]:
-    """Remove a source's snapshots on purpose, those set aside included; the paths that were removed."""
+def unlink(directory: Path, namespace: str, source: str = "*") -> list[Path]:
+    """Remove a source's snapshots on purpose, or all; those set aside included. The paths that were removed."""
     removed = sorted(directory.glob(f"{file_of(directory, namespace, source).name}*"))
     for path in removed:
         path.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def _copy(source: str, ring: int, disk: int, start: int, end: int) -> None:
     while start < end:
         block = os.pread(ring, min(_BLOCK_BYTES, end - start), start)
         if not block:
-            raise RingCorrupt(source, f"its file was cut short, to {start} bytes, while its snapshot was taken")
+            raise RingCorrupt(source, "its file was cut short while its snapshot was taken")
         view = memoryview(block)
         while view:
             view = view[os.pwrite(disk, view, start + len(block) - len(view)) :]

@@ -36,6 +36,7 @@ class StoredSegment:
         self.metric_index: dict[str, int] = {}
         self.head = 0
         self._fd = fd
+        self.torn: list[int] = []  # slots that claim a frame and do not hold it: of a dead writer, or damaged
         self._missing: set[int] = set()  # sequences up to the head that the slots did not hold whole when it was read
 
     def read(self) -> tuple[int, bool]:
@@ -78,13 +79,17 @@ class StoredSegment:
         """Set the head and what is missing behind it; (frames found whole, most columns that one of them knows)."""
         whole = set()
         columns = 0
+        self.torn = []
         for slot, copy in self._slots():
             sequence = int.from_bytes(copy[:8], "little")
-            if sequence and (sequence - 1) % self.header.capacity == slot:
-                frame = prove(copy, sequence, self.salt)
-                if frame is not None:
-                    whole.add(sequence)
-                    columns = max(columns, frame.count)
+            if sequence == 0:
+                continue
+            frame = prove(copy, sequence, self.salt) if (sequence - 1) % self.header.capacity == slot else None
+            if frame is None:
+                self.torn.append(slot)
+            else:
+                whole.add(sequence)
+                columns = max(columns, frame.count)
         self.hold(whole, max(least_head, *whole, 0))
         return len(whole), columns
 

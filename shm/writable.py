@@ -20,7 +20,6 @@ from shm.layout import (
     KIND_SERIES,
     LAYOUT_VERSION,
     MAGIC,
-    SLOT_PAYLOAD,
     WORD_CATALOG_USED,
     WORD_HEAD,
     WORD_HEARTBEAT,
@@ -35,22 +34,21 @@ from shm.stored import StoredSegment
 
 
 class WritableSegment(StoredSegment):
-    """Only for the process that holds the source's lock (I5). What it reads it reads from the file, not the map."""
+    """Only for the process that holds the source's lock (I5).
+
+    ``bytes`` is the map, for :meth:`shm.staging.Staging.copy` alone. All else is read from the file and written to
+    it by calls, which report what a touch of a map would make a SIGBUS of.
+    """
 
     def __init__(self, fd: int, mapped: mmap.mmap, header: Header) -> None:
         super().__init__(fd, header)
         self.bytes = memoryview(mapped)
-        self.words = self.bytes.cast("Q")
         self._map = mapped
         self._start = b"".join(word.to_bytes(8, "little") for word in (MAGIC, LAYOUT_VERSION, header.salt))
         self._start += header.immutable()
 
     def trouble(self) -> str:
-        """What somebody did to the file under us, as a phrase; empty while it is as it was published.
-
-        Only while this is empty may the map be touched: the end that a cut file has lost would be a SIGBUS, and so
-        may be a hole.
-        """
+        """What somebody did to the file under us, as a phrase; empty while it is as it was published."""
         status = os.fstat(self._fd)
         if status.st_nlink == 0:
             return "was removed"
@@ -58,7 +56,7 @@ class WritableSegment(StoredSegment):
             return f"was cut or extended to {status.st_size} bytes"
         if status.st_blocks * 512 < self.header.segment_bytes:
             return "had a hole cut into it"
-        if self.bytes[:IMMUTABLE_END] != self._start:
+        if os.pread(self._fd, IMMUTABLE_END, 0) != self._start:
             return "had its header overwritten"
         return ""
 
@@ -70,30 +68,33 @@ class WritableSegment(StoredSegment):
 
     def write_header(self) -> None:
         """The immutable header of a segment being built, without its magic (I6)."""
-        self.bytes[8:IMMUTABLE_END] = self._start[8:]
+        os.pwrite(self._fd, self._start[8:], 8)
 
     def finish(self) -> None:
         """Sign, and say that it is whole: magic last (I6)."""
         self.sign()
-        self.words[WORD_MAGIC] = MAGIC
+        self.put(8 * WORD_MAGIC, MAGIC)
+
+    def put(self, offset: int, word: int) -> None:
+        """Store one of the header's words, or a slot's sequence."""
+        os.pwrite(self._fd, word.to_bytes(8, "little"), offset)
 
     def sign(self) -> None:
         """Name this process as the writer."""
-        self.words[WORD_PID_START] = start_ticks(os.getpid())
-        self.words[WORD_PID_NAMESPACE] = pid_namespace()
-        self.words[WORD_PID] = os.getpid()
-        self.words[WORD_HEARTBEAT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.put(8 * WORD_PID_START, start_ticks(os.getpid()))
+        self.put(8 * WORD_PID_NAMESPACE, pid_namespace())
+        self.put(8 * WORD_PID, os.getpid())
+        self.put(8 * WORD_HEARTBEAT, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     def unsign(self) -> None:
         """Say that the writer stopped in good order."""
-        self.words[WORD_PID] = 0
+        self.put(8 * WORD_PID, 0)
 
     def close(self) -> None:
         """Unmap; the segment stays."""
-        self.words.release()
         self.bytes.release()
         self._map.close()
-        os.close(self._fd)
+        super().close()
 
     # ---- the catalog -----------------------------------------------------------------------------------------
 
@@ -103,12 +104,11 @@ class WritableSegment(StoredSegment):
         if at + entries.entry_bytes(body) > self.header.catalog_bytes:
             return False
         data = entries.entry(kind, body, at, self.salt)
-        start = HEADER_BYTES + at
         # Whole before it is announced: the entry's own seal proves it, the announcement is a hint.
-        self.bytes[start : start + len(data)] = data
+        os.pwrite(self._fd, data, HEADER_BYTES + at)
         entries.extend(self.catalog, data, at, self.header.width, self.salt)
         assert self.catalog.used == at + len(data), self.catalog.error
-        self.words[WORD_CATALOG_USED] = self.catalog.used
+        self.put(8 * WORD_CATALOG_USED, self.catalog.used)
         if kind == KIND_SERIES:
             series = self.catalog.series[-1]
             self.columns[series_key(series)] = series
@@ -121,19 +121,14 @@ class WritableSegment(StoredSegment):
     def resume(self) -> tuple[int, bool]:
         """As :meth:`read`; and what is torn is of no frame any more, and the header's hints are right again."""
         found, damaged = self.read()
-        words, capacity = self.words, self.header.capacity
-        held = {(sequence - 1) % capacity: sequence for sequence in self.history()}
-        for slot in range(capacity):
-            word = (self.header.slots_offset + slot * self.header.slot_bytes) >> 3
-            if words[word] not in (0, held.get(slot)):
-                words[word] = 0  # torn by the death of a writer, or damaged
-        words[WORD_HEAD] = self.head
-        words[WORD_CATALOG_USED] = self.catalog.used
+        for slot in self.torn:
+            self.put(self.header.slots_offset + slot * self.header.slot_bytes, 0)
+        self.put(8 * WORD_HEAD, self.head)
+        self.put(8 * WORD_CATALOG_USED, self.catalog.used)
         return found, damaged
 
     def store(self, sequence: int, payload: bytes | bytearray) -> None:
         """Put a frame into a segment that is being built: no reader sees it, so no order is kept."""
-        offset = self.header.slot_offset(sequence)
-        self.bytes[offset + SLOT_PAYLOAD : offset + self.header.slot_bytes] = payload
-        self.words[(offset >> 3) + 1] = frame_seal(payload, sequence, self.salt)
-        self.words[offset >> 3] = sequence
+        seal = frame_seal(payload, sequence, self.salt)
+        slot = sequence.to_bytes(8, "little") + seal.to_bytes(8, "little") + payload
+        os.pwrite(self._fd, slot, self.header.slot_offset(sequence))

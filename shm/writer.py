@@ -17,8 +17,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from xxhash import xxh3_64_intdigest
-
 from shm import entries, snapshot
 from shm.catalog import Metric, Series, SeriesKey
 from shm.errors import (
@@ -38,15 +36,13 @@ from shm.layout import (
     KIND_METRIC,
     KIND_SERIES,
     MAX_CAPACITY,
-    SLOT_HEADER_BYTES,
-    SLOT_PAYLOAD,
-    WORD_HEAD,
     WORD_HEARTBEAT,
     Header,
     aligned,
 )
 from shm.rebuild import ABSENT, grown_width, publish, set_aside, shape, still_present, successor
 from shm.segment import WriterLock, attach_writable, building_path, check_name, ring_path
+from shm.staging import HINTS, Staging
 from shm.stored import StoredSegment
 from shm.writable import WritableSegment
 
@@ -82,6 +78,7 @@ class RingWriter:
         self.snapshot_dir = snapshot_dir
         self.resumed = 0
         self._refusal = ""
+        self._elsewhere = False
         self._lock = WriterLock.acquire(namespace, source)
         try:
             building_path(namespace, source).unlink(missing_ok=True)  # litter of a writer that died growing
@@ -147,14 +144,12 @@ class RingWriter:
         self.columns: dict[SeriesKey, Series] = segment.columns
         self._salt = segment.salt
         self._bytes = segment.bytes
-        self._words = segment.words
+        self._hints = segment.bytes[HINTS]
         self._catalog = segment.catalog
         self._capacity = header.capacity
         self._slot_bytes = header.slot_bytes
         self._slots_offset = header.slots_offset
-        self._staging = bytearray(header.slot_bytes - SLOT_PAYLOAD)  # timestamp, monotonic, count, flags, values
-        self._staging_q = memoryview(self._staging).cast("q")
-        self._staging_d = memoryview(self._staging)[SLOT_HEADER_BYTES - SLOT_PAYLOAD :].cast("d")
+        self._staging = Staging(header.slot_bytes)
         self._absent = memoryview(ABSENT * header.width).cast("d")
 
     # ---- the hot path ----------------------------------------------------------------------------------------
@@ -178,33 +173,40 @@ class RingWriter:
         columns = self._catalog.columns
         if staged > columns:  # a series that takes such a column later would be credited with the sample
             raise MetricError(f"ring {self.source!r} has {columns} columns, not {staged}; add series for them first")
-        segment = self._segment
+        segment, staging = self._segment, self._staging
         sequence = segment.head + 1
-        staging = self._staging_q
-        staging[0] = timestamp_ns
-        staging[1] = monotonic_ns
-        staging[2] = columns
-        staging[3] = flags
-        self._staging_d[:staged] = values
-        self._staging_d[staged:] = self._absent[staged:]
-        words = self._words
-        offset = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
-        word = offset >> 3
-        # A1: the slot belongs to no frame from here on. Without it a reader that overlaps us finds the old
-        # sequence and pays for a seal that can't hold; it would still not accept (I1).
-        words[word] = 0
-        # A2: the payload, one copy. May become visible in any order, in any pieces.
-        self._bytes[offset + SLOT_PAYLOAD : offset + self._slot_bytes] = self._staging
+        # A2: the payload, which may become visible in any order, in any pieces.
+        numbers = staging.numbers
+        numbers[0] = timestamp_ns
+        numbers[1] = monotonic_ns
+        numbers[2] = columns
+        numbers[3] = flags
+        staging.values[:staged] = values
+        staging.values[staged:] = self._absent[staged:]
         # A3: the seal of exactly these bytes under this sequence: what makes any mixture fail.
-        words[word + 1] = xxh3_64_intdigest(self._staging, sequence ^ self._salt)
-        # A4: publishes the frame. An aligned 8-byte store; struct.pack_into would show zeros first.
-        words[word] = sequence
-        # A5: a hint for readers and for /stats. A death between A4 and A5 leaves it one behind: both
-        # the reader and the next writer look one further.
-        words[WORD_HEAD] = sequence
-        words[WORD_HEARTBEAT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        staging.seal(sequence, self._salt, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        # A1: the slot belongs to no frame from here on. Without it a reader that overlaps us finds the old
+        # sequence and pays for a seal that can't hold; it would still not accept (I1). Then A2 and A3.
+        # A4: publishes the frame. A5: a hint for readers and for /stats. A copy that ends between A4 and A5 leaves
+        # it one behind: both the reader and the next writer look one further.
+        offset = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
+        if not staging.copy(self._bytes, offset, self._hints):
+            return self._append_elsewhere(values, timestamp_ns, monotonic_ns, flags)
         segment.head = sequence
         return sequence
+
+    def _append_elsewhere(
+        self, values: array[float] | memoryview[float], timestamp_ns: int, monotonic_ns: int, flags: int
+    ) -> int:
+        """Append to a segment published anew, because the file lost a part of itself since keep_published() looked."""
+        if self._elsewhere:
+            raise RingLost(self.source, f"{self.path} is cut as fast as it is published; see what else writes there")
+        self._elsewhere = True
+        try:
+            self._republish("lost a part of its file")
+            return self.append(values, timestamp_ns, monotonic_ns, flags)
+        finally:
+            self._elsewhere = False
 
     @property
     def head(self) -> int:
@@ -214,7 +216,7 @@ class RingWriter:
     def beat(self) -> None:
         """Say that the writer lives, between frames. Raises WriterClosed."""
         self._check_open()
-        self._words[WORD_HEARTBEAT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._segment.put(8 * WORD_HEARTBEAT, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     # ---- the catalog -----------------------------------------------------------------------------------------
 
@@ -257,9 +259,8 @@ class RingWriter:
     def keep_published(self) -> None:
         """Publish the ring again, with the history that is left, if somebody removed, cut or overwrote its file.
 
-        To be called before each :meth:`append`, or a few of them: two fstat where nobody did. What it finds out, a
-        store into the map would find out by a SIGBUS. Raises RingLost when the lock was removed, since this process
-        can't know any more that it is the only writer; NoSpace.
+        To be called before each :meth:`append`, or a few of them: three system calls where nobody did. Raises RingLost
+        when the lock was removed, since this process can't know any more that it is the only writer; NoSpace.
         """
         self._check_open()
         if os.fstat(self._lock.fd).st_nlink == 0:
@@ -269,9 +270,12 @@ class RingWriter:
             )  # fmt: skip
         trouble = self._segment.trouble()
         if trouble:
-            log.error("ring published again", extra={"ring": self.source, "path": str(self.path), "error": trouble})
-            with contextlib.closing(self._segment.salvage()) as left:
-                self._replace(successor(left), left.catalog.series, old=left)
+            self._republish(trouble)
+
+    def _republish(self, trouble: str) -> None:
+        log.error("ring published again", extra={"ring": self.source, "path": str(self.path), "error": trouble})
+        with contextlib.closing(self._segment.salvage()) as left:
+            self._replace(successor(left), left.catalog.series, old=left)
 
     def add_metric(self, metric: Metric) -> None:
         """Enter a metric. One with the same name and another definition is refused with MetricError."""
@@ -337,8 +341,10 @@ class RingWriter:
         old: StoredSegment | None = None,
     ) -> None:  # fmt: skip
         """Rebuild to that shape and go on in the new segment. On NoSpace the ring in use is untouched (I7)."""
-        used = self._segment
+        used, hints, staging = self._segment, self._hints, self._staging
         self._adopt(publish(self.namespace, header, self.group, old or used, kept, redefined))
+        staging.close()
+        hints.release()
         used.close()
 
     # ---- our own history -------------------------------------------------------------------------------------
@@ -364,8 +370,8 @@ class RingWriter:
         if not self._refusal:
             self._segment.unsign()
         self._refusal = _CLOSED
-        self._staging_d.release()
-        self._staging_q.release()
+        self._staging.close()
+        self._hints.release()
         self._segment.close()
         self._lock.release()
 

@@ -82,6 +82,11 @@ def append_proof(writer: RingWriter, frames: int = 1) -> None:
         writer.append(proof(sequence, writer.column_count), sequence * SECOND_NS, sequence)
 
 
+def put_word(writer: RingWriter, number: int, value: int) -> None:
+    """Store one of the header's words, as damage or stores that arrive out of order would."""
+    writer._segment.put(8 * number, value)
+
+
 def sequences(reader: RingReader) -> list[int]:
     """The whole frames, guard slots included, oldest first."""
     newest = reader.newest_sequence()

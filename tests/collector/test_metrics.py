@@ -24,5 +24,5 @@ def test_the_fifteen_metrics_are_those_of_the_design() -> None:
 
 
 def test_the_daemons_own_metrics_are_marked_and_carry_the_source() -> None:
-    assert all(metric.own and metric.label_names == ("source",) for metric in (*metrics.OWN, metrics.CIRCUIT_STATE))
+    assert all(metric.own and metric.label_names == ("source",) for metric in (*metrics.OWN, *metrics.OPTIONAL))
     assert not any(metric.own for metric in metrics.ALL)

@@ -18,7 +18,7 @@ from shm.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USE
 from shm.reader import Frame, RingReader
 from shm.segment import unlink
 from tests.exporter.scene import INTERVAL, LATENCY, NOW_NS, PACKETS, SECOND, Scene
-from tests.rings import open_writer
+from tests.rings import open_writer, put_word
 
 ROOM = {"room": "a"}
 OTHER = {"room": "b"}
@@ -125,10 +125,9 @@ def test_a_head_that_promises_more_than_there_is_is_looked_at_again(scene: Scene
     collector = scene.collector("s")
     scene.commit("s", ("packets", 1.0))
     rings = scene.rings()
-    words = memoryview(collector.writer._words)
-    words[WORD_HEAD] = 2  # as seen when the stores of a frame arrive in another order
+    put_word(collector.writer, WORD_HEAD, 2)  # as seen when the stores of a frame arrive in another order
     assert only(rings).sequence == 1
-    words[WORD_HEAD] = 1
+    put_word(collector.writer, WORD_HEAD, 1)
     scene.commit("s", ("packets", 2.0))
     assert latest(only(rings)) == {"packets": 2.0}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS
+from shm.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS, WORD_HEAD
 from shm.reader import RingReader
 from shm.segment import ring_path
 from shm.windows import GUARD_SLOTS
-from tests.rings import SECOND_NS, append_proof, check, check_all, is_replaced, open_writer
+from tests.rings import SECOND_NS, append_proof, check, check_all, is_replaced, open_writer, put_word
 
 
 def test_an_empty_ring_has_no_latest_frame_and_an_empty_window(namespace: str) -> None:
@@ -152,7 +152,7 @@ def test_a_frame_by_its_sequence_is_there_or_is_none(namespace: str) -> None:
 def test_latest_one_beyond_the_hint_is_found_as_after_a_death_between_two_stores(namespace: str) -> None:
     with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 12)
-        writer._words[64] = 11
+        put_word(writer, WORD_HEAD, 11)
         assert reader.newest_sequence() == 12
         assert reader.skipped_frames == 0
 

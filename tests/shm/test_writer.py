@@ -15,7 +15,7 @@ import pytest
 
 from shm.catalog import Metric
 from shm.errors import ConfigurationError, MetricError, NoSpace, RingLost, WriterClosed
-from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, Header
+from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD, Header
 from shm.reader import Frame, RingReader
 from shm.segment import corrupt_path, lock_path, ring_path
 from shm.writer import RingWriter
@@ -29,6 +29,7 @@ from tests.rings import (
     is_replaced,
     open_writer,
     proof,
+    put_word,
     sequences,
 )
 
@@ -325,7 +326,7 @@ def test_the_next_writer_finds_the_head_by_proof_whatever_the_header_hints(names
     for hint in (0, 5, 11, 13, 1 << 60):
         with open_writer(namespace, f"s{hint}", columns=2) as writer:
             append_proof(writer, 12)
-            writer._words[64] = hint
+            put_word(writer, WORD_HEAD, hint)
         with open_writer(namespace, f"s{hint}") as writer:
             assert writer.head == 12
 
