@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import platform
 import sys
 import time
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.check if name not in CHECKS]:
         parser.error(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
+    logging.getLogger().addHandler(logging.NullHandler())  # what the program says of the harm done to it is no news
     done: dict[str, tuple[float, Counts]] = {}
     for name in options.check or CHECKS:
         check: Callable[[Effort], Counts] = importlib.import_module(f"tests.stress.{name}").check
@@ -60,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         except pytest.skip.Exception as missing:
             print(f"{name}: not run: {missing}", file=sys.stderr, flush=True)
             continue
+        if idle := [key for key, value in counts.items() if not value]:
+            print(f"{name}: did nothing: {', '.join(idle)}: 0", file=sys.stderr, flush=True)
+            return 1
         done[name] = time.monotonic() - begun, counts
         print(f"{name}: {done[name][0]:.1f} s: {_shown_all(counts)}", flush=True)
     if options.write:
