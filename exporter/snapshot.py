@@ -4,7 +4,7 @@ A RingSet follows the rings of a namespace: opens what is new, lets go of what i
 replaced another. Whatever is wrong with one ring is kept as a sentence beside its name and costs the others nothing.
 
 Not for two threads at once: the server has one set for the scrapes of its event loop, another for the thread that
-aggregates. A map costs no memory of its own, the pages are shared.
+aggregates. An open ring costs a descriptor; nothing is mapped.
 """
 
 from __future__ import annotations
@@ -84,10 +84,9 @@ class Ring:
         return (age_ns if age_ns >= 0 else max(wall_ns - self.timestamp_ns, 0)) / 1e9
 
     def in_place(self) -> bool:
-        """Whether the ring's name still leads to the segment that we map, and nobody has cut that short.
+        """Whether the ring's name still leads to the segment that we read, and nobody has cut that short.
 
-        One stat: while we have it open, its inode number is given to no other. To touch what a truncated map has
-        lost would end this process by SIGBUS.
+        One stat: while we have it open, its inode number is given to no other.
         """
         try:
             status = os.stat(self.path, follow_symlinks=False)

@@ -21,7 +21,9 @@ The writer appends frame s:
     A4  slot.sequence = s
     A5  header.head = s, header.heartbeat = now
 
-A reader takes a frame s:
+The frame is staged in the writer's own memory, seal and all, and the kernel copies it into the map, A1 to A5 in this
+order, by one preadv (:mod:`shm.staging`): where the file has lost the page, that is an error of the call and no
+SIGBUS. A reader takes a frame s:
 
     R1  h = header.head               a hint; it may lag, lead or lie
     R2  copy = the slot's bytes       one private copy; everything after works on the copy alone
@@ -51,7 +53,10 @@ States of a segment
     published     fogmetrics.NS.SOURCE.ring     header whole, magic written last, all memory reserved
     replaced      (unlinked by rename)          readers see that the name leads elsewhere and open it again
     set aside     fogmetrics.NS.SOURCE.corrupt  nothing: a writer could not read it and began anew
+                  fogmetrics.NS.SOURCE.layout-N nothing: of another release, whose layout has version N; kept
     orphaned      fogmetrics.NS.SOURCE.ring     no writer holds the lock: history readable, stale, to be resumed
+    harmed        fogmetrics.NS.SOURCE.ring     removed, cut, holed, extended or its header overwritten by somebody:
+                                                its writer sees it before it appends, and publishes what is left
 
 States of a slot as a reader meets it
 =====================================
@@ -77,17 +82,19 @@ I4  A reader never spins: a slot that is not whole is skipped and counted.
 I5  One writer: a second start fails at once and names the holder's pid. ``fcntl.lockf`` for life on a separate
     0600 file that is never replaced or removed while the segment may be written.
 I6  A half-made segment is never taken for a whole one: temporary name, magic last, publish by rename.
-I7  No access beyond reserved memory: ``posix_fallocate`` before the first store; a reader maps only what
-    header, file size and allocated blocks all allow; nobody truncates a segment in place.
-I8  A reader can't write: O_RDONLY and PROT_READ. It never unlinks, whatever way it ends.
+I7  No access beyond reserved memory, and no SIGBUS: ``posix_fallocate`` before the first store; only the writer
+    maps, and stores into its map by the kernel alone; a reader reads. None of us truncates a segment in place,
+    and whoever else does ends no process by it.
+I8  A reader can't write: it opens O_RDONLY, and maps nothing. It never unlinks, whatever way it ends.
 I9  Corrupt or foreign bytes anywhere in a segment cost that ring at most.
 
 Assumptions, as assumptions
 ===========================
 
 * One writer thread per ring. ``append`` is not for two threads at once.
-* An aligned 8-byte store by ``memoryview.cast("Q")[i] = v`` is one store instruction: no reader sees half of it.
-  ``struct.pack_into`` must not be used on shared words: it writes zeros first, and readers see them
+* The words that readers take by themselves, head, heartbeat, pid and catalog_used, are hints: a reader that sees
+  half a store of one looks in the wrong place once, and believes nothing that is not under seal.
+  ``struct.pack_into`` must not be used on shared words all the same: it writes zeros first, and readers see them
   (prometheus/client_python#315).
 * Everything is little-endian; a big-endian machine is refused when a segment is opened.
 * The wall clock may step; the order of frames is that of their sequences, time ranges go by timestamp.

@@ -1,0 +1,95 @@
+"""What a snapshot takes from the tick beside which it is taken: ``python -m benchmarks.snapshot [SECONDS]``.
+
+A ring of 1,000 columns and a day of frames, 46 MiB, into which a frame is appended every 10 ms, on the monotonic clock
+as a collector's ticks are. In turns of a second without snapshots and with one after the other, on the disk of the
+working directory: how late the ticks were, and how long the appends took. Nothing else is different.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+from shm import snapshot
+from shm.catalog import Metric
+from shm.segment import lock_path, unlink
+from shm.writer import DEFAULT_CAPACITY, RingWriter
+
+_GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
+_COLUMNS = 1000
+_TICK_NS = 10_000_000
+
+
+def ticks(writer: RingWriter, seconds: float) -> Iterator[tuple[float, float]]:
+    """(how late, how long the append took) of each tick, in µs."""
+    values = array("d", range(_COLUMNS))
+    deadline_ns = time.monotonic_ns() + _TICK_NS
+    for _ in range(round(seconds * 1e9 / _TICK_NS)):
+        time.sleep(max(deadline_ns - time.monotonic_ns(), 0) / 1e9)
+        begun_ns = time.monotonic_ns()
+        writer.append(values, begun_ns, begun_ns)
+        yield (begun_ns - deadline_ns) / 1e3, (time.monotonic_ns() - begun_ns) / 1e3
+        deadline_ns += _TICK_NS
+
+
+def main(seconds: float) -> None:
+    namespace = f"bench-{os.getpid()}"
+    found: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    took: list[float] = []
+    with (
+        tempfile.TemporaryDirectory(dir=".") as directory,
+        RingWriter(namespace, "s", interval_ns=15_000_000_000, width=_COLUMNS) as writer,
+    ):
+        for column in range(_COLUMNS):
+            writer.add_series(_GAUGE, (str(column),))
+        for frame in range(DEFAULT_CAPACITY):
+            writer.append(array("d", range(_COLUMNS)), frame, frame)
+        wanted, end = threading.Event(), threading.Event()
+
+        def take() -> None:
+            while not end.is_set():
+                if wanted.wait(0.05):
+                    begun, cpu = time.monotonic(), time.thread_time()
+                    snapshot.take(Path(directory), namespace, "s")
+                    took.append((time.monotonic() - begun) * 1e3)
+                    spent.append((time.thread_time() - cpu) * 1e3)
+
+        spent: list[float] = []
+        thread = threading.Thread(target=take)
+        thread.start()
+        for turn in range(max(round(seconds), 2)):
+            with_snapshots = turn % 2 == 1
+            (wanted.set if with_snapshots else wanted.clear)()
+            found[with_snapshots] += ticks(writer, 1.0)
+        wanted.clear()
+        end.set()
+        thread.join()
+        size = writer.header.segment_bytes
+    unlink(namespace, "s")
+    lock_path(namespace, "s").unlink()
+    print("| | ticks | late, µs: median | p99 | longest | append, µs: median | p99 |")
+    print("|---|---|---|---|---|---|---|")
+    for with_snapshots, name in ((False, "no snapshots"), (True, "one after the other")):
+        late, appends = (sorted(column) for column in zip(*found[with_snapshots], strict=True))
+        print(
+            f"| {name} | {len(late)} | {_at(late, 50):.0f} | {_at(late, 99):.0f} | {late[-1]:.0f} "
+            f"| {_at(appends, 50):.0f} | {_at(appends, 99):.0f} |"
+        )
+    print(
+        f"\n{len(took)} snapshots of {size / 2**20:.1f} MiB: median {_at(sorted(took), 50):.0f} ms, "
+        f"of CPU {_at(sorted(spent), 50):.0f} ms"
+    )
+
+
+def _at(ordered: list[float], percent: int) -> float:
+    return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 20.0)
