@@ -61,12 +61,12 @@ class Snapshots:
             size = snapshot.take(self._directory, self._namespace, self._source)
         except (OSError, RingError) as error:
             # Said once: what is wrong with a disk is wrong for long. Until then the snapshot before it is there.
-            level = logging.DEBUG if self._failed else logging.ERROR
+            if not self._failed:
+                log.error("snapshot failed", extra={
+                    "source": self._source, "directory": str(self._directory), "error": str(error),
+                    "remedy": "give the collector's user a [shm] snapshot_dir with room for its ring",
+                })  # fmt: skip
             self._failed = True
-            log.log(level, "snapshot failed", extra={
-                "source": self._source, "directory": str(self._directory), "error": str(error),
-                "remedy": "give the collector's user a [shm] snapshot_dir with room for its ring",
-            })  # fmt: skip
             return
         if self._failed:
             log.info("snapshots work again", extra={"source": self._source})
