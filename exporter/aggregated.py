@@ -3,7 +3,8 @@
 Gauges and the raw samples of histograms give avg, min, max, sum and percentiles; counters give rate and increase.
 With ``by=LABEL`` the samples of all series that share the label's value are pooled, over all rings.
 
-The lines are made once for a set of catalogs and a query; a request reads the windows and computes one vector.
+The lines are made once for a set of catalogs and a query; a request reads the windows and computes one vector. What the
+windows cover is told behind the statistics, by ``coverage``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter import coverage
 from exporter.aggregate import STATS, MetricAggregator
 from exporter.families import Conflict, Family, Placed, gather
 from exporter.lines import Line, Lines
@@ -75,7 +77,7 @@ class AggregatedPage:
                 and (query.by is None or query.by in labels)
             )
 
-        families, self.conflicts = gather([(ring.source, ring.series) for ring in rings], chosen)
+        families, self.conflicts = gather([(ring.source, ring.series) for ring in rings], chosen, coverage.NAMES)
         self._query = dataclasses.replace(query, window_ns=0)
         self._lines = Lines()
         self._parts: list[_Part] = []
@@ -84,6 +86,10 @@ class AggregatedPage:
             self._lay_out_series(families, len(rings))
         else:
             self._lay_out_pools(families, query.by)
+        # Of the sources whose series the statistics are of, and no others.
+        places = {part.ring for part in self._parts if part.stats}
+        places |= {ring for pool in self._pools if pool.stats for ring, _ in pool.columns}
+        self.coverage = coverage.Coverage(rings, places)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -155,7 +161,7 @@ class AggregatedPage:
         self._lines.add_family(metric.family, "gauge", f"Over a window: {metric.help}", metric.unit, lines)
 
     def render(self, frames: Sequence[Frames | None], form: Format) -> bytes:
-        """The text for the windows of the rings of the constructor, in its order; None: it could not be read."""
+        """The statistics of the windows of the rings of the constructor, in its order; None: it could not be read."""
         vector: list[Vector] = []
         for part in self._parts:
             window = frames[part.ring]

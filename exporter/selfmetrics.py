@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from exporter import coverage
 from exporter.families import Conflict
 from exporter.negotiation import Format
 from exporter.snapshot import Counts, RingSet
@@ -71,11 +72,14 @@ class SelfMetrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         self._rendered: dict[Format, tuple[int, bytes]] = {}
-        self.names = frozenset(
-            f"{metric.name}{suffix}"
-            for metric in self._registry.collect()
-            for suffix in _SUFFIXES.get(metric.type, ("",))
-        )
+        self.names = (
+            frozenset(
+                f"{metric.name}{suffix}"
+                for metric in self._registry.collect()
+                for suffix in _SUFFIXES.get(metric.type, ("",))
+            )
+            | coverage.NAMES
+        )  # on /metrics/aggregated, but a name means one thing on both pages
 
     def observe(self, page: str, status: int, seconds: float) -> None:
         """Count one answered request."""

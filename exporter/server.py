@@ -184,7 +184,8 @@ class Exporter:
         layout = dataclasses.replace(query, window_ns=0)
         page = self._aggregated_pages.get(layout, self._history.key(), lambda: AggregatedPage(rings, layout))
         now_ns = self._history.wall()
-        body = page.render([readable(self._history, ring, query, now_ns) for ring in rings], form)
+        frames = [readable(self._history, ring, query, now_ns) for ring in rings]
+        body = page.render(frames, form) + page.coverage.render(frames, query.window_ns, form)
         return body + (_EOF if form is Format.OPENMETRICS else b"")
 
     async def _stats(self, request: Request) -> Response:

@@ -112,6 +112,8 @@ def test_filters_choose_by_source_name_statistic_and_label(daemon: Daemon) -> No
 
 def test_samples_by_label_are_pooled(daemon: Daemon) -> None:
     found = families(daemon.url, "/metrics/aggregated?by=node_id&stat=max")
+    covered = {name: found.pop(name) for name in list(found) if name.startswith("exporter_window_")}
+    assert [sample.labels for sample in covered["exporter_window_frames"].samples] == [{"source": "node"}]
     assert set(found) == {"node_cpu_usage", "node_memory_usage", "node_disk_usage", "node_network_io"}
     for family in found.values():
         assert [set(sample.labels) for sample in family.samples] == [{"node_id", "stat"}]

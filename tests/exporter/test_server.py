@@ -302,7 +302,9 @@ def test_the_default_window_and_the_longest_are_settings(scene: Scene) -> None:
     scene.commit("s", ("temperature", 1.0, ROOM))
     scene.advance(20)
     exporter = scene.exporter(window="10s", max_window="1m")
-    assert get(exporter, "/metrics/aggregated").text == ""
+    nothing = get(exporter, "/metrics/aggregated").text
+    assert "stat=" not in nothing
+    assert "exporter_window_seconds 10.0\n" in nothing
     assert 'stat="avg"' in get(exporter, "/metrics/aggregated?window=1m").text
     assert get(exporter, "/metrics/aggregated?window=61s").status_code == 400
 
