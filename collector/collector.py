@@ -193,15 +193,10 @@ class MetricCollector:
         self.series_dropped += 1
         if metric not in self._limited:
             self._limited[metric] = limit
-            log.warning(
-                "series dropped",
-                extra={
-                    "ring": self.name,
-                    "metric": metric,
-                    "error": why,
-                    "remedy": "drop a label with many values, or raise max_series or max_series_per_metric",
-                },
-            )
+            log.warning("series dropped", extra={
+                "ring": self.name, "metric": metric, "error": why,
+                "remedy": "drop a label with many values, or raise max_series or max_series_per_metric",
+            })  # fmt: skip
 
     # ---- frames --------------------------------------------------------------------------------------------
 
@@ -258,6 +253,8 @@ class MetricCollector:
             except NoSpace as error:
                 self._drop(key[0], 0, str(error))
         self._know_series()
+        # Growth frees columns, too.
+        self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
 
     def _know_series(self) -> None:
         self._known = set(self.writer.columns)

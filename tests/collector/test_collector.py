@@ -485,3 +485,17 @@ def test_an_ordinary_nan_is_a_sample_and_not_an_absence(collector: MetricCollect
         value = frame.value(0)
         assert value is not None
         assert np.isnan(value)
+
+
+def test_a_histogram_that_growth_freed_is_forgotten_and_begins_anew(namespace: str) -> None:
+    """Series that come and go must not cost memory for ever, limits reached or not."""
+    with MetricCollector("app", namespace=namespace, capacity=8) as collector:
+        collector.register_metric("latency", "histogram", label_names=("path",), buckets=(10,))
+        for number in range(100):
+            collector.record_metric("latency", 5, {"path": f"/{number}"})
+            collector.commit()
+            assert collector._histograms.keys() == set(collector.writer.columns)
+        assert len(collector._histograms) < 40
+        collector.record_metric("latency", 5, {"path": "/0"})
+        collector.commit()
+        assert collector._histograms["latency", ("/0",)].columns().tolist() == [1, 1, 5]
