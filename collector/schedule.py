@@ -38,16 +38,20 @@ class Schedule:
         self._last_ns = self._monotonic() + delay_ns
         return self._last_ns
 
-    def next(self) -> tuple[int, int]:
-        """(deadline on the monotonic clock, ticks missed since the one before). Call it after each tick."""
+    def next(self, ticked_ns: int = 0) -> tuple[int, int]:
+        """(deadline on the monotonic clock, ticks missed since the one before). Call it after each tick.
+
+        ``ticked_ns``: when the tick was, by the monotonic clock; later than its deadline where the process was stopped.
+        """
         now_ns = self._monotonic()
         to_grid = self.interval_ns - (self._wall() - self.phase_ns) % self.interval_ns
         deadline_ns = now_ns + to_grid
         missed = 0
         if self._last_ns is not None:
             # Woken a hair early, the same grid point would come again; after a step of the wall clock the grid
-            # may lie anywhere. Either way a frame closer than half an interval to the last is one too many.
-            if deadline_ns - self._last_ns < self.interval_ns // 2:
+            # may lie anywhere; and a tick that came late may be close to the next grid point. Each way a frame closer
+            # than half an interval to the last is one too many.
+            if deadline_ns - max(self._last_ns, ticked_ns) < self.interval_ns // 2:
                 deadline_ns += self.interval_ns
             missed = max((deadline_ns - self._last_ns + self.interval_ns // 2) // self.interval_ns - 1, 0)
         self._last_ns = deadline_ns

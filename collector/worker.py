@@ -50,8 +50,7 @@ class Worker:
         try:
             loop.open_source()
             while not self.stop.sleep_until(deadline_ns):
-                loop.tick()
-                deadline_ns, missed = loop.schedule.next()
+                deadline_ns, missed = loop.schedule.next(loop.tick())
                 if missed:
                     loop.own.count(metrics.TICKS_MISSED, missed)
                     log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
@@ -95,7 +94,8 @@ class _Loop:
         except Exception as error:  # noqa: BLE001 - the process ends anyway; the frame is written
             log.debug("source not closed", extra={"source": self._name, "error": str(error)})
 
-    def tick(self) -> None:
+    def tick(self) -> int:
+        """One frame; when its collection began, by the monotonic clock."""
         worker = self._worker
         timestamp_ns, monotonic_ns = worker.wall(), worker.monotonic()
         flags = FLAG_TICK
@@ -126,6 +126,7 @@ class _Loop:
             },
         )
         self._say(up, errors)
+        return monotonic_ns
 
     def _collect(self) -> tuple[bool, list[str], float]:
         worker = self._worker

@@ -99,3 +99,16 @@ def test_the_first_tick_comes_after_its_delay_and_the_second_on_the_grid() -> No
     clocks.advance_to(second)
     assert missed == 0
     assert (clocks.wall_ns - plan.phase_ns) % plan.interval_ns == 0
+
+
+def test_after_a_tick_that_came_late_the_next_is_not_closer_than_half_an_interval() -> None:
+    for late, gap, missed in ((7, 8, 0), (8, 22, 1), (14, 16, 1), (15, 15, 1), (37, 8, 2), (38, 22, 3)):
+        clocks = Clocks()
+        plan = schedule(clocks)
+        deadline, _ = plan.next()
+        ticked = deadline + late * SECOND
+        clocks.advance_to(ticked)
+        following, counted = plan.next(ticked)
+        assert (following - ticked, counted) == (gap * SECOND, missed), late
+        clocks.advance_to(following)
+        assert plan.next(following) == (following + 15 * SECOND, 0)

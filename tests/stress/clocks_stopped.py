@@ -1,0 +1,120 @@
+"""Real collectors, stopped by SIGSTOP for several intervals and continued."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from shm.layout import FLAG_CLOCK_STEP
+from shm.reader import Frames, RingReader
+from shm.segment import ring_path
+from tests.programs import Program, running
+from tests.rings import ROOT
+from tests.stress.harness import Counts, Effort, own_namespace, require
+
+_SOURCES = ("system", "node")
+_INTERVAL_SECONDS = 0.1
+_INTERVAL_NS = round(_INTERVAL_SECONDS * 1e9)
+_WAIT_SECONDS = 30.0
+# How far the time that passed and the ticks that were written or missed may differ: the first tick is off the grid, and
+# the last may be late.
+_TOLERANCE = 1.6
+
+
+def check(effort: Effort) -> Counts:
+    chance = effort.random()
+    stops = effort.many(3, 100)
+    frames = missed = 0
+    with own_namespace() as namespace, tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        config = Path(directory) / "fogmetrics.toml"
+        config.write_text(f'[shm]\nnamespace = "{namespace}"\n[collector]\ninterval_seconds = {_INTERVAL_SECONDS}\n')
+        programs = {
+            source: stack.enter_context(
+                running(
+                    [sys.executable, "-m", "collector", "--config", str(config), source],
+                    Path(directory) / f"{source}.log", cwd=ROOT,
+                )
+            )
+            for source in _SOURCES
+        }  # fmt: skip
+        for source, program in programs.items():
+            _go_on(namespace, source, program, 3)
+        stopped_ns = [_stop(namespace, programs, chance) for _ in range(stops)]
+        for source, program in programs.items():
+            with RingReader(namespace, source) as reader:
+                found = reader.frames()
+                require(reader.writer.pid == program.pid, f"{source}: its writer is not the process that was stopped")
+                frames += len(found.sequence)
+                missed += _held(source, found, reader, stopped_ns)
+            # Told to end while it is stopped, it ends when it is continued.
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+                program.process.send_signal(number)
+            status = program.process.wait(_WAIT_SECONDS)
+            require(status == 0, f"{source}: exit status {status} after SIGTERM:\n{program.log()}")
+    return {
+        "SIGSTOPs of processes": stops * len(_SOURCES),
+        "frames of theirs": frames,
+        "ticks that they missed": missed,
+    }
+
+
+def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -> int:
+    """Stop all of them for some intervals and see them go on. For how long they were stopped at least, in ns."""
+    time.sleep(chance.random() * 2 * _INTERVAL_SECONDS)
+    for program in programs.values():
+        program.process.send_signal(signal.SIGSTOP)
+    begun_ns = time.monotonic_ns()
+    time.sleep(_INTERVAL_SECONDS * chance.uniform(2, 8))
+    passed_ns = time.monotonic_ns() - begun_ns
+    for program in programs.values():
+        program.process.send_signal(signal.SIGCONT)
+    for source, program in programs.items():
+        _go_on(namespace, source, program, 3)
+    return passed_ns
+
+
+def _go_on(namespace: str, source: str, program: Program, frames: int) -> None:
+    """Wait for that many new frames."""
+
+    def newest() -> int:
+        if not ring_path(namespace, source).exists():
+            return 0
+        with RingReader(namespace, source) as reader:
+            return reader.newest_sequence()
+
+    before = newest()
+    program.wait_until(lambda: newest() >= before + frames, _WAIT_SECONDS, f"{frames} new frames of {source}")
+
+
+def _held(source: str, frames: Frames, reader: RingReader, stopped_ns: list[int]) -> int:
+    sequences = frames.sequence.astype(np.int64)
+    require((np.diff(sequences) == 1).all(), f"{source}: its frames are not one after the other")
+    gaps = np.diff(frames.monotonic_ns)
+    require(
+        (gaps >= _INTERVAL_NS // 2).all(),
+        f"{source}: bunching: two frames are {gaps.min() / 1e6:.1f} ms apart, at an interval of {_INTERVAL_NS / 1e6:g}",
+    )
+    # The frames stand still while it is stopped: that many gaps are at least that long.
+    longest = np.sort(gaps)[::-1]
+    for i, passed_ns in enumerate(sorted(stopped_ns, reverse=True)):
+        require(longest[i] >= passed_ns, f"{source}: a frame was written while the process was stopped")
+    [series] = [one for one in reader.series if one.metric.name == "collector_ticks_missed_total"]
+    counted = frames.values[:, series.column]
+    passed = (frames.monotonic_ns - frames.monotonic_ns[0]) / _INTERVAL_NS
+    written = np.arange(len(sequences)) + counted - counted[0]
+    steps = int((frames.flags & np.uint64(FLAG_CLOCK_STEP) != 0).sum())
+    # Of the last frames the one that came least late.
+    off = float(np.abs(passed - written)[-10:].min())
+    require(
+        off <= _TOLERANCE + steps / 2,
+        f"{source}: missed ticks are counted wrong: {counted[-1]:g} missed and {len(sequences)} frames in "
+        f"{passed[-1]:.1f} intervals",
+    )
+    return int(counted[-1])
