@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import metrics, registry
+from exporter import coverage
 from exporter.negotiation import Format
 from exporter.query import ALL_STATS, MetricsQuery
 from exporter.server import Exporter
@@ -80,6 +81,14 @@ def test_metrics_has_every_metric_of_the_exporter_itself(exporter: Exporter) -> 
     for one in families.values():
         if one.name.startswith("process_"):
             assert f"`{one.samples[0].name}`" in text
+
+
+def test_http_api_has_every_gauge_of_what_a_window_covers() -> None:
+    rows = table(read("docs/http-api.md"), "gauge", "labels", "meaning")
+    assert [(row["gauge"], row["labels"], row["meaning"]) for row in rows] == [
+        (coverage.ASKED.name, "", coverage.ASKED.help),
+        *((one.name, "source", one.help) for one in coverage.OF_A_SOURCE),
+    ]
 
 
 def test_http_api_has_every_parameter_and_statistic() -> None:
@@ -161,6 +170,7 @@ def test_the_headers_in_shown_output_are_those_of_the_pages(name: str) -> None:
         row["metric"].removesuffix("_total"): row["meaning"]
         for row in table(read("docs/metrics.md"), "metric", "type", "labels", "meaning")
     }
+    known |= {one.name: one.help for one in (coverage.ASKED, *coverage.OF_A_SOURCE)}
     shown = re.findall(r"^# HELP (\w+) (.+)$", read(name), re.MULTILINE)
     assert shown
     for metric, text in shown:

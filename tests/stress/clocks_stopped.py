@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import signal
 import sys
@@ -70,6 +71,8 @@ def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -
     time.sleep(chance.random() * 2 * _INTERVAL_SECONDS)
     for program in programs.values():
         program.process.send_signal(signal.SIGSTOP)
+    for program in programs.values():
+        program.wait_until(functools.partial(_is_stopped, program.pid), _WAIT_SECONDS, "a stopped process")
     begun_ns = time.monotonic_ns()
     time.sleep(_INTERVAL_SECONDS * chance.uniform(2, 8))
     passed_ns = time.monotonic_ns() - begun_ns
@@ -78,6 +81,11 @@ def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -
     for source, program in programs.items():
         _go_on(namespace, source, program, 3)
     return passed_ns
+
+
+def _is_stopped(pid: int) -> bool:
+    # proc(5): the state follows the program's name, which stands in parentheses.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _go_on(namespace: str, source: str, program: Program, frames: int) -> None:
