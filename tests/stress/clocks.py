@@ -4,7 +4,7 @@ A Worker runs on simulated clocks through scenarios by chance: the wall clock is
 whatever else, at any instant of a tick or between two; it is slewed; the host is suspended (the monotonic clock stands
 still, the wall clock jumps); the process is stopped for several intervals, or a collection takes most of one. Beside it
 stands what must have come of it: no duplicate, no hang, no bunching, every missed tick and step counted, and windows
-that go by timestamp and say what they cover. clocks_stopped.py does it to real processes by SIGSTOP.
+that go by timestamp and say what they cover. clocks_processes.py does it to real processes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from shm.layout import FLAG_CLOCK_STEP
 from shm.parent import Parent
 from shm.reader import Frames, RingReader
 from tests.rings import SECOND_NS
-from tests.stress import clocks_stopped
+from tests.stress import clocks_processes
 from tests.stress.harness import Counts, Effort, Mutant, own_namespace, require
 
 _SOURCE = "clocked"
@@ -153,7 +153,7 @@ def check(effort: Effort) -> Counts:
 def _check(effort: Effort) -> Counts:
     chance = effort.random()
     ticks = steps = missed = windows = 0
-    scenarios = effort.many(50, 5_000)
+    scenarios = effort.many(40, 5_000)
     for number in range(scenarios):
         with own_namespace() as namespace:
             world = _run(namespace, random.Random(f"{effort.seed} {number}"), chance.randint(20, 60))
@@ -164,14 +164,14 @@ def _check(effort: Effort) -> Counts:
             windows += _pages(namespace, world, chance)
             ticks += len(world.told)
             steps += world.steps[-1]
-    stopped = clocks_stopped.check(effort)
+    processes = clocks_processes.check(effort)
     return {
         "scenarios": scenarios,
         "simulated ticks": ticks,
         "steps and suspensions": steps,
         "ticks missed": missed,
         "windows compared": windows,
-        **stopped,
+        **processes,
     }
 
 
