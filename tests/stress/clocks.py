@@ -289,7 +289,7 @@ MUTANTS = (
         "> CLOCK_STEP_NS", "> 1000 * CLOCK_STEP_NS * 86_400", "clock steps are counted", 0.5,
     ),
     Mutant(
-        "clocks", "a window has the frame at its open end", "shm/reader.py",
+        "clocks", "a window has the frame at its open end", "shm/windows.py",
         "stamps > since_ns", "stamps >= since_ns", "a window by timestamp has", 0.5,
     ),
     Mutant(
