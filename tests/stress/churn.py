@@ -23,7 +23,7 @@ from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.rings import SECOND_NS, end
 from tests.stress import churn_limits
-from tests.stress.churn_plan import METRICS, Plan, prove_frames, value
+from tests.stress.churn_plan import METRICS, Plan, prove_frame, prove_frames, value
 from tests.stress.churn_readers import KINDS, LIMIT_SECONDS, SOURCE
 from tests.stress.harness import ROOT, VIOLATED, Counts, Effort, Mutant, Violation, own_namespace, require
 
@@ -32,8 +32,9 @@ _NO_LIMIT = 1_000_000
 # What a collector's process may grow by in the second half of a run. It holds the segment (counted apart), and nothing
 # that grows with the series that ever were: 10,000 histograms would be 3 MiB, their keys as much.
 _MOST_GROWTH_BYTES = 16 * 2**20
-# Bytes of catalog per column of the ring: twice what the series of a full ring take, and the same again to grow into.
-_CATALOG_BYTES = 4 * 160
+# Bytes of catalog per column of the ring: a third of the series have labels of 400 characters; a catalog is made for
+# twice what the one before held.
+_CATALOG_BYTES = 4 * (80 + 400 // 3)
 
 
 @dataclass
@@ -119,7 +120,7 @@ def _run(namespace: str, plan: Plan, tally: Tally) -> None:
 
 def _record(collector: MetricCollector, plan: Plan, sequence: int) -> None:
     for k in plan.of_frame(sequence):
-        recorded = collector.record_metric(plan.metric(k).name, value(k, sequence), {"k": str(k)})
+        recorded = collector.record_metric(plan.metric(k).name, value(k, sequence), plan.labels(k))
         require(recorded, f"a sample of series {k} was dropped, and no limit was reached")
 
 
@@ -132,6 +133,10 @@ def _prove_whole(namespace: str, plan: Plan, newest: int) -> int:
             frames.skipped == 0 and len(frames.sequence) >= held - 4 and int(frames.sequence[-1]) == newest,
             f"of {newest} frames the ring holds {len(frames.sequence)}, the last {frames.sequence[-1:]}",
         )
+        oldest = reader.frame(int(frames.sequence[0]))
+        require(oldest is not None, f"the frame {frames.sequence[0]} is whole in the window and not by itself")
+        assert oldest is not None
+        prove_frame(plan, oldest, reader.series, "in the oldest frame")
         return prove_frames(plan, frames, reader.series, "in the whole ring")
 
 
@@ -196,6 +201,10 @@ MUTANTS = (
     Mutant(
         "churn", "a rebuild frees what the older half of the ring has samples of", "shm/rebuild.py",
         "in reversed(history):", "in reversed(history[len(history) // 2 :]):", "a sample is lost", 0.3,
+    ),
+    Mutant(
+        "churn", "a rebuild counts columns in a frame that are younger", "shm/rebuild.py",
+        "max(min(end, frame.count) - start, 0) for", "end - start for", "which is younger", 0.3,
     ),
     Mutant(
         "churn", "the series of a metric are counted up and never down", "collector/collector.py",

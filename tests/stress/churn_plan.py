@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.snapshot import absent
 from shm.catalog import Metric, Series
-from shm.reader import Frames
+from shm.reader import Frame, Frames
 from tests.rings import SECOND_NS
 from tests.stress.harness import require
 
@@ -57,6 +57,10 @@ class Plan:
 
     def metric(self, k: int) -> Metric:
         return _KINDS[k % len(_KINDS)]
+
+    def labels(self, k: int) -> dict[str, str]:
+        """The number of the series; with so many zeros in some that the catalog must grow by itself, too."""
+        return {"k": str(k).zfill(400 if k % 3 == 0 else 1)}
 
     def present(self, series: NDArray[np.int64], sequences: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether those series have a sample in those frames: shape (frames, series)."""
@@ -109,6 +113,30 @@ def prove_frames(plan: Plan, frames: Frames, series: Sequence[Series], where: st
         if one.metric.type == "histogram":
             _prove_buckets(plan, frames, one, k, where)
     return int(wanted.sum())
+
+
+def prove_frame(plan: Plan, frame: Frame, series: Sequence[Series], where: str) -> int:
+    """The same of one frame, as its count of columns has it; and that count has no series that is younger."""
+    samples = 0
+    mine = [one for one in series if one.metric in METRICS]
+    numbers = np.array([int(one.label_values[0]) for one in mine], dtype=np.int64)
+    expected = plan.present(numbers, np.array([frame.sequence]))[0].tolist()
+    for one, k, wanted in zip(mine, numbers.tolist(), expected, strict=True):
+        found = frame.value(one.column)
+        if found is None:
+            require(not wanted, f"{where}: a sample is lost: series {k}, frame {frame.sequence}")
+            young = plan.begins[k] > frame.sequence
+            require(
+                not young or one.column >= frame.count,
+                f"{where}: frame {frame.sequence} counts a column of series {k}, which is younger",
+            )
+        else:
+            require(
+                wanted and found == value(k, frame.sequence),
+                f"{where}: a sample is credited to another series: {found!r} to series {k} in frame {frame.sequence}",
+            )
+            samples += 1
+    return samples
 
 
 def _none(bad: NDArray[np.bool_], numbers: NDArray[np.int64], sequences: NDArray[np.int64],

@@ -16,6 +16,8 @@ import random
 import re
 from collections.abc import Callable
 
+from xxhash import xxh3_64_intdigest
+
 from collector.collector import MetricCollector
 from collector.source import CollectResult, MetricSource, Sample
 from collector.stop import Stop
@@ -46,6 +48,7 @@ class World:
     def __init__(self, chance: random.Random, interval_ns: int) -> None:
         self.chance = chance
         self.interval_ns = interval_ns
+        self.phase_ns = xxh3_64_intdigest(_SOURCE.encode()) % interval_ns
         self.wall_ns = 1_700_000_000 * SECOND_NS + chance.randrange(SECOND_NS * 86_400)
         self.monotonic_ns = chance.randrange(1, 86_400 * SECOND_NS)
         self.ppm = chance.randint(-_SLEW_PPM, _SLEW_PPM)
@@ -97,6 +100,9 @@ class World:
             wait <= self.interval_ns * 3 // 2,
             f"a hang: it would sleep for {wait / self.interval_ns:.3g} intervals after {len(self.told)} ticks",
         )
+        off_ns = (self.wall_ns + wait - self.phase_ns) % self.interval_ns
+        # The first comes soon after the start; after that the wall clock's grid is kept, as it is now.
+        require(not off_ns or not self.deadlines, f"a tick is planned {off_ns} ns off the grid of the wall clock")
         self.deadlines.append(deadline_ns)
         self.pass_time(max(wait, 0))
         kind = self.chance.random()
@@ -283,6 +289,10 @@ MUTANTS = (
     Mutant(
         "clocks", "the deadline is on the wall clock", "collector/schedule.py",
         "deadline_ns = now_ns + to_grid", "deadline_ns = self._wall() + to_grid", "a hang", 0.5,
+    ),
+    Mutant(
+        "clocks", "the grid has no phase", "collector/schedule.py",
+        "(self._wall() - self.phase_ns)", "self._wall()", "off the grid", 0.5,
     ),
     Mutant(
         "clocks", "steps of the clock are not seen", "collector/schedule.py",
