@@ -2,7 +2,8 @@
 
 What it is for: byte order, alignment, page size, the numbers of flags, the bits of NaNs, another build of XXH3. What it
 is **not** for: the order in which stores become visible. The emulator runs arm64 code on this machine's processor, in
-this machine's store order. That no order can break I1 is what ``model`` shows.
+this machine's store order. That no order can break I1 is what ``model`` shows. And a big-endian machine, s390x, must
+refuse the rings of the others.
 
 Both sides run tests/stress/emulated_program.py; this module gives the orders and compares.
 """
@@ -10,146 +11,45 @@ Both sides run tests/stress/emulated_program.py; this module gives the orders an
 from __future__ import annotations
 
 import ast
-import contextlib
 import itertools
-import json
-import os
 import re
-import select
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import IO, Any, Final
-
-import pytest
+from typing import Any, Final
 
 from shm.layout import HEADER_BYTES, WORD_HEARTBEAT, WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
 from shm.segment import ring_path
-from tests.stress import arm64
+from tests.stress.emulated_sides import Side, Sides, sides
 from tests.stress.harness import ROOT, Counts, Effort, Mutant, Violation, own_namespace, require
 
 WIDTHS: Final = (1, 16, 128, 4096)
-PAGES: Final = (16_384, 65_536)  # what else an arm64 kernel may have for a page
 _SOURCE: Final = "s"
 _LAPS: Final = 21  # rows per order to write: the ring of 8 slots lapped twice, and not a multiple of it
-_TIMEOUT_SECONDS: Final = 60.0
 _PAGES_ARE_ASKED_BY: Final = re.compile("^(PAGESIZE|ALLOCATIONGRANULARITY|getpagesize|SC_PAGE_?SIZE)$")
 
 # Of the process that writes and the moment it does: all else must be the same whatever machine wrote it.
 _OWN_WORDS: Final = (WORD_HEARTBEAT, WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE)
 
 
-@dataclass
-class Side:
-    """A program that waits for orders, on one of the machines."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
-    about: dict[str, Any] = field(default_factory=dict)
-
-    def order(self, do: str, **arguments: object) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise AssertionError(f"the program on {self.name} ended: {self.said()}") from None
-
-    def answer(self) -> dict[str, Any]:
-        """The answer to the oldest order that has none yet; Violation where it saw a promise broken."""
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], _TIMEOUT_SECONDS)
-        assert ready, f"the program on {self.name} gave no answer within {_TIMEOUT_SECONDS:g} s: {self.said()}"
-        line = self.process.stdout.readline()
-        assert line, f"the program on {self.name} ended: {self.said()}"
-        answer: dict[str, Any] = json.loads(line)
-        require("wrong" not in answer, f"on {self.name}: {answer.get('wrong')}")
-        return answer
-
-    def ask(self, do: str, **arguments: object) -> dict[str, Any]:
-        self.order(do, **arguments)
-        return self.answer()
-
-    def said(self) -> str:
-        self.errors.seek(0)
-        return self.errors.read().decode(errors="replace")
-
-
-@contextlib.contextmanager
-def sides(userland: arm64.Userland) -> Iterator[tuple[Side, Side, list[Side]]]:
-    """This machine, the emulated one, and the emulated one with other pages as far as this emulator can."""
-    program = ["-m", "tests.stress.emulated_program"]
-    with contextlib.ExitStack() as stack:
-        here = stack.enter_context(_side("this machine", [sys.executable, *program]))
-        there = stack.enter_context(_side("arm64", userland.command(*program)))
-        others = [
-            stack.enter_context(
-                _side(f"arm64 with pages of {size:,} bytes", userland.command(*program, page_bytes=size))
-            )
-            for size in PAGES
-        ]
-        for side in (here, there):
-            side.about = side.ask("about")
-        here.name = here.about["machine"]
-        yield here, there, [side for side, size in zip(others, PAGES, strict=True) if _has_pages(side, size)]
-
-
-def _has_pages(side: Side, size: int) -> bool:
-    """Newer emulators refuse another page than the host's: then the program has ended at once."""
-    try:
-        side.about = side.ask("about")
-    except AssertionError:
-        if side.process.wait(_TIMEOUT_SECONDS) == 0 or "page" not in side.said().lower():
-            raise
-        return False
-    return bool(side.about["page_bytes"] == size)
-
-
-@contextlib.contextmanager
-def _side(name: str, command: list[str]) -> Iterator[Side]:
-    # Nothing of this interpreter's surroundings reaches the other; one thread, for the program forks its readers.
-    environ = {
-        "PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }  # fmt: skip
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
-        )
-        try:
-            yield Side(name, process, errors)
-        finally:
-            process.kill()  # its readers end by the clock
-            with contextlib.suppress(BrokenPipeError):
-                process.communicate()
-
-
-# ---- the check ---------------------------------------------------------------------------------------------------
-
-
 def check(effort: Effort) -> Counts:
-    userland = _userland()
-    with own_namespace() as mine, own_namespace() as theirs, sides(userland) as (here, there, others):
-        same = {"seals": 0, "segments": 0, "resumed": 0}
-        raced = {"appended": 0, "read": 0, "skipped": 0}
-        _same_machine_words(here, there)
+    same = {"seals": 0, "segments": 0, "resumed": 0}
+    raced = {"appended": 0, "read": 0, "skipped": 0}
+    with own_namespace() as mine, own_namespace() as theirs, sides() as machines:
+        here, there = machines.here, machines.there
+        _byte_orders(machines)
         same["seals"] = _same_seals(here, there, effort.seed)
         _no_link_is_followed(here, there, mine, theirs)
         for columns in WIDTHS:
             _to_and_fro(here, there, mine, theirs, columns, same)
             for writes in (there, here):
-                _race(here, there, writes, mine, columns, effort.seconds(0.25, 16), raced)
+                _race(here, there, writes, mine, columns, effort.seconds(0.15, 16), raced)
+        refused = _big_endian_is_refused(machines.big_endian, mine)
         _one_writer(here, there, mine)
-        for side, columns in itertools.product(others, WIDTHS):
+        for side, columns in itertools.product(machines.other_pages, WIDTHS):
             _to_and_fro(here, side, mine, theirs, columns, same)
-            _race(here, side, side, mine, columns, effort.seconds(0.1, 3), raced)
+            _race(here, side, side, mine, columns, effort.seconds(0.06, 3), raced)
     _no_code_knows_a_page()
     for what, count in raced.items():
         require(count > 0, f"in all races no frame was {what}")
-    pages = [side.about["page_bytes"] for side in (there, *others)]
+    pages = [side.about["page_bytes"] for side in (there, *machines.other_pages)]
     return {
         "frames appended": raced["appended"],
         "frames read": raced["read"],
@@ -159,23 +59,28 @@ def check(effort: Effort) -> Counts:
         "segments alike to the bit": same["segments"],
         "rings resumed across the border": same["resumed"],
         "seals alike": same["seals"],
-        "machines": f"{there.about['machine']} with Python {there.about['python']}, emulated; {here.name}",
+        "refused for their byte order": refused,
+        "machines": f"{there.about['machine']} with Python {there.about['python']} and s390x emulated; {here.name}",
     }
 
 
-def _userland() -> arm64.Userland:
-    if arm64.emulator() is None:
-        pytest.skip(f"{arm64.EMULATORS[0]} is not installed: {arm64.HOW_TO_GET_EMULATOR}")
-    userland = arm64.userland()
-    if userland is None:
-        pytest.skip(f"there is no arm64 userland in {arm64.folder()}: {arm64.HOW_TO_MAKE}")
-    return userland
-
-
-def _same_machine_words(here: Side, there: Side) -> None:
+def _byte_orders(machines: Sides) -> None:
+    here, there = machines.here, machines.there
     require(there.about["machine"] == "aarch64", f"the emulated machine says that it is {there.about['machine']}")
     for side in (here, there):
         require(side.about["byteorder"] == "little", f"{side.name} is {side.about['byteorder']}-endian")
+
+
+def _big_endian_is_refused(side: Side, namespace: str) -> int:
+    """How many uses of a little-endian ring were refused by name on a machine that is not."""
+    before = ring_path(namespace, _SOURCE).read_bytes()
+    answer = side.ask("open", namespace=namespace, source=_SOURCE)
+    require(answer["byteorder"] == "big", f"{side.name} is {answer['byteorder']}-endian")
+    uses = ("read", "write")
+    for use in uses:
+        require("big-endian" in answer[use], f"on {side.name} who would {use} was told {answer[use]!r}")
+    require(ring_path(namespace, _SOURCE).read_bytes() == before, f"{side.name} changed a ring that it can't read")
+    return len(uses)
 
 
 def _same_seals(here: Side, there: Side, seed: int) -> int:
@@ -206,7 +111,7 @@ def _to_and_fro(here: Side, there: Side, mine: str, theirs: str, columns: int, s
         ring_path(namespace, _SOURCE).unlink(missing_ok=True)
         side.order("write", namespace=namespace, frames=_LAPS, **ring)
     for side in begun_on.values():
-        _aligned(side, side.answer()["header"])
+        side.answer()
     _alike(here, there, mine, theirs, "written", same)
     for namespace, side in other_than.items():
         side.ask("alignment", namespace=namespace, source=_SOURCE)
@@ -221,11 +126,6 @@ def _to_and_fro(here: Side, there: Side, mine: str, theirs: str, columns: int, s
     _alike(here, there, mine, theirs, "rebuilt", same)
     for namespace, side in begun_on.items():
         _holds_the_last(side, namespace, 2 * _LAPS, ring)
-
-
-def _aligned(side: Side, fields: dict[str, int]) -> None:
-    for name, value in fields.items():
-        require(value % 8 == 0, f"on {side.name} the words of a slot are not aligned: {name} is {value:,}")
 
 
 def _holds_the_last(side: Side, namespace: str, newest: int, ring: dict[str, Any]) -> None:
@@ -303,8 +203,12 @@ MUTANTS = (
         "aligned(wanted, 64)", 'aligned(wanted, os.sysconf("SC_PAGESIZE"))', "page", 0.2,
     ),
     Mutant(
-        "emulated", "the slots begin at half a word", "shm/layout.py",
-        "return HEADER_BYTES + self.catalog_bytes", "return HEADER_BYTES + self.catalog_bytes + 4", "not aligned", 0.2,
+        "emulated", "no byte order is refused", "shm/layout.py",
+        'if sys.byteorder != "little":', "if False:", "on s390x who would read was told", 0.2,
+    ),
+    Mutant(
+        "emulated", "a slot is looked for half a word on", "shm/layout.py",
+        "return self.slots_offset + (sequence", "return self.slots_offset + 4 + (sequence", "not aligned", 0.2,
     ),
     Mutant(
         "emulated", "a reader does without the seal", "shm/frame.py",

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from shm.catalog import Metric
 from shm.errors import RingForeign, WriterBusy
 from shm.frame import Frame
-from shm.layout import Header
 from shm.protocol import entry_seal, frame_seal, header_seal
 from shm.reader import GUARD_SLOTS, RingReader
 from shm.segment import ring_path
@@ -160,11 +159,7 @@ def write(namespace: str, source: str, columns: int, frames: int) -> dict[str, A
         resumed, head = writer.resumed, writer.head
         for _ in range(frames):
             rows.append(writer)
-        return {"resumed": resumed, "head": head, "header": _fields(writer.header)}
-
-
-def _fields(header: Header) -> dict[str, int]:
-    return {name: getattr(header, name) for name in ("slots_offset", "slot_bytes", "catalog_bytes", "segment_bytes")}
+        return {"resumed": resumed, "head": head}
 
 
 @contextlib.contextmanager
