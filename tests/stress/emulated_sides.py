@@ -41,11 +41,15 @@ class Side:
         except BrokenPipeError:
             raise AssertionError(f"the program on {self.name} ended: {self.said()}") from None
 
-    def answer(self) -> dict[str, Any]:
-        """The answer to the oldest order that has none yet; Violation where it saw a promise broken."""
+    def answer(self, *, after: float = 0) -> dict[str, Any]:
+        """The answer to the oldest order that has none yet; Violation where it saw a promise broken.
+
+        ``after``: how many seconds the order itself takes.
+        """
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], _TIMEOUT_SECONDS)
-        assert ready, f"the program on {self.name} gave no answer within {_TIMEOUT_SECONDS:g} s: {self.said()}"
+        within = after + _TIMEOUT_SECONDS
+        ready, _, _ = select.select([self.process.stdout], [], [], within)
+        assert ready, f"the program on {self.name} gave no answer within {within:g} s: {self.said()}"
         line = self.process.stdout.readline()
         assert line, f"the program on {self.name} ended: {self.said()}"
         answer: dict[str, Any] = json.loads(line)
@@ -127,6 +131,6 @@ def _side(name: str, command: list[str]) -> Iterator[Side]:
         try:
             yield Side(name, process, errors)
         finally:
-            process.kill()  # its readers end by the clock
+            process.kill()  # its readers see that it is gone
             with contextlib.suppress(BrokenPipeError):
                 process.communicate()

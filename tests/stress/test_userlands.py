@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress.emulated import check
-from tests.stress.harness import Effort
+from tests.stress.emulated import MUTANTS, check
+from tests.stress.harness import Effort, refuted
 from tests.stress.userlands import ARM64, NotPossible, main, make, userland
 
 
@@ -17,6 +17,13 @@ def test_without_the_emulator_the_check_is_skipped_and_says_how_to_get_it(monkey
         check(Effort())
     with pytest.raises(NotPossible, match=r"qemu-aarch64-static is not installed: apt-get install qemu"):
         make(ARM64)
+
+
+@pytest.mark.mutant
+def test_without_the_emulator_its_mutants_are_skipped_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.skip.Exception, match=r"emulated: not run: .* apt-get install qemu"):
+        refuted(MUTANTS[0], tmp_path)
 
 
 def test_without_a_userland_the_check_is_skipped_and_says_how_to_make_it(
