@@ -19,6 +19,7 @@ from shm.layout import HEADER_BYTES, WORD_HEARTBEAT, WORD_PID, WORD_PID_NAMESPAC
 from shm.segment import ring_path
 from tests.stress.emulated_sides import Side, Sides, sides
 from tests.stress.harness import ROOT, Counts, Effort, Mutant, Violation, own_namespace, require
+from tests.stress.userlands import S390X, userland
 
 WIDTHS: Final = (1, 16, 128, 4096)
 _SOURCE: Final = "s"
@@ -41,26 +42,27 @@ def check(effort: Effort) -> Counts:
             _to_and_fro(here, there, mine, theirs, columns, same)
             for writes in (there, here):
                 _race(here, there, writes, mine, columns, effort.seconds(0.15, 16), raced)
-        refused = _big_endian_is_refused(machines.big_endian, mine)
+        refused = _big_endian_is_refused(machines.big_endian, mine) if machines.big_endian else 0
         _one_writer(here, there, mine)
         for side, columns in itertools.product(machines.other_pages, WIDTHS):
             _to_and_fro(here, side, mine, theirs, columns, same)
             _race(here, side, side, mine, columns, effort.seconds(0.06, 3), raced)
     _no_code_knows_a_page()
-    for what, count in raced.items():
-        require(count > 0, f"in all races no frame was {what}")
+    assert raced["appended"], "no frame was appended in any race"
+    assert raced["read"], "no frame was read in any race"
     pages = [side.about["page_bytes"] for side in (there, *machines.other_pages)]
     return {
         "frames appended": raced["appended"],
         "frames read": raced["read"],
-        "slots skipped": raced["skipped"],
+        # May be none, where this machine had no time to run two processes at once.
+        **({"slots skipped": raced["skipped"]} if raced["skipped"] else {}),
         "row sizes": ", ".join(f"{columns:,}" for columns in WIDTHS),
         "pages of bytes": ", ".join(f"{size:,}" for size in pages),
         "segments alike to the bit": same["segments"],
         "rings resumed across the border": same["resumed"],
         "seals alike": same["seals"],
-        "refused for their byte order": refused,
-        "machines": f"{there.about['machine']} with Python {there.about['python']} and s390x emulated; {here.name}",
+        **({"refused on big-endian s390x": refused} if refused else {}),
+        "machines": f"{there.about['machine']} with Python {there.about['python']}, emulated; {here.name}",
     }
 
 
@@ -188,7 +190,7 @@ def _race(
             raced[what] += count
 
 
-MUTANTS = (
+_MUTANTS = (
     Mutant(
         "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm/rebuild.py",
         'STALE_NAN_BITS.to_bytes(8, "little")', 'struct.pack("<d", float("inf") - float("inf"))',
@@ -203,15 +205,20 @@ MUTANTS = (
         "aligned(wanted, 64)", 'aligned(wanted, os.sysconf("SC_PAGESIZE"))', "page", 0.2,
     ),
     Mutant(
-        "emulated", "no byte order is refused", "shm/layout.py",
-        'if sys.byteorder != "little":', "if False:", "on s390x who would read was told", 0.2,
-    ),
-    Mutant(
         "emulated", "a slot is looked for half a word on", "shm/layout.py",
         "return self.slots_offset + (sequence", "return self.slots_offset + 4 + (sequence", "not aligned", 0.2,
     ),
     Mutant(
-        "emulated", "a reader does without the seal", "shm/frame.py",
-        " or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "", "was accepted with", 1.0,
+        "emulated", "a reader takes what it finds", "shm/frame.py",
+        "found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "False",
+        "was accepted with", 0.2,
     ),
 )  # fmt: skip
+_OF_BYTE_ORDER = (
+    Mutant(
+        "emulated", "no byte order is refused", "shm/layout.py",
+        'if sys.byteorder != "little":', "if False:", "on s390x who would read was told", 0.2,
+    ),
+)  # fmt: skip
+# By a file that is there or not: a mutant that nothing here can see must not be tried.
+MUTANTS: tuple[Mutant, ...] = _MUTANTS + (_OF_BYTE_ORDER if userland(S390X) else ())

@@ -67,18 +67,20 @@ class Side:
 
 @dataclass(frozen=True)
 class Sides:
-    """This machine, an emulated arm64, others with other pages as far as the emulator can, and one big-endian."""
+    """This machine, an emulated arm64, others with other pages as far as the emulator can, and one big-endian
+    where there is a userland of it: mirrors carry s390x with less care than the others.
+    """
 
     here: Side
     there: Side
     other_pages: list[Side]
-    big_endian: Side
+    big_endian: Side | None
 
 
 @contextlib.contextmanager
 def sides() -> Iterator[Sides]:
-    """All of them, started side by side. The test is skipped where the machines can't be emulated."""
-    arm64, s390x = _userland(ARM64), _userland(S390X)
+    """All of them, started side by side. The test is skipped where arm64 can't be emulated."""
+    arm64, s390x = _userland(ARM64), userlands.userland(S390X)
     with contextlib.ExitStack() as stack:
 
         def started(name: str, command: list[str]) -> Side:
@@ -90,7 +92,7 @@ def sides() -> Iterator[Sides]:
             (started(f"arm64 with pages of {size:,} bytes", arm64.command(*_PROGRAM, page_bytes=size)), size)
             for size in PAGES
         ]
-        big_endian = started("s390x", s390x.command("-m", "tests.stress.big_endian_program"))
+        big_endian = started("s390x", s390x.command("-m", "tests.stress.big_endian_program")) if s390x else None
         for side in (here, there):
             side.about = side.ask("about")
         here.name = here.about["machine"]

@@ -39,7 +39,9 @@ def test_where_there_is_no_apt_get_none_can_be_made(
 ) -> None:
     _with_an_emulator(monkeypatch, tmp_path)
     assert main() == 1
-    assert capsys.readouterr().err.startswith("no userland of arm64: apt-get is not installed; ")
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("no userland of arm64: apt-get is not installed; ")
+    assert said[1].startswith("no userland of s390x: qemu-s390x-static is not installed: apt-get install ")
 
 
 def test_a_userland_that_is_not_whole_or_of_other_packages_is_none(
