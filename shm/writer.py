@@ -39,6 +39,7 @@ from shm.layout import (
     WORD_HEARTBEAT,
     Header,
     aligned,
+    check_byte_order,
 )
 from shm.rebuild import ABSENT, grown_width, publish, set_aside, shape, still_present, successor
 from shm.segment import WriterLock, attach_writable, building_path, check_name, ring_path
@@ -79,6 +80,7 @@ class RingWriter:
         self.resumed = 0
         self._refusal = ""
         self._elsewhere = False
+        check_byte_order(source)
         self._lock = WriterLock.acquire(namespace, source)
         try:
             building_path(namespace, source).unlink(missing_ok=True)  # litter of a writer that died growing

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shm.catalog import Metric
-from shm.errors import ConfigurationError, MetricError, NoSpace, RingLost, WriterClosed
+from shm.errors import ConfigurationError, MetricError, NoSpace, RingError, RingLost, WriterClosed
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD, Header
 from shm.reader import Frame, RingReader
 from shm.segment import corrupt_path, lock_path, ring_path
@@ -445,6 +445,13 @@ assert open(f"/proc/self/task/{{os.getpid()}}/children").read() == "", "a resour
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert ring_path(namespace, "s").exists()
+
+
+def test_on_a_big_endian_machine_no_ring_is_begun(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(RingError, match="this machine is big-endian"):
+        open_writer(namespace)
+    assert files_of(namespace) == []
 
 
 # ---- files that somebody removes -----------------------------------------------------------------------------

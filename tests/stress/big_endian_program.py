@@ -24,10 +24,14 @@ def write(namespace: str, source: str) -> None:
     RingWriter(namespace, source, interval_ns=15_000_000_000, capacity=8).close()
 
 
+def begin(namespace: str, source: str) -> None:
+    RingWriter(namespace, f"{source}-new", interval_ns=15_000_000_000, capacity=8).close()
+
+
 def main() -> int:
     for line in sys.stdin:
         order = json.loads(line)
-        told = {use.__name__: _told(use, order["namespace"], order["source"]) for use in (read, write)}
+        told = {use.__name__: _told(use, order["namespace"], order["source"]) for use in (read, write, begin)}
         print(json.dumps({"byteorder": sys.byteorder, **told}), flush=True)
     return 0
 

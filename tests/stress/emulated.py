@@ -78,10 +78,11 @@ def _big_endian_is_refused(side: Side, namespace: str) -> int:
     before = ring_path(namespace, _SOURCE).read_bytes()
     answer = side.ask("open", namespace=namespace, source=_SOURCE)
     require(answer["byteorder"] == "big", f"{side.name} is {answer['byteorder']}-endian")
-    uses = ("read", "write")
+    uses = ("read", "write", "begin")
     for use in uses:
         require("big-endian" in answer[use], f"on {side.name} who would {use} was told {answer[use]!r}")
     require(ring_path(namespace, _SOURCE).read_bytes() == before, f"{side.name} changed a ring that it can't read")
+    require(not ring_path(namespace, f"{_SOURCE}-new").exists(), f"{side.name} made a ring that nobody can read")
     return len(uses)
 
 
