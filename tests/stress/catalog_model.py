@@ -19,7 +19,7 @@ from shm.layout import HEADER_BYTES, WORD_CATALOG_USED
 from shm.writer import RingWriter
 from tests.rings import INTERVAL_NS, open_writer
 from tests.stress.harness import own_namespace, require
-from tests.stress.stores import History, Recorder, issued, maximal, tiny_rings
+from tests.stress.stores import History, Recorder, Step, issued, maximal, tiny_rings
 
 WIDTH = 4
 FIRST = HEADER_BYTES // 8
@@ -28,7 +28,7 @@ METRIC = Metric("m", "gauge", "h", "", ("l",))
 
 
 def check_catalog() -> tuple[int, int]:
-    """How many copies went through extend(), and at how many places a writer died."""
+    """How many copies went through extend(), and how many places of a SIGKILL there were."""
     with own_namespace() as namespace, tiny_rings():
         copies, deaths = _check_two_writers(namespace)
         return copies + _check_one_writer(namespace), deaths
@@ -40,24 +40,26 @@ def _check_one_writer(namespace: str) -> int:
         with Recorder(writer.path, 0, FIRST + WORDS) as recorder:
             words = recorder.words()
             history = History.beginning(words[FIRST:])
-            announced = {0}
             _, steps = recorder.record(lambda: writer.add_series(METRIC, ("a",)))
             for step in steps:
                 history.add(step.stored, FIRST)
-                announced |= {value for word, value in step.stored.items() if word == WORD_CATALOG_USED}
+            announced = {0} | _announced(steps)
         entered = list(writer.columns.values())
-        return _check_copies([history], sorted(announced), writer.header.salt, [METRIC], [entered])
+        return _check_copies([history], announced, announced, writer.header.salt, [entered])
 
 
 def _check_two_writers(namespace: str) -> tuple[int, int]:
     """The first enters a second series and is killed at any store; its successor enters another."""
     copies = deaths = 0
     writer = open_writer(namespace, "two", capacity=1, width=WIDTH)
-    writer.add_series(METRIC, ("a",))
     salt = writer.header.salt
     with Recorder(writer.path, 0, FIRST + WORDS) as recorder:
+        _, steps = recorder.record(lambda: writer.add_series(METRIC, ("a",)))
+        ends = {0} | _announced(steps)
         whole, before = recorder.whole(), recorder.words()
         _, steps = recorder.record(lambda: writer.add_series(METRIC, ("dead",)))
+        # The successor's entry is as long, and in its place or behind it.
+        ends |= _announced(steps) | {2 * max(_announced(steps)) - max(ends)}
         dead = list(writer.columns.values())
         writer.close()
         groups: dict[tuple[tuple[str, int], ...], tuple[list[History], set[int], list[Series]]] = {}
@@ -75,15 +77,20 @@ def _check_two_writers(namespace: str) -> tuple[int, int]:
             series, following = recorder.record(lambda: _succeed(namespace))
             for step in following:
                 history.add(step.stored, FIRST)
-                announced |= {value for word, value in step.stored.items() if word == WORD_CATALOG_USED}
+            announced |= _announced(following)
             key = tuple((one.label_values[0], one.column) for one in series)
             histories, all_announced, _ = groups.setdefault(key, ([], set(), series))
             histories.append(history)
             all_announced |= announced
             deaths += 1
     for histories, all_announced, series in groups.values():
-        copies += _check_copies(histories, sorted(all_announced), salt, [METRIC], [series, dead])
+        copies += _check_copies(histories, all_announced, ends, salt, [series, dead])
     return copies, deaths
+
+
+def _announced(steps: Sequence[Step]) -> set[int]:
+    """What the steps stored as the end of the catalog's used part."""
+    return {value for step in steps for word, value in step.stored.items() if word == WORD_CATALOG_USED}
 
 
 def _succeed(namespace: str) -> list[Series]:
@@ -93,25 +100,23 @@ def _succeed(namespace: str) -> list[Series]:
 
 
 def _check_copies(
-    histories: Sequence[History],
-    announced: Sequence[int],
-    salt: int,
-    metrics: list[Metric],
-    entered: list[list[Series]],
+    histories: Sequence[History], announced: set[int], ends: set[int], salt: int, entered: list[list[Series]]
 ) -> int:
-    """``metrics`` and ``entered``: the catalog as its writers knew it, the last of them first."""
+    """``ends``: where entries end. ``entered``: the series of METRIC as the writers knew them, the last one's first."""
     copies = most = 0
     for history in maximal(histories):
-        for words, hint in itertools.product(history.combinations(), announced):
+        for words, hint in itertools.product(history.combinations(), sorted(announced)):
             data = b"".join([word.to_bytes(8, "little") for word in words])
             read = entries.Catalog()
             entries.extend(read, data, hint, WIDTH, salt)
             copies += 1
             most = max(most, len(read.series))
             require(
-                read.metrics == metrics[: len(read.metrics)]
+                read.used in ends
+                and read.metrics == [METRIC][: len(read.metrics)]
                 and any(read.series == series[: len(read.series)] for series in entered),
-                f"I1: a catalog of {read.metrics} and {read.series} was accepted, never entered; it was {entered}",
+                f"I1: a catalog of {read.metrics} and {read.series}, {read.used} bytes, was accepted, never entered; "
+                f"it was {entered}, and entries end at {sorted(ends)}",
             )
     require(most == len(entered[0]), f"I1: {len(entered[0])} series were entered, and no copy gave all of them")
     return copies

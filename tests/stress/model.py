@@ -45,6 +45,7 @@ Order = tuple[memory.StoreOrder, memory.LoadOrder]
 
 
 def check(effort: Effort) -> Counts:
+    entries, entry_deaths = check_catalog()
     states = check_states(4 if effort.long else 3)
     copies = read = deaths = scenarios = 0
     payloads = list(PAYLOADS.values())
@@ -57,7 +58,6 @@ def check(effort: Effort) -> Counts:
             read += check_reader(namespace, payload, 4 if effort.long else 2) if capacity == 1 else 0
         deaths += scenario.deaths
         scenarios += len(scenario.slots)
-    entries, entry_deaths = check_catalog()
     return {
         "states": states,
         "places of death": deaths + entry_deaths,
@@ -149,6 +149,10 @@ MUTANTS = (
     Mutant(
         "model", "a catalog entry taken without its seal", "shm/entries.py",
         " or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal", "", "I1: a catalog",
+    ),
+    Mutant(
+        "model", "an entry's seal that covers its length alone", "shm/protocol.py",
+        "xxh3_64_intdigest(payload, (offset", "xxh3_64_intdigest(payload[:8], (offset", "I1: a catalog",
     ),
     Mutant(
         "model", "an abstract seal that does not cover the sequence", "tests/stress/memory_model.py",
