@@ -131,7 +131,7 @@ MUTANTS = (
         " or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "", "never appended",
     ),
     Mutant(
-        "model", "no seal in a window", "shm/reader.py",
+        "model", "no seal in a window", "shm/windows.py",
         "rows[:, 1] == np.array(seals, dtype=np.uint64)", "True", "accepted into a window",
     ),
     Mutant(
@@ -143,8 +143,9 @@ MUTANTS = (
         "from xxhash import xxh3_64_intdigest\n", _WITHOUT_TIMESTAMP, "never appended",
     ),
     Mutant(
-        "model", "a number given twice", "shm/writable.py",
-        "self.head = max(self.head, sequence)", "self.head = max(self.head, sequence - 1)", "I3: after frame",
+        "model", "a number given twice", "shm/stored.py",
+        "self.hold(whole, max(least_head, *whole, 0))", "self.hold(whole, max(least_head, *whole, 1) - 1)",
+        "I3: after frame",
     ),
     Mutant(
         "model", "a catalog entry taken without its seal", "shm/entries.py",

@@ -39,15 +39,15 @@ class Recorder:
     """Watches words ``first`` … ``end`` − 1 of a file in shared memory."""
 
     def __init__(self, path: Path, first: int, end: int) -> None:
-        self._fd = os.open(path, os.O_RDWR)
-        self._map = mmap.mmap(self._fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+        self.fd = os.open(path, os.O_RDWR)
+        self._map = mmap.mmap(self.fd, 0, mmap.MAP_SHARED, mmap.PROT_READ)
         self._words = memoryview(self._map).cast("Q")
         self.first, self.end = first, end
 
     def close(self) -> None:
         self._words.release()
         self._map.close()
-        os.close(self._fd)
+        os.close(self.fd)
 
     def __enter__(self) -> Recorder:
         return self
@@ -64,10 +64,10 @@ class Recorder:
 
     def put(self, whole: bytes) -> None:
         """Make the file so again."""
-        os.pwrite(self._fd, whole, 0)
+        os.pwrite(self.fd, whole, 0)
 
     def put_words(self, words: Sequence[int]) -> None:
-        os.pwrite(self._fd, b"".join(word.to_bytes(8, "little") for word in words), 8 * self.first)
+        os.pwrite(self.fd, b"".join(word.to_bytes(8, "little") for word in words), 8 * self.first)
 
     def record(self, run: Callable[[], T]) -> tuple[T, list[Step]]:
         """What ``run()`` returns, and the steps in which it stored."""
@@ -154,8 +154,11 @@ def maximal(histories: Sequence[History]) -> list[History]:
 
 @contextlib.contextmanager
 def tiny_rings() -> Iterator[None]:
-    """Lets the program's writer make rings of one slot, and rows of one value: small enough to go through all."""
+    """Lets the program make rings of one slot, rows of two values, and windows of all slots: so small that all that
+    can become of them can be gone through.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shm.writer.MIN_CAPACITY", 1)
         patch.setattr("shm.writer.aligned", lambda size, to: size)
+        patch.setattr("shm.windows.GUARD_SLOTS", 0)
         yield
