@@ -112,18 +112,24 @@ def _check_that_it_is_seen(proof: memory.Proof, program: Appends, order: Order) 
     return explored.states
 
 
-_UNNUMBERED = """import xxhash
+# The program takes the function that seals from the package in two places; both are to have the fault.
+IMPORT_OF_SEAL = "from xxhash import xxh3_64_intdigest\n"
 
-_numbered = xxhash.xxh3_64_intdigest
+
+def seal_with_a_fault(digest: str) -> str:
+    """Stands for IMPORT_OF_SEAL in shm/protocol.py. ``digest``: an expression of ``real``, ``payload`` and ``seed``."""
+    return f"""import xxhash
+
+real = xxhash.xxh3_64_intdigest
 
 
 def xxh3_64_intdigest(payload, seed):
-    return _numbered(payload, 0)
+    return {digest}
 
 
 xxhash.xxh3_64_intdigest = xxh3_64_intdigest
 """
-_WITHOUT_TIMESTAMP = _UNNUMBERED.replace("_numbered(payload, 0)", "_numbered(payload[8:], seed)")
+
 
 MUTANTS = (
     Mutant(
@@ -136,11 +142,11 @@ MUTANTS = (
     ),
     Mutant(
         "model", "a seal that does not cover the sequence", "shm/protocol.py",
-        "from xxhash import xxh3_64_intdigest\n", _UNNUMBERED, "never appended",
+        IMPORT_OF_SEAL, seal_with_a_fault("real(payload, 0)"), "never appended",
     ),
     Mutant(
         "model", "a seal that leaves the timestamp out", "shm/protocol.py",
-        "from xxhash import xxh3_64_intdigest\n", _WITHOUT_TIMESTAMP, "never appended",
+        IMPORT_OF_SEAL, seal_with_a_fault("real(payload[8:], seed)"), "never appended",
     ),
     Mutant(
         "model", "a number given twice", "shm/stored.py",
