@@ -5,7 +5,7 @@ when its input does, so that none outlives the check.
 
     writer     {"source", "columns"}                   appends without pause until the next line, then tells how many
     shuffler   the same                                its stores come in an order of their own, another for each frame
-    reader     {"source", "columns", "quota", "seed"}  reads that many frames, checks each that it accepts
+    reader     {"source", "columns", "quota", "seed"}  reads that many frames, checks each that it accepts, tells both
 
 The shuffler is what another processor would do, by hand: the pieces of a frame, A1 to A4, are stored in random order,
 but for the two stores of the sequence itself. What a reader must not rest on is then not there.
@@ -142,7 +142,7 @@ def reader(namespace: str) -> None:
             siege = _Siege(ring, Proof(columns))
             until = time.monotonic() + PATIENCE_SECONDS + quota / 1000
             try:
-                while siege.read < quota and time.monotonic() < until:
+                while siege.read < quota and time.monotonic() < until and not _told_to_stop():
                     chance.choice(siege.ways)()
             except Violation as violation:
                 _answer(wrong=str(violation))
