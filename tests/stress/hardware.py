@@ -1,9 +1,9 @@
 """I1 on this machine: writers flat out on a ring of eight slots, several readers, frames that prove themselves.
 
 For each size of row one process appends without pause, so that every slot is lapped tens of thousands of times a
-second, and three others read by all ways of a RingReader and check every word of what they accept. Then the same beside a
-writer whose stores come in random order: I1 must not rest on the order of A1…A4, and here it is not there. Many copies
-are torn or lapped; these are refused, and counted.
+second, and three others read by all ways of a RingReader and check every word of what they accept. Then the same
+beside a writer whose stores come in random order: I1 must not rest on the order of A1…A4, and here it is not there.
+Many copies are torn or lapped; these are refused, and counted.
 """
 
 from __future__ import annotations
