@@ -19,15 +19,14 @@ Three models, from the idea to the program's own bytes:
 What counts as appended
 =======================
 
-A frame counts as appended from its A3 on: its payload and the seal that it has under its number are all stored. From
-then on a reader may meet it whole. A writer that dies between A3 and A4 leaves a frame that its successor does not
-find (the slot says 0) and whose number it gives to a frame of its own. A reader whose load of the sequence comes after
-the successor's A4, and whose other loads all came before the successor's A2, accepts the dead writer's frame: a
-frame that was collected and sealed under that number, every word of it. So after such a death one number may be
-read with either of two frames; what is never accepted is a mixture of the two, or either under another number.
-A frame of which A3 was not issued is never accepted. A number whose A4 was issued is never given again, but in a ring
-of one slot, where the frame in flight takes the only place (the program makes none below eight; here it makes for
-more numbers with two frames).
+A frame counts as appended once its writer has sealed it (A3), under its number and salt, payload and all. Where the
+writer dies before its A4, the successor finds no whole frame in that slot and gives the number to a frame of its own.
+A reader whose loads fall on both sides of the restart can then meet every word of the dead writer's frame, the number
+from the successor's A4, and accepts it: a frame that was collected and sealed under that number, bit for bit. So after
+a death in flight one number may be read with either of two frames. What is never accepted is a mixture of the two, or
+either of them under another number. A number whose A4 was issued is never given again, but in a ring of one slot,
+where the frame in flight takes the only place (the program makes none below eight; here it makes for more numbers with
+two frames).
 """
 
 from __future__ import annotations
@@ -51,7 +50,8 @@ def check(effort: Effort) -> Counts:
     payloads = list(PAYLOADS.values())
     for payload, capacity in itertools.product(payloads, (1, 2)):
         # One frame of the successor is enough to reuse a number; two lap a ring of one slot once more.
-        scenario = Scenario(payload, capacity, 4 if effort.long else 3, 2 if effort.long else 1)
+        appends, more = (4, 2) if effort.long else (3, 1)
+        scenario = Scenario(payload, capacity, appends, more, every_subset=effort.long)
         with own_namespace() as namespace, tiny_rings():
             scenario.run(namespace)
             copies += sum(check_copies(slot, scenario.salt) for slot in scenario.slots)

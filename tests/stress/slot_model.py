@@ -47,11 +47,23 @@ PAYLOADS = {"every word new": _every_word_new, "one word new": _one_word_new, "w
 
 @dataclass
 class Slot:
-    """What one slot went through. ``appended``: sequence → the frames that were sealed under it, as told()."""
+    """What one slot went through: ``appended``, sequence → the frames that were sealed under it, as told(); of these,
+    ``published`` were stored whole.
+    """
 
     history: History
     asked: tuple[int, ...]
     appended: dict[int, set[object]]
+    published: dict[int, set[object]]
+
+
+@dataclass
+class _Life:
+    """Of a ring from its creation to its last append: a history for each of its slots."""
+
+    histories: list[History]
+    appended: dict[int, set[object]]
+    published: dict[int, set[object]]
 
 
 @dataclass
@@ -62,10 +74,12 @@ class Scenario:
     capacity: int
     appends: int
     more: int
+    every_subset: bool = False  # of the words of a copy, where a death cuts it
     salt: int = 0
     deaths: int = 0
     slots: list[Slot] = field(default_factory=list)
-    _groups: dict[object, list[tuple[list[History], dict[int, set[object]]]]] = field(default_factory=dict)
+    # By what counts as appended: the histories of all slots, and what was published.
+    _groups: dict[object, list[_Life]] = field(default_factory=dict)
 
     def run(self, namespace: str) -> None:
         writer = open_writer(namespace, capacity=self.capacity, columns=COLUMNS, width=COLUMNS)
@@ -84,9 +98,10 @@ class Scenario:
             final = recorder.words()
             writer.close()
             frames = self._sealed(steps, ends)
-            for number, partial in issued(steps):
+            for number, some in issued(steps, self.every_subset):
                 recorder.put(whole)
-                self._die(namespace, recorder, steps[:number], partial, frames)
+                begun = sum(begin < number or (begin == number and bool(some)) for begin in [0, *ends[:-1]])
+                self._die(namespace, recorder, [*(step.stored for step in steps[:number]), some], begun, frames)
                 self.deaths += 1
             recorder.put(whole)
             recorder.put_words(final)
@@ -115,26 +130,21 @@ class Scenario:
         return frames
 
     def _die(
-        self, namespace: str, recorder: Recorder, steps: Sequence[Step], partial: dict[int, int],
+        self, namespace: str, recorder: Recorder, steps: Sequence[Mapping[int, int]], begun: int,
         frames: dict[int, list[int]],
     ) -> None:  # fmt: skip
-        """The writer dies after these steps, and the ``partial`` ones of the next; its successor goes on."""
+        """The writer dies after these stores, of ``begun`` appends; its successor goes on."""
         words = list(self._initial)
         histories = [History.beginning(words[self._place(s)]) for s in range(1, self.capacity + 1)]
-        sealed: set[int] = set()
-        published = 0
-        for stored in (*(step.stored for step in steps), partial):
+        published: dict[int, set[object]] = {}
+        for stored in steps:
             for word, value in stored.items():
                 words[word - self._first] = value
             self._note(histories, stored)
-            for sequence, slot in frames.items():
-                if words[self._place(sequence)][1:] == slot[1:]:
-                    sealed.add(sequence)
-                if words[self._place(sequence)][0] == sequence:
-                    published = max(published, sequence)
-        if self.capacity == 1 and words[0] == 0:
-            published = 0  # the frame in flight took the only slot: no ring of the program's is so small
-        appended: dict[int, set[object]] = {s: {self._told(1, s)} for s in sealed}
+            published |= {s: {self._told(1, s)} for s, slot in frames.items() if words[self._place(s)] == slot}
+        newest = max(published, default=0)
+        if newest and self.capacity == 1 and words[self._place(newest)] != frames[newest]:
+            newest = 0  # the frame in flight took the only slot: no ring of the program's is so small
         recorder.put_words(words)
 
         def succeed() -> list[int]:
@@ -143,28 +153,32 @@ class Scenario:
 
         given, following = recorder.record(succeed)
         require(
-            given == list(range(published + 1, published + 1 + self.more)),
-            f"I3: after frame {published} was published its successor's frames are {given}",
+            given == list(range(newest + 1, newest + 1 + self.more)),
+            f"I3: after frame {newest} was published its successor's frames are {given}",
         )
         for step in following:
             self._note(histories, step.stored)
+        appended = {sequence: {self._told(1, sequence)} for sequence in range(1, begun + 1)}
         for sequence in given:
-            appended.setdefault(sequence, set()).add(self._told(2, sequence))
-        key = tuple(sorted((s, tuple(sorted(map(repr, frames)))) for s, frames in appended.items()))
-        self._groups.setdefault(key, []).append((histories, appended))
+            for known in (appended, published):
+                known.setdefault(sequence, set()).add(self._told(2, sequence))
+        key = tuple(sorted((s, tuple(sorted(map(repr, told)))) for s, told in appended.items()))
+        self._groups.setdefault(key, []).append(_Life(histories, appended, published))
 
     def _note(self, histories: Sequence[History], stored: Mapping[int, int]) -> None:
         for slot, history in enumerate(histories):
             history.add(stored, self._first + slot * self._words)
 
     def _collect(self) -> None:
-        """Of deaths after which the same frames count as appended, those histories that are not within others."""
+        """Of lives in which the same frames count as appended, those histories that are not within others."""
         for group in self._groups.values():
-            appended = group[0][1]
+            appended = group[0].appended
             for slot in range(self.capacity):
                 asked = tuple(s for s in range(1, max(appended) + 2) if (s - 1) % self.capacity == slot)
-                for history in maximal([histories[slot] for histories, _ in group]):
-                    self.slots.append(Slot(history, asked, appended))
+                kept = maximal([life.histories[slot] for life in group])
+                for life in group:
+                    if any(life.histories[slot] is history for history in kept):
+                        self.slots.append(Slot(life.histories[slot], asked, appended, life.published))
 
 
 def told(frame: Frame) -> object:
@@ -184,10 +198,10 @@ def check_copies(slot: Slot, salt: int) -> int:
             if frame is not None:
                 _check_frame(frame, sequence, slot.appended)
                 seen.setdefault(sequence, set()).add(told(frame))
-    # Every frame whose number was stored is among the copies: a proof that accepts nothing is none either.
-    for sequence in set(slot.asked) & slot.history.values[0].keys():
-        unseen = slot.appended.get(sequence, set()) - seen.get(sequence, set())
-        require(not unseen, f"I1: frame {sequence} was appended and no copy of it was accepted: {unseen}")
+    # Every frame that was stored whole is among the copies: a proof that accepts nothing is none either.
+    for sequence in slot.asked:
+        unseen = slot.published.get(sequence, set()) - seen.get(sequence, set())
+        require(not unseen, f"I1: frame {sequence} was published and no copy of it was accepted: {unseen}")
     return copies
 
 

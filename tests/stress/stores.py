@@ -93,12 +93,26 @@ class Recorder:
             running = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
             return trace
 
+        preadv = os.preadv
+
+        def one_by_one(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+            copied = 0
+            for buffer in buffers:
+                size = preadv(fd, [buffer], offset + copied)
+                look()
+                copied += size
+                if size < len(buffer):
+                    break
+            return copied
+
         previous = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            result = run()
-        finally:
-            sys.settrace(previous)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "preadv", one_by_one)
+            sys.settrace(trace)
+            try:
+                result = run()
+            finally:
+                sys.settrace(previous)
         look()
         return result, steps
 
@@ -130,16 +144,23 @@ class History:
         return itertools.product(*self.values)
 
 
-def issued(steps: Sequence[Step]) -> Iterator[tuple[int, dict[int, int]]]:
-    """Where a SIGKILL can fall: (step, stores of that step which were issued before), for every subset of them.
+def issued(steps: Sequence[Step], every_subset: bool = True) -> Iterator[tuple[int, dict[int, int]]]:
+    """Where a SIGKILL can fall: (step, stores of that step which were issued before).
 
-    A store that was issued becomes visible in the end, whatever happens to the process; one that was not never does.
+    Of a step of several words every subset, or only its beginnings and its ends. A store that was issued becomes
+    visible in the end, whatever happens to the process; one that was not never does.
     """
     for number, step in enumerate(steps):
         words = list(step.stored.items())
-        for size in range(len(words)):
-            for some in itertools.combinations(words, size):
-                yield number, dict(some)
+        if every_subset:
+            for size in range(len(words)):
+                for some in itertools.combinations(words, size):
+                    yield number, dict(some)
+        else:
+            for size in range(len(words)):
+                yield number, dict(words[:size])
+                if size:
+                    yield number, dict(words[-size:])
     yield len(steps), {}
 
 
