@@ -104,8 +104,14 @@ class WritableSegment(StoredSegment):
         if at + entries.entry_bytes(body) > self.header.catalog_bytes:
             return False
         data = entries.entry(kind, body, at, self.salt)
-        # Whole before it is announced: the entry's own seal proves it, the announcement is a hint.
-        os.pwrite(self._fd, data, HEADER_BYTES + at)
+        start = HEADER_BYTES + at
+        # The seal last, by a store of its own, and the announcement, a hint, behind it. Once the seal is stored all of
+        # the entry is, so that the next writer finds it whole and keeps it. Stored as one with the rest, an entry that
+        # a writer died in could be completed by words that the next one's entry has in the same places, for a reader
+        # whose copy falls on both sides of the restart: it would name the next one's column for the dead one's series.
+        os.pwrite(self._fd, data[:8], start)
+        os.pwrite(self._fd, data[16:], start + 16)
+        os.pwrite(self._fd, data[8:16], start + 8)
         entries.extend(self.catalog, data, at, self.header.width, self.salt)
         assert self.catalog.used == at + len(data), self.catalog.error
         self.put(8 * WORD_CATALOG_USED, self.catalog.used)

@@ -3,9 +3,9 @@
 As with slots: the program's own stores are recorded while it enters a metric and series, and while a successor goes
 on after a SIGKILL at any store. A reader's copy is any combination of the words' histories, under any announcement.
 
-An entry is stored in one copy, seal and all. So a writer may die when all of an entry but some words is stored, and
-its successor's entry in the same place may have just these words: a reader whose loads fall on both sides of the
-restart finds the dead writer's entry whole. It is accepted as that, one that a writer made, never as a mixture.
+An entry's seal is stored last. So an entry of which the seal was issued is whole when its writer is dead, and its
+successor keeps it; of any other the seal is nowhere, and no mixture with the successor's entry in the same place holds.
+What a reader accepts is then always the beginning of the catalog that the last writer knows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _check_one_writer(namespace: str) -> int:
                 history.add(step.stored, FIRST)
             announced = {0} | _announced(steps)
         entered = list(writer.columns.values())
-        return _check_copies([history], announced, announced, writer.header.salt, [entered])
+        return _check_copies([history], announced, announced, writer.header.salt, entered)
 
 
 def _check_two_writers(namespace: str) -> tuple[int, int]:
@@ -60,7 +60,6 @@ def _check_two_writers(namespace: str) -> tuple[int, int]:
         _, steps = recorder.record(lambda: writer.add_series(METRIC, ("dead",)))
         # The successor's entry is as long, and in its place or behind it.
         ends |= _announced(steps) | {2 * max(_announced(steps)) - max(ends)}
-        dead = list(writer.columns.values())
         writer.close()
         groups: dict[tuple[tuple[str, int], ...], tuple[list[History], set[int], list[Series]]] = {}
         for number, partial in issued(steps):
@@ -84,7 +83,7 @@ def _check_two_writers(namespace: str) -> tuple[int, int]:
             all_announced |= announced
             deaths += 1
     for histories, all_announced, series in groups.values():
-        copies += _check_copies(histories, all_announced, ends, salt, [series, dead])
+        copies += _check_copies(histories, all_announced, ends, salt, series)
     return copies, deaths
 
 
@@ -100,9 +99,9 @@ def _succeed(namespace: str) -> list[Series]:
 
 
 def _check_copies(
-    histories: Sequence[History], announced: set[int], ends: set[int], salt: int, entered: list[list[Series]]
+    histories: Sequence[History], announced: set[int], ends: set[int], salt: int, entered: list[Series]
 ) -> int:
-    """``ends``: where entries end. ``entered``: the series of METRIC as the writers knew them, the last one's first."""
+    """``ends``: where entries end. ``entered``: the series of METRIC as the last writer knows them."""
     copies = most = 0
     for history in maximal(histories):
         for words, hint in itertools.product(history.combinations(), sorted(announced)):
@@ -114,9 +113,9 @@ def _check_copies(
             require(
                 read.used in ends
                 and read.metrics == [METRIC][: len(read.metrics)]
-                and any(read.series == series[: len(read.series)] for series in entered),
+                and read.series == entered[: len(read.series)],
                 f"I1: a catalog of {read.metrics} and {read.series}, {read.used} bytes, was accepted, never entered; "
                 f"it was {entered}, and entries end at {sorted(ends)}",
             )
-    require(most == len(entered[0]), f"I1: {len(entered[0])} series were entered, and no copy gave all of them")
+    require(most == len(entered), f"I1: {len(entered)} series were entered, and no copy gave all of them")
     return copies

@@ -162,6 +162,10 @@ MUTANTS = (
         "xxh3_64_intdigest(payload, (offset", "xxh3_64_intdigest(payload[:8], (offset", "I1: a catalog",
     ),
     Mutant(
+        "model", "an entry stored in one copy, seal and all", "shm/writable.py",
+        "os.pwrite(self._fd, data[:8], start)", "os.pwrite(self._fd, data[:16], start)", "I1: a catalog",
+    ),
+    Mutant(
         "model", "an abstract seal that does not cover the sequence", "tests/stress/memory_model.py",
         'return ("seal of", frame.sequence, *frame.payload)\n', 'return ("seal of", *frame.payload)\n',
         "I1: sequence and seal",
