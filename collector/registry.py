@@ -22,7 +22,7 @@ from shm.errors import ConfigurationError
 _TIMEOUT_SHARE = 0.8
 _MOST_TIMEOUT = 10.0
 # A request's timeout is cut to this share of the collection's, so that one endpoint that hangs is given up before the
-# whole collection is, and the others' samples are kept.
+# whole collection is, and the others' samples are kept. Requests that are made one after the other have it together.
 _REQUEST_SHARE = 0.8
 
 # name: (module, class, its options)
@@ -67,7 +67,8 @@ def build(name: str, config: Config) -> MetricSource:
         loaded = importlib.import_module(module)
         chosen = read_table(getattr(loaded, options_name), options, where)
         if hasattr(chosen, "request_timeout_seconds"):
-            bounded = min(chosen.request_timeout_seconds, _REQUEST_SHARE * times(name, config)[1])
+            share = _REQUEST_SHARE * times(name, config)[1] / getattr(chosen, "requests_in_turn", 1)
+            bounded = min(chosen.request_timeout_seconds, share)
             chosen = dataclasses.replace(chosen, request_timeout_seconds=bounded)
         extra = {"namespace": config.shm.namespace, "owner": user_number(config.shm.owner)} if name == "system" else {}
         source: MetricSource = getattr(loaded, class_name)(chosen, **extra)

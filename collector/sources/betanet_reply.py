@@ -20,6 +20,14 @@ from typing import Any, NoReturn
 
 from shm.errors import FogmetricsError
 
+# Each object and list takes up to 200 bytes of memory, however few of the answer's. 50,000 of them, 10 MiB, are more
+# than a list of nodes needs within 1 MiB.
+_MOST_CONTAINERS = 50_000
+# Counts are of 64 bits at most. One absurd latency would drown the histogram's sum for good (2^64 + 45 = 2^64), over
+# restarts, too: 2^32 ms are 49 days.
+_MOST = 2.0**64
+_MOST_MS = 2.0**32
+
 # Enough of a wrong value to recognise it. Nested ones are cut by depth, too: repr() of a deep list recurses.
 _SHOWN_CHARACTERS = 80
 
@@ -86,6 +94,8 @@ def read_reply(body: bytes, endpoint: Endpoint, where: str) -> Reading:
         value = number(document[name])
         if value is None:
             errors.append(f"{where} answered {name} = {shown(document[name])}; it must be a number, 0 or more")
+        elif value > (most := _MOST_MS if name.endswith("_ms") else _MOST):
+            errors.append(f"{where} answered {name} = {shown(document[name])}; it must be a number, at most {most:.0f}")
         else:
             values[metric] = value
     return Reading(True, values, tuple(errors))
@@ -93,6 +103,8 @@ def read_reply(body: bytes, endpoint: Endpoint, where: str) -> Reading:
 
 def parse_object(body: bytes, where: str) -> dict[str, Any]:
     """The JSON object that ``body`` holds. Raises BetanetError."""
+    if body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+        raise BetanetError(f"{where} answered JSON of more than {_MOST_CONTAINERS} objects and lists")
     try:
         document = json.loads(body, parse_constant=_reject)
     except RecursionError:

@@ -137,5 +137,9 @@ def test_a_timeout_not_below_the_interval_or_an_interval_too_short_is_refused(te
 def test_a_request_may_not_take_the_whole_time_of_its_collection() -> None:
     slow = registry.build("betanet", config("[source.betanet]\ninterval_seconds = 1\n"))
     assert slow.options.request_timeout_seconds == pytest.approx(0.64)  # type: ignore[attr-defined]
+    # Those that are asked one after the other have it together.
+    both = 'interval_seconds = 1.0\nproviders = ["supervisord", "haproxy"]\nhaproxy_url = "http://h/"\n'
+    in_turn = registry.build("deployment", config(f"[source.deployment]\n{both}"))
+    assert in_turn.options.request_timeout_seconds == pytest.approx(0.32)  # type: ignore[attr-defined]
     own = registry.build("betanet", config("[source.betanet]\nrequest_timeout_seconds = 2\n"))
     assert own.options.request_timeout_seconds == 2.0  # type: ignore[attr-defined]

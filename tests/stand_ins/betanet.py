@@ -23,6 +23,7 @@ from typing import Any
 METRICS, NODES, NETWORK = PATHS = ("/api/v1/metrics", "/api/v1/nodes/status", "/api/v1/network/stats")
 DRIP_SECONDS = 0.2  # between two bytes
 _CHUNK = b" " * 65536
+_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000
 _GATHER_SECONDS = 10.0  # for the other two requests to come
 
 
@@ -196,6 +197,11 @@ class _Answer(BaseHTTPRequestHandler):
             self.path = self.path.removeprefix("/moved")
             self.up()
 
+    def hints(self) -> None:
+        """Goes on with 103 Early Hints, and never comes to its answer."""
+        while not self.server.stand_in.stopping.is_set():
+            self.wfile.write(_HINTS)
+
     def no_reply(self) -> None:
         self.close_connection = True
 
@@ -252,6 +258,7 @@ MODES: Mapping[str, Callable[[_Answer], None]] = {
     "huge": _Answer.huge,
     "gzip_bomb": _Answer.gzip_bomb,
     "redirect": _Answer.redirect,
+    "hints": _Answer.hints,
     "no_reply": _Answer.no_reply,
     "cut_off": _Answer.cut_off,
     "not_http": _Answer.not_http,

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from shm.errors import ConfigurationError
 
-_READ_BYTES = 65_536  # what one read of a Unix socket takes at most; its default buffer is 208 KiB
+_READ_BYTES = 65_536  # what one read takes at most; the default buffer of a Unix socket is 208 KiB
 # What HTTP may say besides the body: a status line, headers and the sizes of chunks. Servers send less than 1 KiB.
 _HTTP_BYTES = 65_536
 
@@ -92,14 +92,17 @@ def ask_http(address: Address, method: str, target: str, limits: Limits, body: b
             connection.request(method, target, body, headers)
             with contextlib.closing(connection.getresponse()) as response:
                 if response.status != 200:
-                    raise ExchangeError(f"it answered HTTP {response.status} {response.reason}".rstrip())
-                reply = response.read(limits.max_reply_bytes + 1)
-                _check_size(len(reply), limits)
+                    raise ExchangeError(f"it answered HTTP {response.status} {response.reason:.200}".rstrip())
+                reply, buffer = bytearray(), bytearray(_READ_BYTES)
+                # Not read(): it keeps each chunk as an object until the last is there, 50 bytes for one of 2.
+                while count := response.readinto(buffer):
+                    reply += memoryview(buffer)[:count]
+                    _check_size(len(reply), limits)
                 if response.length:
                     raise ExchangeError(f"its answer broke off {response.length} bytes before the end")
-                return reply
+                return bytes(reply)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # ValueError: http.client takes a chunk's size to be below -1 when the server says so.
+        # ValueError: http.client takes a chunk's size to be negative when the server says so.
         raise _reason(error, limits) from error
 
 
@@ -134,7 +137,7 @@ def _reason(error: Exception, limits: Limits) -> ExchangeError:
 
 class _BoundedSocket(socket.socket):
     """Its operations share one deadline, in seconds of time.monotonic(), and its reads a number of bytes: counted
-    below http.client, which believes a server that gives a chunk the size -1 and reads "all there is".
+    below http.client, which reads on for as long as a server says 100 Continue or sends extensions of chunks.
     """
 
     deadline: float

@@ -19,22 +19,32 @@ One failed request may count in more than one of the three error counters: where
 counts a connection error (econ) and answers 503 itself (hrsp_5xx). So errors may exceed requests.
 
 Counters count since HAProxy's start. One that fell was reset by a restart; what it has now came since.
+
+The page is not trusted: it is read line by line, so that what it makes of our memory is bounded by the limits below,
+not by what 4 MiB of text can be unfolded to (4 MiB of line ends were 320 MiB of empty rows).
 """
 
 from __future__ import annotations
 
 import csv
 import fnmatch
+import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from collector.sources.deployment.exchange import ExchangeError, Limits, ask_http, ask_line, parse_address
-from collector.sources.deployment.provider import Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
 
 KEY = "[source.deployment] haproxy_url"
 # HAProxy counts in 64 bits; a number beyond is none of its own, and might not fit a float.
 _MAX_COUNT = 2**64 - 1
+# Its times are 32-bit milliseconds. One absurd sample would drown the histogram's sum for good: 2^64 + 45 = 2^64.
+_MAX_TIME_MS = 2**32 - 1
+# HAProxy 2.6 has 128 columns, so that a line takes 128 bytes at least, and less than 1 KiB: 4 MiB hold 32,768. A MiB of
+# commas would be a row of a million cells.
+_MAX_LINE = 65_536
+_MAX_LINES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +64,42 @@ class BackendStats:
     response_time_ms: int | None
 
 
-def parse_stats(text: str) -> list[BackendStats]:
+def parse_stats(page: bytes) -> list[BackendStats]:
     """The backends of a CSV page, columns found by name. Raises ValueError where it is no such page. Pure."""
-    if not text.startswith("# pxname,svname,"):
-        raise ValueError(f"its answer does not begin with HAProxy's CSV header but with {text[:60]!r}")
-    if not text.endswith("\n"):
+    if not page.startswith(b"# pxname,svname,"):
+        raise ValueError(f"its answer does not begin with HAProxy's CSV header but with {_begin(page)!r}")
+    if not page.endswith(b"\n"):
         raise ValueError("its answer breaks off in mid-line")
+    backends: list[BackendStats] = []
     try:
-        header, *rows = csv.reader(text.removeprefix("# ").splitlines())
+        # Strict, because a quote without its twin swallows the lines behind it: backends would be absent, unsaid.
+        rows = csv.reader(_lines(page), strict=True)
+        header = next(rows)
+        header[0] = header[0].removeprefix("# ")
+        for row in rows:
+            line = dict(zip(header, row, strict=False))
+            if line.get("svname") == "BACKEND" and line["pxname"]:
+                backends.append(_backend(line))
+                if len(backends) > MAX_DEPLOYMENTS:
+                    raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} backends")
     except csv.Error as error:
         raise ValueError(f"its answer is not CSV ({error})") from None
-    lines = (dict(zip(header, row, strict=False)) for row in rows)
-    return [_backend(line) for line in lines if line.get("svname") == "BACKEND" and line["pxname"]]
+    return backends
+
+
+def _begin(page: bytes) -> str:
+    return page[:60].decode("utf-8", "replace")
+
+
+def _lines(page: bytes) -> Iterator[str]:
+    """Its lines, each decoded when it is asked for. Raises ValueError at one too long, or one too many."""
+    text = io.TextIOWrapper(io.BytesIO(page), "utf-8", "replace", newline="\n")
+    for count, line in enumerate(iter(lambda: text.readline(_MAX_LINE + 1), "")):
+        if len(line) > _MAX_LINE:
+            raise ValueError(f"its answer has a line of more than {_MAX_LINE} characters")
+        if count >= _MAX_LINES:
+            raise ValueError(f"its answer has more than {_MAX_LINES} lines")
+        yield line
 
 
 def _backend(line: dict[str, str]) -> BackendStats:
@@ -80,16 +114,16 @@ def _backend(line: dict[str, str]) -> BackendStats:
         connection_errors=_count(line.get("econ")),
         response_errors=_count(line.get("eresp")),
         http_errors=None if tcp else _count(line.get("hrsp_5xx")),
-        response_time_ms=_count(line.get("rtime")),
+        response_time_ms=_count(line.get("rtime"), _MAX_TIME_MS),
     )
 
 
-def _count(cell: str | None) -> int | None:
+def _count(cell: str | None, most: int = _MAX_COUNT) -> int | None:
     # 20 digits hold any 64-bit count; longer ones int() may refuse. isdecimal alone takes other scripts' digits.
     if cell is None or not (cell.isascii() and cell.isdecimal()) or len(cell) > 20:
         return None
     count = int(cell)
-    return count if count <= _MAX_COUNT else None
+    return count if count <= most else None
 
 
 class HaproxyProvider:
@@ -126,19 +160,19 @@ class HaproxyProvider:
         address = self._address
         try:
             if address.unix_path:
-                text = ask_line(address, "show stat\n", self._limits).decode("utf-8", "replace")
+                page = ask_line(address, "show stat\n", self._limits)
                 # HAProxy ends every answer with an empty line; without it some backends may be missing.
-                if text.startswith("# ") and not text.endswith("\n\n"):
+                if page.startswith(b"# ") and not page.endswith(b"\n\n"):
                     raise ExchangeError("its answer broke off")
             else:
-                text = ask_http(address, "GET", address.target, self._limits).decode("utf-8", "replace")
+                page = ask_http(address, "GET", address.target, self._limits)
         except ExchangeError as error:
             raise ProviderError(
                 f"no HAProxy at {address.shown}: {error}; is it running, with 'stats socket' or 'stats enable', and "
                 f"may this user open it? set {KEY}"
             ) from error
         try:
-            backends = parse_stats(text)
+            backends = parse_stats(page)
         except ValueError as error:
             raise ProviderError(
                 f"what answers at {address.shown} is no HAProxy statistics: {error}; set {KEY} to its stats socket, or "

@@ -7,6 +7,10 @@ from typing import Protocol
 
 from shm.errors import FogmetricsError
 
+# Deployments that one answer may have; one with more is refused as a whole. Four series each, so that even they are far
+# beyond what a source may have by default; each is some 1 KiB on its way into the ring.
+MAX_DEPLOYMENTS = 10_000
+
 
 class ProviderError(FogmetricsError):
     """A provider could not be asked, or what it said makes no sense. The message names its url and a remedy."""

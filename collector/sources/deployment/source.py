@@ -53,6 +53,11 @@ class DeploymentOptions:
         metadata={"doc": "Upper bounds of deployment_latency's histogram, in milliseconds, rising."},
     )
 
+    @property
+    def requests_in_turn(self) -> int:
+        """How many requests a collection makes one after the other."""
+        return max(len(set(self.providers)), 1)
+
 
 def _supervisord(options: DeploymentOptions) -> DeploymentProvider:
     return SupervisordProvider(options.supervisord_url, options.request_timeout_seconds, options.max_reply_bytes)

@@ -7,8 +7,8 @@ answers with one struct a process:
     {'name': 'web_0', 'group': 'web', 'state': 20, 'statename': 'RUNNING', 'pid': 4242, ...}
 
 A group whose processes are all stopped is a deployment with 0 replicas. supervisord sees no requests: rates and
-latency are not its to know. The messages are built and read by xmlrpc.client alone; the supervisor package would
-bring its daemon's modules into a worker that asks one question.
+latency are not its to know. xmlrpc.client builds the question; xmlrpc_reply.py reads the answer. The supervisor package
+would bring its daemon's modules into a worker that asks one question.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import dataclasses
 import os
 import xmlrpc.client
 from collections.abc import Mapping
-from xml.parsers.expat import ExpatError
 
 from collector.sources.deployment.exchange import Address, ExchangeError, Limits, ask_http, parse_address
-from collector.sources.deployment.provider import Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.deployment.xmlrpc_reply import read_processes
 
 KEY = "[source.deployment] supervisord_url"
 # supervisord sets it in each program that it starts.
@@ -79,27 +79,8 @@ class SupervisordProvider:
 def parse_processes(reply: bytes) -> list[Deployment]:
     """The groups in an answer to getAllProcessInfo, in its order. Raises ValueError. Pure."""
     running: dict[str, int] = {}
-    for process in _process_list(reply):
-        group, state = process.get("group"), process.get("statename")
-        if not isinstance(group, str) or not isinstance(state, str):
-            raise ValueError(f"a process lacks group or statename: {process!r:.200}")
+    for group, state in read_processes(reply):
         running[group] = running.get(group, 0) + (state == "RUNNING")
+        if len(running) > MAX_DEPLOYMENTS:
+            raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} groups")
     return [Deployment(group, replicas=float(count)) for group, count in running.items()]
-
-
-def _process_list(reply: bytes) -> list[dict[str, object]]:
-    text = reply.decode("utf-8")  # UnicodeDecodeError is a ValueError
-    # No answer of XML-RPC has one; a hostile one declares entities there that unfold into gigabytes.
-    if "<!DOCTYPE" in text:
-        raise ValueError("its answer has a document type declaration")
-    try:
-        values, _ = xmlrpc.client.loads(text)
-    except xmlrpc.client.Fault as fault:
-        raise ValueError(f"it refused: {fault.faultString!s:.200} (fault {fault.faultCode})") from None
-    except (ExpatError, xmlrpc.client.Error, ValueError, TypeError, LookupError, AttributeError) as error:
-        # xmlrpc.client checks little: what is well-formed XML but no XML-RPC trips over its lists and tables.
-        raise ValueError(f"its answer is not XML-RPC ({type(error).__name__}: {error!s:.200})") from error
-    processes: object = values[0] if values else None
-    if not isinstance(processes, list) or not all(isinstance(one, dict) for one in processes):
-        raise ValueError(f"its answer is not a list of processes: {processes!r:.200}")
-    return processes

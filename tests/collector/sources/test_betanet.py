@@ -241,6 +241,16 @@ def test_a_server_gone_wrong_is_down_and_each_error_says_how(
     assert values(betanet.in_mode("up")) == ALL
 
 
+def test_a_server_that_never_comes_to_its_answer_costs_neither_memory_nor_the_others(server: BetanetStandIn) -> None:
+    """2,600 heads came with one read, and the others' time ran out while they were parsed."""
+    server.modes = {NODES: "hints"}
+    with reading(server) as betanet:
+        collection = betanet.collect()
+    assert values(collection) == {name: value for name, value in ALL.items() if name != "betanet_connections"}
+    [error] = collection.errors
+    assert f"{server.url}{NODES} sends more than {65_536 + 2**20} bytes of HTTP" in error
+
+
 def test_redirects_are_not_followed(betanet: Betanet) -> None:
     betanet.in_mode("redirect")
     assert not [path for path in betanet.server.requests if path.startswith("/moved")]

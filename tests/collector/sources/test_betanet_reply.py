@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.sources.betanet_reply import ENDPOINTS, BetanetError, check_head, number, read_reply, shown
+from collector.sources.betanet_reply import ENDPOINTS, BetanetError, Endpoint, check_head, number, read_reply, shown
 
 METRICS, NODES, NETWORK = ENDPOINTS
 HERE = "http://betanet/api"
@@ -65,6 +65,25 @@ def test_a_field_that_is_no_number_from_zero_up_is_absent_and_named(text: str, s
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "field", "most"), [(METRICS, "packets_dropped", 2**64), (NETWORK, "avg_latency_ms", 2**32)]
+)
+def test_a_number_that_none_can_have_is_absent_and_named(endpoint: Endpoint, field: str, most: int) -> None:
+    """A sum that has once taken 1e300 never changes again, and it goes on over restarts."""
+    assert list(read_reply(f'{{"{field}": {most}}}'.encode(), endpoint, HERE).values.values()) == [float(most)]
+    reading = read_reply(f'{{"{field}": 1e300}}'.encode(), endpoint, HERE)
+    assert reading.values == {}
+    assert f"{HERE} answered {field} = 1e+300; it must be a number, at most {most}" in reading.errors
+
+
+@pytest.mark.parametrize("block", [b",[]", b',{"":0}'])
+def test_an_answer_that_would_unfold_to_many_times_its_size_is_refused(block: bytes) -> None:
+    body = b'{"active_nodes":5,"x":[0' + block * 40_000 + b"]}"
+    assert read_reply(body, NODES, HERE).values == {"betanet_connections": 5.0}
+    with pytest.raises(BetanetError, match="more than 50000 objects and lists"):
+        read_reply(body.replace(block, block + block), NODES, HERE)
+
+
+@pytest.mark.parametrize(
     ("body", "words"),
     [
         (b"", "answered no JSON"),
@@ -72,7 +91,7 @@ def test_a_field_that_is_no_number_from_zero_up_is_absent_and_named(text: str, s
         (b'{"active_nodes": NaN}', "NaN is not JSON"),
         (b'{"active_nodes": 1, "other": -Infinity}', "-Infinity is not JSON"),
         (b'{"active_nodes": ' + b"9" * 100_000 + b"}", "answered no JSON"),
-        (b'{"a":' * 50_000, "nested too deep"),
+        (b'{"a":' * 49_000, "nested too deep"),
         (b'"text"', "it must be a JSON object"),
         (b"null", "it must be a JSON object"),
         (b"[" * 500 + b"]" * 500, "it must be a JSON object"),
@@ -103,7 +122,7 @@ _JSON = st.recursive(
 @given(_JSON)
 def test_whatever_a_field_holds_is_a_number_from_zero_up_or_an_error(value: object) -> None:
     reading = read_reply(json.dumps({"active_nodes": value}).encode(), NODES, HERE)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 2**64
     assert list(reading.values.values()) == ([float(value)] if good else [])  # type: ignore[arg-type]  # good: a number
     assert len(reading.errors) == (0 if good else 1)
 

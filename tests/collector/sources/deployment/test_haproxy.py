@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,10 @@ HEADER = "# pxname,svname,stot,econ,eresp,act,hrsp_5xx,req_tot,rtime,mode,"
 
 def page(*lines: str, header: str = HEADER) -> str:
     return "\n".join([header, *lines, "", ""])
+
+
+def parse(text: str) -> list[BackendStats]:
+    return parse_stats(text.encode())
 
 
 @pytest.fixture
@@ -41,7 +47,7 @@ class Told:
 
 
 def test_the_recorded_page_is_read() -> None:
-    assert parse_stats(RECORDED) == [
+    assert parse(RECORDED) == [
         BackendStats("good", False, 2, 4, 0, 0, 0, 2),
         BackendStats("dead", False, 1, 1, 1, 0, 1, 0),
         BackendStats("empty", False, 0, 0, 0, 0, 0, 0),
@@ -51,40 +57,57 @@ def test_the_recorded_page_is_read() -> None:
 
 def test_columns_are_found_by_name_wherever_they_are() -> None:
     text = "# pxname,svname,mode,new,rtime,req_tot,hrsp_5xx,act,eresp,econ\nweb,BACKEND,http,?,7,6,5,4,3,2\n"
-    assert parse_stats(text) == [BackendStats("web", False, 4, 6, 2, 3, 5, 7)]
+    assert parse(text) == [BackendStats("web", False, 4, 6, 2, 3, 5, 7)]
 
 
 def test_a_column_that_is_missing_leaves_the_others() -> None:
-    assert parse_stats("# pxname,svname,req_tot,act\nweb,BACKEND,9,2\n") == [
+    assert parse("# pxname,svname,req_tot,act\nweb,BACKEND,9,2\n") == [
         BackendStats("web", False, 2, 9, None, None, None, None)
     ]
-    assert parse_stats("# pxname,svname,act,rtime\nweb,BACKEND,2\n") == [  # a line that is too short
+    assert parse("# pxname,svname,act,rtime\nweb,BACKEND,2\n") == [  # a line that is too short
         BackendStats("web", True, 2, None, None, None, None, None)
     ]
 
 
 @pytest.mark.parametrize("cell", ["", "x", "-1", "1.5", "nan", "٣", "1_0", " 1", "18446744073709551616", "9" * 5000])
 def test_a_cell_that_is_no_count_is_unknown_and_leaves_the_others(cell: str) -> None:
-    assert parse_stats(page(f"a,BACKEND,1,2,3,{cell},5,6,7,http,")) == [BackendStats("a", False, None, 6, 2, 3, 5, 7)]
+    assert parse(page(f"a,BACKEND,1,2,3,{cell},5,6,7,http,")) == [BackendStats("a", False, None, 6, 2, 3, 5, 7)]
+
+
+def test_a_response_time_that_haproxy_can_not_measure_is_unknown() -> None:
+    cells = [parse(page(f"a,BACKEND,1,2,3,4,5,6,{ms},http,"))[0].response_time_ms for ms in (2**32 - 1, 2**32)]
+    assert cells == [2**32 - 1, None]
+
+
+def test_a_page_takes_no_more_memory_than_a_few_times_its_size() -> None:
+    """4 MiB of line ends were 320 MiB of rows, 4 MiB of short cells 100 MiB."""
+    for text in ("\n" * 400_000, ("ab," * 20_000 + "\n") * 66, ("\U0001f600" * 60_000 + "\n") * 16):
+        whole = f"{HEADER}\n{text}\n".encode()
+        tracemalloc.start()
+        with contextlib.suppress(ValueError):
+            parse_stats(whole)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8 * 2**20
 
 
 def test_the_largest_count_of_haproxy_is_read() -> None:
-    assert parse_stats(page("web,BACKEND,1,2,3,4,5,18446744073709551615,7,http,"))[0].requests == 2**64 - 1
+    assert parse(page("web,BACKEND,1,2,3,4,5,18446744073709551615,7,http,"))[0].requests == 2**64 - 1
 
 
 def test_a_backend_without_mode_is_http_when_it_counts_requests() -> None:
-    http, tcp = parse_stats(page("web,BACKEND,1,2,3,4,5,6,7,,", "db,BACKEND,1,2,3,4,,,0,,"))
+    http, tcp = parse(page("web,BACKEND,1,2,3,4,5,6,7,,", "db,BACKEND,1,2,3,4,,,0,,"))
     assert (http.tcp, http.requests) == (False, 6)
     assert (tcp.tcp, tcp.requests) == (True, 1)
 
 
 def test_only_backends_with_a_name_count() -> None:
-    assert parse_stats(page(",BACKEND,1,2,3,4,5,6,7,http,", "web,FRONTEND,1,2,3,4,5,6,7,http,", "", "x")) == []
+    assert parse(page(",BACKEND,1,2,3,4,5,6,7,http,", "web,FRONTEND,1,2,3,4,5,6,7,http,", "", "x")) == []
 
 
 def test_quoted_cells_may_hold_commas_and_quotes() -> None:
     text = page('web,BACKEND,"a,""b""",1,2,3,4,5,6,7,http,', header=HEADER.replace("stot", "last_chk,stot"))
-    assert parse_stats(text) == [BackendStats("web", False, 4, 6, 2, 3, 5, 7)]
+    assert parse(text) == [BackendStats("web", False, 4, 6, 2, 3, 5, 7)]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +117,17 @@ def test_quoted_cells_may_hold_commas_and_quotes() -> None:
         ("<html>\n", "CSV header but with '<html>"),
         ("Permission denied\n\n", "Permission denied"),
         (HEADER + "\nweb,BACKEND,1,2", "breaks off"),
-        (page("web,BACKEND," + "1" * 200_000), "not CSV"),
+        (page("web,BACKEND," + "1" * 200_000), "line of more than 65536 characters"),
+        (page("web,BACKEND," + "," * 100_000), "line of more than 65536 characters"),
+        (page('web,BACKEND,"1,2,3', "db,BACKEND,1,2,3,4,5,6,7,http,"), "not CSV"),
+        (page('web,BACKEND,"1"x,2,3'), "not CSV"),
+        (page(*[""] * 50_001), "more than 50000 lines"),
+        (page(*(f"b{i},BACKEND,1" for i in range(10_001))), "more than 10000 backends"),
     ],
 )
 def test_what_is_no_page_of_statistics_is_an_error(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        parse_stats(text)
+        parse(text)
 
 
 def test_the_first_reading_knows_replicas_but_no_rates(told: Told) -> None:
