@@ -68,12 +68,13 @@ def gather(
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     dropped: dict[tuple[str, str, str], int] = {}
     for place, (source, all_series) in enumerate(rings):
-        reasons: dict[str, str] = {}  # by metric: its claim is the same for all its series
+        # By metric, not by name: its claim is the same for all its series, but a forged catalog may define a name twice.
+        reasons: dict[Metric, str] = {}
         for series in all_series:
             metric = series.metric
-            reason = reasons.get(metric.name)
+            reason = reasons.get(metric)
             if reason is None:
-                reason = reasons[metric.name] = _claim(owners, source, metric, reserved)
+                reason = reasons[metric] = _claim(owners, source, metric, reserved)
             if not reason:
                 identity = metric.family, tuple(sorted(pair for pair in series.labels.items() if pair[1]))
                 if identity in seen:
@@ -91,6 +92,8 @@ def gather(
 
 def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set[str]) -> str:
     """Take the metric's names, or the reason why it can't have them."""
+    if not metric.family:
+        return f"without the ending of a {metric.type} nothing is left of the name"
     names = sample_names(metric)
     for name in names:
         if name in reserved:

@@ -51,6 +51,7 @@ class Ring:
     """One open ring and what was last read from it.
 
     ``latest``: float64, shape (columns,), the newest sample of each column. ``timestamp_ns`` 0: no frame yet.
+    ``count``: how many columns the newest frame knew.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Ring:
     sequence: int = 0
     timestamp_ns: int = 0
     monotonic_ns: int = 0
+    count: int = 0
     latest: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
@@ -74,6 +76,23 @@ class Ring:
     @property
     def metrics(self) -> list[Metric]:
         return self.reader.catalog.metrics
+
+    @property
+    def flaw(self) -> str:
+        """What of the ring can't be read, as a sentence; empty where all can.
+
+        A catalog whose announcement is damaged as well ends without an error of its own; but it is younger than the
+        newest frame, and can't know of less. Read after the frame, it is not behind it.
+        """
+        catalog = self.reader.catalog
+        if catalog.error:
+            return f"ring {self.source!r}: {catalog.error}"
+        if self.count > catalog.columns:
+            return (
+                f"ring {self.source!r}: the count of frame {self.sequence} is {self.count}, but its catalog names "
+                f"{catalog.columns} columns"
+            )
+        return ""
 
     def age_seconds(self, monotonic_ns: int, wall_ns: int) -> float:
         """Age of the newest frame, by the monotonic clock (which no setting of the wall clock moves).
@@ -106,6 +125,7 @@ class Ring:
         # A head that was not whole yet is looked at again at the next scrape.
         self.head = head if frame.sequence >= head else -1
         self.sequence, self.timestamp_ns, self.monotonic_ns = frame.sequence, frame.timestamp_ns, frame.monotonic_ns
+        self.count = frame.count
         self.latest = self._newest(frame)
 
     def _newest(self, newest: Frame) -> NDArray[np.float64]:
@@ -155,6 +175,10 @@ def _values(frame: Frame) -> NDArray[np.float64]:
     return values
 
 
+def _sentence(source: str, error: Exception) -> str:
+    return str(error) if isinstance(error, RingError) else f"ring {source!r}: {type(error).__name__}: {error}"
+
+
 class Counts(NamedTuple):
     """What went wrong since the start, by source. Not changed after it was made: any thread may read it."""
 
@@ -196,7 +220,7 @@ class RingSet:
         for source in sources:
             try:
                 self._follow(source)
-                self._settle(source, self.rings[source].reader.catalog.error)
+                self._settle(source, self.rings[source].flaw)
             except RingMissing:  # removed since it was listed
                 self._let_go(source)
                 self._settle(source, "")
@@ -206,7 +230,7 @@ class RingSet:
             except Exception as error:  # a ring's bytes are foreign input: nothing in them may cost the others
                 log.exception("ring can't be read", extra={"ring": source})
                 self._let_go(source)
-                self._settle(source, f"ring {source!r}: {type(error).__name__}: {error}")
+                self._settle(source, _sentence(source, error))
         return [self.rings[source] for source in sources if source in self.rings]
 
     def let_go(self) -> None:
@@ -232,7 +256,7 @@ class RingSet:
 
     def fail(self, source: str, error: Exception) -> None:
         """Note that reading a ring failed later than refresh()."""
-        self._settle(source, str(error) if isinstance(error, RingError) else f"{type(error).__name__}: {error}")
+        self._settle(source, _sentence(source, error))
 
     def _follow(self, source: str) -> None:
         ring = self.rings.get(source)

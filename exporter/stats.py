@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Set
 from typing import Any
 
+import orjson
+
 from exporter.families import gather
 from exporter.snapshot import Ring, RingSet, absent
 from shm.catalog import Series
@@ -24,7 +26,9 @@ def stats(rings: RingSet, reserved: Set[str] = frozenset()) -> dict[str, Any]:
     found = rings.refresh()
     for ring in found:
         try:
-            by_ring[ring.source] = _of_ring(rings, ring, held)
+            told = _of_ring(rings, ring, held)
+            orjson.dumps(told)  # what JSON can't say, as half a surrogate pair, must not cost the page
+            by_ring[ring.source] = told
         except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
             rings.fail(ring.source, error)
             continue

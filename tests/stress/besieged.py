@@ -1,0 +1,373 @@
+"""A ring under attack between two healthy ones, the exporter that scrapes all three, and what it must say.
+
+The exporter is the product's own, in this process, with clocks that stand still. The oracle knows what was appended,
+and formats it by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+import numpy as np
+import orjson
+
+from exporter import stats as reports
+from exporter.negotiation import Format
+from exporter.query import MetricsQuery, parse_aggregated_query
+from exporter.server import Exporter
+from exporter.snapshot import Ring, RingSet
+from shm.catalog import Metric
+from shm.config import Config, ShmConfig
+from shm.segment import ring_path
+from shm.writer import RingWriter
+from tests.rings import INTERVAL_NS, SECOND_NS
+from tests.stress.harness import Violation, require
+from tests.stress.mutations import HINT_FIELDS, Mutation, Whole, word
+
+# Sorted by name, the victim is in the middle: the first ring by name wins conflicts, the last one loses them.
+EAST, VICTIM, WEST = "east", "middle", "west"
+CAPACITY: Final = 12
+FRAMES: Final = 20  # lapped once
+BEGAN_NS: Final = 1_700_000_000 * SECOND_NS
+_SHARED: Final = (
+    Metric("level", "gauge", "A level.", "", ("source",)),
+    Metric("events_total", "counter", "Events.", "events", ("source",)),
+    Metric("latency", "histogram", "A latency.", "milliseconds", ("source",), (1.0, 2.5)),
+)
+_WIDTH: Final = 8
+_EVERYTHING: Final = MetricsQuery(())
+_OWN_NAMES: Final = ("exporter_ring_errors_total", "exporter_ring_fresh", "exporter_ring_skipped_frames_total")
+_SAMPLE = re.compile(rb"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^\n]*\})? ([^ \n]+)\Z")
+_ENDINGS: Final = {b"gauge": (b"",), b"untyped": (b"",), b"counter": (b"", b"_total"),
+                   b"histogram": (b"_bucket", b"_sum", b"_count")}  # fmt: skip
+_NAMELESS = re.compile(r"(^|: )[A-Z]\w*(Error|Exception|Warning)\b")
+
+
+def metrics_of(source: str) -> tuple[Metric, ...]:
+    return (*_SHARED, Metric(f"{source}_own", "gauge", "Of one ring alone.", "", ("place",)))
+
+
+def value(source: str, sequence: int, column: int) -> float:
+    """What was appended in that place: told by source, sequence and column."""
+    return float(sequence * 4096 + column * 16 + 1 + (EAST, VICTIM, WEST).index(source))
+
+
+def stamp_ns(sequence: int) -> int:
+    return BEGAN_NS + sequence * INTERVAL_NS
+
+
+def row(source: str, sequence: int, columns: int) -> list[float]:
+    return [value(source, sequence, column) for column in range(columns)]
+
+
+def columns_at(sequence: int) -> int:
+    """The last series was added before the last frame."""
+    return _WIDTH if sequence == FRAMES else _WIDTH - 1
+
+
+def lines(source: str, sequence: int) -> frozenset[bytes]:
+    """The sample lines of that frame."""
+    found = [f'level{{source="{source}"}}', f'events_total{{source="{source}"}}', None]
+    found += [f'latency_bucket{{source="{source}",le="{bound}"}}' for bound in ("1.0", "2.5", "+Inf")]
+    found += [f'latency_sum{{source="{source}"}}', f'{source}_own{{place="here"}}']
+    text = [f"{name} {value(source, sequence, column)!r}" for column, name in enumerate(found) if name]
+    text.append(f'latency_count{{source="{source}"}} {value(source, sequence, 5)!r}')
+    if columns_at(sequence) < _WIDTH:
+        text = [line for line in text if not line.startswith(f"{source}_own")]
+    return frozenset(line.encode() for line in text)
+
+
+class Besieged:
+    """``scrape`` puts a mutation in the victim's place and raises Violation where the exporter does not bear it."""
+
+    def __init__(self, namespace: str, *, hung_seconds: float = 0) -> None:
+        """``hung_seconds``: how long a scrape may take before it hangs; 0: SIGALRM is somebody else's."""
+        self.hung_seconds = hung_seconds
+        self.namespace = namespace
+        self.path = ring_path(namespace, VICTIM)
+        self.alarmed = False
+        self._stack = ExitStack()
+        older: list[bytes] = []
+        for source in (EAST, VICTIM, WEST):
+            with open_writer(namespace, source) as writer:
+                fill(writer, source, FRAMES - 1)
+                older.append(ring_path(namespace, source).read_bytes())
+                writer.add_series(metrics_of(source)[3], ("here",))
+                fill(writer, source, 1)
+                if source == VICTIM:
+                    self.whole = Whole(self.path.read_bytes(), writer.header, _catalog_used(writer))
+        self.older = older[1]  # of the victim, one frame and one series ago
+        self.donors = [older[0], self.older, ring_path(namespace, WEST).read_bytes()]
+        self.shown = {s: lines(VICTIM, s) for s in range(1, FRAMES + 1)}
+        self.healthy = lines(EAST, FRAMES) | lines(WEST, FRAMES)
+        self.values = np.zeros((FRAMES + 1, _WIDTH))
+        for sequence in range(1, FRAMES + 1):
+            self.values[sequence] = row(VICTIM, sequence, _WIDTH)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        self._stack.callback(os.close, self._fd)
+        config = Config(shm=ShmConfig(namespace=namespace))
+        now_ns = stamp_ns(FRAMES) + SECOND_NS
+        clocks = {"wall": lambda: now_ns, "monotonic": lambda: FRAMES * INTERVAL_NS + SECOND_NS}
+        self.exporter = Exporter(config, **clocks)
+        self._stack.callback(self.exporter.close)
+        self.history = self.exporter._history  # what the worker's thread has; nothing runs in that here
+        self._window = parse_aggregated_query([("window", "1h")], 3600 * SECOND_NS)
+        self._own = {form: self.exporter.own.render(form) for form in Format}
+        self._aggregated: dict[object, frozenset[bytes]] = {}
+        self.aggregated_healthy = frozenset(
+            line for line in self._aggregate().split(b"\n") if b'"east' in line or b'"west' in line or b"st_own" in line
+        )
+        self.served = self.refused = self._scrapes = 0
+        self.scrape(Mutation("none", "nothing", self.whole.data, single=True))
+        require(self.served == 1, "the ring is not served before anybody touched it")
+
+    def close(self) -> None:
+        self._stack.close()
+
+    # ---- one mutation ----------------------------------------------------------------------------------------
+
+    def scrape(self, mutation: Mutation, *, attached: bool = False, deep: bool = False) -> None:
+        """``attached``: under readers that had mapped the victim before; ``deep``: with windows, /stats and /health."""
+        sets = (self.exporter.rings, self.history)
+        for rings in sets:
+            rings._let_go(VICTIM)  # so that it is opened anew: most of what is proven, is proven then
+        try:
+            if attached:
+                self._put(Mutation("older", "older", self.older))
+                for rings in sets:
+                    rings.refresh()
+            skipped = self.exporter.rings.skipped_frames()[VICTIM]
+            self._put(mutation)
+            self._guarded(mutation, lambda: self._check(mutation, attached, skipped))
+            if deep:
+                self._guarded(mutation, lambda: self._check_deep(mutation, attached))
+        except Violation as violation:
+            how = f"{mutation.kind}, {mutation.name}{', under its readers' if attached else ''}"
+            raise Violation(f"I9: {how}: {violation}") from violation
+        finally:
+            if len(mutation.data) != len(self.whole.data) or mutation.hole or mutation.sparse:
+                for rings in sets:
+                    rings._let_go(VICTIM)  # nobody has mapped what is cut off
+                os.ftruncate(self._fd, 0)
+                os.posix_fallocate(self._fd, 0, len(self.whole.data))
+
+    def _put(self, mutation: Mutation) -> None:
+        if mutation.hole:
+            start, size = mutation.hole
+            os.ftruncate(self._fd, 0)
+            os.ftruncate(self._fd, len(mutation.data))
+            os.pwrite(self._fd, mutation.data[:start], 0)
+            os.pwrite(self._fd, mutation.data[start + size :], start + size)
+            return
+        if len(mutation.data) < len(self.whole.data):
+            os.ftruncate(self._fd, len(mutation.data))
+        os.pwrite(self._fd, mutation.data, 0)
+        if mutation.sparse:
+            os.ftruncate(self._fd, mutation.sparse)
+
+    def _guarded(self, mutation: Mutation, work: Callable[[], None]) -> None:
+        """Whatever the exporter raises is a crash of a page, and what the alarm met a hang."""
+        if self.hung_seconds:
+            signal.setitimer(signal.ITIMER_REAL, self.hung_seconds)
+        try:
+            work()
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation(f"the exporter raised {type(error).__name__}: {error}") from error
+        finally:
+            if self.hung_seconds:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        require(not self.alarmed, f"a scrape had not ended after {self.hung_seconds} s")
+
+    def on_alarm(self, *_: object) -> None:
+        """The exporter may catch what is raised here, so that it is noted, too."""
+        self.alarmed = True
+        raise TimeoutError("a scrape does not end")
+
+    # ---- /metrics --------------------------------------------------------------------------------------------
+
+    def _check(self, mutation: Mutation, attached: bool, skipped: int) -> None:
+        form = Format.OPENMETRICS if attached else Format.TEXT
+        body = self._body(form)
+        samples = [line for line in body.split(b"\n") if line and not line.startswith(b"#")]
+        found = set(samples)
+        rings = self.exporter.rings
+        error = rings.errors.get(VICTIM, "")
+        self._check_healthy(found, rings)
+        self._check_error(mutation, error, attached)
+        foreign = found - self.healthy
+        require(len(found) == len(samples), "a sample comes twice")
+        if foreign:
+            self.served += 1
+        elif error:
+            self.refused += 1
+        if mutation.forged:
+            check_valid(body, form)
+            return
+        ring = rings.rings.get(VICTIM)
+        if foreign:
+            require(ring is not None and 1 <= ring.sequence <= FRAMES, "samples are served of no frame")
+            assert ring is not None
+            _check_provenance(ring)
+            strangers = foreign - self.shown[ring.sequence]
+            require(not strangers, f"served as of frame {ring.sequence}, never appended: {sorted(strangers)[:3]}")
+        if mutation.single and not error:
+            newest = FRAMES
+            if attached and word(mutation.data, HINT_FIELDS["head"]) == FRAMES - 1:
+                newest = FRAMES - 1  # the hint stands where it stood: nothing new was announced to this reader
+            lost = self.shown[newest] - foreign
+            passed = rings.skipped_frames()[VICTIM] - skipped
+            require(not lost or passed, f"{len(lost)} samples are missing, and nothing says so: {sorted(lost)[:1]}")
+
+    def _body(self, form: Format) -> bytes:
+        page = self.exporter.metrics_text(_EVERYTHING, form)
+        end = self._own[form] + (b"# EOF\n" if form is Format.OPENMETRICS else b"")
+        require(page.endswith(end), "the exporter's own metrics are not there")
+        return page[: len(page) - len(end)]
+
+    def _check_healthy(self, found: set[bytes], rings: RingSet) -> None:
+        missing = self.healthy - found
+        require(not missing, f"{len(missing)} samples of healthy rings are missing: {sorted(missing)[:3]}")
+        for source in (EAST, WEST):
+            require(source not in rings.errors, f"healthy ring {source!r} has the error {rings.errors.get(source)!r}")
+
+    def _check_error(self, mutation: Mutation, error: str, attached: bool) -> None:
+        if error:
+            require(f"ring {VICTIM!r}" in error, f"the error does not name the ring: {error!r}")
+            require("MemoryError" not in error, f"memory ran out: {error!r}")
+            require("TimeoutError" not in error, f"a scrape had not ended after {self.hung_seconds} s: {error!r}")
+            require(mutation.forged or not _NAMELESS.search(error), f"the error is no sentence: {error!r}")
+        if mutation.says and not (attached and mutation.kind not in ("cut short", "extended")):
+            require(mutation.says in error, f"the error must say {mutation.says!r}, but is {error!r}")
+
+    # ---- the other pages -------------------------------------------------------------------------------------
+
+    def _aggregate(self) -> bytes:
+        return self.exporter.aggregated_text(self._window, Format.TEXT)
+
+    def _check_deep(self, mutation: Mutation, attached: bool) -> None:
+        page = set(self._aggregate().split(b"\n"))
+        missing = self.aggregated_healthy - page
+        require(not missing, f"{len(missing)} statistics of healthy rings are missing: {sorted(missing)[:3]}")
+        found = reports.stats(self.history, self.exporter.own.names)
+        orjson.dumps(found)
+        _, told = reports.health(self.exporter.rings)
+        orjson.dumps(told)
+        for source in (EAST, WEST):
+            require(found["rings"][source]["frames"] == CAPACITY - 4, f"/stats counts wrongly in {source!r}")
+            require(told["sources"][source]["status"] == "fresh", f"/health says {told['sources'][source]}")
+        errors = self.exporter.rings.errors
+        require((VICTIM in errors) == ("error" in told["sources"].get(VICTIM, {})), "/health does not tell the error")
+        self._scrapes += 1
+        if self._scrapes % 8 == 0:
+            self._check_own(VICTIM in errors)
+        ring = self.history.rings.get(VICTIM)
+        if mutation.forged or ring is None:
+            return
+        frames = ring.window(None, None)
+        sequences = frames.sequence.tolist()
+        require(all(1 <= s <= FRAMES for s in sequences), f"a window has the sequences {sequences}")
+        require(frames.timestamp_ns.tolist() == [stamp_ns(s) for s in sequences], "a window has wrong timestamps")
+        for sequence, held in zip(sequences, frames.values, strict=True):
+            columns = columns_at(sequence)
+            require(held[:columns].tolist() == self.values[sequence, :columns].tolist(), f"frame {sequence} is wrong")
+        self._check_statistics(page, ring, sequences)
+
+    def _check_own(self, refused: bool) -> None:
+        """Three milliseconds, so not each time."""
+        own = self.exporter.own.render(Format.TEXT, _OWN_NAMES)
+        require(b'exporter_ring_fresh{source="west"} 1.0' in own, "exporter_ring_fresh is wrong for 'west'")
+        if refused:
+            require(b'exporter_ring_errors_total{source="middle"}' in own, "the error is not counted")
+
+    def _check_statistics(self, page: set[bytes], ring: Ring, sequences: Sequence[int]) -> None:
+        """Each statistic of the victim, computed anew in plain Python."""
+        strangers = {line for line in page if b'"middle"' in line or b"middle_own" in line} - self._statistics(
+            sequences
+        )
+        strangers = {line for line in strangers if not line.startswith(b"#")}
+        require(not strangers, f"statistics over frames {sequences} are wrong: {sorted(strangers)[:3]}")
+
+    def _statistics(self, sequences: Sequence[int]) -> frozenset[bytes]:
+        key = tuple(sequences)
+        known = self._aggregated.get(key)
+        if known is None:
+            if len(self._aggregated) > 5000:
+                self._aggregated.clear()
+            known = self._aggregated[key] = frozenset(_plain_statistics(key))
+        return known
+
+
+def _plain_statistics(sequences: tuple[int, ...]) -> list[bytes]:
+    found: list[str] = []
+    for name, column in ((f'level{{source="{VICTIM}"', 0), (f'latency{{source="{VICTIM}"', 2),
+                         (f'{VICTIM}_own{{place="here"', 7)):  # fmt: skip
+        samples = [value(VICTIM, s, column) for s in sequences if column < columns_at(s)]
+        if not samples:
+            continue
+        numbers = {"avg": sum(samples) / len(samples), "min": samples[0], "max": samples[-1], "sum": sum(samples)}
+        for percent in (50, 95, 99):
+            numbers[f"p{percent}"] = samples[math.ceil(percent * (len(samples) - 1) / 100)]
+        found += [f'{name},stat="{stat}"}} {number!r}' for stat, number in numbers.items()]
+    if len(sequences) > 1:
+        increase = value(VICTIM, sequences[-1], 1) - value(VICTIM, sequences[0], 1)
+        seconds = (sequences[-1] - sequences[0]) * INTERVAL_NS / 1e9
+        for stat, number in (("increase", increase), ("rate", increase / seconds)):
+            found.append(f'events{{source="{VICTIM}",stat="{stat}"}} {number!r}')
+    return [line.encode() for line in found]
+
+
+def _check_provenance(ring: Ring) -> None:
+    require(ring.timestamp_ns == stamp_ns(ring.sequence), f"frame {ring.sequence} has the time {ring.timestamp_ns}")
+    monotonic_ns = ring.sequence * INTERVAL_NS
+    require(ring.monotonic_ns == monotonic_ns, f"frame {ring.sequence} has the monotonic time {ring.monotonic_ns}")
+
+
+def check_valid(body: bytes, form: Format) -> None:
+    """Every line parses; a family has one TYPE, and only samples that its type may have; no sample comes twice."""
+    family, endings, seen, families = b"", (b"",), set(), set()
+    for line in body.split(b"\n")[:-1]:
+        if line.startswith(b"# TYPE "):
+            _, _, family, kind = line.split(b" ")
+            endings = (b"_total",) if kind == b"counter" and form is Format.OPENMETRICS else _ENDINGS[kind]
+            require(family and family not in families, f"the page has the family {family!r} twice, or without a name")
+            families.add(family)
+        elif not line.startswith(b"# "):
+            sample = _SAMPLE.match(line)
+            require(sample, f"the page has the line {line[:100]!r}")
+            assert sample is not None
+            float(sample[3])
+            allowed = {family + ending for ending in endings}
+            require(
+                sample[1] in allowed, f"the family {family!r} has the sample {sample[1]!r}: no server takes the page"
+            )
+            require(line.rpartition(b" ")[0] not in seen, f"the sample {line[:100]!r} comes twice")
+            seen.add(line.rpartition(b" ")[0])
+
+
+def open_writer(namespace: str, source: str) -> RingWriter:
+    """A writer with all series but the last; resumes what is there."""
+    writer = RingWriter(namespace, source, interval_ns=INTERVAL_NS, capacity=CAPACITY, width=_WIDTH)
+    if writer.head == 0:
+        for metric in metrics_of(source)[:3]:
+            writer.add_series(metric, (source,))
+    return writer
+
+
+def fill(writer: RingWriter, source: str, frames: int) -> None:
+    for sequence in range(writer.head + 1, writer.head + 1 + frames):
+        writer.append(row(source, sequence, columns_at(sequence)), stamp_ns(sequence), sequence * INTERVAL_NS)
+
+
+def _catalog_used(writer: RingWriter) -> int:
+    from shm.reader import RingReader
+
+    with RingReader(writer.namespace, writer.source) as reader:
+        return reader.catalog.used
