@@ -68,7 +68,7 @@ def gather(
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     dropped: dict[tuple[str, str, str], int] = {}
     for place, (source, all_series) in enumerate(rings):
-        # By metric, not by name: its claim is the same for all its series, but a forged catalog may define a name twice.
+        # The claim is the same for all series of a metric; but a forged catalog may define one name twice.
         reasons: dict[Metric, str] = {}
         for series in all_series:
             metric = series.metric

@@ -1,6 +1,7 @@
 """One input of a fuzzer, as bytes, against whatever reads bytes of a segment. Raises Violation where one goes wrong.
 
-byte 0    bits 0…1: what the rest is; bit 2: sealed again; bit 3: under readers that had mapped the ring
+byte 0    bits 0…1: what the rest is; bit 2: sealed again; bit 3: under readers that had mapped the ring;
+              bit 4: with windows, /stats and /health
 0 edits   u16 place, u8 length, that many bytes; and again         a damaged segment is scraped
 1 entry   u8 kind, the rest its body                              an entry with a seal that holds is scraped
 2 header  the first bytes of a page                               read_header
@@ -31,7 +32,7 @@ def edited(whole: Whole, edits: bytes, *, forged: bool) -> Mutation:
         at += 3 + size
     if forged:
         reseal(data, whole.header)
-    return Mutation("edits", edits.hex()[:MAX_NAME], bytes(data), forged, "" if forged else accused(data))
+    return Mutation("edits", edits.hex()[:MAX_NAME], bytes(data), forged, "" if forged else accused(bytes(data)))
 
 
 def attempt(besieged: Besieged, data: bytes) -> None:
@@ -42,11 +43,11 @@ def attempt(besieged: Besieged, data: bytes) -> None:
     forged, attached = bool(how & 4), bool(how & 8)
     what = how & 3
     if what == 0:
-        besieged.scrape(edited(whole, rest, forged=forged), attached=attached, deep=True)
+        besieged.scrape(edited(whole, rest, forged=forged), attached=attached, deep=bool(how & 16))
     elif what == 1:
         mutation = with_entries(whole, repr(rest), [(rest[0] % 4 + 1, rest[1:]), _BEHIND])
         if mutation is not None:
-            besieged.scrape(mutation, attached=attached, deep=True)
+            besieged.scrape(mutation, attached=attached, deep=bool(how & 16))
     elif what == 2:
         _header(whole, rest[:HEADER_BYTES], forged=forged)
     else:

@@ -40,11 +40,12 @@ _SHARED: Final = (
     Metric("events_total", "counter", "Events.", "events", ("source",)),
     Metric("latency", "histogram", "A latency.", "milliseconds", ("source",), (1.0, 2.5)),
 )
-_WIDTH: Final = 8
+_COLUMNS: Final = 8
+_WIDTH: Final = 16  # room for what a forged catalog adds
 _EVERYTHING: Final = MetricsQuery(())
 _OWN_NAMES: Final = ("exporter_ring_errors_total", "exporter_ring_fresh", "exporter_ring_skipped_frames_total")
 _SAMPLE = re.compile(rb"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^\n]*\})? ([^ \n]+)\Z")
-_ENDINGS: Final = {b"gauge": (b"",), b"untyped": (b"",), b"counter": (b"", b"_total"),
+_ENDINGS: Final[dict[bytes, tuple[bytes, ...]]] = {b"gauge": (b"",), b"untyped": (b"",), b"counter": (b"", b"_total"),
                    b"histogram": (b"_bucket", b"_sum", b"_count")}  # fmt: skip
 _NAMELESS = re.compile(r"(^|: )[A-Z]\w*(Error|Exception|Warning)\b")
 
@@ -68,7 +69,7 @@ def row(source: str, sequence: int, columns: int) -> list[float]:
 
 def columns_at(sequence: int) -> int:
     """The last series was added before the last frame."""
-    return _WIDTH if sequence == FRAMES else _WIDTH - 1
+    return _COLUMNS if sequence == FRAMES else _COLUMNS - 1
 
 
 def lines(source: str, sequence: int) -> frozenset[bytes]:
@@ -78,7 +79,7 @@ def lines(source: str, sequence: int) -> frozenset[bytes]:
     found += [f'latency_sum{{source="{source}"}}', f'{source}_own{{place="here"}}']
     text = [f"{name} {value(source, sequence, column)!r}" for column, name in enumerate(found) if name]
     text.append(f'latency_count{{source="{source}"}} {value(source, sequence, 5)!r}')
-    if columns_at(sequence) < _WIDTH:
+    if columns_at(sequence) < _COLUMNS:
         text = [line for line in text if not line.startswith(f"{source}_own")]
     return frozenset(line.encode() for line in text)
 
@@ -102,13 +103,14 @@ class Besieged:
                 fill(writer, source, 1)
                 if source == VICTIM:
                     self.whole = Whole(self.path.read_bytes(), writer.header, _catalog_used(writer))
+        rebuilt = self._rebuilt()
         self.older = older[1]  # of the victim, one frame and one series ago
-        self.donors = [older[0], self.older, ring_path(namespace, WEST).read_bytes()]
+        self.donors = [older[0], self.older, ring_path(namespace, WEST).read_bytes(), rebuilt]
         self.shown = {s: lines(VICTIM, s) for s in range(1, FRAMES + 1)}
         self.healthy = lines(EAST, FRAMES) | lines(WEST, FRAMES)
-        self.values = np.zeros((FRAMES + 1, _WIDTH))
+        self.values = np.zeros((FRAMES + 1, _COLUMNS))
         for sequence in range(1, FRAMES + 1):
-            self.values[sequence] = row(VICTIM, sequence, _WIDTH)
+            self.values[sequence] = row(VICTIM, sequence, _COLUMNS)
         self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self._stack.callback(os.close, self._fd)
         config = Config(shm=ShmConfig(namespace=namespace))
@@ -126,6 +128,15 @@ class Besieged:
         self.served = self.refused = self._scrapes = 0
         self.scrape(Mutation("none", "nothing", self.whole.data, single=True))
         require(self.served == 1, "the ring is not served before anybody touched it")
+
+    def _rebuilt(self) -> bytes:
+        """The victim as it is after two rebuilds: the same frames in the same shape, under another salt."""
+        for capacity in (CAPACITY + 1, CAPACITY):
+            RingWriter(self.namespace, VICTIM, interval_ns=INTERVAL_NS, capacity=capacity).close()
+        found = self.path.read_bytes()
+        require(len(found) == len(self.whole.data), "two rebuilds do not give the old shape")
+        self.path.write_bytes(self.whole.data)
+        return found
 
     def close(self) -> None:
         self._stack.close()
@@ -289,10 +300,8 @@ class Besieged:
 
     def _check_statistics(self, page: set[bytes], ring: Ring, sequences: Sequence[int]) -> None:
         """Each statistic of the victim, computed anew in plain Python."""
-        strangers = {line for line in page if b'"middle"' in line or b"middle_own" in line} - self._statistics(
-            sequences
-        )
-        strangers = {line for line in strangers if not line.startswith(b"#")}
+        found = {line for line in page if (b'"middle"' in line or b"middle_own" in line) and not line.startswith(b"#")}
+        strangers = found - self._statistics(sequences)
         require(not strangers, f"statistics over frames {sequences} are wrong: {sorted(strangers)[:3]}")
 
     def _statistics(self, sequences: Sequence[int]) -> frozenset[bytes]:
@@ -332,7 +341,9 @@ def _check_provenance(ring: Ring) -> None:
 
 def check_valid(body: bytes, form: Format) -> None:
     """Every line parses; a family has one TYPE, and only samples that its type may have; no sample comes twice."""
-    family, endings, seen, families = b"", (b"",), set(), set()
+    family, endings = b"", _ENDINGS[b"gauge"]
+    seen: set[bytes] = set()
+    families: set[bytes] = set()
     for line in body.split(b"\n")[:-1]:
         if line.startswith(b"# TYPE "):
             _, _, family, kind = line.split(b" ")
@@ -345,9 +356,7 @@ def check_valid(body: bytes, form: Format) -> None:
             assert sample is not None
             float(sample[3])
             allowed = {family + ending for ending in endings}
-            require(
-                sample[1] in allowed, f"the family {family!r} has the sample {sample[1]!r}: no server takes the page"
-            )
+            require(sample[1] in allowed, f"no server takes the page: {family!r} has the sample {sample[1]!r}")
             require(line.rpartition(b" ")[0] not in seen, f"the sample {line[:100]!r} comes twice")
             seen.add(line.rpartition(b" ")[0])
 

@@ -88,9 +88,7 @@ def _child(namespace: str, directory: Path, runs: int, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.stress.coverage_fuzz", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.stress.coverage_fuzz")
     parser.add_argument("--runs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--child", nargs=2, metavar=("NAMESPACE", "DIRECTORY"), help="to be started by this program")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from collections.abc import Iterator
 from typing import Final
 
 from shm.entries import entry
-from shm.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES
-from tests.stress.mutations import HINT_FIELDS, Mutation, Whole, put_word
+from shm.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES, SLOT_HEADER_BYTES
+from tests.stress.mutations import HINT_FIELDS, SLOT_FIELDS, Mutation, Whole, put_word, reseal_slot, word
 
+ONE_BAD_ENTRY: Final = "catalog entries sealed again"
 METRIC: Final = {"n": "forged", "t": "gauge", "h": "Forged.", "u": "", "l": [], "b": [], "o": 0}
 HISTOGRAM: Final = {**METRIC, "n": "forged_histogram", "t": "histogram", "b": [1.0]}
 SERIES: Final = {"m": 0, "v": [], "c": 0}
@@ -22,7 +24,7 @@ _VALUES: Final = (
     "null", "true", "0", "-1", "1", "1e308", "1e999", "NaN", "-Infinity", "18446744073709551615", "1" + "0" * 400,
     "1" * 3000, '""', '"x"', '"' + "a" * 201 + '"', '"' + "a" * 2500 + '"', r'"\ud800"', r'"\u0000"', r'"a\nb 1"',
     '"é"', "[]", "{}", "[[]]", '["a","a"]', '["le"]', '["stat"]', '["quantile"]', '["__name__"]', '["a-b"]', "[1]",
-    '["source"]', "[" * 1500 + "]" * 1500, '{"a":' * 500 + "1" + "}" * 500, "[1e999]", "[NaN]", "[2.0,1.0]", "[1.0,1.0]",
+    '["source"]', "[" * 1500 + "]" * 1500, '{"a":' * 500 + "1" + "}" * 500, "[1e999]", "[NaN]", "[2.0,1.0]",
     "[-1.0]", "[" + ",".join(map(str, range(65))) + "]", '"level"', '"events"', '"latency_bucket"', '"latency_count"',
     '"level_created"', '"_total"', '"counter"', '"histogram"', '"process_cpu_seconds_total"', '"exporter_build_info"',
     '"shared"',
@@ -103,18 +105,25 @@ def forged_catalogs(whole: Whole, metrics: int, columns: int) -> Iterator[Mutati
             yield mutation
 
 
-def with_entries(whole: Whole, name: str, behind: list[tuple[int, bytes]]) -> Mutation | None:
+def with_entries(
+    whole: Whole, name: str, behind: list[tuple[int, bytes]], kind: str = ONE_BAD_ENTRY
+) -> Mutation | None:
     """``whole`` with those entries behind its own; None where the catalog has no room for them."""
     data = bytearray(whole.data)
     at = whole.used
-    for kind, body in behind:
-        sealed = entry(kind, body, at, whole.header.salt)
+    for entry_kind, body in behind:
+        sealed = entry(entry_kind, body, at, whole.header.salt)
         if at + len(sealed) > whole.header.catalog_bytes:
             return None
-        data[4096 + at : 4096 + at + len(sealed)] = sealed
+        data[HEADER_BYTES + at : HEADER_BYTES + at + len(sealed)] = sealed
         at += len(sealed)
     put_word(data, HINT_FIELDS["catalog used"], at)
-    return Mutation("catalog entries sealed again", name, bytes(data), forged=True)
+    # The newest frame has a sample of whatever series there are now, so that they come to a page.
+    newest, width = whole.header.slot_offset(word(data, HINT_FIELDS["head"])), whole.header.width
+    put_word(data, newest + SLOT_FIELDS["count"], width)
+    data[newest + SLOT_HEADER_BYTES : newest + whole.header.slot_bytes] = struct.pack(f"<{width}d", *range(width))
+    reseal_slot(data, newest, whole.header.slot_bytes, whole.header.salt)
+    return Mutation(kind, name, bytes(data), forged=True)
 
 
 def random_catalogs(whole: Whole, metrics: int, columns: int, chance: random.Random, number: int) -> Iterator[Mutation]:
@@ -122,6 +131,6 @@ def random_catalogs(whole: Whole, metrics: int, columns: int, chance: random.Ran
     known = [behind for _, behind in bodies(list(range(metrics)), columns)]
     for _ in range(number):
         several = [one for behind in chance.sample(known, chance.randrange(2, 4)) for one in behind]
-        mutation = with_entries(whole, f"{len(several)} entries", several)
+        mutation = with_entries(whole, f"{len(several)} entries", several, "several entries sealed again")
         if mutation is not None:
             yield mutation

@@ -38,9 +38,13 @@ SEALED_FIELDS: Final = {
 HINT_FIELDS: Final = {
     "head": 512, "heartbeat": 576, "pid": 640, "pid start": 648, "pid namespace": 656, "catalog used": 704,
 }  # fmt: skip
-SLOT_FIELDS: Final = {"sequence": 0, "seal": 8, "timestamp": 16, "monotonic": 24, "count": 32, "flags": 40, "value": 48}
-_EXTREMES: Final = (0, 1, 2, 7, 8, 64, 255, 4096, 1 << 20, 1 << 24, 1 << 31, 1 << 32, 1 << 40, (1 << 62) + 1,
-                    (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 0x7FF0_0000_0000_0002, 0x7FF8 << 48, 0xFFF0 << 48)  # fmt: skip
+SLOT_FIELDS: Final = {
+    "sequence": 0, "seal": 8, "timestamp": 16, "monotonic": 24, "count": 32, "flags": 40, "value": 48,
+}  # fmt: skip
+_EXTREMES: Final = (
+    0, 1, 2, 7, 8, 64, 255, 4096, 1 << 20, 1 << 24, 1 << 31, 1 << 32, 1 << 40, (1 << 62) + 1, (1 << 63) - 1, 1 << 63,
+    (1 << 64) - 1, 0x7FF0_0000_0000_0002, 0x7FF8 << 48, 0xFFF0 << 48,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def reseal_slot(data: bytearray, start: int, size: int, salt: int) -> None:
 
 
 def accused(data: bytes) -> str:
-    """What the error must say of a header whose first bytes are ``data``, by the order of the checks; "" if it holds."""
+    """What the error must say of the header in ``data``, by the order of the checks; "" if it holds."""
     if word(data, 0) != MAGIC:
         return f"magic is {word(data, 0):#x}"
     if word(data, 8) != LAYOUT_VERSION:
@@ -156,11 +160,8 @@ def every_used_byte(whole: Whole, chance: random.Random) -> Iterator[tuple[int, 
 
 def fields(whole: Whole) -> dict[str, tuple[int, int]]:
     """Every field by name: (offset, bytes)."""
-    found = {
-        f"header {name}": (at, 8)
-        for table in (IDENTITY_FIELDS, SEALED_FIELDS, HINT_FIELDS)
-        for name, at in table.items()
-    }
+    header = {**IDENTITY_FIELDS, **SEALED_FIELDS, **HINT_FIELDS}
+    found = {f"header {name}": (at, 8) for name, at in header.items()}
     for number, (at, _) in enumerate(whole.entries()):
         start = HEADER_BYTES + at
         found[f"entry {number} body bytes"] = (start, 4)
@@ -172,14 +173,18 @@ def fields(whole: Whole) -> dict[str, tuple[int, int]]:
     return found
 
 
-def field_values(whole: Whole) -> Iterator[Mutation]:
-    """Every field of header, entries and slots, set to every interesting value."""
+def _wrong(right: int, limit: int) -> list[int]:
+    """Interesting values, and those near ``right``, but not that."""
+    return sorted({value & limit for value in (*_EXTREMES, right - 1, right + 1, 2 * right, ~right)} - {right})
+
+
+def field_values(whole: Whole, *, header: bool) -> Iterator[Mutation]:
+    """Every field of the header, or of entries and slots, set to every interesting value."""
     for name, (at, size) in fields(whole).items():
+        if name.startswith("header ") != header:
+            continue
         right = int.from_bytes(whole.data[at : at + size], "little")
-        limit = (1 << 8 * size) - 1
-        for value in sorted(
-            {value & limit for value in (*_EXTREMES, right - 1, right + 1, 2 * right, ~right)} - {right}
-        ):
+        for value in _wrong(right, (1 << 8 * size) - 1):
             data = bytearray(whole.data)
             data[at : at + size] = value.to_bytes(size, "little")
             yield _accident("fields set", f"{name} = {value}", data, single=True)
@@ -261,9 +266,7 @@ def forged_headers(whole: Whole) -> Iterator[Mutation]:
     limits = {"capacity": 1 << 24, "width": 1 << 20, "interval": 1 << 62, "catalog bytes": 1 << 40}
     for name, at in SEALED_FIELDS.items():
         right = word(whole.data, at)
-        for value in sorted(
-            {value & (1 << 64) - 1 for value in (*_EXTREMES, right - 1, right + 1, 2 * right)} - {right}
-        ):
+        for value in _wrong(right, (1 << 64) - 1):
             data = bytearray(whole.data)
             put_word(data, at, value)
             reseal(data, whole.header)
