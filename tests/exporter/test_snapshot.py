@@ -379,10 +379,28 @@ def test_garbage_in_the_catalog_keeps_what_was_proven_before_it(scene: Scene) ->
     overwrite(scene.path("s"), at, bytes([whole ^ 1]))
     rings = scene.rings()
     assert latest(only(rings)) == {"temperature,a": 2.0}
+    assert rings.errors["s"].startswith("ring 's': catalog entry at byte ")
     assert "does not hold its seal" in rings.errors["s"]
     assert rings.error_counts["s"] == 1
     overwrite(scene.path("s"), at, bytes([whole]))
     assert latest(only(rings)) == {"temperature,a": 2.0, "temperature,b": 3.0}
+    assert rings.errors == {}
+
+
+def test_a_catalog_that_ends_before_the_newest_frame_s_columns_is_an_error_though_nothing_announces_more(
+    scene: Scene,
+) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM), ("temperature", 2.0, OTHER))
+    at = HEADER_BYTES + 20  # in the first entry
+    whole = scene.path("s").read_bytes()
+    overwrite(scene.path("s"), at, bytes([whole[at] ^ 1]))
+    overwrite(scene.path("s"), WORD_CATALOG_USED * 8, bytes(8))
+    rings = scene.rings()
+    assert latest(only(rings)) == {}
+    assert rings.errors == {"s": "ring 's': the count of frame 1 is 2, but its catalog names 0 columns"}
+    overwrite(scene.path("s"), 0, whole)
+    rings.close()
+    assert latest(only(rings)) == {"temperature,a": 1.0, "temperature,b": 2.0}
     assert rings.errors == {}
 
 
@@ -451,7 +469,7 @@ def test_a_failure_noted_from_outside_is_told_and_counted(scene: Scene) -> None:
     rings.fail("s", RingCorrupt("s", "torn apart"))
     assert rings.errors == {"s": "ring 's': torn apart"}
     rings.fail("s", KeyError("x"))
-    assert rings.errors == {"s": "KeyError: 'x'"}
+    assert rings.errors == {"s": "ring 's': KeyError: 'x'"}
     assert rings.error_counts == {"s": 2}
 
 

@@ -134,7 +134,6 @@ class Besieged:
         for capacity in (CAPACITY + 1, CAPACITY):
             RingWriter(self.namespace, VICTIM, interval_ns=INTERVAL_NS, capacity=capacity).close()
         found = self.path.read_bytes()
-        require(len(found) == len(self.whole.data), "two rebuilds do not give the old shape")
         self.path.write_bytes(self.whole.data)
         return found
 

@@ -103,7 +103,7 @@ def mutations(effort: Effort, besieged: Besieged, chance: random.Random) -> Iter
         part = share if effort.long else share * short
         return listed if part >= 1 else (one for one in listed if chance.random() < part)
 
-    yield from some(sizes(whole, chance, effort.many(40, 10_000)))
+    yield from sizes(whole, chance, effort.many(40, 10_000))
     yield from some(changed_bytes(whole, every_bit(whole) if effort.long else every_used_byte(whole, chance)), 0.6)
     yield from some(field_values(whole, header=True))
     yield from some(field_values(whole, header=False), 0.2)
