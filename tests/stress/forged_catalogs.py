@@ -12,7 +12,6 @@ from shm.entries import entry
 from shm.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES, SLOT_HEADER_BYTES
 from tests.stress.mutations import HINT_FIELDS, SLOT_FIELDS, Mutation, Whole, put_word, reseal_slot, word
 
-ONE_BAD_ENTRY: Final = "catalog entries sealed again"
 METRIC: Final = {"n": "forged", "t": "gauge", "h": "Forged.", "u": "", "l": [], "b": [], "o": 0}
 HISTOGRAM: Final = {**METRIC, "n": "forged_histogram", "t": "histogram", "b": [1.0]}
 SERIES: Final = {"m": 0, "v": [], "c": 0}
@@ -106,7 +105,7 @@ def forged_catalogs(whole: Whole, metrics: int, columns: int) -> Iterator[Mutati
 
 
 def with_entries(
-    whole: Whole, name: str, behind: list[tuple[int, bytes]], kind: str = ONE_BAD_ENTRY
+    whole: Whole, name: str, behind: list[tuple[int, bytes]], kind: str = "catalog entries sealed again"
 ) -> Mutation | None:
     """``whole`` with those entries behind its own; None where the catalog has no room for them."""
     data = bytearray(whole.data)
