@@ -32,6 +32,7 @@ from tests.stress.inherited import Inheritance
 from tests.stress.mutations import (
     Mutation,
     changed_bytes,
+    early_ends,
     every_bit,
     every_used_byte,
     field_values,
@@ -104,6 +105,7 @@ def mutations(effort: Effort, besieged: Besieged, chance: random.Random) -> Iter
         return listed if part >= 1 else (one for one in listed if chance.random() < part)
 
     yield from sizes(whole, chance, effort.many(40, 10_000))
+    yield from early_ends(whole)
     yield from field_values(whole, header=True)
     yield from forged_headers(whole)
     yield from forged_catalogs(whole, metrics, columns)

@@ -190,6 +190,15 @@ def field_values(whole: Whole, *, header: bool) -> Iterator[Mutation]:
             yield _accident("fields set", f"{name} = {value}", data, single=True)
 
 
+def early_ends(whole: Whole) -> Iterator[Mutation]:
+    """Each entry damaged together with the announcement, so that the catalog looks as if it ended there."""
+    for number, (at, _) in enumerate(whole.entries()):
+        data = bytearray(whole.data)
+        data[HEADER_BYTES + at + ENTRY_HEADER.size] ^= 0x10
+        put_word(data, HINT_FIELDS["catalog used"], at)
+        yield _accident("catalogs that end early", f"before entry {number}", data, single=True)
+
+
 def ranges(whole: Whole, donors: list[bytes], chance: random.Random, number: int) -> Iterator[Mutation]:
     """Ranges zeroed, filled, moved, or taken from a donor: another ring, an older state, another generation."""
     data_bytes = len(whole.data)
