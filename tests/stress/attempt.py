@@ -1,6 +1,6 @@
 """One input of a fuzzer, as bytes, against whatever reads bytes of a segment. Raises Violation where one goes wrong.
 
-byte 0    bits 0…1: what the rest is; bit 2: sealed again; bit 3: under readers that had mapped the ring;
+byte 0    bits 0…1: what the rest is; bit 2: sealed again; bit 3: under readers that had it open;
               bit 4: with windows, /stats and /health
 0 edits   u16 place, u8 length, that many bytes; and again         a damaged segment is scraped
 1 entry   u8 kind, the rest its body                              an entry with a seal that holds is scraped

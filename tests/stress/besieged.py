@@ -143,7 +143,7 @@ class Besieged:
     # ---- one mutation ----------------------------------------------------------------------------------------
 
     def scrape(self, mutation: Mutation, *, attached: bool = False, deep: bool = False) -> None:
-        """``attached``: under readers that had mapped the victim before; ``deep``: with windows, /stats and /health."""
+        """``attached``: under readers that had it open before; ``deep``: with windows, /stats and /health."""
         sets = (self.exporter.rings, self.history)
         for rings in sets:
             rings._let_go(VICTIM)  # so that it is opened anew: most of what is proven, is proven then
@@ -162,8 +162,6 @@ class Besieged:
             raise Violation(f"I9: {how}: {violation}") from violation
         finally:
             if len(mutation.data) != len(self.whole.data) or mutation.hole or mutation.sparse:
-                for rings in sets:
-                    rings._let_go(VICTIM)  # nobody has mapped what is cut off
                 os.ftruncate(self._fd, 0)
                 os.posix_fallocate(self._fd, 0, len(self.whole.data))
 

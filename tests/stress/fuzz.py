@@ -76,7 +76,12 @@ def _in_a_process_of_its_own(effort: Effort, besieged: str, inherited: str) -> d
     command += ["--scale", str(effort.scale), "--seed", str(effort.seed), *(["--long"] if effort.long else [])]
     try:
         run = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, pass_fds=[note], timeout=100 + effort.seconds(60, 7200)
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            pass_fds=[note],
+            timeout=max(effort.seconds(90, 7200), 60),
         )
         last = os.pread(note, _NOTE_BYTES, 0).rstrip(b"\0").decode()
     except subprocess.TimeoutExpired:
@@ -146,7 +151,7 @@ def besiege(effort: Effort, namespaces: tuple[str, str], note: mmap.mmap) -> Cou
         "mutants": kinds.total(),
         "of them": ", ".join(f"{kind} {count:,}" for kind, count in kinds.items()),
         "with forged seals": forged,
-        "under readers that had mapped the ring": attached,
+        "under readers that had it open": attached,
         "served, in whole or in part": besieged.served,
         "refused by name": besieged.refused,
         "windows, /stats and /health": deep,
@@ -186,7 +191,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "fuzz", "the seals of catalog entries are not checked", "shm/entries.py",
         "if not whole or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal:", "if not whole:",
-        says="I9: bytes flipped", scale=0.3,
+        says="the error is no sentence", scale=0.3,
     ),
     Mutant(
         "fuzz", "a frame is taken for its sequence alone", "shm/frame.py",
