@@ -204,7 +204,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "fuzz", "holes are not looked for", "shm/segment.py",
-        "if status.st_blocks * 512 < header.segment_bytes:", "if False:",
+        "if status.st_blocks * 512 < header.segment_bytes", "if False",
         says="the error must say 'it has holes'", scale=0.3,
     ),
     Mutant(
