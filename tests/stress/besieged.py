@@ -298,7 +298,8 @@ class Besieged:
     def _check_statistics(self, page: set[bytes], ring: Ring, sequences: Sequence[int]) -> None:
         """Each statistic of the victim, computed anew in plain Python."""
         found = {line for line in page if (b'"middle"' in line or b"middle_own" in line) and not line.startswith(b"#")}
-        strangers = found - self._statistics(sequences)
+        skipped = b'exporter_window_skipped_frames{source="middle"}'  # counts what is not there to be looked up
+        strangers = {line for line in found - self._statistics(sequences) if not line.startswith(skipped)}
         require(not strangers, f"statistics over frames {sequences} are wrong: {sorted(strangers)[:3]}")
 
     def _statistics(self, sequences: Sequence[int]) -> frozenset[bytes]:
@@ -327,6 +328,11 @@ def _plain_statistics(sequences: tuple[int, ...]) -> list[bytes]:
         seconds = (sequences[-1] - sequences[0]) * INTERVAL_NS / 1e9
         for stat, number in (("increase", increase), ("rate", increase / seconds)):
             found.append(f'events{{source="{VICTIM}",stat="{stat}"}} {number!r}')
+    coverage = {"frames": float(len(sequences))}
+    if sequences:
+        coverage["first_timestamp_seconds"] = stamp_ns(sequences[0]) / 1e9
+        coverage["last_timestamp_seconds"] = stamp_ns(sequences[-1]) / 1e9
+    found += [f'exporter_window_{name}{{source="{VICTIM}"}} {number!r}' for name, number in coverage.items()]
     return [line.encode() for line in found]
 
 
