@@ -14,7 +14,8 @@ from shm.catalog import MAX_NAME
 from shm.errors import RingError
 from shm.frame import prove
 from shm.layout import HEADER_BYTES, KIND_SERIES, read_header
-from tests.stress.besieged import FRAMES, VICTIM, Besieged
+from tests.stress.appended import FRAMES, VICTIM
+from tests.stress.besieged import Besieged
 from tests.stress.forged_catalogs import with_entries
 from tests.stress.harness import require
 from tests.stress.mutations import Mutation, Whole, accused, reseal

@@ -10,7 +10,7 @@ from shm.reader import RingReader
 from shm.segment import corrupt_path, ring_path
 from shm.writer import RingWriter
 from tests.rings import INTERVAL_NS, files_of
-from tests.stress.besieged import CAPACITY, FRAMES, VICTIM, columns_at, metrics_of, stamp_ns, value
+from tests.stress.appended import CAPACITY, FRAMES, VICTIM, columns_at, metrics_of, stamp_ns, value
 from tests.stress.harness import Violation, require
 from tests.stress.mutations import Mutation
 
