@@ -22,7 +22,7 @@ import pytest
 
 from tests.stress.harness import ROOT, VIOLATED, Violation
 
-_UNABLE: Final = 77  # exit status of a program that may not do here what it needs (automake's "skipped")
+UNABLE: Final = 77  # exit status of a program that may not do here what it needs (automake's "skipped")
 
 # sched.h, sys/mount.h and sys/prctl.h
 _CLONE_NEWNS = 0x00020000
@@ -59,7 +59,7 @@ def ask(module: str, program: str, *arguments: object, prefix: Sequence[str] = (
         raise
     if process.returncode == VIOLATED:
         raise Violation(said.strip().rpartition("\n")[2])
-    if process.returncode == _UNABLE:
+    if process.returncode == UNABLE:
         pytest.skip(said.strip().rpartition("\n")[2])
     # unshare(1) says of a child that a signal ended what a shell would: 128 and the signal's number.
     if process.returncode < 0 or process.returncode > 128:
@@ -80,7 +80,7 @@ def main(programs: Mapping[str, Callable[..., Done]]) -> int:
         return VIOLATED
     except Unable as unable:
         print(unable, file=sys.stderr)
-        return _UNABLE
+        return UNABLE
     print(json.dumps(done))
     return 0
 
@@ -113,10 +113,10 @@ def small_shm(size: int) -> None:
     _mount("tmpfs", "/dev/shm", "tmpfs", 0, f"size={size}")
 
 
-def as_user(user: int, group: int, directories: Iterable[Path], command: Sequence[str]) -> list[str]:
-    """The command line that runs ``command`` as that user, who can also reach ``directories``."""
+def as_user(user: int, group: int, directories: Iterable[Path]) -> list[str]:
+    """What goes before a command line, to run it as that user, who can also reach ``directories``."""
     wanted = os.pathsep.join(map(str, directories))
-    return [sys.executable, "-m", "tests.stress.apart", str(user), str(group), wanted, *command]
+    return [sys.executable, "-m", "tests.stress.apart", str(user), str(group), wanted]
 
 
 def become(user: int, group: int, directories: Iterable[Path]) -> None:
@@ -143,8 +143,10 @@ def become(user: int, group: int, directories: Iterable[Path]) -> None:
 
 
 def _closed_above(directory: Path) -> Path | None:
-    """The topmost directory on the way there, itself included, that others may not pass."""
-    return next((one for one in [*reversed(directory.parents), directory] if not one.stat().st_mode & 0o001), None)
+    """The topmost directory on the way there that others may not pass. Raises Unable where that is itself."""
+    if not directory.stat().st_mode & 0o001:
+        raise Unable(f"another user may not enter {directory}: chmod o+rx")
+    return next((one for one in reversed(directory.parents) if not one.stat().st_mode & 0o001), None)
 
 
 def _mount(what: str, where: str, kind: str, flags: int, options: str = "") -> None:
@@ -159,5 +161,9 @@ def _call(what: str, result: int) -> None:
 
 
 if __name__ == "__main__":
-    become(int(sys.argv[1]), int(sys.argv[2]), [Path(one) for one in sys.argv[3].split(os.pathsep)])
+    try:
+        become(int(sys.argv[1]), int(sys.argv[2]), [Path(one) for one in sys.argv[3].split(os.pathsep)])
+    except Unable as unable:
+        print(unable, file=sys.stderr)
+        raise SystemExit(UNABLE) from None
     os.execv(sys.argv[4], sys.argv[4:])

@@ -199,7 +199,8 @@ class Contest:
         self.chance = chance
         self.head = 0
         self.counts: Counter[str] = Counter()
-        self.before = {0}  # who may have been the writer before; 0: no word of anybody yet
+        # Who may have held the lock before: us too, to remove the ring. 0: no word of anybody yet.
+        self.before = {0, os.getpid()}
 
     def starts(self, count: int, threads: int = 1) -> tuple[Gate, list[Contender]]:
         gate = Gate()

@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant(
         "writers", "flock, which a fork carries away", "shm/segment.py",
         "fcntl.lockf(fd, fcntl.LOCK_EX", "fcntl.flock(fd, fcntl.LOCK_EX",
-        "a child of it lives, a start was refused", scale=0.5,
+        "I5: the writer was killed, a child of it lives, a start was refused", scale=0.5,
     ),
     Mutant(
         "writers", "no table of what the process holds", "shm/segment.py", "_held.add(path)", "pass",
