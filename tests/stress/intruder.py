@@ -236,7 +236,6 @@ def _by_object(mapped: mmap.mmap) -> dict[str, Way]:
         "store into an array": lambda: array.__setitem__(0, 1),
         "make an array writable": lambda: array.setflags(write=True),
         "make an object of ctypes": lambda: ctypes.c_char.from_buffer(mapped),
-        "resize": lambda: mapped.resize(8192),
     }
 
 

@@ -1,0 +1,354 @@
+"""The programs of the check ``room``: ``python -m tests.stress.refusals small|docker|random|start|watch NAMESPACE …``.
+
+Each makes a /dev/shm of its own, or is started in one (``start``, ``watch``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from collector.collector import MetricCollector
+from shm.catalog import Metric
+from shm.command import EX_TEMPFAIL
+from shm.discovery import ring_sources
+from shm.errors import NoSpace, RingCorrupt, RingError
+from shm.reader import RingReader
+from shm.segment import building_path, corrupt_path, ring_path, unlink
+from shm.writer import RingWriter
+from tests.rings import GAUGE
+from tests.stress import apart
+from tests.stress.harness import require
+from tests.stress.small_room import (
+    MIB,
+    NUMBER,
+    PAGE,
+    SAID,
+    Filler,
+    append,
+    beside,
+    configured,
+    finished,
+    free,
+    hollow,
+    opened,
+    read,
+    refused,
+    tries,
+)
+
+_SMALL, _DOCKER = 8 * MIB, 64 * MIB
+_LONG = 990  # characters of a label: four such fill the catalog
+_WAIT_SECONDS = 30.0
+
+
+# ---- one scenario after the other ------------------------------------------------------------------------------
+
+
+def growth(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """A ring of 3.2 MiB that must grow to 4.7 where there is 1: refused, however often, and it goes on."""
+    with opened(namespace, "s", 3000, columns=128) as writer:
+        append(writer, 3000)
+        for left in (MIB, 10 * PAGE, 0):
+            filler.leave(left)
+            refused("growth by a series", namespace, lambda: writer.add_series(NUMBER, ("128",)), counts)
+            refused("room for 500 series", namespace, lambda: writer.reserve(500), counts)
+            append(writer, 100)
+            counts["frames read"] += read(namespace, "s", writer.head)
+        filler.give()
+        writer.add_series(NUMBER, ("128",))
+        append(writer, 3)
+        counts["frames read"] += read(namespace, "s", writer.head)
+
+
+def start(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """A start that does not fit leaves nothing, and its lock to the next one."""
+    refused("a start with 24 MiB", namespace, lambda: opened(namespace, "s", 3000, columns=1000), counts)
+    filler.leave(0)
+    refused("a start without one page", namespace, lambda: opened(namespace, "s", 8), counts)
+    filler.give()
+    opened(namespace, "s", 8).close()
+
+
+def catalog(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """Labels longer than the catalog has room for."""
+    with opened(namespace, "s", 3000, columns=2) as writer:
+        append(writer, 10)
+        filler.leave(25 * PAGE)
+        label = "0" * _LONG
+        entered = 0
+        with contextlib.suppress(NoSpace):
+            for number in range(3, 12):
+                writer.add_series(NUMBER, (f"{label}{number}",))
+                entered += 1
+        require(entered < 5, f"I7: the catalog of 4 KiB took {entered} labels of 1 KB")
+        refused("a catalog that grows", namespace, lambda: writer.add_series(NUMBER, (f"{label}9",)), counts)
+        refused("a metric", namespace, lambda: writer.add_metric(_metric(help_="h" * _LONG)), counts)
+        append(writer, 10)
+        counts["frames read"] += read(namespace, "s", 20)
+
+
+def _metric(name: str = "other", help_: str = "") -> Metric:
+    return Metric(name, "gauge", help_, "", ())
+
+
+def capacity(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """Another capacity at the start: refused, and with the old one the history is there."""
+    with opened(namespace, "s", 2000, columns=16) as writer:
+        append(writer, 2100)
+    filler.leave(MIB // 8)
+    for other in (4000, 1999, 1000):
+        refused(f"a start with {other} frames", namespace, lambda: opened(namespace, "s", other), counts)  # noqa: B023
+    with opened(namespace, "s", 2000) as writer:
+        require((writer.head, writer.resumed) == (2100, 2000), f"I3: {writer.resumed} frames of 2000 were resumed")
+        append(writer, 5)
+    counts["frames read"] += read(namespace, "s", 2105)
+
+
+def publication(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """A ring whose file was removed has no room to be published again until there is."""
+    with opened(namespace, "s", 2000, columns=16) as writer:
+        append(writer, 2000)
+        ring_path(namespace, "s").unlink()
+        filler.leave(0)
+        for _ in range(3):
+            refused("publication again", namespace, writer.keep_published, counts)
+            append(writer, 5)
+        filler.give()
+        writer.keep_published()
+        counts["frames read"] += read(namespace, "s", 2015)
+
+
+def freeing(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """Columns to free, a definition to change, and no room for either."""
+    with opened(namespace, "s", 64, columns=900) as writer:
+        append(writer, 1)
+        append(writer, 70, known=lambda number: number < 10)
+        filler.leave(2 * PAGE)
+        refused("freeing columns", namespace, writer.free, counts)
+        changed = Metric(NUMBER.name, "gauge", "Another help.", "", NUMBER.label_names)
+        refused("another definition", namespace, lambda: writer.redefine([changed]), counts)
+        append(writer, 5, known=lambda number: number < 10)
+        counts["frames read"] += read(namespace, "s", 76)
+        filler.give()
+        require(writer.free(), "columns were to be freed, and nothing was done")
+        counts["frames read"] += read(namespace, "s", 76)
+
+
+def holes(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """A segment whose memory is not all there is refused by readers, and begun anew by its writer."""
+    with opened(namespace, "whole", 1000, columns=8) as writer:
+        append(writer, 10)
+    hollow(namespace, "whole2", "whole").rename(ring_path(namespace, "s"))
+    for source in ("s", "hollow"):
+        hollow(namespace, source, "whole")
+        data = bytearray(ring_path(namespace, source).read_bytes())
+        _take_name(data, source)
+        with ring_path(namespace, source).open("r+b") as file:
+            file.write(data[:PAGE])
+        filler.leave(0)
+        try:
+            RingReader(namespace, source).close()
+            require(False, f"I7: a reader took a segment with holes, of {len(data)} bytes")
+        except RingCorrupt as error:
+            require("holes" in str(error), f"I7: a segment with holes was refused for another reason: {error}")
+        counts["segments with holes refused"] += 1
+        filler.give()
+    opened(namespace, "s", 1000).close()
+    require(corrupt_path(namespace, "s").exists(), "I7: a writer took a segment with holes")
+
+
+def _take_name(page: bytearray, source: str) -> None:
+    """The header of another source, whole, so that nothing but the holes is wrong with it."""
+    import dataclasses
+
+    from shm.layout import IMMUTABLE_START, WORD_SEAL, read_header
+
+    header = dataclasses.replace(read_header("whole", bytes(page[:PAGE]), len(page)), source=source)
+    immutable = header.immutable()
+    page[IMMUTABLE_START : IMMUTABLE_START + len(immutable)] = immutable
+    page[8 * WORD_SEAL : 8 * WORD_SEAL + 8] = header.salt.to_bytes(8, "little")
+
+
+def collector_too_large(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """The real program: status 75, and one line that says it all."""
+    with configured(namespace, capacity=200_000) as path:
+        room = free()
+        with beside("collector", "node", "--config", path) as process:
+            _, said = finished(process, "a collector without room", EX_TEMPFAIL)
+        lines = said.splitlines()
+        require(len(lines) == 1, f"I7: a collector without room says {len(lines)} lines: {said}")
+        match = SAID.match(lines[0].removeprefix("collector node: "))
+        require(match, f"I7: a collector without room says {lines[0]!r}")
+        assert match
+        require(float(match[1]) > room / MIB, f"I7: it needs no more than the {room / MIB:.1f} MiB there are: {said}")
+        require(free() >= room - PAGE, "I7: a collector without room left more than its lock")
+        counts["collector programs"] += 1
+
+
+def collector_in_use(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """The real program goes on, and ends well, in a /dev/shm that somebody filled to the last page."""
+    with configured(namespace) as path, beside("collector", "node", "--config", path) as process:
+        head = _head_beyond(namespace, 1)
+        filler.leave(0)
+        last = _head_beyond(namespace, head + 5)
+        process.terminate()
+        finished(process, "a collector in a full /dev/shm")
+        counts["frames of real collectors"] += last
+        counts["collector programs"] += 1
+        # And the next one finds its ring, and no page for anything else.
+        with beside("collector", "node", "--config", path) as process:
+            _head_beyond(namespace, last + 2)
+            process.terminate()
+            finished(process, "a collector that started in a full /dev/shm")
+        counts["collector programs"] += 1
+
+
+def _head_beyond(namespace: str, head: int) -> int:
+    until = time.monotonic() + _WAIT_SECONDS
+    newest = 0
+    while time.monotonic() < until:
+        with contextlib.suppress(RingError), RingReader(namespace, "node") as reader:
+            newest = reader.newest_sequence()
+            if newest >= head:
+                return newest
+        time.sleep(0.02)
+    require(False, f"I7: a collector stands at {newest} frames")
+    return 0
+
+
+def collector_that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """Series that find no room are dropped, counted and named; the others' samples come, and theirs once there is."""
+    warned = _Warned()
+    logging.getLogger("collector.collector").addHandler(warned)
+    with MetricCollector("s", namespace=namespace, capacity=3000) as one:
+        one.register(NUMBER)
+
+        def tick(numbers: range) -> int:
+            sequence = one.writer.head + 1
+            for number in numbers:
+                one.record_metric(NUMBER.name, value_of(sequence, number), {"of": str(number)})
+            return one.commit()
+
+        def value_of(sequence: int, number: int) -> float:
+            return float(sequence * 4096 + number)
+
+        tick(range(8))
+        filler.leave(PAGE)
+        for dropped in (92, 184, 276):
+            sequence = tick(range(100))
+            require(sequence == one.writer.head, "I7: a collector without room to grow did not append")
+            require(one.series_dropped == dropped, f"I7: {one.series_dropped} series were counted as dropped: {dropped}")
+            counts["series dropped and counted"] += 92
+        require(
+            [said for said in warned.said if "number" in said and "MiB" in said],
+            f"I7: the log does not name the metric that found no room: {warned.said}",
+        )
+        counts["frames read"] += read(namespace, "s", 4)
+        filler.give()
+        tick(range(100))
+        require(len(one.writer.columns) == 100, f"I7: with room again there are {len(one.writer.columns)} series")
+        counts["frames read"] += read(namespace, "s", 5)
+
+
+class _Warned(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(f"{record.getMessage()} {getattr(record, 'metric', '')} {getattr(record, 'error', '')}")
+
+
+def competition(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """Two programs that want 5 MiB each of 8: one at most has them; then nothing of the other is left."""
+    sources = ("s", "t")
+    with contextlib.ExitStack() as stack:
+        both = [stack.enter_context(beside("tests.stress.refusals", "start", namespace, one, "600")) for one in sources]
+        for process in both:  # they are ready; the line lets them go
+            assert process.stdout
+            process.stdout.readline()
+        for process in both:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said = [finished(process, "a start that competed for room")[0].strip() for process in both]
+    require(said.count("granted") <= 1, f"I7: two segments of 5 MiB were granted in 8: {said}")
+    counts["refused"] += said.count("refused")
+    left = [path for path in (building_path(namespace, one) for one in sources) if path.exists()]
+    require(not left, f"I6: of two starts that competed for room {left} is left")
+    for source, answer in zip(sources, said, strict=True):
+        require(ring_path(namespace, source).exists() == (answer == "granted"), f"I6: {source} was {answer}")
+    counts["competitions"] += 1
+
+
+def start_program(namespace: str, source: str, width: str) -> apart.Done:
+    """Start a writer of 5 MiB when told to, and write to all of it."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        with opened(namespace, source, 1000) as writer:
+            writer.reserve(int(width))
+            for number in range(int(width)):
+                writer.add_series(NUMBER, (str(number),))
+            append(writer, 1000)
+        answer = "granted"
+    except NoSpace:
+        unlink(namespace, source)
+        answer = "refused"
+    print(answer, flush=True)
+    raise SystemExit(0)
+
+
+SCENARIOS: tuple[Callable[[str, Filler, Counter[str]], None], ...] = (
+    growth, start, catalog, capacity, publication, freeing, holes, collector_too_large, collector_in_use,
+    collector_that_grows, competition,
+)  # fmt: skip
+
+
+def small(namespace: str, times: str) -> apart.Done:
+    """All of them in 8 MiB, each in a /dev/shm that is empty again."""
+    apart.small_shm(_SMALL)
+    counts: Counter[str] = Counter()
+    for _ in range(int(times)):
+        for scenario in SCENARIOS:
+            with Filler(namespace) as filler:
+                scenario(namespace, filler, counts)
+            for path in files(namespace):
+                path.unlink()
+            require(free() == _SMALL, f"I7: after {scenario.__name__} {_SMALL - free()} bytes are not given back")
+    return dict(counts)
+
+
+def docker(namespace: str) -> apart.Done:
+    """In Docker's 64 MiB: a day of 1,000 series fits once, and not twice."""
+    apart.small_shm(_DOCKER)
+    counts: Counter[str] = Counter()
+    with opened(namespace, "s", 5760) as writer:
+        writer.reserve(1000)
+        for number in range(1000):
+            writer.add_series(NUMBER, (str(number),))
+        append(writer, 50)
+        refused("growth beyond 1,000 series", namespace, lambda: writer.reserve(1), counts)
+        refused("a second ring of 1,000", namespace, lambda: opened(namespace, "t", 5760, columns=1000), counts)
+        with Filler(namespace) as filler:
+            filler.leave(0)
+            append(writer, 50)
+            counts["frames read"] += read(namespace, "s", 100)
+    return dict(counts)
+
+
+def files(namespace: str) -> list[os.PathLike[str]]:
+    from tests.rings import files_of
+
+    return list(files_of(namespace))
+
+
+if __name__ == "__main__":
+    raise SystemExit(apart.main({"small": small, "docker": docker, "start": start_program}))
