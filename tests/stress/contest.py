@@ -1,194 +1,26 @@
-"""The programs of the check ``writers``: contenders for one ring, forked from a parent that has all imported.
-
-``python -m tests.stress.contest race|reuse|same_process NAMESPACE …``
-"""
+"""The programs of the check ``writers``: ``python -m tests.stress.contest race|reuse|same_process NAMESPACE …``."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NoReturn
+from typing import Final
 
 from shm.discovery import start_ticks, writer_alive
-from shm.errors import RingError, WriterBusy, WriterClosed
-from shm.reader import RingReader
+from shm.errors import WriterBusy
+from shm.reader import RingReader, WriterInfo
 from shm.segment import unlink
-from shm.writer import RingWriter
 from tests.rings import append_proof, check, open_writer, sequences
 from tests.stress import apart
+from tests.stress.contender import Contender, Gate, Message
 from tests.stress.harness import require
 
-_ANSWER_SECONDS = 30.0
-_FORK_SECONDS = 60  # a fork that nobody ends, because its contest was ended, is gone by then
-_TICK_SECONDS = 0.025  # the clock of start times goes on in between: 10 ms on every Linux of ours
-
-Message = dict[str, Any]
-_ours: set[socket.socket] = set()  # our ends of the pairs: a child must hold none, or its sibling misses our end
-
-
-class Contender:
-    """A process that tries to become the writer when the gate opens, and then does what it is told."""
-
-    def __init__(self, namespace: str, gate: Gate, threads: int = 1) -> None:
-        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if not self.pid:
-            mine.close()
-            for other in _ours:
-                other.close()
-            _contend(namespace, gate, its, threads)
-        its.close()
-        mine.settimeout(_ANSWER_SECONDS)
-        self._socket = mine
-        _ours.add(mine)
-        self.answers()  # it is ready
-
-    def answers(self) -> Message:
-        """Its next message; empty when it died."""
-        data = self._socket.recv(4096)
-        message: Message = json.loads(data) if data else {}
-        require("error" not in message, f"I5: a start failed for another reason than a writer: {message.get('error')}")
-        return message
-
-    def tell(self, order: str) -> Message:
-        self._socket.send(order.encode())
-        return self.answers()
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-    def reap(self) -> None:
-        os.waitpid(self.pid, 0)
-        _ours.discard(self._socket)
-        self._socket.close()
-
-
-class Gate:
-    """Holds contenders up, and lets all of them go in one instant."""
-
-    def __init__(self) -> None:
-        self._out, self._in = os.pipe()
-
-    def wait(self, ready: Callable[[], None]) -> None:
-        os.close(self._in)
-        ready()
-        os.read(self._out, 1)  # ends when the last one who could write is gone: us closed, the judge opens
-
-    def open(self) -> None:
-        os.close(self._in)
-        os.close(self._out)
-
-
-def _contend(namespace: str, gate: Gate, judge: socket.socket, threads: int) -> NoReturn:
-    def say(message: Message) -> None:
-        judge.send(json.dumps(message).encode())
-
-    try:
-        gate.wait(lambda: say({}))
-        if threads > 1:
-            won, busy = _by_threads(namespace, threads)
-        else:
-            won, busy = [], []
-            try:
-                won = [open_writer(namespace, columns=2)]
-            except WriterBusy as error:
-                busy = [error.pid]
-        since_ns = time.monotonic_ns()
-        if not won:
-            say({"busy": busy})
-            os._exit(0)
-        resumed = won[0].head
-        append_proof(won[0])
-        say({"won": len(won), "since": since_ns, "resumed": resumed, "busy": busy})
-        _obey(namespace, won[0], judge, say)
-    except BaseException as error:  # noqa: BLE001 -- nothing may leave a fork but its message
-        with contextlib.suppress(OSError):
-            say({"error": repr(error)})
-    finally:
-        os._exit(0)
-
-
-def _by_threads(namespace: str, count: int) -> tuple[list[RingWriter], list[int]]:
-    won: list[RingWriter] = []
-    busy: list[int] = []
-    together = threading.Barrier(count)
-
-    def one() -> None:
-        together.wait()
-        try:
-            won.append(open_writer(namespace, columns=2))
-        except WriterBusy as error:
-            busy.append(error.pid)
-
-    all_of_them = [threading.Thread(target=one) for _ in range(count)]
-    for thread in all_of_them:
-        thread.start()
-    for thread in all_of_them:
-        thread.join()
-    return won, busy
-
-
-def _obey(namespace: str, writer: RingWriter, judge: socket.socket, say: Callable[[Message], None]) -> None:
-    while order := judge.recv(64).decode():
-        if order == "close":
-            until_ns = time.monotonic_ns()
-            writer.close()
-            say({"until": until_ns})
-            return
-        if order == "fork":
-            forked = os.fork()
-            if not forked:
-                _as_fork(namespace, writer, say)
-                time.sleep(_FORK_SECONDS)
-                os._exit(0)
-        elif order == "short fork":
-            forked = os.fork()
-            if not forked:
-                _as_fork(namespace, writer, say)
-                writer.close()
-                os._exit(0)
-            os.waitpid(forked, 0)
-        elif order == "run":
-            program = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({_FORK_SECONDS})"])
-            say({"fork": program.pid})
-
-
-def _as_fork(namespace: str, writer: RingWriter, say: Callable[[Message], None]) -> None:
-    """Try everything that is the parent's; say what was possible."""
-    parent = os.getppid()
-    possible = []
-    uses: dict[str, Callable[[], object]] = {
-        "append to its parent's ring": lambda: append_proof(writer), "beat in it": writer.beat,
-        "let it grow": lambda: writer.reserve(100), "free columns of it": writer.free,
-        "publish it": writer.keep_published,
-    }  # fmt: skip
-    for name, use in uses.items():
-        try:
-            use()
-            possible.append(name)
-        except WriterClosed:
-            pass
-    try:
-        open_writer(namespace)
-        possible.append("open its parent's ring as a second writer")
-    except WriterBusy as busy:
-        if busy.pid != parent:
-            possible.append(f"be told that process {busy.pid} is the writer, not {parent}")
-    say({"fork": os.getpid(), "possible": possible})
-
-
-# ---- race ----------------------------------------------------------------------------------------------------
+_TICK_SECONDS: Final = 0.025  # the clock of start times goes on in between: 10 ms on every Linux of ours
 
 
 class Contest:
@@ -303,7 +135,7 @@ class Contest:
         if killed:
             before.kill()
         elif not late:
-            before._socket.send(b"close")
+            before.send("close")
         if not late:
             time.sleep(pause)
             gate.open()
@@ -398,7 +230,9 @@ def same_process(namespace: str) -> apart.Done:
         other = Contender(namespace, gate)
         gate.open()
         answer = other.answers()
-        require(answer.get("busy") == [os.getpid()], f"I5: a refused second writer freed the first one's lock: {answer}")
+        require(
+            answer.get("busy") == [os.getpid()], f"I5: a refused second writer freed the first one's lock: {answer}"
+        )
         other.reap()
         append_proof(writer)
     return {"refused": refused}
@@ -418,7 +252,9 @@ def reuse(namespace: str, times: str) -> apart.Done:
         time.sleep(_TICK_SECONDS)
         with _process_of_number(namespace, first.pid, contend=number % 2 == 1) as second:
             assert start_ticks(second.pid) != info.start_ticks
-            require(not writer_alive(info, 10**9), f"I5: the writer's pid {info.pid} was reused, and it is said to live")
+            require(
+                not writer_alive(info, 10**9), f"I5: the writer's pid {info.pid} was reused, and it is said to live"
+            )
             if number % 2:
                 answer = second.answers()
                 require("won" in answer, f"I5: a process with its predecessor's pid was refused: {answer}")
@@ -436,7 +272,7 @@ def reuse(namespace: str, times: str) -> apart.Done:
     return dict(done)
 
 
-def _info(namespace: str) -> Any:
+def _info(namespace: str) -> WriterInfo:
     with RingReader(namespace, "s") as reader:
         return reader.writer
 

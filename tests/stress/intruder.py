@@ -67,7 +67,11 @@ def intrude(namespace: str, source: str, owner: str, writer: str) -> apart.Done:
     mine = DIRECTORY / f"fogmetrics.{namespace}.{source}.intruder"
     mine.write_bytes(b"\xff" * 4096)
     tried = 0
-    with RingReader(namespace, source, owner=int(owner)) as reader, mine.open("r+b") as own:
+    try:
+        reader = RingReader(namespace, source, owner=int(owner))
+    except RingForeign as error:
+        require(False, f"I8: a reader whose group may read wants more than that: {error}")
+    with reader, mine.open("r+b") as own:
         frame = reader.latest()
         require(frame is not None, "I8: a reader of the ring's group can't read it")
         reader.frames()
@@ -152,8 +156,10 @@ def _in_user_namespace(path: Path) -> None:
 def _by_lock(namespace: str, source: str) -> dict[str, Way]:
     path = lock_path(namespace, source)
     return {
-        "open the lock": lambda: os.open(path, os.O_RDONLY), "open the lock for writing": lambda: os.open(path, os.O_RDWR),
-        "unlink the lock": path.unlink, "rename the lock": lambda: path.rename(path.with_suffix(".away")),
+        "open the lock": lambda: os.open(path, os.O_RDONLY),
+        "open the lock for writing": lambda: os.open(path, os.O_RDWR),
+        "unlink the lock": path.unlink,
+        "rename the lock": lambda: path.rename(path.with_suffix(".away")),
         "chmod the lock": lambda: path.chmod(0o666),
     }  # fmt: skip
 
@@ -186,9 +192,7 @@ def _by_fd(fd: int, other: int) -> dict[str, Way]:
         "copy_file_range": lambda: os.copy_file_range(other, fd, 8, 0, 0),
         "ftruncate": lambda: os.ftruncate(fd, 0),
         "posix_fallocate": lambda: os.posix_fallocate(fd, 0, 1 << 20),
-        "punch a hole": lambda: _call(
-            "fallocate", fd, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(4096)
-        ),
+        "punch a hole": lambda: _call("fallocate", fd, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(4096)),
         "map for writing": lambda: mmap.mmap(fd, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE),
         "map with ACCESS_WRITE": lambda: mmap.mmap(fd, 4096, access=mmap.ACCESS_WRITE),
         "open for writing again": lambda: os.open(f"/proc/self/fd/{fd}", os.O_RDWR),

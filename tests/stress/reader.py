@@ -259,7 +259,7 @@ MUTANTS = (
     ),
     Mutant(
         "reader", "readers ask for the right to write", "shm/segment.py", "os.O_RDONLY, ", "os.O_RDWR, ",
-        "I8", scale=0.2,
+        "I8: a reader whose group may read wants more than that", scale=0.2,
     ),
     Mutant(
         "reader", "attached as multiprocessing does", "shm/reader.py",
@@ -271,7 +271,7 @@ MUTANTS = (
         "I8: the exporter holds", scale=0.2,
     ),
     Mutant(
-        "reader", "a resource tracker that takes up what is read", "shm/reader.py",
+        "reader", "a reader that unlinks at its exit, as a resource tracker does", "shm/reader.py",
         "        self.path = path or ring_path(namespace, source)\n",
         "        self.path = path or ring_path(namespace, source)\n"
         "        import atexit; atexit.register(os.unlink, self.path)\n",

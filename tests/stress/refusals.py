@@ -1,46 +1,42 @@
-"""The programs of the check ``room``: ``python -m tests.stress.refusals small|docker|random|start|watch NAMESPACE …``.
+"""Programs of the check ``room``: ``python -m tests.stress.refusals small|docker|start NAMESPACE …``.
 
-Each makes a /dev/shm of its own, or is started in one (``start``, ``watch``).
+``small`` and ``docker`` make a /dev/shm of their own; ``start`` is started in one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 
-from collector.collector import MetricCollector
 from shm.catalog import Metric
-from shm.command import EX_TEMPFAIL
-from shm.discovery import ring_sources
 from shm.errors import NoSpace, RingCorrupt, RingError
 from shm.reader import RingReader
 from shm.segment import building_path, corrupt_path, ring_path, unlink
-from shm.writer import RingWriter
-from tests.rings import GAUGE
+from tests.rings import files_of
 from tests.stress import apart
 from tests.stress.harness import require
+from tests.stress.refused_collectors import (
+    collector_in_use,
+    collector_redefined,
+    collector_that_grows,
+    collector_too_large,
+    collector_without_file,
+)
 from tests.stress.small_room import (
     MIB,
     NUMBER,
     PAGE,
-    SAID,
     Filler,
     append,
     beside,
-    configured,
     finished,
     free,
     hollow,
     opened,
     read,
     refused,
-    tries,
 )
 
 _SMALL, _DOCKER = 8 * MIB, 64 * MIB
@@ -176,96 +172,6 @@ def _take_name(page: bytearray, source: str) -> None:
     page[8 * WORD_SEAL : 8 * WORD_SEAL + 8] = header.salt.to_bytes(8, "little")
 
 
-def collector_too_large(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """The real program: status 75, and one line that says it all."""
-    with configured(namespace, capacity=200_000) as path:
-        room = free()
-        with beside("collector", "node", "--config", path) as process:
-            _, said = finished(process, "a collector without room", EX_TEMPFAIL)
-        lines = said.splitlines()
-        require(len(lines) == 1, f"I7: a collector without room says {len(lines)} lines: {said}")
-        match = SAID.match(lines[0].removeprefix("collector node: "))
-        require(match, f"I7: a collector without room says {lines[0]!r}")
-        assert match
-        require(float(match[1]) > room / MIB, f"I7: it needs no more than the {room / MIB:.1f} MiB there are: {said}")
-        require(free() >= room - PAGE, "I7: a collector without room left more than its lock")
-        counts["collector programs"] += 1
-
-
-def collector_in_use(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """The real program goes on, and ends well, in a /dev/shm that somebody filled to the last page."""
-    with configured(namespace) as path, beside("collector", "node", "--config", path) as process:
-        head = _head_beyond(namespace, 1)
-        filler.leave(0)
-        last = _head_beyond(namespace, head + 5)
-        process.terminate()
-        finished(process, "a collector in a full /dev/shm")
-        counts["frames of real collectors"] += last
-        counts["collector programs"] += 1
-        # And the next one finds its ring, and no page for anything else.
-        with beside("collector", "node", "--config", path) as process:
-            _head_beyond(namespace, last + 2)
-            process.terminate()
-            finished(process, "a collector that started in a full /dev/shm")
-        counts["collector programs"] += 1
-
-
-def _head_beyond(namespace: str, head: int) -> int:
-    until = time.monotonic() + _WAIT_SECONDS
-    newest = 0
-    while time.monotonic() < until:
-        with contextlib.suppress(RingError), RingReader(namespace, "node") as reader:
-            newest = reader.newest_sequence()
-            if newest >= head:
-                return newest
-        time.sleep(0.02)
-    require(False, f"I7: a collector stands at {newest} frames")
-    return 0
-
-
-def collector_that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """Series that find no room are dropped, counted and named; the others' samples come, and theirs once there is."""
-    warned = _Warned()
-    logging.getLogger("collector.collector").addHandler(warned)
-    with MetricCollector("s", namespace=namespace, capacity=3000) as one:
-        one.register(NUMBER)
-
-        def tick(numbers: range) -> int:
-            sequence = one.writer.head + 1
-            for number in numbers:
-                one.record_metric(NUMBER.name, value_of(sequence, number), {"of": str(number)})
-            return one.commit()
-
-        def value_of(sequence: int, number: int) -> float:
-            return float(sequence * 4096 + number)
-
-        tick(range(8))
-        filler.leave(PAGE)
-        for dropped in (92, 184, 276):
-            sequence = tick(range(100))
-            require(sequence == one.writer.head, "I7: a collector without room to grow did not append")
-            require(one.series_dropped == dropped, f"I7: {one.series_dropped} series were counted as dropped: {dropped}")
-            counts["series dropped and counted"] += 92
-        require(
-            [said for said in warned.said if "number" in said and "MiB" in said],
-            f"I7: the log does not name the metric that found no room: {warned.said}",
-        )
-        counts["frames read"] += read(namespace, "s", 4)
-        filler.give()
-        tick(range(100))
-        require(len(one.writer.columns) == 100, f"I7: with room again there are {len(one.writer.columns)} series")
-        counts["frames read"] += read(namespace, "s", 5)
-
-
-class _Warned(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(f"{record.getMessage()} {getattr(record, 'metric', '')} {getattr(record, 'error', '')}")
-
-
 def competition(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """Two programs that want 5 MiB each of 8: one at most has them; then nothing of the other is left."""
     sources = ("s", "t")
@@ -308,7 +214,8 @@ def start_program(namespace: str, source: str, width: str) -> apart.Done:
 
 SCENARIOS: tuple[Callable[[str, Filler, Counter[str]], None], ...] = (
     growth, start, catalog, capacity, publication, freeing, holes, collector_too_large, collector_in_use,
-    collector_that_grows, competition,
+    collector_without_file, collector_that_grows, collector_redefined,
+    competition,
 )  # fmt: skip
 
 
@@ -319,8 +226,11 @@ def small(namespace: str, times: str) -> apart.Done:
     for _ in range(int(times)):
         for scenario in SCENARIOS:
             with Filler(namespace) as filler:
-                scenario(namespace, filler, counts)
-            for path in files(namespace):
+                try:
+                    scenario(namespace, filler, counts)
+                except RingError as error:
+                    require(False, f"I7: {scenario.__name__}: refused where it must not be: {error}")
+            for path in files_of(namespace):
                 path.unlink()
             require(free() == _SMALL, f"I7: after {scenario.__name__} {_SMALL - free()} bytes are not given back")
     return dict(counts)
@@ -342,12 +252,6 @@ def docker(namespace: str) -> apart.Done:
             append(writer, 50)
             counts["frames read"] += read(namespace, "s", 100)
     return dict(counts)
-
-
-def files(namespace: str) -> list[os.PathLike[str]]:
-    from tests.rings import files_of
-
-    return list(files_of(namespace))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""The programs of the check ``room``, in a /dev/shm of their own that is soon full.
+"""What the programs of the check ``room`` share, in a /dev/shm of their own that is soon full.
 
-``python -m tests.stress.small_room refusals|docker|at_random|start|watch NAMESPACE …``; scenario by scenario in
-:mod:`tests.stress.refusals`.
+One scenario after the other: :mod:`tests.stress.refusals`. At random: :mod:`tests.stress.disorder`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any, Final
 from shm.catalog import Metric
 from shm.errors import NoSpace
 from shm.layout import STALE_NAN_BITS
-from shm.reader import Frame, RingReader
+from shm.reader import GUARD_SLOTS, Frame, RingReader
 from shm.segment import DIRECTORY, ring_path
 from shm.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS, files_of
@@ -83,11 +82,11 @@ def free() -> int:
 
 
 def state(namespace: str) -> dict[str, tuple[int, str]]:
-    """The files of the namespace but the locks and the filler, as (inode, what is in them)."""
+    """The segments of the namespace, those set aside too, as (inode, what is in them)."""
     return {
         path.name: (path.stat().st_ino, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in files_of(namespace)
-        if path.suffix not in (".lock", ".filler")
+        if path.suffix in (".ring", ".corrupt")
     }
 
 
@@ -141,8 +140,11 @@ def append(writer: RingWriter, frames: int = 1, known: Callable[[int], bool] = l
         writer.append(row, sequence * SECOND_NS, sequence)
 
 
-def read(namespace: str, source: str, newest: int) -> int:
-    """Read all of the ring, as latest frame and as window; how many frames were right."""
+def read(namespace: str, source: str, newest: int, held: int | None = None) -> int:
+    """Read all of the ring, as latest frame and as window; how many frames were right.
+
+    ``held``: how many it must hold, where that is known.
+    """
     with RingReader(namespace, source) as reader:
         frame = reader.latest()
         found = frame.sequence if frame else 0
@@ -150,11 +152,14 @@ def read(namespace: str, source: str, newest: int) -> int:
         if frame is not None:
             right(reader, frame)
         sequences = reader.frames().sequence.tolist()
-        wanted = list(range(max(newest - reader.header.capacity + 5, 1), newest + 1))
+        wanted = list(range(max(newest - reader.header.capacity + 1 + GUARD_SLOTS, 1), newest + 1))
         require(
             sequences == wanted[-len(sequences) :] if sequences else newest == 0,
             f"I7: the window of ring {source} has gaps: {sequences[:3]} to {sequences[-3:]}",
         )
+        if held is not None:
+            whole = min(held, reader.header.capacity - GUARD_SLOTS)
+            require(len(sequences) == whole, f"I3: ring {source} has {len(sequences)} frames to read, not {whole}")
         for sequence in sequences[:: max(len(sequences) // 50, 1)]:
             one = reader.frame(sequence)
             require(one is not None, f"I1: frame {sequence} of ring {source} is not whole")
@@ -220,5 +225,3 @@ def configured(namespace: str, **shm: Any) -> Iterator[str]:
         keys = "".join(f"{key} = {value!r}\n" for key, value in shm.items())
         path.write_text(f'[shm]\nnamespace = "{namespace}"\n{keys}[collector]\ninterval_seconds = 0.1\n')
         yield str(path)
-
-

@@ -113,7 +113,8 @@ def _put(namespace: str, words: dict[int, int]) -> None:
 
 MUTANTS = (
     Mutant(
-        "writers", "the lock is shared", "shm/segment.py", "fcntl.lockf(fd, fcntl.LOCK_EX |", "fcntl.lockf(fd, fcntl.LOCK_SH |",
+        "writers", "the lock is shared", "shm/segment.py",
+        "fcntl.lockf(fd, fcntl.LOCK_EX |", "fcntl.lockf(fd, fcntl.LOCK_SH |",
         "I5: a refused second writer freed the first one's lock", scale=0.3,
     ),
     Mutant(
