@@ -217,7 +217,7 @@ def at_random(namespace: str, operations: str, seed: str) -> apart.Done:
 def watch(*namespaces: str) -> apart.Done:
     """Read every ring there is until standard input ends; prints how many frames."""
     frames = 0
-    while not select.select([sys.stdin], [], [], 0.002)[0]:
+    while not select.select([sys.stdin], [], [], 0.02)[0]:
         for namespace in namespaces:
             for source in ring_sources(namespace):
                 with contextlib.suppress(RingError), RingReader(namespace, source) as reader:

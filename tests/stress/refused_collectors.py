@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import subprocess
 import time
@@ -11,7 +10,7 @@ from collections import Counter
 from collector.collector import MetricCollector
 from shm.catalog import Metric
 from shm.command import EX_TEMPFAIL
-from shm.errors import RingError
+from shm.errors import RingError, RingMissing
 from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.stress.harness import require
@@ -75,10 +74,15 @@ def head_beyond(process: subprocess.Popen[str], namespace: str, head: int) -> in
     until = time.monotonic() + _WAIT_SECONDS
     newest = 0
     while time.monotonic() < until:
-        with contextlib.suppress(RingError), RingReader(namespace, "node") as reader:
-            newest = reader.newest_sequence()
-            if newest >= head:
-                return newest
+        try:
+            with RingReader(namespace, "node") as reader:
+                newest = reader.newest_sequence()
+        except RingMissing:
+            pass  # not yet
+        except RingError as error:
+            require(False, f"I7: the ring of a collector can't be read: {error}")
+        if newest >= head:
+            return newest
         status = process.poll()
         if status is not None:
             finished(process, f"a collector at {newest} frames")

@@ -30,7 +30,7 @@ def check(effort: Effort) -> Counts:
         pytest.skip("it must be root, to mount a small /dev/shm of its own")
     with own_namespace() as namespace, concurrent.futures.ThreadPoolExecutor(2) as both:
         # Each in a /dev/shm of its own, so they don't meet.
-        times, operations = effort.many(1, 15), effort.many(120, 20_000)
+        times, operations = effort.many(1, 15), effort.many(120, 6_000)
         asked = [
             both.submit(ask, _REFUSALS, "small", namespace, times, timeout=60 + 30 * times),
             both.submit(ask, _DISORDER, "at_random", namespace, operations, effort.seed, timeout=60 + operations),
