@@ -228,8 +228,8 @@ def small(namespace: str, times: str) -> apart.Done:
             with Filler(namespace) as filler:
                 try:
                     scenario(namespace, filler, counts)
-                except RingError as error:
-                    require(False, f"I7: {scenario.__name__}: refused where it must not be: {error}")
+                except (RingError, OSError) as error:
+                    require(False, f"I7: {scenario.__name__}: refused where it must not be: {error!r}")
             for path in files_of(namespace):
                 path.unlink()
             require(free() == _SMALL, f"I7: after {scenario.__name__} {_SMALL - free()} bytes are not given back")

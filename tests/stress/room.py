@@ -45,7 +45,7 @@ def check(effort: Effort) -> Counts:
 MUTANTS = (
     Mutant(
         "room", "memory that is not reserved", "shm/segment.py",
-        "os.posix_fallocate(fd, 0, size)", "os.ftruncate(fd, size)", "was ended by SIGBUS", scale=0.05,
+        "os.posix_fallocate(fd, 0, size)", "os.ftruncate(fd, size)", "began with what was not reserved", scale=0.05,
     ),
     Mutant(
         "room", "a refused segment is left", "shm/segment.py",
@@ -54,13 +54,18 @@ MUTANTS = (
     ),
     Mutant(
         "room", "segments with holes are taken", "shm/segment.py",
-        "if status.st_blocks * 512 < header.segment_bytes:", "if status.st_blocks < 0:",
+        "if status.st_blocks * 512 < header.segment_bytes and", "if status.st_blocks < 0 and",
         "I7: a reader took a segment with holes", scale=0.05,
     ),
     Mutant(
         "room", "a refused start keeps its lock", "shm/writer.py",
         "            self._lock.release()\n            raise", "            raise",
         "refused where it must not be", scale=0.05,
+    ),
+    Mutant(
+        "room", "a changed definition ends its collector", "collector/definitions.py",
+        "        except NoSpace as error:\n            known", "        except KeyError as error:\n            known",
+        "collector_redefined: refused where it must not be", scale=0.05,
     ),
     Mutant(
         "room", "dropped series are not counted", "collector/collector.py",

@@ -22,8 +22,9 @@ from typing import Any, Final
 from shm.catalog import Metric
 from shm.errors import NoSpace
 from shm.layout import STALE_NAN_BITS
-from shm.reader import GUARD_SLOTS, Frame, RingReader
+from shm.reader import Frame, RingReader
 from shm.segment import DIRECTORY, ring_path
+from shm.windows import GUARD_SLOTS
 from shm.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS, files_of
 from tests.stress.apart import ended, environ
@@ -112,6 +113,8 @@ def tries(what: str, namespace: str, operation: Callable[[], object], counts: Co
         require(free() >= room - PAGE, f"I7: {what} was refused, and {room - free()} bytes less are free")
         counts["refused"] += 1
         return True
+    except OSError as error:
+        require(False, f"I7: {what} began with what was not reserved, and ended in {error!r}")
     counts["granted"] += 1
     return False
 
