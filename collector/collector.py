@@ -34,7 +34,6 @@ from shm.writer import DEFAULT_CAPACITY, RingWriter
 log = logging.getLogger(__name__)
 
 _FEWER_OR_MORE = "drop a label with many values, or raise max_series or max_series_per_metric"
-
 _ABSENT = array("d", STALE_NAN_BITS.to_bytes(8, "little"))
 
 
