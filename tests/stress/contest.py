@@ -174,21 +174,23 @@ class Contest:
         order = self.chance.choice(("fork", "short fork", "run"))
         answer = parent.tell(order)
         child, possible = answer["fork"], answer.get("possible")
-        require(not possible, f"I5: a fork of the writer could {possible}")
-        if order == "short fork":
-            self.refused(parent, "a fork of the writer had closed it and ended")
-            self.leave(parent)
-        else:
-            self.refused(parent, "the writer lived beside its child")
-            parent.kill()
-            parent.reap()
-            self.before.add(parent.pid)
-            os.kill(child, 0)
-            try:
+        try:
+            require(not possible, f"I5: a fork of the writer could {possible}")
+            if order == "short fork":
+                self.refused(parent, "a fork of the writer had closed it and ended")
+                self.leave(parent)
+            else:
+                self.refused(parent, "the writer lived beside its child")
+                parent.kill()
+                parent.reap()
+                self.before.add(parent.pid)
+                os.kill(child, 0)
                 self.leave(self.alone("the writer was killed, a child of it lives"))
-            finally:
+        finally:
+            if order != "short fork":  # that one has ended, and its number may be another's
                 os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+        if order != "short fork":
+            os.waitpid(child, 0)  # an orphan that we adopted
         self.counts["forks"] += 1
 
 
