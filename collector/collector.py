@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from collector.definitions import Definitions
 from collector.histogram import Cumulative
 from collector.samples import number_of, stamp_ns_of
 from collector.source import NO_LABELS, Collection, MetricSource
@@ -32,6 +33,7 @@ from shm.writer import DEFAULT_CAPACITY, RingWriter
 
 log = logging.getLogger(__name__)
 
+_FEWER_OR_MORE = "drop a label with many values, or raise max_series or max_series_per_metric"
 _ABSENT = array("d", STALE_NAN_BITS.to_bytes(8, "little"))
 
 
@@ -60,8 +62,8 @@ class MetricCollector:
         self.max_series_per_metric = max_series_per_metric
         self.series_dropped = 0
         self._guard = threading.Lock()
-        self._metrics: dict[str, Metric] = {}
-        self._metrics_new = False
+        self._definitions = Definitions(name)
+        self._metrics = self._definitions.metrics
         self._tick: dict[SeriesKey, float | None] = {}
         self._apart: dict[int, dict[SeriesKey, float | None]] = {}  # frames of their own, by timestamp
         self._histograms: dict[SeriesKey, Cumulative] = {}
@@ -97,12 +99,7 @@ class MetricCollector:
         """Declare metrics. The same one again is fine; another under its name is a MetricError."""
         with self._guard:
             for metric in metrics:
-                known = self._metrics.setdefault(metric.name, metric)
-                self._metrics_new = True
-                if known != metric:
-                    raise MetricError(
-                        f"metric {metric.name!r} is registered as {known}, and can't also be {metric}; rename one"
-                    )
+                self._definitions.declare(metric)
 
     def record_metric(
         self, name: str, value: float | None, labels: Mapping[str, str] = NO_LABELS, timestamp: float | None = None
@@ -193,10 +190,9 @@ class MetricCollector:
         self.series_dropped += 1
         if metric not in self._limited:
             self._limited[metric] = limit
-            log.warning("series dropped", extra={
-                "ring": self.name, "metric": metric, "error": why,
-                "remedy": "drop a label with many values, or raise max_series or max_series_per_metric",
-            })  # fmt: skip
+            # Without memory for them the error has its own remedy.
+            remedy = {"remedy": _FEWER_OR_MORE} if limit else {}
+            log.warning("series dropped", extra={"ring": self.name, "metric": metric, "error": why, **remedy})
 
     # ---- frames --------------------------------------------------------------------------------------------
 
@@ -213,6 +209,8 @@ class MetricCollector:
             tick, self._tick = self._tick, {}
             apart, self._apart = self._apart, {}
             self._enter_metrics()
+            for values in (tick, *apart.values()):
+                self._drop_waiting(values)
             self._enter_series([*tick, *(key for values in apart.values() for key in values)])
             for name, limit in self._limited.items():
                 self._note_limit(name, limit)
@@ -221,21 +219,14 @@ class MetricCollector:
             return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
 
     def _enter_metrics(self) -> None:
-        """Put every registered metric into the catalog, samples or none, so that readers know what could come."""
-        if not self._metrics_new:
-            return
-        lost = self.writer.redefine(self._metrics.values())
-        if lost:
-            log.warning("metrics begin anew", extra={
-                "ring": self.name, "metrics": ",".join(lost), "error": "their type, labels or buckets changed",
-            })  # fmt: skip
-        for metric in self._metrics.values():
-            try:
-                self.writer.add_metric(metric)
-            except NoSpace as error:
-                log.error("metric not entered", extra={"ring": self.name, "metric": metric.name, "error": str(error)})
-        self._metrics_new = False
-        self._know_series()
+        if self._definitions.enter(self.writer):
+            self._know_series()
+
+    def _drop_waiting(self, values: dict[SeriesKey, float | None]) -> None:
+        """Leave out the samples that don't fit the ring before it is rebuilt, for which there is no room."""
+        for key in [key for key in values if key[0] in self._definitions.waiting]:
+            del values[key]
+            self._drop(key[0], 0, "its definition changed, and there is no memory to rebuild the ring for it")
 
     def _enter_series(self, keys: list[SeriesKey]) -> None:
         """Give columns to the series that have none yet; what finds no memory is dropped, counted and named."""
@@ -293,7 +284,8 @@ class MetricCollector:
         missing = {
             key
             for key, series in self.writer.columns.items()
-            if key[0] in wanted or (series.metric.type == "histogram" and key[0] in self._metrics)
+            if (key[0] in wanted or (series.metric.type == "histogram" and key[0] in self._metrics))
+            and self._definitions.fits(series)
         }
         for sequence in reversed(self.writer.history()):
             if not missing:
