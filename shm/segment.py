@@ -25,6 +25,7 @@ import mmap
 import os
 import re
 import stat
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -311,8 +312,7 @@ class WriterLock:
                 try:
                     fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    holder = os.pread(fd, 32, 0).split()
-                    raise WriterBusy(source, int(holder[0]) if holder and holder[0].isdigit() else 0) from None
+                    raise WriterBusy(source, _holder(fd)) from None
                 except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
                     raise WriterBusy(source, 0) from None
                 # For the message of whoever comes second; without it where a full /dev/shm has no page for it. Padded,
@@ -333,6 +333,21 @@ class WriterLock:
                 _held.discard(self.path)
 
 
+def _holder(fd: int) -> int:
+    """Pid of the process that holds the lock; 0 where it can't be told.
+
+    The kernel knows at any instant. The word in the file is that of the holder before for the moment between the
+    lock and the word; it is for a holder in another pid namespace, of which the kernel says 0 or −1.
+    """
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    if kind != fcntl.F_UNLCK and pid > 0:
+        return int(pid)
+    said = os.pread(fd, 32, 0).split()
+    return int(said[0]) if said and said[0].isdigit() else 0
+
+
+_FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _held: set[Path] = set()
 _held_guard = threading.Lock()
 

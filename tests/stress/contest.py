@@ -31,8 +31,6 @@ class Contest:
         self.chance = chance
         self.head = 0
         self.counts: Counter[str] = Counter()
-        # Who may have held the lock before: us too, to remove the ring. 0: no word of anybody yet.
-        self.before = {0, os.getpid()}
 
     def starts(self, count: int, threads: int = 1) -> tuple[Gate, list[Contender]]:
         gate = Gate()
@@ -67,7 +65,6 @@ class Contest:
 
     def leave(self, holder: Contender) -> None:
         """End the holder, one way or the other."""
-        self.before.add(holder.pid)
         if self.chance.random() < 0.5:
             holder.tell("close")
         else:
@@ -84,11 +81,8 @@ class Contest:
         require(writers == 1 or before, f"I5: none of {len(contenders)} starts at once got the ring that was free")
         named = {pid for answer in answers for pid in answer.get("busy", ())}
         holders = {one.pid for one in (*winners, *([before] if before else []))}
-        # In the moment between the winner's lock and its word in the lock file, the word is still the one before.
-        early = named - holders
-        require(early <= self.before, f"I5: a start was refused for process {early}; the writers were {holders}")
+        require(named <= holders, f"I5: a start was refused for process {named - holders}; the writers were {holders}")
         self.counts["refused"] += sum(len(answer.get("busy", ())) for answer in answers)
-        self.counts["early names"] += len(early)
         if winners:
             [winner] = winners
             [answer] = [one for one in answers if "won" in one]
@@ -103,7 +97,6 @@ class Contest:
         for one in contenders:
             if one not in winners:
                 one.reap()
-            self.before.add(one.pid)
 
     # ---- kinds of rounds ------------------------------------------------------------------------------------
 
@@ -143,7 +136,6 @@ class Contest:
             until_ns = (before.tell("close") if late else before.answers())["until"]
         self.judge(contenders, before, lambda: until_ns)
         before.reap()
-        self.before.add(before.pid)
         self.counts["beside one that ends"] += 1
 
     def all_killed(self) -> None:
@@ -154,7 +146,6 @@ class Contest:
             one.kill()
         for one in contenders:
             one.reap()
-            self.before.add(one.pid)
         gate, [next_] = self.starts(1)
         gate.open()
         answer = next_.answers()
@@ -183,7 +174,6 @@ class Contest:
                 self.refused(parent, "the writer lived beside its child")
                 parent.kill()
                 parent.reap()
-                self.before.add(parent.pid)
                 os.kill(child, 0)
                 self.leave(self.alone("the writer was killed, a child of it lives"))
         finally:
