@@ -92,8 +92,6 @@ def gather(
 
 def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set[str]) -> str:
     """Take the metric's names, or the reason why it can't have them."""
-    if not metric.family:
-        return f"without the ending of a {metric.type} nothing is left of the name"
     names = sample_names(metric)
     for name in names:
         if name in reserved:

@@ -61,18 +61,20 @@ class Metric:
     own: bool = False
 
     def __post_init__(self) -> None:
-        _check_text("metric name", self.name, MAX_NAME)
+        check_text("metric name", self.name, MAX_NAME)
         if not _METRIC_NAME.match(self.name):
             raise MetricError(
                 f"metric name {self.name!r} is not a Prometheus name; use letters, digits, '_' and ':', "
                 "not beginning with a digit"
             )
+        if not self.family:
+            raise MetricError("metric name '_total' is a counter's ending alone; put a name before it")
         if self.type not in get_args(MetricType):
             raise MetricError(
                 f"metric {self.name!r} has the type {self.type!r}; use one of {', '.join(get_args(MetricType))}"
             )
-        _check_text(f"help of metric {self.name!r}", self.help, MAX_HELP)
-        _check_text(f"unit of metric {self.name!r}", self.unit, MAX_NAME)
+        check_text(f"help of metric {self.name!r}", self.help, MAX_HELP)
+        check_text(f"unit of metric {self.name!r}", self.unit, MAX_NAME)
         if len(self.label_names) > MAX_LABELS:
             raise MetricError(f"metric {self.name!r} has {len(self.label_names)} labels; at most {MAX_LABELS}")
         for label in self.label_names:
@@ -115,7 +117,7 @@ class Metric:
         if len(values) != len(self.label_names):
             raise MetricError(f"metric {self.name!r} has {len(self.label_names)} labels, not {len(values)}: {values!r}")
         for name, value in zip(self.label_names, values, strict=True):
-            _check_text(f"label {name!r} of metric {self.name!r}", value, MAX_LABEL_VALUE)
+            check_text(f"label {name!r} of metric {self.name!r}", value, MAX_LABEL_VALUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,8 @@ def series_key(series: Series) -> SeriesKey:
     return series.metric.name, series.label_values
 
 
-def _check_text(what: str, text: object, limit: int) -> None:
+def check_text(what: str, text: object, limit: int) -> None:
+    """MetricError, naming ``what``, unless it is a string of UTF-8 with at most ``limit`` characters."""
     if not isinstance(text, str):
         raise MetricError(f"{what} is {text!r}, a {type(text).__name__}; give a string")
     if len(text) > limit:
@@ -155,7 +158,7 @@ def _check_text(what: str, text: object, limit: int) -> None:
 
 
 def _check_label_name(metric: str, label: object) -> None:
-    _check_text(f"label name of metric {metric!r}", label, MAX_NAME)
+    check_text(f"label name of metric {metric!r}", label, MAX_NAME)
     assert isinstance(label, str)
     if not _LABEL_NAME.match(label) or label.startswith("__"):
         raise MetricError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from shm.catalog import Metric, Series
+from shm.catalog import MAX_NAME, Metric, Series, check_text
 from shm.errors import MetricError
 from shm.layout import (
     ENTRY_HEADER,
@@ -116,17 +116,18 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
     try:
         fields = json.loads(body)
         if kind == KIND_METRIC:
-            catalog.metrics.append(
-                Metric(
-                    fields["n"],
-                    fields["t"],
-                    fields["h"],
-                    fields["u"],
-                    tuple(fields["l"]),
-                    tuple(float(bound) for bound in fields["b"]),
-                    bool(fields["o"]),
-                )
+            metric = Metric(
+                fields["n"],
+                fields["t"],
+                fields["h"],
+                fields["u"],
+                tuple(fields["l"]),
+                tuple(float(bound) for bound in fields["b"]),
+                bool(fields["o"]),
             )
+            if any(known.name == metric.name for known in catalog.metrics):
+                return f"metric {metric.name!r} is there already"
+            catalog.metrics.append(metric)
         elif kind == KIND_SERIES:
             index, column, values = fields["m"], fields["c"], tuple(fields["v"])
             if type(index) is not int or type(column) is not int or index < 0:
@@ -142,7 +143,11 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
             catalog.series.append(series)
             catalog.columns = series.end
         else:
-            catalog.limits[str(fields["n"])] = int(fields["max"])
+            name, most = fields["n"], fields["max"]
+            if type(most) is not int or not 0 <= most < 1 << 63:
+                return f"limit {most!r} is no whole number within 0…2^63−1"
+            check_text("metric name", name, MAX_NAME)
+            catalog.limits[name] = most
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:
         return f"{type(error).__name__}: {error}"
     return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shm.layout import SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS
+from shm.layout import MAX_SEQUENCE, SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS
 from shm.protocol import frame_seal
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def prove(copy: bytes, sequence: int, salt: int) -> Frame | None:
     if len(copy) < SLOT_HEADER_BYTES:
         return None
     found, seal, timestamp_ns, monotonic_ns, count, flags = SLOT_HEADER.unpack_from(copy)
+    if found > MAX_SEQUENCE:
+        return None  # forged: no writer comes so far
     view = memoryview(copy)
     if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:
         return None

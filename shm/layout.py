@@ -85,6 +85,8 @@ FLAG_CLOCK_STEP: Final = 2  # the wall clock was set since the frame before
 MAX_CAPACITY: Final = 1 << 24
 MAX_WIDTH: Final = 1 << 20
 MAX_SEGMENT_BYTES: Final = 1 << 40
+# Ten frames a second reach it in ten billion years; what lies beyond fits no signed word with room for arithmetic.
+MAX_SEQUENCE: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,8 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     ):
         if not 0 < value <= limit:
             raise RingCorrupt(ring, f"{name} is {value}, not within 1…{limit}")
+    if generation > MAX_SEQUENCE:
+        raise RingCorrupt(ring, f"generation is {generation}, not within 0…{MAX_SEQUENCE}")
     if catalog_bytes % 64:
         raise RingCorrupt(ring, f"catalog bytes is {catalog_bytes}, not a multiple of 64")
     header = Header(source, capacity, width, interval_ns, created_ns, catalog_bytes, generation, boot_id)

@@ -104,7 +104,7 @@ class RingReader:
         """The catalog as far as it is proven, brought up to date."""
         announced = min(self._word(WORD_CATALOG_USED), self.header.catalog_bytes)
         used = self._catalog.used
-        if announced != used:
+        if announced != used or not announced:
             data = os.pread(self._fd, self.header.catalog_bytes - used, HEADER_BYTES + used)
             entries.extend(self._catalog, data, announced, self.header.width, self._salt)
         return self._catalog

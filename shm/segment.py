@@ -1,4 +1,4 @@
-"""Segments as files: names, creation, publication, attachment, permissions, the writer's lock.
+"""Segments as files: names, creation, attachment, permissions, removal.
 
 A segment is POSIX shared memory: a file in /dev/shm. Names carry namespace and source, so that discovery is one
 directory listing, and tests and a second instance never meet:
@@ -18,17 +18,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import grp
 import itertools
 import mmap
 import os
 import re
 import stat
-import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Final
@@ -41,9 +38,9 @@ from shm.errors import (
     RingForeign,
     RingLayout,
     RingMissing,
-    WriterBusy,
 )
 from shm.layout import HEADER_BYTES, SOURCE_BYTES, Header, read_header
+from shm.lock import WriterLock
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where glibc's shm_open puts them; SharedMemory has no other place
 _PREFIX: Final = "fogmetrics"
@@ -126,6 +123,15 @@ class _NoTracker:
 
 
 _creating = threading.Lock()
+
+
+def _renew_creating() -> None:
+    # One that another thread held at the fork would never be released here.
+    global _creating
+    _creating = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_creating)
 
 
 @contextlib.contextmanager
@@ -278,97 +284,12 @@ def open_segment(source: str, path: Path, flags: int, owner: int, *, on_disk: bo
         raise
 
 
-@dataclass(slots=True)
-class WriterLock:
-    """Invariant I5: the right to write to one source's ring, held for the life of the process.
-
-    A POSIX record lock: the kernel frees it at any death of this process, a forked child does not inherit it,
-    and no reader can take it (that needs a writable descriptor of a 0600 file). Two things it does not do by
-    itself: it does not keep a second writer of *the same* process out, and closing any descriptor of the file
-    frees it. So the process keeps a table of what it holds, and never opens the file twice.
-    """
-
-    path: Path
-    fd: int
-
-    @classmethod
-    def acquire(cls, namespace: str, source: str) -> WriterLock:
-        """Raises WriterBusy, with the holder's pid, when the ring has a writer. Never waits."""
-        path = lock_path(namespace, source)
-        with _held_guard:
-            if path in _held:
-                raise WriterBusy(source, os.getpid())
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            except OSError as error:
-                raise RingForeign(
-                    source,
-                    f"its lock {path} can't be opened: {error.strerror}; "
-                    "run as the user that owns it, or choose another [shm] namespace",
-                ) from error
-            try:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise RingForeign(source, f"its lock {path} is not a regular file; remove it")
-                try:
-                    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise WriterBusy(source, _holder(fd)) from None
-                except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
-                    raise WriterBusy(source, 0) from None
-                # For the message of whoever comes second; without it where a full /dev/shm has no page for it. Padded,
-                # not truncated: the page that the file has once, it keeps.
-                with contextlib.suppress(OSError):
-                    os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
-            except BaseException:
-                os.close(fd)
-                raise
-            _held.add(path)
-            return cls(path, fd)
-
-    def release(self) -> None:
-        with _held_guard:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
-                _held.discard(self.path)
-
-
-def _holder(fd: int) -> int:
-    """Pid of the process that holds the lock; 0 where it can't be told.
-
-    The kernel knows at any instant. The word in the file is that of the holder before for the moment between the
-    lock and the word; it is for a holder in another pid namespace, of which the kernel says 0 or −1.
-    """
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    if kind != fcntl.F_UNLCK and pid > 0:
-        return int(pid)
-    said = os.pread(fd, 32, 0).split()
-    return int(said[0]) if said and said[0].isdigit() else 0
-
-
-_FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
-_held: set[Path] = set()
-_held_guard = threading.Lock()
-
-
-def _forget_held() -> None:
-    # A forked child holds no record lock, and must be free to take one of its own; and a lock that another thread
-    # held at the fork would never be released here.
-    global _held_guard, _creating
-    _held_guard, _creating = threading.Lock(), threading.Lock()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_forget_held)
-
-
 def unlink(namespace: str, source: str) -> list[Path]:
     """Remove all that shared memory holds of a source, on purpose, under its lock; the paths that were removed.
 
     Raises WriterBusy while a writer holds it.
     """
-    lock = WriterLock.acquire(namespace, source)
+    lock = WriterLock.acquire(lock_path(namespace, source), source)
     try:
         removed = files_of(namespace, source)
         for path in removed:

@@ -41,8 +41,9 @@ from shm.layout import (
     aligned,
     check_byte_order,
 )
+from shm.lock import WriterLock
 from shm.rebuild import ABSENT, grown_width, publish, set_aside, shape, still_present, successor
-from shm.segment import WriterLock, attach_writable, building_path, check_name, ring_path
+from shm.segment import attach_writable, building_path, check_name, lock_path, ring_path
 from shm.staging import HINTS, Staging
 from shm.stored import StoredSegment
 from shm.writable import WritableSegment
@@ -81,7 +82,7 @@ class RingWriter:
         self._refusal = ""
         self._elsewhere = False
         check_byte_order(source)
-        self._lock = WriterLock.acquire(namespace, source)
+        self._lock = WriterLock.acquire(lock_path(namespace, source), source)
         try:
             building_path(namespace, source).unlink(missing_ok=True)  # litter of a writer that died growing
             self._open(interval_ns, capacity, aligned(max(width, 1), 8))

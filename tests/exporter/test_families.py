@@ -112,12 +112,3 @@ def test_a_name_that_one_ring_defines_twice_is_what_it_was_first() -> None:
     families, conflicts = gather([("r", series)])
     assert families == [Family(X_GAUGE, [Placed(0, series[0])])]
     assert conflicts == [Conflict("r", "x", "it is a histogram here and a gauge in ring 'r'", 1)]
-
-
-def test_a_counter_of_which_only_the_ending_is_there_has_no_name() -> None:
-    families, conflicts = gather([("r", only(metric("_total", "counter")))])
-    assert families == []
-    assert [conflict.reason for conflict in conflicts] == [
-        "without the ending of a counter nothing is left of the name"
-    ]
-    assert len(gather([("r", only(metric("_total", "gauge")))])[0]) == 1

@@ -124,9 +124,16 @@ def test_an_entry_of_a_later_release_is_skipped_and_unknown_keys_are_too() -> No
         (KIND_METRIC, {"n": "a", "t": ["gauge"], "h": "", "u": "", "l": [], "b": [], "o": 0}),
         (KIND_METRIC, {"n": "a", "t": "histogram", "h": "", "u": "", "l": [], "b": [10**400], "o": 0}),
         (KIND_METRIC, {"n": "a", "t": "gauge", "h": "", "u": "", "l": [{}], "b": [], "o": 0}),
+        (KIND_METRIC, {"n": "cpu", "t": "counter", "h": "", "u": "", "l": [], "b": [], "o": 0}),  # the name is taken
+        (KIND_METRIC, {"n": "_total", "t": "counter", "h": "", "u": "", "l": [], "b": [], "o": 0}),
         (KIND_METRIC, 3),
         (KIND_LIMIT, {"n": "a", "max": "many"}),
         (KIND_LIMIT, {"n": "a", "max": None}),
+        (KIND_LIMIT, {"n": "a", "max": -1}),
+        (KIND_LIMIT, {"n": "a", "max": 1 << 63}),
+        (KIND_LIMIT, {"n": "a", "max": True}),
+        (KIND_LIMIT, {"n": "\ud800", "max": 1}),
+        (KIND_LIMIT, {"n": 7, "max": 1}),
     ],
 )
 def test_a_proven_entry_that_contradicts_the_rules_is_an_error_never_a_crash(kind: int, body: Any) -> None:

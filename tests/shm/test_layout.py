@@ -103,6 +103,7 @@ def test_a_damaged_header_is_refused_and_the_message_names_the_field(damage: dic
         ("catalog_bytes", 4097, "catalog bytes is 4097, not a multiple of 64"),
         ("catalog_bytes", 0, "catalog bytes is 0"),
         ("capacity", 9, "segment bytes is"),
+        ("generation", (1 << 62) + 1, "generation is 4611686018427387905"),
     ],
 )
 def test_a_sealed_header_with_a_field_out_of_bounds_is_refused_by_name(field: str, value: int, says: str) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from shm.discovery import writer_alive
 from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
-from shm.layout import HEADER_BYTES, MAGIC, STALE_NAN_BITS, WORD_HEAD, Header, read_header
+from shm.layout import HEADER_BYTES, MAGIC, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, Header, read_header
 from shm.protocol import entry_seal, frame_seal
 from shm.reader import RingReader, prove
 from shm.segment import building_path, corrupt_path, lock_path, ring_path, unlink
@@ -131,6 +131,24 @@ def test_i1_the_seal_depends_on_sequence_and_salt(payload: bytes, sequence: int,
     assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence ^ 1, salt)
     assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence, salt ^ 2)
     assert entry_seal(payload, 8, salt) != frame_seal(payload, 8, salt), "an entry must not pass for a frame"
+
+
+def test_i1_a_frame_numbered_beyond_what_a_writer_can_reach_is_refused_though_its_seal_holds(namespace: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        salt, size = writer.header.salt, writer.header.slot_bytes
+        sequence = (1 << 62) + 8  # of the last slot
+        payload = bytes(size - SLOT_PAYLOAD)
+        slot = sequence.to_bytes(8, "little") + frame_seal(payload, sequence, salt).to_bytes(8, "little") + payload
+        assert prove(slot, sequence, salt) is None
+        with ring_path(namespace, "s").open("r+b") as file:
+            file.seek(writer.header.slot_offset(8))
+            file.write(slot)
+    with RingReader(namespace, "s") as reader:
+        assert reader.newest_sequence() == 1
+    with open_writer(namespace) as writer:
+        assert writer.head == 1
+        append_proof(writer)
 
 
 # ---- I2: the writer waits for nobody -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS, WORD_HEAD
+from shm.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
 from shm.reader import RingReader
 from shm.segment import ring_path
 from shm.windows import GUARD_SLOTS
@@ -155,6 +155,14 @@ def test_latest_one_beyond_the_hint_is_found_as_after_a_death_between_two_stores
         put_word(writer, WORD_HEAD, 11)
         assert reader.newest_sequence() == 12
         assert reader.skipped_frames == 0
+
+
+def test_a_damaged_announcement_of_an_empty_catalog_does_not_hide_what_is_proven(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+        put_word(writer, WORD_CATALOG_USED, 0)
+        with RingReader(namespace, "s") as reader:
+            assert [series.label_values for series in reader.series] == [("0",), ("1",)]
 
 
 def test_a_series_added_later_shows_in_a_reader_that_is_open(namespace: str) -> None:

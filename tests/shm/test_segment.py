@@ -117,7 +117,8 @@ def test_another_user_of_the_group_may_read_the_ring_and_nothing_else(namespace:
 import os, sys
 os.setgroups([]); os.setgid(4243); os.setuid(4242)
 from shm.reader import RingReader
-from shm.segment import WriterLock
+from shm.lock import WriterLock
+from shm.segment import lock_path
 from shm.errors import RingForeign
 with RingReader({namespace!r}, "s", owner=0) as reader:
     assert reader.newest_sequence() == 1
@@ -129,7 +130,7 @@ with RingReader({namespace!r}, "s", owner=0) as reader:
             continue
         raise AssertionError("a reader changed the ring")
 try:
-    WriterLock.acquire({namespace!r}, "s")
+    WriterLock.acquire(lock_path({namespace!r}, "s"), "s")
 except RingForeign as error:
     assert "can't be opened" in str(error), error
 else:

@@ -142,7 +142,7 @@ def besiege(effort: Effort, namespaces: tuple[str, str], note: mmap.mmap) -> Cou
         besieged.scrape(mutation, attached=under, deep=all_pages)
         kinds[mutation.kind] += 1
         forged, attached, deep = forged + mutation.forged, attached + under, deep + all_pages
-        if number % _INHERITED_EVERY == 0 and not mutation.forged:
+        if number % _INHERITED_EVERY == 0:
             inheritance.resume(mutation)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - resident
     require(grown < _GROWTH_BYTES, f"I9: the exporter grew by {grown} bytes over {kinds.total()} mutants")

@@ -113,17 +113,17 @@ def _put(namespace: str, words: dict[int, int]) -> None:
 
 MUTANTS = (
     Mutant(
-        "writers", "the lock is shared", "shm/segment.py",
+        "writers", "the lock is shared", "shm/lock.py",
         "fcntl.lockf(fd, fcntl.LOCK_EX |", "fcntl.lockf(fd, fcntl.LOCK_SH |",
         "I5: a refused second writer freed the first one's lock", scale=0.3,
     ),
     Mutant(
-        "writers", "flock, which a fork carries away", "shm/segment.py",
+        "writers", "flock, which a fork carries away", "shm/lock.py",
         "fcntl.lockf(fd, fcntl.LOCK_EX", "fcntl.flock(fd, fcntl.LOCK_EX",
         "I5: the writer was killed, a child of it lives, a start was refused", scale=0.5,
     ),
     Mutant(
-        "writers", "no table of what the process holds", "shm/segment.py", "_held.add(path)", "pass",
+        "writers", "no table of what the process holds", "shm/lock.py", "_held.add(path)", "pass",
         "I5: a second writer in the same process was let in", scale=0.1,
     ),
     Mutant(
