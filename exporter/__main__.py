@@ -22,7 +22,8 @@ import sys
 
 import uvicorn
 
-from exporter.quiet import QuietServer
+from exporter.places import Places, fitting
+from exporter.quiet import QuietServer, Seldom
 from exporter.server import Exporter
 from shm import address
 from shm import config as configuration
@@ -34,9 +35,6 @@ from shm.parent import Parent
 
 log = logging.getLogger("exporter")
 
-_BACKLOG = 256
-# Longer than the usual scrape intervals, so that a server's connection lives from one scrape to the next.
-_KEEP_ALIVE_SECONDS = 75
 _LET_GO_SECONDS = 5.0  # one stat per ring; a segment that a restart replaced is kept so long at most
 
 
@@ -53,14 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         config = configuration.load(options.config)
         logs.set_up(config.log.level, config.log.format)
-        with listen(config) as server_socket:
-            serve(config, server_socket, parent)
+        size, backlog = fitting(config.exporter.max_connections)
+        with listen(config, backlog) as server_socket:
+            serve(config, server_socket, parent, Places(size, backlog))
         return 0
 
     return exit_status("exporter", body)
 
 
-def listen(config: Config) -> socket.socket:
+def listen(config: Config, backlog: int) -> socket.socket:
     """A listening socket on the configured address. Raises AddressTaken or ConfigurationError."""
     family, kind, protocol, place = address.resolve(config)
     try:
@@ -70,7 +69,7 @@ def listen(config: Config) -> socket.socket:
     server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server_socket.bind(place)
-        server_socket.listen(_BACKLOG)
+        server_socket.listen(backlog)
     except OSError as error:
         server_socket.close()
         if error.errno == errno.EADDRINUSE:
@@ -83,22 +82,25 @@ def listen(config: Config) -> socket.socket:
     return server_socket
 
 
-def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
+def serve(config: Config, server_socket: socket.socket, parent: Parent, places: Places) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` is gone."""
     exporter = Exporter(config)
+    protocol = _protocol(config, places)
+    logging.getLogger("uvicorn.error").addFilter(Seldom())
     server = QuietServer(
         uvicorn.Config(
             exporter.app,
             loop="uvloop",
-            http=_protocol(),
+            http=protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            limit_concurrency=config.exporter.max_connections,
+            timeout_keep_alive=config.exporter.keep_alive_seconds,  # type: ignore[arg-type]  # any number will do
+            limit_concurrency=places.size if protocol == "auto" else None,
+            backlog=places.spare,  # it calls listen() once more
             timeout_graceful_shutdown=2,
         ),
         parent,
@@ -138,14 +140,14 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _protocol() -> type[asyncio.Protocol] | str:
+def _protocol(config: Config, places: Places) -> type[asyncio.Protocol] | str:
     """The HTTP protocol with our limits; where this release of uvicorn is too different for them, its own."""
     try:
-        from exporter.limits import LimitedProtocol
+        from exporter.limits import limited_protocol
     except ImportError as error:
         log.warning("no limits on connections", extra={"error": str(error)})
         return "auto"
-    return LimitedProtocol
+    return limited_protocol(config.exporter, places)
 
 
 async def _let_go(exporter: Exporter) -> None:

@@ -13,6 +13,7 @@ Every error is a QueryError, the caller's to mend: HTTP status 400.
 from __future__ import annotations
 
 import re
+import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +38,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+")
 _ANY = re.compile(r".+", re.DOTALL)
 _OPERATOR = re.compile(r"=~|!~|!=|=")
 _STRING = re.compile(r""""((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'""", re.DOTALL)
+_NO_OCTET = re.compile(rb"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 
 
@@ -87,6 +89,31 @@ class AggregatedQuery:
         return not self.matchers or any(all(one.fits(names, labels) for one in some) for some in self.matchers)
 
 
+def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
+    """The decoded pairs of a URL's query, in order. Raises QueryError for what is no percent-encoding of UTF-8.
+
+    Replaced by U+FFFD, as browsers do, it would be a name that fits nothing: an empty page, and nobody the wiser.
+    """
+    pairs = []
+    for part in raw.split(b"&"):
+        if part:
+            name, _, value = part.partition(b"=")
+            pairs.append((_decoded(name, part), _decoded(value, part)))
+    return pairs
+
+
+def _decoded(text: bytes, part: bytes) -> str:
+    if bad := _NO_OCTET.search(text):
+        raise QueryError(
+            f"{_shown_bytes(part)} has {_shown_bytes(bad[0])} where %, if it is meant, is written %25; "
+            "otherwise two hexadecimal digits have to follow it"
+        )
+    try:
+        return urllib.parse.unquote_to_bytes(text.replace(b"+", b" ")).decode()
+    except UnicodeDecodeError:
+        raise QueryError(f"{_shown_bytes(part)} is not UTF-8; write é, for example, as %C3%A9") from None
+
+
 def parse_metrics_query(params: Iterable[tuple[str, str]]) -> MetricsQuery:
     """The parameters of /metrics, decoded pairs. Raises QueryError."""
     given = _grouped(params, ("name[]", "source[]"))
@@ -98,7 +125,7 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
     given = _grouped(params, ("window", "metric", "stat", "match[]", "by", "source[]", "source"))
     window, by = _once(given, "window"), _once(given, "by")
     if by is not None and (not _NAME.fullmatch(by) or ":" in by or by.startswith("__")):
-        raise QueryError(f"by={_shown(by)} is not a label name; give one label, such as by=node_id")
+        raise QueryError(f"by={shown(by)} is not a label name; give one label, such as by=node_id")
     texts = given.get("match[]", [])
     if len(texts) > MAX_SELECTORS:
         raise QueryError(f"match[] is given {len(texts)} times; at most {MAX_SELECTORS}")
@@ -123,13 +150,15 @@ def parse_window(text: str) -> int:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise QueryError(f"window={_shown(text)} {error}") from None
+        raise QueryError(f"window={shown(text)} {error}") from None
 
 
 def parse_selector(text: str) -> Selector:
     """The matchers of one ``match[]``; a bare name is a matcher of ``__name__``. Raises QueryError."""
     if len(text) > MAX_SELECTOR:
-        raise QueryError(f"match[] has {len(text)} characters; at most {MAX_SELECTOR}: split it into several match[]")
+        raise QueryError(
+            f"match[]={shown(text)} has {len(text)} characters; at most {MAX_SELECTOR}: split it into several match[]"
+        )
     matchers: list[Matcher] = []
     position = _skip(text, 0)
     if name := _NAME.match(text, position):
@@ -158,13 +187,13 @@ def _matcher(text: str, position: int) -> tuple[Matcher, int]:
     if label is None or ":" in label[0]:
         raise _bad_selector(text, position, "expected a label name")
     if label[0] == "stat":
-        raise QueryError(f"match[]={_shown(text)} matches 'stat'; choose statistics with the parameter stat=")
+        raise QueryError(f"match[]={shown(text)} matches 'stat'; choose statistics with the parameter stat=")
     operator = _OPERATOR.match(text, _skip(text, label.end()))
     if operator is None:
         raise _bad_selector(text, _skip(text, label.end()), "expected = or !=")
     if operator[0].endswith("~"):
         raise QueryError(
-            f"match[]={_shown(text)} has {operator[0]}; regular expressions are not offered, because a hostile "
+            f"match[]={shown(text)} has {operator[0]}; regular expressions are not offered, because a hostile "
             "pattern could stall the exporter: repeat match[] with = for each value"
         )
     position = _skip(text, operator.end())
@@ -182,7 +211,7 @@ def _unescaped(escape: re.Match[str]) -> str:
             return chr(code)
     elif escape[3] in _ESCAPES:
         return _ESCAPES[escape[3]]
-    raise QueryError(f"match[] has the unknown escape {_shown(escape[0])}; use \\\\, \\\", \\', \\n or \\uXXXX")
+    raise QueryError(f"match[] has the unknown escape {shown(escape[0])}; use \\\\, \\\", \\', \\n or \\uXXXX")
 
 
 def _skip(text: str, position: int) -> int:
@@ -191,9 +220,9 @@ def _skip(text: str, position: int) -> int:
 
 
 def _bad_selector(text: str, position: int, expected: str) -> QueryError:
-    found = _shown(text[position : position + 20]) if position < len(text) else "the end"
+    found = shown(text[position : position + 20]) if position < len(text) else "the end"
     return QueryError(
-        f'match[]={_shown(text)}: {expected} at character {position + 1}, found {found}; write NAME{{LABEL="value"}}'
+        f'match[]={shown(text)}: {expected} at character {position + 1}, found {found}; write NAME{{LABEL="value"}}'
     )
 
 
@@ -201,7 +230,7 @@ def _grouped(params: Iterable[tuple[str, str]], allowed: Sequence[str]) -> dict[
     given: dict[str, list[str]] = {}
     for key, value in params:
         if key not in allowed:
-            raise QueryError(f"parameter {_shown(key)} is unknown; use {', '.join(allowed)}")
+            raise QueryError(f"parameter {shown(key)} is unknown; use {', '.join(allowed)}")
         given.setdefault(key, []).append(value)
     return given
 
@@ -209,14 +238,14 @@ def _grouped(params: Iterable[tuple[str, str]], allowed: Sequence[str]) -> dict[
 def _once(given: Mapping[str, list[str]], key: str) -> str | None:
     values = given.get(key, [])
     if len(values) > 1:
-        raise QueryError(f"{key} is given {len(values)} times; give it once")
+        raise QueryError(f"{key}={shown(values[0])} is one of {len(values)} values of {key}; give it once")
     return values[0] if values else None
 
 
 def _stats(texts: Iterable[str]) -> tuple[str, ...]:
     asked = {stat.strip(" ") for text in texts for stat in text.split(",")}
     if unknown := asked.difference(ALL_STATS):
-        raise QueryError(f"stat={_shown(min(unknown))} is unknown; use {', '.join(ALL_STATS)}")
+        raise QueryError(f"stat={shown(min(unknown))} is unknown; use {', '.join(ALL_STATS)}")
     return tuple(stat for stat in ALL_STATS if stat in asked) or ALL_STATS
 
 
@@ -226,9 +255,14 @@ def _names(given: Mapping[str, list[str]], rule: re.Pattern[str], *keys: str) ->
         raise QueryError(f"{keys[0]} is given {len(names)} times; at most {MAX_NAMES}")
     for name in names:
         if not rule.fullmatch(name):
-            raise QueryError(f"{keys[0]}={_shown(name)} is not a name; repeat {keys[0]} for several, or leave it out")
+            raise QueryError(f"{keys[0]}={shown(name)} is not a name; repeat {keys[0]} for several, or leave it out")
     return names
 
 
-def _shown(text: str) -> str:
+def _shown_bytes(text: bytes) -> str:
+    return shown(text[:200].decode("ascii", "backslashreplace"))
+
+
+def shown(text: str) -> str:
+    """A value as a message repeats it, shortened."""
     return repr(text if len(text) <= 80 else text[:80] + "…")

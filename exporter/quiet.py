@@ -1,4 +1,4 @@
-"""QuietServer: uvicorn that sleeps while nothing happens.
+"""QuietServer: uvicorn that sleeps while nothing happens. Seldom: a log that strangers can't fill.
 
 uvicorn's own main loop wakes ten times a second to see whether it is to end: 0.15 % of a core for an exporter that
 nobody scrapes, fifty times what a collector takes. Here it wakes once a second, for the Date header and to see that
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from types import FrameType
 from typing import Final
 
@@ -20,6 +21,7 @@ from shm.parent import Parent
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0  # the resolution of the Date header
+_SAME_SECONDS: Final = 10.0
 
 
 class QuietServer(uvicorn.Server):
@@ -46,3 +48,27 @@ class QuietServer(uvicorn.Server):
         super().handle_exit(sig, frame)
         if self._loop is not None and self._told is not None:
             self._loop.call_soon_threadsafe(self._told.set)
+
+
+class Seldom(logging.Filter):
+    """Lets a warning pass once in ten seconds, with how many were left out before it.
+
+    uvicorn warns of every request that is no HTTP: who sends many would turn the log over within a minute.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, tuple[float, int]] = {}  # by message, of which uvicorn has a handful
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.WARNING:
+            return True
+        now = time.monotonic()
+        passed, left_out = self._seen.get(str(record.msg), (-_SAME_SECONDS, 0))
+        if now - passed < _SAME_SECONDS:
+            self._seen[str(record.msg)] = passed, left_out + 1
+            return False
+        self._seen[str(record.msg)] = now, 0
+        if left_out:
+            record.left_out = left_out
+        return True

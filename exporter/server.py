@@ -35,6 +35,8 @@ from exporter.query import (
     QueryError,
     parse_aggregated_query,
     parse_metrics_query,
+    parse_query_string,
+    shown,
 )
 from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import RingSet
@@ -47,9 +49,6 @@ log = logging.getLogger(__name__)
 
 _EOF = b"# EOF\n"
 _KEPT_PAGES = 16  # of different queries; the layout of one takes some 200 bytes a line
-# Requests for the worker at once, the one that runs included. The slowest, a day of 1,000 series, takes most of a
-# second: what is further back than this would outlive the timeout of its scrape.
-MAX_JOBS = 16
 _RETRY_SECONDS = 1
 _GZIP_LEVEL = 1  # a page of metrics shrinks to an eighth at level 1, to a tenth at level 6 for five times the CPU
 
@@ -131,6 +130,8 @@ class Exporter:
                 Route("/health", self._counted("health", self._health)),
             ]
         )
+        # /metrics/ would be sent to /metrics at whatever host the request claims.
+        self.app.router.redirect_slashes = False
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
@@ -151,7 +152,7 @@ class Exporter:
         return Response(_INDEX, media_type="text/html")
 
     async def _metrics(self, request: Request) -> Response:
-        query = parse_metrics_query(request.query_params.multi_items())
+        query = parse_metrics_query(_parameters(request))
         form = choose_format(_all(request, "accept"))
         return self._text(request, form, self.metrics_text(query, form))
 
@@ -168,10 +169,12 @@ class Exporter:
         return body + own + (_EOF if form is Format.OPENMETRICS else b"")
 
     async def _aggregated(self, request: Request) -> Response:
-        query = parse_aggregated_query(request.query_params.multi_items(), self._window_ns)
+        parameters = _parameters(request)
+        query = parse_aggregated_query(parameters, self._window_ns)
         if query.window_ns > self._max_window_ns:
             raise QueryError(
-                f"window is longer than {self._config.max_window}, the longest that [exporter] max_window allows"
+                f"window={shown(dict(parameters)['window'])} is longer than {self._config.max_window}, "
+                "the longest that [exporter] max_window allows"
             )
         form = choose_format(_all(request, "accept"))
         body = await self._in_worker(lambda: self.aggregated_text(query, form))
@@ -220,8 +223,8 @@ class Exporter:
 
     async def _in_worker(self, job: Callable[[], V]) -> V:
         """What ``job`` returns, made in the worker's thread. Raises Busy, and what ``job`` raises."""
-        if self._jobs >= MAX_JOBS:
-            raise Busy(f"{MAX_JOBS} requests wait already; try again in {_RETRY_SECONDS} s")
+        if self._jobs >= self._config.max_jobs:
+            raise Busy(f"{self._config.max_jobs} requests wait already; try again in {_RETRY_SECONDS} s")
 
         def run() -> V:
             try:
@@ -256,6 +259,11 @@ class Exporter:
                         },
                     )
             self.own.conflicts = conflicts
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    raw: bytes = request.scope["query_string"]
+    return parse_query_string(raw)
 
 
 def _all(request: Request, header: str) -> str:

@@ -89,7 +89,23 @@ class ExporterConfig:
     gzip_min_bytes: int = key(
         1024, "Smallest page that is compressed for clients that accept gzip.", low=0, high=1_000_000_000
     )
-    max_connections: int = key(256, "Connections served at once; one more is answered 503.", low=1, high=100_000)
+    max_connections: int = key(
+        256, "Connections kept; one more takes the place of one that waits, or is answered 503.", low=1, high=100_000
+    )
+    keep_alive_seconds: float = key(
+        75.0, "Time that a connection is kept after an answer without the next request.", low=0.1, high=86_400
+    )
+    request_seconds: float = key(10.0, "Time that a request may take to arrive.", low=0.1, high=3600)
+    answer_seconds: float = key(60.0, "Time that an answer may wait for its client to take it.", low=0.1, high=3600)
+    max_request_bytes: int = key(
+        65_536, "Longest request, head and body; a longer one is answered 431.", low=1024, high=1_048_576
+    )
+    max_jobs: int = key(
+        16,
+        "Requests for /metrics/aggregated and /stats that wait at once; one more is answered 503.",
+        low=1,
+        high=1000,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector import metrics, registry
 from exporter import coverage
+from exporter.limits import MAX_ADVANCE, MAX_PIPELINED
 from exporter.negotiation import Format
+from exporter.places import BACKLOG, OTHER_FILES
 from exporter.query import ALL_STATS, MetricsQuery
 from exporter.server import Exporter
 from shm.catalog import DEFAULT_BUCKETS_MS
@@ -97,6 +99,21 @@ def test_http_api_has_every_parameter_and_statistic() -> None:
     assert [row["parameter"] for row in rows] == ["window", "metric", "stat", "match[]", "by", "source[]"]
     for stat in ALL_STATS:
         assert f"`{stat}`" in page
+
+
+def test_http_api_has_every_limit_of_a_client_at_its_default() -> None:
+    page, config = read("docs/http-api.md"), Config().exporter
+    rows = table(page, "limit", "key", "default", "past it")
+    limits = {row["key"].strip("`"): row["default"] for row in rows}
+    names = [one.name for one in dataclasses.fields(config)]
+    assert set(limits) == {*names[names.index("max_connections") :], ""}
+    for name, default in limits.items():
+        if name:
+            assert default.split(" ")[0] == f"{getattr(config, name):g}", name
+    assert limits[""].replace("`", "") == f"{MAX_PIPELINED}, of {MAX_ADVANCE} × max_request_bytes together"
+    needed = config.max_connections + BACKLOG + OTHER_FILES
+    assert f"{BACKLOG} for connections that come together" in page
+    assert f"{OTHER_FILES} for the rings and itself: {needed} with the defaults" in page
 
 
 # ---- fogmetrics.toml ---------------------------------------------------------------------------------------

@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collector.collector import MetricCollector
-from exporter.limits import MAX_REQUEST_BYTES
 from shm.catalog import Metric
+from shm.config import ExporterConfig
 from tests.exporter.test_main import exporter, get
 from tests.programs import Program
 
-QUICK = (
-    "import sys, exporter.limits as limits; limits.REQUEST_SECONDS = limits.ANSWER_SECONDS = 0.5\n"
-    "from exporter.__main__ import main; sys.exit(main())"
-)
+MAX_REQUEST_BYTES = ExporterConfig().max_request_bytes
+QUICK = "request_seconds = 0.5\nanswer_seconds = 0.5\n"
 WITHOUT = "import sys; sys.modules['exporter.limits'] = None\nfrom exporter.__main__ import main; sys.exit(main())"
 REQUEST = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -73,7 +71,7 @@ def test_a_request_larger_than_the_limit_is_refused_and_its_connection_closed(na
 def test_a_connection_without_a_whole_request_is_closed_and_one_between_requests_kept(
     namespace: str, tmp_path: Path
 ) -> None:
-    with exporter(namespace, tmp_path, "max_connections = 4\n", sys.executable, "-c", QUICK) as (_, port):
+    with exporter(namespace, tmp_path, "max_connections = 8\n" + QUICK) as (_, port):
         with contextlib.ExitStack() as stack:
             held = [stack.enter_context(connected(port)) for _ in range(8)]
             for one, text in zip(held, (b"", b"\r\n", b"GET", REQUEST[:-2]), strict=False):
@@ -89,7 +87,7 @@ def test_a_connection_without_a_whole_request_is_closed_and_one_between_requests
 
 
 def test_some_requests_in_advance_are_answered_and_very_many_end_the_connection(namespace: str, tmp_path: Path) -> None:
-    with exporter(namespace, tmp_path) as (_, port):
+    with exporter(namespace, tmp_path) as (program, port):
         with connected(port) as one:
             one.sendall(REQUEST * 50 + REQUEST.replace(b"host", b"connection: close\r\nhost"))
             assert everything(one).count(b"HTTP/1.1 503") == 51
@@ -98,6 +96,7 @@ def test_some_requests_in_advance_are_answered_and_very_many_end_the_connection(
                 one.sendall(REQUEST * 20_000)
             assert everything(one).count(b"HTTP/1.1") < 2000
         assert get(port, "/metrics").status_code == 200
+        assert "Traceback" not in program.log(), "a request may be under way when its connection is cut"
 
 
 def test_a_client_that_reads_no_answers_is_let_go(namespace: str, tmp_path: Path) -> None:
@@ -107,13 +106,45 @@ def test_a_client_that_reads_no_answers_is_let_go(namespace: str, tmp_path: Path
         for i in range(1500):
             collector.record_metric("x", 1.0, {"label": f"{i:0128}"})
         collector.commit()
-        with exporter(namespace, tmp_path, "", sys.executable, "-c", QUICK) as (program, port):
+        with exporter(namespace, tmp_path, QUICK) as (program, port):
             with connected(port) as one:
                 one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 60)  # 13 MB, more than the kernel buffers
                 assert one.recv(1) == b"H"
                 program.wait_until(lambda: connections(program) == 0, 20, "the connection to be closed")
                 assert everything(one).count(b"TTP/1.1 200") < 60
             assert len(get(port, "/metrics").content) > 200_000
+
+
+def test_a_request_is_refused_only_where_every_place_is_busy_with_an_answer(namespace: str, tmp_path: Path) -> None:
+    with MetricCollector("s", namespace=namespace, capacity=8, max_series=2000) as collector:
+        collector.register(Metric("x", "gauge", "X.", "", ("label",)))
+        collector.max_series_per_metric = 2000
+        for i in range(1500):
+            collector.record_metric("x", 1.0, {"label": f"{i:0128}"})
+        collector.commit()
+        with exporter(namespace, tmp_path, "max_connections = 1\n") as (_, port):
+            with connected(port) as one:
+                one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 60)  # more than the kernel buffers
+                assert one.recv(1) == b"H"
+                refused = get(port, "/health")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                assert refused.text == "all 1 connections are busy with answers; try again in 1 s\n"
+                found = b""
+                while found.count(b"TTP/1.1 200") < 60:
+                    found += one.recv(1 << 20)
+            assert get(port, "/health").status_code == 200
+
+
+def test_requests_in_advance_are_bounded_in_bytes_too(namespace: str, tmp_path: Path) -> None:
+    with exporter(namespace, tmp_path, "max_request_bytes = 4096\n") as (_, port):
+        large = REQUEST.replace(b"host", b"long: " + b"x" * 3900 + b"\r\nhost")
+        for count, answered in ((3, 3), (40, 0)):
+            with connected(port) as one:
+                with contextlib.suppress(ConnectionError):
+                    one.sendall(large * count)
+                    one.sendall(REQUEST.replace(b"host", b"connection: close\r\nhost"))
+                found = everything(one)
+            assert found.count(b"HTTP/1.1 503") == answered + 1 if answered else found.count(b"HTTP/1.1 503") < count
 
 
 def connections(program: Program) -> int:

@@ -188,9 +188,20 @@ def test_without_supervisord_an_orphan_serves_on(namespace: str, tmp_path: Path)
         assert "supervisord is gone" not in program.log()
 
 
-def test_more_connections_than_configured_are_told_so(namespace: str, tmp_path: Path) -> None:
-    with exporter(namespace, tmp_path, "max_connections = 2\n") as (_, port), contextlib.ExitStack() as stack:
-        for _ in range(4):
+def test_connections_that_ask_for_nothing_make_room_for_one_that_does(namespace: str, tmp_path: Path) -> None:
+    with exporter(namespace, tmp_path, "max_connections = 2\n") as (program, port), contextlib.ExitStack() as stack:
+        for _ in range(40):
             one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n")  # not whole: it stays
-        wait_until(lambda: get(port, "/metrics").status_code == 503, 10, "a refusal")
+            one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n")  # not whole
+        assert get(port, "/metrics").status_code == 200
+        assert 'event="more connections than places, idle ones are closed" max_connections=2' in program.log()
+
+
+def test_a_limit_on_open_files_bounds_the_connections_and_is_told(namespace: str, tmp_path: Path) -> None:
+    few = "import resource, sys, exporter.__main__ as it; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
+    command = (sys.executable, "-c", few + "sys.exit(it.main())")
+    with exporter(namespace, tmp_path, "", *command) as (program, port), contextlib.ExitStack() as stack:
+        assert "fewer connections than configured; raise the limit on open files" in program.log()
+        for _ in range(400):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        wait_until(lambda: get(port, "/metrics").status_code == 200, 10, "an answer")

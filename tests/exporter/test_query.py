@@ -17,6 +17,7 @@ from exporter.query import (
     QueryError,
     parse_aggregated_query,
     parse_metrics_query,
+    parse_query_string,
     parse_selector,
     parse_window,
 )
@@ -136,7 +137,7 @@ def test_a_selector_reads_as_in_promql(text: str, matchers: list[tuple[str, str,
         (r'{a="\ud800"}', r"unknown escape '\\ud800'"),
         (r'{a="\UFFFFFFFF"}', r"unknown escape '\\UFFFFFFFF'"),
         ('{stat="p95"}', "choose statistics with the parameter stat="),
-        ("a" * 4097, "match[] has 4097 characters; at most 4096"),
+        ("a" * 4097, "…' has 4097 characters; at most 4096"),
     ],
 )
 def test_a_broken_selector_is_told_where_and_what_would_be_right(text: str, complaint: str) -> None:
@@ -202,9 +203,9 @@ def test_a_series_is_chosen_if_its_metric_is_and_any_selector_fits(
     [
         ([("windw", "5m")], "parameter 'windw' is unknown; use window, metric, stat, match[], by, source[], source"),
         ([("name[]", "up")], "parameter 'name[]' is unknown; use window, metric"),
-        ([("window", "5m"), ("window", "5m")], "window is given 2 times; give it once"),
+        ([("window", "5m"), ("window", "5m")], "window='5m' is one of 2 values of window; give it once"),
         ([("window", "")], "window='' is not a duration"),
-        ([("by", "a"), ("by", "b")], "by is given 2 times; give it once"),
+        ([("by", "a"), ("by", "b")], "by='a' is one of 2 values of by; give it once"),
         ([("by", "a,b")], "by='a,b' is not a label name; give one label, such as by=node_id"),
         ([("by", "")], "by='' is not a label name"),
         ([("by", "a:b")], "by='a:b' is not a label name"),
@@ -223,6 +224,29 @@ def test_a_series_is_chosen_if_its_metric_is_and_any_selector_fits(
 def test_a_wrong_parameter_is_told_what_would_be_right(params: list[tuple[str, str]], complaint: str) -> None:
     with pytest.raises(QueryError, match=re.escape(complaint)):
         parse(*params)
+
+
+def test_a_query_string_is_read_as_forms_are() -> None:
+    assert parse_query_string(b"window=5m&&match%5B%5D=a+%7Bb%3D%22%C3%A9%22%7D&by&x=a=b") == [
+        ("window", "5m"), ("match[]", 'a {b="é"}'), ("by", ""), ("x", "a=b"),
+    ]  # fmt: skip
+    assert parse_query_string(b"") == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "complaint"),
+    [
+        (b"metric=%zz", "'metric=%zz' has '%zz' where %, if it is meant, is written %25"),
+        (b"metric=a%", "'metric=a%' has '%' where"),
+        (b"%4=a", "'%4=a' has '%4' where"),
+        (b"metric=%ff", "'metric=%ff' is not UTF-8; write é, for example, as %C3%A9"),
+        (b"metric=\xff", r"'metric=\\xff' is not UTF-8"),
+        (b"metric=%ed%a0%80", "is not UTF-8"),
+    ],
+)
+def test_what_is_no_percent_encoding_of_utf_8_is_told_so(raw: bytes, complaint: str) -> None:
+    with pytest.raises(QueryError, match=re.escape(complaint)):
+        parse_query_string(raw)
 
 
 def test_limits_are_inclusive() -> None:

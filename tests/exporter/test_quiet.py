@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 
 import uvicorn
 
-from exporter.quiet import QuietServer
+from exporter.quiet import QuietServer, Seldom
 from shm.parent import Parent
 
 
@@ -46,3 +47,18 @@ def test_the_date_header_is_kept_up_to_date() -> None:
     quiet.should_exit = True
     asyncio.run(quiet.main_loop())
     assert [name for name, _ in quiet.server_state.default_headers] == [b"date"]
+
+
+def test_a_warning_that_repeats_is_let_through_seldom_and_an_error_always() -> None:
+    seldom = Seldom()
+
+    def record(level: int, text: str) -> logging.LogRecord:
+        return logging.LogRecord("uvicorn.error", level, __file__, 1, text, None, None)
+
+    assert [seldom.filter(record(logging.WARNING, "Invalid")) for _ in range(3)] == [True, False, False]
+    assert seldom.filter(record(logging.WARNING, "another"))
+    assert [seldom.filter(record(logging.ERROR, "Exception")) for _ in range(3)] == [True] * 3
+    seldom._seen["Invalid"] = -100.0, seldom._seen["Invalid"][1]
+    passed = record(logging.WARNING, "Invalid")
+    assert seldom.filter(passed)
+    assert passed.__dict__["left_out"] == 2

@@ -15,7 +15,7 @@ from exporter import stats
 from exporter.exposition import MetricsPage
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
-from exporter.server import MAX_JOBS, Exporter
+from exporter.server import Exporter
 from exporter.snapshot import Ring
 from shm.catalog import Metric
 from shm.errors import ConfigurationError
@@ -223,7 +223,9 @@ def test_other_methods_are_refused(scene: Scene, method: str) -> None:
 
 
 def test_an_unknown_page_is_not_found(scene: Scene) -> None:
-    assert get(fill(scene), "/nothing").status_code == 404
+    exporter = fill(scene)
+    assert get(exporter, "/nothing").status_code == 404
+    assert get(exporter, "/metrics/").status_code == 404, "not a redirect to the host that the request claims"
 
 
 def test_the_index_leads_to_every_page(scene: Scene) -> None:
@@ -238,7 +240,10 @@ def test_the_index_leads_to_every_page(scene: Scene) -> None:
     [
         ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[]\n"),
         ("/metrics?name[]=a-b", "name[]='a-b' is not a name; repeat name[] for several, or leave it out\n"),
-        ("/metrics/aggregated?window=8d", "window is longer than 7d, the longest that [exporter] max_window allows\n"),
+        (
+            "/metrics/aggregated?window=8d",
+            "window='8d' is longer than 7d, the longest that [exporter] max_window allows\n",
+        ),
         ("/metrics/aggregated?by=le gume", "by='le gume' is not a label name; give one label, such as by=node_id\n"),
     ],
 )
@@ -352,7 +357,8 @@ def test_a_broken_ring_costs_no_page_anything_but_itself(scene: Scene) -> None:
 def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exporter = fill(scene)
+    fill(scene)
+    exporter = scene.exporter(max_jobs=3)
     go = threading.Event()
     whole = exporter.aggregated_text
 
@@ -365,8 +371,8 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     async def burst() -> tuple[list[httpx.Response], httpx.Response, httpx.Response]:
         transport = httpx.ASGITransport(exporter.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://exporter") as client:
-            waiting = [asyncio.create_task(client.get("/metrics/aggregated")) for _ in range(MAX_JOBS)]
-            while exporter._jobs < MAX_JOBS:
+            waiting = [asyncio.create_task(client.get("/metrics/aggregated")) for _ in range(3)]
+            while exporter._jobs < 3:
                 await asyncio.sleep(0)
             refused = await client.get("/stats")
             scraped = await client.get("/metrics")
@@ -376,7 +382,7 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     served, refused, scraped = asyncio.run(burst())
     assert {answer.status_code for answer in served} == {200}
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert refused.text == f"{MAX_JOBS} requests wait already; try again in 1 s\n"
+    assert refused.text == "3 requests wait already; try again in 1 s\n"
     assert scraped.status_code == 200
     assert get(exporter, "/stats").status_code == 200
 
@@ -384,7 +390,7 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
 def test_a_job_that_fails_frees_its_place(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = fill(scene)
     monkeypatch.setattr(exporter, "aggregated_text", lambda *arguments: 1 // 0)
-    for _ in range(MAX_JOBS + 1):
+    for _ in range(17):
         assert get(exporter, "/metrics/aggregated").status_code == 500
     monkeypatch.undo()
     assert get(exporter, "/metrics/aggregated").status_code == 200
