@@ -13,7 +13,7 @@ from shm.reader import RingReader
 from tests.prometheus import JOBS, Prometheus
 from tests.stress import proof
 from tests.stress.faults import SUPERVISORD, Fault
-from tests.stress.harness import require
+from tests.stress.harness import Violation, require
 from tests.stress.truth import SECOND_NS, Held, History, Key, Truth, layout_of, named
 
 # After supervisord is killed: its processes end with their tick, the successor's may find their locks held first.
@@ -162,9 +162,15 @@ def judge_prometheus(prometheus: Prometheus, truth: Truth, restarts: int, counts
         scraped, kept = (one["values"] for one in found)
         require(scraped == kept, f"Prometheus dropped samples of job {job}")
         counts["scrapes by Prometheus"] += sum(float(value) > 0 for _, value in scraped)
-    ours = 'job="fogmetrics",__name__=~"(proof|betanet|collector)_.*(_total|_bucket|_count|_sum)"'
-    for one in prometheus.query(f"resets({{{ours}}}[1d]) > 0"):
-        require(False, f"Prometheus saw a counter go back: {one}")
+    ours = "(proof|betanet|collector|deployment_latency)_.*(_total|_bucket|_count|_sum)"
+    names = {
+        one["metric"]["__name__"]
+        for one in prometheus.query(f'last_over_time({{job="fogmetrics",__name__=~"{ours}"}}[1d])')
+    }
+    require("proof_observed_count" in names, f"Prometheus has no counters of ours: {names}")
+    for name in sorted(names):
+        for one in prometheus.query(f'resets({name}{{job="fogmetrics"}}[1d]) > 0'):
+            raise Violation(f"Prometheus saw {name} go back: {one}")
     for one in prometheus.query('resets(exporter_requests_total{job="fogmetrics"}[1d])'):
         require(float(one["value"][1]) <= restarts, f"more resets than restarts of the exporter ({restarts}): {one}")
     _judge_samples(prometheus, truth, counts)

@@ -189,4 +189,36 @@ def _command(entry: Path) -> str:
     return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+_BETANET = "-m collector betanet\ndirectory = %(here)s\nautorestart = true"
+MUTANTS = (
+    Mutant(
+        "daemon", "the exporter serves the series of a source that is stale", "exporter/snapshot.py",
+        " or ring.age_seconds(self.monotonic(), self.wall()) > limit", "",
+        "as fresh, whose newest frame was stale",
+    ),
+    Mutant(
+        "daemon", "a collector that is started again begins its ring anew", "shm/writable.py",
+        "self.head = max(self.head, sequence)", "self.head = 0",
+        "went back from sequence",
+    ),
+    Mutant(
+        "daemon", "histograms do not go on where the history left them", "collector/collector.py",
+        "Cumulative(series.metric.buckets, whole)", "Cumulative(series.metric.buckets)",
+        "fell from",
+    ),
+    Mutant(
+        "daemon", "supervisord tries once to start a program again", "supervisord.conf",
+        f"{_BETANET}\nstartsecs = 1\nstartretries = 10", f"{_BETANET}\nstartsecs = 1\nstartretries = 1",
+        "given betanet up",
+    ),
+    Mutant(
+        "daemon", "supervisord does not start a program again", "supervisord.conf",
+        _BETANET, _BETANET.replace("true", "false"),
+        "nobody starts it again",
+    ),
+    Mutant(
+        "daemon", "processes outlive their supervisord", "shm/parent.py",
+        "return self.pid != 0 and os.getppid() != self.pid", "return False",
+        "after its supervisord was killed",
+    ),
+)  # fmt: skip

@@ -6,6 +6,7 @@ killed whenever it has just begun, supervisord stopped, supervisord killed. Rand
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import random
@@ -14,7 +15,7 @@ import signal
 import threading
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -84,7 +85,6 @@ class Faults:
     seconds: float
     log: list[Fault] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
-    restarts: int = 0  # of supervisord
     _stopped: dict[str, _Stopped] = field(default_factory=dict)
     _orphans: list[_Orphan] = field(default_factory=list)
     _exited: dict[str, float] = field(default_factory=dict)
@@ -94,18 +94,12 @@ class Faults:
         """All of the plan and random faults until the time is up. Leaves nothing stopped, whatever happens."""
         try:
             deadline = time.monotonic() + self.seconds
-            plan = self._plan()
+            plan = collections.deque(self._one_of_each())
             while time.monotonic() < deadline and not self.stop.is_set():
                 self._wait(min(self.random.expovariate(1 / _MEAN_SECONDS), 4 * _MEAN_SECONDS))
-                what, program = next(plan)
-                if what == "burst":
-                    self._burst(program)
-                elif program == SUPERVISORD:
-                    self._kill_supervisord() if what == "kill" else self._stop_supervisord()
-                elif what == "kill":
-                    self._kill(program)
-                else:
-                    self._stop(program, _LONG_STOP_SECONDS if what == "long stop" else _SHORT_STOP_SECONDS)
+                what, program = plan.popleft() if plan else self._any()
+                if not self._inject(what, program):
+                    plan.append((what, program))  # it is about to be started again: another first
             while self._stopped or self._orphans:
                 self._wait(_POLL_SECONDS)
                 if self.stop.is_set():
@@ -116,33 +110,38 @@ class Faults:
             for orphan in self._orphans:
                 os.close(orphan.fd)
 
-    def _plan(self) -> Iterator[tuple[str, str]]:
-        once = [(what, program) for what in ("kill", "long stop") for program in self.programs]
-        # These first, so that what they bring about is over when the time is up.
+    def _one_of_each(self) -> list[tuple[str, str]]:
         first = [("burst", _BURST_PROGRAM), ("kill", SUPERVISORD), ("long stop", self.programs[0])]
-        once = [one for one in once if one not in first] + [("stop", SUPERVISORD)]
-        self.random.shuffle(first)
-        self.random.shuffle(once)
-        yield from first
-        yield from once
-        while True:
-            chance = self.random.random()
-            if chance < 0.02:
-                yield "burst", self.random.choice(self.programs)
-            elif chance < 0.04:
-                yield "kill", SUPERVISORD
-            elif chance < 0.08:
-                yield "stop", SUPERVISORD
-            else:
-                what = "kill" if chance < 0.5 else "stop" if chance < 0.85 else "long stop"
-                yield what, self.random.choice(self.programs)
+        rest = [(what, program) for what in ("kill", "long stop") for program in self.programs]
+        rest = [one for one in rest if one not in first] + [("stop", SUPERVISORD)]
+        self.random.shuffle(first)  # first, so that what they bring about is over when the time is up
+        self.random.shuffle(rest)
+        return first + rest
+
+    def _any(self) -> tuple[str, str]:
+        chance, program = self.random.random(), self.random.choice(self.programs)
+        if chance < 0.02:
+            return "burst", program
+        if chance < 0.08:
+            return ("kill" if chance < 0.04 else "stop"), SUPERVISORD
+        return ("kill" if chance < 0.5 else "stop" if chance < 0.85 else "long stop"), program
+
+    def _inject(self, what: str, program: str) -> bool:
+        """False, and nothing done, where the program does not run now."""
+        if program == SUPERVISORD:
+            return self._kill_supervisord() if what == "kill" else self._stop_supervisord()
+        if what == "burst":
+            return self._burst(program)
+        if what == "kill":
+            return self._kill(program)
+        return self._stop(program, _LONG_STOP_SECONDS if what == "long stop" else _SHORT_STOP_SECONDS)
 
     # ---- the faults ------------------------------------------------------------------------------------------
 
     def _kill(self, program: str) -> bool:
-        pid = self._pid(program, _START_SECONDS / 4)
-        if pid is None:  # it is about to be started again: the next fault is for another
-            return False
+        pid = self._pid(program)
+        if pid is None or any(fault.what == "kill" and fault.pid == pid for fault in self.log[-5:]):
+            return False  # it is not there, or dies
         fault = Fault("kill", program, pid, time.monotonic_ns())
         self.log.append(fault)
         with contextlib.suppress(ProcessLookupError):
@@ -151,42 +150,43 @@ class Faults:
             self._forget(program)
         return True
 
-    def _burst(self, program: str) -> None:
+    def _burst(self, program: str) -> bool:
         """Kill it, and its successors as soon as they are there: supervisord must not give it up."""
-        killed: int | None = None
-        for _ in range(_BURST):
+        if not self._kill(program):
+            return False
+        for _ in range(_BURST - 1):
             deadline = time.monotonic() + _START_SECONDS
-            while (pid := self._pid(program, 0)) is None or pid == killed:
+            while not self._kill(program):  # the one that was killed last is there no more, or a zombie
                 if time.monotonic() > deadline or self.stop.is_set():
-                    return
+                    return True
                 self._wait(_POLL_SECONDS)
-            self._kill(program)
-            killed = pid
+        return True
 
-    def _stop(self, program: str, seconds: tuple[float, float]) -> None:
-        pid = self._pid(program, _START_SECONDS / 4)
+    def _stop(self, program: str, seconds: tuple[float, float]) -> bool:
+        pid = self._pid(program)
         if pid is None or program in self._stopped:
-            return
+            return False
         fd = os.pidfd_open(pid)
         fault = Fault("stop", program, pid, time.monotonic_ns())
         self.log.append(fault)
         os.kill(pid, signal.SIGSTOP)
         self._stopped[program] = _Stopped(fault, fd, time.monotonic() + self.random.uniform(*seconds))
+        return True
 
-    def _stop_supervisord(self) -> None:
+    def _stop_supervisord(self) -> bool:
         process = self.daemon.supervisord
         fault = Fault("stop", SUPERVISORD, process.pid, time.monotonic_ns())
         self.log.append(fault)
         process.send_signal(signal.SIGSTOP)
         try:
-            # Nobody starts a program again now: one dies meanwhile.
-            self._kill(self.random.choice(self.programs))
+            self._kill(self.random.choice(self.programs))  # nobody starts it again now
             self._wait(self.random.uniform(0.5, 1.5), look=False)
         finally:
             process.send_signal(signal.SIGCONT)
             fault.end_ns = time.monotonic_ns()
+        return True
 
-    def _kill_supervisord(self) -> None:
+    def _kill_supervisord(self) -> bool:
         """Kill it, and start it again, as an init system would: before its processes may have ended."""
         process = self.daemon.supervisord
         for child in self._children():
@@ -198,7 +198,7 @@ class Faults:
         process.wait()
         self._wait(self.random.uniform(0.0, 0.5), look=False)
         self.daemon.start()
-        self.restarts += 1
+        return True
 
     def _continue(self, program: str) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -260,15 +260,8 @@ class Faults:
 
     # ---- processes -------------------------------------------------------------------------------------------
 
-    def _pid(self, program: str, patience: float) -> int | None:
-        deadline = time.monotonic() + patience
-        while True:
-            for child in self._children():
-                if self._program(child) == program:
-                    return child.pid
-            if time.monotonic() >= deadline or self.stop.is_set():
-                return None
-            self._wait(_POLL_SECONDS, look=False)
+    def _pid(self, program: str) -> int | None:
+        return next((child.pid for child in self._children() if self._program(child) == program), None)
 
     def _children(self) -> list[psutil.Process]:
         try:
