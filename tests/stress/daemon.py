@@ -66,15 +66,16 @@ def check(effort: Effort) -> Counts:
                 interval_seconds=_INTERVAL_SECONDS,
                 toml=_TOML.format(betanet=betanet.url, haproxy=haproxy.stats_url),
                 # Rings that are lapped within the run: what a death leaves in a slot is met again.
-                capacity=effort.many(32, 512) if effort.scale >= 1 else 32,
+                capacity=512 if effort.long else 32,
             )
             _add_program(directory, proof.NAME)
             faults = Faults(daemon, _ALL, effort.random(), effort.seconds(20, 1800))
             try:
                 with daemon:
-                    daemon.wait_until_collected(*_ALL_SOURCES)
-                    wait_until(lambda: _all_run(daemon), 30, "all programs past startsecs")
+                    # Before there is anything to scrape: both take their time to begin.
                     with scraping(directory, daemon.port) as prometheus, Truth(daemon.namespace) as truth:
+                        daemon.wait_until_collected(*_ALL_SOURCES)
+                        wait_until(lambda: _all_run(daemon), 30, "all programs past startsecs")
                         _besiege(daemon, faults, prometheus, truth, haproxy, counts)
                         _judge_the_end(daemon, faults, prometheus, truth, counts)
                     _judge_what_is_left(daemon)

@@ -6,7 +6,6 @@ killed whenever it has just begun, supervisord stopped, supervisord killed. Rand
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import os
 import random
@@ -28,7 +27,7 @@ SUPERVISORD = "supervisord"
 # A program that dies twice within startsecs is started a third time by startretries = 10, and given up by 1.
 _BURST = 3
 _BURST_PROGRAM = "betanet"
-_MEAN_SECONDS = 0.6  # between two faults
+_MEAN_SECONDS = 0.5  # between two faults
 _LONG_STOP_SECONDS = (2.2, 3.0)  # longer than three intervals: the source is stale
 _SHORT_STOP_SECONDS = (0.05, 1.2)
 # Only to catch what would never happen: a process that takes so long to end or to be replaced hangs.
@@ -94,12 +93,15 @@ class Faults:
         """All of the plan and random faults until the time is up. Leaves nothing stopped, whatever happens."""
         try:
             deadline = time.monotonic() + self.seconds
-            plan = collections.deque(self._one_of_each())
+            plan = self._one_of_each()
             while time.monotonic() < deadline and not self.stop.is_set():
                 self._wait(min(self.random.expovariate(1 / _MEAN_SECONDS), 4 * _MEAN_SECONDS))
-                what, program = plan.popleft() if plan else self._any()
-                if not self._inject(what, program):
-                    plan.append((what, program))  # it is about to be started again: another first
+                for one in plan:  # the first whose program runs now
+                    if self._inject(*one):
+                        plan.remove(one)
+                        break
+                else:
+                    self._inject(*self._any())
             while self._stopped or self._orphans:
                 self._wait(_POLL_SECONDS)
                 if self.stop.is_set():
