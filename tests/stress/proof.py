@@ -55,7 +55,10 @@ def fault_of(samples: Mapping[str, float], buckets: Mapping[float, float]) -> st
 
     ``buckets``: the histogram's, by their bounds.
     """
-    moment = samples["proof_moment"]
+    moment = samples.get("proof_moment")
+    if moment is None:  # the collection failed: it was stopped meanwhile, and timed out
+        others = [name for name in samples if name.startswith("proof_")]
+        return f"{others[0]} is there without the moment" if others else ""
     if samples["proof_mixed"] != mixed(moment):
         return f"proof_mixed is {samples['proof_mixed']} for the moment {moment}, not {mixed(moment)}"
     if samples["proof_moments_total"] != moment:
