@@ -16,6 +16,7 @@ import time
 import xmlrpc.client
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -148,7 +149,7 @@ class Faults:
         self.log.append(fault)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        if program in self._stopped:
+        if program in self._stopped and self._stopped[program].fault.pid == pid:
             self._forget(program)
         return True
 
@@ -239,7 +240,7 @@ class Faults:
                 require(
                     orphan.left > 0,
                     f"{orphan.program} (pid {orphan.pid}) has not ended {_END_SECONDS:g} s after its supervisord "
-                    "was killed",
+                    f"was killed; its threads: {_threads(orphan.pid)}",
                 )
 
     def look_at_states(self) -> dict[str, str]:
@@ -283,3 +284,15 @@ class Faults:
         if command[1:3] == ["-m", "exporter"]:
             return "exporter"
         return command[3] if command[1:3] == ["-m", "collector"] and len(command) > 3 else None
+
+
+def _threads(pid: int) -> list[str]:
+    """The state of each thread and where it waits in the kernel, as proc(5) tells."""
+    try:
+        tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
+        return [
+            f"{(task / 'stat').read_text().rpartition(')')[2].split()[0]} {(task / 'wchan').read_text()}"
+            for task in tasks
+        ]
+    except OSError as error:  # it ended just now
+        return [str(error)]
