@@ -237,11 +237,11 @@ class Faults:
                 self._orphans.remove(orphan)
             elif orphan.pid not in stopped:
                 orphan.left -= passed
-                require(
-                    orphan.left > 0,
-                    f"{orphan.program} (pid {orphan.pid}) has not ended {_END_SECONDS:g} s after its supervisord "
-                    f"was killed; its threads: {_threads(orphan.pid)}",
-                )
+                if orphan.left <= 0:
+                    raise Violation(
+                        f"{orphan.program} (pid {orphan.pid}) has not ended {_END_SECONDS:g} s after its supervisord "
+                        f"was killed; its threads: {_threads(orphan.pid)}"
+                    )
 
     def look_at_states(self) -> dict[str, str]:
         """The states of the programs, seldom asked for; Violation when supervisord has given one up."""
