@@ -219,7 +219,7 @@ MUTANTS = (
     ),
     Mutant(
         "daemon", "processes outlive their supervisord", "shm/parent.py",
-        "return self.pid != 0 and os.getppid() != self.pid", "return False",
+        "return self.pid != 0 and (self._missed or os.getppid() != self.pid)", "return False",
         "after its supervisord was killed",
     ),
 )  # fmt: skip
