@@ -19,7 +19,9 @@ def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
 
 _PARENT = """
 import os, subprocess, sys
-subprocess.Popen([sys.executable, "-c", f"PARENT = {os.getpid()}\\n" + sys.argv[1]], env={**os.environ, "SUPERVISOR_ENABLED": "1"}, process_group=0)
+environ = {**os.environ, "SUPERVISOR_ENABLED": "1"}
+program = f"PARENT = {os.getpid()}\\n" + sys.argv[1]
+subprocess.Popen([sys.executable, "-c", program], env=environ, process_group=0)
 os._exit(0)
 """
 _CHILD = """
