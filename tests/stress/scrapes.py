@@ -85,6 +85,8 @@ class Scrapes:
         }
         pages: dict[str, dict[Key, float]] = {}
         for (name, labels), value in samples.items():
+            if name.startswith(_OWN):
+                continue
             series = name, frozenset(pair for pair in labels if pair[0] != "stat")
             require(series in owners, f"/metrics/aggregated has {named((name, labels))}, which no ring has")
             pages.setdefault(owners[series], {})[name, labels] = value

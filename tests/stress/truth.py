@@ -17,7 +17,8 @@ from shm.catalog import Series
 from shm.discovery import ring_sources
 from shm.errors import RingMissing
 from shm.layout import STALE_NAN_BITS
-from shm.reader import GUARD_SLOTS, RingReader
+from shm.reader import RingReader
+from shm.windows import GUARD_SLOTS
 from tests.stress.harness import require
 
 Labels = frozenset[tuple[str, str]]
