@@ -198,8 +198,8 @@ MUTANTS = (
         "as fresh, whose newest frame was stale",
     ),
     Mutant(
-        "daemon", "a collector that is started again begins its ring anew", "shm/writable.py",
-        "self.head = max(self.head, sequence)", "self.head = 0",
+        "daemon", "a collector that is started again begins its ring anew", "shm/stored.py",
+        "self.hold(whole, max(least_head, *whole, 0))", "self.hold(set(), least_head)",
         "went back from sequence",
     ),
     Mutant(
