@@ -17,8 +17,11 @@ class Parent:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
         self.pid = os.getppid() if environ.get("SUPERVISOR_ENABLED") else 0
+        # It may have died while the interpreter began: then init has taken its place already, and would never go.
+        # A supervisord that is process 1 itself, in a container, shares its session with what it starts.
+        self._missed = self.pid == 1 and os.getsid(1) != os.getsid(0)
 
     @property
     def gone(self) -> bool:
         """True once the supervisord that started us is no longer our parent; always False without one."""
-        return self.pid != 0 and os.getppid() != self.pid
+        return self.pid != 0 and (self._missed or os.getppid() != self.pid)

@@ -70,6 +70,12 @@ class Daemon:
                 start_new_session=True,  # a signal to the test runner's group is not for it
             )
 
+    @property
+    def supervisord(self) -> subprocess.Popen[bytes]:
+        """The supervisord that was started last."""
+        assert self._process is not None, "not started"
+        return self._process
+
     def stop(self) -> int:
         """SIGTERM, as a service manager does; the exit status."""
         assert self._process is not None

@@ -139,9 +139,8 @@ def test_after_a_killed_supervisord_its_processes_end_and_a_new_one_takes_up_the
         daemon.wait_until_collected()
         pids = [daemon.pid(program) for program in PROGRAMS]
         before = _sequences(daemon)
-        assert daemon._process is not None
-        daemon._process.kill()
-        daemon._process.wait()
+        daemon.supervisord.kill()
+        daemon.supervisord.wait()
         wait_until(lambda: not any(_runs(pid) for pid in pids), 20, "the end of its processes")
         daemon.start()
         daemon.wait_until_collected()

@@ -5,52 +5,29 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
 from shm.reader import RingReader
 from tests.daemon import Daemon
 from tests.haproxy import HaproxyBefore
-from tests.programs import find_program, free_port, wait_until
+from tests.programs import find_program, wait_until
+from tests.prometheus import Prometheus, scraping
 from tests.stand_ins.betanet import BetanetStandIn
 
-_CONFIG = """\
-global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
-scrape_configs:
-  - job_name: fogmetrics
-    static_configs:
-      - targets: ["127.0.0.1:{port}"]
-  - job_name: fogmetrics-aggregated
-    metrics_path: /metrics/aggregated
-    static_configs:
-      - targets: ["127.0.0.1:{port}"]
-"""
 
+class Scraped(Prometheus):
+    """A Prometheus and the daemon that it scrapes."""
 
-class Prometheus:
-    def __init__(self, url: str, daemon: Daemon) -> None:
-        self.url = url
+    def __init__(self, url: str, log_path: Path, daemon: Daemon) -> None:
+        super().__init__(url, log_path)
         self.daemon = daemon
-
-    def query(self, text: str) -> list[dict[str, Any]]:
-        reply = httpx.get(f"{self.url}/api/v1/query", params={"query": text}, timeout=10, trust_env=False).json()
-        assert reply["status"] == "success", reply
-        found: list[dict[str, Any]] = reply["data"]["result"]
-        return found
-
-    def values(self, text: str) -> dict[str, float]:
-        return {one["metric"].get("job", ""): float(one["value"][1]) for one in self.query(text)}
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, betanet: BetanetStandIn) -> Iterator[Prometheus]:
+def prometheus(tmp_path_factory: pytest.TempPathFactory, betanet: BetanetStandIn) -> Iterator[Scraped]:
     directory = tmp_path_factory.mktemp("prometheus")
-    program = find_program("prometheus")
     with HaproxyBefore(directory) as haproxy:
         toml = (
             f'[source.betanet]\nurl = "{betanet.url}"\n[source.deployment]\nproviders = ["supervisord", "haproxy"]\n'
@@ -58,45 +35,25 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, betanet: BetanetStandIn
         )
         with Daemon(directory, toml=toml) as daemon:
             daemon.wait_until_collected()
-            port = free_port()
-            config = directory / "prometheus.yml"
-            config.write_text(_CONFIG.format(port=daemon.port))
-            with (directory / "prometheus.log").open("wb") as log:
-                process = subprocess.Popen(
-                    [
-                        program,
-                        f"--config.file={config}",
-                        f"--storage.tsdb.path={directory / 'tsdb'}",
-                        f"--web.listen-address=127.0.0.1:{port}",
-                    ],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            try:
-                found = Prometheus(f"http://127.0.0.1:{port}", daemon)
+            with scraping(directory, daemon.port) as prometheus:
+                found = Scraped(prometheus.url, prometheus.log_path, daemon)
 
                 def ready() -> bool:
                     haproxy.request(3)  # so that there is a latency in each interval
-                    try:
-                        return sum(found.values("up").values()) == 2 and bool(
-                            found.query('deployment_latency{stat="p95"}')
-                            and found.query("rate(betanet_packets_dropped_total[5m])")
-                        )
-                    except (httpx.TransportError, ValueError):
-                        return False
+                    return bool(
+                        found.query('deployment_latency{stat="p95"}')
+                        and found.query("rate(betanet_packets_dropped_total[5m])")
+                    )
 
-                wait_until(ready, 60, "two scraped jobs")
+                wait_until(ready, 60, "a latency and a rate in Prometheus")
                 yield found
-            finally:
-                process.terminate()
-                process.wait(20)
 
 
-def test_both_jobs_are_up(prometheus: Prometheus) -> None:
+def test_both_jobs_are_up(prometheus: Scraped) -> None:
     assert prometheus.values("up") == {"fogmetrics": 1, "fogmetrics-aggregated": 1}
 
 
-def test_prometheus_takes_every_sample_of_both_pages(prometheus: Prometheus) -> None:
+def test_prometheus_takes_every_sample_of_both_pages(prometheus: Scraped) -> None:
     for job, path in (("fogmetrics", "/metrics"), ("fogmetrics-aggregated", "/metrics/aggregated")):
 
         def matches(job: str = job, path: str = path) -> bool:
@@ -117,13 +74,13 @@ def test_prometheus_takes_every_sample_of_both_pages(prometheus: Prometheus) -> 
         "rate(betanet_packets_dropped_total[5m])",
     ],
 )
-def test_the_documented_dashboard_queries_return_data(prometheus: Prometheus, query: str) -> None:
+def test_the_documented_dashboard_queries_return_data(prometheus: Scraped, query: str) -> None:
     found = prometheus.query(query)
     assert found
     assert all(np.isfinite(float(one["value"][1])) for one in found)
 
 
-def test_what_prometheus_answers_is_what_the_ring_holds(prometheus: Prometheus) -> None:
+def test_what_prometheus_answers_is_what_the_ring_holds(prometheus: Scraped) -> None:
     [answer] = prometheus.query('node_memory_usage{job="fogmetrics"}')
     [counter] = prometheus.query('betanet_packets_processed_total{job="fogmetrics"}')
     for source, metric, value in (
@@ -137,7 +94,7 @@ def test_what_prometheus_answers_is_what_the_ring_holds(prometheus: Prometheus) 
         assert float(value["value"][1]) in held.tolist()
 
 
-def test_the_histogram_answers_histogram_quantile(prometheus: Prometheus) -> None:
+def test_the_histogram_answers_histogram_quantile(prometheus: Scraped) -> None:
     found = prometheus.query('histogram_quantile(0.5, betanet_latency_bucket{job="fogmetrics"})')
     [exact] = prometheus.query('betanet_latency{stat="p50"}')
     [quantile] = found
@@ -147,7 +104,7 @@ def test_the_histogram_answers_histogram_quantile(prometheus: Prometheus) -> Non
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/aggregated"])
-def test_promtool_finds_nothing_to_say(prometheus: Prometheus, path: str) -> None:
+def test_promtool_finds_nothing_to_say(prometheus: Scraped, path: str) -> None:
     page = prometheus.daemon.get(path).content
     assert page.count(b"\n") > 50
     run = subprocess.run([find_program("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=30)
@@ -155,7 +112,7 @@ def test_promtool_finds_nothing_to_say(prometheus: Prometheus, path: str) -> Non
     assert run.stdout + run.stderr == b""
 
 
-def test_prometheus_marks_the_series_of_a_killed_source_stale(prometheus: Prometheus) -> None:
+def test_prometheus_marks_the_series_of_a_killed_source_stale(prometheus: Scraped) -> None:
     """No explicit timestamps on the page: a source that is gone is gone at the next scrape, not five minutes later."""
     daemon = prometheus.daemon
     daemon.supervisor("stopProcess", "system")
@@ -165,7 +122,7 @@ def test_prometheus_marks_the_series_of_a_killed_source_stale(prometheus: Promet
     wait_until(lambda: bool(prometheus.query('system_uptime{job="fogmetrics"}')), 20, "system_uptime back")
 
 
-def test_the_logs_of_the_scraped_exporter_are_quiet(prometheus: Prometheus) -> None:
+def test_the_logs_of_the_scraped_exporter_are_quiet(prometheus: Scraped) -> None:
     log = Path(prometheus.daemon.directory / "run" / "log" / "exporter.log").read_text()
     assert "Traceback" not in log
     assert "level=error" not in log

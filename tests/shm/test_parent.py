@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 from shm.parent import Parent
 
@@ -13,3 +15,27 @@ def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
     assert not parent.gone
     parent.pid += 1
     assert parent.gone
+
+
+_PARENT = """
+import os, subprocess, sys
+environ = {**os.environ, "SUPERVISOR_ENABLED": "1"}
+program = f"PARENT = {os.getpid()}\\n" + sys.argv[1]
+subprocess.Popen([sys.executable, "-c", program], env=environ, process_group=0)
+os._exit(0)
+"""
+_CHILD = """
+import os, time
+while os.getppid() == PARENT: time.sleep(0.01)
+from shm.parent import Parent
+print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
+"""
+
+
+def test_a_supervisord_that_died_before_we_looked_is_gone() -> None:
+    """A process takes a moment to begin; whoever is killed in it must be missed all the same."""
+    run = subprocess.run(
+        [sys.executable, "-c", _PARENT, _CHILD], start_new_session=True, capture_output=True, text=True, timeout=30
+    )
+    # "adopted": by a subreaper, of which nothing can be told. The pipe is open until the child has ended.
+    assert run.stdout.strip() in ("True", "adopted"), run.stderr

@@ -1,0 +1,298 @@
+"""Faults for a daemon under supervisord: SIGKILL, SIGSTOP and SIGCONT of its processes, and a log of them.
+
+The plan begins with one of everything, in a random order: a kill and a long stop of each program, a program that is
+killed whenever it has just begun, supervisord stopped, supervisord killed. Random faults follow until the time is up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import threading
+import time
+import xmlrpc.client
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.daemon import Daemon
+from tests.stress.harness import Violation, require
+
+SECOND_NS = 1_000_000_000
+SUPERVISORD = "supervisord"
+# A program that dies twice within startsecs is started a third time by startretries = 10, and given up by 1.
+_BURST = 3
+_BURST_PROGRAM = "betanet"
+_MEAN_SECONDS = 0.5  # between two faults
+_LONG_STOP_SECONDS = (2.2, 3.0)  # longer than three intervals: the source is stale
+_SHORT_STOP_SECONDS = (0.05, 1.2)
+# Only to catch what would never happen: a process that takes so long to end or to be replaced hangs.
+_END_SECONDS = 12.0
+_START_SECONDS = 10.0
+_EXITED_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Fault:
+    """``what`` is "kill" or "stop"; times of CLOCK_MONOTONIC. ``end_ns`` of a stop: it was continued, or killed."""
+
+    what: str
+    program: str
+    pid: int
+    at_ns: int
+    end_ns: int = 0
+
+    def __str__(self) -> str:
+        until = f" for {(self.end_ns - self.at_ns) / 1e9:.3f} s" if self.what == "stop" and self.end_ns else ""
+        return f"{self.at_ns / 1e9:.3f}: {self.what} {self.program} (pid {self.pid}){until}"
+
+    def overlaps(self, since_ns: int, until_ns: int) -> bool:
+        """Whether any of it was between the two times. A stop that lasts has no end yet."""
+        end_ns = self.at_ns if self.what == "kill" else self.end_ns or until_ns
+        return self.at_ns <= until_ns and end_ns >= since_ns
+
+
+@dataclass(slots=True)
+class _Stopped:
+    fault: Fault
+    fd: int
+    until: float
+
+
+@dataclass(slots=True)
+class _Orphan:
+    """A process of a supervisord that was killed: it has to end by itself."""
+
+    program: str
+    pid: int
+    fd: int
+    left: float = _END_SECONDS
+
+
+@dataclass(slots=True)
+class Faults:
+    """Injects faults into ``daemon`` for ``seconds``. ``log`` may be read by another thread meanwhile."""
+
+    daemon: Daemon
+    programs: Sequence[str]
+    random: random.Random
+    seconds: float
+    log: list[Fault] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    _stopped: dict[str, _Stopped] = field(default_factory=dict)
+    _orphans: list[_Orphan] = field(default_factory=list)
+    _exited: dict[str, float] = field(default_factory=dict)
+    _looked: float = 0.0
+
+    def run(self) -> None:
+        """All of the plan and random faults until the time is up. Leaves nothing stopped, whatever happens."""
+        try:
+            deadline = time.monotonic() + self.seconds
+            plan = self._one_of_each()
+            while time.monotonic() < deadline and not self.stop.is_set():
+                self._wait(min(self.random.expovariate(1 / _MEAN_SECONDS), 4 * _MEAN_SECONDS))
+                for one in plan:  # the first whose program runs now
+                    if self._inject(*one):
+                        plan.remove(one)
+                        break
+                else:
+                    self._inject(*self._any())
+            while self._stopped or self._orphans:
+                self._wait(_POLL_SECONDS)
+                if self.stop.is_set():
+                    break
+        finally:
+            for program in list(self._stopped):
+                self._continue(program)
+            for orphan in self._orphans:
+                os.close(orphan.fd)
+
+    def _one_of_each(self) -> list[tuple[str, str]]:
+        first = [("burst", _BURST_PROGRAM), ("kill", SUPERVISORD), ("long stop", self.programs[0])]
+        rest = [(what, program) for what in ("kill", "long stop") for program in self.programs]
+        rest = [one for one in rest if one not in first] + [("stop", SUPERVISORD)]
+        self.random.shuffle(first)  # first, so that what they bring about is over when the time is up
+        self.random.shuffle(rest)
+        return first + rest
+
+    def _any(self) -> tuple[str, str]:
+        chance, program = self.random.random(), self.random.choice(self.programs)
+        if chance < 0.02:
+            return "burst", program
+        if chance < 0.08:
+            return ("kill" if chance < 0.04 else "stop"), SUPERVISORD
+        return ("kill" if chance < 0.5 else "stop" if chance < 0.85 else "long stop"), program
+
+    def _inject(self, what: str, program: str) -> bool:
+        """False, and nothing done, where the program does not run now."""
+        if program == SUPERVISORD:
+            return self._kill_supervisord() if what == "kill" else self._stop_supervisord()
+        if what == "burst":
+            return self._burst(program)
+        if what == "kill":
+            return self._kill(program)
+        return self._stop(program, _LONG_STOP_SECONDS if what == "long stop" else _SHORT_STOP_SECONDS)
+
+    # ---- the faults ------------------------------------------------------------------------------------------
+
+    def _kill(self, program: str) -> bool:
+        pid = self._pid(program)
+        if pid is None or any(fault.what == "kill" and fault.pid == pid for fault in self.log[-5:]):
+            return False  # it is not there, or dies
+        fault = Fault("kill", program, pid, time.monotonic_ns())
+        self.log.append(fault)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        if program in self._stopped and self._stopped[program].fault.pid == pid:
+            self._forget(program)
+        return True
+
+    def _burst(self, program: str) -> bool:
+        """Kill it, and its successors as soon as they are there: supervisord must not give it up."""
+        if not self._kill(program):
+            return False
+        for _ in range(_BURST - 1):
+            deadline = time.monotonic() + _START_SECONDS
+            while not self._kill(program):  # the one that was killed last is there no more, or a zombie
+                if time.monotonic() > deadline or self.stop.is_set():
+                    return True
+                self._wait(_POLL_SECONDS)
+        return True
+
+    def _stop(self, program: str, seconds: tuple[float, float]) -> bool:
+        pid = self._pid(program)
+        if pid is None or program in self._stopped:
+            return False
+        fd = os.pidfd_open(pid)
+        fault = Fault("stop", program, pid, time.monotonic_ns())
+        self.log.append(fault)
+        os.kill(pid, signal.SIGSTOP)
+        self._stopped[program] = _Stopped(fault, fd, time.monotonic() + self.random.uniform(*seconds))
+        return True
+
+    def _stop_supervisord(self) -> bool:
+        process = self.daemon.supervisord
+        fault = Fault("stop", SUPERVISORD, process.pid, time.monotonic_ns())
+        self.log.append(fault)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            self._kill(self.random.choice(self.programs))  # nobody starts it again now
+            self._wait(self.random.uniform(0.5, 1.5), look=False)
+        finally:
+            process.send_signal(signal.SIGCONT)
+            fault.end_ns = time.monotonic_ns()
+        return True
+
+    def _kill_supervisord(self) -> bool:
+        """Kill it, and start it again, as an init system would: before its processes may have ended."""
+        process = self.daemon.supervisord
+        for child in self._children():
+            program = self._program(child)
+            if program is not None:
+                self._orphans.append(_Orphan(program, child.pid, os.pidfd_open(child.pid)))
+        self.log.append(Fault("kill", SUPERVISORD, process.pid, time.monotonic_ns()))
+        process.kill()
+        process.wait()
+        self._wait(self.random.uniform(0.0, 0.5), look=False)
+        self.daemon.start()
+        return True
+
+    def _continue(self, program: str) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._stopped[program].fd, signal.SIGCONT)
+        self._forget(program)
+
+    def _forget(self, program: str) -> None:
+        stopped = self._stopped.pop(program)
+        stopped.fault.end_ns = time.monotonic_ns()
+        os.close(stopped.fd)
+
+    # ---- meanwhile -------------------------------------------------------------------------------------------
+
+    def _wait(self, seconds: float, look: bool = True) -> None:
+        """Continue what was stopped long enough, and see that orphans end and that no program is given up."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for program in [one for one, stopped in self._stopped.items() if stopped.until <= time.monotonic()]:
+                self._continue(program)
+            if look:
+                self.look_at_states()
+            left = deadline - time.monotonic()
+            if left <= 0 or self.stop.is_set():
+                return
+            self.stop.wait(min(left, _POLL_SECONDS))
+            self._look_at_orphans(min(left, _POLL_SECONDS))
+
+    def _look_at_orphans(self, passed: float) -> None:
+        stopped = {one.fault.pid for one in self._stopped.values()}
+        for orphan in list(self._orphans):
+            if select.select([orphan.fd], [], [], 0)[0]:
+                os.close(orphan.fd)
+                self._orphans.remove(orphan)
+            elif orphan.pid not in stopped:
+                orphan.left -= passed
+                if orphan.left <= 0:
+                    raise Violation(
+                        f"{orphan.program} (pid {orphan.pid}) has not ended {_END_SECONDS:g} s after its supervisord "
+                        f"was killed; its threads: {_threads(orphan.pid)}"
+                    )
+
+    def look_at_states(self) -> dict[str, str]:
+        """The states of the programs, seldom asked for; Violation when supervisord has given one up."""
+        if time.monotonic() - self._looked < 0.5:
+            return {}
+        self._looked = time.monotonic()
+        try:
+            states = self.daemon.states()
+        except (OSError, xmlrpc.client.Error):  # it was killed, and is not there yet
+            self._exited.clear()
+            return {}
+        for program, state in states.items():
+            require(state != "FATAL", f"supervisord has given {program} up: it is FATAL")
+            if state != "EXITED":
+                self._exited.pop(program, None)
+            elif time.monotonic() - self._exited.setdefault(program, time.monotonic()) > _EXITED_SECONDS:
+                raise Violation(f"{program} is EXITED, and nobody starts it again")
+        return states
+
+    # ---- processes -------------------------------------------------------------------------------------------
+
+    def _pid(self, program: str) -> int | None:
+        return next((child.pid for child in self._children() if self._program(child) == program), None)
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self.daemon.supervisord.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+
+    @staticmethod
+    def _program(process: psutil.Process) -> str | None:
+        """The program that the process runs; None while it is still a fork of supervisord, or no longer alive."""
+        try:
+            command = process.cmdline()
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.NoSuchProcess:
+            return None
+        if command[1:3] == ["-m", "exporter"]:
+            return "exporter"
+        return command[3] if command[1:3] == ["-m", "collector"] and len(command) > 3 else None
+
+
+def _threads(pid: int) -> list[str]:
+    """The state of each thread and where it waits in the kernel, as proc(5) tells."""
+    try:
+        tasks = sorted(Path(f"/proc/{pid}/task").iterdir())
+        return [
+            f"{(task / 'stat').read_text().rpartition(')')[2].split()[0]} {(task / 'wchan').read_text()}"
+            for task in tasks
+        ]
+    except OSError as error:  # it ended just now
+        return [str(error)]
