@@ -64,6 +64,7 @@ class SelfMetrics(Collector):
     def __init__(self, rings: RingSet, elsewhere: Callable[[], Counts]) -> None:
         """``elsewhere``: what another thread's set of the same rings counted, as a copy that nobody changes."""
         self.conflicts: list[Conflict] = []
+        self._version = metadata.version("fogmetrics")  # read from disk, in a millisecond
         self._rings = rings
         self._elsewhere = elsewhere
         self._requests: Counter[tuple[str, str]] = Counter()
@@ -110,7 +111,7 @@ class SelfMetrics(Collector):
         yield from self._of_rings()
         yield from self._of_requests()
         build = InfoMetricFamily("exporter_build", "The release that runs.")
-        build.add_metric([], {"version": metadata.version("fogmetrics")})
+        build.add_metric([], {"version": self._version})
         yield build
 
     def _of_rings(self) -> Iterable[Metric]:
