@@ -134,14 +134,15 @@ class RingReader:
 
         Bounded (I4): a few slots around the head's hint, then, if the hint was wrong, one look at each slot.
         """
-        head = self.head
-        # A writer that died between A4 and A5 left the head one behind.
-        start = head + 1 if self._claims(head + 1) else head
-        for sequence in range(start, max(head - _STEPS_BACK, 0), -1):
+        head = newest = self.head
+        lies = False
+        if self._claims(head + 1):
+            newest = head + 1  # a writer that died between A4 and A5 left the head one behind
+            # By more than that a hint does not lag, unless it has moved on meanwhile.
+            lies = self._claims(head + 2) and self.head == head
+        for sequence in range(newest, newest if lies else max(head - _STEPS_BACK, 0), -1):
             frame = self.frame(sequence)
             if frame is not None:
-                if self._claims(sequence + 1) and self.head == head:
-                    break  # the hint lags by more than a death explains, and nobody is moving it: it lies
                 return frame
             if sequence <= head:
                 self.skipped_frames += 1
