@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Final
 
 from shm import snapshot
-from shm.errors import RingMissing
+from shm.errors import RingCorrupt, RingMissing
 from shm.frame import Frame
 from shm.reader import RingReader
 from shm.segment import DIRECTORY, building_path, ring_path, unlink
 from shm.stored import StoredSegment
 from shm.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
-from tests.stress.harness import Counts, Effort, Mutant, own_namespace, require
+from tests.stress.harness import Counts, Effort, Mutant, Violation, own_namespace, require
 from tests.stress.lines import OPERATIONS, kill_at_lines
 
 _CAPACITY: Final = 16
@@ -135,6 +135,8 @@ def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
     except RingMissing:
         require(acknowledged == 0, f"kill {kill}: the ring is gone, after frame {acknowledged}")
         return 0, 0
+    except RingCorrupt as error:
+        raise Violation(f"kill {kill}: {error}") from error
     with reader:
         newest = reader.newest_sequence()
         require(

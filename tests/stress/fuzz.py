@@ -216,15 +216,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "fuzz", "a catalog that ends early is taken for whole", "exporter/snapshot.py",
         "if self.count > catalog.columns:", "if False:", says="nothing says so", scale=0.3,
     ),
-    Mutant(
-        "fuzz", "a name that is defined twice in one catalog is claimed once", "exporter/families.py",
-        "reason = reasons.get(metric)", "reason = '' if metric.name in {one.name for one in reasons} else None",
-        says="no server takes the page", scale=0.3,
-    ),
-    Mutant(
-        "fuzz", "what JSON can't say costs all of /stats", "exporter/stats.py",
-        "orjson.dumps(told)", "None", says="the exporter raised TypeError", scale=0.3,
-    ),
 )  # fmt: skip
 
 

@@ -118,8 +118,9 @@ MUTANTS = (
         "I5: a refused second writer freed the first one's lock", scale=0.3,
     ),
     Mutant(
-        "writers", "flock, which a fork carries away", "shm/lock.py",
-        "fcntl.lockf(fd, fcntl.LOCK_EX", "fcntl.flock(fd, fcntl.LOCK_EX",
+        "writers", "flock as well, which a fork carries away", "shm/lock.py",
+        "fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "[lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB) for lock in (fcntl.lockf, fcntl.flock)]",
         "I5: the writer was killed, a child of it lives, a start was refused", scale=0.5,
     ),
     Mutant(
