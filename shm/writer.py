@@ -17,16 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from shm import entries, snapshot
+from shm import entries
 from shm.catalog import Metric, Series, SeriesKey
 from shm.errors import (
     ConfigurationError,
     MetricError,
-    NoSpace,
-    RingCorrupt,
-    RingLayout,
     RingLost,
-    RingMissing,
     WriterClosed,
 )
 from shm.frame import Frame
@@ -42,8 +38,9 @@ from shm.layout import (
     check_byte_order,
 )
 from shm.lock import WriterLock
-from shm.rebuild import ABSENT, grown_width, publish, set_aside, shape, still_present, successor
-from shm.segment import attach_writable, building_path, check_name, lock_path, ring_path
+from shm.opening import open_ring
+from shm.rebuild import ABSENT, grown_width, publish, shape, still_present, successor
+from shm.segment import building_path, check_name, lock_path, ring_path
 from shm.staging import HINTS, Staging
 from shm.stored import StoredSegment
 from shm.writable import WritableSegment
@@ -77,67 +74,19 @@ class RingWriter:
             raise ConfigurationError(f"[shm] capacity is {capacity}; use {MIN_CAPACITY} to {MAX_CAPACITY} frames")
         self.path = ring_path(namespace, source)
         self.group = group
-        self.snapshot_dir = snapshot_dir
-        self.resumed = 0
         self._refusal = ""
         self._elsewhere = False
         check_byte_order(source)
         self._lock = WriterLock.acquire(lock_path(namespace, source), source)
         try:
             building_path(namespace, source).unlink(missing_ok=True)  # litter of a writer that died growing
-            self._open(interval_ns, capacity, aligned(max(width, 1), 8))
+            fresh = shape(source, interval_ns, capacity, aligned(max(width, 1), 8))
+            segment, self.resumed = open_ring(namespace, fresh, group, snapshot_dir)
+            self._adopt(segment)
         except BaseException:
             self._lock.release()
             raise
         _writers.add(self)
-
-    # ---- opening ---------------------------------------------------------------------------------------------
-
-    def _open(self, interval_ns: int, capacity: int, width: int) -> None:
-        fresh = shape(self.source, interval_ns, capacity, width)
-        try:
-            segment = WritableSegment(*attach_writable(self.source, self.path))
-        except RingMissing:
-            self._begin(fresh)
-            return
-        except RingCorrupt as error:
-            aside = set_aside(self.namespace, self.source, error)
-            try:
-                self._begin(fresh)
-            except NoSpace:
-                if isinstance(error, RingLayout):
-                    raise
-                # The damaged one is kept for whoever wants to look at it, not at the price of the ring.
-                aside.unlink(missing_ok=True)
-                self._begin(fresh)
-            return
-        try:
-            self.resumed, damaged = segment.resume()
-            if damaged or (segment.header.capacity, segment.header.interval_ns) != (capacity, interval_ns):
-                # After damage, columns past the catalog's proven part hold samples of series that nobody knows any
-                # more. The rebuild leaves them out, so that no new series is credited with them.
-                header = successor(segment, interval_ns=interval_ns, capacity=capacity)
-                rebuilt = publish(self.namespace, header, self.group, segment, still_present(segment))
-                segment.close()
-                segment = rebuilt
-            segment.sign()
-        except BaseException:
-            segment.close()
-            raise
-        self._adopt(segment)
-
-    def _begin(self, fresh: Header) -> None:
-        """Publish the first segment: with the snapshot's history where there is one, else an empty one."""
-        directory = self.snapshot_dir
-        past = snapshot.load(directory, self.namespace, self.source) if directory is not None else None
-        if directory is None or past is None:
-            self._adopt(publish(self.namespace, fresh, self.group))
-            return
-        with contextlib.closing(past):
-            header = successor(past, interval_ns=fresh.interval_ns, capacity=fresh.capacity)
-            self._adopt(publish(self.namespace, header, self.group, past, still_present(past)))
-        self.resumed = len(self._segment.history())
-        log.info("history restored", extra={"ring": self.source, "frames": self.resumed, "from": str(directory)})
 
     def _adopt(self, segment: WritableSegment) -> None:
         """Make that segment the one we write to, and prepare what append needs."""

@@ -66,12 +66,14 @@ def check_all(frames: Frames, columns: int) -> None:
 
 
 def open_writer(
-    namespace: str, source: str = "s", *, capacity: int = 8, columns: int = 0, width: int = 8, group: str = ""
-) -> RingWriter:
+    namespace: str, source: str = "s", *, capacity: int = 8, columns: int = 0, width: int = 8, group: str = "",
+    snapshot_dir: Path | None = None,
+) -> RingWriter:  # fmt: skip
     """A writer whose first ``columns`` columns are series of GAUGE."""
     writer = RingWriter(
-        namespace, source, interval_ns=INTERVAL_NS, capacity=capacity, width=max(width, columns), group=group
-    )
+        namespace, source, interval_ns=INTERVAL_NS, capacity=capacity, width=max(width, columns), group=group,
+        snapshot_dir=snapshot_dir,
+    )  # fmt: skip
     for column in range(columns):
         writer.add_series(GAUGE, (str(column),))
     return writer

@@ -47,8 +47,8 @@ MUTANTS = (
     Mutant("snapshots", "frames are not proven", "shm/frame.py",
            "    if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:\n",
            "    if found != sequence:\n", "has "),
-    Mutant("snapshots", "a segment of another layout is removed for want of room", "shm/writer.py",
-           "                if isinstance(error, RingLayout):\n                    raise\n", "", "layout"),
+    Mutant("snapshots", "a segment of another layout is removed for want of room", "shm/opening.py",
+           "            if isinstance(error, RingLayout):\n                raise\n", "", "layout"),
 )  # fmt: skip
 
 
