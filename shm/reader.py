@@ -32,6 +32,8 @@ from shm.segment import attach_readonly, ring_path
 if TYPE_CHECKING:
     from shm.windows import Windows
 
+_BLOCK_BYTES = 1 << 20  # read at once where every slot is looked at
+
 # How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
 _STEPS_BACK = 3
 
@@ -115,8 +117,13 @@ class RingReader:
 
     @property
     def writer(self) -> WriterInfo:
-        numbers = (WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE, WORD_HEARTBEAT)
-        return WriterInfo(*(self._word(number) for number in numbers))
+        size = 8 * (WORD_PID_NAMESPACE + 1 - WORD_HEARTBEAT)
+        page = os.pread(self._fd, size, 8 * WORD_HEARTBEAT).ljust(size, b"\0")
+        words = memoryview(page).cast("Q")
+        pid, start, namespace = (
+            words[word - WORD_HEARTBEAT] for word in (WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE)
+        )
+        return WriterInfo(pid, start, namespace, words[0])
 
     def _word(self, number: int) -> int:
         """One of the header's mutable words; 0 of a file that was cut."""
@@ -159,8 +166,13 @@ class RingReader:
     def _sequences(self) -> list[int]:
         """The sequences that the slots claim, those in their right place. No seal is checked here."""
         header = self.header
-        offsets = range(header.slots_offset, header.segment_bytes, header.slot_bytes)
-        claimed = [int.from_bytes(os.pread(self._fd, 8, offset), "little") for offset in offsets]
+        size = header.slot_bytes
+        claimed: list[int] = []
+        step = max(_BLOCK_BYTES // size, 1)
+        for first in range(0, header.capacity, step):
+            number = min(step, header.capacity - first)
+            block = os.pread(self._fd, number * size, header.slots_offset + first * size)
+            claimed += memoryview(block)[: len(block) // 8 * 8].cast("Q")[:: size // 8].tolist()
         return [s for slot, s in enumerate(claimed) if s and (s - 1) % header.capacity == slot]
 
     def newest_sequence(self) -> int:

@@ -110,7 +110,7 @@ def publish(
     """
     temporary = building_path(namespace, header.source)
     fd, mapped = build(header.source, temporary, header.segment_bytes, group)
-    segment = WritableSegment(fd, mapped, header)
+    segment = WritableSegment(fd, mapped, header, ring_path(namespace, header.source))
     try:
         segment.write_header()
         if old is not None:

@@ -39,7 +39,7 @@ from shm.errors import (
     RingLayout,
     RingMissing,
 )
-from shm.layout import HEADER_BYTES, SOURCE_BYTES, Header, read_header
+from shm.layout import HEADER_BYTES, IMMUTABLE_START, SOURCE_BYTES, Header, read_header
 from shm.lock import WriterLock
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where glibc's shm_open puts them; SharedMemory has no other place
@@ -161,6 +161,7 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except BaseException as error:
         path.unlink(missing_ok=True)
+        _refuse_overflow(source, size, error)
         if not isinstance(error, OSError):
             raise
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
@@ -177,6 +178,7 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
     except BaseException as error:
         os.close(fd)
         path.unlink(missing_ok=True)
+        _refuse_overflow(source, size, error)
         if not isinstance(error, OSError):
             raise
         if isinstance(error, PermissionError):
@@ -185,6 +187,12 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
                 "add the user to the group, or leave the key empty"
             ) from error
         raise NoSpace(source, _no_space(path, size, error)) from error
+
+
+def _refuse_overflow(source: str, size: int, error: BaseException) -> None:
+    if isinstance(error, OverflowError) and size >= 1 << 31:  # on a 32-bit machine
+        message = f"its segment of {size / 2**20:.1f} MiB is more than this machine can map; lower [shm] capacity"
+        raise NoSpace(source, message) from error
 
 
 def _no_space(path: Path, size: int, error: OSError) -> str:
@@ -239,7 +247,7 @@ def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
         return fd, mmap.mmap(fd, header.segment_bytes), header
     except BaseException as error:
         os.close(fd)
-        if not isinstance(error, (OSError, ValueError)):
+        if not isinstance(error, (OSError, ValueError, OverflowError)):  # Overflow: 2 GiB, to a 32-bit machine
             raise
         raise RingError(source, f"{path} can't be mapped: {error}") from error  # no address space, or cut since
 
@@ -253,28 +261,34 @@ def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, Header]:
     return open_segment(source, path, os.O_RDONLY, owner)
 
 
-def open_segment(source: str, path: Path, flags: int, owner: int, *, on_disk: bool = False) -> tuple[int, Header]:
-    """Open and check a whole segment. ``on_disk``: blocks may be fewer, as where the file system compresses."""
+def open_segment(
+    source: str, path: Path, flags: int, owner: int, *, on_disk: bool = False, harmed: bool = False
+) -> tuple[int, Header]:
+    """Open and check a whole segment.
+
+    ``on_disk``: blocks may be fewer, as where the file system compresses. ``harmed``: the file may have any size and
+    holes, for whoever reads what is left of it, and never maps it.
+    """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise RingMissing(source, f"there is no segment {path}; is its collector running?") from None
     except OSError as error:
-        raise RingForeign(
-            source, f"{path} can't be opened: {error.strerror}; give this user the group of [shm] group"
-        ) from error
+        remedy = "see that it is a file of this user" if on_disk else "give this user the group of [shm] group"
+        raise RingForeign(source, f"{path} can't be opened: {error.strerror}; {remedy}") from error
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise RingForeign(source, f"{path} is not a regular file; remove it")
         if status.st_uid != owner:
-            raise RingForeign(
-                source, f"{path} belongs to user {status.st_uid}, expected {owner}; remove it, or set [shm] owner"
-            )
-        header = read_header(source, os.pread(fd, HEADER_BYTES, 0), status.st_size)
+            remedy = "chown it" if on_disk else "remove it, or set [shm] owner"
+            raise RingForeign(source, f"{path} belongs to user {status.st_uid}, expected {owner}; {remedy}")
+        page = os.pread(fd, HEADER_BYTES, 0)
+        size = int.from_bytes(page[IMMUTABLE_START : IMMUTABLE_START + 8], "little") if harmed else status.st_size
+        header = read_header(source, page, size)
         if header.source != source:
             raise RingCorrupt(source, f"source is {header.source!r}, but the file is {path.name}")
-        if status.st_blocks * 512 < header.segment_bytes and not on_disk:
+        if status.st_blocks * 512 < header.segment_bytes and not (on_disk or harmed):
             # A hole: to touch it on a full tmpfs is a SIGBUS for the writer that maps it.
             allocated = status.st_blocks * 512
             raise RingCorrupt(source, f"{allocated} bytes are allocated of {header.segment_bytes}: it has holes")
@@ -289,6 +303,8 @@ def unlink(namespace: str, source: str) -> list[Path]:
 
     Raises WriterBusy while a writer holds it.
     """
+    check_name("[shm] namespace", namespace)
+    check_name("the name of a source", source)
     lock = WriterLock.acquire(lock_path(namespace, source), source)
     try:
         removed = files_of(namespace, source)

@@ -23,6 +23,7 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from shm.errors import NoSpace
 from shm.layout import SLOT_HEADER_BYTES, SLOT_PAYLOAD, SLOT_SEAL, WORD_HEAD, WORD_HEARTBEAT
 
 HINTS: Final = slice(8 * WORD_HEAD, 8 * WORD_HEARTBEAT + 8)  # the header's bytes that change with every frame
@@ -34,17 +35,23 @@ _SEALS: Final = fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcn
 class Staging:
     """For frames of one width. ``numbers``: timestamp, monotonic, count, flags; ``values``: float64 per column."""
 
-    def __init__(self, slot_bytes: int) -> None:
+    def __init__(self, ring: str, slot_bytes: int) -> None:
+        """Raises NoSpace, naming the ring, when there is no memory or descriptor for it."""
         self.slot_bytes = slot_bytes
         self.bytes = slot_bytes + 8 + HINTS.stop - HINTS.start
-        self._fd = os.memfd_create("fogmetrics-staging", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._fd = -1
         try:
-            os.posix_fallocate(self._fd, 0, self.bytes)
+            self._fd = os.memfd_create("fogmetrics-staging", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.pwrite(self._fd, bytes(self.bytes), 0)  # so that all of its memory is there
             fcntl.fcntl(self._fd, *_SEALS)
             self._map = mmap.mmap(self._fd, self.bytes)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        except OSError as error:
+            if self._fd >= 0:
+                os.close(self._fd)
+            raise NoSpace(
+                ring, f"its frames can't be staged in a memfd: {error.strerror}; see memory, the limit on open files "
+                "(ulimit -n), and that memfd_create is allowed (seccomp)",
+            ) from error  # fmt: skip
         everything = memoryview(self._map)
         self.numbers = everything[SLOT_PAYLOAD:SLOT_HEADER_BYTES].cast("q")
         self.values = everything[SLOT_HEADER_BYTES:slot_bytes].cast("d")

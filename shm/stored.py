@@ -15,7 +15,7 @@ from typing import Final
 from shm import entries
 from shm.catalog import Series, SeriesKey, series_key
 from shm.frame import Frame, prove
-from shm.layout import FLAG_TICK, HEADER_BYTES, WORD_CATALOG_USED, Header
+from shm.layout import FLAG_TICK, HEADER_BYTES, WORD_CATALOG_USED, WORD_HEAD, WORD_PID, Header
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class StoredSegment:
         self._fd = fd
         self.torn: list[int] = []  # slots that claim a frame and do not hold it: of a dead writer, or damaged
         self._missing: set[int] = set()  # sequences up to the head that the slots did not hold whole when it was read
+        self._announced = 0  # the head that the header's hint told when it was read
+        self._other: StoredSegment | None = None  # where those may be that are missing here
 
     def read(self) -> tuple[int, bool]:
         """Find out what the file holds: (frames, whether its catalog is damaged).
@@ -46,10 +48,11 @@ class StoredSegment:
         sequence whose seal holds (I3); the header's head is only a hint.
         """
         header = self.header
-        announced = int.from_bytes(os.pread(self._fd, 8, 8 * WORD_CATALOG_USED), "little")
+        announced = self._word(WORD_CATALOG_USED)
         data = os.pread(self._fd, header.catalog_bytes, HEADER_BYTES)
         entries.extend(self.catalog, data, announced, header.width, self.salt)
         self._index_catalog()
+        self._announced = self._word(WORD_HEAD)
         found, columns = self._prove_slots()
         # The announcement may be damaged together with an entry; the frames' own counts are under seal.
         damaged = bool(self.catalog.error) or columns > self.catalog.columns
@@ -65,6 +68,13 @@ class StoredSegment:
         self.catalog = catalog
         self._index_catalog()
         self._prove_slots(head)
+
+    def complete(self, other: StoredSegment) -> None:
+        """Take what is missing from an earlier copy of the same segment, which stays the caller's."""
+        if other.salt == self.salt:  # the same columns, then, and the same proof
+            held = {*self.history(), *other.history()}
+            self._other = other
+            self.hold(held, max(self.head, other.head))
 
     def hold(self, sequences: set[int], head: int) -> None:
         """For a segment that was filled anew: which frames its slots hold, and the head that numbers go on from."""
@@ -100,7 +110,10 @@ class StoredSegment:
         step = max(_BLOCK_BYTES // size, 1)
         for first in range(0, header.capacity, step):
             number = min(step, header.capacity - first)
-            block = os.pread(self._fd, number * size, header.slots_offset + first * size)
+            try:
+                block = os.pread(self._fd, number * size, header.slots_offset + first * size)
+            except OSError:  # a bad sector under a snapshot: these slots are lost, the others are not
+                continue
             for i in range(len(block) // size):
                 yield first + i, block[i * size : (i + 1) * size]
 
@@ -113,7 +126,31 @@ class StoredSegment:
 
     def frame(self, sequence: int) -> Frame | None:
         """The frame of that sequence, or None where its slot does not hold it whole."""
-        return prove(os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence)), sequence, self.salt)
+        try:
+            copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
+        except OSError:
+            copy = b""
+        found = prove(copy, sequence, self.salt)
+        return self._other.frame(sequence) if found is None and self._other is not None else found
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether its writer had ended in good order."""
+        return self._word(WORD_PID) == 0
+
+    @property
+    def lost(self) -> int:
+        """How many frames it ought to hold and does not. One may be what a killed writer had in flight."""
+        return len(self._missing) + self.lost_newest
+
+    @property
+    def lost_newest(self) -> int:
+        """How many of them are beyond the head: they were announced, and readers may have had them."""
+        beyond = self._announced - self.head
+        return beyond if 0 < beyond <= self.header.capacity else 0  # more: the hint itself is damaged
+
+    def _word(self, number: int) -> int:
+        return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
 
     def clock_offset_ns(self) -> int | None:
         """Wall clock minus monotonic clock as of its newest collection; None where it has none."""

@@ -36,16 +36,19 @@ class Windows:
         # By slot: the timestamp last read there, and of which proven frame it is; 0: of none.
         self._stamps = np.zeros(header.capacity, dtype=np.int64)
         self._stamped = np.zeros(header.capacity, dtype=np.int64)
+        # By slot: the frame that it once did not hold whole though newer ones were there. It never will (I4).
+        self._lost = np.zeros(header.capacity, dtype=np.int64)
 
     def frames(self, newest: int, since_ns: int | None, until_ns: int | None, after: int) -> Frames:
         """See :meth:`shm.reader.RingReader.frames`. ``newest``: the sequence to end with."""
         oldest = max(newest - self._header.capacity + 1 + GUARD_SLOTS, 1, after + 1)
         sequences = np.arange(oldest, max(newest + 1, oldest), dtype=np.int64)
+        sequences = sequences[self._lost[(sequences - 1) % self._header.capacity] != sequences]
         timed = since_ns is not None or until_ns is not None
         if timed:
             sequences = sequences[within(self._stamps_of(sequences), since_ns, until_ns)]
         rows, good = self._copy_and_prove(sequences)
-        skipped = len(rows) - int(good.sum())
+        skipped = self._note_lost(sequences, rows, good, newest)
         if timed:
             # What the stamps said of a slot that was torn, or lapped since, is not proven: the copy is.
             good &= within(rows[:, 2].view(np.int64), since_ns, until_ns)
@@ -55,6 +58,21 @@ class Windows:
             rows[:, 0], rows[:, 2].view(np.int64), rows[:, 3].view(np.int64), rows[:, 5],
             rows[:, SLOT_HEADER_BYTES // 8 :].view(np.float64), skipped,
         )  # fmt: skip
+
+    def _note_lost(
+        self, sequences: NDArray[np.int64], rows: NDArray[np.uint64], good: NDArray[np.bool_], newest: int
+    ) -> int:
+        """Remember what is not whole and never will be; how many slots were torn or lapped.
+
+        Not counted: slots that nothing was ever written to, of a ring that was made larger or published anew.
+        """
+        if good.all():
+            return 0
+        bad = ~good
+        # The newest may still become visible: no order of stores is assumed.
+        lost = sequences[bad & (sequences < newest - GUARD_SLOTS)]
+        self._lost[(lost - 1) % self._header.capacity] = lost
+        return int((bad & rows[:, :3].any(axis=1)).sum())
 
     def _stamps_of(self, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
         """The timestamps of those frames; of those not whole, what stood there when it was looked just now."""

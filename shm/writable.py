@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from pathlib import Path
 
 from shm import entries
 from shm.catalog import series_key
@@ -40,8 +41,11 @@ class WritableSegment(StoredSegment):
     it by calls, which report what a touch of a map would make a SIGBUS of.
     """
 
-    def __init__(self, fd: int, mapped: mmap.mmap, header: Header) -> None:
+    def __init__(self, fd: int, mapped: mmap.mmap, header: Header, path: Path) -> None:
+        """``path``: where it is published, or will be."""
         super().__init__(fd, header)
+        self._path = path
+        self._inode = os.fstat(fd).st_ino
         self.bytes = memoryview(mapped)
         self._map = mapped
         self._start = b"".join(word.to_bytes(8, "little") for word in (MAGIC, LAYOUT_VERSION, header.salt))
@@ -49,9 +53,12 @@ class WritableSegment(StoredSegment):
 
     def trouble(self) -> str:
         """What somebody did to the file under us, as a phrase; empty while it is as it was published."""
-        status = os.fstat(self._fd)
-        if status.st_nlink == 0:
+        try:
+            status = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
             return "was removed"
+        if status.st_ino != self._inode:  # ours is given to no other file while we have it open
+            return "lost its name to another file"
         if status.st_size != self.header.segment_bytes:
             return f"was cut or extended to {status.st_size} bytes"
         if status.st_blocks * 512 < self.header.segment_bytes:
@@ -60,9 +67,13 @@ class WritableSegment(StoredSegment):
             return "had its header overwritten"
         return ""
 
+    def open_again(self) -> int:
+        """Another descriptor of the file, also of one that has lost its name. The caller closes it."""
+        return os.dup(self._fd)
+
     def salvage(self) -> StoredSegment:
         """What the file still holds, read anew and without the map, under the catalog and head that we know."""
-        stored = StoredSegment(os.dup(self._fd), self.header)
+        stored = StoredSegment(self.open_again(), self.header)
         stored.read_again(self.catalog, self.head)
         return stored
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from shm import entries
+from shm import entries, snapshot
 from shm.catalog import Metric, Series, SeriesKey
 from shm.errors import (
     ConfigurationError,
@@ -61,7 +61,8 @@ class RingWriter:
     that is corrupt is set aside under the ending ``.corrupt``, one of another layout under ``.layout-N``; that is said
     in the log, and the ring begun anew: from its snapshot in ``snapshot_dir`` where there is one, else empty.
 
-    ``columns`` finds a series by (metric name, label values); ``resumed`` is how many frames were found whole.
+    ``columns`` finds a series by (metric name, label values); ``resumed`` is how many frames were found whole;
+    ``continues`` is False where frames may be missing that readers were given.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RingWriter:
             raise ConfigurationError(f"[shm] capacity is {capacity}; use {MIN_CAPACITY} to {MAX_CAPACITY} frames")
         self.path = ring_path(namespace, source)
         self.group = group
+        self.snapshot_dir = snapshot_dir
         self._refusal = ""
         self._elsewhere = False
         check_byte_order(source)
@@ -81,14 +83,20 @@ class RingWriter:
         try:
             building_path(namespace, source).unlink(missing_ok=True)  # litter of a writer that died growing
             fresh = shape(source, interval_ns, capacity, aligned(max(width, 1), 8))
-            segment, self.resumed = open_ring(namespace, fresh, group, snapshot_dir)
-            self._adopt(segment)
+            opened = open_ring(namespace, fresh, group, snapshot_dir)
+            self.resumed, self.continues = opened.frames, opened.continues
+            try:
+                staging = Staging(source, opened.segment.header.slot_bytes)
+            except BaseException:
+                opened.segment.close()
+                raise
+            self._adopt(opened.segment, staging)
         except BaseException:
             self._lock.release()
             raise
         _writers.add(self)
 
-    def _adopt(self, segment: WritableSegment) -> None:
+    def _adopt(self, segment: WritableSegment, staging: Staging) -> None:
         """Make that segment the one we write to, and prepare what append needs."""
         header = segment.header
         self._segment = segment
@@ -101,7 +109,7 @@ class RingWriter:
         self._capacity = header.capacity
         self._slot_bytes = header.slot_bytes
         self._slots_offset = header.slots_offset
-        self._staging = Staging(header.slot_bytes)
+        self._staging = staging
         self._absent = memoryview(ABSENT * header.width).cast("d")
 
     # ---- the hot path ----------------------------------------------------------------------------------------
@@ -226,7 +234,12 @@ class RingWriter:
 
     def _republish(self, trouble: str) -> None:
         log.error("ring published again", extra={"ring": self.source, "path": str(self.path), "error": trouble})
-        with contextlib.closing(self._segment.salvage()) as left:
+        with contextlib.ExitStack() as stack:
+            left = stack.enter_context(contextlib.closing(self._segment.salvage()))
+            if self.snapshot_dir is not None and left.lost:
+                past = snapshot.load(self.snapshot_dir, self.namespace, self.source)
+                if past is not None:
+                    left.complete(stack.enter_context(contextlib.closing(past)))
             self._replace(successor(left), left.catalog.series, old=left)
 
     def add_metric(self, metric: Metric) -> None:
@@ -293,9 +306,16 @@ class RingWriter:
         old: StoredSegment | None = None,
     ) -> None:  # fmt: skip
         """Rebuild to that shape and go on in the new segment. On NoSpace the ring in use is untouched (I7)."""
-        used, hints, staging = self._segment, self._hints, self._staging
-        self._adopt(publish(self.namespace, header, self.group, old or used, kept, redefined))
-        staging.close()
+        used, hints, staged = self._segment, self._hints, self._staging
+        # Before it is published: a segment that we could not write to would take the place of one that we can.
+        staging = Staging(self.source, header.slot_bytes)
+        try:
+            segment = publish(self.namespace, header, self.group, old or used, kept, redefined)
+        except BaseException:
+            staging.close()
+            raise
+        self._adopt(segment, staging)
+        staged.close()
         hints.release()
         used.close()
 
@@ -315,12 +335,24 @@ class RingWriter:
         if self._refusal:
             raise WriterClosed(self.source, self._refusal)
 
+    def leave(self) -> None:
+        """Say in the ring that its writer ends in good order: nothing is appended any more."""
+        # Whose lock was removed may have a successor by now, which it must not sign off. A hint: not worth an error.
+        if os.fstat(self._lock.fd).st_nlink:
+            with contextlib.suppress(OSError):
+                self._segment.unsign()
+
+    def open_again(self) -> tuple[int, Header]:
+        """A descriptor of the segment and its header, for :func:`shm.snapshot.take`, which closes it."""
+        self._check_open()
+        return self._segment.open_again(), self.header
+
     def close(self) -> None:
         """Release the lock and leave the segment to the readers and the next writer."""
         if self._refusal == _CLOSED:
             return
         if not self._refusal:
-            self._segment.unsign()
+            self.leave()
         self._refusal = _CLOSED
         self._staging.close()
         self._hints.release()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.errors import RingLost
+from shm.errors import NoSpace, RingLost
 from shm.reader import RingReader
 from shm.segment import ring_path
 from shm.staging import Staging
@@ -56,7 +56,7 @@ def test_the_staging_memory_can_not_be_cut_by_anybody(namespace: str) -> None:
 
 
 def test_an_error_of_another_kind_is_not_taken_for_a_cut_file() -> None:
-    staging = Staging(56)
+    staging = Staging("s", 56)
     target = memoryview(bytearray(4096))
     os.close(staging._fd)
     staging._fd = -1
@@ -75,3 +75,43 @@ def test_closed_writers_and_rebuilds_leave_no_descriptor_and_no_map(namespace: s
             writer.reserve(100)
             append_proof(writer)
     assert held() == before
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "pwrite"])
+def test_where_nothing_can_be_staged_the_ring_in_use_goes_on_and_nothing_leaks(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        append_proof(writer, 5)
+        before = len(os.listdir("/proc/self/fd"))
+        real = os.pwrite
+
+        def full(*arguments: object, **keywords: object) -> int:
+            if call == "pwrite" and len(arguments[1]) != writer._staging.bytes + 8 * 8:  # type: ignore[arg-type]
+                return real(*arguments)  # type: ignore[arg-type]
+            raise OSError(24, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, full)
+            with pytest.raises(NoSpace, match=r"can't be staged in a memfd: Too many open files; .*ulimit -n"):
+                writer.reserve(1)
+        append_proof(writer, 5)
+        assert len(os.listdir("/proc/self/fd")) == before
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == list(range(3, 11))
+
+
+def test_a_start_that_can_not_stage_gives_lock_and_segment_back(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", refused)
+        with pytest.raises(NoSpace, match="seccomp"):
+            open_writer(namespace)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
