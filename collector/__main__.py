@@ -28,7 +28,7 @@ from shm import snapshot
 from shm.command import exit_status
 from shm.config import Config, SourceConfig
 from shm.parent import Parent
-from shm.segment import unlink
+from shm.segment import check_name, files_of, unlink
 
 log = logging.getLogger("collector")
 
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         logs.set_up(config.log.level, config.log.format)
         if options.unlink:
             return _unlink(options.name, config)
+        if config.shm.snapshot_directory is not None:
+            snapshot.check_directory(config.shm.snapshot_directory, config.where("shm"))
         source = registry.build(options.name, config)
         interval, timeout = registry.times(options.name, config)
         if options.once:
@@ -129,11 +131,14 @@ def _once(source: MetricSource, timeout: float) -> int:
 
 
 def _unlink(name: str, config: Config) -> int:
-    removed = unlink(config.shm.namespace, name)
+    check_name("the name of a source", name)
+    removed = unlink(config.shm.namespace, name) if files_of(config.shm.namespace, name) else []
     if (directory := config.shm.snapshot_directory) is not None:
         removed += snapshot.unlink(directory, config.shm.namespace, name)
     for path in removed:
         print(f"removed {path}")
+    if not removed:
+        print(f"there is nothing of a source {name!r} in namespace {config.shm.namespace!r}", file=sys.stderr)
     return 0
 
 

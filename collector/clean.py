@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         directory = config.snapshot_directory
         for namespace in (config.namespace, f"{config.namespace}-demo"):
             for source in sources_of(namespace):
-                for removed in unlink(namespace, source):
+                for removed in unlink(namespace, source, lock_too=True):
                     print(f"removed {removed}")
             for removed in snapshot.unlink(directory, namespace) if directory is not None else []:
                 print(f"removed {removed}")

@@ -275,7 +275,9 @@ class MetricCollector:
         """Take up cumulative values where the ring's history left them.
 
         Histograms of every registered metric go on from their last buckets; the last value of each series of
-        ``metrics`` (counters kept by the caller) is returned.
+        ``metrics`` (counters kept by the caller) is returned. Where the ring may lack frames that were published, as
+        one restored from a snapshot after a crash, they begin at 0 instead: a value below the one that was scraped last
+        is a reset to Prometheus, after which all of it would count as new.
         """
         with self._guard:
             self._enter_metrics()
@@ -286,6 +288,7 @@ class MetricCollector:
             for key, series in self.writer.columns.items()
             if (key[0] in wanted or (series.metric.type == "histogram" and key[0] in self._metrics))
             and self._definitions.fits(series)
+            and (self.writer.continues or series.metric.type == "gauge")
         }
         for sequence in reversed(self.writer.history()):
             if not missing:

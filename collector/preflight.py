@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from collector import registry
-from shm import address
+from shm import address, snapshot
 from shm import config as configuration
 from shm.command import exit_status
 from shm.config import Config
@@ -63,6 +63,8 @@ def check_configuration(config: Config) -> None:
     check_name(f"{config.where('shm')} namespace", config.shm.namespace)
     group_number(config.shm.group, config.where("shm"))
     user_number(config.shm.owner, config.where("shm"))
+    if config.shm.snapshot_directory is not None:
+        snapshot.check_directory(config.shm.snapshot_directory, config.where("shm"))
     configuration.windows_ns(config)
     for name in registry.source_names(config):
         registry.times(name, config)

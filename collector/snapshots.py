@@ -14,8 +14,9 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from collector.words import said
 from shm import snapshot
-from shm.errors import RingError
+from shm.writer import RingWriter
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,16 @@ class Snapshots:
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self) -> None:
-        """Take the last one, which holds all of the history. The writer must not have ended yet."""
+    def finish(self, writer: RingWriter) -> None:
+        """Take the last one, which holds all of the history, from ``writer``, which has not ended yet.
+
+        From its own descriptor: the file may have lost its name, as when a logout removes a user's shared memory.
+        """
         self._end.set()
         if self._thread.ident is not None:
             self._thread.join(_JOIN_SECONDS)
-        self._take()
+        writer.leave()
+        self._take(writer)
 
     def _run(self) -> None:
         # Soon after the start, so that a directory that can't be used is soon said; not all collectors at once.
@@ -55,16 +60,18 @@ class Snapshots:
             self._take()
             wait_seconds = self._every_seconds
 
-    def _take(self) -> None:
+    def _take(self, writer: RingWriter | None = None) -> None:
         begun = time.monotonic()
         try:
-            size = snapshot.take(self._directory, self._namespace, self._source)
-        except (OSError, RingError) as error:
+            opened = writer.open_again() if writer else None
+            size = snapshot.take(self._directory, self._namespace, self._source, opened)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the ring goes on without, and the next is tried
             # Said once: what is wrong with a disk is wrong for long. Until then the snapshot before it is there.
             if not self._failed:
+                remedy = "give the collector's user a [shm] snapshot_dir with room for two of its ring"
                 log.error("snapshot failed", extra={
-                    "source": self._source, "directory": str(self._directory), "error": str(error),
-                    "remedy": "give the collector's user a [shm] snapshot_dir with room for its ring",
+                    "source": self._source, "directory": str(self._directory), "error": said(error),
+                    **({"remedy": remedy} if isinstance(error, OSError) else {}),
                 })  # fmt: skip
             self._failed = True
             return

@@ -6,6 +6,7 @@ fails leaves its samples absent and ``collector_up`` 0; the loop never ends beca
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from collector.selfmetrics import SelfMetrics
 from collector.snapshots import Snapshots
 from collector.source import MetricSource
 from collector.stop import Stop
+from shm.errors import RingError
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,9 @@ class Worker:
         finally:
             loop.close_source()
             if self.snapshots is not None:
-                self.snapshots.finish()
+                with contextlib.suppress(RingError):  # the end has a reason of its own then
+                    self.collector.writer.keep_published()
+                self.snapshots.finish(self.collector.writer)
             self.collector.close()
             self.stop.close()
 

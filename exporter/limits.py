@@ -78,8 +78,11 @@ class LimitedProtocol(HttpToolsProtocol):
     # ---- requests ------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE):
-            piece = data[start : start + _PIECE]
+        start = 0
+        while start < len(data):
+            # No further than one byte beyond what a request may have: then it is counted, whatever one read brings.
+            size = min(_PIECE, max(self.limits.max_request_bytes - self._request_bytes + 1, 1))
+            piece, start = data[start : start + size], start + size
             self._expect_request()
             self._request_bytes += len(piece)
             super().data_received(piece)

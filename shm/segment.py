@@ -96,8 +96,9 @@ def files_of(namespace: str, source: str) -> list[Path]:
 
 
 def sources_of(namespace: str) -> list[str]:
-    """The sources of which there is anything in shared memory but a lock: rings, and what dead writers left."""
-    return sorted({path.name.split(".")[2] for path in files_of(namespace, "*")})
+    """The sources of which there is anything in shared memory: rings, what dead writers left, locks."""
+    check_name("[shm] namespace", namespace)
+    return sorted({path.name.split(".")[2] for path in DIRECTORY.glob(f"{_PREFIX}.{namespace}.*.*")})
 
 
 def ring_name_of(file_name: str, namespace: str) -> str | None:
@@ -298,16 +299,17 @@ def open_segment(
         raise
 
 
-def unlink(namespace: str, source: str) -> list[Path]:
+def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]:
     """Remove all that shared memory holds of a source, on purpose, under its lock; the paths that were removed.
 
-    Raises WriterBusy while a writer holds it.
+    ``lock_too``: the lock's file as well, where all of a namespace is given up; a writer that began just then sees it
+    at its first frame, and ends. Raises WriterBusy while a writer holds it.
     """
     check_name("[shm] namespace", namespace)
     check_name("the name of a source", source)
     lock = WriterLock.acquire(lock_path(namespace, source), source)
     try:
-        removed = files_of(namespace, source)
+        removed = files_of(namespace, source) + ([lock.path] if lock_too else [])
         for path in removed:
             path.unlink(missing_ok=True)
         return removed

@@ -31,7 +31,7 @@ def test_snapshots_are_taken_again_and_again_and_a_last_one_at_the_end(namespace
         first = wait_until(lambda: file.exists() and file.stat().st_ino, 10, "the first snapshot")
         wait_until(lambda: file.stat().st_ino != first, 10, "the next one")
         append_proof(writer)
-        snapshots.finish()
+        snapshots.finish(writer)
     assert abs((snapshots.last_seconds or 0.0) - time.time()) < 60
     ring_path(namespace, "s").unlink()
     stored = snapshot.load(tmp_path, namespace, "s")
@@ -44,7 +44,7 @@ def test_the_end_before_the_first_one_takes_one(namespace: str, tmp_path: Path) 
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer)
         snapshots = Snapshots(tmp_path, namespace, "s", 3600)
-        snapshots.finish()  # also of a collector that ended before it ticked
+        snapshots.finish(writer)  # also of a collector that ended before it ticked
     assert snapshot.file_of(tmp_path, namespace, "s").exists()
 
 
@@ -64,12 +64,12 @@ def test_a_directory_that_can_not_be_used_is_said_once_and_so_is_that_it_can_aga
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer)
         snapshots = Snapshots(directory, namespace, "s", 3600)
-        snapshots.finish()
-        snapshots.finish()
+        snapshots.finish(writer)
+        snapshots.finish(writer)
         assert caplog.messages == ["snapshot failed"]
         assert "File exists" in str(getattr(caplog.records[0], "error", ""))
         directory.unlink()
-        snapshots.finish()
+        snapshots.finish(writer)
     assert caplog.messages == ["snapshot failed", "snapshots work again"]
 
 
@@ -82,7 +82,7 @@ def test_the_time_of_the_last_snapshot_is_a_series_of_the_ring(namespace: str, t
         with RingReader(namespace, "s") as reader:
             known = [series.metric.name for series in reader.series]
         assert "collector_last_snapshot_timestamp_seconds" not in known, "absent until there is one"
-        snapshots.finish()
+        snapshots.finish(collector.writer)
         own.record(True, 0.1, time.time_ns())
         collector.commit()
         with RingReader(namespace, "s") as reader:

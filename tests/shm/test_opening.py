@@ -45,7 +45,7 @@ def test_a_ring_of_another_layout_is_set_aside_whole_each_under_a_name_of_its_ow
     assert caplog.messages.count("segment set aside") == 3
     assert sources_of(namespace) == ["s"]
     assert len(unlink(namespace, "s")) == 4
-    assert sources_of(namespace) == []
+    assert files_of(namespace, "s") == []
 
 
 @pytest.mark.parametrize("version", [0, 256, 1 << 63])

@@ -135,8 +135,10 @@ class Disorder:
         if ring.writer:
             ring.writer.close()
             ring.writer = None
-            if ring.hidden:  # with its last map goes its history
-                ring.hidden, ring.head, ring.frames = False, 0, 0
+            # With its last map goes its history; unless a rebuild that found room has published it meanwhile.
+            if ring.hidden and not ring_path(self.namespace, ring.source).exists():
+                ring.head = ring.frames = 0
+            ring.hidden = False
         capacity = self.chance.choice((ring.capacity, ring.capacity, 16, 64, 300, 5000))
 
         def start() -> None:

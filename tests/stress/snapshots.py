@@ -143,7 +143,7 @@ def _live(namespace: str, directory: Path, done: memoryview[int]) -> None:
             done[2] += snapshots.last_seconds != last
             last = snapshots.last_seconds
             time.sleep(0.0005)
-        snapshots.finish()
+        snapshots.finish(writer)
         writer.close()
         status = 0
     finally:

@@ -17,6 +17,7 @@ import dataclasses
 import os
 import xmlrpc.client
 from collections.abc import Mapping
+from typing import Final
 
 from collector.sources.deployment.exchange import Address, ExchangeError, Limits, ask_http, parse_address
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
@@ -70,10 +71,15 @@ class SupervisordProvider:
         try:
             return parse_processes(reply)
         except ValueError as error:
+            if _ENDING in str(error):
+                return []  # it stops all its programs, this one too: nothing is known, and nothing is wrong
             raise ProviderError(
                 f"what answers at {self._address.shown} is no supervisord: {error}; set {KEY} to the address of "
                 "[unix_http_server] or [inet_http_server]"
             ) from error
+
+
+_ENDING: Final = "SHUTDOWN_STATE"  # the fault that it answers with while it ends (supervisor/xmlrpc.py, Faults)
 
 
 def parse_processes(reply: bytes) -> list[Deployment]:
