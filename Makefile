@@ -6,7 +6,7 @@
 #   make smoke    URL=http://localhost:9200: check a running daemon
 #   make siege    every promise of docs/reliability.md under attack, for an hour and a half; ONLY="death fuzz" for some
 #   make cost     SECONDS=300: CPU, memory and latency of an idle daemon
-#   make lint     ruff and mypy          make clean    remove rings, environment and logs
+#   make lint     ruff and mypy          make clean    remove rings, snapshots, environment, logs
 
 VENV := .venv
 BIN := $(VENV)/bin

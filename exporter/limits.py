@@ -80,17 +80,18 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         start = 0
         while start < len(data):
-            # No further than one byte beyond what a request may have: then it is counted, whatever one read brings.
-            size = min(_PIECE, max(self.limits.max_request_bytes - self._request_bytes + 1, 1))
+            # No further than what a request may have: it ends there, or is too long, whatever one read brings.
+            room = self.limits.max_request_bytes - self._request_bytes
+            if room <= 0:
+                self._refuse()
+                return
+            size = min(_PIECE, room)
             piece, start = data[start : start + size], start + size
             self._expect_request()
             self._request_bytes += len(piece)
             super().data_received(piece)
             if self._link.is_closing():
                 self._expect_reader()
-                return
-            if self._request_bytes > self.limits.max_request_bytes:
-                self._refuse()
                 return
             if self._begun - self._answered > MAX_PIPELINED or sum(self._sizes) > self._most_bytes():
                 self._link.abort()

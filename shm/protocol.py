@@ -11,7 +11,7 @@ A **segment** is one file in /dev/shm that belongs to one source:
     header (one page) | catalog (append-only) | slots (capacity × one row)
 
 A **frame** is a row: all samples of one collection. Frames are numbered from 1 by a **sequence** that is never
-reused; sequence s lives in **slot** (s − 1) mod capacity, so a new frame laps the oldest one.
+reused within a segment; sequence s lives in **slot** (s − 1) mod capacity, so a new frame laps the oldest one.
 
 The writer appends frame s:
 

@@ -7,6 +7,8 @@ import pytest
 
 from collector.clean import main as clean
 from collector.collector import MetricCollector
+from shm import snapshot
+from shm.segment import DIRECTORY
 from tests.rings import files_of
 
 
@@ -25,6 +27,23 @@ def test_every_ring_of_the_namespace_is_removed_the_users_own_sources_too(
         MetricCollector(name, namespace=namespace, capacity=8).close()
     assert clean([str(tmp_path), "--config", str(toml)]) == 0
     assert not [path for path in files_of(namespace) if path.suffix == ".ring"]
+
+
+def test_nothing_of_the_namespace_is_left_not_even_of_a_source_without_a_ring(
+    toml: Path, tmp_path: Path, namespace: str
+) -> None:
+    snapshots = tmp_path / "snapshots"
+    toml.write_text(f'{toml.read_text()}snapshot_dir = "{snapshots}"\n')
+    with MetricCollector("node", namespace=namespace, capacity=8) as collector:
+        collector.commit()
+        snapshot.take(snapshots, namespace, "node")
+    for left in ("gone.corrupt", "old.layout-2", "dead.new", "quiet.lock"):
+        (DIRECTORY / f"fogmetrics.{namespace}.{left}").touch()
+    for name in (f"fogmetrics.{namespace}.former.snapshot.before", "of somebody else"):
+        (snapshots / name).touch()
+    assert clean([str(tmp_path), "--config", str(toml)]) == 0
+    assert files_of(namespace) == []
+    assert [path.name for path in snapshots.iterdir()] == ["of somebody else"]
 
 
 def test_a_ring_with_a_writer_is_left(

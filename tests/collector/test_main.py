@@ -15,6 +15,7 @@ from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.daemon import ROOT
 from tests.programs import wait_until
+from tests.rings import files_of
 
 ONCE = """
 from collector.source import MetricSource, Sample
@@ -134,3 +135,20 @@ def test_unlink_removes_the_ring_on_purpose_but_not_under_a_writer(
     assert main(["node", "--unlink", "--config", str(toml)]) == 0
     assert capsys.readouterr().out == f"removed {ring_path(namespace, 'node')}\n"
     assert not ring_path(namespace, "node").exists()
+
+
+def test_unlink_of_what_is_not_there_says_so_and_leaves_nothing_behind(
+    toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["nod", "--unlink", "--config", str(toml)]) == 0
+    assert capsys.readouterr().err == f"there is nothing of a source 'nod' in namespace '{namespace}'\n"
+    assert files_of(namespace) == []
+    assert main(["*", "--unlink", "--config", str(toml)]) == 78
+
+
+def test_a_snapshot_dir_that_can_not_be_meant_is_a_mistake_in_the_configuration(
+    toml: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml.write_text(toml.read_text().replace("[shm]\n", '[shm]\nsnapshot_dir = "~/snapshots"\n'))
+    assert main(["node", "--config", str(toml)]) == 78
+    assert "[shm] snapshot_dir is '~/snapshots', and nothing stands for ~" in capsys.readouterr().err

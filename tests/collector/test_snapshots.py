@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from collector import metrics
 from collector.collector import MetricCollector
 from collector.selfmetrics import SelfMetrics
 from collector.snapshots import Snapshots
@@ -132,3 +133,38 @@ def _newest(namespace: str) -> int:
             return reader.newest_sequence()
     except Exception:  # noqa: BLE001 - not there yet
         return 0
+
+
+def test_values_that_add_up_begin_anew_after_a_snapshot_that_lacks_published_frames(
+    namespace: str, tmp_path: Path
+) -> None:
+    """Restored below what was scraped, a counter would be a reset to Prometheus, and all of it would count as new."""
+
+    def counted(observations: int) -> tuple[float, float]:
+        """The count of a histogram and a counter of the collector's own, after that many ticks."""
+        with MetricCollector("s", namespace=namespace, capacity=32, snapshot_dir=tmp_path) as collector:
+            collector.register_metric("latency", "histogram", buckets=(1.0,))
+            own = SelfMetrics(collector, "s")
+            for _ in range(observations):
+                collector.record_metric("latency", 0.5)
+                own.count(metrics.ERRORS)
+                own.record(True, 0.1, time.time_ns())
+                collector.commit()
+            with RingReader(namespace, "s") as reader:
+                frame = reader.latest()
+                assert frame is not None
+                columns = {series.metric.name: series.column for series in reader.series}
+            snapshots = Snapshots(tmp_path, namespace, "s", 3600)
+            if observations == 5:
+                snapshot.take(tmp_path, namespace, "s")  # after which the writer goes on
+            elif observations == 4:
+                snapshots.finish(collector.writer)
+            return frame.value(columns["latency"] + 2) or 0.0, frame.value(columns[metrics.ERRORS.name]) or 0.0
+
+    assert counted(5) == (5, 5)
+    assert counted(2) == (7, 7), "a restart"
+    ring_path(namespace, "s").unlink()
+    assert counted(1) == (1, 1), "a crash, and a snapshot from before it"
+    assert counted(4) == (5, 5)
+    ring_path(namespace, "s").unlink()
+    assert counted(3) == (8, 8), "an orderly end, and its snapshot"

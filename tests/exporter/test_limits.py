@@ -68,6 +68,15 @@ def test_a_request_larger_than_the_limit_is_refused_and_its_connection_closed(na
         assert get(port, "/metrics").status_code == 200
 
 
+def test_the_limit_of_a_request_is_exact_whatever_one_read_brings(namespace: str, tmp_path: Path) -> None:
+    with exporter(namespace, tmp_path, "max_request_bytes = 1024\n") as (_, port):
+        for size in (1023, 1024, 1025, 2000, 4000):
+            start = b"GET /health HTTP/1.1\r\nhost: x\r\nlong: "
+            with connected(port) as one:
+                one.sendall(start + b"x" * (size - len(start) - 4) + b"\r\n\r\n")
+                assert one.recv(12) == (b"HTTP/1.1 503" if size <= 1024 else b"HTTP/1.1 431"), size
+
+
 def test_a_connection_without_a_whole_request_is_closed_and_one_between_requests_kept(
     namespace: str, tmp_path: Path
 ) -> None:

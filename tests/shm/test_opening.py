@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from shm import snapshot
-from shm.errors import NoSpace, RingCorrupt, RingLayout
+from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingLayout
 from shm.reader import RingReader
 from shm.segment import corrupt_path, files_of, ring_path, sources_of, unlink
-from tests.rings import append_proof, open_writer, sequences
+from tests.rings import append_proof, check, open_writer, sequences
 
 SECOND = 1_000_000_000
 
@@ -119,3 +120,60 @@ def test_a_damaged_ring_gives_way_where_there_is_room_for_one_alone_and_the_snap
         assert sequences(reader) == [1, 2, 3, 4, 5]
     assert not corrupt_path(namespace, "s").exists()
     assert caplog.messages[-1] == "history restored"
+
+
+@pytest.mark.parametrize("harm", ["longer", "shorter", "with a hole"])
+def test_a_file_of_which_only_size_or_blocks_are_wrong_keeps_its_frames(namespace: str, harm: str) -> None:
+    with open_writer(namespace, columns=128, capacity=64) as writer:
+        append_proof(writer, 64)
+        size = writer.header.segment_bytes
+    path = ring_path(namespace, "s")
+    if harm == "with a hole":
+        subprocess.run(["fallocate", "-p", "-o", "16384", "-l", "4096", str(path)], check=True)
+    else:
+        os.truncate(path, size + (1 if harm == "longer" else -1))
+    with open_writer(namespace, capacity=64) as writer, RingReader(namespace, "s") as reader:
+        assert writer.head == (63 if harm == "shorter" else 64), "the last slot's last byte is gone"
+        assert len(writer.history()) >= 59
+        assert writer.resumed == len(writer.history())
+        for sequence in sequences(reader):
+            frame = reader.frame(sequence)
+            assert frame is not None
+            check(frame, 128)
+        assert writer.continues == (harm != "shorter")
+    assert corrupt_path(namespace, "s").exists()
+
+
+def test_a_ring_of_an_earlier_boot_goes_on_where_it_is_when_there_is_no_room_for_two(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shm.rebuild._boot_id", lambda: b"a" * 16)
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer, 3)
+    monkeypatch.setattr("shm.rebuild._boot_id", lambda: b"b" * 16)
+    monkeypatch.setattr(os, "posix_fallocate", _full)
+    with open_writer(namespace) as writer:
+        assert writer.history() == [1, 2, 3]
+        append_proof(writer)
+        assert writer.head == 4
+
+
+def _full(*arguments: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("name", ["*", "s*", "?", "../s", "a.b", ""])
+def test_what_is_no_name_removes_nothing(namespace: str, tmp_path: Path, name: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        snapshot.take(tmp_path, namespace, "s")
+        for remove in (lambda: unlink(namespace, name), lambda: unlink(name, "s"), lambda: sources_of(name)):
+            with pytest.raises(ConfigurationError):
+                remove()
+        with pytest.raises(ConfigurationError):
+            snapshot.unlink(tmp_path, name)
+        if name != "*":  # which stands for all of a namespace there
+            with pytest.raises(ConfigurationError):
+                snapshot.unlink(tmp_path, namespace, name)
+        assert ring_path(namespace, "s").exists()
+        assert len(list(tmp_path.iterdir())) == 1

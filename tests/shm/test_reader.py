@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from shm.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
 from shm.reader import RingReader
 from shm.segment import ring_path
-from shm.windows import GUARD_SLOTS
+from shm.windows import GUARD_SLOTS, Windows
 from tests.rings import SECOND_NS, append_proof, check, check_all, is_replaced, open_writer, put_word
 
 
@@ -196,3 +197,34 @@ def test_a_closed_reader_leaves_its_copies_valid_and_closing_twice_is_nothing(na
     check_all(window, 2)
     assert latest is not None
     check(latest, 2)
+
+
+def test_slots_that_are_lost_are_counted_once_and_not_looked_at_again(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_writer(namespace, columns=2, capacity=64) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 64)
+        for sequence in range(20, 30):
+            writer._bytes[writer.header.slot_offset(sequence) + 50] ^= 1
+        assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
+        proven: list[int] = []
+        copy = Windows._copy_and_prove
+
+        def noted(self: Windows, sequences: Any) -> Any:
+            proven.extend(sequences.tolist())
+            return copy(self, sequences)
+
+        monkeypatch.setattr(Windows, "_copy_and_prove", noted)
+        assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
+        assert not set(proven) & set(range(20, 30))
+        append_proof(writer, 64)
+        assert len(reader.frames(0).sequence) == 60, "their slots have other frames now"
+
+
+def test_slots_that_nothing_was_ever_written_to_are_no_loss(namespace: str) -> None:
+    with open_writer(namespace, columns=2, capacity=8) as writer:
+        append_proof(writer, 20)
+    with open_writer(namespace, capacity=64) as writer, RingReader(namespace, "s") as reader:
+        assert len(writer.history()) == 8
+        assert reader.frames().sequence.tolist() == list(range(13, 21))
+        assert (reader.frames(0).skipped, reader.skipped_frames) == (0, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shm import snapshot
-from shm.errors import NoSpace, RingCorrupt, RingMissing
+from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingMissing
 from shm.layout import SLOT_PAYLOAD
 from shm.reader import RingReader
 from shm.segment import ring_path
@@ -291,3 +291,205 @@ def test_unlink_removes_all_that_there_is_of_a_sources_snapshots(namespace: str,
 @pytest.fixture(autouse=True)
 def _all_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
+
+
+# ---- more than one, and what must not be lost between them ---------------------------------------------------------
+
+
+def test_a_second_one_at_the_same_time_is_refused_and_the_first_is_whole(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 5)
+        copy = snapshot._copy
+        refused = []
+
+        def meanwhile(source: str, ring: int, disk: int, start: int, end: int) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(snapshot, "_copy", copy)
+                with pytest.raises(BlockingIOError):
+                    snapshot.take(tmp_path, namespace, "s")
+            refused.append(start)
+            copy(source, ring, disk, start, end)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot, "_copy", meanwhile)
+            snapshot.take(tmp_path, namespace, "s")
+        assert len(refused) == 2
+    assert restored(namespace, tmp_path, 2) == [1, 2, 3, 4, 5]
+
+
+def test_what_a_taker_left_that_was_killed_is_taken_over(namespace: str, tmp_path: Path) -> None:
+    left = snapshot.file_of(tmp_path, namespace, "s").with_suffix(".snapshot.new")
+    left.write_bytes(b"half of one" * 1000)
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 2)
+        snapshot.take(tmp_path, namespace, "s")
+    assert not left.exists()
+    assert restored(namespace, tmp_path, 2) == [1, 2]
+
+
+def test_a_link_under_the_name_that_is_written_is_not_followed(namespace: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    link = snapshot.file_of(tmp_path, namespace, "s").with_suffix(".snapshot.new")
+    with open_writer(namespace, columns=1):
+        link.symlink_to(victim)
+        with pytest.raises(OSError, match="symbolic links"):
+            snapshot.take(tmp_path, namespace, "s")
+        link.unlink()
+        os.link(victim, link)
+        with pytest.raises(PermissionError, match="no file of this user's own"):
+            snapshot.take(tmp_path, namespace, "s")
+    assert victim.read_text() == "whole"
+
+
+@pytest.mark.parametrize("accident", ["refused", "not mounted yet"])
+def test_a_snapshot_that_reaches_further_than_the_ring_is_kept_under_another_name(
+    namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, accident: str
+) -> None:
+    file = snapshot.file_of(tmp_path, namespace, "s")
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer, 6)
+        snapshot.take(tmp_path, namespace, "s")
+    whole = file.read_bytes()
+    ring_path(namespace, "s").unlink()
+    elsewhere = tmp_path / "elsewhere"
+    if accident == "refused":
+        os.chown(file, 4242, -1)
+    else:
+        file.rename(elsewhere)
+    with reopen(namespace, tmp_path) as writer:
+        assert writer.head == 0
+        if accident == "not mounted yet":
+            elsewhere.rename(file)
+        writer.add_series(GAUGE, ("0",))
+        for _ in range(2):
+            append_proof(writer)
+            snapshot.take(tmp_path, namespace, "s")
+    assert file.with_name(f"{file.name}.before").read_bytes() == whole
+    assert caplog.messages.count("snapshot kept") == 1
+
+
+def test_a_sector_that_can_not_be_read_costs_its_frames_and_no_more(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(namespace, columns=512, capacity=128) as writer:
+        append_proof(writer, 128)
+        snapshot.take(tmp_path, namespace, "s")
+        slots = writer.header.slots_offset
+    ring_path(namespace, "s").unlink()
+    real = os.pread
+    file = snapshot.file_of(tmp_path, namespace, "s")
+
+    def bad(fd: int, size: int, offset: int) -> bytes:
+        if Path(os.readlink(f"/proc/self/fd/{fd}")) == file and offset <= slots + 300_000 < offset + size:
+            raise OSError(5, "Input/output error")
+        return real(fd, size, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", bad)
+        with reopen(namespace, tmp_path, 128) as writer:
+            held = writer.history()
+    assert 40 < len(held) < 128
+    assert held[-1] == 128
+
+    def worse(fd: int, size: int, offset: int) -> bytes:
+        if Path(os.readlink(f"/proc/self/fd/{fd}")) == file and offset >= 4096:
+            raise OSError(5, "Input/output error")
+        return real(fd, size, offset)
+
+    ring_path(namespace, "s").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", worse)
+        with reopen(namespace, tmp_path) as writer:
+            assert writer.head == 0
+    assert "snapshot refused" in caplog.messages
+    assert file.exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "cut by its writer's side", "zeroed between two starts", "cut between two"])
+def test_what_a_ring_has_lost_comes_back_from_its_snapshot(namespace: str, tmp_path: Path, harm: str) -> None:
+    def cut() -> None:
+        os.truncate(ring_path(namespace, "s"), 5000)
+
+    with open_writer(namespace, columns=2, capacity=32, snapshot_dir=tmp_path) as writer:
+        append_proof(writer, 30)
+        snapshot.take(tmp_path, namespace, "s")
+        append_proof(writer, 2)
+        if harm.endswith("side") or harm == "cut":
+            cut()
+            if harm == "cut":
+                writer.keep_published()
+            append_proof(writer)
+            assert writer.history() == [*range(2, 31), 33]
+        slots = writer.header.slots_offset
+    if harm == "zeroed between two starts":
+        with ring_path(namespace, "s").open("r+b") as file:
+            file.seek(slots)
+            file.write(bytes(64 * 32))
+    elif harm == "cut between two":
+        cut()
+    with open_writer(namespace, capacity=32, snapshot_dir=tmp_path) as writer, RingReader(namespace, "s") as reader:
+        held = sequences(reader)
+        assert set(held) >= set(range(2, 31))
+        assert writer.history() == held
+        for sequence in held:
+            frame = reader.frame(sequence)
+            assert frame is not None
+            check(frame, 2)
+
+
+def test_a_snapshot_of_another_segment_is_not_mixed_in(namespace: str, tmp_path: Path) -> None:
+    with open_writer(namespace, columns=2, capacity=16, snapshot_dir=tmp_path) as writer:
+        append_proof(writer, 5)
+        snapshot.take(tmp_path, namespace, "s")
+        writer.reserve(100)  # another segment, whose columns may lie elsewhere
+        append_proof(writer, 2)
+        os.truncate(ring_path(namespace, "s"), 0)
+        writer.keep_published()
+        append_proof(writer)
+        assert writer.history() == [8]
+
+
+def test_values_that_add_up_go_on_only_where_no_published_frame_can_be_missing(namespace: str, tmp_path: Path) -> None:
+    with reopen(namespace, tmp_path) as writer:
+        assert writer.continues, "a new ring"
+        writer.add_series(GAUGE, ("0",))
+        append_proof(writer, 3)
+        snapshot.take(tmp_path, namespace, "s")
+        append_proof(writer, 1)
+    with reopen(namespace, tmp_path) as writer:
+        assert writer.continues, "resumed where it was"
+    ring_path(namespace, "s").unlink()
+    with reopen(namespace, tmp_path) as writer:
+        assert not writer.continues, "restored from a snapshot after which its writer went on"
+        append_proof(writer)
+        writer.leave()
+        snapshot.take(tmp_path, namespace, "s", writer.open_again())
+    ring_path(namespace, "s").unlink()
+    with reopen(namespace, tmp_path) as writer:
+        assert writer.continues, "restored from the last snapshot of an orderly end"
+        assert writer.head == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("a\0b", "which is no path"),
+        ("  ", "which is no path"),
+        ("~/snapshots", "nothing stands for ~"),
+        ("/dev/shm", "in shared memory"),
+        ("/dev/shm/below/it", "in shared memory"),
+        ("/proc/self/status", "no directory"),
+    ],
+)
+def test_a_directory_that_can_not_be_meant_is_refused_by_name(path: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[shm\] snapshot_dir is .*give the path of a directory") as refused:
+        snapshot.check_directory(Path(path), "[shm]")
+    assert says in str(refused.value)
+
+
+def test_a_directory_that_is_yet_to_be_made_is_fine(tmp_path: Path) -> None:
+    snapshot.check_directory(tmp_path / "to" / "be", "[shm]")
+    snapshot.check_directory(Path("run/snapshots"), "[shm]")

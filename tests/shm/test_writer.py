@@ -541,3 +541,59 @@ def test_columns_of_series_gone_for_a_whole_ring_are_freed_when_asked_for(namesp
         with RingReader(namespace, "s") as reader:
             frame = latest(reader)
             assert [frame.value(column) for column in range(2)] == [1.0, 3.0]
+
+
+def test_a_ring_that_lost_its_name_to_a_move_is_published_again(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+        elsewhere = writer.path.with_suffix(".moved")
+        writer.path.rename(elsewhere)
+        writer.keep_published()
+        append_proof(writer)
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == [1, 2, 3, 4]
+        elsewhere.rename(writer.path)
+        writer.keep_published()
+        append_proof(writer)
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == [1, 2, 3, 4, 5]
+    assert [getattr(record, "error", "") for record in caplog.records] == [
+        "was removed",
+        "lost its name to another file",
+    ]
+
+
+def test_a_writer_that_lost_its_lock_does_not_sign_its_successor_off(namespace: str) -> None:
+    first = open_writer(namespace, columns=1)
+    append_proof(first)
+    lock_path(namespace, "s").unlink()
+    successor = subprocess.Popen(
+        [sys.executable, "-m", "tests.shm.children", "hold_writer", namespace],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert successor.stdout is not None
+        pid = int(successor.stdout.readline())
+        with pytest.raises(RingLost):
+            first.keep_published()
+        first.close()
+        with RingReader(namespace, "s") as reader:
+            assert reader.writer.pid == pid
+    finally:
+        successor.communicate("\n", timeout=20)
+
+
+def test_closing_gives_the_lock_back_whatever_became_of_the_file(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(namespace, columns=1)
+
+    def full(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        writer.close()
+    open_writer(namespace).close()

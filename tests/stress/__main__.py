@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.check if name not in CHECKS]:
         parser.error(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
+    if options.write and (not options.long or options.scale != 1):
+        parser.error("--write goes with --long and without --scale: the table is of whole runs")
     logging.getLogger().addHandler(logging.NullHandler())  # what the program says of the harm done to it is no news
     done: dict[str, tuple[float, Counts]] = {}
     for name in options.check or CHECKS:

@@ -55,9 +55,10 @@ def check(effort: Effort) -> Counts:
     with own_namespace() as namespace, tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
         lines = Counter[str]()
         for operation in OPERATIONS:
-            step = 1 if effort.long else max(round(67 / effort.scale), 1)
+            step = 1 if effort.long else max(round(operation.step / effort.scale), 1)
             first = 1 + effort.random().randrange(step)
             lines[operation.name] = kill_at_lines(namespace, Path(directory), operation, itertools.count(first, step))
+            require(lines[operation.name], f"{operation.name} was never killed")
         counts["kills at lines"] = sum(lines.values())
         counts["of"] = ", ".join(f"{name} {number}" for name, number in lines.items())
         counts |= _kill_at_random(namespace, Path(directory), effort)
@@ -87,7 +88,7 @@ def _kill_at_random(namespace: str, directory: Path, effort: Effort) -> dict[str
         )
         found, held = _look(namespace, acknowledged[0], kill)
         checked += held
-        newest = found
+        acknowledged[0] = newest = found  # what was whole when its writer died counts as appended from here on
         _look_at_snapshot(directory, namespace, kill)
     unlink(namespace, "s")
     return {
@@ -151,18 +152,18 @@ def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
         labels = [int(series.label_values[0]) for series in reader.series]
         for _, frame in frames:
             if frame is not None:
-                _verify(frame, labels, kill)
+                _verify(frame, labels, f"kill {kill}")
         return newest, len(frames) - len(missing)
 
 
-def _verify(frame: Frame, labels: list[int], kill: int) -> None:
-    require(frame.timestamp_ns == frame.sequence * SECOND_NS, f"kill {kill}: frame {frame.sequence} has another time")
-    require(frame.count <= len(labels), f"kill {kill}: the catalog names {len(labels)} of {frame.count} columns")
+def _verify(frame: Frame, labels: list[int], when: str) -> None:
+    require(frame.timestamp_ns == frame.sequence * SECOND_NS, f"{when}: frame {frame.sequence} has another time")
+    require(frame.count <= len(labels), f"{when}: the catalog names {len(labels)} of {frame.count} columns")
     for column, label in enumerate(labels[: frame.count]):
         value = frame.value(column)
         require(
             value == _value(frame.sequence, label),
-            f"kill {kill}: frame {frame.sequence} has {value} for series {label}",
+            f"{when}: frame {frame.sequence} has {value} for series {label}",
         )
 
 
@@ -176,6 +177,6 @@ def _look_at_snapshot(directory: Path, namespace: str, kill: int) -> None:
     for sequence in stored.history():
         frame = stored.frame(sequence)
         assert frame is not None
-        _verify(frame, labels, kill)
+        _verify(frame, labels, f"kill {kill}, in the snapshot")
     stored.close()
     require(ring_path(namespace, "s").exists(), f"kill {kill}: there is a snapshot and no ring")

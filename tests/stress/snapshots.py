@@ -25,7 +25,7 @@ from shm import snapshot
 from shm.errors import NoSpace
 from shm.frame import Frame
 from shm.reader import RingReader
-from shm.segment import DIRECTORY, files_of, ring_path, unlink
+from shm.segment import files_of, ring_path, unlink
 from shm.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
 from tests.stress.harness import Counts, Effort, Mutant, own_namespace, require
@@ -42,19 +42,18 @@ MUTANTS = (
            "            __import__('time').sleep(0.02)\n"
            "            _copy(source, ring, disk, header.slots_offset, header.segment_bytes)\n", "columns"),
     Mutant("snapshots", "an orderly stop takes none", "collector/snapshots.py",
-           "            self._thread.join(_JOIN_SECONDS)\n        self._take()\n",
-           "            self._thread.join(_JOIN_SECONDS)\n", "orderly"),
+           "        writer.leave()\n        self._take(writer)\n", "", "orderly"),
     Mutant("snapshots", "frames are not proven", "shm/frame.py",
            "    if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:\n",
            "    if found != sequence:\n", "has "),
     Mutant("snapshots", "a segment of another layout is removed for want of room", "shm/opening.py",
-           "            if isinstance(error, RingLayout):\n                raise\n", "", "layout"),
+           "        if isinstance(error, RingLayout):\n            raise\n", "", "layout"),
 )  # fmt: skip
 
 
 def check(effort: Effort) -> Counts:
     random_ = effort.random()
-    with own_namespace() as namespace, tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
+    with own_namespace() as namespace, tempfile.TemporaryDirectory() as directory:
         lives = _lives(namespace, Path(directory), random_, effort.many(60, 4_000))
         damaged = _damage(namespace, Path(directory), random_, effort.many(300, 20_000))
         layouts = _layouts(namespace, Path(directory), effort.many(5, 50))

@@ -174,3 +174,10 @@ def test_a_hostile_server_is_an_error_and_never_a_hang(
         assert reason in str(caught.value)
         assert url in str(caught.value)
         assert "[source.deployment] supervisord_url" in str(caught.value)
+
+
+def test_a_supervisord_that_ends_has_no_deployments_and_is_no_failure(tmp_path: Path) -> None:
+    """It stops this collector, too: an error then would be a false alarm in the history of every orderly stop."""
+    fault = xmlrpc.client.dumps(xmlrpc.client.Fault(6, "SHUTDOWN_STATE"), methodresponse=True).encode()
+    with hostile.server(tmp_path / "s.sock", hostile.says(hostile.http(fault))) as url:
+        assert provider(url).deployments() == []
