@@ -204,7 +204,7 @@ class MetricCollector:
         timestamp_ns = time.time_ns() if timestamp_ns is None else timestamp_ns
         monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
         with self._guard:
-            # Before the map is touched: a collection may have taken seconds, in which somebody cut the file.
+            # A collection may have taken seconds, in which somebody removed the file: nobody would find the frame.
             self.writer.keep_published()
             tick, self._tick = self._tick, {}
             apart, self._apart = self._apart, {}

@@ -1,1 +1,1 @@
-"""What runs once per host: maps every ring read-only, aggregates with numpy, serves Prometheus."""
+"""What runs once per host: reads every ring, aggregates with numpy, serves Prometheus."""

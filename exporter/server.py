@@ -139,9 +139,9 @@ class Exporter:
         self._history.close()
 
     async def let_go(self) -> None:
-        """Unmap segments that were replaced or removed, also where no request comes that would meet them.
+        """Let go of segments that were replaced or removed, also where no request comes that would meet them.
 
-        As long as somebody maps them, their memory counts against /dev/shm.
+        As long as somebody has them open, their memory counts against /dev/shm.
         """
         self.rings.let_go()
         await asyncio.get_running_loop().run_in_executor(self._worker, self._history.let_go)

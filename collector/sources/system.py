@@ -57,7 +57,7 @@ class SystemMetricSource(MetricSource):
         deployments_known = False
         names = self._rings.sources()
         for gone in self._readers.keys() - set(names):
-            self._readers.pop(gone).close()  # its memory is freed when the last map of it is
+            self._readers.pop(gone).close()  # its memory is freed when the last descriptor of it is
         for source in names:
             if source == self.name:
                 continue
