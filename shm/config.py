@@ -143,6 +143,14 @@ class Config:
         return f"{self.path or 'defaults'}: [{table}]"
 
 
+_TABLES: dict[str, Any] = {
+    "shm": ShmConfig,
+    "collector": CollectorConfig,
+    "exporter": ExporterConfig,
+    "log": LogConfig,
+}
+
+
 def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration in force. Raises ConfigurationError."""
     environ = os.environ if environ is None else environ
@@ -179,12 +187,7 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigurationError(f"{path} holds a number of thousands of digits; no key needs one") from None
     except RecursionError:
         raise ConfigurationError(f"{path} nests too deeply to be read; no key needs more than a list") from None
-    tables: dict[str, Any] = {
-        "shm": ShmConfig,
-        "collector": CollectorConfig,
-        "exporter": ExporterConfig,
-        "log": LogConfig,
-    }
+    tables = _TABLES
     read: dict[str, Any] = {}
     sources: dict[str, SourceConfig] = {}
     options: dict[str, Mapping[str, Any]] = {}
@@ -296,5 +299,9 @@ def _outside(path: Path, name: str, tables: Mapping[str, Any]) -> ConfigurationE
 
 def _unknown(where: str, name: str, known: list[str], what: str) -> ConfigurationError:
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the {what}s are {', '.join(known)}"
+    elsewhere = [table for table, cls in _TABLES.items() if what == "key" and name in cls.__dataclass_fields__]
+    if elsewhere:
+        hint = f"{name} is a key of [{elsewhere[0]}]"
+    else:
+        hint = f"did you mean {close[0]!r}?" if close else f"the {what}s are {', '.join(known)}"
     return ConfigurationError(f"{where} has no {what} {name!r}; {hint}")

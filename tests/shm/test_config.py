@@ -203,3 +203,11 @@ def test_every_key_has_a_sentence_that_says_what_it_means() -> None:
     for table in (ShmConfig, ExporterConfig, SourceConfig, *(type(getattr(Config(), t)) for t in ("collector", "log"))):
         for field in dataclasses.fields(table):
             assert str(field.metadata["doc"]).endswith("."), f"{table.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "right"), [("exporter", "snapshot_seconds", "shm"), ("collector", "max_jobs", "exporter")]
+)
+def test_a_key_of_another_table_is_told_where_it_belongs(table: str, name: str, right: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"has no key '{name}'; {name} is a key of \[{right}\]"):
+        parse(f"[{table}]\n{name} = 1\n", Path("f.toml"))
