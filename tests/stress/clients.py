@@ -322,7 +322,7 @@ MUTANTS = (
     ),
     Mutant(
         "clients", "a request may have any size", "exporter/limits.py",
-        "if self._request_bytes > self.limits.max_request_bytes:", "if False:", "431 was right",
+        "room = self.limits.max_request_bytes - self._request_bytes", "room = _PIECE", "431 was right",
     ),
     Mutant(
         "clients", "any number of requests in advance", "exporter/limits.py",

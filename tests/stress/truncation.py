@@ -43,8 +43,8 @@ MUTANTS = (
            "        at = self.header.slot_offset(sequence)\n        copy = mapped[at : at + self.header.slot_bytes]\n",
            "ended by"),
     Mutant("truncation", "the writer does not look at its file", "shm/writable.py",
-           "        status = os.fstat(self._fd)\n", '        return ""\n        status = os.fstat(self._fd)\n',
-           "is not whole again"),
+           "        try:\n            status = os.stat(self._path", '        return ""\n'
+           "        try:\n            status = os.stat(self._path", "is not whole again"),
     Mutant("truncation", "a ring published again forgets its numbers", "shm/stored.py",
            "        self._prove_slots(head)\n", "        self._prove_slots(0)\n", "twice"),
 )  # fmt: skip
