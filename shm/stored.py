@@ -71,8 +71,9 @@ class StoredSegment:
 
     def complete(self, other: StoredSegment) -> None:
         """Take what is missing from an earlier copy of the same segment, which stays the caller's."""
-        if other.salt == self.salt:  # the same columns, then, and the same proof
-            held = {*self.history(), *other.history()}
+        held = {*self.history(), *other.history()}
+        # The same salt: the same columns, then, and the same proof.
+        if other.salt == self.salt and len(held) > len(self.history()):
             self._other = other
             self.hold(held, max(self.head, other.head))
 
