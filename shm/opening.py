@@ -118,6 +118,9 @@ def _left_in(source: str, path: Path) -> StoredSegment | None:
     except RingError:
         return None
     stored = StoredSegment(fd, header)
+    if os.fstat(fd).st_size < header.slots_offset:  # without its catalog, frames are numbers without names
+        stored.close()
+        return None
     stored.read()
     return stored
 

@@ -80,7 +80,7 @@ class StoredSegment:
     def hold(self, sequences: set[int], head: int) -> None:
         """For a segment that was filled anew: which frames its slots hold, and the head that numbers go on from."""
         self.head = head
-        self._missing = set(range(self._oldest(), head + 1)) - sequences
+        self._missing = {sequence for sequence in range(self._oldest(), head + 1) if sequence not in sequences}
 
     def _index_catalog(self) -> None:
         self.columns = {series_key(series): series for series in self.catalog.series}
@@ -117,6 +117,8 @@ class StoredSegment:
                 continue
             for i in range(len(block) // size):
                 yield first + i, block[i * size : (i + 1) * size]
+            if len(block) < number * size:
+                return  # the end of a file that was cut
 
     def _oldest(self) -> int:
         return max(self.head - self.header.capacity + 1, 1)

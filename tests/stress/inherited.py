@@ -47,7 +47,7 @@ class Inheritance:
                 proven = [s for s in range(1, FRAMES + 1) if reader.frame(s) is not None]
                 known = {(series.metric.name, series.label_values) for series in reader.series}
         except RingError:
-            proven, known = [], set()
+            proven, known = None, set()  # a reader takes nothing from a cut file; the next writer may, what is proven
         try:
             writer = RingWriter(self.namespace, VICTIM, interval_ns=INTERVAL_NS, capacity=CAPACITY)
             with writer:
@@ -58,20 +58,22 @@ class Inheritance:
         except Exception as error:
             raise Violation(f"the writer raised {type(error).__name__}: {error}") from error
 
-    def _check(self, mutation: Mutation, writer: RingWriter, proven: list[int], known: set[SeriesKey]) -> None:
+    def _check(self, mutation: Mutation, writer: RingWriter, proven: list[int] | None, known: set[SeriesKey]) -> None:
         if corrupt_path(self.namespace, VICTIM).exists():
             self.begun_anew += 1
         else:
             self.resumed += 1
         if not mutation.forged:
-            require(writer.history() == proven, f"frames {proven} were proven, {writer.history()} were kept")
+            kept = writer.history()
+            require(proven in (None, kept), f"frames {proven} were proven, {kept} were kept")
+            require(set(kept) <= set(range(1, FRAMES + 1)), f"frames {kept} were kept, of {FRAMES} that were appended")
             lost = known - set(writer.columns)
             require(not lost, f"the series {lost} were proven and not kept")
-            _check_credit(writer, proven)
+            _check_credit(writer, kept)
         for metric, key in zip(metrics_of(VICTIM), _KEYS, strict=True):
             writer.add_series(metric, key[1])
         if not mutation.forged:
-            _check_credit(writer, proven)
+            _check_credit(writer, kept)
         values = [0.0] * writer.column_count
         for key, first in _KEYS.items():
             series = writer.columns[key]
