@@ -209,7 +209,7 @@ MUTANTS = (
     ),
     Mutant(
         "daemon", "supervisord tries once to start a program again", "supervisord.conf",
-        f"{_BETANET}\nstartsecs = 1\nstartretries = 10", f"{_BETANET}\nstartsecs = 1\nstartretries = 1",
+        f"{_BETANET}\nstartsecs = 1\nstartretries = 10", f"{_BETANET}\nstartsecs = 5\nstartretries = 1",
         "given betanet up",
     ),
     Mutant(
