@@ -90,6 +90,8 @@ def _judge_missed(ring: History, fault: Fault, faults: Sequence[Fault], counts: 
     before, after = bisect.bisect(stamps, fault.at_ns), bisect.bisect(stamps, fault.end_ns) + 2
     if before < 1 or after > ring.last:
         return
+    if fault.at_ns - stamps[before - 1] > 1.5 * ring.interval_ns:
+        return  # it was yet to begin: what was started a moment ago, after waiting for its turn, has missed nothing
     counted = _missed(ring, after) - _missed(ring, before)
     require(
         counted >= ticks - 2, f"{ring.source} was stopped for {ticks} ticks ({fault}), and counts {counted:g} as missed"
