@@ -180,7 +180,7 @@ class Disorder:
             ring.writer = None
             whole = ring_path(self.namespace, ring.source).read_bytes()
             path = building_path(self.namespace, ring.source)
-            with path.open("wb") as file, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), path.open("wb") as file:
                 # Little of it: the next start frees it, and what is free was looked at before.
                 file.write(whole[: self.chance.randrange(min(len(whole), 65_536))])
             require(ring.source in ring_sources(self.namespace), "a published ring is not found")
