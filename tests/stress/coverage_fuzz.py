@@ -19,14 +19,32 @@ from tests.stress.harness import ROOT, Violation, own_namespace
 
 _HUNG_SECONDS: Final = 20
 _MEMORY_MB: Final = 512
+# Runs of one process: instrumented, it grows by 8 KiB a run, which without instrumentation it does not.
+_BATCH: Final = 20_000
 _MOST_BYTES: Final = 4096
 _COVERED = re.compile(r"^#\d+\t(?:INITED|DONE)\s+cov: (\d+) ft: (\d+)", re.MULTILINE)
 _RUNS = re.compile(r"^stat::number_of_executed_units: (\d+)", re.MULTILINE)
 
 
 def siege(runs: int, seed: int) -> dict[str, int | str]:
-    """Counts of that many runs in a process of their own. Raises Violation with what the fuzzer found."""
-    with own_namespace() as namespace, tempfile.TemporaryDirectory() as directory:
+    """Counts of that many runs, in processes of their own that hand on their inputs. Raises Violation with a find."""
+    ran = 0
+    covered: list[tuple[int, int]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        while ran < runs:
+            more, reached = _batch(min(runs - ran, _BATCH), seed + len(covered), directory)
+            ran += more
+            covered.append(reached)
+    return {
+        "coverage-guided runs": ran,
+        "branches reached by the first inputs": covered[0][0],
+        "branches reached at the end": covered[-1][1],
+    }
+
+
+def _batch(runs: int, seed: int, directory: str) -> tuple[int, tuple[int, int]]:
+    """(runs, branches reached at the beginning and at the end) of one process."""
+    with own_namespace() as namespace:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         run = subprocess.run(
             [sys.executable, "-m", "tests.stress.coverage_fuzz", "--child", namespace, directory,
@@ -38,11 +56,7 @@ def siege(runs: int, seed: int) -> dict[str, int | str]:
         raise Violation(f"I9: the input {finds[0]!r}: {run.stderr[-2000:]}")
     done, covered = _RUNS.search(run.stderr), _COVERED.findall(run.stderr)
     assert run.returncode == 0 and done and len(covered) == 2, run.stderr  # noqa: PT018 -- one thing: it ran
-    return {
-        "coverage-guided runs": int(done[1]),
-        "branches reached by the first inputs": int(covered[0][0]),
-        "branches reached at the end": int(covered[1][0]),
-    }
+    return int(done[1]), (int(covered[0][0]), int(covered[1][0]))
 
 
 def _first_inputs(directory: Path) -> Path:
@@ -50,6 +64,8 @@ def _first_inputs(directory: Path) -> Path:
     from tests.stress.forged_catalogs import bodies
 
     corpus = directory / "corpus"
+    if corpus.exists():
+        return corpus  # with what the process before found worth to go on from
     corpus.mkdir()
     inputs = [
         bytes((0, 32, 0, 8, 255)),
