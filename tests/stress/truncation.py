@@ -38,7 +38,9 @@ MUTANTS = (
     Mutant("truncation", "a reader maps", "shm/reader.py",
            "        copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))\n",
            "        import mmap\n        import time\n\n"
-           "        mapped = mmap.mmap(self._fd, self.header.segment_bytes, access=mmap.ACCESS_READ)\n"
+           "        try:\n"
+           "            mapped = mmap.mmap(self._fd, self.header.segment_bytes, access=mmap.ACCESS_READ)\n"
+           "        except ValueError:\n            return None\n"
            "        time.sleep(0.001)\n"
            "        at = self.header.slot_offset(sequence)\n        copy = mapped[at : at + self.header.slot_bytes]\n",
            "ended by"),
