@@ -68,6 +68,7 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
             past = snapshot.load(snapshot_dir, namespace, fresh.source)
             if past is not None:
                 segment.complete(stack.enter_context(contextlib.closing(past)))
+        continues = not segment.lost_newest  # of this one: what is rebuilt from it announces no more than it has
         header = segment.header
         must = (
             damaged
@@ -88,7 +89,7 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
                 segment.close()
                 segment = rebuilt
         segment.sign()
-        return Opened(segment, len(segment.history()), continues=not segment.lost_newest)
+        return Opened(segment, len(segment.history()), continues)
 
 
 def _begin_beside(namespace: str, fresh: Header, group: str, snapshot_dir: Path | None, error: RingCorrupt) -> Opened:

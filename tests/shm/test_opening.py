@@ -177,3 +177,14 @@ def test_what_is_no_name_removes_nothing(namespace: str, tmp_path: Path, name: s
                 snapshot.unlink(tmp_path, namespace, name)
         assert ring_path(namespace, "s").exists()
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_ring_that_lost_its_newest_frames_does_not_continue_though_it_is_rebuilt(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 6)
+        last = writer.header.slot_offset(6)
+    with ring_path(namespace, "s").open("r+b") as file:
+        file.seek(last)
+        file.write(bytes(8))
+    with open_writer(namespace, capacity=16) as writer:  # another capacity: rebuilt
+        assert (writer.head, writer.continues) == (5, False)
