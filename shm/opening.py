@@ -64,10 +64,8 @@ def open_ring(namespace: str, fresh: Header, group: str, snapshot_dir: Path | No
 def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str, snapshot_dir: Path | None) -> Opened:
     found, damaged = segment.resume()
     with contextlib.ExitStack() as stack:
-        if segment.lost > 1 and snapshot_dir is not None:
-            past = snapshot.load(snapshot_dir, namespace, fresh.source)
-            if past is not None:
-                segment.complete(stack.enter_context(contextlib.closing(past)))
+        if segment.lost > 1:
+            stack.enter_context(snapshot.completing(segment, snapshot_dir, namespace))
         continues = not segment.lost_newest  # of this one: what is rebuilt from it announces no more than it has
         header = segment.header
         must = (

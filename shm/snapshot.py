@@ -24,6 +24,7 @@ import fcntl
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,18 @@ def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
     if damaged:  # restored as far as it is proven, and kept: the next snapshot has no more than that
         _set_aside(source, path, RingCorrupt(source, "the catalog does not name all columns of the frames"))
     return stored
+
+
+@contextlib.contextmanager
+def completing(stored: StoredSegment, directory: Path | None, namespace: str) -> Iterator[None]:
+    """For as long as the block lasts, ``stored`` also has the frames that only its snapshot in ``directory`` has."""
+    past = load(directory, namespace, stored.header.source) if directory is not None else None
+    if past is None:
+        yield
+        return
+    with contextlib.closing(past):
+        stored.complete(past)
+        yield
 
 
 def unlink(directory: Path, namespace: str, source: str = "*") -> list[Path]:

@@ -236,10 +236,8 @@ class RingWriter:
         log.error("ring published again", extra={"ring": self.source, "path": str(self.path), "error": trouble})
         with contextlib.ExitStack() as stack:
             left = stack.enter_context(contextlib.closing(self._segment.salvage()))
-            if self.snapshot_dir is not None and left.lost:
-                past = snapshot.load(self.snapshot_dir, self.namespace, self.source)
-                if past is not None:
-                    left.complete(stack.enter_context(contextlib.closing(past)))
+            if left.lost:
+                stack.enter_context(snapshot.completing(left, self.snapshot_dir, self.namespace))
             self._replace(successor(left), left.catalog.series, old=left)
 
     def add_metric(self, metric: Metric) -> None:

@@ -68,15 +68,16 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name}: did nothing: {', '.join(idle)}: 0", file=sys.stderr, flush=True)
             return 1
         done[name] = time.monotonic() - begun, counts
-        print(f"{name}: {done[name][0]:.1f} s: {_shown_all(counts)}", flush=True)
+        print(f"{name}: {done[name][0]:.1f} s: {_shown_all(counts, ': ')}", flush=True)
     if options.write:
         write(done)
     return 0
 
 
-def _shown_all(counts: Counts) -> str:
+def _shown_all(counts: Counts, between: str) -> str:
     return "; ".join(
-        f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}" for key, value in counts.items()
+        f"{key}{between}{value:,}" if isinstance(value, int) else f"{key}{between}{value}"
+        for key, value in counts.items()
     )
 
 
@@ -88,10 +89,7 @@ def write(done: dict[str, tuple[float, Counts]]) -> None:
     rows = {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
     where = f"Python {platform.python_version()}, Linux {platform.release().split('-')[0]}, {platform.machine()}"
     for name, (seconds, counts) in done.items():
-        said = "; ".join(
-            f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in counts.items()
-        )
-        rows[name] = f"| `{name}` | {CHECKS[name]} | {said} | {seconds:.0f} s | {where} |"
+        rows[name] = f"| `{name}` | {CHECKS[name]} | {_shown_all(counts, ' ')} | {seconds:.0f} s | {where} |"
     lines = ["", "| check | what | counts | took | on |", "|---|---|---|---|---|"]
     lines += [rows[name] for name in CHECKS if name in rows]
     page.write_text(f"{before}{_BEGIN}\n" + "\n".join(lines) + f"\n\n{_END}{after}")
