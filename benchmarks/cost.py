@@ -76,8 +76,8 @@ def measure(seconds: float, interval: float) -> dict[str, Any]:
 def _durations(daemon: Daemon, stat: str) -> dict[str, float]:
     """That statistic of each source's collections since the start, as the daemon itself tells."""
     page = daemon.get(f"/metrics/aggregated?metric=collector_duration_seconds&stat={stat}&window=24h").text
-    [family] = text_string_to_metric_families(page)
-    return {sample.labels["source"]: sample.value for sample in family.samples}
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    return {sample.labels["source"]: sample.value for sample in families["collector_duration_seconds"].samples}
 
 
 def _latency(url: str) -> dict[str, float]:
