@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 
+from exporter import simd
+
 # One thread is all that numpy is asked for; each more would cost a stack and a workspace for nothing.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", simd.left_out())
 
 import argparse
 import asyncio

@@ -83,7 +83,7 @@ class MetricAggregator:
             for start in range(0, len(members), step):
                 some = members[start : start + step]
                 chosen = [column for _, columns in some for column in columns]
-                rows = _transposed(matrix[:, chosen]).reshape(len(some), size * len(matrix))
+                rows = transposed(matrix[:, chosen]).reshape(len(some), size * len(matrix))
                 for stat, part in _statistics(rows, stats).items():
                     result[stat][[position for position, _ in some]] = part
         return list(pools), result
@@ -124,12 +124,12 @@ class MetricAggregator:
         3.2. Here nothing is: the increase is what was counted, the rate its mean over the time in which it was.
         """
         matrix = _matrix(values)
-        elapsed_ns = _elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
+        elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
         rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
         for some, rows in _rows(matrix):
             with np.errstate(over="ignore", invalid="ignore"):
                 total, first, last = _increases(rows)
-            seconds = (elapsed_ns[last] - elapsed_ns[first]) / 1e9
+            seconds = (elapsed[last] - elapsed[first]) / 1e9
             counted, timed = last > first, seconds > 0  # without two samples, first and last are the same
             increase[some][counted] = total[counted]
             rate[some][timed] = total[timed] / seconds[timed]
@@ -225,7 +225,7 @@ def _steps(before: Floats, after: Floats) -> Floats:
     return np.where(after < before, after, after - before)
 
 
-def _elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
+def elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
     """Nanoseconds since the first frame: int64, shape (frames,), never falling."""
     if not (shape := np.shape(monotonic_ns)) == np.shape(timestamps_ns) == (frames,):
         raise ValueError(f"clocks {shape} and {np.shape(timestamps_ns)} for {frames} frames; give one time per frame")
@@ -237,16 +237,29 @@ def _elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) 
     return elapsed
 
 
+def work_slices(series: int, frames: int) -> Iterator[slice]:
+    """The series in parts that fit the cache together with their frames. None for an empty window."""
+    step = max(_WORK_SERIES, _WORK_SAMPLES // max(1, frames))
+    for start in range(0, series if frames else 0, step):
+        yield slice(start, min(start + step, series))
+
+
 def _rows(matrix: Floats) -> Iterator[tuple[slice, Floats]]:
     """The series in cache-sized parts, each a scratch copy of shape (series, frames). None for an empty window."""
     frames, series = matrix.shape
-    step = max(_WORK_SERIES, _WORK_SAMPLES // max(1, frames))
-    for start in range(0, series if frames else 0, step):
-        some = slice(start, min(start + step, series))
-        yield some, _transposed(matrix[:, some])
+    for some in work_slices(series, frames):
+        yield some, transposed(matrix[:, some])
 
 
-def _transposed(part: Floats) -> Floats:
+def columns_of(values: Floats, columns: NDArray[np.intp]) -> Floats:
+    """Those columns: a view where they lie side by side (a day of 1,000 series is 46 MiB), else a copy."""
+    first, end = int(columns[0]), int(columns[-1]) + 1
+    if end - first == len(columns) and (np.diff(columns) == 1).all():
+        return values[:, first:end]
+    return values[:, columns]
+
+
+def transposed(part: Floats) -> Floats:
     """A contiguous copy of shape (series, frames), made tile by tile."""
     rows: Floats = np.empty(part.shape[::-1])
     for start in range(0, len(part), _TILE_FRAMES):

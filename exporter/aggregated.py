@@ -10,25 +10,29 @@ windows cover is told behind the statistics, by ``coverage``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter import coverage
-from exporter.aggregate import STATS, MetricAggregator
+from exporter.aggregate import STATS, MetricAggregator, columns_of
 from exporter.families import Conflict, Family, Placed, gather
 from exporter.lines import Line, Lines
 from exporter.negotiation import Format
 from exporter.query import COUNTER_STATS, AggregatedQuery
+from exporter.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.snapshot import Ring, RingSet, absent, all_absent
 from exporter.text import label_set
+from exporter.window import Window
 from shm.catalog import Series
 from shm.layout import FLAG_TICK
 from shm.reader import Frames
 
 Vector = NDArray[np.float64]
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class _Part:
     ring: int
     columns: NDArray[np.intp]
     stats: tuple[str, ...]
+
+    def rolling(self) -> RollingSamples | RollingCounters:
+        if self.stats[0] in COUNTER_STATS:
+            return RollingCounters(self.columns)
+        return RollingSamples(self.columns, self.stats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +59,10 @@ class _Pool:
     label_values: tuple[str, ...]  # one per column, in that order
 
 
-def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Frames | None:
-    """The ring's frames of the window; None, and noted, when it can't be read: the others go on."""
+def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Window | None:
+    """The ring's window; None, and noted, when it can't be read: the others go on."""
     try:
-        return ring.window(now_ns - query.window_ns, now_ns)
+        return Window(ring.reader, now_ns - query.window_ns, now_ns)
     except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
         rings.fail(ring.source, error)
         return None
@@ -160,26 +169,68 @@ class AggregatedPage:
         metric = family.metric
         self._lines.add_family(metric.family, "gauge", f"Over a window: {metric.help}", metric.unit, lines)
 
-    def render(self, frames: Sequence[Frames | None], form: Format) -> bytes:
-        """The statistics of the windows of the rings of the constructor, in its order; None: it could not be read."""
+    def render(
+        self,
+        windows: list[Window | None],
+        form: Format,
+        rolling: RollingWindows,
+        failed: Callable[[int, Exception], None],
+    ) -> bytes:
+        """The statistics of the windows of the rings of the constructor, in its order; None: it could not be read.
+
+        One that fails while it is read is ``failed`` with its place, and becomes None in the list. ``rolling`` keeps
+        what windows came to; it is for pages of the same set of catalogs.
+        """
         vector: list[Vector] = []
         for part in self._parts:
-            window = frames[part.ring]
-            if window is None:
-                vector.append(all_absent(len(part.columns) * len(part.stats)))
-            elif part.stats:
-                vector.extend(_series_statistics(window, part))
+            vector.append(self._of_part(windows, part, rolling, failed))
         for pool in self._pools:
-            vector.extend(_pool_statistics(frames, pool))
+            for ring, _ in pool.columns:
+                _guarded(windows, ring, failed, lambda window: window.frames)
+            vector.extend(_pool_statistics([one.frames if one is not None else None for one in windows], pool))
         return self._lines.render(np.concatenate(vector), form) if vector else b""
 
+    def _of_part(
+        self,
+        windows: list[Window | None],
+        part: _Part,
+        rolling: RollingWindows,
+        failed: Callable[[int, Exception], None],
+    ) -> Vector:
+        if not part.stats:
+            return all_absent(0)
 
-def _series_statistics(window: Frames, part: _Part) -> list[Vector]:
+        def statistics(window: Window) -> Vector:
+            key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
+            kept = rolling.get(key, part.rolling) if is_long(window) else None
+            result = kept.statistics() if kept is not None and kept.up_to_date(window) else _computed(window, part)
+            return np.concatenate([result[stat] for stat in part.stats])
+
+        found = _guarded(windows, part.ring, failed, statistics)
+        return all_absent(len(part.columns) * len(part.stats)) if found is None else found
+
+
+def _guarded(
+    windows: list[Window | None], ring: int, failed: Callable[[int, Exception], None], read: Callable[[Window], V]
+) -> V | None:
+    """What ``read`` makes of the ring's window; None where there is none, or it fails: the others go on."""
+    window = windows[ring]
+    if window is None:
+        return None
+    try:
+        return read(window)
+    except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
+        failed(ring, error)
+        windows[ring] = None
+        return None
+
+
+def _computed(window: Window, part: _Part) -> dict[str, Vector]:
+    """The statistics from all of the window's samples."""
     if part.stats[0] in COUNTER_STATS:
-        rate, increase = _rates(window, part.columns)
-        return [rate if stat == "rate" else increase for stat in part.stats]
-    result = MetricAggregator.aggregate(_chosen(window, part.columns), part.stats)
-    return [result[stat] for stat in part.stats]
+        rate, increase = _rates(window.frames, part.columns)
+        return {"rate": rate, "increase": increase}
+    return MetricAggregator.aggregate(columns_of(window.frames.values, part.columns), part.stats)
 
 
 def _pool_statistics(frames: Sequence[Frames | None], pool: _Pool) -> list[Vector]:
@@ -195,15 +246,7 @@ def _pool_statistics(frames: Sequence[Frames | None], pool: _Pool) -> list[Vecto
 
 
 def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float64]:
-    return all_absent((0, len(columns))) if window is None else _chosen(window, columns)
-
-
-def _chosen(window: Frames, columns: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Those columns: a view where they lie side by side (a day of 1,000 series is 46 MiB), else a copy."""
-    first, end = int(columns[0]), int(columns[-1]) + 1
-    if end - first == len(columns) and (np.diff(columns) == 1).all():
-        return window.values[:, first:end]
-    return window.values[:, columns]
+    return all_absent((0, len(columns))) if window is None else columns_of(window.values, columns)
 
 
 def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
@@ -213,7 +256,7 @@ def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
     Its samples are put where they belong: that much earlier than the tick as its timestamp is. Without that, a value
     from before the last tick would pass for a reset, and the time back to it for time in which nothing was counted.
     """
-    values, monotonic_ns, timestamp_ns = _chosen(window, columns), window.monotonic_ns, window.timestamp_ns
+    values, monotonic_ns, timestamp_ns = columns_of(window.values, columns), window.monotonic_ns, window.timestamp_ns
     whole = np.flatnonzero(window.flags & np.uint64(FLAG_TICK))
     if len(whole) == len(values):
         return MetricAggregator.calculate_rate(values, monotonic_ns, timestamp_ns)

@@ -15,7 +15,7 @@ from exporter.lines import Line, Lines
 from exporter.negotiation import Format
 from exporter.snapshot import Ring, all_absent
 from exporter.text import label_set
-from shm.reader import Frames
+from exporter.window import Window
 
 
 class Gauge(NamedTuple):
@@ -52,15 +52,15 @@ class Coverage:
             )
             self._lines.add_family(gauge.name, "gauge", gauge.help, unit, lines)
 
-    def render(self, frames: Sequence[Frames | None], window_ns: int, form: Format) -> bytes:
-        """``frames``: of every ring, as the page's statistics have them; None, it could not be read: no line."""
+    def render(self, windows: Sequence[Window | None], window_ns: int, form: Format) -> bytes:
+        """``windows``: of every ring, as the page's statistics have them; None, it could not be read: no line."""
         if not self._places:
             return b""
         values = all_absent(1 + len(OF_A_SOURCE) * len(self._places))
         values[0] = window_ns / 1e9
         of_sources = values[1:].reshape(-1, len(OF_A_SOURCE))
         for row, place in zip(of_sources, self._places, strict=True):
-            window = frames[place]
+            window = windows[place]
             if window is None:
                 continue
             stamps = window.timestamp_ns

@@ -38,6 +38,7 @@ from exporter.query import (
     parse_query_string,
     shown,
 )
+from exporter.rolling import RollingWindows
 from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import RingSet
 from shm.config import Config, windows_ns
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _EOF = b"# EOF\n"
 _KEPT_PAGES = 16  # of different queries; the layout of one takes some 200 bytes a line
+_KEPT_WINDOW_BYTES = 64 << 20  # of what long windows came to: 4 KiB a series and window
 _RETRY_SECONDS = 1
 _GZIP_LEVEL = 1  # a page of metrics shrinks to an eighth at level 1, to a tenth at level 6 for five times the CPU
 
@@ -120,6 +122,7 @@ class Exporter:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
         self._pages: _Recent[MetricsQuery, MetricsPage] = _Recent(_KEPT_PAGES)
         self._bodies: _Recent[tuple[MetricsQuery, Format], bytes] = _Recent(_KEPT_PAGES)
+        self._rolling = RollingWindows(_KEPT_WINDOW_BYTES)
         self._aggregated_pages: _Recent[AggregatedQuery, AggregatedPage] = _Recent(_KEPT_PAGES)
         self.app = Starlette(
             routes=[
@@ -187,8 +190,13 @@ class Exporter:
         layout = dataclasses.replace(query, window_ns=0)
         page = self._aggregated_pages.get(layout, self._history.key(), lambda: AggregatedPage(rings, layout))
         now_ns = self._history.wall()
-        frames = [readable(self._history, ring, query, now_ns) for ring in rings]
-        body = page.render(frames, form) + page.coverage.render(frames, query.window_ns, form)
+        windows = [readable(self._history, ring, query, now_ns) for ring in rings]
+
+        def failed(place: int, error: Exception) -> None:
+            self._history.fail(rings[place].source, error)
+
+        body = page.render(windows, form, self._rolling.of(self._history.key()), failed)
+        body += page.coverage.render(windows, query.window_ns, form)
         return body + (_EOF if form is Format.OPENMETRICS else b"")
 
     async def _stats(self, request: Request) -> Response:

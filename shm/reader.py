@@ -30,7 +30,7 @@ from shm.layout import (
 from shm.segment import attach_readonly, ring_path
 
 if TYPE_CHECKING:
-    from shm.windows import Windows
+    from shm.windows import Chosen, Windows
 
 _BLOCK_BYTES = 1 << 20  # read at once where every slot is looked at
 
@@ -186,10 +186,23 @@ class RingReader:
         Time ranges go by timestamp, order is by sequence: after a step of the wall clock the timestamps of the
         result need not rise. A slot that is not whole is skipped and counted (I4).
         """
+        frames = self._all_windows().frames(self.newest_sequence(), since_ns, until_ns, after)
+        self.skipped_frames += frames.skipped
+        return frames
+
+    def choose(self, since_ns: int, until_ns: int) -> Chosen:
+        """Which frames frames() would read, and their timestamps, for :meth:`read`."""
+        return self._all_windows().choose(self.newest_sequence(), since_ns, until_ns)
+
+    def read(self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None) -> Frames:
+        """The chosen frames, or some of them, as frames() gives them."""
+        frames = self._all_windows().read(chosen, since_ns, until_ns)
+        self.skipped_frames += frames.skipped
+        return frames
+
+    def _all_windows(self) -> Windows:
         if self._windows is None:
             from shm.windows import Windows  # numpy: only for those who ask for arrays
 
             self._windows = Windows(self._fd, self.header)
-        frames = self._windows.frames(self.newest_sequence(), since_ns, until_ns, after)
-        self.skipped_frames += frames.skipped
-        return frames
+        return self._windows

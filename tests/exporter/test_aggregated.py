@@ -11,6 +11,7 @@ import pytest
 from exporter.aggregated import AggregatedPage, readable
 from exporter.negotiation import Format
 from exporter.query import AggregatedQuery, parse_aggregated_query
+from exporter.rolling import RollingWindows
 from exporter.snapshot import RingSet
 from shm.catalog import Metric, MetricType
 from shm.errors import RingError
@@ -27,7 +28,12 @@ def query(*params: tuple[str, str]) -> AggregatedQuery:
 def page(rings: RingSet, *params: tuple[str, str], form: Format = Format.TEXT) -> str:
     found, asked = rings.refresh(), query(*params)
     now_ns = rings.wall()
-    return AggregatedPage(found, asked).render([readable(rings, ring, asked, now_ns) for ring in found], form).decode()
+    windows = [readable(rings, ring, asked, now_ns) for ring in found]
+
+    def failed(place: int, error: Exception) -> None:
+        rings.fail(found[place].source, error)
+
+    return AggregatedPage(found, asked).render(windows, form, RollingWindows(1 << 20), failed).decode()
 
 
 def samples(rings: RingSet, *params: tuple[str, str]) -> Sampled:
@@ -258,8 +264,9 @@ def test_a_series_that_two_rings_claim_is_the_first_ring_s(scene: Scene) -> None
 
 
 @pytest.mark.parametrize("params", [[], [("by", "room")]])
+@pytest.mark.parametrize("method", ["choose", "read"])
 def test_a_ring_that_can_t_be_read_costs_its_own_series_alone(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, params: list[tuple[str, str]]
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, params: list[tuple[str, str]], method: str
 ) -> None:
     counter = Metric("hits", "counter", "", "", ("room",))
     for value in (1.0, 2.0):
@@ -273,7 +280,7 @@ def test_a_ring_that_can_t_be_read_costs_its_own_series_alone(
     def fails(*arguments: object) -> None:
         raise RingError("bad", "gone while it was read")
 
-    monkeypatch.setattr(found[0].reader, "frames", fails)
+    monkeypatch.setattr(found[0].reader, method, fails)
     assert {dict(labels)["room"] for _, labels in samples(rings, *params)} == {"g"}
     assert rings.error_counts == {"bad": 1}
 

@@ -145,7 +145,7 @@ def test_a_ring_that_can_t_be_read_has_no_coverage(scene: Scene, monkeypatch: py
     def fails(*arguments: object) -> None:
         raise RingError("bad", "gone while it was read")
 
-    monkeypatch.setattr(exporter._history.rings["bad"].reader, "frames", fails)
+    monkeypatch.setattr(exporter._history.rings["bad"].reader, "read", fails)
     assert sources(covered(exporter)) == {"good"}
 
 

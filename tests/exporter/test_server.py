@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from exporter import stats
+from exporter.bands import Bands
 from exporter.exposition import MetricsPage
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
@@ -19,6 +20,7 @@ from exporter.server import Exporter
 from exporter.snapshot import Ring
 from shm.catalog import Metric
 from shm.errors import ConfigurationError
+from shm.segment import unlink
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, promtool_accepts, rings_page, samples_of
 
 ROOM = {"room": "a"}
@@ -282,6 +284,40 @@ def test_a_fault_in_the_worker_is_no_different(scene: Scene, monkeypatch: pytest
 
 
 # ---- /metrics/aggregated, /stats, /health ------------------------------------------------------------------------
+
+
+def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all three types, while series come and go, a catalog grows, and the ring is replaced."""
+    scene.collector("s", capacity=300)
+    exporter, path = scene.exporter(), "/metrics/aggregated?window=2400s"
+    filled: list[int] = []
+    original = Bands.fill
+
+    def fill_bands(bands: Bands, some: slice, *rest: Any) -> None:
+        filled.append(some.start)
+        original(bands, some, *rest)
+
+    monkeypatch.setattr(Bands, "fill", fill_bands)
+    for i in range(400):
+        rooms = [
+            ("temperature", float(i * 7 % 23), {"room": str(room)}) for room in range(1 + i // 200) if i % 9 != room
+        ]
+        scene.commit("s", *rooms, ("packets", float(3 * i)), ("latency", i % 11 / 2, {"path": "/"}))
+        scene.advance(INTERVAL)
+        if i > 150 and i % 3 == 0:
+            del filled[:]
+            page = get(exporter, path).text
+            again = len(filled)
+            assert page == get(scene.exporter(), path).text
+            assert len(filled) > again, "a new exporter begins with all samples"
+    assert again == 0, "the other one had nothing to fill"
+    scene.collectors["s"].close()
+    unlink(scene.namespace, "s")
+    del scene.collectors["s"]
+    scene.commit("s", ("temperature", 1.0, ROOM))
+    assert get(exporter, path).text == get(scene.exporter(), path).text
 
 
 def test_aggregated_covers_five_minutes_unless_asked_otherwise(scene: Scene) -> None:
