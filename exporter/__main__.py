@@ -25,6 +25,7 @@ import sys
 
 import uvicorn
 
+from exporter import memory
 from exporter.places import Places, fitting
 from exporter.quiet import QuietServer, Seldom
 from exporter.server import Exporter
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         config = configuration.load(options.config)
         logs.set_up(config.log.level, config.log.format)
+        memory.keep_freed()
         size, backlog = fitting(config.exporter.max_connections)
         with listen(config, backlog) as server_socket:
             serve(config, server_socket, parent, Places(size, backlog))

@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from exporter.ordering import put_in_order
 from shm.layout import STALE_NAN_BITS
 
 Floats = NDArray[np.float64]  # shape (series,) or (frames, series)
@@ -182,8 +183,13 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
             present[gapped] -= np.count_nonzero(absent, axis=1)
             numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
             total[gapped] = np.where(absent, -0.0, some).sum(axis=1)  # −0, because +0 would turn a sum of −0 into +0
-        if any(stat in _PERCENTILES for stat in stats):
-            rows.sort(axis=1)  # NaNs of either kind go last
+        ranked = [stat for stat in stats if stat in _PERCENTILES]
+        if ranked:
+            if gapped.size:
+                rows.sort(axis=1)  # NaNs of either kind go last
+            else:
+                wanted = (0, width - 1, *(-(-_PERCENTILES[stat] * (width - 1) // 100) for stat in ranked))
+                put_in_order(rows, [(rank, rank + 1) for rank in wanted])
             low, high = rows[:, 0], rows[everything, np.maximum(numbers - 1, 0)]
         elif gapped.size:
             low = np.where(np.isnan(rows), np.inf, rows).min(axis=1)

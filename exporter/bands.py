@@ -43,12 +43,23 @@ class Bands:
         self._high: Floats = np.full(shape, -np.inf)
         self._broken = False
 
+    def places(self, numbers: int) -> list[tuple[int, int]]:
+        """Where fill() looks in series that have that many numbers: [begin, end) of their order, for each rank."""
+        below, count = self._place(np.array([numbers]))
+        return [(int(b), int(b + c)) for b, c in zip(below[:, 0], count[:, 0], strict=True)]
+
+    def _place(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """(samples below the band, samples in it), each of shape (percents, series)."""
+        below = np.clip(_ranks(self._percents, numbers) - BAND // 2, 0, np.maximum(numbers - BAND, 0))
+        return below, np.minimum(numbers - below, BAND)
+
     def fill(self, some: slice, ordered: Floats, numbers: Integers) -> None:
-        """Begin anew with the series ``some``. ``ordered``: shape (series, samples), sorted, NaNs last."""
+        """Begin anew with the series ``some``. ``ordered``: shape (series, samples), sorted at :meth:`places`.
+
+        NaNs are last. Different series may be filled by different threads.
+        """
         self.numbers[some] = numbers
-        ranks = _ranks(self._percents, numbers)
-        below = np.clip(ranks - BAND // 2, 0, np.maximum(numbers - BAND, 0))
-        count = np.minimum(numbers - below, BAND)
+        below, count = self._place(numbers)
         at = np.minimum(below[..., None] + np.arange(BAND), max(ordered.shape[1] - 1, 0))
         band = np.take_along_axis(ordered[None], at, axis=2) if ordered.size else np.full(at.shape, _PAD)
         band[np.arange(BAND) >= count[..., None]] = _PAD

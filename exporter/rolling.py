@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from exporter.aggregate import columns_of, elapsed_ns, transposed, work_slices
 from exporter.bands import BAND, Bands
 from exporter.blocks import BLOCK_FRAMES, FIRST, FIRST_AT, INCREASE, LAST, LAST_AT, Blocks, step, steps, sums
+from exporter.ordering import put_in_order
 from exporter.parallel import in_parallel
 from exporter.window import Window
 from shm.frame import Frames
@@ -28,7 +29,8 @@ from shm.layout import FLAG_TICK, STALE_NAN_BITS
 Vector = NDArray[np.float64]
 Columns = NDArray[np.intp]
 
-LEAST_FRAMES: Final = 4 * BLOCK_FRAMES
+# With fewer frames a good part of all samples is in some band, and computing anew is as fast.
+LEAST_FRAMES: Final = 1024
 # A rank moves by one a frame that comes, and by one a frame that goes: more at once, and most bands are to be filled.
 _MOST_AT_ONCE: Final = BLOCK_FRAMES
 _PERCENTS: Final = {"min": 0, "p50": 50, "p95": 95, "p99": 99, "max": 100}
@@ -141,7 +143,11 @@ class RollingSamples(Rolling):
                 numbers[gapped] -= np.count_nonzero(np.isnan(rows[gapped]), axis=1)
             self._present[some] = present
             if self._names:
-                rows.sort(axis=1)
+                # Series with gaps have their ranks each in a place of its own.
+                if gapped.size:
+                    rows.sort(axis=1)
+                else:
+                    put_in_order(rows, self._bands.places(rows.shape[1]))
                 self._bands.fill(some, rows, numbers)
 
         in_parallel(fill, work_slices(len(self._columns), last - first + 1))

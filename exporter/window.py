@@ -11,6 +11,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.parallel import in_parallel
 from shm.frame import Frames
 from shm.reader import RingReader
 
@@ -33,7 +34,7 @@ class Window:
     @functools.cached_property
     def frames(self) -> Frames:
         """All of them, each proven on its copy."""
-        return self._reader.read(self._chosen, self._since_ns, self._until_ns)
+        return self._reader.read(self._chosen, self._since_ns, self._until_ns, in_parallel)
 
     def read(self, first: int, last: int) -> Frames | None:
         """Those with first ≤ sequence ≤ last, or None where one of them can't be had whole any more."""

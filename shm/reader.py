@@ -30,7 +30,7 @@ from shm.layout import (
 from shm.segment import attach_readonly, ring_path
 
 if TYPE_CHECKING:
-    from shm.windows import Chosen, Windows
+    from shm.windows import Chosen, Run, Windows
 
 _BLOCK_BYTES = 1 << 20  # read at once where every slot is looked at
 
@@ -194,9 +194,11 @@ class RingReader:
         """Which frames frames() would read, and their timestamps, for :meth:`read`."""
         return self._all_windows().choose(self.newest_sequence(), since_ns, until_ns)
 
-    def read(self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None) -> Frames:
-        """The chosen frames, or some of them, as frames() gives them."""
-        frames = self._all_windows().read(chosen, since_ns, until_ns)
+    def read(
+        self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None, run: Run | None = None
+    ) -> Frames:
+        """The chosen frames, or some of them, as frames() gives them; read in threads, if ``run`` does so."""
+        frames = self._all_windows().read(chosen, since_ns, until_ns, run)
         self.skipped_frames += frames.skipped
         return frames
 

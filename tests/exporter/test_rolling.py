@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from exporter import ordering, rolling
 from exporter.aggregate import STATS, MetricAggregator
 from exporter.blocks import BLOCK_FRAMES
-from exporter.rolling import LEAST_FRAMES, RollingCounters, RollingSamples, RollingWindows, is_long
+from exporter.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window import Window
 from shm.frame import Frames
 from shm.layout import FLAG_TICK, STALE_NAN_BITS
@@ -28,10 +30,18 @@ from tests.rings import SECOND_NS, open_writer
 Floats = NDArray[np.float64]
 
 CAPACITY = 400
+LEAST_FRAMES = 4 * BLOCK_FRAMES  # here, so that there is less to append
 SERIES = 5
 COLUMNS = np.array([3, 0, 1], dtype=np.intp)  # neither all, nor in order
 ABSENT = float(np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0])
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shorter() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rolling, "LEAST_FRAMES", LEAST_FRAMES)
+        yield
 
 
 class History:
@@ -116,7 +126,9 @@ def test_kept_statistics_are_those_of_all_samples(
             some.view(np.uint64)[odd_ones] = np.array(strange).view(np.uint64)[rng.integers(0, len(strange))]
         return some
 
-    with history() as ring:
+    sorts = data.draw(st.booleans(), label="sorts faster")
+    with history() as ring, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordering, "sorts_faster", lambda: sorts)
         for _ in range(data.draw(st.integers(LEAST_FRAMES, CAPACITY + 90))):
             ring.append(values())
         kept = samples()
@@ -187,9 +199,9 @@ def test_only_frames_that_are_new_are_read(monkeypatch: pytest.MonkeyPatch) -> N
     read: list[int] = []
     original = RingReader.read
 
-    def counted(reader: RingReader, chosen: Chosen, *times: int) -> Frames:
+    def counted(reader: RingReader, chosen: Chosen, *rest: Any) -> Frames:
         read.append(len(chosen.sequences))
-        return original(reader, chosen, *times)
+        return original(reader, chosen, *rest)
 
     monkeypatch.setattr(RingReader, "read", counted)
     with history() as ring:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter import stats
+from exporter import rolling, stats
 from exporter.bands import Bands
 from exporter.exposition import MetricsPage
 from exporter.negotiation import Format
@@ -300,6 +300,7 @@ def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_bef
         original(bands, some, *rest)
 
     monkeypatch.setattr(Bands, "fill", fill_bands)
+    monkeypatch.setattr(rolling, "LEAST_FRAMES", 128)
     for i in range(400):
         rooms = [
             ("temperature", float(i * 7 % 23), {"room": str(room)}) for room in range(1 + i // 200) if i % 9 != room

@@ -210,9 +210,9 @@ def test_slots_that_are_lost_are_counted_once_and_not_looked_at_again(
         proven: list[int] = []
         copy = Windows._copy_and_prove
 
-        def noted(self: Windows, sequences: Any) -> Any:
+        def noted(self: Windows, sequences: Any, *run: Any) -> Any:
             proven.extend(sequences.tolist())
-            return copy(self, sequences)
+            return copy(self, sequences, *run)
 
         monkeypatch.setattr(Windows, "_copy_and_prove", noted)
         assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
