@@ -47,6 +47,7 @@ LAYOUT_VERSION: Final = 1
 # The stale marker of Prometheus (model/value/value.go, StaleNaN): the absent sample. A bit pattern of its own, so
 # that an ordinary NaN stays a legal value.
 STALE_NAN_BITS: Final = 0x7FF0_0000_0000_0002
+ABSENT: Final = STALE_NAN_BITS.to_bytes(8, "little")  # as it lies in a slot
 
 HEADER_BYTES: Final = 4096
 IMMUTABLE_START: Final = 24

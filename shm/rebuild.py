@@ -18,12 +18,12 @@ from shm import entries
 from shm.catalog import Metric, Series
 from shm.errors import MetricError, RingCorrupt
 from shm.layout import (
+    ABSENT,
     KIND_LIMIT,
     KIND_METRIC,
     KIND_SERIES,
     MAX_WIDTH,
     SLOT_PAYLOAD,
-    STALE_NAN_BITS,
     WORD_HEAD,
     Header,
     aligned,
@@ -34,7 +34,6 @@ from shm.writable import WritableSegment
 
 log = logging.getLogger(__name__)
 
-ABSENT: Final = STALE_NAN_BITS.to_bytes(8, "little")
 _GROWTH: Final = 1.5  # wider by half each time: few rebuilds, at most a third of the columns idle
 _ENTRY_ALLOWANCE: Final = 160  # bytes of catalog set aside per column; a series of two labels takes about 80
 _CATALOG_MIN: Final = 4096

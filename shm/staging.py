@@ -24,7 +24,7 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from shm.errors import NoSpace
-from shm.layout import SLOT_HEADER_BYTES, SLOT_PAYLOAD, SLOT_SEAL, WORD_HEAD, WORD_HEARTBEAT
+from shm.layout import ABSENT, SLOT_HEADER_BYTES, SLOT_PAYLOAD, SLOT_SEAL, WORD_HEAD, WORD_HEARTBEAT
 
 HINTS: Final = slice(8 * WORD_HEAD, 8 * WORD_HEARTBEAT + 8)  # the header's bytes that change with every frame
 _HEARTBEAT: Final = 1 + WORD_HEARTBEAT - WORD_HEAD  # of the words behind the slot
@@ -33,7 +33,10 @@ _SEALS: Final = fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcn
 
 
 class Staging:
-    """For frames of one width. ``numbers``: timestamp, monotonic, count, flags; ``values``: float64 per column."""
+    """For frames of one width. ``numbers``: timestamp, monotonic, count, flags; ``values``: float64 per column.
+
+    ``samples``: the first of them, as many as the frame before had.
+    """
 
     def __init__(self, ring: str, slot_bytes: int) -> None:
         """Raises NoSpace, naming the ring, when there is no memory or descriptor for it."""
@@ -55,9 +58,20 @@ class Staging:
         everything = memoryview(self._map)
         self.numbers = everything[SLOT_PAYLOAD:SLOT_HEADER_BYTES].cast("q")
         self.values = everything[SLOT_HEADER_BYTES:slot_bytes].cast("d")
+        self.samples = self.values
         self._payload = everything[SLOT_PAYLOAD:slot_bytes]
         self._seal = everything[SLOT_SEAL:SLOT_PAYLOAD].cast("Q")
         self._last = everything[slot_bytes:].cast("Q")
+
+    def fit(self, count: int) -> memoryview[float]:
+        """Make ``samples`` the first ``count`` of ``values``; all behind them are absent, until it is called again."""
+        before = len(self.samples)
+        if count < before:
+            self.values[count:before] = memoryview(ABSENT * (before - count)).cast("d")
+        self.samples = self.values[
+            :count
+        ]  # last: an interrupt before it costs a second filling, not an absence
+        return self.samples
 
     def seal(self, sequence: int, salt: int, heartbeat_ns: int) -> None:
         """A3, of exactly the bytes staged, under this sequence; and what A4 and A5 will store."""
@@ -81,7 +95,7 @@ class Staging:
             raise
 
     def close(self) -> None:
-        for view in (self.numbers, self.values, self._payload, self._seal, self._last):
+        for view in (self.numbers, self.samples, self.values, self._payload, self._seal, self._last):
             view.release()
         self._map.close()
         os.close(self._fd)

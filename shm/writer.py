@@ -39,7 +39,7 @@ from shm.layout import (
 )
 from shm.lock import WriterLock
 from shm.opening import open_ring
-from shm.rebuild import ABSENT, grown_width, publish, shape, still_present, successor
+from shm.rebuild import grown_width, publish, shape, still_present, successor
 from shm.segment import building_path, check_name, lock_path, ring_path
 from shm.staging import HINTS, Staging
 from shm.stored import StoredSegment
@@ -110,7 +110,6 @@ class RingWriter:
         self._slot_bytes = header.slot_bytes
         self._slots_offset = header.slots_offset
         self._staging = staging
-        self._absent = memoryview(ABSENT * header.width).cast("d")
 
     # ---- the hot path ----------------------------------------------------------------------------------------
 
@@ -141,8 +140,10 @@ class RingWriter:
         numbers[1] = monotonic_ns
         numbers[2] = columns
         numbers[3] = flags
-        staging.values[:staged] = values
-        staging.values[staged:] = self._absent[staged:]
+        samples = staging.samples
+        if len(samples) != staged:
+            samples = staging.fit(staged)
+        samples[:] = values
         # A3: the seal of exactly these bytes under this sequence: what makes any mixture fail.
         staging.seal(sequence, self._salt, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         # A1: the slot belongs to no frame from here on. Without it a reader that overlaps us finds the old
