@@ -9,14 +9,15 @@ directory listing, and tests and a second instance never meet:
     fogmetrics.NAMESPACE.SOURCE.layout-N  set aside by a writer of another release: layout version N
     fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
 
-``multiprocessing.shared_memory`` creates; nothing attaches with it, because it opens read-write, and because its
-resource tracker unlinks what an attaching process leaves behind (python/cpython#82300, #153279). Only the writer maps:
-a reader reads, since to touch the end that a map has lost to a truncation would be a SIGBUS.
+It is what ``multiprocessing.shared_memory`` makes, under the name that it would have there, without that module: it
+takes 2.6 MiB of each process that imports it (random numbers, OpenSSL), has no way to reserve what it creates, opens
+read-write only, and its resource tracker unlinks what an attaching process leaves behind (python/cpython#82300,
+#153279). Only the writer maps: a reader reads, since to touch the end that a map has lost to a truncation would be a
+SIGBUS.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import grp
 import itertools
@@ -24,9 +25,6 @@ import mmap
 import os
 import re
 import stat
-import threading
-from collections.abc import Iterator
-from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +40,7 @@ from shm.errors import (
 from shm.layout import HEADER_BYTES, IMMUTABLE_START, SOURCE_BYTES, Header, read_header
 from shm.lock import WriterLock
 
-DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where glibc's shm_open puts them; SharedMemory has no other place
+DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
 _MAX_ID: Final = (1 << 32) - 2
@@ -109,44 +107,6 @@ def ring_name_of(file_name: str, namespace: str) -> str | None:
     return None
 
 
-class _NoTracker:
-    """Stands in for multiprocessing.resource_tracker while a segment is created.
-
-    The tracker would unlink the segment when this process ends; a ring outlives its processes. Taking the name
-    off the tracker afterwards would leave a moment in which SIGKILL loses the ring, so it is kept away before.
-    """
-
-    @staticmethod
-    def register(name: str, rtype: str) -> None:
-        return None
-
-    unregister = register
-
-
-_creating = threading.Lock()
-
-
-def _renew_creating() -> None:
-    # One that another thread held at the fork would never be released here.
-    global _creating
-    _creating = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_creating)
-
-
-@contextlib.contextmanager
-def _untracked() -> Iterator[None]:
-    module = shared_memory
-    with _creating:
-        tracker = module.resource_tracker  # type: ignore[attr-defined]  # a module's own import
-        module.resource_tracker = _NoTracker  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            module.resource_tracker = tracker  # type: ignore[attr-defined]
-
-
 def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mmap.mmap]:
     """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
 
@@ -156,15 +116,8 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
     group_id = group_number(group)
     path.unlink(missing_ok=True)
     try:
-        with _untracked():
-            # SharedMemory maps at once, but nothing touches the map before the memory is reserved below.
-            shared_memory.SharedMemory(path.name, create=True, size=size).close()
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        _refuse_overflow(source, size, error)
-        if not isinstance(error, OSError):
-            raise
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
             message = f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
             raise NoSpace(source, message) from error

@@ -68,9 +68,7 @@ class Staging:
         before = len(self.samples)
         if count < before:
             self.values[count:before] = memoryview(ABSENT * (before - count)).cast("d")
-        self.samples = self.values[
-            :count
-        ]  # last: an interrupt before it costs a second filling, not an absence
+        self.samples = self.values[:count]  # last: an interrupt before it costs a second filling, not an absence
         return self.samples
 
     def seal(self, sequence: int, salt: int, heartbeat_ns: int) -> None:

@@ -279,3 +279,17 @@ def test_unlink_removes_all_but_the_lock_and_is_refused_while_a_writer_lives(nam
         assert reader.newest_sequence() == 1
     assert files_of(namespace) == [lock_path(namespace, "s")]
     assert unlink(namespace, "s") == []
+
+
+def test_the_standard_library_knows_a_segment_as_shared_memory(namespace: str) -> None:
+    """In a process of its own: its resource tracker removes the segment when that ends, so much for attaching."""
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+        code = (
+            "from multiprocessing import shared_memory\n"
+            f"segment = shared_memory.SharedMemory({writer.path.name!r})\n"
+            "print(bytes(segment.buf[:8]).decode(), segment.size)\n"
+            "segment.close()\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert run.stdout.split() == ["FOGRING1", str(writer.header.segment_bytes)]
