@@ -99,6 +99,8 @@ class Lines:
         found = [self._prefixes[line] for line in lines.tolist()]
         for at in np.flatnonzero(first).tolist():
             found[at] = b"\n" + headers[families[at]] + found[at][1:]
+        if found:
+            found[0] = found[0][1:]  # no line is before it
         self._chosen[form] = pattern, found
         return found
 

@@ -1,8 +1,15 @@
 """Putting samples in order, no further than is asked for, by what is faster on this machine.
 
-With wide registers numpy sorts a row of 5,760 samples in 22 to 40 µs, without them in 290; its partition, which only
-puts some ranks in their places, takes 40 to 90 everywhere. Which of them it is is measured once, not guessed from names
-of processors: it depends on numpy's release, too.
+numpy's partition puts a rank in its place. Asked for one a call, each in the part above the last, it uses the
+processor's wide registers as the sort does; for several in a call it does not. 1,000 rows of 5,760 random samples, ms:
+
+                          sort    five bands of 64, by partitions
+    AVX-512, Zen 4         218    152
+    AVX2                    34     24
+    no wide registers      286    127
+
+For shorter rows it is the other way round on some. So it is measured once, which is faster on this machine, not guessed
+from names of processors: it depends on numpy's release, too.
 """
 
 from __future__ import annotations
@@ -16,35 +23,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Range = tuple[int, int]  # ranks from begin to before end
 
-_SHORT: Final = 64  # samples; up to there either takes less than a microsecond
-_TRIED: Final = 4, 2048
-_TRIALS: Final = 3
+_SHORT: Final = 128  # samples; up to there sorting is never much slower
+_LENGTHS: Final = (256, 512, 1024, 2048, 4096)  # that are tried; a row goes by the last that is not longer
+_TRIED_ROWS: Final = 16
+_TRIALS: Final = 5
 
 
-def put_in_order(rows: Floats, ranks: Sequence[tuple[int, int]]) -> None:
-    """Sort ``rows`` in place, at least so far that each row has in [begin, end) of each of ``ranks`` what sorting puts.
+def put_in_order(rows: Floats, ranks: Sequence[Range]) -> None:
+    """Sort ``rows`` in place, at least so far that each row has in every range of ``ranks`` what sorting puts there.
 
     ``rows``: float64, shape (series, samples). NaNs go last.
     """
     samples = rows.shape[1]
-    if samples <= _SHORT or sorts_faster():
+    if samples <= _SHORT or sorts_faster(max([_LENGTHS[0], *(one for one in _LENGTHS if one <= samples)])):
         rows.sort(axis=1)
-        return
-    edges = {edge for begin, end in ranks if begin < end for edge in (begin, end - 1)}
-    if not edges:
-        return
-    rows.partition(sorted(edges), axis=1)
-    for begin, end in ranks:
-        if end - begin > 2:
-            rows[:, begin:end] = np.sort(rows[:, begin:end], axis=1)
+    else:
+        _select(rows, ranks)
+
+
+def _select(rows: Floats, ranks: Sequence[Range]) -> None:
+    samples = rows.shape[1]
+    done = 0  # everything before is in its place, or at least not above what comes
+    for begin, end in sorted(ranks):
+        begin = max(begin, done)
+        if begin >= end:
+            continue
+        if begin > done:
+            rows[:, done:].partition(begin - done, axis=1)
+        if end < samples:
+            rows[:, begin:].partition(end - begin, axis=1)
+        if end - begin > 1:
+            rows[:, begin:end].sort(axis=1)
+        done = end
 
 
 @functools.cache
-def sorts_faster() -> bool:
-    """Whether numpy sorts faster than it partitions, on this machine."""
-    rows = np.random.default_rng(1).random(_TRIED)
-    ranks = [int(share * (_TRIED[1] - 1)) for share in (0, 0.5, 0.95, 0.99, 1)]
+def sorts_faster(samples: int) -> bool:
+    """Whether sorting rows of that many samples is faster than selecting the ranks of five statistics."""
+    rows = np.random.default_rng(1).random((_TRIED_ROWS, samples))
+    size = samples // 64
+    ranks = [(int(share * (samples - size)), int(share * (samples - size)) + size) for share in (0, 0.5, 0.95, 0.99, 1)]
 
     def seconds(sort: bool) -> float:
         tried = []
@@ -54,7 +74,7 @@ def sorts_faster() -> bool:
             if sort:
                 some.sort(axis=1)
             else:
-                some.partition(ranks, axis=1)
+                _select(some, ranks)
             tried.append(time.perf_counter() - begun)
         return min(tried)
 

@@ -68,10 +68,10 @@ def numbers(values: NDArray[np.float64]) -> list[bytes]:
 
 
 def join(prefixes: list[bytes], values: NDArray[np.float64]) -> bytes:
-    """The page's lines: each prefix (which begins with the newline of the line before) with its number."""
+    """The page's lines: each prefix with its number. All but the first begin with the newline of the line before."""
     if not prefixes:
         return b""
-    parts: list[bytes] = [b""] * (2 * len(prefixes))
-    parts[0::2] = prefixes
+    parts: list[bytes] = [b"\n"] * (2 * len(prefixes) + 1)
+    parts[0:-1:2] = prefixes
     parts[1::2] = numbers(values)
-    return b"".join(parts)[1:] + b"\n"
+    return b"".join(parts)

@@ -128,7 +128,7 @@ def test_kept_statistics_are_those_of_all_samples(
 
     sorts = data.draw(st.booleans(), label="sorts faster")
     with history() as ring, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ordering, "sorts_faster", lambda: sorts)
+        patch.setattr(ordering, "sorts_faster", lambda samples: sorts)
         for _ in range(data.draw(st.integers(LEAST_FRAMES, CAPACITY + 90))):
             ring.append(values())
         kept = samples()

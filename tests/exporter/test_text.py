@@ -76,7 +76,7 @@ def test_a_slice_of_a_matrix_is_written_as_well_as_a_vector_of_its_own() -> None
 
 
 def test_lines_are_joined_without_a_blank_first_line() -> None:
-    assert join([b"\na ", b"\nb "], np.array([1.0, 2.0])) == b"a 1.0\nb 2.0\n"
+    assert join([b"a ", b"\nb "], np.array([1.0, 2.0])) == b"a 1.0\nb 2.0\n"
     assert join([], np.empty(0)) == b""
 
 
