@@ -1,0 +1,58 @@
+"""``python -m benchmarks [QUESTION …] [--scale X] [--json FILE] [--write]``: side by side with the peers.
+
+Without a name all questions, in the order of docs/performance.md. ``--write`` puts tables and charts into docs/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.harness import Answer, Effort
+
+# One module each, in the order of docs/performance.md.
+QUESTIONS = {
+    "append": "P1: what a frame costs its collector",
+    "scrape": "P2, P3: what a page of the latest samples costs",
+    "windows": "P4, P5: what a page of statistics costs",
+    "simd": "P6: the same where the processor has no wide registers",
+    "isolation": "P7: what a besieged exporter does to the ticks",
+    "idle": "P8, P9: what the daemon takes from its host",
+    "start": "P10: how long until the first page",
+    "growth": "P11: how costs grow",
+    "compression": "P12: what gzip costs",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("question", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
+    parser.add_argument("--scale", type=float, default=1.0, help="that many times as many turns")
+    parser.add_argument("--json", type=Path, help="also write all that was measured to this file")
+    parser.add_argument("--write", action="store_true", help="put tables and charts into docs/")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.question if name not in QUESTIONS]:
+        parser.error(f"there is no question {unknown[0]!r}; the questions are {', '.join(QUESTIONS)}")
+    if options.write and options.scale != 1:
+        parser.error("--write goes without --scale: the tables are of whole runs")
+    answers: dict[str, tuple[float, Answer]] = {}
+    for name in options.question or QUESTIONS:
+        ask: Callable[[Effort], Answer] = importlib.import_module(f"benchmarks.{name}").ask
+        begun = time.monotonic()
+        answer = ask(Effort(options.scale))
+        answers[name] = time.monotonic() - begun, answer
+        print(report.table(name, *answers[name]), flush=True)
+    if options.json:
+        report.write_json(options.json, answers)
+    if options.write:
+        report.write_docs(answers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
