@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.harness import ROOT, exact_cpu_seconds
 from shm.catalog import Metric
@@ -82,8 +81,8 @@ class Rings:
 
     def _append(self, timestamp_ns: int, monotonic_ns: int) -> None:
         for writer in self._writers:
-            values: NDArray[np.float64] = np.round(self._random.uniform(0, LARGEST, writer.column_count), 3)
-            writer.append(memoryview(values), timestamp_ns, monotonic_ns)
+            values = np.round(self._random.uniform(0, LARGEST, writer.column_count), 3)
+            writer.append(values.data, timestamp_ns, monotonic_ns)
 
     def close(self) -> None:
         for writer in self._writers:
