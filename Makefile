@@ -6,6 +6,7 @@
 #   make smoke    URL=http://localhost:9200: check a running daemon
 #   make siege    every promise of docs/reliability.md under attack, for an hour and a half; ONLY="death fuzz" for some
 #   make cost     SECONDS=300: CPU, memory and latency of an idle daemon
+#   make bench    side by side with the peers that are installed, into docs/performance.md; ONLY="append scrape" for some
 #   make lint     ruff and mypy          make clean    remove rings, snapshots, environment, logs
 
 VENV := .venv
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$p"; break; fi; done)
 
-.PHONY: run demo test siege smoke cost lint clean
+.PHONY: run demo test siege smoke cost bench lint clean
 
 run: $(BIN)/.run
 	@$(BIN)/python -m collector.preflight . && exec $(BIN)/supervisord -n -c supervisord.conf
@@ -41,6 +42,9 @@ smoke: $(BIN)/.run
 
 cost: $(BIN)/.test
 	@$(BIN)/python -m benchmarks.cost --seconds $(SECONDS)
+
+bench: $(BIN)/.bench
+	@$(BIN)/python -m benchmarks --write $(ONLY)
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .
@@ -64,6 +68,10 @@ $(BIN)/.run: pyproject.toml | $(BIN)/python
 
 $(BIN)/.test: pyproject.toml $(BIN)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(BIN)/.bench: pyproject.toml $(BIN)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
 	@touch $@
 
 $(BIN)/.lint: pyproject.toml $(BIN)/.test
