@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 
@@ -119,14 +121,14 @@ class Effort:
         return seconds * self.scale
 
 
-def in_turns(jobs: Mapping[str, Callable[[], float]], turns: int) -> dict[str, list[float]]:
+def in_turns(jobs: Mapping[str, Callable[[], T]], turns: int) -> dict[str, list[T]]:
     """What each job returns, A B C A B C …, so that a busy moment of the machine meets all of them.
 
     One turn of each goes before, uncounted: caches fill, modules load.
     """
     for job in jobs.values():
         job()
-    found: dict[str, list[float]] = {name: [] for name in jobs}
+    found: dict[str, list[T]] = {name: [] for name in jobs}
     for _ in range(turns):
         for name, job in jobs.items():
             found[name].append(job())
