@@ -48,8 +48,8 @@ def ask(effort: Effort) -> Answer:
         f"measured at {_MANY:,} series; where the window doesn't grow, it is 5 minutes.",
         f"For the crowd at `{_AGGREGATED}`, `max_jobs` was {max(_SCRAPERS)}; as it comes, the exporter turns away most "
         "of so many.",
-        "A line grows as what it is drawn over does where every step multiplies both alike: 1. A tenth more is left for "
-        "the spread. To sort n samples takes n · log n, which is above.",
+        "A line grows as what it is drawn over does where every step multiplies both alike: 1. A tenth more is left "
+        "for the spread. To sort n samples takes n · log n, which is above.",
     ]
     return answer
 
