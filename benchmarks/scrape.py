@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.harness import Answer, Effort, Measured, Missing, Target, cpu_seconds_each, in_turns
-from benchmarks.peers.agents import collectd, node_exporter
+from benchmarks.peers.agents import PACKAGED, Agent, collectd, node_exporter
 from benchmarks.peers.bare import bare
 from benchmarks.peers.client_python import client_python
 from benchmarks.served import INTERVAL_SECONDS, Rings, Scrapers, scraping
@@ -25,7 +26,7 @@ _CAPACITY = 64  # enough: of these rings nobody asks for a window
 _PAGE = f"`/metrics`, {_SERIES:,} series"
 _CLIENT, _JOIN = "`generate_latest` of the same series", "`b''.join` of the same bytes"
 _DAEMON, _BARE = "the default daemon", "a bare Starlette answer of as many bytes"
-_COLLECTD, _NODE = "collectd", "node_exporter"
+_COLLECTD, _LEAST, _NODE = "collectd as Debian sets it up", "collectd with the least", "node_exporter"
 _START_SECONDS = 60
 _FEWER = 50  # of node_exporter, which reads the host for each
 
@@ -42,6 +43,13 @@ def ask(effort: Effort) -> Answer:
         "page that the exporter sent, cut before and after each number.",
     ]
     return answer
+
+
+_PEERS: Mapping[str, Callable[[Path], AbstractContextManager[Agent]]] = {
+    _COLLECTD: lambda directory: collectd(directory, INTERVAL_SECONDS, PACKAGED),
+    _LEAST: lambda directory: collectd(directory, INTERVAL_SECONDS),
+    _NODE: node_exporter,
+}
 
 
 # ---- P2 ------------------------------------------------------------------------------------------------------
@@ -91,9 +99,9 @@ def _none_changed(effort: Effort, answer: Answer) -> None:
         servers = {_DAEMON: _scrapers(stack, daemon.port, daemon.pid("exporter"))}
         program, port = stack.enter_context(bare(directory, servers[_DAEMON].get("/metrics")))
         servers[_BARE] = _scrapers(stack, port, program.pid)
-        for peer, start in ((_COLLECTD, collectd), (_NODE, node_exporter)):
+        for peer, agent_of in _PEERS.items():
             try:
-                agent = stack.enter_context(start(directory, INTERVAL_SECONDS))
+                agent = stack.enter_context(agent_of(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
             except Missing as one:
                 answer.missing.append(one)
                 continue

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,14 @@ LoadPlugin interface
 LoadPlugin load
 LoadPlugin memory
 LoadPlugin uptime
-LoadPlugin write_prometheus
+{more}LoadPlugin write_prometheus
 <Plugin write_prometheus>
   Host "127.0.0.1"
   Port "{port}"
 </Plugin>
 """
+# What Debian's package loads beside them, where it comes with no other way to write.
+PACKAGED = ("battery", "disk", "entropy", "irq", "processes", "swap", "users")
 # No machine learning, no alarms, no files on disk but its own settings: less of it than as it comes.
 _NETDATA = """\
 [global]
@@ -101,10 +103,12 @@ def node_exporter(directory: Path, interval_seconds: int = 15) -> Iterator[Agent
 
 
 @contextlib.contextmanager
-def collectd(directory: Path, interval_seconds: int = 15) -> Iterator[Agent]:
+def collectd(directory: Path, interval_seconds: int = 15, plugins: Sequence[str] = ()) -> Iterator[Agent]:
+    """``plugins``: those that it has beside the ones that tell what we tell."""
     port, how = free_port(), "apt-get install collectd-core libprotobuf-c1 libmicrohttpd12"
     path = directory / "collectd.conf"
-    path.write_text(_COLLECTD.format(directory=directory, interval=interval_seconds, port=port))
+    more = "".join(f"LoadPlugin {plugin}\n" for plugin in plugins)
+    path.write_text(_COLLECTD.format(directory=directory, interval=interval_seconds, port=port, more=more))
     with running([program("collectd", how), "-f", "-C", path], directory / "collectd.log") as found:
         yield Agent(found, f"http://127.0.0.1:{port}/metrics", b"\ncollectd_memory{")
 
