@@ -9,6 +9,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,17 +30,23 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write and options.scale != 1:
         parser.error("--write goes without --scale: the tables are of whole runs")
     answers: dict[str, tuple[float, Answer]] = {}
+    status = 0
     for name in options.question or QUESTIONS:
         ask: Callable[[Effort], Answer] = importlib.import_module(f"benchmarks.{name}").ask
         begun = time.monotonic()
-        answer = ask(Effort(options.scale))
+        try:
+            answer = ask(Effort(options.scale))
+        except Exception:  # noqa: BLE001 - one question that can't be answered costs itself alone
+            print(f"{name} was not answered:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            status = 1
+            continue
         answers[name] = time.monotonic() - begun, answer
         print(report.table(name, *answers[name]), flush=True)
     if options.json:
         report.write_json(options.json, answers)
     if options.write:
         report.write_docs(answers)
-    return 0
+    return status
 
 
 if __name__ == "__main__":
