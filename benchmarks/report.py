@@ -87,7 +87,7 @@ def _blocks(answer: Answer) -> Iterable[str]:
         yield _rows(("target", "what", "limit", "measured", "met"), map(_target, answer.targets))
     if answer.missing:
         yield "Missing on this machine:"
-        yield "\n".join(f"- {one.what}: {one.how}" for one in answer.missing)
+        yield "\n".join(dict.fromkeys(f"- {one.what}: {one.how}" for one in answer.missing))
     if answer.notes:
         yield "How to read it:"
         yield "\n".join(f"- {note}" for note in answer.notes)
@@ -160,4 +160,6 @@ def _plain(seconds: float, answer: Answer) -> dict[str, Any]:
 
 
 def _json(found: dict[str, Any]) -> str:
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    # Six digits: what lies behind them was never measured.
+    rounded = json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.6g}"))
+    return json.dumps(rounded, indent=1, ensure_ascii=False) + "\n"
