@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import Missing, program
+from shm.segment import DIRECTORY
 from tests.daemon import PROGRAMS, Daemon
 from tests.haproxy import HaproxyBefore
 from tests.stand_ins.betanet import BetanetStandIn, moving
@@ -80,7 +81,13 @@ def supervised(
         for name, table in extra.items():
             text += f"[source.{name}]\n{table}\n"
         daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, capacity=capacity)
+        stack.callback(_unlink, daemon.namespace)
         (directory / "conf.d").mkdir()
         for name in extra:
             (directory / "conf.d" / f"{name}.conf").write_text(_PROGRAM.format(name=name, python=sys.executable))
         yield Supervised(daemon, tuple(extra), missing)
+
+
+def _unlink(namespace: str) -> None:
+    for path in DIRECTORY.glob(f"fogmetrics.{namespace}.*"):
+        path.unlink()
