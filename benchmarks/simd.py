@@ -78,8 +78,7 @@ def _sorts(found: Sequence[str], effort: Effort) -> str:
         "What numpy takes for the sorts by themselves, of 1,000 rows in the cache, as one feature after the other is "
         "disabled, each column also without those of the columns before it; milliseconds of CPU, medians of "
         f"{len(turns['all of them'])}. `partition` finds the least, the greatest and three percentiles in one call, "
-        "`partitions` in calls of one place each, every next one among the samples above the one before:",
-        "",
+        "`partitions` in calls of one place each, every next one among the samples above the one before:\n",
         f"| rows of | values | {' | '.join(sets)} |",
         "|---|---|" + "---|" * len(sets),
     ]
@@ -87,4 +86,4 @@ def _sorts(found: Sequence[str], effort: Effort) -> str:
         key = sorting.key(function, length, values)
         medians = [1000 * statistics.median(one[key] for one in some) for some in turns.values()]
         lines.append(f"| {length:,}, {function} | {values} | {' | '.join(f'{one:.1f}' for one in medians)} |")
-    return "\n  ".join(lines)
+    return "\n  ".join(lines)  # within the list of notes

@@ -42,8 +42,10 @@ def holding(directory: Path, samples: Samples) -> Iterator[Prometheus]:
     text = directory / "samples.txt"
     write_openmetrics(text, samples)
     # Its widest block: what it makes of a day by itself, and cheaper to ask than twelve blocks of two hours.
-    command = [promtool, "tsdb", "create-blocks-from", "--max-block-duration=54h", "openmetrics", text, tsdb]
-    subprocess.run(command, check=True, capture_output=True, timeout=_BACKFILL_SECONDS)
+    backfill = [promtool, "tsdb", "create-blocks-from", "--max-block-duration=54h", "openmetrics", str(text)]
+    backfill.append(str(tsdb))
+    done = subprocess.run(backfill, capture_output=True, text=True, timeout=_BACKFILL_SECONDS)
+    assert done.returncode == 0, f"promtool made no block of the samples: {done.stderr}"
     text.unlink()
     config = directory / "prometheus.yml"
     config.write_text("scrape_configs: []\n")
