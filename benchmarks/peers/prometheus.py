@@ -41,7 +41,7 @@ def holding(directory: Path, samples: Samples) -> Iterator[Prometheus]:
     tsdb = directory / "tsdb"
     text = directory / "samples.txt"
     write_openmetrics(text, samples)
-    # Its widest block: what it makes of a day by itself, and cheaper to ask than twelve blocks of two hours.
+    # Its widest block: cheaper to ask than the twelve of two hours each that promtool makes otherwise.
     backfill = [promtool, "tsdb", "create-blocks-from", "--max-block-duration=54h", "openmetrics", str(text)]
     backfill.append(str(tsdb))
     done = subprocess.run(backfill, capture_output=True, text=True, timeout=_BACKFILL_SECONDS)
