@@ -80,7 +80,9 @@ def supervised(
             )
         for name, table in extra.items():
             text += f"[source.{name}]\n{table}\n"
-        daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, capacity=capacity)
+        # Modules are compiled once, as in a made environment, even where this process is told to compile each time.
+        compiled = {"PYTHONDONTWRITEBYTECODE": ""}
+        daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, environ=compiled, capacity=capacity)
         stack.callback(_unlink, daemon.namespace)
         (directory / "conf.d").mkdir()
         for name in extra:
