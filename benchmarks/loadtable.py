@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,8 @@ _DEFAULT_SECONDS: Final = 15.0  # what idle means: at the default interval or ab
 _SLOPE_SECONDS: Final = 120.0  # a phase shorter than that tells nothing of growth
 _HEAD: Final = (
     "series", "every, s", "state", "CPU, % of a core: collectors", "exporter", "supervisord", "PSS, MiB", "threads",
-    "files", "switches/s", "faults/s", "collection, ms: median", "longest", "of `series`", "ticks missed", "answers/s",
+    "files", "switches/s", "faults/s", "collection, ms: median", "longest", "of `series`", "ticks missed", "errors",
+    "answers/s",
 )  # fmt: skip
 
 
@@ -98,6 +100,8 @@ def text(results: Sequence[Found]) -> str:
     if found := slopes(results):
         rows = ((phase, f"{slope:+.2f}") for phase, slope in found)
         blocks.append(_rows(("memory without rings, least squares", "MiB an hour"), rows))
+    if answers := _answers(results):
+        blocks.append(f"Answers to the sieges: {answers}.")
     restarts = [seconds for one in results for seconds in one.restart_seconds]
     if restarts:
         said = (
@@ -151,8 +155,15 @@ def _phase(phase: Phase) -> tuple[str, ...]:
         f"{1000 * max(own):.1f}" if own else "",
         f"{1000 * statistics.median(further):.1f}" if further else "",
         str(phase.ticks_missed),
+        str(phase.errors),
         f"{phase.answers_per_second:.0f}" if phase.state == BESIEGED else "",
     )
+
+
+def _answers(results: Sequence[Found]) -> str:
+    """How many of each kind."""
+    total = sum((Counter(phase.statuses) for one in results for phase in one.phases), Counter[str]())
+    return ", ".join(f"{count:,} × {status}" for status, count in total.most_common())
 
 
 def _budget(one: Budget) -> tuple[str, ...]:
