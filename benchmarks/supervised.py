@@ -55,12 +55,11 @@ class Supervised:
 
 @contextlib.contextmanager
 def supervised(
-    interval_seconds: float = 15.0, *, sources: Mapping[str, str] | None = None, capacity: int = 5760, toml: str = ""
+    interval_seconds: float = 15.0, *, sources: Mapping[str, str] | None = None, capacity: int = 5760
 ) -> Iterator[Supervised]:
     """A daemon that is not yet started: ``with found.daemon:`` does.
 
     ``sources``: by name, the TOML of each one's table; each gets a program of its own, as docs/configuration.md has it.
-    ``toml``: of further tables.
     """
     extra, missing = dict(sources or {}), []
     begun = time.monotonic()
@@ -68,7 +67,7 @@ def supervised(
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         betanet = stack.enter_context(BetanetStandIn(answers=lambda: moving(time.monotonic() - begun)))
-        text = f'[source.betanet]\nurl = "{betanet.url}"\n{toml}'
+        text = f'[source.betanet]\nurl = "{betanet.url}"\n'
         try:
             program("haproxy", _HAPROXY)
         except Missing as one:
