@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 from array import array
@@ -93,15 +94,10 @@ def _ring_jobs(columns: int, effort: Effort) -> Iterator[Jobs]:
             full.append(values, frame * _INTERVAL_NS, frame)
         now_ns = DEFAULT_CAPACITY * _INTERVAL_NS
         with RingReader(namespace, f"read{columns}") as reader:
-
-            def appended() -> None:
-                written.append(values, 1, 1)
-
-            def window() -> None:
-                reader.frames(now_ns - _WINDOW_NS, now_ns)
-
+            append = functools.partial(written.append, values, 1, 1)  # whose call takes less than a function's
+            window = functools.partial(reader.frames, now_ns - _WINDOW_NS, now_ns)
             yield {
-                _append(columns): lambda: seconds_each(appended, effort.many(5000)),
+                _append(columns): lambda: seconds_each(append, effort.many(5000)),
                 f"`latest()`, {columns:,} series": lambda: seconds_each(reader.latest, effort.many(1000)),
                 f"`frames()` of 5 min, {columns:,} series": lambda: seconds_each(window, effort.many(100)),
                 f"`frames()` of 24 h, {columns:,} series": lambda: seconds_each(reader.frames, 2),
