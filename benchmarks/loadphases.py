@@ -119,8 +119,7 @@ def plan(seconds: float, counts: Sequence[int], intervals: Sequence[float], *, f
         own = left * weight / sum(weights)
         idle, *busy = (share * own for share in _SHARES)
         # Whole intervals, so that idling costs neither a tick too many nor one too few.
-        idle = max(idle // interval * interval, idle if idle < interval else 0.0)
-        pairs.append(Pair(count, interval, (idle, *busy)))
+        pairs.append(Pair(count, interval, (max(idle // interval, 1) * interval, *busy)))
     return pairs
 
 
@@ -133,9 +132,7 @@ def measure(pair: Pair, restarts: int = 0) -> Found:
         found.missing += run.missing
         if more:
             series.fill(run.daemon.namespace, pair.series, pair.interval_seconds, _CAPACITY)
-        with run.daemon as daemon:
-            daemon.wait_until_collected(*SOURCES, *run.extra)
-            _settle(run)
+        with run.daemon:
             _phases(run, found)
             found.restart_seconds = [_restart(run) for _ in range(restarts)]
     return found
@@ -158,19 +155,24 @@ def _restart(run: Supervised) -> float:
 
 
 def _phases(run: Supervised, found: Found) -> None:
-    pair, port = found.pair, run.daemon.port
+    pair, daemon = found.pair, run.daemon
     idle, scraped, besieged = pair.seconds
-    found.phases.append(_phase(run, pair, IDLE, idle))
-    found.pages = {page: _page(run, page) for page in PAGES}
-    for source, reader in _readers(run):
-        found.ring_bytes[source] = reader.header.segment_bytes
     every = min(_SCRAPE_SECONDS, max(1.0, scraped / 4))
-    with scraping(port, every, run.daemon.directory / "prometheus") as missing:
-        found.missing += [missing] if missing else []
+    # Prometheus takes its time to begin, so it does with the daemon, and then is stopped but for its phase.
+    with scraping(daemon.port, every, daemon.directory / "prometheus") as scraper:
+        found.missing += [scraper.missing] if scraper.missing else []
+        daemon.wait_until_collected(*SOURCES, *run.extra)
+        _settle(run)
+        scraper.pause()
+        found.phases.append(_phase(run, pair, IDLE, idle))
+        found.pages = {page: _page(run, page) for page in PAGES}
+        for source, reader in _readers(run):
+            found.ring_bytes[source] = reader.header.segment_bytes
+        scraper.resume()
         phase = _phase(run, pair, SCRAPED, scraped)
         phase.scraped_every = every
         found.phases.append(phase)
-    with siege(port) as scrapers:
+    with siege(daemon.port) as scrapers:
         begun = time.monotonic()
         time.sleep(_SIEGE_START_SECONDS)
         phase = _phase(run, pair, BESIEGED, besieged)
