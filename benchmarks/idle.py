@@ -52,9 +52,11 @@ def ask(effort: Effort) -> Answer:
         ours = found.pids()
         cpu = _cpu(ours, roots, effort.turns(_TURNS), max(effort.seconds(_INTERVAL_SECONDS), 1.0))
         places = {name: footprint.pss_by_place(pid) for name, pid in ours.items()}
-        pss = {_OURS: float(sum(sum(one.values()) for one in places.values()))}
-        pss |= {name: float(footprint.tree_pss_bytes(pid)) for name, pid in roots.items()}
         rings = _ring_bytes(found)
+        # The rings as a whole, since their memory is taken from the start, mapped or not.
+        own = sum(size for one in places.values() for place, size in one.items() if place != "rings")
+        pss = {_OURS: float(own + rings)}
+        pss |= {name: float(footprint.tree_pss_bytes(pid)) for name, pid in roots.items()}
     _fill(answer, cpu, pss, places, rings)
     return answer
 
@@ -93,10 +95,10 @@ def _fill(
 ) -> None:
     answer.measured = [Measured(f"CPU, {name}", "% of a core", turns) for name, turns in cpu.items()]
     answer.measured += [Measured(f"PSS, {name}", "MiB", [size / MIB]) for name, size in pss.items()]
-    answer.measured.append(Measured("fogmetrics: shared memory of all rings", "MiB", [rings / MIB]))
+    answer.measured.append(Measured("PSS, fogmetrics: of it all rings", "MiB", [rings / MIB]))
     answer.targets = [
         Target("P8", "CPU of the whole daemon", answer.median(f"CPU, {_OURS}"), "most", 0.05, "% of a core"),
-        Target("P9", "PSS of the whole daemon", answer.median(f"PSS, {_OURS}"), "most", 80, "MiB"),
+        Target("P9", "PSS of the whole daemon, rings included", answer.median(f"PSS, {_OURS}"), "most", 80, "MiB"),
     ]
     answer.notes = [
         f"All of them ran at once for {_INTERVAL_SECONDS} s a turn, every one collecting every {_INTERVAL_SECONDS} s, "
@@ -106,8 +108,8 @@ def _fill(
         "Where our PSS goes, in MiB; `heap` is what the interpreter and its libraries allocated, most of it the code "
         "and the tables of imported modules; libraries are mapped files, shared by those processes that map the same:"
         f"\n\n{_breakdown(places)}\n",
-        f"The rings are {rings / MIB:.1f} MiB, reserved from the start; a process has of them in its PSS what it has "
-        "touched, which after a minute is little: a collector touches all of its ring within the ring's length.",
+        f"The rings are {rings / MIB:.1f} MiB, reserved from the start; of a process's PSS above they are what it has "
+        "touched so far, in the daemon's they are whole.",
     ]
 
 
