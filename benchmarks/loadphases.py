@@ -29,7 +29,7 @@ OWN_SERIES: Final = 15  # up to here the daemon as it comes; beyond, a source of
 IDLE, SCRAPED, BESIEGED = STATES = ("idle", "scraped", "besieged")
 PAGES: Final = ("/metrics", "/metrics/aggregated", "/metrics/aggregated?window=24h", "/stats", "/health")
 _SHARES: Final = (0.4, 0.4, 0.2)  # of a pair's time, by state
-_PAIR_SECONDS: Final = 10.0  # to start a daemon, ask for its pages, and stop it
+_PAIR_SECONDS: Final = 12.0  # to start a daemon, ask for its pages, and stop it
 _LONG_SECONDS: Final = 600.0
 _PAGE_SECONDS: Final = 0.4
 _MOST_REQUESTS: Final = 200
@@ -163,6 +163,8 @@ def _phases(run: Supervised, found: Found) -> None:
         found.missing += [scraper.missing] if scraper.missing else []
         daemon.wait_until_collected(*SOURCES, *run.extra)
         _settle(run)
+        # The second tick is half an interval to one and a half after the first: from here on each interval has one.
+        time.sleep(pair.interval_seconds / 2)
         scraper.pause()
         found.phases.append(_phase(run, pair, IDLE, idle))
         found.pages = {page: _page(run, page) for page in PAGES}
