@@ -126,6 +126,7 @@ def plain(results: Sequence[Found]) -> dict[str, Any]:
                 "pages": {page: dataclasses.asdict(cost) for page, cost in one.pages.items()},
                 "ring_bytes": one.ring_bytes,
                 "restart_seconds": one.restart_seconds,
+                "missing": [str(missing) for missing in one.missing],
             }
             for one in results
         ],
