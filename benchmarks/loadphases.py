@@ -29,7 +29,7 @@ OWN_SERIES: Final = 15  # up to here the daemon as it comes; beyond, a source of
 IDLE, SCRAPED, BESIEGED = STATES = ("idle", "scraped", "besieged")
 PAGES: Final = ("/metrics", "/metrics/aggregated", "/metrics/aggregated?window=24h", "/stats", "/health")
 _SHARES: Final = (0.4, 0.4, 0.2)  # of a pair's time, by state
-_PAIR_SECONDS: Final = 12.0  # to start a daemon, ask for its pages, and stop it
+_PAIR_SECONDS: Final = 15.0  # to start a daemon, ask for its pages, and stop it
 _LONG_SECONDS: Final = 600.0
 _PAGE_SECONDS: Final = 0.4
 _MOST_REQUESTS: Final = 200
@@ -130,6 +130,7 @@ def measure(pair: Pair, restarts: int = 0) -> Found:
     sources = {series.NAME: series.table(pair.series)} if more else {}
     with supervised(pair.interval_seconds, sources=sources, capacity=_CAPACITY) as run:
         found.missing += run.missing
+        series.fill_built_in(run.daemon.namespace, pair.interval_seconds, _CAPACITY)
         if more:
             series.fill(run.daemon.namespace, pair.series, pair.interval_seconds, _CAPACITY)
         with run.daemon:

@@ -31,7 +31,8 @@ _NOTES: Final = """\
 How to read it:
 
 - Each row is one phase of one daemon. 15 series are the daemon as it comes, with Betanet (a stand-in) and HAProxy
-  answering; beyond that a source of one's own with so many series is beside the four, its ring full from the start.
+  answering; beyond that a source of one's own with so many series is beside the four. All rings are full from the
+  start, as after a day at 15 s.
 - Scraped: two jobs of Prometheus, `/metrics` and `/metrics/aggregated`; every 15 s, or more often where the phase is
   short. Besieged: two processes of scrapers, six connections each, which ask for all pages and windows as fast as they
   are answered, on the same two cores.
