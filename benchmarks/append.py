@@ -40,7 +40,7 @@ def ask(effort: Effort) -> Answer:
         jobs[_FRAME] = stack.enter_context(_recording(max(_COLUMNS)))
         jobs[_SET] = stack.enter_context(client_python("set", max(_COLUMNS), directory))
         jobs[_FILES] = stack.enter_context(client_python("set", max(_COLUMNS), directory, multiprocess=True))
-        found = in_turns(jobs, effort.turns(11))
+        found = in_turns(jobs, effort.turns(21))
     for what, turns in found.items():
         day = "24 h" in what
         answer.measured.append(Measured(what, "ms" if day else "µs", [one * (1e3 if day else 1e6) for one in turns]))
