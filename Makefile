@@ -5,13 +5,15 @@
 #   make demo     make run, with stand-ins for Betanet and a HAProxy under light traffic
 #   make smoke    URL=http://localhost:9200: check a running daemon
 #   make siege    every promise of docs/reliability.md under attack, for an hour and a half; ONLY="death fuzz" for some
-#   make cost     SECONDS=300: CPU, memory and latency of an idle daemon
+#   make loadtest SECONDS=120: the daemon at rest, scraped and besieged, against its budgets; LONG=1 for half an hour
+#   make bench    side by side with the peers that are installed, into docs/performance.md; ONLY="append scrape" for some
 #   make lint     ruff and mypy          make clean    remove rings, snapshots, environment, logs
 
 VENV := .venv
 BIN := $(VENV)/bin
 URL ?= http://localhost:9200
-SECONDS ?= 300
+SECONDS ?= 120
+LONG ?=
 ONLY ?=
 PYTEST_ARGS ?=
 
@@ -20,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$p"; break; fi; done)
 
-.PHONY: run demo test siege smoke cost lint clean
+.PHONY: run demo test siege smoke loadtest bench lint clean
 
 run: $(BIN)/.run
 	@$(BIN)/python -m collector.preflight . && exec $(BIN)/supervisord -n -c supervisord.conf
@@ -39,8 +41,11 @@ siege: $(BIN)/.test
 smoke: $(BIN)/.run
 	@$(BIN)/python -m tests.end_to_end.smoke $(URL)
 
-cost: $(BIN)/.test
-	@$(BIN)/python -m benchmarks.cost --seconds $(SECONDS)
+loadtest: $(BIN)/.test
+	@$(BIN)/python -m benchmarks.loadtest $(if $(LONG),--long,--seconds $(SECONDS))
+
+bench: $(BIN)/.bench
+	@$(BIN)/python -m benchmarks --write $(ONLY)
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .
@@ -64,6 +69,10 @@ $(BIN)/.run: pyproject.toml | $(BIN)/python
 
 $(BIN)/.test: pyproject.toml $(BIN)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+$(BIN)/.bench: pyproject.toml $(BIN)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
 	@touch $@
 
 $(BIN)/.lint: pyproject.toml $(BIN)/.test

@@ -1,0 +1,123 @@
+"""P1: what a frame costs its collector, beside a sample of prometheus_client's, and what reading it back costs.
+
+:meth:`RingWriter.append` is measured whole: staging, seal, clock, and the copy into shared memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.harness import Answer, Effort, Measured, Target, in_turns, seconds_each
+from benchmarks.peers.client_python import client_python
+from collector.collector import MetricCollector
+from shm.catalog import Metric
+from shm.reader import RingReader
+from shm.segment import unlink
+from shm.writer import DEFAULT_CAPACITY, RingWriter
+
+_COLUMNS = (16, 1000)
+_INTERVAL_NS = 15 * 10**9
+_WINDOW_NS = 300 * 10**9
+_GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
+_SET, _FILES, _FRAME = "`set()`, in memory", "`set()`, in files", "`record_metric` and `commit`, a sample of 1,000"
+
+Jobs = dict[str, Callable[[], float]]
+
+
+def ask(effort: Effort) -> Answer:
+    answer = Answer("A frame")
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fogmetrics-")))
+        jobs: Jobs = {}
+        for columns in _COLUMNS:
+            jobs |= stack.enter_context(_ring_jobs(columns, effort))
+        jobs[_FRAME] = stack.enter_context(_recording(max(_COLUMNS)))
+        jobs[_SET] = stack.enter_context(client_python("set", max(_COLUMNS), directory))
+        jobs[_FILES] = stack.enter_context(client_python("set", max(_COLUMNS), directory, multiprocess=True))
+        found = in_turns(jobs, effort.turns(21))
+    for what, turns in found.items():
+        day = "24 h" in what
+        answer.measured.append(Measured(what, "ms" if day else "µs", [one * (1e3 if day else 1e6) for one in turns]))
+    few, many = (answer.median(_append(columns)) for columns in _COLUMNS)
+    sample = many / max(_COLUMNS)
+    answer.targets = [
+        Target("P1", "append a frame of 16 series", few, "most", 2, "µs"),
+        Target("P1", "append a frame of 1,000 series", many, "most", 10, "µs"),
+        Target(
+            "P1", "a sample of prometheus_client in files against one of a frame of 1,000",
+            answer.median(_FILES) / sample, "least", 50,
+        ),
+    ]  # fmt: skip
+    answer.notes = [
+        "An append stages slot, seal and head, and has the kernel copy them into the map: one call, which costs the "
+        "same whoever reads.",
+        "`set()` is prometheus_client's, on children of 1,000 series that were looked up before, in a process of its "
+        "own: in memory, and in files, which is how several processes share an endpoint there.",
+        "What a program pays that hands over its samples by name is `record_metric` and its part of `commit`, which "
+        "check name, labels and limits of each sample; prometheus_client does so once, when a child is looked up.",
+        "`latest()` reads and proves one frame. `frames()` reads a window and proves every frame of it; the first "
+        "window of a ring reads all of it once, for the timestamps.",
+    ]
+    return answer
+
+
+def _append(columns: int) -> str:
+    return f"`append`, {columns:,} series"
+
+
+@contextlib.contextmanager
+def _ring(namespace: str, source: str, columns: int) -> Iterator[RingWriter]:
+    try:
+        with RingWriter(namespace, source, interval_ns=_INTERVAL_NS, width=columns) as writer:
+            for column in range(columns):
+                writer.add_series(_GAUGE, (str(column),))
+            yield writer
+    finally:
+        unlink(namespace, source, lock_too=True)
+
+
+@contextlib.contextmanager
+def _ring_jobs(columns: int, effort: Effort) -> Iterator[Jobs]:
+    """An append, and reading of another ring, which is full and stays as it is."""
+    namespace, values = f"bench-{os.getpid()}", array("d", range(columns))
+    with (
+        _ring(namespace, f"written{columns}", columns) as written,
+        _ring(namespace, f"read{columns}", columns) as full,
+    ):
+        for frame in range(1, DEFAULT_CAPACITY + 1):
+            full.append(values, frame * _INTERVAL_NS, frame)
+        now_ns = DEFAULT_CAPACITY * _INTERVAL_NS
+        with RingReader(namespace, f"read{columns}") as reader:
+            append = functools.partial(written.append, values, 1, 1)  # whose call takes less than a function's
+            window = functools.partial(reader.frames, now_ns - _WINDOW_NS, now_ns)
+            yield {
+                _append(columns): lambda: seconds_each(append, effort.many(5000)),
+                f"`latest()`, {columns:,} series": lambda: seconds_each(reader.latest, effort.many(1000)),
+                f"`frames()` of 5 min, {columns:,} series": lambda: seconds_each(window, effort.many(100)),
+                f"`frames()` of 24 h, {columns:,} series": lambda: seconds_each(reader.frames, 2),
+            }
+
+
+@contextlib.contextmanager
+def _recording(series: int) -> Iterator[Callable[[], float]]:
+    """Samples of so many series by name, and the frame: seconds for each sample."""
+    namespace, source = f"bench-{os.getpid()}", "recorded"
+    try:
+        with MetricCollector(source, namespace=namespace, capacity=64, max_series_per_metric=series) as collector:
+            collector.register(_GAUGE)
+            labels = [{"column": str(column)} for column in range(series)]
+
+            def frame() -> None:
+                for one in labels:
+                    collector.record_metric("bench", 0.5, one)
+                collector.commit()
+
+            yield lambda: seconds_each(frame, 5) / series
+    finally:
+        unlink(namespace, source, lock_too=True)

@@ -1,0 +1,172 @@
+"""A day of 1,000 series, new as often as one wants, and the real exporter that serves it.
+
+The clock is the machine's: a window always ends now. So a ring is filled with a whole day at once, stamped as if it had
+been collected every 15 s until this moment. Filled again it holds a day in which nothing of the one before is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.client import Client
+from benchmarks.harness import ROOT
+from shm.catalog import Metric
+from shm.segment import DIRECTORY
+from shm.windows import GUARD_SLOTS
+from shm.writer import RingWriter
+from tests.programs import free_port, running
+
+Floats = NDArray[np.float64]
+
+SERIES: Final = 1000
+FRAMES: Final = 5760
+INTERVAL_SECONDS: Final = 15
+WINDOWS: Final = MappingProxyType({"5m": 20, "1h": 240, "24h": FRAMES})  # frames in each
+STATS: Final = ("avg", "min", "max", "sum", "p50", "p95", "p99")
+METRIC: Final = Metric("benchmark_load", "gauge", "A gauge that walks slowly.", "", ("number",))
+
+_SOURCE: Final = "day"
+_SECOND_NS: Final = 1_000_000_000
+_LINE: Final = re.compile(rb'^benchmark_load\{number="(\d+)",stat="(\w+)"\} (\S+)$', re.MULTILINE)
+_COVERED: Final = re.compile(rb'^exporter_window_frames\{source="day"\} (\S+)$', re.MULTILINE)
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A day as every peer gets it. ``values``: shape (frames, series); ``timestamps``: Unix seconds, one a frame."""
+
+    values: Floats
+    timestamps: NDArray[np.int64]
+
+    def last(self, frames: int) -> Floats:
+        return self.values[len(self.values) - frames :]
+
+
+def walks() -> Floats:
+    """The values of a day, shape (frames, series): slow walks with two decimals, the same in each run.
+
+    As gauges are. Random doubles would cost us about the same; the peers would have nothing to compress.
+    """
+    random = np.random.default_rng(5)
+    day = 30 * np.sin(np.linspace(0, 2 * np.pi, FRAMES))[:, None]
+    steps = random.normal(0, 0.15, (FRAMES, SERIES))
+    return np.round(50 + day + np.cumsum(steps, axis=0), 2)
+
+
+class Served:
+    """An exporter and the ring that it serves. ``pid``: the exporter's."""
+
+    def __init__(self, namespace: str, values: Floats, pid: int, client: Client) -> None:
+        self.pid = pid
+        self._namespace = namespace
+        self._values = values
+        self._client = client
+        self._renewed = 0
+        self._writer = self._open()
+
+    def _open(self) -> RingWriter:
+        # With the slots that a window leaves out at the old end, a whole day can be read.
+        writer = RingWriter(
+            self._namespace, _SOURCE, interval_ns=INTERVAL_SECONDS * _SECOND_NS, capacity=FRAMES + GUARD_SLOTS,
+            width=SERIES,
+        )  # fmt: skip
+        for number in range(SERIES):
+            writer.add_series(METRIC, (str(number),))
+        return writer
+
+    def begin(self) -> None:
+        """Put another ring in the place of this one, as if its source had been set up anew, and fill it."""
+        self._writer.close()
+        self._writer.path.unlink()
+        self._writer = self._open()
+        self.renew("24h")
+
+    def renew(self, window: str) -> None:
+        """Fill the ring with values that it never had; those of the window, the exporter has not met either.
+
+        What lies behind the window, it has: of a window shorter than the ring, a day of frames before it is appended
+        first, so that nothing else is in the ring, and the page is asked for once.
+        """
+        self._renewed += 1
+        values = self._values + self._renewed
+        frames = WINDOWS[window]
+        if frames < FRAMES:
+            self._append(values, frames)
+            assert_covers(self.page(window), 0)
+        self._append(values[FRAMES - frames :] + 0.5, 0)
+
+    def fill(self, values: Floats) -> None:
+        """Fill the ring with exactly these values, shape (frames, series)."""
+        self._append(values, 0)
+
+    def one_more(self) -> None:
+        """Append one more frame, of now. The oldest of a full ring makes room for it."""
+        self._append(self._values[:1] + self._renewed + 0.01, 0)
+
+    def _append(self, values: Floats, later: int) -> None:
+        """Append one frame a row, the last of them stamped ``later`` intervals ago."""
+        interval_ns = INTERVAL_SECONDS * _SECOND_NS
+        first_ns = time.time_ns() - (later + len(values) - 1) * interval_ns
+        writer = self._writer
+        for i, row in enumerate(values):
+            writer.append(memoryview(row), first_ns + i * interval_ns, (writer.head + 1) * interval_ns)
+
+    def page(self, window: str) -> bytes:
+        """The page of all seven statistics, as a scrape gets it."""
+        return self._client.get(f"/metrics/aggregated?window={window}")
+
+    def statistics(self, window: str) -> dict[str, Floats]:
+        """What the page of a full ring says, shape (series,) each."""
+        page = self.page(window)
+        assert_covers(page, WINDOWS[window])
+        found = {stat: np.full(SERIES, np.nan) for stat in STATS}
+        for number, stat, value in _LINE.findall(page):
+            found[stat.decode()][int(number)] = float(value)
+        return found
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def assert_covers(page: bytes, frames: int) -> None:
+    """Fails unless the page is of that many frames, all the series and statistics of them."""
+    covered = sum(float(number) for number in _COVERED.findall(page))
+    assert covered == frames, f"a page of {covered:g} frames, not {frames}"
+    lines = len(_LINE.findall(page))
+    assert lines == (SERIES * len(STATS) if frames else 0), f"{lines} statistics"
+
+
+@contextlib.contextmanager
+def serving(directory: Path, values: Floats, environ: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
+    """The exporter with ``environ`` in its environment, and an empty ring. Nothing of either is left behind."""
+    namespace = f"bench-{os.getpid()}-{next(_numbers)}"
+    port = free_port()
+    config = directory / f"{namespace}.toml"
+    config.write_text(f'[shm]\nnamespace = "{namespace}"\n[exporter]\nport = {port}\n')
+    command = [sys.executable, "-m", "exporter", "--config", config]
+    environ = {"PYTHONPATH": str(ROOT), "FOGMETRICS_NAMESPACE": namespace, **environ}
+    try:
+        with (
+            running(command, directory / f"{namespace}.log", env=environ, cwd=directory) as exporter,
+            Client(port) as client,
+        ):
+            exporter.wait_until(lambda: client.is_ready("/"), 30, "the exporter's first page")
+            with contextlib.closing(Served(namespace, values, exporter.pid, client)) as served:
+                yield served
+    finally:
+        for path in DIRECTORY.glob(f"fogmetrics.{namespace}.*"):
+            path.unlink()

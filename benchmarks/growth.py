@@ -1,0 +1,120 @@
+"""P11: how the cost of a page grows: with the series, with the window, with those who ask at once.
+
+At each point a real exporter is asked over loopback, with new values each time; the cost is its CPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.harness import Answer, Chart, Effort, Measured, Target, in_turns
+from benchmarks.served import Cost, Rings, Scrapers, scraping
+from shm.windows import GUARD_SLOTS
+from shm.writer import DEFAULT_CAPACITY
+
+_SERIES = (100, 1_000, 10_000, 100_000)
+_WINDOWS = (5, 30, 120, 480, 1440)  # minutes
+_SCRAPERS = (1, 4, 16, 64)
+_METRICS, _AGGREGATED = "/metrics", "/metrics/aggregated"
+_ONE_NEW, _ALL_NEW = "one frame is new", "every frame is new"
+_MANY = 1_000  # series where it is not they that grow
+_SHORT = 64  # slots where the window is five minutes: a hundred thousand series take 50 MiB then
+_TURNS = 5
+# So that a small page is asked for often enough to be measured, and a large one not for minutes.
+_MOST_REQUESTS, _SERIES_A_TURN = 50, 200_000
+_LIMIT_MS = 60
+_LINEAR = 1.1
+
+Line = dict[int, Sequence[Cost]]
+
+
+def ask(effort: Effort) -> Answer:
+    answer = Answer("Growth")
+    by_series = _by_series(effort)
+    _add(answer, "series", "series", "series", by_series)
+    _add(answer, "window", "minutes", "minutes of the window", _by_window(effort))
+    _add(answer, "scrapers", "at once", "scrapers at once", _by_scrapers(effort))
+    most = max(_SERIES)
+    seen = Measured(f"`{_METRICS}`, {most:,} series, until it is read", "ms", _ms(by_series[_METRICS][most], "seconds"))
+    answer.measured.append(seen)
+    answer.targets.insert(0, Target("P11", seen.what, seen.median, "most", _LIMIT_MS, "ms"))
+    answer.notes = [
+        "The cost is the exporter's CPU for one page; for many scrapers, for a page to each of them, all asked for in "
+        "the same moment.",
+        "Where it is not said otherwise one frame of every source is new each time. Where every frame is, the times of "
+        "those behind the window must be read as well, which is what the shortest window costs there.",
+        f"Up to {_MANY:,} series are of one source, more of one source for each thousand. Windows and scrapers are "
+        f"measured at {_MANY:,} series; where the window doesn't grow, it is 5 minutes.",
+        f"For the crowd at `{_AGGREGATED}`, `max_jobs` was {max(_SCRAPERS)}; as it comes, the exporter turns away most "
+        "of so many.",
+        "A line grows as what it is drawn over does where every step multiplies both alike: 1. A tenth more is left "
+        "for the spread. To sort n samples takes n · log n, which is above.",
+    ]
+    return answer
+
+
+def _by_series(effort: Effort) -> dict[str, Line]:
+    """The pages at every number of series, a window of five minutes."""
+    lines: dict[str, Line] = {_METRICS: {}, _AGGREGATED: {}}
+    for series in _SERIES:
+        with Rings(series, _SHORT) as rings, scraping(rings.namespace) as scrapers:
+            rings.fill(_SHORT)
+            requests = effort.many(max(1, min(_MOST_REQUESTS, _SERIES_A_TURN // series)))
+            jobs = {page: _job(scrapers, page, requests, rings.append) for page in lines}
+            for page, costs in in_turns(jobs, effort.turns(_TURNS)).items():
+                lines[page][series] = costs
+    return lines
+
+
+def _by_window(effort: Effort) -> dict[str, Line]:
+    """The page of statistics over every window, of a history that is new as a whole or in its last frame."""
+    lines: dict[str, Line] = {_ONE_NEW: {}, _ALL_NEW: {}}
+    # With the slots that a window leaves out at the old end, a whole day can be read.
+    with Rings(_MANY, DEFAULT_CAPACITY + GUARD_SLOTS) as rings, scraping(rings.namespace) as scrapers:
+        rings.fill(DEFAULT_CAPACITY)
+        for minutes in _WINDOWS:
+            page = f"{_AGGREGATED}?window={minutes}m"
+            jobs = {
+                _ONE_NEW: _job(scrapers, page, effort.many(5), rings.append),
+                _ALL_NEW: _job(scrapers, page, 1, lambda: rings.fill(DEFAULT_CAPACITY)),
+            }
+            for name, costs in in_turns(jobs, effort.turns(_TURNS)).items():
+                lines[name][minutes] = costs
+    return lines
+
+
+def _by_scrapers(effort: Effort) -> dict[str, Line]:
+    """Both pages for every number of scrapers that come at once."""
+    lines: dict[str, Line] = {_METRICS: {}, _AGGREGATED: {}}
+    with Rings(_MANY, _SHORT) as rings:
+        rings.fill(_SHORT)
+        for number in _SCRAPERS:
+            with scraping(rings.namespace, f"max_jobs = {max(_SCRAPERS)}", number) as scrapers:
+                jobs = {page: _job(scrapers, page, effort.many(10), rings.append) for page in lines}
+                for page, costs in in_turns(jobs, effort.turns(_TURNS)).items():
+                    lines[page][number] = costs
+    return lines
+
+
+def _job(scrapers: Scrapers, page: str, requests: int, before: Callable[[], None]) -> Callable[[], Cost]:
+    return lambda: scrapers.cost(page, requests, before)
+
+
+def _add(answer: Answer, name: str, unit: str, axis: str, lines: Mapping[str, Line]) -> None:
+    """The chart of these lines, the figures in it, and how steep it is."""
+    drawn: dict[str, list[tuple[float, float]]] = {}
+    for line, costs_at in lines.items():
+        shown = f"`{line}`" if line.startswith("/") else f"`{_AGGREGATED}`, {line}"
+        points = drawn[line] = []
+        for x, costs in costs_at.items():
+            one = Measured(f"{shown}, {x:,} {unit}", "ms of CPU", _ms(costs, "cpu_seconds"))
+            answer.measured.append(one)
+            points.append((x, one.median))
+        steepest = max((y / y0) / (x / x0) for (x0, y0), (x, y) in itertools.pairwise(points))
+        answer.targets.append(Target("P11", f"{shown}: steepest step over {axis}", steepest, "most", _LINEAR))
+    answer.charts.append(Chart(f"growth-{name}", f"A page's cost over {axis}", axis, "ms of the exporter's CPU", drawn))
+
+
+def _ms(costs: Sequence[Cost], what: str) -> list[float]:
+    return [1e3 * getattr(cost, what) for cost in costs]

@@ -1,0 +1,13 @@
+"""The questions, one module each, in the order of docs/performance.md."""
+
+QUESTIONS = {
+    "append": "P1: what a frame costs its collector",
+    "scrape": "P2, P3: what a page of the latest samples costs",
+    "windows": "P4, P5: what a page of statistics costs",
+    "simd": "P6: the same where the processor has no wide registers",
+    "isolation": "P7: what a besieged exporter does to the ticks",
+    "idle": "P8, P9: what the daemon takes from its host",
+    "start": "P10: how long until the first page",
+    "growth": "P11: how costs grow",
+    "compression": "P12: what gzip costs",
+}

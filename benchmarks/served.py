@@ -1,0 +1,173 @@
+"""Rings of any number of series, and a real exporter that serves them: what the questions about pages are asked of.
+
+Sources of a thousand series at most, which is the limit as it comes; fifty metrics each, twenty series a metric. The
+values of every frame are new and random, with three decimals: no page is like the one before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import ROOT, exact_cpu_seconds
+from shm.catalog import Metric
+from shm.segment import DIRECTORY
+from shm.writer import DEFAULT_CAPACITY, RingWriter
+from tests.programs import Program, free_port, listens, running
+
+LABEL = "device"
+INTERVAL_SECONDS = 15
+_INTERVAL_NS = INTERVAL_SECONDS * 10**9
+_PER_SOURCE = 1000
+_PER_METRIC = 20
+LARGEST = 1000
+_TIMEOUT_SECONDS = 120
+
+
+def shapes(series: int) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
+    """For each source its name, and for each of its metrics the name and the label's values."""
+    for number, begin in enumerate(range(0, series, _PER_SOURCE)):
+        left = min(series - begin, _PER_SOURCE)
+        yield (
+            f"s{number}",
+            [
+                (f"bench_s{number}_m{metric}", [f"device{i}" for i in range(min(left - first, _PER_METRIC))])
+                for metric, first in enumerate(range(0, left, _PER_METRIC))
+            ],
+        )
+
+
+class Rings:
+    """The rings of that many series, written by this process. To be closed, which removes them."""
+
+    def __init__(self, series: int, capacity: int = DEFAULT_CAPACITY) -> None:
+        self.namespace = f"bench-{os.getpid()}-{series}"
+        self.series = series
+        self._random = np.random.default_rng(1)
+        self._writers: list[RingWriter] = []
+        try:
+            for source, metrics in shapes(series):
+                writer = RingWriter(
+                    self.namespace, source, interval_ns=_INTERVAL_NS, capacity=capacity, width=min(series, _PER_SOURCE)
+                )
+                self._writers.append(writer)
+                for name, values in metrics:
+                    metric = Metric(name, "gauge", "A gauge.", label_names=(LABEL,))
+                    for value in values:
+                        writer.add_series(metric, (value,))
+        except BaseException:
+            self.close()
+            raise
+
+    def fill(self, frames: int) -> None:
+        """Append that many frames, an interval apart, the last of them now."""
+        now_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
+        for ago in range(frames - 1, -1, -1):
+            self._append(now_ns - ago * _INTERVAL_NS, monotonic_ns - ago * _INTERVAL_NS)
+
+    def append(self) -> None:
+        """One more frame of every source, now."""
+        self._append(time.time_ns(), time.monotonic_ns())
+
+    def _append(self, timestamp_ns: int, monotonic_ns: int) -> None:
+        for writer in self._writers:
+            values = np.round(self._random.uniform(0, LARGEST, writer.column_count), 3)
+            writer.append(values.data, timestamp_ns, monotonic_ns)
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        for path in DIRECTORY.glob(f"fogmetrics.{self.namespace}.*"):
+            path.unlink()
+
+    def __enter__(self) -> Rings:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one request: of the server's CPU, and as its client sees it. ``body``: the last answer's."""
+
+    cpu_seconds: float
+    seconds: float
+    body: bytes
+
+
+class Scrapers:
+    """Clients of a server of this host, each with a connection that it keeps, as Prometheus does."""
+
+    def __init__(self, port: int, pid: int, connections: int = 1) -> None:
+        self._pid = pid
+        self._connections = [
+            http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS) for _ in range(connections)
+        ]
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def get(self, path: str, accept_encoding: str = "identity") -> bytes:
+        """Ask on every connection at once, and read all the answers; the body of the last. They must be 200."""
+        for connection in self._connections:
+            connection.request("GET", path, headers={"Accept-Encoding": accept_encoding})
+        body = b""
+        for connection in self._connections:
+            with connection.getresponse() as response:
+                body = response.read()
+                assert response.status == 200, f"{path}: {response.status} {body[:200]!r}"
+        return body
+
+    def cost(
+        self, path: str, requests: int, before: Callable[[], None] = lambda: None, accept_encoding: str = "identity"
+    ) -> Cost:
+        """Mean over so many :meth:`get`, ``before`` called ahead of each, outside of ``seconds``."""
+        seconds = 0.0
+        cpu = exact_cpu_seconds(self._pid)
+        for _ in range(requests):
+            before()
+            begun = time.perf_counter()
+            body = self.get(path, accept_encoding)
+            seconds += time.perf_counter() - begun
+        return Cost((exact_cpu_seconds(self._pid) - cpu) / requests, seconds / requests, body)
+
+
+@contextlib.contextmanager
+def exporting(namespace: str, keys: str = "") -> Iterator[tuple[Program, int]]:
+    """The exporter of that namespace as a process of its own, and its port. ``keys``: more of TOML's [exporter]."""
+    directory = Path(tempfile.mkdtemp(prefix="fogmetrics-"))
+    try:
+        port = free_port()
+        config = directory / "fogmetrics.toml"
+        config.write_text(
+            f'[shm]\nnamespace = "{namespace}"\n[exporter]\nlisten = "127.0.0.1"\nport = {port}\n{keys}\n'
+        )
+        command = [sys.executable, "-m", "exporter", "--config", str(config)]
+        environ = {"FOGMETRICS_NAMESPACE": namespace}  # whatever is set around us
+        with running(command, directory / "exporter.log", cwd=ROOT, env=environ) as program:
+            program.wait_until(lambda: listens(port), 20, "the exporter listening")
+            yield program, port
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scraping(namespace: str, keys: str = "", connections: int = 1) -> Iterator[Scrapers]:
+    """Scrapers of an exporter of that namespace."""
+    with (
+        exporting(namespace, keys) as (program, port),
+        contextlib.closing(Scrapers(port, program.pid, connections)) as scrapers,
+    ):
+        yield scrapers

@@ -1,0 +1,94 @@
+"""The daemon as a user runs it: under the real supervisord, and with all that its 15 metrics are about.
+
+Betanet is the stand-in of the tests, the deployments are those of a real HAProxy where it is installed; both run
+outside of what is measured. Where there is no HAProxy, only what supervisord knows of deployments has samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from benchmarks.harness import Missing, program
+from shm.segment import DIRECTORY
+from tests.daemon import PROGRAMS, Daemon
+from tests.haproxy import HaproxyBefore
+from tests.stand_ins.betanet import BetanetStandIn, moving
+
+_HAPROXY = "apt-get install haproxy"
+_PROGRAM = """\
+[program:{name}]
+command = "{python}" -m collector {name}
+directory = %(here)s/..
+startsecs = 1
+stopwaitsecs = 15
+redirect_stderr = true
+stdout_logfile = %(here)s/../run/log/{name}.log
+"""
+
+
+@dataclass(slots=True)
+class Supervised:
+    """A daemon, started or not yet. ``extra``: the sources beside the built-in four."""
+
+    daemon: Daemon
+    extra: tuple[str, ...]
+    missing: list[Missing]
+
+    def pids(self) -> dict[str, int]:
+        """The pid of each of its processes, by the name of its program; supervisord is the last."""
+        names = [*PROGRAMS[:-1], *self.extra, PROGRAMS[-1]]
+        found = {name: self.daemon.pid(name) for name in names}
+        return found | {"supervisord": self.daemon.supervisord.pid}
+
+    def processes(self) -> dict[str, psutil.Process]:
+        return {name: psutil.Process(pid) for name, pid in self.pids().items()}
+
+
+@contextlib.contextmanager
+def supervised(
+    interval_seconds: float = 15.0, *, sources: Mapping[str, str] | None = None, capacity: int = 5760
+) -> Iterator[Supervised]:
+    """A daemon that is not yet started: ``with found.daemon:`` does.
+
+    ``sources``: by name, the TOML of each one's table; each gets a program of its own, as docs/configuration.md has it.
+    """
+    extra, missing = dict(sources or {}), []
+    begun = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="fogmetrics-"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        betanet = stack.enter_context(BetanetStandIn(answers=lambda: moving(time.monotonic() - begun)))
+        text = f'[source.betanet]\nurl = "{betanet.url}"\n'
+        try:
+            program("haproxy", _HAPROXY)
+        except Missing as one:
+            missing.append(one)
+        else:
+            haproxy = stack.enter_context(HaproxyBefore(directory))
+            text += (
+                f'[source.deployment]\nproviders = ["supervisord", "haproxy"]\nhaproxy_url = "{haproxy.stats_url}"\n'
+            )
+        for name, table in extra.items():
+            text += f"[source.{name}]\n{table}\n"
+        # Modules are compiled once, as in a made environment, even where this process is told to compile each time.
+        compiled = {"PYTHONDONTWRITEBYTECODE": ""}
+        daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, environ=compiled, capacity=capacity)
+        stack.callback(_unlink, daemon.namespace)
+        (directory / "conf.d").mkdir()
+        for name in extra:
+            (directory / "conf.d" / f"{name}.conf").write_text(_PROGRAM.format(name=name, python=sys.executable))
+        yield Supervised(daemon, tuple(extra), missing)
+
+
+def _unlink(namespace: str) -> None:
+    for path in DIRECTORY.glob(f"fogmetrics.{namespace}.*"):
+        path.unlink()
