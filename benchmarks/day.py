@@ -157,7 +157,7 @@ def serving(directory: Path, values: Floats, environ: Mapping[str, str] = Mappin
     port = free_port()
     config = directory / f"{namespace}.toml"
     config.write_text(f'[shm]\nnamespace = "{namespace}"\n[exporter]\nport = {port}\n')
-    command = [sys.executable, "-m", "exporter", "--config", config]
+    command: list[str | Path] = [sys.executable, "-m", "exporter", "--config", config]
     environ = {"PYTHONPATH": str(ROOT), "FOGMETRICS_NAMESPACE": namespace, **environ}
     try:
         with (

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ _PERCENTS: Final = (50, 95, 99)
 
 def found_features() -> list[str]:
     """What numpy found above its baseline, least first. The names are those of this release of numpy."""
-    told = np.show_config(mode="dicts") or {}
-    extensions = told.get("SIMD Extensions", {})
+    told: Any = np.show_config(mode="dicts")
+    extensions = (told or {}).get("SIMD Extensions", {})
     return list(extensions.get("found", []))
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     job = dict(zip(FUNCTIONS, (_sort, _partition, _partitions), strict=True))
     for name in FUNCTIONS:
         _seconds(job[name], rows_of("few", LENGTHS[-1]))  # modules load
-    found = {}
+    found: dict[str, float] = {}
     for values in VALUES:
         for length in LENGTHS:
             rows = rows_of(values, length)
