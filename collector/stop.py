@@ -18,8 +18,8 @@ from shm.parent import Parent
 log = logging.getLogger(__name__)
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# How often a sleeper looks whether supervisord still lives: well within the minute for which a new supervisord tries
-# to start our successor, however long the interval.
+# How often a sleeper looks whether supervisord still lives, where nothing wakes it then: well within the minute for
+# which a new supervisord tries to start our successor, however long the interval.
 _LOOK_NS: Final = 5_000_000_000
 
 
@@ -33,6 +33,7 @@ class Stop:
         self._caught = False
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
+        self._waited_for = [fd for fd in (self._wake.fileno(), self._parent.fd) if fd >= 0]
 
     def catch_signals(self) -> None:
         """Take SIGTERM, SIGINT and SIGHUP from now on. In the main thread only."""
@@ -67,6 +68,12 @@ class Stop:
             left_ns = deadline_ns - time.monotonic_ns()
             if left_ns <= 0:
                 return False
-            if select.select([self._wake], [], [], min(left_ns, _LOOK_NS) / 1e9)[0]:
+            parent = self._parent.fd
+            if parent < 0:
+                left_ns = min(left_ns, _LOOK_NS)
+            ready, _, _ = select.select(self._waited_for, [], [], left_ns / 1e9)
+            if parent in ready:
+                self._parent.ended()
+            if self._wake.fileno() in ready:
                 self._wake.recv(64)
         return True

@@ -39,7 +39,7 @@ from shm.parent import Parent
 
 log = logging.getLogger("exporter")
 
-_LET_GO_SECONDS = 5.0  # one stat per ring; a segment that a restart replaced is kept so long at most
+_LET_GO_SECONDS = 15.0  # one stat per ring; a segment that a restart replaced is kept so long at most
 
 
 class AddressTaken(FogmetricsError):
@@ -109,6 +109,8 @@ def serve(config: Config, server_socket: socket.socket, parent: Parent, places: 
             timeout_graceful_shutdown=2,
         ),
         parent,
+        # Its own protocol leaves the Date header to the server.
+        look_seconds=1.0 if protocol == "auto" else None,
     )
 
     def stop(signal_number: int, frame: object) -> None:

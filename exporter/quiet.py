@@ -1,8 +1,8 @@
 """QuietServer: uvicorn that sleeps while nothing happens. Seldom: a log that strangers can't fill.
 
-uvicorn's own main loop wakes ten times a second to see whether it is to end: 0.15 % of a core for an exporter that
-nobody scrapes, fifty times what a collector takes. Here it wakes once a second, for the Date header and to see that
-supervisord still lives, and at once when it is told to end.
+uvicorn's own main loop wakes ten times a second to see whether it is to end, and to make the Date header: 0.15 % of a
+core for an exporter that nobody scrapes, fifty times what a collector takes. Here it wakes when it is told to end, or
+supervisord has ended; the Date header is made when a request comes (limits.py).
 """
 
 from __future__ import annotations
@@ -20,29 +20,40 @@ from shm.parent import Parent
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS: Final = 1.0  # the resolution of the Date header
+LOOK_SECONDS: Final = 5.0  # whether supervisord still lives, where nothing wakes us when it ends
 _SAME_SECONDS: Final = 10.0
 
 
 class QuietServer(uvicorn.Server):
     """Serves until a signal to stop, or the end of ``parent``."""
 
-    def __init__(self, config: uvicorn.Config, parent: Parent) -> None:
+    def __init__(self, config: uvicorn.Config, parent: Parent, look_seconds: float | None = None) -> None:
+        """``look_seconds``: how often it wakes by itself; None: as seldom as it may."""
         super().__init__(config)
         self._parent = parent
+        self._look_seconds = look_seconds or (LOOK_SECONDS if parent.pid and parent.fd < 0 else None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told: asyncio.Event | None = None
 
     async def main_loop(self) -> None:
         self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
+        if self._parent.fd >= 0:
+            self._loop.add_reader(self._parent.fd, self._parent_ended)
         # on_tick(0) makes the Date header anew, and tells whether to end.
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
+                async with asyncio.timeout(self._look_seconds):
                     await self._told.wait()
             if self._parent.gone:
                 log.warning("supervisord is gone")
                 self.should_exit = True
+
+    def _parent_ended(self) -> None:
+        assert self._loop is not None
+        assert self._told is not None
+        self._loop.remove_reader(self._parent.fd)  # readable for ever, from now on
+        self._parent.ended()
+        self._told.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

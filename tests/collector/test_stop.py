@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from collector.stop import SIGNALS, Stop
 from shm.parent import Parent
 from tests.daemon import ROOT
+from tests.orphans import watched
 
 
 @pytest.fixture
@@ -38,11 +41,37 @@ def test_a_deadline_in_the_past_is_no_sleep_and_no_stop(stop: Stop) -> None:
     assert not stop.sleep_until(time.monotonic_ns() + 1_000_000)
 
 
-def test_the_end_of_the_supervisord_that_started_us_ends_a_sleep() -> None:
+_SLEEPER = """
+import time
+from collector import stop
+stop._LOOK_NS = 3_600_000_000_000
+one = stop.Stop()
+print("sleeps", flush=True)
+print(one.sleep_until(time.monotonic_ns() + 3_600_000_000_000), flush=True)
+"""
+
+
+def test_the_end_of_the_supervisord_that_started_us_ends_a_sleep_at_once() -> None:
+    with watched(_SLEEPER) as (supervisord, output):
+        assert output.readline() == "sleeps\n"
+        supervisord.kill()
+        assert output.readline() == "True\n"
+
+
+def test_where_nothing_tells_of_its_end_a_sleeper_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
     parent = Parent({"SUPERVISOR_ENABLED": "1"})
-    parent.pid += 1
     orphan = Stop(parent)
+    looked: list[float] = []
+
+    def wait(*arguments: Any) -> tuple[list[int], list[int], list[int]]:
+        looked.append(arguments[3])
+        parent.pid += 1
+        return [], [], []
+
+    monkeypatch.setattr(select, "select", wait)
     assert orphan.sleep_until(time.monotonic_ns() + 3_600_000_000_000)
+    assert looked == [5.0]
     orphan.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import os
 import re
 import signal
@@ -53,6 +54,15 @@ def once(namespace: str, directory: Path, text: str) -> subprocess.CompletedProc
 
 def get(port: int, path: str, method: str = "GET") -> httpx.Response:
     return httpx.request(method, f"http://127.0.0.1:{port}{path}", timeout=20, trust_env=False)
+
+
+def test_the_date_is_that_of_the_answer_also_after_a_while_without_a_request(namespace: str, tmp_path: Path) -> None:
+    with exporter(namespace, tmp_path) as (_, port):
+        for pause_seconds in (0, 2.5):
+            time.sleep(pause_seconds)
+            before = int(time.time())
+            date = email.utils.parsedate_to_datetime(get(port, "/").headers["date"]).timestamp()
+            assert before <= date <= time.time()
 
 
 def test_it_serves_the_rings_of_its_namespace_and_ends_well_by_sigterm(namespace: str, tmp_path: Path) -> None:

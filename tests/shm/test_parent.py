@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 
+import pytest
+
 from shm.parent import Parent
+from tests.orphans import watched
 
 
 def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
@@ -30,6 +34,35 @@ while os.getppid() == PARENT: time.sleep(0.01)
 from shm.parent import Parent
 print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
 """
+
+
+def test_a_process_that_is_not_watched_has_no_descriptor() -> None:
+    assert Parent({}).fd == -1
+
+
+def test_a_system_without_such_descriptors_is_looked_at_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    assert Parent({"SUPERVISOR_ENABLED": "1"}).fd == -1
+
+
+_WATCHER = """
+import select
+from shm.parent import Parent
+parent = Parent()
+print("watching", parent.gone, select.select([parent.fd], [], [], 0)[0], flush=True)
+select.select([parent.fd], [], [])
+print("ended", flush=True)
+"""
+
+
+def test_the_descriptor_tells_the_end_of_the_parent_when_it_comes() -> None:
+    with watched(_WATCHER) as (supervisord, output):
+        assert output.readline() == "watching False []\n"
+        supervisord.kill()
+        assert output.readline() == "ended\n"
 
 
 def test_a_supervisord_that_died_before_we_looked_is_gone() -> None:
