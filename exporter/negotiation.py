@@ -10,6 +10,7 @@ length of the header.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from enum import Enum
@@ -21,6 +22,7 @@ _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 # An empty version is one that was not named. 0.0.1 is Prometheus' name for drafts of 1.0.0, the same text.
 _OPENMETRICS_VERSIONS: Final = frozenset({"", "1.0.0", "0.0.1"})
 _TEXT_VERSIONS: Final = frozenset({"", "0.0.4"})
+_KEPT: Final = 16  # answers: a Prometheus server sends the same headers with every scrape
 
 
 class Format(Enum):
@@ -34,6 +36,7 @@ class Format(Enum):
         return self.value
 
 
+@functools.lru_cache(_KEPT)
 def choose_format(accept: str) -> Format:
     """The format for this Accept header: OpenMetrics if its weight is above 0 and at least that of text."""
     openmetrics = 0.0
@@ -49,6 +52,7 @@ def choose_format(accept: str) -> Format:
     return Format.OPENMETRICS if openmetrics > 0 and openmetrics >= plain else Format.TEXT
 
 
+@functools.lru_cache(_KEPT)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether this Accept-Encoding header allows gzip: by name, or by ``*`` where gzip is not named."""
     weights: dict[str, float] = {}

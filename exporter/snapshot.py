@@ -51,18 +51,20 @@ class Ring:
     """One open ring and what was last read from it.
 
     ``latest``: float64, shape (columns,), the newest sample of each column. ``timestamp_ns`` 0: no frame yet.
-    ``count``: how many columns the newest frame knew.
+    ``count``: how many columns the newest frame knew. ``catalog_used``: bytes of the catalog that are proven.
     """
 
     source: str
     reader: RingReader
     path: str
     inode: int
+    segment_bytes: int
     head: int = -1
     sequence: int = 0
     timestamp_ns: int = 0
     monotonic_ns: int = 0
     count: int = 0
+    catalog_used: int = 0
     latest: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
@@ -77,14 +79,14 @@ class Ring:
     def metrics(self) -> list[Metric]:
         return self.reader.catalog.metrics
 
-    @property
-    def flaw(self) -> str:
-        """What of the ring can't be read, as a sentence; empty where all can.
+    def find_flaw(self) -> str:
+        """Bring the catalog up to date; what of the ring can't be read, as a sentence, empty where all can.
 
         A catalog whose announcement is damaged as well ends without an error of its own; but it is younger than the
         newest frame, and can't know of less. Read after the frame, it is not behind it.
         """
         catalog = self.reader.catalog
+        self.catalog_used = catalog.used
         if catalog.error:
             return f"ring {self.source!r}: {catalog.error}"
         if self.count > catalog.columns:
@@ -111,7 +113,7 @@ class Ring:
             status = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return False
-        return status.st_ino == self.inode and status.st_size == self.reader.header.segment_bytes
+        return status.st_ino == self.inode and status.st_size == self.segment_bytes
 
     def read_latest(self) -> None:
         """Bring ``latest`` up to date; nothing is copied while the ring's head stands still."""
@@ -220,7 +222,7 @@ class RingSet:
         for source in sources:
             try:
                 self._follow(source)
-                self._settle(source, self.rings[source].flaw)
+                self._settle(source, self.rings[source].find_flaw())
             except RingMissing:  # removed since it was listed
                 self._let_go(source)
                 self._settle(source, "")
@@ -265,7 +267,9 @@ class RingSet:
             ring = None
         if ring is None:
             reader = RingReader(self.namespace, source, owner=self._owner)
-            ring = self.rings[source] = Ring(source, reader, str(reader.path), reader.identity[0])
+            ring = self.rings[source] = Ring(
+                source, reader, str(reader.path), reader.identity[0], reader.header.segment_bytes
+            )
             self.generation += 1
         ring.read_latest()
 
@@ -288,7 +292,7 @@ class RingSet:
 
     def key(self) -> tuple[object, ...]:
         """Equal keys mean: the same rings with the same series, so that a page laid out for one fits the other."""
-        return self.generation, *((ring.source, ring.reader.catalog.used) for ring in self.rings.values())
+        return self.generation, *((ring.source, ring.catalog_used) for ring in self.rings.values())
 
     def close(self) -> None:
         for source in list(self.rings):

@@ -10,12 +10,11 @@ value and remedy: a silent typo would cost a day of history before anybody notic
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -287,7 +286,7 @@ def _outside(path: Path, name: str, tables: Mapping[str, Any]) -> ConfigurationE
     for table, cls in tables.items():
         for one in dataclasses.fields(cls):
             keys.setdefault(one.name, table)
-    close = difflib.get_close_matches(name, keys, n=1)
+    close = _close(name, keys)
     if name in keys:
         hint = f"{name} is a key of [{keys[name]}]: write it below a line [{keys[name]}]"
     elif close:
@@ -298,10 +297,17 @@ def _outside(path: Path, name: str, tables: Mapping[str, Any]) -> ConfigurationE
 
 
 def _unknown(where: str, name: str, known: list[str], what: str) -> ConfigurationError:
-    close = difflib.get_close_matches(name, known, n=1)
+    close = _close(name, known)
     elsewhere = [table for table, cls in _TABLES.items() if what == "key" and name in cls.__dataclass_fields__]
     if elsewhere:
         hint = f"{name} is a key of [{elsewhere[0]}]"
     else:
         hint = f"did you mean {close[0]!r}?" if close else f"the {what}s are {', '.join(known)}"
     return ConfigurationError(f"{where} has no {what} {name!r}; {hint}")
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """What may have been meant."""
+    import difflib  # 170 KiB that a process whose configuration is right does without
+
+    return difflib.get_close_matches(name, list(known), n=1)
