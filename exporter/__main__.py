@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = configuration.load(options.config)
         logs.set_up(config.log.level, config.log.format)
         memory.keep_freed()
+        os.nice(config.exporter.nice)
         size, backlog = fitting(config.exporter.max_connections)
         with listen(config, backlog) as server_socket:
             serve(config, server_socket, parent, Places(size, backlog))

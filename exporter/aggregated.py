@@ -43,10 +43,10 @@ class _Part:
     columns: NDArray[np.intp]
     stats: tuple[str, ...]
 
-    def rolling(self) -> RollingSamples | RollingCounters:
+    def rolling(self, frames: int) -> RollingSamples | RollingCounters:
         if self.stats[0] in COUNTER_STATS:
-            return RollingCounters(self.columns)
-        return RollingSamples(self.columns, self.stats)
+            return RollingCounters(self.columns, frames)
+        return RollingSamples(self.columns, self.stats, frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class AggregatedPage:
 
         def statistics(window: Window) -> Vector:
             key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
-            kept = rolling.get(key, part.rolling) if is_long(window) else None
+            kept = rolling.get(key, lambda: part.rolling(window.frame_count)) if is_long(window) else None
             result = kept.statistics() if kept is not None and kept.up_to_date(window) else _computed(window, part)
             return np.concatenate([result[stat] for stat in part.stats])
 

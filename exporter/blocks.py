@@ -38,6 +38,10 @@ class Blocks:
         self._tail: Floats = np.empty((series, BLOCK_FRAMES))  # those of the block that last is in
         self._whole: dict[int, Floats] = {}  # by number of the block
 
+    def bytes(self, frames: int) -> int:
+        """Of memory, for a range of so many frames."""
+        return 8 * self._series * (4 * BLOCK_FRAMES + self._fields * (frames // BLOCK_FRAMES))
+
     def begin(self, first: int, last: int) -> None:
         """Let go of what was. The caller fills every series, for which the range has to have four blocks at least."""
         self.first, self.last = first, last

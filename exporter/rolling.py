@@ -38,15 +38,16 @@ _PERCENTS: Final = {"min": 0, "p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 def is_long(window: Window) -> bool:
     """Whether its statistics are worth to be kept, and can be."""
-    return window.whole and window.last - window.first + 1 >= LEAST_FRAMES
+    return window.whole and window.frame_count >= LEAST_FRAMES
 
 
 class Rolling:
     """The statistics of some columns of one ring over one window. What is of samples and of counters is in heirs."""
 
-    def __init__(self, columns: Columns, blocks: Blocks) -> None:
+    def __init__(self, columns: Columns, blocks: Blocks, frames: int) -> None:
         self._columns = columns
         self._blocks = blocks
+        self.bytes = blocks.bytes(frames)  # of memory, for a window of so many frames; the heirs add theirs
         self._whole = False  # else what is kept may be half moved
 
     def up_to_date(self, window: Window) -> bool:
@@ -61,7 +62,7 @@ class Rolling:
             self._whole = True
         else:
             frames = window.frames
-            complete = len(frames.sequence) == window.last - window.first + 1
+            complete = len(frames.sequence) == window.frame_count
             self._whole = complete and self._fill(frames) and self._settled()
         return self._whole
 
@@ -114,17 +115,14 @@ class Rolling:
 class RollingSamples(Rolling):
     """avg, min, max, sum and percentiles."""
 
-    def __init__(self, columns: Columns, stats: Sequence[str]) -> None:
-        super().__init__(columns, Blocks(len(columns), sums, 1))
+    def __init__(self, columns: Columns, stats: Sequence[str], frames: int) -> None:
+        super().__init__(columns, Blocks(len(columns), sums, 1), frames)
         self._stats = stats
         self._names = [name for name in _PERCENTS if name in stats]
         self._bands = Bands(len(columns), [_PERCENTS[name] for name in self._names])
         self._present = np.zeros(len(columns), dtype=np.intp)
         self._ranked: Vector | None = None
-
-    @property
-    def bytes(self) -> int:
-        return len(self._columns) * 8 * (len(self._names) * (BAND + 4) + 4 * BLOCK_FRAMES)
+        self.bytes += 8 * len(columns) * len(self._names) * (BAND + 4)
 
     def _fill(self, frames: Frames) -> bool:
         first, last = int(frames.sequence[0]), int(frames.sequence[-1])
@@ -180,13 +178,10 @@ class RollingSamples(Rolling):
 class RollingCounters(Rolling):
     """rate and increase."""
 
-    def __init__(self, columns: Columns) -> None:
-        super().__init__(columns, Blocks(len(columns), steps, 5))
+    def __init__(self, columns: Columns, frames: int) -> None:
+        super().__init__(columns, Blocks(len(columns), steps, 5), frames)
         self._clocks = np.empty((2, 0), dtype=np.int64)  # monotonic and wall clock of each frame
-
-    @property
-    def bytes(self) -> int:
-        return len(self._columns) * 8 * 4 * BLOCK_FRAMES
+        self.bytes += self._clocks.itemsize * 2 * frames
 
     def _fill(self, frames: Frames) -> bool:
         self._clocks = np.empty((2, 0), dtype=np.int64)

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _EOF = b"# EOF\n"
 _KEPT_PAGES = 16  # of different queries; the layout of one takes some 200 bytes a line
-_KEPT_WINDOW_BYTES = 64 << 20  # of what long windows came to: 4 KiB a series and window
+_KEPT_WINDOW_BYTES = 64 << 20  # of what long windows came to: 5 KiB a series and day
 _RETRY_SECONDS = 1
 _GZIP_LEVEL = 1  # a page of metrics shrinks to an eighth at level 1, to a tenth at level 6 for five times the CPU
 

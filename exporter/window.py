@@ -31,6 +31,11 @@ class Window:
         self.whole = self._chosen.proven and (not len(sequences) or sequences[-1] - sequences[0] + 1 == len(sequences))
         self.first, self.last = (int(sequences[0]), int(sequences[-1])) if len(sequences) else (1, 0)
 
+    @property
+    def frame_count(self) -> int:
+        """From the first to the last."""
+        return self.last - self.first + 1
+
     @functools.cached_property
     def frames(self) -> Frames:
         """All of them, each proven on its copy."""

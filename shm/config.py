@@ -88,6 +88,12 @@ class ExporterConfig:
     gzip_min_bytes: int = key(
         1024, "Smallest page that is compressed for clients that accept gzip.", low=0, high=1_000_000_000
     )
+    nice: int = key(
+        5,
+        "Niceness that the exporter adds to its own, so that collectors come first where processors are scarce.",
+        low=0,
+        high=19,
+    )
     max_connections: int = key(
         256, "Connections kept; one more takes the place of one that waits, or is answered 503.", low=1, high=100_000
     )

@@ -65,6 +65,13 @@ def test_the_date_is_that_of_the_answer_also_after_a_while_without_a_request(nam
             assert before <= date <= time.time()
 
 
+@pytest.mark.parametrize(("keys", "added"), [("", 5), ("nice = 0\n", 0), ("nice = 3\n", 3)])
+def test_collectors_come_first(namespace: str, tmp_path: Path, keys: str, added: int) -> None:
+    with exporter(namespace, tmp_path, keys) as (program, _):
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, program.pid) == min(own + added, 19)
+
+
 def test_it_serves_the_rings_of_its_namespace_and_ends_well_by_sigterm(namespace: str, tmp_path: Path) -> None:
     with MetricCollector("s", namespace=namespace, capacity=64) as collector:
         collector.register(Metric("x", "gauge", "X."))

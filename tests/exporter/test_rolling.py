@@ -79,11 +79,11 @@ def fresh(window: Window, kind: Callable[[], RollingSamples | RollingCounters]) 
 
 
 def samples() -> RollingSamples:
-    return RollingSamples(COLUMNS, STATS)
+    return RollingSamples(COLUMNS, STATS, LEAST_FRAMES)
 
 
 def counters() -> RollingCounters:
-    return RollingCounters(COLUMNS)
+    return RollingCounters(COLUMNS, LEAST_FRAMES)
 
 
 def assert_same_bits(found: dict[str, Floats], right: dict[str, Floats]) -> None:
