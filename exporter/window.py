@@ -26,7 +26,7 @@ class Window:
         self._reader = reader
         self._since_ns, self._until_ns = since_ns, until_ns
         self.length_ns = until_ns - since_ns
-        self._chosen = reader.choose(since_ns, until_ns)
+        self._chosen = reader.choose(since_ns, until_ns, in_parallel)
         sequences = self._chosen.sequences
         self.whole = self._chosen.proven and (not len(sequences) or sequences[-1] - sequences[0] + 1 == len(sequences))
         self.first, self.last = (int(sequences[0]), int(sequences[-1])) if len(sequences) else (1, 0)

@@ -190,14 +190,14 @@ class RingReader:
         self.skipped_frames += frames.skipped
         return frames
 
-    def choose(self, since_ns: int, until_ns: int) -> Chosen:
-        """Which frames frames() would read, and their timestamps, for :meth:`read`."""
-        return self._all_windows().choose(self.newest_sequence(), since_ns, until_ns)
+    def choose(self, since_ns: int, until_ns: int, run: Run | None = None) -> Chosen:
+        """Which frames frames() would read, and their timestamps, for :meth:`read`; in threads, if ``run`` does so."""
+        return self._all_windows().choose(self.newest_sequence(), since_ns, until_ns, run=run)
 
     def read(
         self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None, run: Run | None = None
     ) -> Frames:
-        """The chosen frames, or some of them, as frames() gives them; read in threads, if ``run`` does so."""
+        """The chosen frames, or some of them, as frames() gives them; in threads, if ``run`` does so."""
         frames = self._all_windows().read(chosen, since_ns, until_ns, run)
         self.skipped_frames += frames.skipped
         return frames

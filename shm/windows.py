@@ -7,6 +7,7 @@ the others only those that are new.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -31,21 +32,41 @@ Run = Callable[[Callable[[tuple[int, int]], None], Iterable[tuple[int, int]]], N
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """Private copies of the slots of ``sequences``, which rise, and which of them are whole frames of theirs."""
+
+    sequences: NDArray[np.int64]
+    rows: NDArray[np.uint64]
+    good: NDArray[np.bool_]
+
+    def of(self, sequences: NDArray[np.int64]) -> Copies | None:
+        """Those of some sequences; without another copy where they lie side by side. None where one is missing."""
+        at = np.searchsorted(self.sequences, sequences)
+        if not len(at) or at[-1] >= len(self.sequences) or (self.sequences[at] != sequences).any():
+            return None
+        first, end = int(at[0]), int(at[-1]) + 1
+        some = slice(first, end) if end - first == len(at) else at
+        return Copies(sequences, self.rows[some], self.good[some])
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
-    """The frames of a time range, not read yet. ``proven``: each was, when its timestamp was read.
+    """The frames of a time range. ``proven``: each was, when its timestamp was read.
 
     sequences, timestamp_ns: int64, shape (frames,), in sequence order. ``newest``: the ring's newest at that moment.
+    ``copies``: of those whose timestamps were not known before, if they are as good as all that will be read.
     """
 
     sequences: NDArray[np.int64]
     timestamp_ns: NDArray[np.int64]
     newest: int
     proven: bool
+    copies: Copies | None = None
 
     def between(self, first: int, last: int) -> Chosen:
         """Those with first ≤ sequence ≤ last."""
         some = slice(*np.searchsorted(self.sequences, (first, last + 1)).tolist())
-        return Chosen(self.sequences[some], self.timestamp_ns[some], self.newest, self.proven)
+        return dataclasses.replace(self, sequences=self.sequences[some], timestamp_ns=self.timestamp_ns[some])
 
 
 class Windows:
@@ -67,14 +88,42 @@ class Windows:
             return self.read(Chosen(self._readable(newest, after), np.empty(0, np.int64), newest, False))
         return self.read(self.choose(newest, since_ns, until_ns, after), since_ns, until_ns)
 
-    def choose(self, newest: int, since_ns: int | None, until_ns: int | None, after: int = 0) -> Chosen:
-        """Which frames those are. Only of frames that are new, or not whole, is anything read."""
+    def choose(
+        self, newest: int, since_ns: int | None, until_ns: int | None, after: int = 0, run: Run | None = None
+    ) -> Chosen:
+        """Which frames those are. Only of frames that are new, or not whole, is anything read.
+
+        ``run``: calls a function with each of some arguments, in threads if it likes.
+        """
         sequences = self._readable(newest, after)
-        stamps = self._stamps_of(sequences)
+        slots = (sequences - 1) % self._header.capacity
+        unknown = sequences[self._stamped[slots] != sequences]
+        copies = None
+        if self._wants_most(len(unknown), since_ns, until_ns):
+            copies = Copies(unknown, *self._copy_and_prove(unknown, run))
+            self._note_stamps(copies)
+        else:
+            step = max(_BLOCK_BYTES // self._header.slot_bytes, 1)
+            for first in range(0, len(unknown), step):
+                some = unknown[first : first + step]
+                self._note_stamps(Copies(some, *self._copy_and_prove(some)))
+        stamps = self._stamps[slots]
         chosen = within(stamps, since_ns, until_ns)
         sequences = sequences[chosen]
-        proven = bool((self._stamped[(sequences - 1) % self._header.capacity] == sequences).all())
-        return Chosen(sequences, stamps[chosen], newest, proven)
+        proven = bool((self._stamped[slots[chosen]] == sequences).all())
+        return Chosen(sequences, stamps[chosen], newest, proven, copies)
+
+    def _wants_most(self, frames: int, since_ns: int | None, until_ns: int | None) -> bool:
+        """Whether a time range may have so many frames in it, by their interval, that most of them will be wanted."""
+        if since_ns is None or until_ns is None:
+            return True
+        return until_ns - since_ns >= frames * self._header.interval_ns // 2
+
+    def _note_stamps(self, copies: Copies) -> None:
+        """Of slots that are not whole, what stood there when they were looked at just now."""
+        where = (copies.sequences - 1) % self._header.capacity
+        self._stamps[where] = copies.rows[:, 2].view(np.int64)
+        self._stamped[where] = np.where(copies.good, copies.sequences, 0)
 
     def _readable(self, newest: int, after: int) -> NDArray[np.int64]:
         """The sequences behind ``after`` that the ring may hold whole."""
@@ -91,7 +140,9 @@ class Windows:
         ``run``: calls a function with each of some arguments, in threads if it likes.
         """
         sequences = chosen.sequences
-        rows, good = self._copy_and_prove(sequences, run)
+        had = chosen.copies.of(sequences) if chosen.copies is not None else None
+        # Not the array itself: what is not in the range is left out of it below, and another may ask for that.
+        rows, good = (had.rows, had.good.copy()) if had is not None else self._copy_and_prove(sequences, run)
         skipped = self._note_lost(sequences, rows, good, chosen.newest)
         if since_ns is not None or until_ns is not None:
             # What the stamps said of a slot that was torn, or lapped since, is not proven: the copy is.
@@ -117,20 +168,6 @@ class Windows:
         lost = sequences[bad & (sequences < newest - GUARD_SLOTS)]
         self._lost[(lost - 1) % self._header.capacity] = lost
         return int((bad & rows[:, :3].any(axis=1)).sum())
-
-    def _stamps_of(self, sequences: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The timestamps of those frames; of those not whole, what stood there when it was looked just now."""
-        slots = (sequences - 1) % self._header.capacity
-        unknown = sequences[self._stamped[slots] != sequences]
-        step = max(_BLOCK_BYTES // self._header.slot_bytes, 1)
-        for first in range(0, len(unknown), step):
-            some = unknown[first : first + step]
-            rows, good = self._copy_and_prove(some)
-            where = (some - 1) % self._header.capacity
-            self._stamps[where] = rows[:, 2].view(np.int64)
-            self._stamped[where] = np.where(good, some, 0)
-        stamps: NDArray[np.int64] = self._stamps[slots]
-        return stamps
 
     def _copy_and_prove(
         self, sequences: NDArray[np.int64], run: Run | None = None

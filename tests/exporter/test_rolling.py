@@ -248,6 +248,7 @@ def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: 
         kept = samples()
         assert kept.up_to_date(ring.window(300))
         ring.append(np.arange(float(SERIES)))
+        ring.window(10)  # its timestamp is known, but no copy of it is kept
         window = ring.window(300)
         with ring.reader.path.open("r+b") as file:
             file.seek(ring.reader.header.slot_offset(window.last) + 48)
