@@ -228,7 +228,7 @@ MUTANTS = (
     ),
     Mutant(
         "churn", "the page of statistics is laid out for the segment before", "exporter/snapshot.py",
-        "return self.generation, *((ring.source, ring.reader.catalog.used)",
+        "return self.generation, *((ring.source, ring.catalog_used)",
         "return 0, *((ring.source, ring.source)", "by page: a sample is", 0.3,
     ),
 )  # fmt: skip

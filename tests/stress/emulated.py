@@ -193,7 +193,7 @@ def _race(
 
 _MUTANTS = (
     Mutant(
-        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm/rebuild.py",
+        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm/layout.py",
         'STALE_NAN_BITS.to_bytes(8, "little")', 'struct.pack("<d", float("inf") - float("inf"))',
         "differ in the word", 0.2,
     ),
