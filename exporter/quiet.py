@@ -44,6 +44,7 @@ class QuietServer(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_seconds):
                     await self._told.wait()
+            self._told.clear()
             if self._parent.gone:
                 log.warning("supervisord is gone")
                 self.should_exit = True

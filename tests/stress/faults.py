@@ -111,6 +111,8 @@ class Faults:
             for program in list(self._stopped):
                 self._continue(program)
             for orphan in self._orphans:
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    signal.pidfd_send_signal(orphan.fd, signal.SIGKILL)
                 os.close(orphan.fd)
 
     def _one_of_each(self) -> list[tuple[str, str]]:
