@@ -77,7 +77,7 @@ class Blocks:
         return oldest
 
     def drop(self) -> None:
-        """Let go of the first frame. Never of more than were in the head, see :meth:`needs_head`."""
+        """Let go of the first frame. Never of more than the head has the samples of, see ``held``."""
         self._whole.pop((self.first - 1) // BLOCK_FRAMES, None)
         self.first += 1
         self._head = self._head[:, 1:]
