@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from exporter.ordering import put_in_order
+from exporter.blocks import FIRST_AT, INCREASE, LAST_AT, steps
+from exporter.ordering import put_in_order, rank_of
 from shm.layout import STALE_NAN_BITS
 
 Floats = NDArray[np.float64]  # shape (series,) or (frames, series)
@@ -128,12 +129,8 @@ class MetricAggregator:
         elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
         rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
         for some, rows in _rows(matrix):
-            with np.errstate(over="ignore", invalid="ignore"):
-                total, first, last = _increases(rows)
-            seconds = (elapsed[last] - elapsed[first]) / 1e9
-            counted, timed = last > first, seconds > 0  # without two samples, first and last are the same
-            increase[some][counted] = total[counted]
-            rate[some][timed] = total[timed] / seconds[timed]
+            found = steps(rows)
+            rate[some], increase[some] = rates(found[INCREASE], found[FIRST_AT], found[LAST_AT], elapsed)
         return rate, increase
 
     @staticmethod
@@ -170,9 +167,38 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
     """``stats`` of each row. ``rows``: shape (series, samples), at least one sample, contiguous; sorted in place."""
     width = rows.shape[1]
     everything = np.arange(len(rows))
-    present = np.full(len(rows), width)  # samples that are not absent
-    numbers = present.copy()  # of those, the ones that are not NaN
+    total, present, numbers, gapped = tally(rows)
     result: dict[str, Floats] = {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        ranked = [stat for stat in stats if stat in _PERCENTILES]
+        if ranked:
+            whole = np.array([width])
+            wanted = (0, width - 1, *(int(rank_of(_PERCENTILES[stat], whole)[0]) for stat in ranked))
+            put_in_order(rows, None if gapped.size else [(rank, rank + 1) for rank in wanted])
+            low, high = rows[:, 0], rows[everything, np.maximum(numbers - 1, 0)]
+        elif gapped.size:
+            low = np.where(np.isnan(rows), np.inf, rows).min(axis=1)
+            high = np.where(np.isnan(rows), -np.inf, rows).max(axis=1)
+        else:
+            low, high = rows.min(axis=1), rows.max(axis=1)
+        ready = {"sum": total, "avg": total / np.maximum(present, 1), "min": low, "max": high}
+        for stat in stats:
+            percent = _PERCENTILES.get(stat)
+            one = ready[stat].copy() if percent is None else rows[everything, rank_of(percent, numbers)]
+            if stat not in ("sum", "avg"):
+                one[numbers == 0] = np.nan
+            one.view(np.uint64)[present == 0] = STALE_NAN_BITS
+            result[stat] = one
+    return result
+
+
+def tally(rows: Floats) -> tuple[Floats, Integers, Integers, Integers]:
+    """Of each row the sum, how many samples are not absent, and how many of those are numbers; rows with any other.
+
+    ``rows``: shape (series, samples). The last one is the indices of rows with a NaN of either kind.
+    """
+    present = np.full(len(rows), rows.shape[1])
+    numbers = present.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         total = rows.sum(axis=1)
         # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
@@ -183,52 +209,22 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
             present[gapped] -= np.count_nonzero(absent, axis=1)
             numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
             total[gapped] = np.where(absent, -0.0, some).sum(axis=1)  # −0, because +0 would turn a sum of −0 into +0
-        ranked = [stat for stat in stats if stat in _PERCENTILES]
-        if ranked:
-            if gapped.size:
-                rows.sort(axis=1)  # NaNs of either kind go last
-            else:
-                wanted = (0, width - 1, *(-(-_PERCENTILES[stat] * (width - 1) // 100) for stat in ranked))
-                put_in_order(rows, [(rank, rank + 1) for rank in wanted])
-            low, high = rows[:, 0], rows[everything, np.maximum(numbers - 1, 0)]
-        elif gapped.size:
-            low = np.where(np.isnan(rows), np.inf, rows).min(axis=1)
-            high = np.where(np.isnan(rows), -np.inf, rows).max(axis=1)
-        else:
-            low, high = rows.min(axis=1), rows.max(axis=1)
-        ready = {"sum": total, "avg": total / np.maximum(present, 1), "min": low, "max": high}
-        for stat in stats:
-            if stat in _PERCENTILES:
-                # In integers: as floats 0.55 · 100 is above 55, and its ceiling one sample too high.
-                one = rows[everything, -(-_PERCENTILES[stat] * (numbers - 1) // 100)]
-            else:
-                one = ready[stat].copy()
-            if stat not in ("sum", "avg"):
-                one[numbers == 0] = np.nan
-            one.view(np.uint64)[present == 0] = STALE_NAN_BITS
-            result[stat] = one
-    return result
+    return total, present, numbers, gapped
 
 
-def _increases(rows: Floats) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
-    """Increase, first and last usable sample of each row. ``rows``: shape (series, frames), at least one frame."""
-    total = _steps(rows[:, :-1], rows[:, 1:]).sum(axis=1)
-    first, last = np.zeros(len(rows), np.intp), np.full(len(rows), rows.shape[1] - 1)
-    gapped = np.flatnonzero(np.isnan(rows.sum(axis=1)))
-    if gapped.size:
-        some = rows[gapped]
-        usable = ~np.isnan(some)
-        found, (owner, _) = some[usable], np.nonzero(usable)  # series by series, each in order of time
-        within = owner[1:] == owner[:-1]
-        steps = _steps(found[:-1], found[1:])[within]
-        total[gapped] = np.bincount(owner[1:][within], weights=steps, minlength=len(some))
-        first[gapped] = usable.argmax(axis=1)
-        last[gapped] = np.where(usable.any(axis=1), rows.shape[1] - 1 - usable[:, ::-1].argmax(axis=1), first[gapped])
-    return total, first, last
+def rates(total: Floats, first: Floats, last: Floats, elapsed: Integers) -> tuple[Floats, Floats]:
+    """(rate, increase) of counters that grew by ``total`` from frame ``first`` to frame ``last``, each shape (series,).
 
-
-def _steps(before: Floats, after: Floats) -> Floats:
-    return np.where(after < before, after, after - before)
+    NaN: no usable sample. ``elapsed``: see :func:`elapsed_ns`.
+    """
+    rate, increase = _absent(len(total)), _absent(len(total))
+    counted = last > first  # without two samples they are the same, or NaN
+    increase[counted] = total[counted]
+    seconds = np.zeros(len(total))
+    seconds[counted] = (elapsed[last[counted].astype(np.intp)] - elapsed[first[counted].astype(np.intp)]) / 1e9
+    timed = seconds > 0
+    rate[timed] = total[timed] / seconds[timed]
+    return rate, increase
 
 
 def elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:

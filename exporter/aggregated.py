@@ -23,7 +23,7 @@ from exporter.families import Conflict, Family, Placed, gather
 from exporter.lines import Line, Lines
 from exporter.negotiation import Format
 from exporter.query import COUNTER_STATS, AggregatedQuery
-from exporter.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
+from exporter.rolling import Rolling, RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.snapshot import Ring, RingSet, absent, all_absent
 from exporter.text import label_set
 from exporter.window import Window
@@ -43,7 +43,7 @@ class _Part:
     columns: NDArray[np.intp]
     stats: tuple[str, ...]
 
-    def rolling(self, frames: int) -> RollingSamples | RollingCounters:
+    def rolling(self, frames: int) -> Rolling:
         if self.stats[0] in COUNTER_STATS:
             return RollingCounters(self.columns, frames)
         return RollingSamples(self.columns, self.stats, frames)

@@ -19,6 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.ordering import rank_of
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
@@ -50,7 +52,7 @@ class Bands:
 
     def _place(self, numbers: Integers) -> tuple[Integers, Integers]:
         """(samples below the band, samples in it), each of shape (percents, series)."""
-        below = np.clip(_ranks(self._percents, numbers) - BAND // 2, 0, np.maximum(numbers - BAND, 0))
+        below = np.clip(rank_of(self._percents, numbers) - BAND // 2, 0, np.maximum(numbers - BAND, 0))
         return below, np.minimum(numbers - below, BAND)
 
     def fill(self, some: slice, ordered: Floats, numbers: Integers) -> None:
@@ -121,7 +123,7 @@ class Bands:
 
         None: a rank has left its band; fill it anew.
         """
-        at = _ranks(self._percents, self.numbers) - self._below
+        at = rank_of(self._percents, self.numbers) - self._below
         none = self.numbers == 0
         if self._broken or not (none | ((at >= 0) & (at < self._count))).all():
             return None
@@ -131,7 +133,7 @@ class Bands:
 
     def _drops_first(self, which: tuple[Integers, ...], count: Integers) -> NDArray[np.bool_]:
         """Of bands that get one more: which are full, and drop their first. It is the end that the rank is far from."""
-        rank = _ranks(self._percents[which[0], 0], self.numbers[which[1]]) - self._below[which]
+        rank = rank_of(self._percents[which[0], 0], self.numbers[which[1]]) - self._below[which]
         return np.asarray((count == BAND) & (rank > BAND // 2))
 
     def _widen(self, which: tuple[Integers, ...], sample: Floats) -> None:
@@ -155,11 +157,6 @@ class Bands:
         self._low[which], self._high[which] = _ends(band, count)
         # Between what lies below and what lies above there is no telling where a next sample belongs.
         self._broken |= bool(((count == 0) & (self.numbers[which[1]] > 0)).any())
-
-
-def _ranks(percents: Integers, numbers: Integers) -> Integers:
-    """In integers: as floats 0.55 · 100 is above 55, and its ceiling one sample too high."""
-    return np.asarray(-(-percents * np.maximum(numbers - 1, 0) // 100))
 
 
 def _ends(band: Floats, count: Integers) -> tuple[Floats, Floats]:

@@ -91,20 +91,15 @@ class Blocks:
         """The samples of the frames behind the head: shape (series, frames)."""
         self._head = np.concatenate((self._head, rows), axis=1)
 
-    def parts(self) -> Floats:
-        """What each part of the range comes to, oldest first: shape (parts, fields, series)."""
+    def parts(self) -> list[tuple[int, Floats]]:
+        """What each part of the range comes to, oldest first: (its frames, its fields, shape (fields, series))."""
         lead = -(self.first - 1) % BLOCK_FRAMES
         rest = self.last % BLOCK_FRAMES
-        parts = [self._summarise(np.ascontiguousarray(self._head[:, :lead]))] if lead else []
-        parts += [self._whole[number] for number in sorted(self._whole)]
+        parts = [(lead, self._summarise(np.ascontiguousarray(self._head[:, :lead])))] if lead else []
+        parts += [(BLOCK_FRAMES, self._whole[number]) for number in sorted(self._whole)]
         if rest:
-            parts.append(self._summarise(np.ascontiguousarray(self._tail[:, :rest])))
-        return np.array(parts)
-
-    def lengths(self) -> list[int]:
-        """How many frames each of those parts has."""
-        lead, rest = -(self.first - 1) % BLOCK_FRAMES, self.last % BLOCK_FRAMES
-        return [*([lead] if lead else []), *([BLOCK_FRAMES] * len(self._whole)), *([rest] if rest else [])]
+            parts.append((rest, self._summarise(np.ascontiguousarray(self._tail[:, :rest]))))
+        return parts
 
 
 def sums(rows: Floats) -> Floats:

@@ -31,16 +31,27 @@ _TRIED_ROWS: Final = 16
 _TRIALS: Final = 5
 
 
-def put_in_order(rows: Floats, ranks: Sequence[Range]) -> None:
+def rank_of(percent: NDArray[np.intp] | int, numbers: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The rank ceil(percent / 100 · (n − 1)) of each n of ``numbers``, counted from 0; 0 where there is no number.
+
+    In integers: as floats 0.55 · 100 is above 55, and its ceiling one sample too high.
+    """
+    return np.asarray(-(-percent * np.maximum(numbers - 1, 0) // 100))
+
+
+def put_in_order(rows: Floats, ranks: Sequence[Range] | None) -> None:
     """Sort ``rows`` in place, at least so far that each row has in every range of ``ranks`` what sorting puts there.
 
-    ``rows``: float64, shape (series, samples). NaNs go last.
+    ``rows``: float64, shape (series, samples). NaNs go last. None: all of it, as where each row has its own ranks.
     """
-    samples = rows.shape[1]
-    if samples <= _SHORT or sorts_faster(max([_LENGTHS[0], *(one for one in _LENGTHS if one <= samples)])):
+    if ranks is None or rows.shape[1] <= _SHORT or sorts_faster(_tried_length(rows.shape[1])):
         rows.sort(axis=1)
     else:
         _select(rows, ranks)
+
+
+def _tried_length(samples: int) -> int:
+    return max([_LENGTHS[0], *(one for one in _LENGTHS if one <= samples)])
 
 
 def _select(rows: Floats, ranks: Sequence[Range]) -> None:

@@ -10,6 +10,7 @@ and blocks, and gives the same bits (tests/exporter/test_rolling.py shows it).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
@@ -17,11 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.aggregate import columns_of, elapsed_ns, transposed, work_slices
+from exporter.aggregate import columns_of, elapsed_ns, rates, tally, transposed, work_slices
 from exporter.bands import BAND, Bands
 from exporter.blocks import BLOCK_FRAMES, FIRST, FIRST_AT, INCREASE, LAST, LAST_AT, Blocks, step, steps, sums
 from exporter.ordering import put_in_order
 from exporter.parallel import in_parallel
+from exporter.snapshot import absent
 from exporter.window import Window
 from shm.frame import Frames
 from shm.layout import FLAG_TICK, STALE_NAN_BITS
@@ -41,7 +43,7 @@ def is_long(window: Window) -> bool:
     return window.whole and window.frame_count >= LEAST_FRAMES
 
 
-class Rolling:
+class Rolling(ABC):
     """The statistics of some columns of one ring over one window. What is of samples and of counters is in heirs."""
 
     def __init__(self, columns: Columns, blocks: Blocks, frames: int) -> None:
@@ -87,29 +89,30 @@ class Rolling:
         self._left(gone)
         return True
 
+    @abstractmethod
     def _fill(self, frames: Frames) -> bool:
-        raise NotImplementedError
+        """Begin anew with all frames of the window. False: their statistics can't be kept."""
 
     def _arrived(self, frames: Frames) -> bool:
         """Whether frames can be taken over one by one. They are told of together, then inserted."""
         return True
 
-    def _left(self, gone: int) -> None:
+    def _left(self, gone: int) -> None:  # noqa: B027 - for those who keep something else of each frame
         """The first ``gone`` frames have been removed."""
 
-    def _insert(self, sample: Vector) -> None:
+    def _insert(self, sample: Vector) -> None:  # noqa: B027 - the blocks have it already
         """One more frame's samples: shape (series,)."""
 
-    def _remove(self, sample: Vector) -> None:
+    def _remove(self, sample: Vector) -> None:  # noqa: B027
         """One frame's samples less."""
 
     def _settled(self) -> bool:
         """Whether the statistics can be told; False: fill it anew."""
         return True
 
+    @abstractmethod
     def statistics(self) -> dict[str, Vector]:
         """Each statistic: float64, shape (series,), absent = the stale NaN."""
-        raise NotImplementedError
 
 
 class RollingSamples(Rolling):
@@ -132,31 +135,22 @@ class RollingSamples(Rolling):
         def fill(some: slice) -> None:
             rows = transposed(columns_of(frames.values, self._columns[some]))
             self._blocks.fill(some, rows)
-            present = np.full(len(rows), rows.shape[1])
-            numbers = present.copy()
-            with np.errstate(invalid="ignore", over="ignore"):
-                gapped = np.flatnonzero(np.isnan(rows.sum(axis=1)))
-            if gapped.size:
-                present[gapped] -= np.count_nonzero(_absent(rows[gapped]), axis=1)
-                numbers[gapped] -= np.count_nonzero(np.isnan(rows[gapped]), axis=1)
+            _, present, numbers, gapped = tally(rows)
             self._present[some] = present
             if self._names:
                 # Series with gaps have their ranks each in a place of its own.
-                if gapped.size:
-                    rows.sort(axis=1)
-                else:
-                    put_in_order(rows, self._bands.places(rows.shape[1]))
+                put_in_order(rows, None if gapped.size else self._bands.places(rows.shape[1]))
                 self._bands.fill(some, rows, numbers)
 
         in_parallel(fill, work_slices(len(self._columns), last - first + 1))
         return True
 
     def _insert(self, sample: Vector) -> None:
-        self._present += ~_absent(sample)
+        self._present += ~absent(sample)
         self._bands.insert(sample)
 
     def _remove(self, sample: Vector) -> None:
-        self._present -= ~_absent(sample)
+        self._present -= ~absent(sample)
         self._bands.remove(sample)
 
     def _settled(self) -> bool:
@@ -167,7 +161,7 @@ class RollingSamples(Rolling):
         assert self._ranked is not None, "not up to date"
         found = dict(zip(self._names, self._ranked, strict=True))
         with np.errstate(over="ignore", invalid="ignore"):
-            found["sum"] = self._blocks.parts()[:, 0].sum(axis=0)
+            found["sum"] = np.array([fields[0] for _, fields in self._blocks.parts()]).sum(axis=0)
             found["avg"] = found["sum"] / np.maximum(self._present, 1)
         none = self._present == 0
         for values in found.values():
@@ -205,13 +199,12 @@ class RollingCounters(Rolling):
         self._clocks = self._clocks[:, gone:]
 
     def statistics(self) -> dict[str, Vector]:
-        blocks = self._blocks
         series = len(self._columns)
         total, last = np.zeros(series), np.full(series, np.nan)
         first_at, last_at = np.full(series, np.nan), np.full(series, np.nan)
         begin = 0
         with np.errstate(over="ignore", invalid="ignore"):
-            for part, frames in zip(blocks.parts(), blocks.lengths(), strict=True):
+            for frames, part in self._blocks.parts():
                 has = ~np.isnan(part[FIRST])
                 joined = has & ~np.isnan(last)
                 total[joined] += step(last, part[FIRST])[joined]
@@ -220,16 +213,7 @@ class RollingCounters(Rolling):
                 new = has & np.isnan(first_at)
                 first_at[new] = part[FIRST_AT][new] + begin
                 begin += frames
-        counted = last_at > first_at
-        elapsed = elapsed_ns(self._clocks.shape[1], *self._clocks)
-        seconds = np.zeros(series)
-        seconds[counted] = (
-            elapsed[last_at[counted].astype(np.intp)] - elapsed[first_at[counted].astype(np.intp)]
-        ) / 1e9  # fmt: skip
-        timed = seconds > 0
-        rate, increase = _all_absent(series), _all_absent(series)
-        increase[counted] = total[counted]
-        rate[timed] = total[timed] / seconds[timed]
+        rate, increase = rates(total, first_at, last_at, elapsed_ns(self._clocks.shape[1], *self._clocks))
         return {"rate": rate, "increase": increase}
 
 
@@ -240,11 +224,9 @@ class RollingWindows:
         self._most_bytes = most_bytes
         self._of: Hashable = None
         self._bytes = 0
-        self._kept: OrderedDict[Hashable, RollingSamples | RollingCounters] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Rolling] = OrderedDict()
 
-    def get(
-        self, key: Hashable, make: Callable[[], RollingSamples | RollingCounters]
-    ) -> RollingSamples | RollingCounters:
+    def get(self, key: Hashable, make: Callable[[], Rolling]) -> Rolling:
         """The one of that key, or a new one, which is kept only if there is room for it."""
         kept = self._kept.get(key)
         if kept is None:
@@ -266,12 +248,3 @@ class RollingWindows:
             self._kept.clear()
             self._bytes = 0
         return self
-
-
-def _absent(samples: Vector) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = samples.view(np.uint64) == STALE_NAN_BITS
-    return found
-
-
-def _all_absent(count: int) -> Vector:
-    return np.full(count, STALE_NAN_BITS, np.uint64).view(np.float64)
