@@ -174,19 +174,19 @@ class AggregatedPage:
         windows: list[Window | None],
         form: Format,
         rolling: RollingWindows,
-        failed: Callable[[int, Exception], None],
+        rings: RingSet,
     ) -> bytes:
         """The statistics of the windows of the rings of the constructor, in its order; None: it could not be read.
 
-        One that fails while it is read is ``failed`` with its place, and becomes None in the list. ``rolling`` keeps
-        what windows came to; it is for pages of the same set of catalogs.
+        One that fails while it is read is noted with ``rings``, and becomes None in the list. ``rolling`` keeps what
+        windows came to; it is for pages of the same set of catalogs.
         """
         vector: list[Vector] = []
         for part in self._parts:
-            vector.append(self._of_part(windows, part, rolling, failed))
+            vector.append(self._of_part(windows, part, rolling, rings))
         for pool in self._pools:
             for ring, _ in pool.columns:
-                _guarded(windows, ring, failed, lambda window: window.frames)
+                _guarded(windows, ring, rings, lambda window: window.frames)
             vector.extend(_pool_statistics([one.frames if one is not None else None for one in windows], pool))
         return self._lines.render(np.concatenate(vector), form) if vector else b""
 
@@ -195,7 +195,7 @@ class AggregatedPage:
         windows: list[Window | None],
         part: _Part,
         rolling: RollingWindows,
-        failed: Callable[[int, Exception], None],
+        rings: RingSet,
     ) -> Vector:
         if not part.stats:
             return all_absent(0)
@@ -206,13 +206,11 @@ class AggregatedPage:
             result = kept.statistics() if kept is not None and kept.up_to_date(window) else _computed(window, part)
             return np.concatenate([result[stat] for stat in part.stats])
 
-        found = _guarded(windows, part.ring, failed, statistics)
+        found = _guarded(windows, part.ring, rings, statistics)
         return all_absent(len(part.columns) * len(part.stats)) if found is None else found
 
 
-def _guarded(
-    windows: list[Window | None], ring: int, failed: Callable[[int, Exception], None], read: Callable[[Window], V]
-) -> V | None:
+def _guarded(windows: list[Window | None], ring: int, rings: RingSet, read: Callable[[Window], V]) -> V | None:
     """What ``read`` makes of the ring's window; None where there is none, or it fails: the others go on."""
     window = windows[ring]
     if window is None:
@@ -220,7 +218,7 @@ def _guarded(
     try:
         return read(window)
     except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
-        failed(ring, error)
+        rings.fail(window.source, error)
         windows[ring] = None
         return None
 

@@ -53,7 +53,7 @@ class LimitedProtocol(HttpToolsProtocol):
     limits: ClassVar[ExporterConfig]
     places: ClassVar[Places]
 
-    _date: ClassVar[int] = 0  # of the Date header, in Unix seconds
+    _date: ClassVar[int] = 0  # of the server's Date header, in Unix seconds
 
     _link: asyncio.Transport
     _in_head = True
@@ -108,9 +108,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _keep_date(self) -> None:
         """The server's own way of it would wake an exporter that nobody asks every second."""
-        now = int(time.time())
-        if now != LimitedProtocol._date:
-            LimitedProtocol._date = now
+        now, mine = int(time.time()), type(self)
+        if now != mine._date:
+            mine._date = now
             date = b"date", email.utils.formatdate(now, usegmt=True).encode()
             self.server_state.default_headers = [date, *self.config.encoded_headers]
 

@@ -191,11 +191,7 @@ class Exporter:
         page = self._aggregated_pages.get(layout, self._history.key(), lambda: AggregatedPage(rings, layout))
         now_ns = self._history.wall()
         windows = [readable(self._history, ring, query, now_ns) for ring in rings]
-
-        def failed(place: int, error: Exception) -> None:
-            self._history.fail(rings[place].source, error)
-
-        body = page.render(windows, form, self._rolling.of(self._history.key()), failed)
+        body = page.render(windows, form, self._rolling.of(self._history.key()), self._history)
         body += page.coverage.render(windows, query.window_ns, form)
         return body + (_EOF if form is Format.OPENMETRICS else b"")
 

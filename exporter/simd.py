@@ -7,6 +7,7 @@ left out.
 
 from __future__ import annotations
 
+import itertools
 from importlib import metadata
 from pathlib import Path
 
@@ -23,10 +24,11 @@ def left_out(cpuinfo: Path = Path("/proc/cpuinfo"), version: str = "") -> str:
 
 def _stores_slowly(cpuinfo: Path) -> bool:
     try:
-        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+        with cpuinfo.open(encoding="ascii", errors="replace") as lines:
+            first = list(itertools.takewhile(str.strip, lines))  # of the processors, which are alike
     except OSError:
         return False
-    fields = dict(line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line)
+    fields = dict(line.split(":", 1) for line in first if ":" in line)
     told = {name.strip(): value.split() for name, value in fields.items()}
     return (
         told.get("vendor_id") == ["AuthenticAMD"]

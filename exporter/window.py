@@ -19,12 +19,14 @@ from shm.reader import RingReader
 class Window:
     """The frames of ``reader`` with since < timestamp ≤ until, at the moment of construction.
 
-    ``whole``: all are proven, and no sequence is missing between the first and the last of them.
+    ``whole``: all are proven, and no sequence is missing between the first and the last of them. ``source``: the
+    ring's.
     """
 
     def __init__(self, reader: RingReader, since_ns: int, until_ns: int) -> None:
         self._reader = reader
         self._since_ns, self._until_ns = since_ns, until_ns
+        self.source = reader.source
         self.length_ns = until_ns - since_ns
         self._chosen = reader.choose(since_ns, until_ns, in_parallel)
         sequences = self._chosen.sequences

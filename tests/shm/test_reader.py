@@ -199,9 +199,8 @@ def test_a_closed_reader_leaves_its_copies_valid_and_closing_twice_is_nothing(na
     check(latest, 2)
 
 
-def test_frames_whose_timestamps_had_to_be_read_are_not_read_again(
-    namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def noted_proofs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sequences whose slots windows copy and prove, from now on."""
     proven: list[int] = []
     copy = Windows._copy_and_prove
 
@@ -210,6 +209,13 @@ def test_frames_whose_timestamps_had_to_be_read_are_not_read_again(
         return copy(self, sequences, *run)
 
     monkeypatch.setattr(Windows, "_copy_and_prove", noted)
+    return proven
+
+
+def test_frames_whose_timestamps_had_to_be_read_are_not_read_again(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = noted_proofs(monkeypatch)
     with open_writer(namespace, capacity=64, columns=2) as writer:
         append_proof(writer, 60)
         with RingReader(namespace, "s") as reader:
@@ -239,14 +245,7 @@ def test_slots_that_are_lost_are_counted_once_and_not_looked_at_again(
         for sequence in range(20, 30):
             writer._bytes[writer.header.slot_offset(sequence) + 50] ^= 1
         assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
-        proven: list[int] = []
-        copy = Windows._copy_and_prove
-
-        def noted(self: Windows, sequences: Any, *run: Any) -> Any:
-            proven.extend(sequences.tolist())
-            return copy(self, sequences, *run)
-
-        monkeypatch.setattr(Windows, "_copy_and_prove", noted)
+        proven = noted_proofs(monkeypatch)
         assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
         assert not set(proven) & set(range(20, 30))
         append_proof(writer, 64)
