@@ -10,7 +10,7 @@ windows cover is told behind the statistics, by ``coverage``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -185,9 +185,10 @@ class AggregatedPage:
         for part in self._parts:
             vector.append(self._of_part(windows, part, rolling, rings))
         for pool in self._pools:
-            for ring, _ in pool.columns:
-                _guarded(windows, ring, rings, lambda window: window.frames)
-            vector.extend(_pool_statistics([one.frames if one is not None else None for one in windows], pool))
+            frames = {
+                ring: _guarded(windows, ring, rings, lambda window: window.frames) for ring, _ in pool.columns
+            }  # fmt: skip
+            vector.extend(_pool_statistics(frames, pool))
         return self._lines.render(np.concatenate(vector), form) if vector else b""
 
     def _of_part(
@@ -231,7 +232,7 @@ def _computed(window: Window, part: _Part) -> dict[str, Vector]:
     return MetricAggregator.aggregate(columns_of(window.frames.values, part.columns), part.stats)
 
 
-def _pool_statistics(frames: Sequence[Frames | None], pool: _Pool) -> list[Vector]:
+def _pool_statistics(frames: Mapping[int, Frames | None], pool: _Pool) -> list[Vector]:
     groups = list(dict.fromkeys(pool.label_values))
     if pool.counter:
         return _pooled_rates(frames, pool, groups)
@@ -267,7 +268,7 @@ def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
     return MetricAggregator.calculate_rate(values[order], monotonic_ns[order], timestamp_ns[order])
 
 
-def _pooled_rates(frames: Sequence[Frames | None], pool: _Pool, groups: list[str]) -> list[Vector]:
+def _pooled_rates(frames: Mapping[int, Frames | None], pool: _Pool, groups: list[str]) -> list[Vector]:
     """The sum over each group's series of their rates and increases; absent where no series has one."""
     rates, increases = [], []
     for ring, columns in pool.columns:

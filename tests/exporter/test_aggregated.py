@@ -281,6 +281,22 @@ def test_a_ring_that_can_t_be_read_costs_its_own_series_alone(
     assert rings.error_counts == {"bad": 1}
 
 
+def test_a_ring_that_no_pool_has_a_series_of_is_not_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.collector("other").register(Metric("free", "gauge", ""))
+    scene.commit("other", ("free", 1.0))
+    scene.commit("s", ("temperature", 2.0, ROOM))
+    rings = scene.rings()
+    found = rings.refresh()
+
+    def fails(*arguments: object) -> None:
+        raise RingError("other", "read, though nobody asked")
+
+    assert [ring.source for ring in found] == ["other", "s"]
+    monkeypatch.setattr(found[0].reader, "read", fails)
+    assert of(samples(rings, ("by", "room")), "temperature", room="a") == statistics([2.0])
+    assert not rings.error_counts
+
+
 def test_absent_and_nan_samples_are_told_apart(scene: Scene) -> None:
     scene.commit("s", ("temperature", math.nan, ROOM))
     scene.commit("s", ("temperature", 3.0, {"room": "b"}))
