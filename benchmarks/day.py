@@ -10,11 +10,9 @@ import contextlib
 import itertools
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -22,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.client import Client
-from benchmarks.harness import ROOT
+from benchmarks.served import exporting
 from shm.catalog import Metric
 from shm.segment import DIRECTORY
 from shm.windows import GUARD_SLOTS
 from shm.writer import RingWriter
-from tests.programs import free_port, running
 
 Floats = NDArray[np.float64]
 
@@ -151,22 +148,16 @@ def assert_covers(page: bytes, frames: int) -> None:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, values: Floats, environ: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
+def serving(values: Floats, environ: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
     """The exporter with ``environ`` in its environment, and an empty ring. Nothing of either is left behind."""
     namespace = f"bench-{os.getpid()}-{next(_numbers)}"
-    port = free_port()
-    config = directory / f"{namespace}.toml"
-    config.write_text(f'[shm]\nnamespace = "{namespace}"\n[exporter]\nport = {port}\n')
-    command: list[str | Path] = [sys.executable, "-m", "exporter", "--config", config]
-    environ = {"PYTHONPATH": str(ROOT), "FOGMETRICS_NAMESPACE": namespace, **environ}
     try:
         with (
-            running(command, directory / f"{namespace}.log", env=environ, cwd=directory) as exporter,
+            exporting(namespace, environ=environ) as (exporter, port),
             Client(port) as client,
+            contextlib.closing(Served(namespace, values, exporter.pid, client)) as served,
         ):
-            exporter.wait_until(lambda: client.is_ready("/"), 30, "the exporter's first page")
-            with contextlib.closing(Served(namespace, values, exporter.pid, client)) as served:
-                yield served
+            yield served
     finally:
         for path in DIRECTORY.glob(f"fogmetrics.{namespace}.*"):
             path.unlink()

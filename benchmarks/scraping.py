@@ -15,24 +15,10 @@ import httpx
 
 from benchmarks.harness import Missing, program
 from tests.programs import Program, free_port, running
+from tests.prometheus import command
 
 _PAGES: Final = ("/metrics", "/metrics/aggregated")
 _START_SECONDS: Final = 30.0
-_CONFIG: Final = """\
-global:
-  scrape_interval: {every_ms}ms
-  scrape_timeout: {every_ms}ms
-scrape_configs:
-  - job_name: fogmetrics
-    static_configs:
-      - targets: ["127.0.0.1:{port}"]
-  - job_name: fogmetrics-aggregated
-    metrics_path: /metrics/aggregated
-    params:
-      window: [5m]
-    static_configs:
-      - targets: ["127.0.0.1:{port}"]
-"""
 
 
 class Scraper(Protocol):
@@ -107,16 +93,9 @@ def scraping(port: int, every_seconds: float, directory: Path) -> Iterator[Scrap
             thread.join()
         return
     directory.mkdir(exist_ok=True)
-    config = directory / "prometheus.yml"
-    config.write_text(_CONFIG.format(every_ms=round(1000 * every_seconds), port=port))
     own_port = free_port()
-    command = [
-        found,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={directory / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{own_port}",
-    ]
-    with running(command, directory / "prometheus.log") as prometheus:
+    start = command(found, directory, port, own_port, round(1000 * every_seconds))
+    with running(start, directory / "prometheus.log") as prometheus:
         scraper = _Prometheus(prometheus, own_port)
         try:
             yield scraper

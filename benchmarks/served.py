@@ -13,9 +13,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -145,8 +146,12 @@ class Scrapers:
 
 
 @contextlib.contextmanager
-def exporting(namespace: str, keys: str = "") -> Iterator[tuple[Program, int]]:
-    """The exporter of that namespace as a process of its own, and its port. ``keys``: more of TOML's [exporter]."""
+def exporting(
+    namespace: str, keys: str = "", environ: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[Program, int]]:
+    """The exporter of that namespace as a process of its own, and its port. ``keys``: more of TOML's [exporter];
+    ``environ``: more of its environment.
+    """
     directory = Path(tempfile.mkdtemp(prefix="fogmetrics-"))
     try:
         port = free_port()
@@ -155,8 +160,8 @@ def exporting(namespace: str, keys: str = "") -> Iterator[tuple[Program, int]]:
             f'[shm]\nnamespace = "{namespace}"\n[exporter]\nlisten = "127.0.0.1"\nport = {port}\n{keys}\n'
         )
         command = [sys.executable, "-m", "exporter", "--config", str(config)]
-        environ = {"FOGMETRICS_NAMESPACE": namespace}  # whatever is set around us
-        with running(command, directory / "exporter.log", cwd=ROOT, env=environ) as program:
+        everything = {"FOGMETRICS_NAMESPACE": namespace, **environ}  # whatever is set around us
+        with running(command, directory / "exporter.log", cwd=ROOT, env=everything) as program:
             program.wait_until(lambda: listens(port), 20, "the exporter listening")
             yield program, port
     finally:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from benchmarks import day, sorting
@@ -36,11 +34,11 @@ def ask(effort: Effort) -> Answer:
     without = f", without {', '.join(found)}"
     disabled = {"": [], _NO_AVX512: [one for one in found if sorting.is_avx512(one)], without: found}
     values = day.walks()
-    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         meter = Meter()
         for name, features in disabled.items():
             environ = {sorting.DISABLE: " ".join(features)} if features else {}
-            _add(meter, stack.enter_context(day.serving(Path(directory), values, environ)), name)
+            _add(meter, stack.enter_context(day.serving(values, environ)), name)
         answer.measured += meter.run(effort.turns(_TURNS))
     narrow = _FIRST + without
     for says, ratio in {

@@ -75,7 +75,7 @@ def ask(effort: Effort) -> Answer:
     samples = Samples(values, newest - INTERVAL_SECONDS * np.arange(FRAMES - 1, -1, -1, dtype=np.int64))
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
         peers = _peers(Path(directory), samples, stack, answer)
-        served = stack.enter_context(day.serving(Path(directory), values))
+        served = stack.enter_context(day.serving(values))
         served.fill(values)
         for window in WINDOWS:
             check(_US, served.statistics(window), samples, window)

@@ -13,8 +13,8 @@ from tests.programs import find_program, free_port, running, wait_until
 
 _CONFIG = """\
 global:
-  scrape_interval: 1s
-  scrape_timeout: 1s
+  scrape_interval: {every_ms}ms
+  scrape_timeout: {every_ms}ms
 scrape_configs:
   - job_name: fogmetrics
     static_configs:
@@ -60,20 +60,26 @@ class Prometheus:
             return False
 
 
-@contextlib.contextmanager
-def scraping(directory: Path, port: int) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes the exporter at ``port`` of 127.0.0.1 once a second, while the block runs."""
-    own_port = free_port()
+def command(program: str, directory: Path, port: int, own_port: int, every_ms: int = 1000) -> list[str]:
+    """How to start a Prometheus that keeps what it has in ``directory``, listens at ``own_port`` of 127.0.0.1, and
+    scrapes the exporter at ``port`` through both jobs.
+    """
     config = directory / "prometheus.yml"
-    config.write_text(_CONFIG.format(port=port))
-    command = [
-        find_program("prometheus"),
+    config.write_text(_CONFIG.format(every_ms=every_ms, port=port))
+    return [
+        program,
         f"--config.file={config}",
         f"--storage.tsdb.path={directory / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{own_port}",
     ]
+
+
+@contextlib.contextmanager
+def scraping(directory: Path, port: int) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the exporter at ``port`` of 127.0.0.1 once a second, while the block runs."""
+    own_port = free_port()
     log_path = directory / "prometheus.log"
-    with running(command, log_path):
+    with running(command(find_program("prometheus"), directory, port, own_port), log_path):
         found = Prometheus(f"http://127.0.0.1:{own_port}", log_path)
         wait_until(found.is_up, 60, "two scraped jobs")
         yield found
