@@ -2,3 +2,5 @@
 
 Read :mod:`shm.protocol` first; it is the specification that the other modules enforce.
 """
+
+VERSION = "0.1.0"  # of fogmetrics; pyproject.toml takes it from here. importlib.metadata would cost the exporter 2 MiB

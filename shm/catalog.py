@@ -1,7 +1,8 @@
 """What the columns of a ring mean: metrics, series, and the rules that both obey.
 
 A metric is a name with a type, help, unit and label names. A series is a metric with one value for each
-label. Gauges and counters take one column a series. A histogram takes ``len(buckets) + 3``:
+label. Gauges, counters and untyped series take one column. A summary takes two, the count and the sum of what was
+observed. A histogram takes ``len(buckets) + 3``:
 
     column + 0            the raw sample of the frame, for exact percentiles
     column + 1 + i        cumulative count of samples ≤ buckets[i]
@@ -25,7 +26,8 @@ from typing import Literal, get_args
 
 from shm.errors import MetricError
 
-MetricType = Literal["gauge", "counter", "histogram"]
+# untyped: what somebody else counted or measured, and did not say which, or said in a way that has no type here.
+MetricType = Literal["gauge", "counter", "histogram", "summary", "untyped"]
 
 # Classic Prometheus names. Bounded, because a catalog entry is bounded and readers show names to people.
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
@@ -35,6 +37,8 @@ _RESERVED_LABELS = {
     "quantile": "the quantiles of summaries",
     "stat": "the statistics of /metrics/aggregated",
 }
+# An untyped metric may be a part of another program's summary or histogram, passed on as it came.
+_RESERVED_LABELS_UNTYPED = {"stat": _RESERVED_LABELS["stat"]}
 MAX_NAME = 200
 MAX_HELP = 2_000
 MAX_LABELS = 32
@@ -77,19 +81,22 @@ class Metric:
         check_text(f"unit of metric {self.name!r}", self.unit, MAX_NAME)
         if len(self.label_names) > MAX_LABELS:
             raise MetricError(f"metric {self.name!r} has {len(self.label_names)} labels; at most {MAX_LABELS}")
+        reserved = _RESERVED_LABELS_UNTYPED if self.type == "untyped" else _RESERVED_LABELS
         for label in self.label_names:
-            _check_label_name(self.name, label)
+            _check_label_name(self.name, label, reserved)
         if len(set(self.label_names)) != len(self.label_names):
             raise MetricError(f"metric {self.name!r} names a label twice: {', '.join(self.label_names)}")
         if self.type == "histogram":
-            _check_buckets(self.name, self.buckets)
+            check_buckets(self.name, self.buckets)
         elif self.buckets:
-            raise MetricError(f"metric {self.name!r} is a {self.type}, but only a histogram has buckets")
+            raise MetricError(f"metric {self.name!r} is of type {self.type}, but only a histogram has buckets")
 
     @property
     def columns(self) -> int:
         """How many columns of a ring one series of this metric takes."""
-        return len(self.buckets) + 3 if self.type == "histogram" else 1
+        if self.type == "histogram":
+            return len(self.buckets) + 3
+        return 2 if self.type == "summary" else 1
 
     @property
     def shape(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
@@ -100,6 +107,18 @@ class Metric:
     def family(self) -> str:
         """The name without a counter's ``_total``: OpenMetrics' name of the metric family."""
         return self.name.removesuffix("_total") if self.type == "counter" else self.name
+
+    @property
+    def sample_names(self) -> tuple[str, ...]:
+        """Every name that it may take on a page. ``_created`` is not written, but OpenMetrics keeps it free."""
+        name = self.family
+        if self.type == "counter":
+            return (name, f"{name}_total", f"{name}_created")
+        if self.type == "histogram":
+            return (name, f"{name}_bucket", f"{name}_sum", f"{name}_count", f"{name}_created")
+        if self.type == "summary":
+            return (name, f"{name}_sum", f"{name}_count", f"{name}_created")
+        return (name,)
 
     def label_values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         """The values of ``labels`` in the order of ``label_names``; MetricError when they don't fit."""
@@ -148,7 +167,7 @@ def series_key(series: Series) -> SeriesKey:
 def check_text(what: str, text: object, limit: int) -> None:
     """MetricError, naming ``what``, unless it is a string of UTF-8 with at most ``limit`` characters."""
     if not isinstance(text, str):
-        raise MetricError(f"{what} is {text!r}, a {type(text).__name__}; give a string")
+        raise MetricError(f"{what} is {text!r}, of type {type(text).__name__}; give a string")
     if len(text) > limit:
         raise MetricError(f"{what} has {len(text)} characters; at most {limit}: {text[:40]!r}…")
     try:
@@ -157,7 +176,7 @@ def check_text(what: str, text: object, limit: int) -> None:
         raise MetricError(f"{what} is not valid Unicode text: {text!r}") from None
 
 
-def _check_label_name(metric: str, label: object) -> None:
+def _check_label_name(metric: str, label: object, reserved: Mapping[str, str]) -> None:
     check_text(f"label name of metric {metric!r}", label, MAX_NAME)
     assert isinstance(label, str)
     if not _LABEL_NAME.match(label) or label.startswith("__"):
@@ -165,13 +184,14 @@ def _check_label_name(metric: str, label: object) -> None:
             f"label name {label!r} of metric {metric!r} is not a Prometheus label name; "
             "use letters, digits and '_', not beginning with a digit or '__'"
         )
-    if label in _RESERVED_LABELS:
+    if label in reserved:
         raise MetricError(
-            f"label name {label!r} of metric {metric!r} is reserved for {_RESERVED_LABELS[label]}; choose another"
+            f"label name {label!r} of metric {metric!r} is reserved for {reserved[label]}; choose another"
         )
 
 
-def _check_buckets(metric: str, buckets: tuple[float, ...]) -> None:
+def check_buckets(metric: str, buckets: tuple[float, ...]) -> None:
+    """MetricError, naming the histogram, unless they are a few finite bounds that rise."""
     if not buckets or len(buckets) > MAX_BUCKETS:
         raise MetricError(f"histogram {metric!r} has {len(buckets)} buckets; give 1 to {MAX_BUCKETS} upper bounds")
     if any(not math.isfinite(bound) for bound in buckets):

@@ -11,20 +11,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shm.catalog import Metric, check_buckets
 from shm.duration import parse_duration
-from shm.errors import ConfigurationError
+from shm.errors import ConfigurationError, MetricError
 
 DEFAULT_FILE = "fogmetrics.toml"
 ENV_CONFIG = "FOGMETRICS_CONFIG"
 ENV_NAMESPACE = "FOGMETRICS_NAMESPACE"
+ENV_GROUP = "FOGMETRICS_GROUP"
 
 T = TypeVar("T")
 
@@ -34,6 +38,11 @@ def key(
 ) -> Any:
     """A key of a table: its default, its meaning in one sentence, its bounds (inclusive) or its choices."""
     return field(default=default, metadata={"doc": doc, "low": low, "high": high, "choices": choices})
+
+
+# What becomes of a series beyond a limit: its samples are dropped; it takes the place of the one whose last sample is
+# oldest; it is added to the series whose label's value is "other".
+BEYOND = ("drop", "oldest", "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +77,19 @@ class CollectorConfig:
         low=0,
         high=3600,
     )
-    max_series: int = key(1000, "Series that one source may have; samples of more are dropped.", low=1, high=100_000)
+    max_series: int = key(
+        1000, "Series that one source may have; beyond says what becomes of more.", low=1, high=100_000
+    )
     max_series_per_metric: int = key(
-        200, "Series that one metric may have; samples of more are dropped.", low=1, high=100_000
+        200, "Series that one metric may have; beyond says what becomes of more.", low=1, high=100_000
+    )
+    max_label_values: int = key(
+        0, "Distinct values that any one label of a metric may have; 0: no limit.", low=0, high=100_000
+    )
+    beyond: str = key(
+        "drop",
+        "What becomes of series beyond a limit: dropped, let in for the oldest, or folded into other.",
+        choices=BEYOND,
     )
 
 
@@ -114,6 +133,13 @@ class ExporterConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplicationsConfig:
+    """[applications]: programs that keep their metrics in tables."""
+
+    users: tuple[str, ...] = key((), "Users (names or numbers), beside [shm] owner, whose tables are believed.")
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """[log]: of every process, to standard error."""
 
@@ -125,10 +151,30 @@ class LogConfig:
 class SourceConfig:
     """[source.NAME]: what every source may set beside the keys of its own class. Unset: [collector]'s."""
 
-    class_: str = key("", "module:Class of a source of your own; the four built-in names need none.")
+    class_: str = key("", "module:Class of a source of your own; the built-in names need none.")
     interval_seconds: float = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
     timeout_seconds: float = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
     max_series: int = key(0, "Series that this source may have; 0: [collector]'s.", low=0, high=100_000)
+    max_series_per_metric: int = key(
+        0, "Series that one metric of this source may have; 0: [collector]'s.", low=0, high=100_000
+    )
+    capacity: int = key(0, "Frames that its ring holds, 8 or more; 0: [shm]'s.", low=0, high=16_777_216)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricConfig:
+    """[metric.NAME]: what one metric may set, or all whose names fit a glob. Unset: the source's, [collector]'s."""
+
+    max_series: int = key(
+        0, "Series that the metric may have in one source; 0: max_series_per_metric.", low=0, high=100_000
+    )
+    beyond: str = key("", "What becomes of series beyond a limit; empty: [collector]'s.", choices=("", *BEYOND))
+    max_label_values: int = key(
+        -1, "Distinct values that any one label may have; 0: no limit, -1: [collector]'s.", low=-1, high=100_000
+    )
+    buckets: tuple[float, ...] = key(
+        (), "Upper bounds of a histogram, in the metric's unit, rising; empty: the source's."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +185,11 @@ class Config:
     shm: ShmConfig = ShmConfig()
     collector: CollectorConfig = CollectorConfig()
     exporter: ExporterConfig = ExporterConfig()
+    applications: ApplicationsConfig = ApplicationsConfig()
     log: LogConfig = LogConfig()
     source: Mapping[str, SourceConfig] = field(default_factory=dict)
     source_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # keys of the sources' own classes
+    metric: Mapping[str, MetricConfig] = field(default_factory=dict)  # by name or glob, in the order of the file
 
     def where(self, table: str) -> str:
         """How messages name a table of this configuration."""
@@ -152,8 +200,12 @@ _TABLES: dict[str, Any] = {
     "shm": ShmConfig,
     "collector": CollectorConfig,
     "exporter": ExporterConfig,
+    "applications": ApplicationsConfig,
     "log": LogConfig,
 }
+_NAMED = ("source", "metric")  # the tables of tables
+_GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
+_GLOB_MARKS = frozenset("*?[")
 
 
 def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -196,26 +248,28 @@ def parse(text: str, path: Path) -> Config:
     read: dict[str, Any] = {}
     sources: dict[str, SourceConfig] = {}
     options: dict[str, Mapping[str, Any]] = {}
+    metrics: dict[str, MetricConfig] = {}
     for name, value in document.items():
-        if name == "source" and isinstance(value, dict):
-            for source, table in value.items():
+        if name in _NAMED and isinstance(value, dict):
+            for one, table in value.items():
                 if not isinstance(table, dict):
-                    raise ConfigurationError(
-                        f"{path}: [source] {source} is {table!r}; make it a table: [source.{source}]"
-                    )
-                common, options[source] = _split_source(table)
-                sources[source] = read_table(SourceConfig, common, f"{path}: [source.{source}]")
-        elif name == "source":
-            raise ConfigurationError(f"{path}: source is {value!r}; make it a table: [source.NAME]")
+                    raise ConfigurationError(f"{path}: [{name}] {one} is {table!r}; make it a table: [{name}.{one}]")
+                if name == "source":
+                    common, options[one] = _split_source(table)
+                    sources[one] = read_table(SourceConfig, common, f"{path}: [source.{one}]")
+                else:
+                    metrics[one] = _read_metric(one, table, path)
+        elif name in _NAMED:
+            raise ConfigurationError(f"{path}: {name} is {value!r}; make it a table: [{name}.NAME]")
         elif name not in tables and not isinstance(value, dict):
             raise _outside(path, name, tables)
         elif name not in tables:
-            raise _unknown(str(path), name, [*tables, "source"], "table")
+            raise _unknown(str(path), name, [*tables, *_NAMED], "table")
         elif not isinstance(value, dict):
             raise ConfigurationError(f"{path}: {name} is {value!r}; make it a table: [{name}]")
         else:
             read[name] = read_table(tables[name], value, f"{path}: [{name}]")
-    return Config(path=path, source=sources, source_options=options, **read)
+    return Config(path=path, source=sources, source_options=options, metric=metrics, **read)
 
 
 def windows_ns(config: Config) -> tuple[int, int]:
@@ -236,6 +290,46 @@ def windows_ns(config: Config) -> tuple[int, int]:
             "the other"
         )
     return window_ns, max_window_ns
+
+
+def _read_metric(name: str, table: Mapping[str, Any], path: Path) -> MetricConfig:
+    """[metric.NAME]; NAME is a metric's name, or a glob of names."""
+    where = f"{path}: {metric_table(name)}"
+    if is_glob(name):
+        if not _GLOB.match(name):
+            raise ConfigurationError(
+                f"{where} fits no metric's name; those have letters, digits, '_' and ':', and a glob *, ? and [] beside"
+            )
+    else:
+        try:
+            Metric(name, "gauge", "")
+        except MetricError as error:
+            raise ConfigurationError(f"{where} is of no metric: {error}") from None
+    read = read_table(MetricConfig, table, where)
+    if read.buckets:
+        try:
+            check_buckets(name, read.buckets)
+        except MetricError as error:
+            raise ConfigurationError(f"{where} buckets can't be used: {error}") from None
+    return read
+
+
+def is_glob(name: str) -> bool:
+    """Whether [metric.NAME] is of all metrics whose names fit, and not of one."""
+    return not _GLOB_MARKS.isdisjoint(name)
+
+
+def table_fits(name: str, metric: Metric) -> bool:
+    """Whether [metric.NAME] is of that metric. A counter is found with and without ``_total``, as on the pages."""
+    names = {metric.name, metric.family}
+    if metric.type == "counter":
+        names.add(f"{metric.family}_total")
+    return any(fnmatchcase(one, name) for one in names) if is_glob(name) else name in names
+
+
+def metric_table(name: str) -> str:
+    """How [metric.NAME] is written: in TOML a glob needs quotes."""
+    return f'[metric."{name}"]' if is_glob(name) else f"[metric.{name}]"
 
 
 def _split_source(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -278,7 +372,7 @@ def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: str) -> Any:
     if low is not None and not low <= value <= rule["high"]:
         raise ConfigurationError(f"{where} is {value!r}; give a number from {low} to {high}. {rule['doc']}")
     if choices and value not in choices:
-        raise ConfigurationError(f"{where} is {value!r}; give one of {', '.join(choices)}")
+        raise ConfigurationError(f"{where} is {value!r}; give one of {', '.join(filter(None, choices))}")
     return value
 
 
@@ -298,7 +392,7 @@ def _outside(path: Path, name: str, tables: Mapping[str, Any]) -> ConfigurationE
     elif close:
         hint = f"did you mean {close[0]!r} of [{keys[close[0]]}]?"
     else:
-        hint = f"the tables are {', '.join([*tables, 'source'])}"
+        hint = f"the tables are {', '.join([*tables, *_NAMED])}"
     return ConfigurationError(f"{path} has the key {name!r} outside of any table; {hint}")
 
 

@@ -23,55 +23,85 @@ def ring_sources(namespace: str, directory: Path = DIRECTORY) -> list[str]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
-    return sorted(source for name in names if (source := ring_name_of(name, namespace)) is not None)
+    return _sources(names, namespace)
+
+
+@dataclass(slots=True)
+class Listing:
+    """The names in a directory, listed again only after it changed: one stat where nothing did."""
+
+    directory: Path = DIRECTORY
+    _names: list[str] = field(default_factory=list)
+    _changed_ns: int = -1
+
+    def names(self) -> list[str]:
+        """The same list object for as long as nothing changed."""
+        try:
+            changed_ns = os.stat(self.directory).st_mtime_ns
+            if changed_ns != self._changed_ns:
+                self._names = os.listdir(self.directory)
+                settled = time.time_ns() - changed_ns > _SETTLED_NS
+                self._changed_ns = changed_ns if settled else -1
+        except FileNotFoundError:
+            return []
+        return self._names
 
 
 @dataclass(slots=True)
 class RingList:
-    """ring_sources() that lists the directory again only after it changed: one stat where nothing did."""
+    """ring_sources() for whoever asks again and again."""
 
     namespace: str
     directory: Path = DIRECTORY
+    _listing: Listing = field(init=False)
     _sources: list[str] = field(default_factory=list)
-    _changed_ns: int = -1
+    _made_from: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._listing = Listing(self.directory)
 
     def sources(self) -> list[str]:
-        try:
-            changed_ns = os.stat(self.directory).st_mtime_ns
-        except FileNotFoundError:
-            return []
-        if changed_ns != self._changed_ns:
-            self._sources = ring_sources(self.namespace, self.directory)
-            settled = time.time_ns() - changed_ns > _SETTLED_NS
-            self._changed_ns = changed_ns if settled else -1
+        names = self._listing.names()
+        if names is not self._made_from:
+            self._made_from = names
+            self._sources = _sources(names, self.namespace)
         return self._sources
 
 
-def user_number(owner: str, where: str = "[shm]") -> int:
+def _sources(names: list[str], namespace: str) -> list[str]:
+    return sorted(source for name in names if (source := ring_name_of(name, namespace)) is not None)
+
+
+def user_number(owner: str, where: str = "[shm]", key: str = "owner") -> int:
     """The id of the user of that name or number; our own for the empty name. Raises ConfigurationError.
 
-    ``where``: how the message names the table.
+    ``where``, ``key``: how the message names the table and the key.
     """
     if not owner:
         return os.geteuid()
-    number = id_number(f"{where} owner", owner)
+    number = id_number(f"{where} {key}", owner)
     if number is not None:
         return number
     try:
         return pwd.getpwnam(owner).pw_uid
     except (KeyError, ValueError):  # ValueError: a NUL in it
         raise ConfigurationError(
-            f"{where} owner is {owner!r}, which is no user of this host; name the user that runs the collectors, "
+            f"{where} {key} is {owner!r}, which is no user of this host; name the user that runs the collectors, "
             "or leave the key empty when it is the one that runs the exporter"
         ) from None
+
+
+def process_fields(pid: int | str) -> list[bytes]:
+    """/proc/PID/stat from its third field on, the state (proc(5)). Raises OSError where no such process is."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        # The second field is the program's name in parentheses, and may hold spaces and parentheses.
+        return file.read().rpartition(b")")[2].split()
 
 
 def start_ticks(pid: int) -> int:
     """When a process started, in clock ticks since boot (proc(5), field 22 of stat); 0 when none lives."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field is the program's name in parentheses, and may hold spaces and parentheses.
-            fields = file.read().rpartition(b")")[2].split()
+        fields = process_fields(pid)
         return 0 if fields[0] in (b"Z", b"X") else int(fields[19])  # dead, though nobody has waited for it
     except (OSError, ValueError, IndexError):
         return 0

@@ -5,24 +5,54 @@ An entry's body is JSON, so that a later release may add keys and an earlier one
     metric  {"n":"node_cpu_usage","t":"gauge","h":"CPU …","u":"percent","l":["node_id"],"b":[],"o":0}
     series  {"m":0,"v":["fog-1"],"c":7}        metric's index, label values, first column
     limit   {"n":"app_requests","max":200}     samples of this metric were dropped at this limit
+
+In a table a metric has two keys more, ``extra``: "m", how gauges of several processes become one, and "s", the time, in
+Unix ns, from which this definition of it is. And the retired have two kinds of entries more, see shm.retired.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from shm.catalog import MAX_NAME, Metric, Series, check_text
+from shm.catalog import MAX_NAME, Metric, Series, SeriesKey, check_text
 from shm.errors import MetricError
 from shm.layout import (
     ENTRY_HEADER,
+    KIND_FOLDED,
     KIND_LIMIT,
     KIND_METRIC,
+    KIND_REMOVED,
     KIND_SERIES,
     MAX_ENTRY_BODY,
     aligned,
 )
 from shm.protocol import entry_seal
+
+
+class MetricExtra(NamedTuple):
+    """What a table says of a metric beside its definition; see shm.merging for the modes."""
+
+    mode: str
+    since_ns: int
+
+
+def columns_of(metric: Metric, extra: MetricExtra | None) -> int:
+    """How many columns a series of the metric has; in a table those of the mode "latest" have one more.
+
+    That is when the value was set, in Unix seconds.
+    """
+    return metric.columns + (extra is not None and extra.mode.startswith("latest"))
+
+
+class Removed(NamedTuple):
+    """A series that was removed while the table ``who`` had it: what its columns were then, as they lie there."""
+
+    who: str
+    key: SeriesKey
+    values: bytes
 
 
 @dataclass(slots=True)
@@ -37,23 +67,27 @@ class Catalog:
     metrics: list[Metric] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, MetricExtra] = field(default_factory=dict)  # by metric, of those that have any
+    folded: list[str] = field(default_factory=list)  # identities of tables, see shm.retired
+    removed: list[Removed] = field(default_factory=list)  # the same
     used: int = 0
     columns: int = 0
     error: str = ""
 
 
-def metric_body(metric: Metric) -> bytes:
-    return _body(
-        {
-            "n": metric.name,
-            "t": metric.type,
-            "h": metric.help,
-            "u": metric.unit,
-            "l": metric.label_names,
-            "b": metric.buckets,
-            "o": int(metric.own),
-        }
-    )
+def metric_body(metric: Metric, extra: MetricExtra | None = None) -> bytes:
+    fields: dict[str, object] = {
+        "n": metric.name,
+        "t": metric.type,
+        "h": metric.help,
+        "u": metric.unit,
+        "l": metric.label_names,
+        "b": metric.buckets,
+        "o": int(metric.own),
+    }
+    if extra is not None:
+        fields |= {"m": extra.mode, "s": extra.since_ns}
+    return _body(fields)
 
 
 def series_body(metric_index: int, label_values: tuple[str, ...], column: int) -> bytes:
@@ -62,6 +96,14 @@ def series_body(metric_index: int, label_values: tuple[str, ...], column: int) -
 
 def limit_body(metric: str, limit: int) -> bytes:
     return _body({"n": metric, "max": limit})
+
+
+def removed_body(removed: Removed) -> bytes:
+    return _body({"i": removed.who, "n": removed.key[0], "v": removed.key[1], "b": removed.values.hex()})
+
+
+def folded_body(identities: Sequence[str]) -> bytes:
+    return _body({"i": identities})
 
 
 def _body(fields: dict[str, object]) -> bytes:
@@ -75,6 +117,16 @@ def entry(kind: int, body: bytes, offset: int, salt: int) -> bytes:
     head = ENTRY_HEADER.pack(len(body), kind, 0)[:8]
     sealed = head + entry_seal(head + body, offset, salt).to_bytes(8, "little") + body
     return sealed.ljust(aligned(len(sealed), 8), b"\0")
+
+
+def packed(bodies: Iterable[tuple[int, bytes]], salt: int) -> bytes:
+    """A whole catalog of those (kind, body), for a file that nobody reads yet."""
+    written: list[bytes] = []
+    at = 0
+    for kind, body in bodies:
+        written.append(entry(kind, body, at, salt))
+        at += len(written[-1])
+    return b"".join(written)
 
 
 def entry_bytes(body: bytes) -> int:
@@ -111,7 +163,7 @@ def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int)
 
 def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
     """Take in one proven entry; a sentence if it contradicts the rules or what came before."""
-    if kind not in (KIND_METRIC, KIND_SERIES, KIND_LIMIT):
+    if kind not in (KIND_METRIC, KIND_SERIES, KIND_LIMIT, KIND_FOLDED, KIND_REMOVED):
         return ""  # of a later release: proven, skipped
     try:
         fields = json.loads(body)
@@ -128,6 +180,8 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
             if any(known.name == metric.name for known in catalog.metrics):
                 return f"metric {metric.name!r} is there already"
             catalog.metrics.append(metric)
+            if "m" in fields:
+                catalog.extra[metric.name] = MetricExtra(str(fields["m"]), int(fields["s"]))
         elif kind == KIND_SERIES:
             index, column, values = fields["m"], fields["c"], tuple(fields["v"])
             if type(index) is not int or type(column) is not int or index < 0:
@@ -135,13 +189,21 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
             metric = catalog.metrics[index]
             metric.check_values(values)
             series = Series(metric, values, column)
-            if series.column != catalog.columns or series.end > width:
+            end = column + columns_of(metric, catalog.extra.get(metric.name))
+            if series.column != catalog.columns or end > width:
                 return (
-                    f"series of {metric.name!r} takes columns {series.column}…{series.end - 1} of {width}, "
+                    f"series of {metric.name!r} takes columns {series.column}…{end - 1} of {width}, "
                     f"next is {catalog.columns}"
                 )
             catalog.series.append(series)
-            catalog.columns = series.end
+            catalog.columns = end
+        elif kind == KIND_FOLDED:
+            catalog.folded.extend(map(str, fields["i"]))
+        elif kind == KIND_REMOVED:
+            removed = Removed(
+                str(fields["i"]), (str(fields["n"]), tuple(map(str, fields["v"]))), bytes.fromhex(fields["b"])
+            )
+            catalog.removed.append(removed)
         else:
             name, most = fields["n"], fields["max"]
             if type(most) is not int or not 0 <= most < 1 << 63:

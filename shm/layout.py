@@ -76,6 +76,8 @@ ENTRY_HEADER: Final = struct.Struct("<IIQ")
 KIND_METRIC: Final = 1
 KIND_SERIES: Final = 2
 KIND_LIMIT: Final = 3
+KIND_FOLDED: Final = 4  # this and the next: in tables alone, shm.table
+KIND_REMOVED: Final = 5
 MAX_ENTRY_BODY: Final = 64 * 1024  # a series with all its labels at their limits is below 40 KiB
 
 # Frame flags.

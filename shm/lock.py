@@ -34,32 +34,41 @@ class WriterLock:
         with _held_guard:
             if path in _held:
                 raise WriterBusy(source, os.getpid())
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            except OSError as error:
-                raise RingForeign(
-                    source,
-                    f"its lock {path} can't be opened: {error.strerror}; "
-                    "run as the user that owns it, or choose another [shm] namespace",
-                ) from error
-            try:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise RingForeign(source, f"its lock {path} is not a regular file; remove it")
-                try:
-                    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise WriterBusy(source, _holder(fd)) from None
-                except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
-                    raise WriterBusy(source, 0) from None
-                # For the message of whoever comes second; without it where a full /dev/shm has no page for it. Padded,
-                # not truncated: the page that the file has once, it keeps.
-                with contextlib.suppress(OSError):
-                    os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
-            except BaseException:
-                os.close(fd)
-                raise
+            # Now, not when it is held: a signal's handler that wants it meanwhile must not open the file.
             _held.add(path)
-            return cls(path, fd)
+            try:
+                return cls(path, cls._opened(path, source))
+            except BaseException:
+                _held.discard(path)
+                raise
+
+    @staticmethod
+    def _opened(path: Path, source: str) -> int:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise RingForeign(
+                source,
+                f"its lock {path} can't be opened: {error.strerror}; "
+                "run as the user that owns it, or choose another [shm] namespace",
+            ) from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise RingForeign(source, f"its lock {path} is not a regular file; remove it")
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WriterBusy(source, _holder(fd)) from None
+            except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
+                raise WriterBusy(source, 0) from None
+            # For the message of whoever comes second; without it where a full /dev/shm has no page for it. Padded,
+            # not truncated: the page that the file has once, it keeps.
+            with contextlib.suppress(OSError):
+                os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def release(self) -> None:
         with _held_guard:
@@ -85,14 +94,14 @@ def _holder(fd: int) -> int:
 
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _held: set[Path] = set()
-_held_guard = threading.Lock()
+_held_guard = threading.RLock()  # a signal's handler, or a destructor, may come to want a lock, too
 
 
 def _forget_held() -> None:
     # A forked child holds no record lock, and must be free to take one of its own; and a guard that another thread
     # held at the fork would never be released here.
     global _held_guard
-    _held_guard = threading.Lock()
+    _held_guard = threading.RLock()
     _held.clear()
 
 

@@ -58,6 +58,6 @@ def set_up(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # The server's access log would be a line a scrape; its startup chatter says nothing that ours does not.
-    for name in ("uvicorn.access", "uvicorn.error", "httpx", "httpcore", "asyncio"):
+    # A line a request would drown the others.
+    for name in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

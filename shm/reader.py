@@ -20,6 +20,8 @@ from shm.frame import Frames as Frames
 from shm.frame import prove as prove
 from shm.layout import (
     HEADER_BYTES,
+    SLOT_HEADER,
+    SLOT_HEADER_BYTES,
     WORD_CATALOG_USED,
     WORD_HEAD,
     WORD_HEARTBEAT,
@@ -101,6 +103,11 @@ class RingReader:
         """The newest sequence as the header hints. Equal hints mean: nothing new was announced."""
         return self._word(WORD_HEAD)
 
+    def announced(self) -> tuple[int, int]:
+        """What the header announces, by one call: the head, and the bytes of the catalog that are used."""
+        words = os.pread(self._fd, 8 * (WORD_CATALOG_USED + 1 - WORD_HEAD), 8 * WORD_HEAD)
+        return int.from_bytes(words[:8], "little"), int.from_bytes(words[-8:], "little")
+
     @property
     def catalog(self) -> entries.Catalog:
         """The catalog as far as it is proven, brought up to date."""
@@ -135,6 +142,14 @@ class RingReader:
             return None
         copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
         return prove(copy, sequence, self._salt)
+
+    def flags(self, sequence: int) -> int:
+        """What the slot of that sequence, if it has it, says of its flags; 0 if it has not. No seal is checked here."""
+        found = os.pread(self._fd, SLOT_HEADER_BYTES, self.header.slot_offset(sequence))
+        if len(found) < SLOT_HEADER_BYTES:
+            return 0
+        claimed, *_, flags = SLOT_HEADER.unpack(found)
+        return flags if claimed == sequence else 0
 
     def latest(self) -> Frame | None:
         """The newest frame that is whole; None in an empty ring.

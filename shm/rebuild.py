@@ -174,7 +174,8 @@ def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegme
         copied.add(sequence)
     new.hold(copied, old.head)
     new.put(8 * WORD_HEAD, old.head)
-    log.info("ring rebuilt", extra={
+    # Without frames it is no event to anybody: a new ring takes its shape with the first collection.
+    log.log(logging.INFO if copied else logging.DEBUG, "ring rebuilt", extra={
         "ring": new.header.source, "frames": len(copied), "width": new.header.width, "capacity": new.header.capacity,
         "bytes": new.header.segment_bytes,
     })  # fmt: skip

@@ -44,6 +44,9 @@ DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
 _MAX_ID: Final = (1 << 32) - 2
+_MEMINFO: Final = Path("/proc/meminfo")
+# Of the memory that the kernel calls available, what one segment may take: the rest is for whoever asks next.
+_MOST_OF_MEMORY: Final = 0.8
 MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
 
 
@@ -115,6 +118,7 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
     """
     group_id = group_number(group)
     path.unlink(missing_ok=True)
+    _refuse_beyond_memory(source, size)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -141,6 +145,21 @@ def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mma
                 "add the user to the group, or leave the key empty"
             ) from error
         raise NoSpace(source, _no_space(path, size, error)) from error
+
+
+def _refuse_beyond_memory(source: str, size: int) -> None:
+    """A tmpfs may be larger than what memory is left: to reserve that has the kernel kill processes, of anybody."""
+    try:
+        available = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
+        most = int(available.split()[1]) * 1024 * _MOST_OF_MEMORY
+    except (OSError, StopIteration, ValueError, IndexError):
+        return  # who does not know refuses nothing
+    if size > most:
+        raise NoSpace(
+            source,
+            f"its segment needs {size / 2**20:.1f} MiB of shared memory, but of this host's available memory it may "
+            f"have {most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%}; lower [shm] capacity",
+        )
 
 
 def _refuse_overflow(source: str, size: int, error: BaseException) -> None:

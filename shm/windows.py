@@ -26,7 +26,7 @@ from shm.protocol import frame_seal
 GUARD_SLOTS: Final = 4
 
 _BLOCK_BYTES: Final = 1 << 20  # copied, then sealed while in a cache; 46 MiB: 11.5 ms, in blocks of 8 KiB 25
-
+_SHARED_BYTES: Final = 4 << 20  # of less, each thread would get so little that to wake them takes longer
 
 Run = Callable[[Callable[[tuple[int, int]], None], Iterable[tuple[int, int]]], None]
 
@@ -195,7 +195,7 @@ class Windows:
             ]
 
         parts = _blocks(sequences, header.capacity, max(_BLOCK_BYTES // size, 1))
-        if run is None:
+        if run is None or len(sequences) * size < _SHARED_BYTES:
             for part in parts:
                 copy(part)
         else:

@@ -46,6 +46,7 @@ class WritableSegment(StoredSegment):
         super().__init__(fd, header)
         self._path = path
         self._inode = os.fstat(fd).st_ino
+        self._size = header.segment_bytes
         self.bytes = memoryview(mapped)
         self._map = mapped
         self._start = b"".join(word.to_bytes(8, "little") for word in (MAGIC, LAYOUT_VERSION, header.salt))
@@ -59,9 +60,9 @@ class WritableSegment(StoredSegment):
             return "was removed"
         if status.st_ino != self._inode:  # ours is given to no other file while we have it open
             return "lost its name to another file"
-        if status.st_size != self.header.segment_bytes:
+        if status.st_size != self._size:
             return f"was cut or extended to {status.st_size} bytes"
-        if status.st_blocks * 512 < self.header.segment_bytes:
+        if status.st_blocks * 512 < self._size:
             return "had a hole cut into it"
         if os.pread(self._fd, IMMUTABLE_END, 0) != self._start:
             return "had its header overwritten"

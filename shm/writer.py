@@ -12,13 +12,13 @@ import os
 import time
 import weakref
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from shm import entries, snapshot
-from shm.catalog import Metric, Series, SeriesKey
+from shm.catalog import Metric, Series, SeriesKey, series_key
 from shm.errors import (
     ConfigurationError,
     MetricError,
@@ -216,6 +216,19 @@ class RingWriter:
             return False
         self._replace(successor(self._segment), kept)
         return True
+
+    def prune(self, gone: Set[SeriesKey], columns: int = 0) -> None:
+        """Take those series out of the ring, their history with them, and make room for that many columns.
+
+        One rebuild, in which the columns behind move up: a frame of before knows fewer columns than there are then, so
+        that what is entered next is younger than all of them, and is credited with nothing that was theirs (see
+        :mod:`shm.rebuild`). It costs a pass over the ring, and what was pruned can't be had back. Columns absent for a
+        whole capacity are freed as well. Raises NoSpace; the ring is untouched then.
+        """
+        self._check_open()
+        kept = [series for series in still_present(self._segment) if series_key(series) not in gone]
+        width, needed = self.header.width, sum(series.metric.columns for series in kept) + columns
+        self._replace(successor(self._segment, width=width if needed <= width else grown_width(width, needed)), kept)
 
     def keep_published(self) -> None:
         """Publish the ring again, with the history that is left, if somebody removed, cut or overwrote its file.

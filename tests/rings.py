@@ -43,6 +43,11 @@ def files_of(namespace: str) -> list[Path]:
     return sorted(DIRECTORY.glob(f"fogmetrics.{namespace}.*"))
 
 
+def remove_files_of(namespace: str) -> None:
+    for path in files_of(namespace):
+        path.unlink()
+
+
 def proof(sequence: int, columns: int) -> array[float]:
     """The values of a frame, each told by sequence and column, so that a mixture of two frames shows."""
     return array("d", range(sequence * 4096, sequence * 4096 + columns))

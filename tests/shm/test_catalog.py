@@ -21,9 +21,9 @@ def metric(**fields: Any) -> Metric:
         ({"name": "a-b"}, "'a-b' is not a Prometheus name"),
         ({"name": ""}, "'' is not a Prometheus name"),
         ({"name": "a\n"}, "is not a Prometheus name"),
-        ({"name": 7}, "metric name is 7, a int; give a string"),
+        ({"name": 7}, "metric name is 7, of type int; give a string"),
         ({"name": "a" * 201}, "metric name has 201 characters; at most 200"),
-        ({"type": "summary"}, "type 'summary'; use one of gauge, counter, histogram"),
+        ({"type": "stateset"}, "type 'stateset'; use one of gauge, counter, histogram, summary, untyped"),
         ({"help": "x" * 2001}, "help of metric 'app_requests' has 2001 characters"),
         ({"help": "\ud800"}, "not valid Unicode"),
         ({"unit": None}, "unit of metric 'app_requests' is None"),
@@ -33,7 +33,7 @@ def metric(**fields: Any) -> Metric:
         ({"label_names": ("le",)}, "'le' of metric 'app_requests' is reserved for the bucket bounds"),
         ({"label_names": ("stat",)}, "reserved for the statistics"),
         ({"label_names": tuple(f"l{i}" for i in range(33))}, "has 33 labels; at most 32"),
-        ({"buckets": (1.0,)}, "is a counter, but only a histogram has buckets"),
+        ({"buckets": (1.0,)}, "is of type counter, but only a histogram has buckets"),
         ({"type": "histogram"}, "has 0 buckets; give 1 to 64"),
         ({"type": "histogram", "buckets": (1.0, 1.0)}, "buckets that do not rise"),
         ({"type": "histogram", "buckets": (1.0, float("inf"))}, "not finite"),
@@ -43,6 +43,14 @@ def metric(**fields: Any) -> Metric:
 def test_a_metric_that_breaks_a_rule_is_refused_and_the_message_names_it(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(MetricError, match=says):
         metric(**fields)
+
+
+def test_an_untyped_metric_may_be_a_part_of_another_programs_summary_or_histogram() -> None:
+    one = metric(type="untyped", name="rpc_seconds", label_names=("quantile", "le"))
+    assert one.columns == 1
+    assert one.sample_names == (one.family,) == ("rpc_seconds",)
+    with pytest.raises(MetricError, match="reserved for the statistics"):
+        metric(type="untyped", label_names=("stat",))
 
 
 def test_a_metric_error_is_a_value_error_so_that_callers_need_not_know_us() -> None:
@@ -70,7 +78,7 @@ def test_label_values_come_in_the_order_of_the_label_names() -> None:
         ({}, r"has the labels \(a\), but the sample has \(\)"),
         ({"b": "1"}, r"but the sample has \(b\)"),
         ({"a": "1", "b": "2"}, r"but the sample has \(a, b\)"),
-        ({"a": 1}, "label 'a' of metric 'app_requests' is 1, a int"),
+        ({"a": 1}, "label 'a' of metric 'app_requests' is 1, of type int"),
         ({"a": "x" * 1001}, "has 1001 characters"),
         ({"a": "\udcff"}, "not valid Unicode"),
     ],

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from shm.config import Config, ExporterConfig, ShmConfig, SourceConfig, key, load, parse, read_table, windows_ns
+from shm.config import (
+    Config,
+    ExporterConfig,
+    MetricConfig,
+    ShmConfig,
+    SourceConfig,
+    key,
+    load,
+    parse,
+    read_table,
+    windows_ns,
+)
 from shm.errors import ConfigurationError
 
 FILE = Path("etc/fog.toml")
@@ -46,7 +57,11 @@ def test_each_key_is_read_into_its_table() -> None:
     ("text", "says"),
     [
         ("[exporte]\n", "etc/fog.toml has no table 'exporte'; did you mean 'exporter'?"),
-        ("[zzz]\n", "etc/fog.toml has no table 'zzz'; the tables are shm, collector, exporter, log, source"),
+        (
+            "[zzz]\n",
+            "etc/fog.toml has no table 'zzz'; the tables are shm, collector, exporter, applications, log, source, "
+            "metric",
+        ),
         ("[exporter]\nprot = 1\n", "etc/fog.toml: [exporter] has no key 'prot'; did you mean 'port'?"),
         ("[log]\nzzz = 1\n", "etc/fog.toml: [log] has no key 'zzz'; the keys are level, format"),
         (
@@ -74,6 +89,26 @@ def test_each_key_is_read_into_its_table() -> None:
         ('[log]\nlevel = "loud"\n', "[log] level is 'loud'; give one of debug, info, warning, error"),
         ("shm = 3\n", "etc/fog.toml: shm is 3; make it a table: [shm]"),
         ("source = 3\n", "etc/fog.toml: source is 3; make it a table: [source.NAME]"),
+        ("metric = 3\n", "etc/fog.toml: metric is 3; make it a table: [metric.NAME]"),
+        ("[metric]\nx = 3\n", "etc/fog.toml: [metric] x is 3; make it a table: [metric.x]"),
+        ("[metric.x]\nmax_serie = 3\n", "[metric.x] has no key 'max_serie'; did you mean 'max_series'?"),
+        ('[metric.x]\nbeyond = "dorp"\n', "[metric.x] beyond is 'dorp'; give one of drop, oldest, other"),
+        ('[collector]\nbeyond = ""\n', "[collector] beyond is ''; give one of drop, oldest, other"),
+        ("[metric.x]\nmax_series = -1\n", "[metric.x] max_series is -1; give a number from 0 to 100000."),
+        ("[metric.x]\nmax_label_values = -2\n", "[metric.x] max_label_values is -2; give a number from -1 to 100000."),
+        ('[metric.x]\nbuckets = ["1"]\n', "[metric.x] buckets is '1'; give a number"),
+        (
+            "[metric.x]\nbuckets = [5, 1]\n",
+            "etc/fog.toml: [metric.x] buckets can't be used: histogram 'x' has buckets that do not rise: (5.0, 1.0)",
+        ),
+        ('[metric."x*"]\nbuckets = [nan]\n', "etc/fog.toml: [metric.\"x*\"] buckets can't be used: histogram 'x*' has"),
+        (
+            f"[metric.x]\nbuckets = {list(range(65))}\n",
+            "[metric.x] buckets can't be used: histogram 'x' has 65 buckets",
+        ),
+        ('[metric."a b"]\n', "etc/fog.toml: [metric.a b] is of no metric: metric name 'a b' is not a Prometheus name"),
+        ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] fits no metric\'s name; those have letters, digits'),
+        ("[metric.a.b]\nmax_series = 1\n", "etc/fog.toml: [metric.a] has no key 'b'; the keys are max_series, beyond"),
         (
             "port = 1\n",
             "etc/fog.toml has the key 'port' outside of any table; port is a key of [exporter]: write it below a line",
@@ -134,6 +169,13 @@ def test_a_sources_table_is_split_into_what_all_sources_have_and_what_its_class_
         "node": SourceConfig(),
     }
     assert config.source_options == {"app": {"url": "http://localhost:1", "retries": 3}, "node": {}}
+
+
+def test_the_tables_of_metrics_are_read_by_name_and_glob_in_their_order() -> None:
+    config = parse('[metric."b_*"]\nbeyond = "other"\n[metric.a]\nmax_series = 3\nbuckets = [1, 2.5]\n', FILE)
+    assert list(config.metric.items()) == [
+        ("b_*", MetricConfig(beyond="other")), ("a", MetricConfig(max_series=3, buckets=(1.0, 2.5))),
+    ]  # fmt: skip
 
 
 def test_a_sources_own_table_is_checked_by_the_same_rules() -> None:
@@ -200,7 +242,13 @@ def test_messages_name_the_file_or_say_that_there_is_none() -> None:
 
 
 def test_every_key_has_a_sentence_that_says_what_it_means() -> None:
-    for table in (ShmConfig, ExporterConfig, SourceConfig, *(type(getattr(Config(), t)) for t in ("collector", "log"))):
+    for table in (
+        ShmConfig,
+        ExporterConfig,
+        SourceConfig,
+        MetricConfig,
+        *(type(getattr(Config(), t)) for t in ("collector", "log")),
+    ):
         for field in dataclasses.fields(table):
             assert str(field.metadata["doc"]).endswith("."), f"{table.__name__}.{field.name}"
 

@@ -198,6 +198,24 @@ def test_build_reserves_all_of_its_memory_and_replaces_litter(namespace: str) ->
         path.unlink()
 
 
+def test_more_than_the_host_has_memory_for_is_refused_however_large_shared_memory_is(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr("shm.segment._MEMINFO", meminfo)
+    path = building_path(namespace, "node")
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 1000 kB\n")
+    with pytest.raises(NoSpace, match=r"needs 0\.8 MiB .* it may have 0\.8 MiB, 80%; lower \[shm\] capacity"):
+        build("node", path, 800 * 1024 + 1)
+    assert not path.exists()
+    for text in ("MemTotal: 9000 kB\n", "MemAvailable: much\n", "MemAvailable:\n", "MemAvailable: 1001 kB\n"):
+        meminfo.write_text(text)
+        fd, memory = build("node", path, 800 * 1024 + 1)
+        memory.close()
+        os.close(fd)
+    path.unlink()
+
+
 def test_build_leaves_nothing_behind_when_it_fails(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
 

@@ -114,6 +114,7 @@ def test_a_closed_writer_refuses_everything_and_closing_twice_is_nothing(namespa
         lambda: writer.append([1.0], 1, 1),
         writer.beat,
         lambda: writer.reserve(100),
+        lambda: writer.prune(set()),
         lambda: writer.add_metric(GAUGE),
         lambda: writer.add_series(GAUGE, ("new",)),
         lambda: writer.note_limit("gauge", 1),
@@ -245,6 +246,34 @@ def test_long_labels_outgrow_the_catalog_and_it_grows_with_the_history(namespace
             assert not reader.catalog.error
             assert len(reader.series) == 48
             assert list(latest(reader).values[:48]) == list(proof(13, 48))
+
+
+@pytest.mark.parametrize("more", [1, 8])
+def test_pruned_series_are_gone_with_their_history_and_who_comes_next_is_credited_with_none_of_it(
+    namespace: str, more: int
+) -> None:
+    latency = Metric("latency", "histogram", "Time.", "ms", (), (1.0,))
+    with open_writer(namespace, columns=3) as writer:
+        writer.append([0.0, 1.0, 2.0], 1, 1)
+        writer.add_series(latency, ())  # columns 3…6, younger than the first frame
+        writer.append([10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0], 2, 2)
+        writer.prune({("gauge", ("1",)), ("latency", ())}, more)
+        assert list(writer.columns) == [("gauge", ("0",)), ("gauge", ("2",))]
+        for number in range(more):
+            writer.add_series(GAUGE, (f"new {number}",))
+        assert writer.header.generation == 1, "one rebuild, which made room"
+        writer.append([20.0, 22.0, *range(100, 100 + more)], 3, 3)
+        with RingReader(namespace, "s") as reader:
+            values = reader.frames().values
+            found = {one.label_values[0]: values[:, one.column].tolist() for one in reader.series}
+            frames = [reader.frame(sequence) for sequence in (1, 2, 3)]
+            assert [frame.count for frame in frames if frame is not None] == [2, 2, 2 + more]
+        absent = pytest.approx(STALE, nan_ok=True)
+        assert found.pop("0") == [0.0, 10.0, 20.0]
+        assert found.pop("2") == [2.0, 12.0, 22.0]
+        assert found == {f"new {number}": [absent, absent, 100.0 + number] for number in range(more)}
+    with open_writer(namespace) as writer:
+        assert writer.history() == [1, 2, 3]
 
 
 def test_columns_absent_for_a_whole_capacity_are_freed_and_not_credited_to_other_series(namespace: str) -> None:
@@ -597,3 +626,11 @@ def test_closing_gives_the_lock_back_whatever_became_of_the_file(
         patch.setattr(os, "pwrite", full)
         writer.close()
     open_writer(namespace).close()
+
+
+def test_a_rebuilt_ring_is_news_once_it_has_frames(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "shm.rebuild"), open_writer(namespace, columns=1) as writer:
+        writer.reserve(100)
+        append_proof(writer)
+        writer.reserve(1000)
+    assert [record.levelname for record in caplog.records if record.message == "ring rebuilt"] == ["DEBUG", "INFO"]
