@@ -17,6 +17,7 @@ from collector.breaker import CircuitBreaker
 from collector.metrics import BETANET, CIRCUIT_STATE
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.betanet_client import BetanetClient
+from collector.words import said
 from shm.catalog import DEFAULT_BUCKETS_MS, Metric
 from shm.errors import ConfigurationError, MetricError
 
@@ -70,19 +71,16 @@ class BetanetSource(MetricSource):
         self.breaker = CircuitBreaker(self.options.failures_to_open, self.options.open_seconds, clock)
         self._last_error = ""
 
-    async def open(self) -> None:
-        """Ask once and drop the answers: what httpx loads at its first request, 0.1 s, is no collection's time."""
-        await self.client.read_all()
+    def open(self) -> None:
+        self.client.open()
 
-    async def collect(self) -> Collection:
+    def collect(self) -> Collection:
         if not self.breaker.allow():
             return Collection([self._circuit()], [self._open_circuit()], up=False)
         try:
-            readings = await self.client.read_all()
-        except BaseException:  # cut off by the collection's timeout: unsaid, a trial would never end
-            self._last_error = (
-                "the collection was cut off at its own timeout; set [source.betanet] request_timeout_seconds below it"
-            )
+            readings = self.client.read_all()
+        except BaseException as error:  # unsaid, a trial would never end
+            self._last_error = said(error)
             self.breaker.failed()
             raise
         errors = [error for reading in readings for error in reading.errors]
@@ -93,9 +91,6 @@ class BetanetSource(MetricSource):
             self.breaker.failed()
         samples = [Sample(metric, value) for reading in readings for metric, value in reading.values.items()]
         return Collection([*samples, self._circuit()], errors, up=bool(samples))
-
-    async def close(self) -> None:
-        await self.client.close()
 
     def _circuit(self) -> Sample:
         return Sample(CIRCUIT_STATE.name, float(self.breaker.state), {"source": self.name})

@@ -69,19 +69,6 @@ class Reading:
     errors: tuple[str, ...] = ()
 
 
-def check_head(status: int, headers: Mapping[str, str], where: str) -> None:
-    """Raises BetanetError unless the answer is one whose body is to be read: status 200, and not compressed."""
-    if 300 <= status < 400:
-        to = shown(headers.get("location", "nowhere"))
-        raise BetanetError(f"{where} redirects to {to} ({status}), which is not followed; set [source.betanet] url")
-    if status != 200:
-        raise BetanetError(f"{where} answered {status} instead of 200; see Betanet's log, or set [source.betanet] url")
-    # A kilobyte of gzip can be a gigabyte of zeros. Betanet was asked for none.
-    encoding = headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        raise BetanetError(f"{where} answered in Content-Encoding {shown(encoding)}; it was asked for identity")
-
-
 def read_reply(body: bytes, endpoint: Endpoint, where: str) -> Reading:
     """The Reading of an answer's body; ``where`` is the url, for messages. Raises BetanetError."""
     document = parse_object(body, where)

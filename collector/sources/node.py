@@ -1,4 +1,4 @@
-"""The node: CPU, memory, disk and network of this host, by psutil.
+"""The node: CPU, memory, disk and network of this host.
 
 node_cpu_usage: the share of CPU time that was not idle between the last two collections, so that nothing between
 two readings is lost; waiting for I/O counts as idle, as in ``top``. node_memory_usage: memory that new programs can
@@ -12,15 +12,17 @@ window would be of nothing in particular. Watch another path by [source.node] di
 from __future__ import annotations
 
 import fnmatch
-import socket
+import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from collector.metrics import NODE
 from collector.runner import Hung, Runner
 from collector.source import Collection, MetricSource, Sample
+from collector.sources.node_host import LinuxHost
 from shm.errors import ConfigurationError
 
 # Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
@@ -65,19 +67,14 @@ class NodeOptions:
 
 
 class Host(Protocol):
-    """What of psutil is read; tests give their own."""
+    """What is read, in psutil's words; tests give their own."""
 
     def cpu_times(self) -> Any: ...
     def virtual_memory(self) -> Any: ...
     def disk_usage(self, path: str) -> Any: ...
     def disk_partitions(self, all: bool = ...) -> Sequence[Any]: ...  # noqa: A002 - psutil's word
     def net_io_counters(self, pernic: bool = ..., nowrap: bool = ...) -> Mapping[str, Any]: ...
-
-
-def _psutil() -> Host:
-    import psutil  # here, so that only the worker that reads the host pays for it
-
-    return cast("Host", psutil)
+    def close(self) -> None: ...
 
 
 class NodeMetricSource(MetricSource):
@@ -94,9 +91,11 @@ class NodeMetricSource(MetricSource):
             raise ConfigurationError(
                 f'[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as "/"'
             )
-        self.node_id = self.options.node_id or socket.gethostname()
-        self._host = host or _psutil()
+        self.node_id = self.options.node_id or os.uname().nodename
+        self._host: Host = host or LinuxHost()
         self._clock = clock
+        # One expression of all the globs. Of none, the empty one: it fits no name, since none is empty.
+        self._excluded = re.compile("|".join(map(fnmatch.translate, self.options.network_exclude))).fullmatch
         self._disk_runner = Runner(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None
         self._network: tuple[float, dict[str, int]] | None = None
@@ -124,6 +123,9 @@ class NodeMetricSource(MetricSource):
             if value is not None:
                 samples.append(Sample(name, value, labels))
         return Collection(samples, errors, up=bool(samples))
+
+    def close(self) -> None:
+        self._host.close()
 
     def _cpu_percent(self) -> float | None:
         before, self._cpu = self._cpu, _busy_and_total(self._host.cpu_times())
@@ -167,11 +169,7 @@ class NodeMetricSource(MetricSource):
     def _bytes_by_interface(self) -> dict[str, int]:
         # nowrap=False: psutil would otherwise add up counters of interfaces that are gone.
         counters = self._host.net_io_counters(pernic=True, nowrap=False)
-        return {
-            name: one.bytes_recv + one.bytes_sent
-            for name, one in counters.items()
-            if not any(fnmatch.fnmatchcase(name, glob) for glob in self.options.network_exclude)
-        }
+        return {name: one.bytes_recv + one.bytes_sent for name, one in counters.items() if not self._excluded(name)}
 
 
 def _busy_and_total(times: Any) -> tuple[float, float]:

@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.sources.deployment.exchange import ExchangeError, Limits, ask_http, ask_line, parse_address
+from collector.exchange import BrokenOff, ExchangeError, Limits, ask, http_request, line_request, parse_address
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
 
 KEY = "[source.deployment] haproxy_url"
@@ -75,11 +75,10 @@ def parse_stats(page: bytes) -> list[BackendStats]:
         # Strict, because a quote without its twin swallows the lines behind it: backends would be absent, unsaid.
         rows = csv.reader(_lines(page), strict=True)
         header = next(rows)
-        header[0] = header[0].removeprefix("# ")
         for row in rows:
-            line = dict(zip(header, row, strict=False))
-            if line.get("svname") == "BACKEND" and line["pxname"]:
-                backends.append(_backend(line))
+            # Most lines are of servers: a dictionary of 128 columns would be made of each for nothing.
+            if len(row) > 1 and row[1] == "BACKEND" and row[0]:
+                backends.append(_backend(row[0], dict(zip(header, row, strict=False))))
                 if len(backends) > MAX_DEPLOYMENTS:
                     raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} backends")
     except csv.Error as error:
@@ -102,12 +101,12 @@ def _lines(page: bytes) -> Iterator[str]:
         yield line
 
 
-def _backend(line: dict[str, str]) -> BackendStats:
+def _backend(name: str, line: dict[str, str]) -> BackendStats:
     mode = line.get("mode", "")
     # HTTP pages may hide the mode; only HTTP backends fill req_tot then.
     tcp = mode == "tcp" or (not mode and not line.get("req_tot"))
     return BackendStats(
-        name=line["pxname"],
+        name=name,
         tcp=tcp,
         servers_up=_count(line.get("act")),
         requests=_count(line.get("stot" if tcp else "req_tot")),
@@ -141,8 +140,10 @@ class HaproxyProvider:
         exclude: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address = parse_address(url, KEY)
-        self._limits = Limits(timeout_seconds, max_reply_bytes)
+        address, limits = parse_address(url, KEY), Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        self._request = (
+            line_request(address, limits, "show stat\n") if address.unix_path else http_request(address, limits)
+        )
         self._exclude = tuple(exclude)
         self._clock = clock
         self._before: tuple[float, dict[str, BackendStats]] | None = None
@@ -157,15 +158,12 @@ class HaproxyProvider:
         return [_deployment(one, before[1].get(one.name), now - before[0]) for one in backends]
 
     def _read(self) -> list[BackendStats]:
-        address = self._address
+        address = self._request.address
         try:
-            if address.unix_path:
-                page = ask_line(address, "show stat\n", self._limits)
-                # HAProxy ends every answer with an empty line; without it some backends may be missing.
-                if page.startswith(b"# ") and not page.endswith(b"\n\n"):
-                    raise ExchangeError("its answer broke off")
-            else:
-                page = ask_http(address, "GET", address.target, self._limits)
+            page = ask(self._request).body
+            # On its socket HAProxy ends every answer with an empty line; without it some backends may be missing.
+            if address.unix_path and page.startswith(b"# ") and not page.endswith(b"\n\n"):
+                raise BrokenOff("its answer broke off before its empty line")
         except ExchangeError as error:
             raise ProviderError(
                 f"no HAProxy at {address.shown}: {error}; is it running, with 'stats socket' or 'stats enable', and "

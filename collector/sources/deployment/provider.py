@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from collector.histogram import Observations
 from shm.errors import FogmetricsError
 
 # Deployments that one answer may have; one with more is refused as a whole. Four series each, so that even they are far
@@ -21,7 +22,8 @@ class Deployment:
     """What one provider knows of one deployment. None: it can't know, or not yet; never a stand-in for 0.
 
     ``replicas`` that run; ``request_rate`` and ``error_rate`` per second, ``latency_ms`` in milliseconds, all
-    three over the time since the provider was asked before. ``keeps_latency`` without ``latency_ms``: the
+    three over the time since the provider was asked before. ``latencies``, where the provider counts them in buckets:
+    all of that time, of which ``latency_ms`` then is the mean. ``keeps_latency`` without ``latency_ms``: the
     provider measures latency, but nothing was observed in that time.
     """
 
@@ -31,6 +33,7 @@ class Deployment:
     error_rate: float | None = None
     latency_ms: float | None = None
     keeps_latency: bool = False
+    latencies: Observations | None = None
 
 
 class DeploymentProvider(Protocol):

@@ -1,7 +1,12 @@
 """The deployment source: asks its providers, merges what they know, leaves out what none knows.
 
-Providers are asked in the order of [source.deployment] providers. Two that know the same deployment_id speak of
-the same deployment: of each of its values, the first provider's that knows it is taken. To join a process group of
+Providers are asked apart from one another (collector/apart.py), so that those that hang do so at the same time: each
+has the time of a request to itself, and all together that of the slowest. One that has not ended in
+``timeout_seconds``, which only a kernel or a processor that is busy can bring about, is left behind and asked again
+when it has come back: one thread for each at most.
+
+Their order is that of [source.deployment] providers, whoever answers first. Two that know the same deployment_id speak
+of the same deployment: of each of its values, the first provider's that knows it is taken. To join a process group of
 supervisord with a backend of HAProxy, give both one name. A provider that fails costs only what it alone knows.
 """
 
@@ -11,13 +16,28 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from collector.apart import MOMENT_SECONDS, Apart
 from collector.metrics import DEPLOYMENT
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.haproxy import HaproxyProvider
-from collector.sources.deployment.provider import Deployment, DeploymentProvider, ProviderError
+from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from collector.sources.deployment.supervisord import SupervisordProvider
+from collector.words import said
 from shm.catalog import DEFAULT_BUCKETS_MS, Metric
 from shm.errors import ConfigurationError, MetricError
+
+# Of the time for all answers, how much later the last provider may begin than the first: well below what is left of it
+# behind the time of a request (collector/registry.py), so that the last one, too, has its own error when it is late.
+_BEGINNING_SHARE = 0.02
+
+# The provider that each address is of.
+ADDRESSES: Mapping[str, str] = {
+    "supervisord_url": "supervisord",
+    "haproxy_url": "haproxy",
+    "control_plane_url": "control_plane",
+    "docker_url": "docker",
+    "prometheus": "prometheus",
+}
 
 _PROVIDERS_KEY = "[source.deployment] providers"
 
@@ -28,7 +48,9 @@ class DeploymentOptions:
 
     providers: tuple[str, ...] = field(
         default=("supervisord",),
-        metadata={"doc": "Who is asked, first come first believed: supervisord, haproxy."},
+        metadata={
+            "doc": "Who is asked, first come first believed: supervisord, haproxy, control_plane, docker, prometheus."
+        },
     )
     supervisord_url: str = field(
         default="",
@@ -40,6 +62,27 @@ class DeploymentOptions:
     )
     haproxy_exclude: tuple[str, ...] = field(
         default=(), metadata={"doc": "Globs of HAProxy backends that are no deployments."}
+    )
+    control_plane_url: str = field(
+        default="",
+        metadata={"doc": "fog-compute's control plane, http://host:port, https or unix, without /api/deployment/list."},
+    )
+    control_plane_token_file: str = field(
+        default="", metadata={"doc": "File that holds the bearer token for the control plane; empty: none is sent."}
+    )
+    docker_url: str = field(
+        default="unix:///var/run/docker.sock",
+        metadata={"doc": "The engine's socket; Podman's is unix:///run/podman/podman.sock."},
+    )
+    docker_label: str = field(
+        default="com.docker.compose.service", metadata={"doc": "Label of containers whose value is the deployment_id."}
+    )
+    prometheus: tuple[str, ...] = field(
+        default=(),
+        metadata={"doc": 'Pages for Prometheus, each a mapping and its url: "traefik http://localhost:8080/metrics".'},
+    )
+    prometheus_mappings: tuple[str, ...] = field(
+        default=(), metadata={"doc": "Mappings of your own, beside traefik, traefik_routers, envoy and caddy."}
     )
     request_timeout_seconds: float = field(
         default=3.0, metadata={"doc": "Time that one provider may take to answer.", "low": 0.01, "high": 60}
@@ -53,70 +96,137 @@ class DeploymentOptions:
         metadata={"doc": "Upper bounds of deployment_latency's histogram, in milliseconds, rising."},
     )
 
-    @property
-    def requests_in_turn(self) -> int:
-        """How many requests a collection makes one after the other."""
-        return max(len(set(self.providers)), 1)
+
+def _supervisord(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+    return [SupervisordProvider(options.supervisord_url, options.request_timeout_seconds, options.max_reply_bytes)]
 
 
-def _supervisord(options: DeploymentOptions) -> DeploymentProvider:
-    return SupervisordProvider(options.supervisord_url, options.request_timeout_seconds, options.max_reply_bytes)
-
-
-def _haproxy(options: DeploymentOptions) -> DeploymentProvider:
+def _haproxy(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
     if not options.haproxy_url:
-        raise ConfigurationError(
-            f'{_PROVIDERS_KEY} lists haproxy, but haproxy_url is empty; set it to "unix:///run/haproxy/admin.sock" '
-            'or "http://host:port/stats;csv", or take haproxy out'
+        raise _nobody_to_ask(
+            "haproxy", "haproxy_url", '"unix:///run/haproxy/admin.sock" or "http://host:port/stats;csv"'
         )
-    return HaproxyProvider(
-        options.haproxy_url, options.request_timeout_seconds, options.max_reply_bytes, options.haproxy_exclude
+    return [
+        HaproxyProvider(
+            options.haproxy_url, options.request_timeout_seconds, options.max_reply_bytes, options.haproxy_exclude
+        )
+    ]
+
+
+def _control_plane(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+    from collector.sources.deployment.control_plane import ControlPlaneProvider
+
+    if not options.control_plane_url:
+        raise _nobody_to_ask("control_plane", "control_plane_url", '"http://host:port"')
+    return [
+        ControlPlaneProvider(
+            options.control_plane_url,
+            options.control_plane_token_file,
+            options.request_timeout_seconds,
+            options.max_reply_bytes,
+        )
+    ]
+
+
+def _docker(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+    from collector.sources.deployment.docker import DockerProvider
+
+    return [
+        DockerProvider(
+            options.docker_url, options.docker_label, options.request_timeout_seconds, options.max_reply_bytes
+        )
+    ]
+
+
+def _prometheus(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+    from collector.sources.deployment.prometheus import PrometheusProvider, parse_endpoints
+
+    if not options.prometheus:
+        raise _nobody_to_ask("prometheus", "prometheus", '["traefik http://localhost:8080/metrics"]')
+    return [
+        PrometheusProvider(url, mapping, options.request_timeout_seconds, options.max_reply_bytes)
+        for url, mapping in parse_endpoints(options.prometheus, options.prometheus_mappings)
+    ]
+
+
+def _nobody_to_ask(provider: str, key: str, example: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{_PROVIDERS_KEY} lists {provider}, but {key} is empty; set it to {example}, or take {provider} out"
     )
 
 
-# Every provider there is, by the name that the configuration lists.
-PROVIDERS: Mapping[str, Callable[[DeploymentOptions], DeploymentProvider]] = {
-    SupervisordProvider.name: _supervisord,
-    HaproxyProvider.name: _haproxy,
+# Every provider there is, by the name that the configuration lists; of Prometheus' pages each is one. Modules that few
+# need are loaded by those alone: json and the reader of pages are half a MiB.
+PROVIDERS: Mapping[str, Callable[[DeploymentOptions], Sequence[DeploymentProvider]]] = {
+    "supervisord": _supervisord,
+    "haproxy": _haproxy,
+    "control_plane": _control_plane,
+    "docker": _docker,
+    "prometheus": _prometheus,
 }
 
 
 class DeploymentMetricSource(MetricSource):
-    """Asks ``providers``; None: those that the options list. Raises ConfigurationError."""
+    """Asks ``providers``; None: those that the options list. Raises ConfigurationError.
+
+    ``timeout_seconds``: all that asking them may take, what is made of their answers included.
+    """
 
     name = "deployment"
-    first_tick_seconds = 2.0  # supervisord calls a program RUNNING after its startsecs, 1, in rounds of a second
+    # supervisord calls a program RUNNING after its startsecs, 1, in rounds of a second; and a rate takes two readings.
+    first_ticks_seconds = (0.2, 1.2, 2.2)
 
     def __init__(
-        self, options: DeploymentOptions | None = None, providers: Sequence[DeploymentProvider] | None = None
+        self,
+        options: DeploymentOptions | None = None,
+        providers: Sequence[DeploymentProvider] | None = None,
+        timeout_seconds: float = 10.0,
     ) -> None:
         self.options = options or DeploymentOptions()
         self.metrics = _metrics(self.options.buckets)
         self._providers = build_providers(self.options) if providers is None else list(providers)
+        self._timeout_seconds = timeout_seconds
+        moment = min(MOMENT_SECONDS, _BEGINNING_SHARE * timeout_seconds / max(len(self._providers), 1))
+        self._apart: Apart[list[Deployment]] = Apart("provider", moment)
 
     def collect(self) -> Collection:
         answers: list[list[Deployment]] = []
         errors: list[str] = []
-        for provider in self._providers:
-            try:
-                answers.append(provider.deployments())
-            except ProviderError as error:
-                errors.append(f"{provider.name}: {error}")
-            except Exception as error:  # noqa: BLE001 - whatever one provider does, the others are asked
-                errors.append(f"{provider.name}: {type(error).__name__}: {error}")
+        for provider, answer in zip(self._providers, self._ask(), strict=True):
+            if isinstance(answer, Exception):
+                errors.append(f"{provider.name}: {said(answer)}")
+            else:
+                answers.append(answer)
         samples = [sample for one in merge(answers) for sample in _samples(one)]
         return Collection(samples, errors, up=bool(answers))
 
+    def close(self) -> None:
+        self._apart.close()
+
+    def _ask(self) -> list[list[Deployment] | Exception]:
+        """What each provider answered or raised, in their order."""
+        if len(self._providers) == 1:  # as most are: it needs no thread beside the one that is here
+            try:
+                return [self._providers[0].deployments()]
+            except Exception as error:  # noqa: BLE001 - whatever it does, the source says it
+                return [error]
+        count = len(self._providers)
+        jobs = {
+            f"{number} of {count}{f' at {one.where}' if hasattr(one, 'where') else ''}": one.deployments
+            for number, one in enumerate(self._providers, 1)
+        }
+        return list(self._apart.call(jobs, self._timeout_seconds).values())
+
 
 def build_providers(options: DeploymentOptions) -> list[DeploymentProvider]:
-    """One for each name that the options list. Raises ConfigurationError."""
+    """Those of each name that the options list, in its order. Raises ConfigurationError."""
     known = ", ".join(PROVIDERS)
     if not options.providers:
         raise ConfigurationError(f"{_PROVIDERS_KEY} is empty; give at least one of {known}")
     for name in options.providers:
         if name not in PROVIDERS:
             raise ConfigurationError(f"{_PROVIDERS_KEY} has {name!r}, which is no provider; the providers are {known}")
-    return [PROVIDERS[name](options) for name in dict.fromkeys(options.providers)]
+    return [one for name in dict.fromkeys(options.providers) for one in PROVIDERS[name](options)]
 
 
 def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:
@@ -135,6 +245,7 @@ def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:
                     error_rate=_first(old.error_rate, new.error_rate),
                     latency_ms=_first(old.latency_ms, new.latency_ms),
                     keeps_latency=old.keeps_latency or new.keeps_latency,
+                    latencies=old.latencies if old.latency_ms is not None else new.latencies,
                 )
             )
     return list(merged.values())
@@ -154,7 +265,10 @@ def _samples(deployment: Deployment) -> Iterator[Sample]:
         if value is not None:
             yield Sample(metric, value, labels)
     if deployment.latency_ms is not None or deployment.keeps_latency:
-        yield Sample("deployment_latency", deployment.latency_ms, labels)
+        # Where there are buckets the mean is no sample: percentiles of it would be none of requests, and the buckets'
+        # increases tell more.
+        value = deployment.latency_ms if deployment.latencies is None else None
+        yield Sample("deployment_latency", value, labels, observations=deployment.latencies)
 
 
 def _metrics(buckets: tuple[float, ...]) -> tuple[Metric, ...]:

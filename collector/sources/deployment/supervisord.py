@@ -7,19 +7,18 @@ answers with one struct a process:
     {'name': 'web_0', 'group': 'web', 'state': 20, 'statename': 'RUNNING', 'pid': 4242, ...}
 
 A group whose processes are all stopped is a deployment with 0 replicas. supervisord sees no requests: rates and
-latency are not its to know. xmlrpc.client builds the question; xmlrpc_reply.py reads the answer. The supervisor package
-would bring its daemon's modules into a worker that asks one question.
+latency are not its to know. The question is always the same; xmlrpc_reply.py reads the answer. xmlrpc.client would
+bring 3 MiB of HTTP, mail and TLS with it, the supervisor package its daemon's modules.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import xmlrpc.client
 from collections.abc import Mapping
 from typing import Final
 
-from collector.sources.deployment.exchange import Address, ExchangeError, Limits, ask_http, parse_address
+from collector.exchange import ExchangeError, Limits, Request, ask, http_request, parse_address
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
 from collector.sources.deployment.xmlrpc_reply import read_processes
 
@@ -28,6 +27,16 @@ KEY = "[source.deployment] supervisord_url"
 ENV_URL = "SUPERVISOR_SERVER_URL"
 # The names that supervisor's own clients read; supervisord does not hand them down by itself.
 ENV_USER, ENV_PASSWORD = "SUPERVISOR_USERNAME", "SUPERVISOR_PASSWORD"
+
+# What xmlrpc.client.dumps((), "supervisor.getAllProcessInfo") gives.
+QUESTION = b"""\
+<?xml version='1.0'?>
+<methodCall>
+<methodName>supervisor.getAllProcessInfo</methodName>
+<params>
+</params>
+</methodCall>
+"""
 
 
 class SupervisordProvider:
@@ -43,38 +52,39 @@ class SupervisordProvider:
         self, url: str, timeout_seconds: float, max_reply_bytes: int, environ: Mapping[str, str] | None = None
     ) -> None:
         environ = os.environ if environ is None else environ
-        self._limits = Limits(timeout_seconds, max_reply_bytes)
-        self._address: Address | None = None
+        self._request: Request | None = None
         if url or environ.get(ENV_URL):
             address = parse_address(url or environ[ENV_URL], KEY if url else ENV_URL)
             if not address.user:
                 address = dataclasses.replace(
                     address, user=environ.get(ENV_USER, ""), password=environ.get(ENV_PASSWORD, "")
                 )
-            self._address = address
+            limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+            headers = {"Content-Type": "text/xml"}
+            self._request = http_request(address, limits, "/RPC2", headers=headers, body=QUESTION)
 
     def deployments(self) -> list[Deployment]:
         """Raises ProviderError."""
-        if self._address is None:
+        if self._request is None:
             raise ProviderError(
                 f"no supervisord is known: {ENV_URL} is not set, so this process was not started by one with a "
                 f"[unix_http_server]; set {KEY}, or take supervisord out of [source.deployment] providers"
             )
-        question = xmlrpc.client.dumps((), "supervisor.getAllProcessInfo").encode()
+        shown = self._request.address.shown
         try:
-            reply = ask_http(self._address, "POST", "/RPC2", self._limits, question)
+            reply = ask(self._request)
         except ExchangeError as error:
             raise ProviderError(
-                f"no supervisord at {self._address.shown}: {error}; is [unix_http_server] enabled and may this user "
+                f"no supervisord at {shown}: {error}; is [unix_http_server] enabled and may this user "
                 f"open it? set {KEY}"
             ) from error
         try:
-            return parse_processes(reply)
+            return parse_processes(reply.body)
         except ValueError as error:
             if _ENDING in str(error):
                 return []  # it stops all its programs, this one too: nothing is known, and nothing is wrong
             raise ProviderError(
-                f"what answers at {self._address.shown} is no supervisord: {error}; set {KEY} to the address of "
+                f"what answers at {shown} is no supervisord: {error}; set {KEY} to the address of "
                 "[unix_http_server] or [inet_http_server]"
             ) from error
 

@@ -54,6 +54,9 @@ class FakeHost:
         assert not nowrap, "psutil would add up the counters of interfaces that are gone"
         return self.nics
 
+    def close(self) -> None:
+        pass
+
 
 class Node:
     """A source on a fake host, with a clock that moves ten seconds between two collections."""

@@ -10,7 +10,7 @@ import pytest
 
 from collector.sources.deployment.haproxy import BackendStats, HaproxyProvider, parse_stats
 from collector.sources.deployment.provider import Deployment, ProviderError
-from tests.collector.sources.deployment import hostile
+from tests.collector import hostile
 from tests.programs import free_port
 
 # ``show stat`` of HAProxy 2.6.12, recorded; some lines are left out, none is changed.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from collector.histogram import Observations
 from collector.metrics import DEPLOYMENT
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
@@ -15,7 +17,8 @@ from collector.sources.deployment.provider import Deployment, ProviderError
 from collector.sources.deployment.source import PROVIDERS, merge
 from shm.config import read_table
 from shm.errors import ConfigurationError
-from tests.collector.sources.deployment import hostile
+from tests.collector import hostile
+from tests.programs import wait_until
 
 
 class Fake:
@@ -73,6 +76,19 @@ def test_of_each_value_the_first_provider_that_knows_it_is_taken() -> None:
     ]
 
 
+def test_latencies_in_buckets_are_told_as_these_and_not_by_their_mean() -> None:
+    counted = Observations(((10.0, 2), (50.0, 1)), 60.0)
+    one, two = Deployment("web", latency_ms=20.0, latencies=counted), Deployment("web", latency_ms=7.0)
+    assert merge([[one], [two]]) == [one]
+    assert merge([[two], [one]]) == [two]
+    assert merge([[Deployment("web", replicas=1.0, keeps_latency=True)], [one]]) == [
+        Deployment("web", replicas=1.0, latency_ms=20.0, keeps_latency=True, latencies=counted)
+    ]
+    assert collect(Fake("a", one)).samples == [
+        Sample("deployment_latency", None, {"deployment_id": "web"}, observations=counted)
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [(ProviderError("no HAProxy at x"), "b: no HAProxy at x"), (RuntimeError("a bug"), "b: RuntimeError: a bug")],
@@ -89,6 +105,81 @@ def test_the_source_is_down_only_when_no_provider_answered() -> None:
     failed = collect(Fake("a", ProviderError("x")), Fake("b", ProviderError("y")))
     assert failed == Collection([], ["a: x", "b: y"], up=False)
     assert collect(Fake("a", ProviderError("x")), Fake("b")).up  # it answered: there are none
+
+
+class Meets(Fake):
+    """Answers once all of them are asked; ``after`` holds its answer back longer than the others'."""
+
+    def __init__(self, barrier: threading.Barrier, after: threading.Event, answer: Deployment) -> None:
+        super().__init__("meets", answer)
+        self._barrier, self._after = barrier, after
+
+    def deployments(self) -> list[Deployment]:
+        self._barrier.wait(30)
+        self._after.wait(30)
+        return super().deployments()
+
+
+def test_providers_are_asked_at_the_same_time_and_the_first_is_believed_whoever_answers_first() -> None:
+    barrier, at_once, last = threading.Barrier(3, timeout=30), threading.Event(), threading.Event()
+    at_once.set()
+    first = Meets(barrier, last, Deployment("web", replicas=1.0))
+    second = Meets(barrier, at_once, Deployment("web", replicas=2.0, request_rate=7.0))
+    third = Fake("third", Deployment("web", replicas=3.0))
+
+    def opens() -> list[Deployment]:
+        barrier.wait(30)
+        last.set()
+        return [Deployment("web", replicas=3.0)]
+
+    third.deployments = opens  # type: ignore[method-assign]
+    web = {"deployment_id": "web"}
+    assert DeploymentMetricSource(providers=(first, second, third), timeout_seconds=60).collect().samples == [
+        Sample("deployment_replica_count", 1.0, web),
+        Sample("deployment_request_rate", 7.0, web),
+    ]
+
+
+def test_a_provider_that_hangs_costs_one_thread_until_it_comes_back_and_the_others_nothing() -> None:
+    go_on = threading.Event()
+    hangs, works = Fake("hangs", Deployment("web", 5.0)), Fake("works", Deployment("web", 1.0))
+
+    def hanging() -> list[Deployment]:
+        go_on.wait(60)
+        return [Deployment("web", 5.0)]
+
+    hangs.deployments = hanging  # type: ignore[method-assign]
+    hangs.where = "http://127.0.0.1:8080/metrics"  # type: ignore[attr-defined]  # as a page for Prometheus has
+    source = DeploymentMetricSource(providers=(hangs, works), timeout_seconds=0.1)
+    named = "hangs: provider 1 of 2 at http://127.0.0.1:8080/metrics"
+    sample = Sample("deployment_replica_count", 1.0, {"deployment_id": "web"})
+    first = source.collect()
+    assert first == Collection([sample], [f"{named} did not answer within 0.1 s"])
+    threads = threading.active_count()
+    for _ in range(5):
+        assert source.collect() == Collection([sample], [f"{named} still hangs in an earlier reading"])
+    assert threading.active_count() == threads
+    go_on.set()
+
+    def back() -> bool:
+        return [one.value for one in source.collect().samples] == [5.0]
+
+    wait_until(back, 30, "the answer of the provider that came back")
+    source.close()
+    assert threading.active_count() < threads
+
+
+def test_one_provider_is_asked_in_the_thread_of_its_source() -> None:
+    asked_in = []
+    alone = Fake("alone")
+
+    def deployments() -> list[Deployment]:
+        asked_in.append(threading.current_thread())
+        return []
+
+    alone.deployments = deployments  # type: ignore[method-assign]
+    assert collect(alone).up
+    assert asked_in == [threading.current_thread()]
 
 
 def test_the_source_offers_the_four_metrics_with_the_buckets_of_its_options() -> None:
@@ -117,16 +208,21 @@ def test_the_options_reach_their_provider(tmp_path: Path) -> None:
 
 
 def test_every_provider_can_be_chosen_by_its_name() -> None:
-    options = DeploymentOptions(providers=tuple(PROVIDERS), haproxy_url="unix:///run/none.sock")
-    assert len(DeploymentMetricSource(options).collect().errors) == len(PROVIDERS) == 2
+    nobody = "unix:///run/none.sock"
+    options = DeploymentOptions(
+        providers=tuple(PROVIDERS), haproxy_url=nobody, control_plane_url=nobody, docker_url=nobody,
+        prometheus=(f"traefik {nobody}", f"envoy {nobody}"),
+    )  # fmt: skip
+    errors = DeploymentMetricSource(options).collect().errors
+    assert [error.partition(":")[0] for error in errors] == [*PROVIDERS, "prometheus"]
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (
-            DeploymentOptions(providers=("docker",)),
-            ["[source.deployment] providers", "'docker'", "supervisord, haproxy"],
+            DeploymentOptions(providers=("nomad",)),
+            ["[source.deployment] providers", "'nomad'", "supervisord, haproxy, control_plane, docker, prometheus"],
         ),
         (DeploymentOptions(providers=()), ["[source.deployment] providers", "empty", "supervisord, haproxy"]),
         (
@@ -136,6 +232,22 @@ def test_every_provider_can_be_chosen_by_its_name() -> None:
         (
             DeploymentOptions(providers=("haproxy",), haproxy_url="/run/haproxy/admin.sock"),
             ["[source.deployment] haproxy_url", "'/run/haproxy/admin.sock'", "unix:///"],
+        ),
+        (
+            DeploymentOptions(providers=("control_plane",)),
+            ["[source.deployment] providers", "control_plane_url is empty", "http://host:port"],
+        ),
+        (
+            DeploymentOptions(providers=("control_plane",), control_plane_url="ftp://u:secret@host"),
+            ["[source.deployment] control_plane_url", "'ftp://host'", "https://host"],
+        ),
+        (
+            DeploymentOptions(providers=("docker",), docker_url="/var/run/docker.sock"),
+            ["[source.deployment] docker_url", "'/var/run/docker.sock'", "unix:///"],
+        ),
+        (
+            DeploymentOptions(providers=("docker",), docker_label=""),
+            ["[source.deployment] docker_label", "''", "com.docker.compose.service"],
         ),
         (DeploymentOptions(supervisord_url="https://host"), ["[source.deployment] supervisord_url", "'https://host'"]),
         (DeploymentOptions(supervisord_url="http://u:secret@host:x"), ["[source.deployment] supervisord_url", "port"]),

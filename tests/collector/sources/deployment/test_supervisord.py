@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from collector.sources.deployment.provider import Deployment, ProviderError
-from collector.sources.deployment.supervisord import SupervisordProvider, parse_processes
-from tests.collector.sources.deployment import hostile
+from collector.sources.deployment.supervisord import QUESTION, SupervisordProvider, parse_processes
+from tests.collector import hostile
 from tests.programs import free_port
 
 # Recorded from supervisord 4.3.0, shortened to one process.
@@ -42,6 +42,10 @@ def answer(processes: object) -> bytes:
 
 def provider(url: str = "", timeout: float = 10.0) -> SupervisordProvider:
     return SupervisordProvider(url, timeout, 100_000, environ={})
+
+
+def test_the_question_is_the_one_that_python_would_ask() -> None:
+    assert xmlrpc.client.dumps((), "supervisor.getAllProcessInfo").encode() == QUESTION
 
 
 def test_the_recorded_answer_is_read() -> None:
@@ -129,7 +133,7 @@ BOMB = RECORDED.replace(b"<methodR", b'<!DOCTYPE x [<!ENTITY a "web">]><methodR'
     ("behaviour", "reason"),
     [
         (hostile.silent, "no whole answer within 0.3 s"),
-        (hostile.drips(b""), "no whole answer within 0.3 s"),
+        (hostile.drips(b"", b"\r\n"), "no whole answer within 0.3 s"),
         (hostile.drips(b"HTTP/1.1 200 OK\r\nX: "), "no whole answer within 0.3 s"),
         (hostile.drips(HUGE), "no whole answer within 0.3 s"),
         (hostile.drips(CHUNKED, b"1\r\n \r\n"), "no whole answer within 0.3 s"),
@@ -139,7 +143,7 @@ BOMB = RECORDED.replace(b"<methodR", b'<!DOCTYPE x [<!ENTITY a "web">]><methodR'
         (hostile.endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100), "longer than 100000 bytes"),
         (hostile.endless(b"HTTP/1.1 200 OK\r\n", b"X" * 65_536), "not HTTP"),
         (hostile.says(CHUNKED + b"-5\r\n<methodResponse/>\r\n"), "not HTTP"),
-        (hostile.says(b""), "not HTTP"),
+        (hostile.says(b""), "its answer broke off before it began"),
         (hostile.says(b"\xff\x00garbage\r\n\r\n"), "not HTTP"),
         (hostile.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), "not HTTP"),
         (hostile.says(hostile.http(RECORDED, length=len(RECORDED) + 1)), "broke off 1 bytes before the end"),

@@ -1,0 +1,112 @@
+"""Source *applications*: a frame an interval of what the applications' tables say, so that their series have a history.
+
+The exporter reads the tables itself for /metrics; the ring of this source is for /metrics/aggregated alone. It also
+folds the tables of processes that died, where no other of the application has begun since and they are this user's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection as Owners
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from collector import metrics
+from collector.source import Collection, MetricSource, Sample
+from shm import retired
+from shm.catalog import Metric, Series, SeriesKey
+from shm.config import key
+from shm.discovery import Listing
+from shm.errors import FogmetricsError
+from shm.layout import ABSENT
+from shm.merging import ApplicationReader
+from shm.table import RETIRED, listed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationsOptions:
+    """[source.applications]"""
+
+    enabled: bool = key(False, "Whether a history is kept of the applications' series.")
+
+
+class ApplicationsSource(MetricSource):
+    """``owners``: user ids whose tables are believed; ``group``: who may read the tables of the dead."""
+
+    name = "applications"
+    metrics = (metrics.APPLICATION_PROCESSES,)
+    default_max_series_per_metric = 1000
+
+    def __init__(
+        self, options: ApplicationsOptions | None = None, namespace: str = "default", owners: Owners[int] = (),
+        group: str = "",
+    ) -> None:  # fmt: skip
+        self.options = options or ApplicationsOptions()
+        self.off = "" if self.options.enabled else "[source.applications] enabled is false"
+        self._namespace = namespace
+        self._owners = owners or {os.geteuid()}
+        self._group = group
+        self._listing = Listing()
+        self._readers: dict[str, ApplicationReader] = {}
+
+    def collect(self) -> Collection:
+        found = listed(self._namespace, self._listing.names())
+        for name in [name for name in self._readers if name not in found]:
+            self._readers.pop(name).close()
+        samples: list[Sample] = []
+        errors: list[str] = []
+        owners: dict[str, tuple[Metric, str]] = {
+            one.name: (one, "the daemon") for one in (*metrics.OWN, *metrics.OPTIONAL)
+        }
+        seen: dict[SeriesKey, str] = {}
+        for name, identities in sorted(found.items()):
+            reader = self._readers.get(name)
+            if reader is None:
+                reader = self._readers[name] = ApplicationReader(self._namespace, name, self._owners)
+            values = reader.refresh(identities)
+            samples.append(Sample(metrics.APPLICATION_PROCESSES.name, reader.processes, {"application": name}))
+            refused = set()
+            for series in reader.layout.series:
+                metric, owner = owners.setdefault(series.metric.name, (series.metric, name))
+                if owner != name and (metric.shape != series.metric.shape or metric.own):
+                    refused.add(f"application {name!r}: metric {series.metric.name!r} is {owner}'s; rename one")
+                    continue
+                own = values[series.column : series.end]
+                if own[-1:].tobytes() == ABSENT:
+                    continue
+                if seen.setdefault((series.metric.name, series.label_values), name) != name:
+                    refused.add(
+                        f"application {name!r}: series of metric {series.metric.name!r} are {owner}'s too; its own are "
+                        "left out: rename one"
+                    )
+                    continue
+                samples.append(_sample(series, own.tolist()))
+            errors += [*sorted(refused), *reader.errors.values()]
+            if reader.processes + (RETIRED in identities) < reader.tables:
+                errors += self._folded(name)
+        told = {sample.metric for sample in samples}
+        return Collection(
+            samples, errors, metrics=[one for one, _ in owners.values() if one.name in told and not one.own]
+        )
+
+    def _folded(self, application: str) -> Iterator[str]:
+        try:
+            retired.fold(self._namespace, application, self._group)
+        except (FogmetricsError, OSError) as error:
+            yield f"application {application!r}: the tables of its dead processes stay: {error}"
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+
+def _sample(series: Series, values: list[float]) -> Sample:
+    if series.metric.type == "histogram":
+        return Sample(series.metric.name, None, series.labels, counted=values[1:])
+    if series.metric.type == "summary":
+        return Sample(series.metric.name, None, series.labels, counted=values)
+    return Sample(series.metric.name, values[0], series.labels)

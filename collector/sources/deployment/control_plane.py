@@ -1,0 +1,158 @@
+"""The control plane of fog-compute: every deployment that the owner of the token has, and how many of it run.
+
+    GET /api/deployment/list?limit=100&offset=0
+    Authorization: Bearer …
+
+    [{"id": "6f1c…", "name": "web", "status": "running", "target_replicas": 3, "running_replicas": 2, …}]
+
+    deployment_id   name, by which the other providers know a deployment, too; id where the name is empty or missing
+    replicas        running_replicas, whatever the status: what runs, not what should
+
+Names need not be unique there: the replicas of those that share one are added up.
+
+It answers in pages of at most 100, and 20 unless asked for more: they are asked for one after the other, oldest
+deployment first, within the time that a provider has. A server that knows no pages sends all of them at once.
+
+The token is read from its file at each collection, so that one that was replaced is used from then on. It stands in no
+message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from collector.exchange import ExchangeError, Late, Limits, Refused, ask, http_request, parse_address
+from collector.sources.deployment import json_reply
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from shm.errors import ConfigurationError
+
+KEY: Final = "[source.deployment] control_plane_url"
+TOKEN_KEY: Final = "[source.deployment] control_plane_token_file"  # noqa: S105 - the name of a key
+_REMEDY = "give http://host:port, https://host or unix:///path/of/the.sock"
+_PATH: Final = "/api/deployment/list"
+# The most that it gives at once; and sorted so that what is new comes last, and moves nothing from page to page.
+_PAGE: Final = 100
+# Tokens are some hundred bytes; those with many claims a few thousand.
+_MOST_TOKEN_BYTES: Final = 16_384
+
+
+class ControlPlaneProvider:
+    """The control plane at ``url``, without its path; ``token_file`` empty: asked without a token.
+
+    ``clock`` is monotonic, in seconds. Raises ConfigurationError for an address that can't be one.
+    """
+
+    name = "control_plane"
+
+    def __init__(
+        self,
+        url: str,
+        token_file: str,
+        timeout_seconds: float,
+        max_reply_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = parse_address(url, KEY, schemes=("http", "https", "unix"), remedy=_REMEDY)
+        if "?" in url or "#" in url:
+            raise ConfigurationError(f"{KEY} is {self._address.shown!r}; {_REMEDY}, without ? and #")
+        self._token_file = token_file
+        self._limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        self._clock = clock
+
+    def deployments(self) -> list[Deployment]:
+        """Raises ProviderError."""
+        headers = {"Accept": "application/json"}
+        if self._token_file:
+            headers["Authorization"] = f"Bearer {read_token(self._token_file)}"
+        shown = self._address.shown
+        try:
+            rows = self._rows(headers)
+        except ExchangeError as error:
+            what = "no control plane at" if not isinstance(error, Refused) else "the control plane refused, at"
+            raise ProviderError(f"{what} {shown}: {error}; {self._remedy(error)}") from error
+        except ValueError as error:
+            raise ProviderError(
+                f"what answers at {shown} is no control plane of fog-compute: {error}; set {KEY} to its address, "
+                f"without {_PATH}"
+            ) from error
+        return _by_name(rows)
+
+    def _remedy(self, error: ExchangeError) -> str:
+        if isinstance(error, Refused) and error.status in (401, 403):
+            return f"set {TOKEN_KEY} to a file with a token that it takes"
+        return f"does it run, and may this user ask it? set {KEY}"
+
+    def _rows(self, headers: dict[str, str]) -> dict[str, tuple[str, int | None]]:
+        """By id: name and replicas, of all pages. Raises ExchangeError or ValueError."""
+        base = "" if self._address.unix_path else self._address.target.rstrip("/")
+        left = self._limits.timeout_seconds
+        deadline = self._clock() + left
+        rows: dict[str, tuple[str, int | None]] = {}
+        offset = 0
+        while True:
+            limits = dataclasses.replace(self._limits, timeout_seconds=left)
+            target = f"{base}{_PATH}?limit={_PAGE}&offset={offset}&sort_by=created_at&sort_order=asc"
+            page = parse_page(ask(http_request(self._address, limits, target, headers=headers)).body)
+            known = len(rows)
+            for key, name, replicas in page:
+                rows[key] = name, replicas
+            if len(rows) > MAX_DEPLOYMENTS:
+                raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
+            # No page is longer, where there are pages; and one without anything new is not followed by one that has it.
+            if len(page) != _PAGE or len(rows) == known:
+                return rows
+            offset += _PAGE
+            left = deadline - self._clock()
+            if left <= 0:
+                raise Late(f"it took more than {self._limits.timeout_seconds:g} s for all of its pages")
+
+
+def read_token(path: str) -> str:
+    """What the file holds, without the white space around it. Raises ProviderError."""
+    try:
+        # One that is a pipe by mistake would be waited for; opened like this it is empty.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            content = file.read(_MOST_TOKEN_BYTES + 1) or b""
+    except OSError as error:
+        raise ProviderError(
+            f"{TOKEN_KEY}: {path} can't be read: {error.strerror or error}; let the collectors' user read it"
+        ) from None
+    try:
+        token = content.decode("ascii").strip()
+    except UnicodeDecodeError:
+        token = "\n"  # noqa: S105 - refused below, without being shown
+    if not content.strip():
+        raise ProviderError(f"{TOKEN_KEY}: {path} is empty; write the token into it")
+    if len(content) > _MOST_TOKEN_BYTES or not token.isprintable() or " " in token:
+        raise ProviderError(
+            f"{TOKEN_KEY}: {path} holds no token, which is one word of printable ASCII, of at most "
+            f"{_MOST_TOKEN_BYTES} bytes; write the token alone into it"
+        )
+    return token
+
+
+def parse_page(body: bytes) -> list[tuple[str, str, int | None]]:
+    """Id, name and replicas of each deployment of an answer; None: it does not say. Raises ValueError. Pure."""
+    page: list[tuple[str, str, int | None]] = []
+    for one in json_reply.objects(json_reply.parse_json(body)):
+        key, name, running = one.get("id"), one.get("name"), one.get("running_replicas")
+        key = str(key) if json_reply.count(key) is not None else key
+        if not isinstance(key, str | None) or not isinstance(name, str | None) or not (key or name):
+            raise ValueError("a deployment lacks id and name, as strings")
+        replicas = json_reply.count(running)
+        if replicas is None and running is not None:
+            raise ValueError(f"running_replicas is {json_reply.brief(running)}, no whole number from 0 to 2^64 - 1")
+        page.append((key or name or "", name or key or "", replicas))
+    return page
+
+
+def _by_name(rows: dict[str, tuple[str, int | None]]) -> list[Deployment]:
+    replicas: dict[str, int | None] = {}
+    for name, running in rows.values():
+        known = replicas.get(name)
+        replicas[name] = known if running is None else running + (known or 0)
+    return [Deployment(name, None if count is None else float(count)) for name, count in replicas.items()]

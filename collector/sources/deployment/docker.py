@@ -1,0 +1,80 @@
+"""Docker and Podman: every value of a label is a deployment, its containers in state running are the replicas.
+
+    GET /containers/json?all=true&filters={"label":["com.docker.compose.service"]}
+
+    [{"Id": "8dfafdbc3a40…", "State": "running", "Labels": {"com.docker.compose.service": "web", …}, …}]
+
+(https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operation/ContainerList; Podman answers the
+same, https://docs.podman.io/en/latest/_static/api.html, compat). The path has no version: the engine answers in its
+own, and these fields are in all of them. A value whose containers are all stopped has 0 replicas; a container without
+the label is no deployment's. The engine sees no requests: rates and latency are not its to know.
+
+Who may open the engine's socket is as good as root on this host: docs/deployment.md says what to do about it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+from urllib.parse import quote
+
+from collector.exchange import ExchangeError, Limits, ask, http_request, parse_address
+from collector.sources.deployment import json_reply
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from shm.errors import ConfigurationError
+
+KEY: Final = "[source.deployment] docker_url"
+LABEL_KEY: Final = "[source.deployment] docker_label"
+
+
+class DockerProvider:
+    """The engine at ``url``; deployments are the values of ``label``. Raises ConfigurationError."""
+
+    name = "docker"
+
+    def __init__(self, url: str, label: str, timeout_seconds: float, max_reply_bytes: int) -> None:
+        if not label or "=" in label:
+            raise ConfigurationError(
+                f'{LABEL_KEY} is {label!r}; give the name of a label, such as "com.docker.compose.service"'
+            )
+        address = parse_address(url, KEY)
+        base = "" if address.unix_path else address.target.rstrip("/")
+        filters = quote(json.dumps({"label": [label]}, separators=(",", ":")), safe="")
+        target = f"{base}/containers/json?all=true&filters={filters}"
+        limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        self._request = http_request(address, limits, target, headers={"Accept": "application/json"})
+        self._label = label
+
+    def deployments(self) -> list[Deployment]:
+        """Raises ProviderError."""
+        shown = self._request.address.shown
+        try:
+            reply = ask(self._request)
+        except ExchangeError as error:
+            raise ProviderError(
+                f"no Docker or Podman at {shown}: {error}; does it run, and may this user open it? set {KEY}"
+            ) from error
+        try:
+            return parse_containers(reply.body, self._label)
+        except ValueError as error:
+            raise ProviderError(
+                f"what answers at {shown} is no Docker or Podman: {error}; set {KEY} to the engine's socket"
+            ) from error
+
+
+def parse_containers(body: bytes, label: str) -> list[Deployment]:
+    """The values of ``label`` in an answer to /containers/json, in its order. Raises ValueError. Pure."""
+    running: dict[str, int] = {}
+    for one in json_reply.objects(json_reply.parse_json(body)):
+        state, labels = one.get("State"), one.get("Labels")
+        if not isinstance(state, str) or not isinstance(labels, dict | None):
+            raise ValueError("a container lacks State, a string, and Labels, an object")
+        value = (labels or {}).get(label)
+        if value is None or value == "":
+            continue  # the engine was asked for none without it; what has no name is no deployment
+        if not isinstance(value, str):
+            raise ValueError(f"the label {label} of a container is {json_reply.brief(value)}, no string")
+        running[value] = running.get(value, 0) + (state == "running")
+        if len(running) > MAX_DEPLOYMENTS:
+            raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
+    return [Deployment(name, replicas=float(count)) for name, count in running.items()]

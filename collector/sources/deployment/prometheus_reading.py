@@ -1,0 +1,198 @@
+"""One page of an endpoint as its mapping reads it, and what two of them say of the time between. Pure.
+
+Counters count since the start of their program, so rates and latencies are differences of two pages, series by series:
+
+    a series that fell               its program began anew: what it has now came since
+    a series that was not there      began at 0, where its deployment was there; else it has nothing to compare with
+    a series that is gone            counts no more
+    a value that is no count         unknown, and with it the sum that it is part of
+
+A histogram falls as a whole: where one of its buckets did, or its bounds are others, all of it is new. Its increases,
+bucket by bucket, are the latencies of that time; they go into the buckets of deployment_latency as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from collector.histogram import Observations
+from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Selector
+from collector.sources.deployment.prometheus_text import TextSample, bound, read_samples
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
+
+# Counts are of 64 bits at most.
+_MAX_COUNT: Final = 2.0**64
+# Of one reading, observations and their milliseconds together: 70 million requests at once would take them in 15 s.
+# What is more would stay in the histogram's count or sum for good, and drown what comes after it.
+_MAX_OBSERVED: Final = 2.0**40
+_INFINITY: Final = math.inf
+
+Counters = dict[bytes, float | None]  # by what tells series apart; None: its value is no count
+
+
+@dataclass(slots=True)
+class Histogram:
+    """One series of a histogram; ``count`` and ``total`` None: missing, or no number. Cumulative, since its start."""
+
+    buckets: dict[float, float | None] = field(default_factory=dict)
+    count: float | None = None
+    total: float | None = None
+
+
+@dataclass(slots=True)
+class Said:
+    """What one page says of one deployment."""
+
+    requests: Counters = field(default_factory=dict)
+    errors: Counters = field(default_factory=dict)
+    replicas: Counters = field(default_factory=dict)
+    replica_series: Counters = field(default_factory=dict)
+    latency: dict[bytes, Histogram] = field(default_factory=dict)
+
+
+Reading = Mapping[str, Said]
+
+
+def read_page(page: bytes, mapping: PageMapping) -> Reading:
+    """By deployment_id. Raises ValueError where it is no page of Prometheus' text format, or breaks a bound."""
+    roles: dict[str, list[tuple[Role, Selector]]] = {}
+    for role, selector in mapping.roles():
+        roles.setdefault(selector.name, []).append((role, selector))
+    reading: dict[str, Said] = {}
+    for sample in read_samples(page, roles):
+        deployment_id = mapping.id_of(sample.labels)
+        if not deployment_id:
+            continue
+        for role, selector in roles[sample.name]:
+            if not selector.takes(sample.labels):
+                continue
+            said = reading.get(deployment_id)
+            if said is None:
+                said = reading[deployment_id] = Said()
+                if len(reading) > MAX_DEPLOYMENTS:
+                    raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
+            if role == "latency":
+                _add_to_histogram(said.latency, sample, mapping)
+            else:
+                counters: Counters = getattr(said, role)
+                counters[b"%b\xff%b" % (sample.name.encode(), _key(sample.labels))] = _count(sample.value)
+    return reading
+
+
+def _key(labels: Mapping[str, str], without: str = "") -> bytes:
+    """What tells series of one name apart, whatever the order of their labels. UTF-8 has neither 0xFE nor 0xFF."""
+    items = sorted(item for item in labels.items() if item[0] != without)
+    return b"\xff".join(b"%b\xfe%b" % (name.encode(), value.encode()) for name, value in items)
+
+
+def _count(value: float) -> float | None:
+    return value if 0 <= value <= _MAX_COUNT else None  # NaN is in no range
+
+
+def _add_to_histogram(latency: dict[bytes, Histogram], sample: TextSample, mapping: PageMapping) -> None:
+    histogram = latency.setdefault(_key(sample.labels, "le"), Histogram())
+    if sample.name.endswith("_bucket"):
+        upper = bound(sample.labels.get("le", ""))
+        if upper is not None:
+            histogram.buckets[_milliseconds(upper, mapping)] = _count(sample.value)
+    elif sample.name.endswith("_count"):
+        histogram.count = _count(sample.value)
+    else:
+        value = sample.value * mapping.latency_ms
+        histogram.total = value if math.isfinite(value) else None
+
+
+def _milliseconds(upper: float, mapping: PageMapping) -> float:
+    # 1.001 s are 1001 ms, where the product of floats is 1000.9999999999999.
+    return float(f"{upper * mapping.latency_ms:.12g}")
+
+
+def deployments(now: Reading, before: Reading | None, seconds: float, counts_errors: bool = True) -> list[Deployment]:
+    """What changed in ``seconds``; without ``before``, a baseline only. ``counts_errors``: the mapping has some."""
+    return [_deployment(name, said, (before or {}).get(name), seconds, counts_errors) for name, said in now.items()]
+
+
+def _deployment(name: str, now: Said, before: Said | None, seconds: float, counts_errors: bool) -> Deployment:
+    replicas = _sum(now.replicas.values())
+    if now.replica_series:
+        replicas = (replicas or 0.0) + sum(1.0 for value in now.replica_series.values() if value)
+    if before is None:
+        return Deployment(name, replicas, keeps_latency=bool(now.latency))
+    requests = _increase(now.requests, before.requests)
+    errors = _increase(now.errors, before.errors)
+    if errors is None and not now.errors and requests is not None:
+        errors = 0.0  # programs write a series of errors only once there was one
+    latencies = _observations(now.latency, before.latency)
+    return Deployment(
+        name,
+        replicas,
+        request_rate=None if requests is None else requests / seconds,
+        error_rate=None if errors is None or not counts_errors else errors / seconds,
+        latency_ms=None if latencies is None else latencies.mean,
+        keeps_latency=bool(now.latency),
+        latencies=latencies,
+    )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """None where there are none, or one is unknown: a sum without it would pass for a lower one."""
+    known = list(values)
+    return sum(one for one in known if one is not None) if known and None not in known else None
+
+
+def _increase(now: Counters, before: Counters) -> float | None:
+    return _sum(_risen(value, before.get(key, 0.0)) for key, value in now.items())
+
+
+def _risen(now: float | None, before: float | None) -> float | None:
+    if now is None or before is None:
+        return None
+    return now - before if now >= before else now
+
+
+def _observations(now: Mapping[bytes, Histogram], before: Mapping[bytes, Histogram]) -> Observations | None:
+    """The latencies of all its histograms between two pages; None: there were none, or they are not known."""
+    counts: dict[float, float] = {}
+    total = 0.0
+    for key, histogram in now.items():
+        one = _between(histogram, before.get(key))
+        if one is None:
+            return None
+        for upper, count in one.counts:
+            counts[upper] = counts.get(upper, 0.0) + count
+        total += one.total
+    observed = sum(counts.values())
+    if not 0 < observed <= _MAX_OBSERVED or not 0 <= total <= _MAX_OBSERVED:
+        return None
+    return Observations(tuple(sorted(counts.items())), total)
+
+
+def _between(now: Histogram, before: Histogram | None) -> Observations | None:
+    """The increase of one series; None where a part of it is unknown."""
+    count = now.buckets.get(_INFINITY, now.count)
+    if count is None or now.total is None or None in now.buckets.values():
+        return None
+    if before is None or before.buckets.keys() != now.buckets.keys():
+        before = Histogram(dict.fromkeys(now.buckets, 0.0), 0.0, 0.0)
+    count_before = before.buckets.get(_INFINITY, before.count)
+    if count_before is None or before.total is None or None in before.buckets.values():
+        return None
+    cumulative = sorted((upper, value or 0.0) for upper, value in now.buckets.items() if upper != _INFINITY)
+    fell = count < count_before or any(value < (before.buckets[upper] or 0.0) for upper, value in cumulative)
+    if fell:
+        before = Histogram(dict.fromkeys(now.buckets, 0.0), 0.0, 0.0)
+        count_before = 0.0
+    counts: list[tuple[float, float]] = []
+    below, rise = 0.0, count - count_before
+    for upper, value in cumulative:
+        # A page may be written while requests are counted, bucket after bucket; then they need not rise for a moment.
+        risen = min(max(value - (before.buckets[upper] or 0.0), below), rise)
+        if risen > below:
+            counts.append((upper, risen - below))
+            below = risen
+    if rise > below:
+        counts.append((_INFINITY, rise - below))
+    return Observations(tuple(counts), now.total - (before.total or 0.0))

@@ -1,0 +1,127 @@
+r"""filesystem: space and files of each mounted file system, by statvfs(3) of the mount points in /proc/1/mounts.
+
+    /dev/sda1 /mnt/my\040disk ext4 rw,relatime 0 0        device, mount point, type, options
+
+The mount points are those of process 1, the host's, also where we run in a container; its files are then below
+``rootfs``, and the label has the mount point without it. What is mounted twice in one place is one file system.
+
+A statvfs of a file system whose server is gone hangs beyond any signal: each is called apart from the others, and one
+that does not answer has ``node_filesystem_device_error`` 1 and nothing else, as in node_exporter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from collector.apart import Apart
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.options import HostOptions, excluded
+from collector.sources.proc import mount_lines
+
+_LABELS = ("device", "fstype", "mountpoint")
+_SIZE = gauge("node_filesystem_size_bytes", "Space of the file system, in bytes.", "bytes", *_LABELS)
+_FREE = gauge("node_filesystem_free_bytes", "Space that is not used, in bytes.", "bytes", *_LABELS)
+_AVAIL = gauge("node_filesystem_avail_bytes", "Space that users other than root can have.", "bytes", *_LABELS)
+_FILES = gauge("node_filesystem_files", "Files that the file system can hold, in files.", "files", *_LABELS)
+_FILES_FREE = gauge("node_filesystem_files_free", "Files that can still be made, in files.", "files", *_LABELS)
+_READONLY = gauge("node_filesystem_readonly", "1 where nothing can be written, else 0.", "", *_LABELS)
+_ERROR = gauge("node_filesystem_device_error", "1 where statvfs failed or hangs, else 0.", "", *_LABELS)
+METRICS = (_SIZE, _FREE, _AVAIL, _FILES, _FILES_FREE, _READONLY, _ERROR)
+
+# Of the group's time; the rest is for the list of mount points, and for those that are asked after one hung.
+_SHARE = 0.8
+
+
+class Mount(NamedTuple):
+    device: str
+    mountpoint: str
+    fstype: str
+    readonly: bool
+
+
+class Space(NamedTuple):
+    """What statvfs(3) says, in bytes and files."""
+
+    size: int
+    free: int
+    avail: int
+    files: int
+    files_free: int
+
+
+def mounts(text: str) -> list[Mount]:
+    """In the order of the file, each once."""
+    found: dict[tuple[str, str, str], Mount] = {}
+    for device, mountpoint, fstype, options in mount_lines(text):
+        found.setdefault((device, mountpoint, fstype), Mount(device, mountpoint, fstype, "ro" in options.split(",")))
+    return list(found.values())
+
+
+def below(rootfs: str, found: list[Mount]) -> list[Mount]:
+    """The mount points by the host's own names.
+
+    A list that has ``rootfs`` itself was seen from a container: what is below it is the host's, the rest is not.
+    """
+    prefix = rootfs.rstrip("/")
+    if not prefix or not any(mount.mountpoint == prefix for mount in found):
+        return found
+    return [
+        mount._replace(mountpoint=mount.mountpoint.removeprefix(prefix) or "/")
+        for mount in found
+        if mount.mountpoint == prefix or mount.mountpoint.startswith(prefix + "/")
+    ]
+
+
+def space(path: str) -> Space:
+    found = os.statvfs(path)
+    unit = found.f_frsize
+    return Space(found.f_blocks * unit, found.f_bfree * unit, found.f_bavail * unit, found.f_files, found.f_ffree)
+
+
+def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = space) -> Read:
+    no_mount = excluded(options.filesystem_exclude_mounts)
+    no_type = excluded(options.filesystem_exclude_types)
+    rootfs = options.rootfs.rstrip("/")
+    apart: Apart[Space] = Apart("statvfs of")
+
+    def read() -> Reading:
+        wanted = {}
+        for mount in below(rootfs, mounts(_table(places))):
+            if not (no_type(mount.fstype) or no_mount(mount.mountpoint)):
+                wanted[mount.device, mount.mountpoint, mount.fstype] = mount
+        jobs = {mount.mountpoint: partial(ask, f"{rootfs}{mount.mountpoint}") for mount in wanted.values()}
+        found = apart.call(jobs, options.group_timeout_seconds * _SHARE)
+        samples: list[Sample] = []
+        errors = []
+        for mount in wanted.values():
+            answer = found[mount.mountpoint]
+            samples += _samples(mount, answer)
+            # That a mount is closed to us, as another user's FUSE is, does not change: its own metric says so.
+            if isinstance(answer, Exception) and not isinstance(answer, PermissionError):
+                errors.append(f"{mount.mountpoint}: {answer}")
+        return Reading(samples, errors)
+
+    return read
+
+
+def _table(places: Places) -> str:
+    """The mount points of process 1; our own where its can't be read (proc(5), hidepid)."""
+    try:
+        return places.proc.text("1/mounts")
+    except OSError:
+        return places.proc.text("self/mounts")
+
+
+def _samples(mount: Mount, answer: Space | Exception) -> list[Sample]:
+    labels = {"device": mount.device, "fstype": mount.fstype, "mountpoint": mount.mountpoint}
+    if isinstance(answer, Exception):
+        return [Sample(_ERROR.name, 1, labels)]
+    values = (*answer, int(mount.readonly), 0)
+    return [Sample(metric.name, value, labels) for metric, value in zip(METRICS, values, strict=True)]
+
+
+GROUP = Group("filesystem", METRICS, reader)

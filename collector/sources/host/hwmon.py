@@ -1,0 +1,78 @@
+"""hwmon: temperatures of the chips in /sys/class/hwmon; no samples where there are none.
+
+    hwmon0/name         coretemp           node_hwmon_chip_names{chip="platform_coretemp_0",chip_name="coretemp"} 1
+    hwmon0/device    -> ../../../coretemp.0
+    hwmon0/temp1_input  49000              node_hwmon_temp_celsius{chip="platform_coretemp_0",sensor="temp1"} 49
+    hwmon0/temp1_label  Package id 0       node_hwmon_sensor_label{chip=…,sensor="temp1",label="Package id 0"} 1
+
+https://docs.kernel.org/hwmon/sysfs-interface.html. The number of a hwmon depends on the order in which drivers were
+loaded, so a chip is called by its place: the last two parts of its device's path; else by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.options import HostOptions
+from collector.sources.host.thermal_zone import number
+
+_CLASS = "class/hwmon"
+_TEMP = gauge("node_hwmon_temp_celsius", "Temperature, in degrees Celsius.", "celsius", "chip", "sensor")
+_CHIP = gauge("node_hwmon_chip_names", "Always 1; the driver's name of a chip.", "", "chip", "chip_name")
+_LABEL = gauge("node_hwmon_sensor_label", "Always 1; the driver's name of a sensor.", "", "chip", "label", "sensor")
+_FILE = re.compile(r"(temp[0-9]+)_(input|label)")
+_NOT_IN_A_NAME = re.compile(r"[^a-z0-9:_]")
+
+
+def clean(text: str) -> str:
+    """As node_exporter makes label values of names: small letters, and ``_`` for all that is in no metric's name."""
+    return _NOT_IN_A_NAME.sub("_", text.strip().lower()).strip("_")
+
+
+def chip_of(device: str | None, name: str | None, directory: str) -> str:
+    """What a chip is called: by the real path of its device, its name, or the last part of its own real path."""
+    if device is not None:
+        head, _, last = device.rpartition("/")
+        kind = clean(head.rpartition("/")[2])
+        if clean(last):
+            return f"{kind}_{clean(last)}" if kind else clean(last)
+    return clean(name or "") or clean(directory.rpartition("/")[2])
+
+
+def reader(places: Places, _options: HostOptions) -> Read:
+    def read() -> Reading:
+        samples = []
+        for entry in places.sys.names(_CLASS):
+            link = f"{_CLASS}/{entry}"
+            path = places.sys.path(link)
+            device = os.path.realpath(f"{path}/device") if os.path.exists(f"{path}/device") else None
+            name = places.sys.passing(f"{link}/name")
+            chip = chip_of(device, name, os.path.realpath(path))
+            if name and clean(name):
+                samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": clean(name)}))
+            for directory in (link, f"{link}/device"):  # its own, and where drivers had them before Linux 3.13
+                samples += _sensors(places, directory, chip)
+        return Reading(samples)
+
+    return read
+
+
+def _sensors(places: Places, directory: str, chip: str) -> list[Sample]:
+    samples = []
+    for file in places.sys.names(directory):
+        found = _FILE.fullmatch(file)
+        if found is None:
+            continue
+        sensor, kind = found.groups()
+        text = places.sys.passing(f"{directory}/{file}")
+        if kind == "input" and (degrees := number(text)) is not None:
+            samples.append(Sample(_TEMP.name, degrees / 1000.0, {"chip": chip, "sensor": sensor}))
+        elif kind == "label" and text:
+            samples.append(Sample(_LABEL.name, 1, {"chip": chip, "label": text, "sensor": sensor}))
+    return samples
+
+
+GROUP = Group("hwmon", (_TEMP, _CHIP, _LABEL), reader)

@@ -1,0 +1,28 @@
+"""loadavg: from /proc/loadavg, ``1.01 0.78 0.61 2/134 93834`` (over 1, 5 and 15 minutes)."""
+
+from __future__ import annotations
+
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.options import HostOptions
+
+METRICS = tuple(
+    gauge(f"node_load{minutes}", f"Threads that run or wait for a disk, averaged over {minutes} min.", "threads")
+    for minutes in (1, 5, 15)
+)
+
+
+def loads(text: str) -> list[float]:
+    """Over 1, 5 and 15 minutes."""
+    return [float(field) for field in text.split()[:3]]
+
+
+def reader(places: Places, _options: HostOptions) -> Read:
+    def read() -> Reading:
+        values = loads(places.proc.text("loadavg"))
+        return Reading([Sample(metric.name, value) for metric, value in zip(METRICS, values, strict=True)])
+
+    return read
+
+
+GROUP = Group("loadavg", METRICS, reader)

@@ -1,0 +1,59 @@
+"""meminfo: each line of /proc/meminfo that a kernel is known to write.
+
+    MemTotal:       24684084 kB
+    Active(anon):      75184 kB        node_memory_Active_anon_bytes
+    HugePages_Total:       0           node_memory_HugePages_Total, a count
+
+A ring's metrics are told before its first frame, so the lines are listed here: those of Linux 3.10 to 6.18 on the
+architectures that Debian has. A line that is not among them is left out.
+"""
+
+from __future__ import annotations
+
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.options import HostOptions
+
+_BYTES = (
+    "MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "SwapCached", "Active", "Inactive", "Active(anon)",
+    "Inactive(anon)", "Active(file)", "Inactive(file)", "Unevictable", "Mlocked", "HighTotal", "HighFree", "LowTotal",
+    "LowFree", "MmapCopy", "SwapTotal", "SwapFree", "Zswap", "Zswapped", "Dirty", "Writeback", "AnonPages", "Mapped",
+    "Shmem", "KReclaimable", "Slab", "SReclaimable", "SUnreclaim", "KernelStack", "ShadowCallStack", "PageTables",
+    "SecPageTables", "Quicklists", "NFS_Unstable", "Bounce", "WritebackTmp", "CommitLimit", "Committed_AS",
+    "VmallocTotal", "VmallocUsed", "VmallocChunk", "Percpu", "EarlyMemtestBad", "HardwareCorrupted", "AnonHugePages",
+    "ShmemHugePages", "ShmemPmdMapped", "FileHugePages", "FilePmdMapped", "CmaTotal", "CmaFree", "Unaccepted",
+    "Balloon", "GPUActive", "GPUReclaim", "Hugepagesize", "Hugetlb", "DirectMap4k", "DirectMap64k", "DirectMap1M",
+    "DirectMap2M", "DirectMap4M", "DirectMap1G",
+)  # fmt: skip
+_PAGES = ("HugePages_Total", "HugePages_Free", "HugePages_Rsvd", "HugePages_Surp")
+
+
+def _name(field: str, ending: str = "") -> str:
+    return f"node_memory_{field.replace('(', '_').replace(')', '')}{ending}"
+
+
+_METRIC_OF = {
+    field: gauge(_name(field, "_bytes"), f"What /proc/meminfo has as {field}, in bytes.", "bytes") for field in _BYTES
+} | {field: gauge(_name(field), f"What /proc/meminfo has as {field}, in pages.", "pages") for field in _PAGES}
+
+
+def values(text: str) -> dict[str, int]:
+    """By the name of the line: bytes, or a count where the line has no unit."""
+    found = {}
+    for line in text.split("\n"):
+        name, separator, rest = line.partition(":")
+        if separator:
+            number, *unit = rest.split()
+            found[name] = int(number) * 1024 if unit else int(number)
+    return found
+
+
+def reader(places: Places, _options: HostOptions) -> Read:
+    def read() -> Reading:
+        found = values(places.proc.text("meminfo"))
+        return Reading([Sample(_METRIC_OF[name].name, value) for name, value in found.items() if name in _METRIC_OF])
+
+    return read
+
+
+GROUP = Group("meminfo", tuple(_METRIC_OF.values()), reader)

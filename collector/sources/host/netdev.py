@@ -1,0 +1,44 @@
+"""netdev: what each interface received and sent, from /proc/net/dev.
+
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+  eth0: 1314129449   37985    0    0    0     0          0         0  2173959   20293    0    0    0     0       0          0
+"""  # noqa: E501 - lines as they are
+
+from __future__ import annotations
+
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, counter
+from collector.sources.host.options import HostOptions, excluded
+from collector.sources.proc import interface_counts
+
+_RECEIVED = ("bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast")
+_SENT = ("bytes", "packets", "errs", "drop", "fifo", "colls", "carrier", "compressed")
+
+METRICS = tuple(
+    counter(
+        f"node_network_{direction}_{field}_total",
+        f"What /proc/net/dev has as {field} of {word}.",
+        "bytes" if field == "bytes" else "",
+        "device",
+    )
+    for direction, word, fields in (("receive", "receiving", _RECEIVED), ("transmit", "sending", _SENT))
+    for field in fields
+)
+
+
+def reader(places: Places, options: HostOptions) -> Read:
+    left_out = excluded(options.network_exclude)
+
+    def read() -> Reading:
+        samples = []
+        for device, counts in interface_counts(places.proc.text("net/dev")).items():
+            if not left_out(device):
+                labels = {"device": device}
+                samples += [Sample(metric.name, count, labels) for metric, count in zip(METRICS, counts, strict=False)]
+        return Reading(samples)
+
+    return read
+
+
+GROUP = Group("netdev", METRICS, reader)

@@ -1,0 +1,113 @@
+"""The keys of [source.host], and what they are checked for beyond their type."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from shm.errors import ConfigurationError
+
+GROUPS = (
+    "cpu", "diskstats", "entropy", "filefd", "filesystem", "hwmon", "loadavg", "meminfo", "netdev", "pressure", "stat",
+    "thermal_zone", "time", "uname",
+)  # fmt: skip
+
+# What node_exporter's own defaults leave out, as globs.
+_MOUNTS = (
+    "/dev", "/dev/*", "/proc", "/proc/*", "/sys", "/sys/*", "/run/credentials/*", "/var/lib/docker/*",
+    "/var/lib/containers/storage/*",
+)  # fmt: skip
+_TYPES = (
+    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "erofs",
+    "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs", "overlay", "proc", "procfs", "pstore", "rpc_pipefs",
+    "securityfs", "selinuxfs", "squashfs", "sysfs", "tracefs",
+)  # fmt: skip
+# And file systems whose server may be gone, which node_exporter asks: statvfs on them can hang beyond any signal.
+_NETWORK = (
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "afs", "lustre",
+)  # fmt: skip
+# Partitions, loop devices and RAM disks: [0-9] because a glob has no "digits to the end".
+_DISKS = (
+    "ram[0-9]*", "loop[0-9]*", "fd[0-9]*", "hd[a-z][0-9]*", "sd[a-z][0-9]*", "vd[a-z][0-9]*", "xvd[a-z][0-9]*",
+    "nvme[0-9]*n[0-9]*p[0-9]*",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """[source.host]"""
+
+    enabled: bool = field(default=False, metadata={"doc": "Turns the source on."})
+    groups: tuple[str, ...] = field(default=GROUPS, metadata={"doc": "Groups that are read."})
+    cadence_seconds: tuple[str, ...] = field(
+        default=(),
+        metadata={"doc": 'Groups read less often than each frame, as "group=seconds"; between, samples are carried.'},
+    )
+    group_timeout_seconds: float = field(
+        default=1.0,
+        metadata={
+            "doc": "Time that one group may take; past it the others go on without it.",
+            "low": 0.01,
+            "high": 60,
+        },
+    )
+    filesystem_exclude_mounts: tuple[str, ...] = field(
+        default=_MOUNTS, metadata={"doc": "Globs of mount points that are left out."}
+    )
+    filesystem_exclude_types: tuple[str, ...] = field(
+        default=(*_TYPES, *_NETWORK), metadata={"doc": "Globs of file system types that are left out."}
+    )
+    disk_exclude: tuple[str, ...] = field(default=_DISKS, metadata={"doc": "Globs of block devices that are left out."})
+    network_exclude: tuple[str, ...] = field(default=(), metadata={"doc": "Globs of interfaces that are left out."})
+    proc: str = field(default="/proc", metadata={"doc": "Where proc(5) of the host is mounted."})
+    sys: str = field(default="/sys", metadata={"doc": "Where sysfs of the host is mounted."})
+    rootfs: str = field(default="/", metadata={"doc": "Where the root directory of the host is mounted."})
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            raise ConfigurationError(
+                f"[source.host] groups is empty; give at least one of {', '.join(GROUPS)}, or set enabled to false"
+            )
+        for name in self.groups:
+            _check_group("groups", name)
+        for key in ("proc", "sys", "rootfs"):
+            if not getattr(self, key).startswith("/"):
+                raise ConfigurationError(
+                    f"[source.host] {key} is {getattr(self, key)!r}; give an absolute path, such as "
+                    f"{self.__dataclass_fields__[key].default!r}"
+                )
+        self.cadences()
+
+    def cadences(self) -> dict[str, float]:
+        """Seconds from one reading of a group to the next, of those that are not read for each frame."""
+        found: dict[str, float] = {}
+        for text in self.cadence_seconds:
+            name, _, number = text.partition("=")
+            _check_group("cadence_seconds", name)
+            try:
+                seconds = float(number)
+            except ValueError:
+                seconds = math.nan
+            if not 0 <= seconds <= 86_400:
+                raise ConfigurationError(
+                    f'[source.host] cadence_seconds has {text!r}; give "group=seconds" with 0 to 86400 seconds, such '
+                    'as "filesystem=60"'
+                )
+            if found.setdefault(name, seconds) != seconds:
+                raise ConfigurationError(f"[source.host] cadence_seconds has two cadences of {name}; take one out")
+        return found
+
+
+def _check_group(key: str, name: str) -> None:
+    if name not in GROUPS:
+        raise ConfigurationError(
+            f"[source.host] {key} names {name!r}, which is no group; the groups are {', '.join(GROUPS)}"
+        )
+
+
+def excluded(globs: Sequence[str]) -> Callable[[str], object]:
+    """Whether a name fits one of the globs. Of none, the empty expression: it fits no name, since none is empty."""
+    return re.compile("|".join(map(fnmatch.translate, globs))).fullmatch

@@ -1,0 +1,132 @@
+"""The host source: each group read when it is due, apart from the others, and what it said carried until the next.
+
+A collection asks the groups that are due, for ``group_timeout_seconds`` at most; one that fails or hangs has
+``node_scrape_collector_success`` 0 and no samples until it is due again, and costs no other group its own. A group
+that is read less often than each frame (``cadence_seconds``) has its last samples in the frames between, so that a
+scrape always has them; they stand under the time of the frame.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from collector.apart import Apart
+from collector.source import Collection, MetricSource, Sample
+from collector.sources.files import Files
+from collector.sources.host.group import Group, Places, Read, Reading
+from collector.sources.host.groups import DURATION, SUCCESS, load
+from collector.sources.host.options import HostOptions
+from collector.words import said
+from shm.catalog import Metric
+
+log = logging.getLogger(__name__)
+
+# Ticks come at their time more or less: a group whose time is up this much later is read now, not a frame later.
+_EARLY_SHARE = 0.05
+_MOST_EARLY_SECONDS = 0.1
+
+
+_Timed = tuple[Reading | Exception, float]  # what a group gave or raised, and how many seconds it took
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One group: how it is read, when next, and what it said last."""
+
+    group: Group
+    read: Read
+    places: Places
+    cadence_seconds: float
+    due: float = 0.0
+    succeeded: bool = False
+    samples: tuple[Sample, ...] = ()
+    errors: list[str] = field(default_factory=list)
+
+
+class HostMetricSource(MetricSource):
+    """Reads this host by ``groups``, by default those of the options. ``clock`` is monotonic, in seconds."""
+
+    name = "host"
+    # Ten series for each processor, seventeen for each disk: 128 processors and 100 disks, and room for the rest. By
+    # metric: eight modes of 256 processors.
+    default_max_series = 4000
+    default_max_series_per_metric = 2048
+
+    def __init__(
+        self,
+        options: HostOptions | None = None,
+        groups: Iterable[Group] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options or HostOptions()
+        self._clock = clock
+        cadences = self.options.cadences()
+        self._turns = []
+        for group in load(self.options.groups) if groups is None else groups:
+            places = Places(Files(self.options.proc), Files(self.options.sys))
+            read = group.reader(places, self.options)
+            self._turns.append(_Turn(group, read, places, cadences.get(group.name, 0.0)))
+        self.metrics: tuple[Metric, ...] = (
+            *(one for turn in self._turns for one in turn.group.metrics),
+            DURATION,
+            SUCCESS,
+        )
+        self._apart: Apart[_Timed] = Apart("group")
+
+    @property
+    def off(self) -> str:
+        """Why it is configured away, empty where it is not."""
+        return "" if self.options.enabled else "[source.host] enabled is false"
+
+    def collect(self) -> Collection:
+        now = self._clock()
+        due = {turn.group.name: turn for turn in self._turns if turn.due <= now}
+        answers = self._apart.call(
+            {name: _timed(turn.read) for name, turn in due.items()}, self.options.group_timeout_seconds
+        )
+        for name, turn in due.items():
+            early = min(_EARLY_SHARE * turn.cadence_seconds, _MOST_EARLY_SECONDS)
+            turn.due = now + turn.cadence_seconds - early
+            _take(turn, answers[name], self.options.group_timeout_seconds)
+        return Collection(
+            [sample for turn in self._turns for sample in turn.samples],
+            [error for turn in due.values() for error in turn.errors],
+            up=any(turn.succeeded for turn in self._turns),
+        )
+
+    def close(self) -> None:
+        self._apart.close()
+        for turn in self._turns:
+            turn.places.proc.close()
+            turn.places.sys.close()
+
+
+def _timed(read: Read) -> Callable[[], _Timed]:
+    def job() -> _Timed:
+        begun = time.perf_counter()
+        try:
+            answer: Reading | Exception = read()
+        except Exception as error:  # noqa: BLE001 - any failure of a group is its own, and took its time, too
+            answer = error
+        return answer, time.perf_counter() - begun
+
+    return job
+
+
+def _take(turn: _Turn, outcome: _Timed | Exception, limit_seconds: float) -> None:
+    """What the group says from now on; ``outcome`` is an exception where it hangs."""
+    answer, seconds = (outcome, limit_seconds) if isinstance(outcome, Exception) else outcome
+    turn.succeeded = not isinstance(answer, Exception)
+    if isinstance(answer, Exception):
+        log.debug("group failed", extra={"group": turn.group.name}, exc_info=answer)
+        answer = Reading((), (said(answer),))
+    labels = {"collector": turn.group.name}
+    turn.errors = [f"{turn.group.name}: {error}" for error in answer.errors]
+    turn.samples = (
+        *answer.samples,
+        Sample(DURATION.name, seconds, labels),
+        Sample(SUCCESS.name, int(turn.succeeded), labels),
+    )

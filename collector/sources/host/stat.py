@@ -1,0 +1,45 @@
+"""stat: counts of the whole host since it booted, from the lines of /proc/stat that are not of processors.
+
+intr 8163102 0 0 …
+ctxt 17763937
+btime 1795795621
+processes 93834
+procs_running 2
+procs_blocked 0
+"""
+
+from __future__ import annotations
+
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, counter, gauge
+from collector.sources.host.options import HostOptions
+
+_METRIC_OF = {
+    "intr": counter("node_intr_total", "Interrupts that were served, in interrupts.", "interrupts"),
+    "ctxt": counter("node_context_switches_total", "Context switches of all processors, in switches.", "switches"),
+    "btime": gauge("node_boot_time_seconds", "When the host booted, in Unix seconds.", "seconds"),
+    "processes": counter("node_forks_total", "Processes and threads that were made, in forks.", "forks"),
+    "procs_running": gauge("node_procs_running", "Threads that run or could run, in threads.", "threads"),
+    "procs_blocked": gauge("node_procs_blocked", "Threads that wait for I/O, in threads.", "threads"),
+}
+
+
+def counts(text: str) -> dict[str, int]:
+    """The first number of each line that we know, by the line's first word."""
+    found = {}
+    for line in text.split("\n"):
+        name, _, rest = line.partition(" ")
+        if name in _METRIC_OF:
+            found[name] = int(rest.split(" ", 1)[0])  # of interrupts, the sum stands first
+    return found
+
+
+def reader(places: Places, _options: HostOptions) -> Read:
+    def read() -> Reading:
+        found = counts(places.proc.text("stat"))
+        return Reading([Sample(_METRIC_OF[name].name, value) for name, value in found.items()])
+
+    return read
+
+
+GROUP = Group("stat", tuple(_METRIC_OF.values()), reader)

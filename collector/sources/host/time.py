@@ -1,0 +1,26 @@
+"""time: the host's clock, and how far its time zone is from UTC."""
+
+from __future__ import annotations
+
+import time
+
+from collector.source import Sample
+from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.options import HostOptions
+
+_SECONDS = gauge("node_time_seconds", "The host's clock, in Unix seconds.", "seconds")
+_OFFSET = gauge("node_time_zone_offset_seconds", "Local time less UTC, in seconds.", "seconds", "time_zone")
+
+
+def reader(_places: Places, _options: HostOptions) -> Read:
+    def read() -> Reading:
+        now = time.time()
+        local = time.localtime(now)
+        return Reading(
+            [Sample(_SECONDS.name, now), Sample(_OFFSET.name, local.tm_gmtoff, {"time_zone": local.tm_zone})]
+        )
+
+    return read
+
+
+GROUP = Group("time", (_SECONDS, _OFFSET), reader)

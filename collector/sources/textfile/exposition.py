@@ -1,0 +1,204 @@
+"""Prometheus text 0.0.4, read strictly: one pass, line by line, no line costs more than its length.
+
+    # HELP jobs_total Jobs done.            text, with the escapes \\\\ and \\n
+    # TYPE jobs_total counter               counter, gauge, histogram, summary or untyped
+    # UNIT jobs_seconds seconds             a plain comment to others; taken for the unit here
+    jobs_total{queue="a",path="C:\\\\x"} 17   name, labels (escapes \\\\ \\" \\n), value
+
+https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. What the format leaves open is decided
+as Prometheus' own parser does (prometheus/common, expfmt/text_parse.go), and where that is lenient, against the file:
+a mistake that is named is mended. So: a value is a decimal number, Inf or NaN, in any case; the last line has an end,
+as the half of a file seldom has; HELP and TYPE stand once, TYPE before the samples. A timestamp is refused as
+node_exporter refuses it: a sample is of the time at which the file is read, and one with another would never be stale.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from collector.words import shown
+from shm.errors import FogmetricsError
+
+KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")
+
+# Possessive throughout: nothing is tried twice, so that a line's time is its length's.
+_NAME: Final = re.compile(r"[ \t]*+([a-zA-Z_:][a-zA-Z0-9_:]*+)")
+_PAIR: Final = re.compile(r'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\[\\"n])*+)"[ \t]*+([,}])')
+_CLOSED: Final = re.compile(r"[ \t]*+\}")
+_VALUE: Final = re.compile(r"[ \t]*+([^ \t]++)(?:[ \t]++([^ \t]++))?+[ \t]*+(.*+)\Z")
+_NUMBER: Final = re.compile(
+    r"[+-]?+(?:(?:[0-9]++\.?+[0-9]*+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?+)\Z"
+)
+_COMMENT: Final = re.compile(r"[ \t]*+#[ \t]*+(HELP|TYPE|UNIT)[ \t]++([^ \t]++)[ \t]*+(.*+)\Z")
+_BLANK: Final = re.compile(r"[ \t]*+(?:#.*+)?\Z")
+_MOST_SAID: Final = 600
+_ESCAPED: Final = re.compile(r"\\(.)")
+_ESCAPES: Final = {"\\": "\\", '"': '"', "n": "\n"}
+_WRONG_IN_HELP: Final = re.compile(r"(?:[^\\]|\\[\\n])*+(\\.?)")
+
+# Which names a family of several samples has beside its own: text_parse.go, setOrCreateCurrentMF.
+_ENDINGS: Final = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
+
+
+class BadText(FogmetricsError):
+    """A text that is no exposition, or not one that can be served: the line, and what is wrong with it."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        if len(reason) > _MOST_SAID:  # a name in it may be as long as the file
+            reason = f"{reason[:_MOST_SAID]}…"
+        super().__init__(f"line {line}: {reason}")
+        self.line, self.reason = line, reason
+
+
+class Point(NamedTuple):
+    """One line with a value: the name that stands there, its labels as they come."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    line: int
+
+
+@dataclass(slots=True)
+class Family:
+    """All that a text says of one metric. ``kind``: of KINDS; ``help`` is None where none is given."""
+
+    name: str
+    kind: str = "untyped"
+    help: str | None = None
+    unit: str = ""
+    points: list[Point] = field(default_factory=list)
+    typed: bool = False
+
+
+def parse(text: str) -> list[Family]:
+    """The families that have samples, in the order in which they come up. Raises BadText. Pure."""
+    families: dict[str, Family] = {}
+    # Not splitlines(), which also splits where the format does not, as at U+2028.
+    lines = text.split("\n")
+    if lines.pop():
+        raise BadText(
+            len(lines) + 1,
+            "the end of the last line is missing, as in a file that is still being written; write under another name, "
+            "then rename it",
+        )
+    for number, line in enumerate(lines, 1):
+        if _BLANK.match(line):
+            _comment(families, line, number)
+            continue
+        point = _point(line, number)
+        _family(families, point.name).points.append(point)
+    return [family for family in families.values() if family.points]
+
+
+def _family(families: dict[str, Family], sample: str) -> Family:
+    """The one that a sample of that name belongs to."""
+    if sample in families:
+        return families[sample]
+    for ending in _ENDINGS["histogram"]:
+        base = families.get(sample.removesuffix(ending)) if sample.endswith(ending) else None
+        if base is not None and ending in _ENDINGS.get(base.kind, ()):
+            return base
+    return families.setdefault(sample, Family(sample))
+
+
+def _comment(families: dict[str, Family], line: str, number: int) -> None:
+    found = _COMMENT.match(line)
+    if not found:
+        return
+    word, name, rest = found.groups()
+    named = _NAME.match(name)
+    if not named or named.end() != len(name):
+        raise BadText(number, f"{word} is of {shown(name)}, which is no metric name")
+    family = families.setdefault(name, Family(name))
+    if word == "HELP":
+        if family.help is not None:
+            raise BadText(number, f"a second HELP of {name}; leave one of them")
+        family.help = _help(rest, number)
+    elif word == "UNIT":
+        family.unit = rest.strip(" \t")
+    else:
+        kind = rest.strip(" \t").lower()
+        if kind not in KINDS:
+            raise BadText(number, f"the type of {name} is {shown(kind)}; give one of {', '.join(KINDS)}")
+        if family.typed:
+            raise BadText(number, f"a second TYPE of {name}; leave one of them")
+        if family.points:
+            raise BadText(number, f"the TYPE of {name} is behind its samples; put it before them")
+        family.typed, family.kind = True, kind
+
+
+def _help(text: str, number: int) -> str:
+    if "\\" not in text:
+        return text
+    wrong = _WRONG_IN_HELP.match(text)
+    if wrong:
+        raise BadText(number, f"the escape {wrong[1]} in a HELP; the escapes there are \\\\ and \\n")
+    return _ESCAPED.sub(_unescaped, text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return _ESCAPES[found[1]]
+
+
+def _point(line: str, number: int) -> Point:
+    named = _NAME.match(line)
+    if not named:
+        raise BadText(number, f"it does not begin with a metric name: {shown(line)}")
+    name, at = named[1], named.end()
+    labels: dict[str, str] = {}
+    brace = _behind_blanks(line, at)
+    if line[brace : brace + 1] == "{":
+        at = brace + 1
+        empty = _CLOSED.match(line, at)
+        at = empty.end() if empty else _labels(labels, line, at, number)
+    elif brace == at < len(line):
+        raise BadText(number, f"behind the metric name {name} stands {shown(line[at])}; put a blank or labels there")
+    found = _VALUE.match(line, at)
+    if not found:
+        raise BadText(number, f"there is no value behind {name}")
+    written, stamp, more = found.groups()
+    if stamp is not None and not more and _NUMBER.match(stamp):
+        raise BadText(
+            number, f"{name} has the timestamp {shown(stamp)}; leave it out: a sample is of the time it is read"
+        )
+    if stamp is not None:
+        raise BadText(number, f"behind the value of {name} stands {shown(stamp)}; end the line there")
+    return Point(name, labels, _number(written, number), number)
+
+
+def _behind_blanks(line: str, at: int) -> int:
+    while line[at : at + 1] in (" ", "\t"):
+        at += 1
+    return at
+
+
+def _labels(labels: dict[str, str], line: str, at: int, number: int) -> int:
+    """Read the labels between braces that hold some; where the line goes on behind them."""
+    while True:
+        pair = _PAIR.match(line, at)
+        if pair is None:
+            raise BadText(number, f'its labels can\'t be read from {shown(line[at:])}; write {{name="value",…}}')
+        label, value, behind = pair.groups()
+        if label in labels:
+            raise BadText(number, f"the label {label} twice; leave one of them")
+        labels[label] = _ESCAPED.sub(_unescaped, value) if "\\" in value else value
+        at = pair.end()
+        if behind == "}":
+            return at
+        if closed := _CLOSED.match(line, at):  # a comma behind the last one is allowed
+            return closed.end()
+
+
+def _number(written: str, line: int) -> float:
+    if not _NUMBER.match(written):
+        if written.lower() == "nan":
+            return math.nan
+        raise BadText(line, f"the value {shown(written)} is no number; write one such as 17, 1.5e-3, +Inf or NaN")
+    value = float(written)
+    if math.isinf(value) and written.lower().lstrip("+-")[0] != "i":
+        raise BadText(line, f"the value {shown(written)} is beyond float64; write +Inf if that is meant")
+    return value

@@ -1,0 +1,183 @@
+"""Prometheus pages as providers: endpoints in the configuration, rates between two calls, histograms into the ring."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from collector.collector import MetricCollector
+from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
+from collector.sources.deployment.prometheus import PrometheusProvider, parse_endpoints
+from collector.sources.deployment.prometheus_mapping import ready_mappings
+from collector.sources.deployment.provider import Deployment, ProviderError
+from shm.errors import ConfigurationError
+from shm.reader import RingReader
+from tests.collector import hostile
+from tests.collector.sources.deployment.served import served
+
+TRAEFIK = ready_mappings()["traefik"]
+
+
+def requests(count: int, service: str = "web@docker") -> str:
+    return f'traefik_service_requests_total{{code="200",service="{service}"}} {count}\n'
+
+
+def test_rates_are_over_the_time_between_two_calls(tmp_path: Path) -> None:
+    now, count = 100.0, 50
+    with served(tmp_path / "s.sock", lambda _: hostile.http(requests(count).encode())) as server:
+        provider = PrometheusProvider(server.url, TRAEFIK, 10.0, 1_000_000, lambda: now)
+        assert provider.deployments() == [Deployment("web")]
+        now, count = 104.0, 60
+        assert provider.deployments() == [Deployment("web", None, 2.5, 0.0)]
+        assert provider.deployments() == [Deployment("web")]  # no time has passed
+        assert server.targets == ["/metrics"] * 3
+        assert "Accept: text/plain;version=0.0.4\r\n" in server.questions[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"<html>\n", "line 1 of its answer is not of Prometheus' text format: '<html>"),
+        (b"a 1", "breaks off"),
+        (b"#" * 70_000 + b"\n", "line of more than 65536 bytes"),
+        (b"traefik_service_requests_total x\n", "line 1 of its answer"),
+        (requests(1).encode() * 30_001, "more than 30000 samples"),
+    ],
+)
+def test_what_is_no_page_is_an_error_with_the_remedy(tmp_path: Path, body: bytes, reason: str) -> None:
+    with (
+        served(tmp_path / "s.sock", lambda _: hostile.http(body)) as server,
+        pytest.raises(ProviderError, match=reason) as caught,
+    ):
+        PrometheusProvider(server.url, TRAEFIK, 10.0, 4_194_304).deployments()
+    assert "set [source.deployment] prometheus" in str(caught.value)
+
+
+def test_nobody_there_a_refusal_an_endless_page_and_silence_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="no page for Prometheus at http://localhost:1/metrics: ") as caught:
+        PrometheusProvider("http://joe:s3cret@localhost:1/metrics", TRAEFIK, 5.0, 1_000).deployments()
+    assert "s3cret" not in str(caught.value)
+    with (
+        served(tmp_path / "s.sock", lambda _: hostile.http(b"", "404 Not Found")) as server,
+        pytest.raises(ProviderError, match="HTTP 404"),
+    ):
+        PrometheusProvider(server.url, TRAEFIK, 5.0, 1_000).deployments()
+    with (
+        hostile.server(tmp_path / "e.sock", hostile.endless(hostile.http(b"", length=10**9), b"a 1\n" * 1000)) as url,
+        pytest.raises(ProviderError, match="longer than 1000 bytes"),
+    ):
+        PrometheusProvider(url, TRAEFIK, 10.0, 1_000).deployments()
+    with (
+        hostile.server(tmp_path / "q.sock", hostile.silent) as url,
+        pytest.raises(ProviderError, match=r"within 0\.1 s"),
+    ):
+        PrometheusProvider(url, TRAEFIK, 0.1, 1_000).deployments()
+
+
+# ---- the configuration -------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_a_mapping_and_a_url_and_a_mapping_may_be_ones_own() -> None:
+    own = ("shop deployment_id=service requests=shop_total", "envoy deployment_id=other requests=x")
+    found = parse_endpoints(("traefik http://a/metrics", " shop   unix:///run/shop.sock ", "envoy https://b/"), own)
+    assert [(url, mapping.name, mapping.deployment_id) for url, mapping in found] == [
+        ("http://a/metrics", "traefik", "service"),
+        ("unix:///run/shop.sock", "shop", "service"),
+        ("https://b/", "envoy", "other"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (DeploymentOptions(providers=("prometheus",)), ["lists prometheus, but prometheus is empty", "traefik http"]),
+        (
+            DeploymentOptions(providers=("prometheus",), prometheus=("shop http://a/",)),
+            ["[source.deployment] prometheus begins entry 1 with 'shop'", "traefik, traefik_routers, envoy, caddy"],
+        ),
+        (
+            DeploymentOptions(providers=("prometheus",), prometheus=("traefik http://a/", "http://u:s3cret@a/")),
+            ["[source.deployment] prometheus begins entry 2 with no mapping", "MAPPING http://host:port/metrics"],
+        ),
+        (
+            DeploymentOptions(providers=("prometheus",), prometheus=("traefik",)),
+            [
+                "[source.deployment] prometheus has no address behind 'traefik', in entry 1",
+                "MAPPING http://host:port/metrics",
+            ],
+        ),
+        (
+            DeploymentOptions(providers=("prometheus",), prometheus=("traefik ftp://u:s3cret@a/",)),
+            ["[source.deployment] prometheus is 'ftp://a/'", "MAPPING http://host:port/metrics"],
+        ),
+        (
+            DeploymentOptions(
+                providers=("prometheus",), prometheus=("traefik http://a/",), prometheus_mappings=("x requests=a",)
+            ),
+            ["[source.deployment] prometheus_mappings has 'x requests=a'", "deployment_id=LABEL"],
+        ),
+        (
+            DeploymentOptions(
+                providers=("prometheus",),
+                prometheus=("x http://a/",),
+                prometheus_mappings=("x deployment_id=a requests=a", "x deployment_id=b requests=a"),
+            ),
+            ["[source.deployment] prometheus_mappings has two of the name 'x'", "rename one"],
+        ),
+    ],
+)
+def test_a_wrong_configuration_is_refused_with_key_and_remedy(options: DeploymentOptions, words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        DeploymentMetricSource(options)
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert "s3cret" not in str(caught.value)
+
+
+def test_each_endpoint_is_asked_and_one_that_fails_costs_only_itself(tmp_path: Path) -> None:
+    with served(tmp_path / "s.sock", lambda _: hostile.http(b'up{job="a"} 1\n')) as server:
+        options = DeploymentOptions(
+            providers=("prometheus",),
+            prometheus=(f"own unix://{tmp_path}/none", f"own {server.url}"),
+            prometheus_mappings=("own deployment_id=job replicas=up",),
+        )
+        collection = DeploymentMetricSource(options).collect()
+    assert [(one.metric, one.value) for one in collection.samples] == [("deployment_replica_count", 1.0)]
+    [error] = collection.errors
+    assert error.startswith(f"prometheus: no page for Prometheus at unix://{tmp_path}/none: ")
+
+
+# ---- histograms --------------------------------------------------------------------------------------------
+
+
+def test_a_histogram_of_a_page_is_the_same_histogram_in_the_ring(tmp_path: Path, namespace: str) -> None:
+    """Three collections: a baseline, 39 latencies, none. Buckets that both have are equal, sum and count, too."""
+    page = Path(__file__).with_name("traefik_recording.txt").read_text()
+    began = "".join(line if line[0] == "#" else f"{line.rpartition(' ')[0]} 0\n" for line in page.splitlines(True))
+    said = began
+    with served(tmp_path / "s.sock", lambda _: hostile.http(said.encode())) as server:
+        options = DeploymentOptions(
+            providers=("prometheus",),
+            prometheus=(f"traefik {server.url}",),
+            buckets=(50.0, 100.0, 300.0, 2000.0, 5000.0),
+        )
+        source = DeploymentMetricSource(options)
+        with MetricCollector("deployment", namespace=namespace, capacity=16) as collector:
+            collector.register(*source.metrics)
+            for text in (began, page, page):
+                said = text
+                [result] = collector.collect_from_sources([source], 10.0)
+                assert not result.collection.errors
+                collector.commit()
+            with RingReader(namespace, "deployment") as reader:
+                [series] = [
+                    one
+                    for one in reader.catalog.series
+                    if (one.metric.name, one.label_values) == ("deployment_latency", ("shop",))
+                ]
+                frames = reader.frames().values[:, series.column : series.end].tolist()
+    # 1.2 s is no bound of ours: what is at most 1.2 s is counted from 2 s on.
+    assert frames[1][1:] == [0, 29, 35, 38, 39, 39, pytest.approx(4669.794249)]
+    assert [frames[0][1:], frames[2][1:]] == [[0] * 7, frames[1][1:]]
+    assert all(math.isnan(frame[0]) for frame in frames)  # nobody knows a request's own

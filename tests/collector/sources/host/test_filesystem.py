@@ -1,0 +1,106 @@
+"""Mount points: how they are listed, filtered and named, and that one which hangs takes down no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from collector.sources.files import Files
+from collector.sources.host.filesystem import Mount, Space, below, mounts, reader, space
+from collector.sources.host.group import Places
+from collector.sources.host.options import HostOptions
+
+GIB = 2**30
+
+
+def places(directory: Path, text: str, process: str = "1") -> Places:
+    (directory / process).mkdir()
+    (directory / process / "mounts").write_text(text)
+    return Places(Files(str(directory)), Files(str(directory)))
+
+
+def by_mount(samples: object, metric: str) -> dict[str, float]:
+    return {one.labels["mountpoint"]: one.value for one in samples if one.metric == metric}  # type: ignore[attr-defined]
+
+
+def test_the_list_is_read_with_its_escapes_and_each_mount_once() -> None:
+    text = (
+        "/dev/a /mnt/my\\040disk\\134x ext4 rw,noatime 0 0\n/dev/b /b xfs noatime,ro 0 0\n/dev/b /b xfs ro 0 0\n\nodd\n"
+    )
+    assert mounts(text) == [
+        Mount("/dev/a", "/mnt/my disk\\x", "ext4", False),
+        Mount("/dev/b", "/b", "xfs", True),
+    ]
+    assert mounts("/dev/c /c ext4 rw,errors=remount-ro 0 0\n")[0].readonly is False
+
+
+def test_a_list_that_was_seen_from_a_container_is_told_in_the_hosts_names() -> None:
+    def named(*points: str) -> list[Mount]:
+        return [Mount("/dev/a", point, "ext4", False) for point in points]
+
+    seen = named("/", "/host", "/host/boot", "/hostess", "/etc/hosts")
+    assert [mount.mountpoint for mount in below("/host/", seen)] == ["/", "/boot"]
+    hosts = named("/", "/boot")
+    assert below("/host", hosts) == hosts
+    assert below("/", seen) == seen
+
+
+def test_file_systems_are_asked_below_rootfs_and_left_out_by_mount_and_type(tmp_path: Path) -> None:
+    text = (
+        "/dev/a / ext4 rw 0 0\n/dev/b /srv xfs rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
+        "server:/x /home nfs4 rw 0 0\nproc /proc proc rw 0 0\n/dev/d /development ext4 rw 0 0\n"
+    )
+    asked = []
+
+    def ask(path: str) -> Space:
+        asked.append(path)
+        return Space(5 * GIB, 3 * GIB, 2 * GIB, 100, 60)
+
+    read = reader(places(tmp_path, text), HostOptions(rootfs="/host"), ask)
+    reading = read()
+    assert asked == ["/host/", "/host/srv", "/host/run", "/host/development"]
+    assert set(by_mount(reading.samples, "node_filesystem_size_bytes")) == {"/", "/srv", "/run", "/development"}
+    assert by_mount(reading.samples, "node_filesystem_avail_bytes")["/srv"] == 2 * GIB
+    assert not reading.errors
+
+
+def test_a_mount_that_hangs_has_an_error_and_the_others_their_space(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def ask(path: str) -> Space:
+        if path == "/dead":
+            gate.wait(60)
+        if path == "/gone":
+            raise FileNotFoundError(2, "No such file or directory", path)
+        if path == "/closed":
+            raise PermissionError(13, "Permission denied", path)
+        return Space(1, 1, 1, 1, 1)
+
+    text = "".join(f"/dev/x {point} ext4 rw 0 0\n" for point in ("/a", "/dead", "/gone", "/closed", "/b"))
+    read = reader(places(tmp_path, text), HostOptions(group_timeout_seconds=0.3), ask)
+    try:
+        for within in (5.0, 0.2):  # the second time it is known to hang, and costs nothing
+            begun = time.monotonic()
+            reading = read()
+            assert time.monotonic() - begun < within
+            errors = by_mount(reading.samples, "node_filesystem_device_error")
+            assert errors == {"/a": 0, "/dead": 1, "/gone": 1, "/closed": 1, "/b": 0}
+            assert set(by_mount(reading.samples, "node_filesystem_size_bytes")) == {"/a", "/b"}
+            assert [error.split(":")[0] for error in reading.errors] == ["/dead", "/gone"]
+    finally:
+        gate.set()
+
+
+@pytest.mark.parametrize("process", ["1", "self"])
+def test_the_list_is_that_of_process_one_or_our_own_where_it_is_hidden(process: str, tmp_path: Path) -> None:
+    read = reader(places(tmp_path, "/dev/a / ext4 rw 0 0\n", process), HostOptions())
+    assert set(by_mount(read().samples, "node_filesystem_size_bytes")) == {"/"}
+
+
+def test_space_is_in_bytes() -> None:
+    found = space("/")
+    assert found.size >= found.free >= found.avail > GIB // 1024
+    assert found.size % 512 == 0

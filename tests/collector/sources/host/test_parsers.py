@@ -1,0 +1,204 @@
+"""The parsers, on text as kernels write it and as they might."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from collector.source import Sample
+from collector.sources.files import Files
+from collector.sources.host import (
+    cpu,
+    diskstats,
+    entropy,
+    filefd,
+    hwmon,
+    loadavg,
+    meminfo,
+    netdev,
+    pressure,
+    stat,
+    thermal_zone,
+    uname,
+)
+from collector.sources.host import time as clock
+from collector.sources.host.group import Group, Places
+from collector.sources.host.options import HostOptions
+
+
+def write(directory: Path, **files: str) -> Places:
+    for path, text in files.items():
+        target = directory / path.replace("__", "/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return Places(Files(str(directory)), Files(str(directory)))
+
+
+def read(group: Group, places: Places, options: HostOptions | None = None) -> Sequence[Sample]:
+    reading = group.reader(places, options or HostOptions())()
+    assert not reading.errors
+    return reading.samples
+
+
+def test_cpu_seconds_are_by_processor_and_an_old_kernel_has_fewer_modes() -> None:
+    text = "cpu  3 0 0 9\ncpu0 100 2 3 400 5 6 7 8 9 10\ncpu11 1 2 3 4\nintr 5 cpu7\n"
+    assert cpu.seconds_by_cpu(text, 100) == {
+        "0": [1.0, 0.02, 0.03, 4.0, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1],
+        "11": [0.01, 0.02, 0.03, 0.04],
+    }
+
+
+def test_cpu_seconds_never_fall_unless_the_processor_began_anew(tmp_path: Path) -> None:
+    def line(*fields: int) -> str:
+        return "cpu  1\ncpu0 " + " ".join(map(str, fields)) + " 0 0 0 0 0 0\n"
+
+    places = write(tmp_path, stat=line(500, 0, 0, 1000))
+    group = cpu.GROUP.reader(places, HostOptions())
+
+    def seconds(text: str) -> dict[str, float | None]:
+        (tmp_path / "stat").write_text(text)
+        return {one.labels["mode"]: one.value for one in group().samples if one.metric == "node_cpu_seconds_total"}
+
+    assert seconds(line(500, 0, 0, 1000))["idle"] == 10
+    inaccurate = seconds(line(510, 0, 0, 990))
+    assert (inaccurate["idle"], inaccurate["user"]) == (10, 5.1)
+    anew = seconds(line(1, 0, 0, 2))
+    assert (anew["idle"], anew["user"]) == (0.02, 0.01)
+
+
+def test_stat_has_the_sum_of_the_interrupts_and_no_line_that_it_does_not_know() -> None:
+    text = (
+        "cpu  1 2\nintr 8163102 0 9 33\nctxt 17\nbtime 1795795621\nprocesses 9\nprocs_running 2\nnew 3\nsoftirq 5 1\n"
+    )
+    assert stat.counts(text) == {
+        "intr": 8163102, "ctxt": 17, "btime": 1795795621, "processes": 9, "procs_running": 2,
+    }  # fmt: skip
+
+
+def test_meminfo_is_in_bytes_where_it_has_a_unit_and_a_count_where_not(tmp_path: Path) -> None:
+    text = "MemTotal:       2 kB\nHugePages_Total:      17\nActive(anon):    3 kB\nSomethingNew:  4 kB\n"
+    assert meminfo.values(text) == {"MemTotal": 2048, "HugePages_Total": 17, "Active(anon)": 3072, "SomethingNew": 4096}
+    found = {one.metric: one.value for one in read(meminfo.GROUP, write(tmp_path, meminfo=text))}
+    assert found == {
+        "node_memory_MemTotal_bytes": 2048,
+        "node_memory_HugePages_Total": 17,
+        "node_memory_Active_anon_bytes": 3072,
+    }
+
+
+def test_this_kernels_meminfo_has_no_line_that_is_left_out() -> None:
+    known = {metric.name for metric in meminfo.GROUP.metrics}
+    found = read(meminfo.GROUP, Places(Files("/proc"), Files("/sys")))
+    assert len(found) == len(Path("/proc/meminfo").read_text().splitlines())
+    assert {one.metric for one in found} <= known
+
+
+def test_diskstats_leaves_out_partitions_and_takes_as_many_fields_as_the_kernel_has(tmp_path: Path) -> None:
+    fields = "1 2 3 4 5 6 7 8 9 10 11"
+    names = ("sda", "sda1", "sdaa", "sdaa2", "vda15", "nvme0n1", "nvme0n1p2", "loop3", "ram0", "dm-0", "md127", "fd0")
+    text = "".join(f"   8       0 {name} {fields}\n" for name in names) + "\n"
+    found = read(diskstats.GROUP, write(tmp_path, diskstats=text))
+    assert {one.labels["device"] for one in found} == {"sda", "sdaa2", "sdaa", "nvme0n1", "dm-0", "md127"}
+    of_sda = {one.metric: one.value for one in found if one.labels["device"] == "sda"}
+    assert len(of_sda) == 11
+    assert of_sda["node_disk_read_bytes_total"] == 3 * 512
+    assert of_sda["node_disk_io_time_seconds_total"] == pytest.approx(0.010)
+    assert "node_disk_discards_completed_total" not in of_sda
+    own = HostOptions(disk_exclude=("dm-*",))
+    assert "dm-0" not in {one.labels["device"] for one in read(diskstats.GROUP, write(tmp_path, diskstats=text), own)}
+
+
+def test_netdev_has_sixteen_counts_of_each_interface_that_is_not_left_out(tmp_path: Path) -> None:
+    text = (
+        "Inter-| Receive | Transmit\n face |bytes |bytes\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\neth0:1:"
+        + (" 18446744073709551615" + " 0" * 15 + "\n")
+    )
+    places = write(tmp_path, net__dev=text)
+    found = read(netdev.GROUP, places)
+    assert [one.value for one in found if one.labels["device"] == "lo"] == list(range(1, 17))
+    assert found[16].labels == {"device": "eth0:1"}
+    assert found[16].value == 18446744073709551615
+    assert {one.labels["device"] for one in read(netdev.GROUP, places, HostOptions(network_exclude=("l*",)))} == {
+        "eth0:1"
+    }
+    assert not read(netdev.GROUP, write(tmp_path / "none", net__dev="Inter-|\n face |\n"))
+
+
+def test_pressure_is_in_seconds_and_absent_where_the_kernel_has_none(tmp_path: Path) -> None:
+    text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
+    assert pressure.totals(text) == {"some": 2.5, "full": 7e-6}
+    found = {one.metric for one in read(pressure.GROUP, write(tmp_path, pressure__cpu=text, pressure__irq=text))}
+    assert found == {"node_pressure_cpu_waiting_seconds_total", "node_pressure_irq_stalled_seconds_total"}
+    assert not read(pressure.GROUP, write(tmp_path / "none", stat=""))
+
+
+def test_loadavg_filefd_and_entropy_are_plain_numbers(tmp_path: Path) -> None:
+    assert loadavg.loads("1.01 0.78 0.61 2/134 93834\n") == [1.01, 0.78, 0.61]
+    assert filefd.allocated_and_maximum("1134\t0\t9223372036854775807\n") == (1134, 9223372036854775807)
+    places = write(tmp_path, sys__kernel__random__entropy_avail="256\n", sys__kernel__random__poolsize="4096\n")
+    assert [one.value for one in read(entropy.GROUP, places)] == [256, 4096]
+
+
+def test_uname_has_all_of_it_as_labels() -> None:
+    [sample] = read(uname.GROUP, Places(Files("/proc"), Files("/sys")))
+    assert sample.value == 1
+    assert sample.labels["nodename"] == os.uname().nodename
+    assert sample.labels["domainname"] == Path("/proc/sys/kernel/domainname").read_text().strip()
+
+
+def test_time_is_unix_seconds_and_the_zones_offset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    try:
+        now, offset = read(clock.GROUP, write(tmp_path))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert now.value == pytest.approx(time.time(), abs=30)
+    assert (offset.value, offset.labels) == (19800, {"time_zone": "XYZ"})
+
+
+def test_a_sensor_that_does_not_answer_is_absent_and_so_are_all_where_there_are_none(tmp_path: Path) -> None:
+    assert not read(thermal_zone.GROUP, write(tmp_path))
+    assert not read(hwmon.GROUP, write(tmp_path))
+    places = write(
+        tmp_path,
+        class__thermal__thermal_zone0__type="acpitz",
+        class__thermal__thermal_zone0__temp="",
+        class__thermal__thermal_zone1__type="odd",
+        class__thermal__thermal_zone1__temp="nonsense\n",
+        class__thermal__thermal_zone2__type="cpu",
+        class__thermal__thermal_zone2__temp="-500\n",
+        class__hwmon__hwmon0__temp1_input="nonsense",
+        class__hwmon__hwmon0__temp2_input="41000\n",
+    )
+    [zone] = read(thermal_zone.GROUP, places)
+    assert (zone.value, zone.labels) == (-0.5, {"zone": "2", "type": "cpu"})
+    [sensor] = read(hwmon.GROUP, places)
+    assert (sensor.value, sensor.labels) == (41.0, {"chip": "hwmon0", "sensor": "temp2"})
+
+
+def test_a_chip_is_called_by_its_place_else_its_name_else_its_number() -> None:
+    assert hwmon.chip_of("/sys/devices/platform/coretemp.0", "coretemp", "/sys/x/hwmon0") == "platform_coretemp_0"
+    assert hwmon.chip_of("/…/coretemp.0", None, "/sys/x/hwmon0") == "coretemp_0"
+    assert hwmon.chip_of(None, "Ac-Pitz\n", "/sys/x/hwmon0") == "ac_pitz"
+    assert hwmon.chip_of(None, None, "/sys/x/hwmon7") == "hwmon7"
+
+
+def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
+    files = Files(str(tmp_path))
+    (tmp_path / "a").write_text("é" * 40_000)
+    assert files.text("a") == "é" * 40_000
+    (tmp_path / "a").write_bytes(b"\xff\n")
+    assert files.text("a") == "\ufffd\n"
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.text("directory")
+    (tmp_path / "directory").rmdir()
+    (tmp_path / "directory").write_text("now a file")
+    assert files.text("directory") == "now a file"
+    files.close()

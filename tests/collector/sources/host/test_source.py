@@ -1,0 +1,234 @@
+"""The source: which groups are read when, what stays in the frames between, and what a group costs that hangs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from collector import registry
+from collector.__main__ import main
+from collector.collector import MetricCollector
+from collector.source import Collection, Sample
+from collector.sources.host import HostMetricSource, HostOptions
+from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.options import GROUPS
+from shm.config import parse
+from shm.errors import ConfigurationError
+from shm.reader import RingReader
+from shm.segment import ring_path
+from tests.programs import wait_until
+from tests.rings import files_of
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def group(name: str, job: Callable[[], float]) -> Group:
+    metric = gauge(f"node_{name}", "A value.")
+
+    def reader(_places: Places, _options: HostOptions) -> Read:
+        return lambda: Reading([Sample(metric.name, job())])
+
+    return Group(name, (metric,), reader)
+
+
+def values(collection: Collection) -> dict[str, float | None]:
+    return {one.metric: one.value for one in collection.samples if not one.labels}
+
+
+def success(collection: Collection) -> dict[str, float | None]:
+    return {
+        one.labels["collector"]: one.value
+        for one in collection.samples
+        if one.metric == "node_scrape_collector_success"
+    }
+
+
+def test_a_group_that_hangs_is_marked_and_the_others_have_their_samples_in_this_frame() -> None:
+    gate = threading.Event()
+
+    def hang() -> float:
+        gate.wait(60)
+        return 1.0
+
+    def fail() -> float:
+        raise OSError(5, "Input/output error")
+
+    groups = [group("hwmon", hang), group("cpu", lambda: 7.0), group("stat", fail), group("time", lambda: 9.0)]
+    source = HostMetricSource(HostOptions(group_timeout_seconds=0.2), groups)
+    try:
+        for within in (5.0, 0.15):  # then it is known to hang
+            begun = time.monotonic()
+            collection = source.collect()
+            assert time.monotonic() - begun < within
+            assert values(collection) == {"node_cpu": 7.0, "node_time": 9.0}
+            assert success(collection) == {"hwmon": 0, "cpu": 1, "stat": 0, "time": 1}
+            assert collection.up
+            assert [error.split(":")[0] for error in collection.errors] == ["hwmon", "stat"]
+    finally:
+        gate.set()
+    wait_until(lambda: values(source.collect()).get("node_hwmon") == 1.0, 10, "the group that came back")
+    source.close()
+
+
+def test_a_slow_group_does_not_lengthen_what_the_others_are_said_to_take() -> None:
+    def slow() -> float:
+        time.sleep(0.3)
+        return 1.0
+
+    groups = [group("filesystem", slow), group("cpu", lambda: 7.0)]
+    source = HostMetricSource(HostOptions(group_timeout_seconds=5), groups)
+    seconds = {
+        one.labels["collector"]: one.value
+        for one in source.collect().samples
+        if one.metric == "node_scrape_collector_duration_seconds"
+    }
+    source.close()
+    assert seconds["filesystem"] is not None
+    assert seconds["cpu"] is not None
+    assert seconds["filesystem"] >= 0.3
+    assert seconds["cpu"] < 0.15
+
+
+def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_between() -> None:
+    clock, read = Clock(), Counter[str]()
+
+    def counted(name: str) -> Callable[[], float]:
+        def job() -> float:
+            read[name] += 1
+            return float(read[name])
+
+        return job
+
+    source = HostMetricSource(
+        HostOptions(cadence_seconds=("filesystem=60",)),
+        [group("filesystem", counted("filesystem")), group("cpu", counted("cpu"))],
+        clock,
+    )
+    seen = []
+    for tick in range(9):
+        clock.seconds = 1000.0 + 15 * tick + (0.004 if tick % 3 else 0.0)  # ticks are not to the microsecond
+        seen.append(source.collect())
+    source.close()
+    assert read == {"cpu": 9, "filesystem": 3}
+    assert [values(one)["node_filesystem"] for one in seen] == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert all(success(one) == {"filesystem": 1, "cpu": 1} for one in seen)
+
+
+def test_the_errors_of_a_group_are_counted_when_it_is_read_and_its_mark_stays() -> None:
+    clock = Clock()
+
+    def fail() -> float:
+        raise OSError(5, "Input/output error")
+
+    source = HostMetricSource(HostOptions(cadence_seconds=("stat=60",)), [group("stat", fail)], clock)
+    found = []
+    for _ in range(5):
+        found.append(source.collect())
+        clock.seconds += 15
+    source.close()
+    assert [len(one.errors) for one in found] == [1, 0, 0, 0, 1]
+    assert not any(one.up for one in found)
+    assert all(success(one) == {"stat": 0} for one in found)
+
+
+def test_only_the_chosen_groups_are_read_and_their_metrics_offered() -> None:
+    source = HostMetricSource(HostOptions(groups=("loadavg", "time")))
+    assert set(success(source.collect())) == {"loadavg", "time"}
+    assert len(source.metrics) == 3 + 2 + 2
+    source.close()
+    assert {turn.group.name for turn in HostMetricSource()._turns} == set(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ('groups = ["cpus"]', "names 'cpus', which is no group"),
+        ("groups = []", "groups is empty; give at least one of cpu, "),
+        ('cadence_seconds = ["cpu=5", "cpu=6"]', "has two cadences of cpu; take one out"),
+        ('cadence_seconds = ["cpus=5"]', "names 'cpus', which is no group"),
+        ('cadence_seconds = ["cpu"]', 'give "group=seconds"'),
+        ('cadence_seconds = ["cpu=soon"]', 'give "group=seconds"'),
+        ('cadence_seconds = ["cpu=nan"]', 'give "group=seconds"'),
+        ('cadence_seconds = ["cpu=-1"]', 'give "group=seconds"'),
+        ('rootfs = "host"', "give an absolute path"),
+        ("group_timeout_seconds = 0", "give a number from 0.01 to 60"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_an_error_that_names_it(key: str, message: str) -> None:
+    config = parse(f"[source.host]\n{key}\n", Path("fogmetrics.toml"))
+    with pytest.raises(ConfigurationError, match=r"\[source\.host\] " + key.split(" ")[0]) as raised:
+        registry.build("host", config)
+    assert message in str(raised.value)
+
+
+def test_a_group_has_no_more_time_than_fits_a_collection() -> None:
+    config = parse("[source.host]\ninterval_seconds = 0.5\n", Path("fogmetrics.toml"))
+    source = registry.build("host", config)
+    assert isinstance(source, HostMetricSource)
+    assert source.options.group_timeout_seconds == pytest.approx(0.8 * 0.8 * 0.5)
+
+
+# ---- the collector's process ---------------------------------------------------------------------------------
+
+
+def config_file(directory: Path, namespace: str, text: str) -> str:
+    path = directory / "fogmetrics.toml"
+    path.write_text(f'[shm]\nnamespace = "{namespace}"\ncapacity = 8\n{text}')
+    return str(path)
+
+
+def test_without_its_key_it_ends_at_once_and_makes_no_ring(
+    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["host", "--config", config_file(tmp_path, namespace, "")]) == 0
+    assert 'event="source disabled" source=host' in capsys.readouterr().err
+    assert not files_of(namespace)
+
+
+def test_a_ring_that_is_left_of_it_is_named_with_what_removes_it(
+    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MetricCollector("host", namespace=namespace, capacity=8):
+        pass
+    config = config_file(tmp_path, namespace, "")
+    assert main(["host", "--config", config]) == 0
+    assert "python -m collector host --unlink" in capsys.readouterr().err
+    assert main(["host", "--config", config, "--unlink"]) == 0
+    assert not ring_path(namespace, "host").exists()
+
+
+def test_once_prints_its_samples_also_where_it_is_off(
+    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["host", "--once", "--config", config_file(tmp_path, namespace, "")]) == 0
+    assert 'node_cpu_seconds_total{cpu="0",mode="user"} ' in capsys.readouterr().out
+
+
+def test_256_processors_fit_without_a_key(namespace: str) -> None:
+    source = HostMetricSource(HostOptions(groups=("cpu",)))
+    modes = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    with MetricCollector(
+        "host",
+        namespace=namespace,
+        capacity=8,
+        max_series=source.default_max_series,
+        max_series_per_metric=source.default_max_series_per_metric,
+    ) as collector:
+        collector.register(*source.metrics)
+        for cpu in range(256):
+            for mode in modes:
+                assert collector.record_metric("node_cpu_seconds_total", 1.0, {"cpu": str(cpu), "mode": mode})
+        collector.commit()
+    with RingReader(namespace, "host") as reader:
+        assert len(reader.catalog.series) == 256 * len(modes)

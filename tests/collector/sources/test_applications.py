@@ -1,0 +1,163 @@
+"""The source *applications*: a frame of what the tables say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector import registry
+from collector.collector import MetricCollector
+from collector.source import Collection, Sample
+from collector.sources.applications import ApplicationsSource
+from shm import retired
+from shm.catalog import Metric
+from shm.config import Config, parse
+from shm.errors import ConfigurationError
+from shm.live import LiveTable
+from shm.live_places import CounterPlace, GaugePlace, HistogramPlace, SummaryPlace
+from shm.reader import RingReader
+from shm.table import listed, table_path
+from tests.rings import namespace as namespace
+
+
+@pytest.fixture
+def source(namespace: str) -> Iterator[ApplicationsSource]:
+    source = ApplicationsSource(namespace=namespace)
+    yield source
+    source.close()
+
+
+def fill(table: LiveTable) -> None:
+    counter = table.place(Metric("jobs", "counter", "Jobs.", "", ("l",)), ("x",))
+    gauge = table.place(Metric("busy", "gauge", "Busy."), ())
+    histogram = table.place(Metric("seconds", "histogram", "Time.", "seconds", (), (1.0, 2.0)), ())
+    summary = table.place(Metric("bytes", "summary", "Size."), ())
+    assert isinstance(counter, CounterPlace)
+    assert isinstance(gauge, GaugePlace)
+    assert isinstance(histogram, HistogramPlace)
+    assert isinstance(summary, SummaryPlace)
+    counter.inc(2.0)
+    gauge.set(3.0)
+    histogram.observe(1.5)
+    summary.observe(7.0)
+
+
+def by_name(collection: Collection) -> dict[str, Sample]:
+    return {sample.metric: sample for sample in collection.samples}
+
+
+def test_it_is_off_until_it_is_enabled_and_knows_who_is_believed() -> None:
+    assert registry.build("applications", Config()).off  # type: ignore[attr-defined]
+    text = f'[source.applications]\nenabled = true\n[applications]\nusers = ["{os.geteuid()}", "12345"]\n'
+    source = registry.build("applications", parse(text, Path("x.toml")))
+    assert not source.off  # type: ignore[attr-defined]
+    assert source._owners == {os.geteuid(), 12345}  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError, match=r"\[applications\] users is 'nosuchuser'"):
+        registry.build("applications", parse('[applications]\nusers = ["nosuchuser"]', Path("x")))
+
+
+def test_a_collection_has_every_series_and_its_metric(namespace: str, source: ApplicationsSource) -> None:
+    for table in (LiveTable(namespace, "web"), LiveTable(namespace, "web")):
+        fill(table)
+    found = source.collect()
+    samples = by_name(found)
+    assert samples["collector_application_processes"] == Sample(
+        "collector_application_processes", 2, {"application": "web"}
+    )
+    assert samples["jobs"] == Sample("jobs", 4.0, {"l": "x"})
+    assert samples["busy"] == Sample("busy", 6.0)
+    assert (samples["seconds"].value, samples["seconds"].counted) == (None, [0.0, 2.0, 2.0, 3.0])
+    assert samples["bytes"].counted == [2.0, 14.0]
+    assert [one.name for one in found.metrics] == ["jobs", "busy", "seconds", "bytes"]
+    assert found.errors == []
+
+
+def test_its_frames_keep_them_and_the_dead_are_folded(namespace: str, source: ApplicationsSource) -> None:
+    table = LiveTable(namespace, "web")
+    fill(table)
+    with MetricCollector("applications", namespace=namespace) as collector:
+        collector.register(*source.metrics)
+        for _ in range(2):
+            [result] = collector.collect_from_sources([source], 5.0)
+            assert list(result.collection.errors) == []
+            collector.commit()
+        with RingReader(namespace, "applications") as ring:
+            frame = ring.latest()
+            assert frame is not None
+            values = {one.metric.name: list(frame.values[one.column : one.end]) for one in ring.series}
+        assert values["jobs"] == [2.0]
+        assert values["bytes"] == [1.0, 7.0]
+        assert values["seconds"][1:] == [0.0, 1.0, 1.0, 1.5]
+        table.close()
+        source.collect()
+        assert listed(namespace) == {"web": ["retired"]}
+        samples = by_name(source.collect())
+        assert samples["jobs"].value == 2.0
+        assert "busy" not in samples
+
+
+def test_of_two_applications_with_one_name_for_two_things_the_first_has_it(
+    namespace: str, source: ApplicationsSource
+) -> None:
+    one, two, three = (LiveTable(namespace, name) for name in ("api", "web", "xyz"))
+    for table, metric in (
+        (one, Metric("jobs", "counter", "J.")), (two, Metric("jobs", "gauge", "J.")),
+        (three, Metric("collector_up", "gauge", "U.")),
+    ):  # fmt: skip
+        place = table.place(metric, (), first=1.0)
+        assert isinstance(place, CounterPlace)
+        place.inc(1.0)
+    found = source.collect()
+    assert [sample.value for sample in found.samples if sample.metric == "jobs"] == [1.0]
+    assert found.errors == [
+        "application 'web': metric 'jobs' is api's; rename one",
+        "application 'xyz': metric 'collector_up' is the daemon's; rename one",
+    ]
+
+
+def test_of_a_series_that_two_applications_have_the_first_ones_is_kept(
+    namespace: str, source: ApplicationsSource
+) -> None:
+    for name, amount in (("web", 1000.0), ("api", 1.0)):
+        place = LiveTable(namespace, name).place(Metric("jobs", "counter", "J."), ())
+        assert isinstance(place, CounterPlace)
+        place.inc(amount)
+    found = source.collect()
+    assert by_name(found)["jobs"].value == 1.0
+    assert found.errors == [
+        "application 'web': series of metric 'jobs' are api's too; its own are left out: rename one"
+    ]
+
+
+def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
+    namespace: str, source: ApplicationsSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    fill(good)
+    fill(bad)
+    bad.close()
+    with table_path(namespace, "web", bad.who).open("r+b") as file:
+        file.write(b"\xff")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(retired, "fold", refuse)
+    found = source.collect()
+    assert by_name(found)["jobs"].value == 2.0
+    [damaged] = found.errors
+    assert "magic is 0x" in damaged
+    good.close()
+    found = source.collect()
+    assert "the tables of its dead processes stay: no" in found.errors[-1]
+
+
+def test_an_application_that_is_gone_has_no_samples(namespace: str, source: ApplicationsSource) -> None:
+    table = LiveTable(namespace, "web")
+    fill(table)
+    assert source.collect().samples
+    table_path(namespace, "web", table.who).unlink()
+    assert source.collect().samples == []

@@ -1,0 +1,120 @@
+"""What becomes of each type of the text format, and what no type allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from collector.source import Sample
+from collector.sources.textfile.exposition import BadText, parse
+from collector.sources.textfile.translation import Told, translate
+from shm.catalog import Metric
+
+
+def told(text: str) -> list[Told]:
+    return translate(parse(text), "Read.")
+
+
+HISTOGRAM = """# TYPE t histogram
+t_bucket{le="0.5"} 1
+t_bucket{le="1"} 2
+t_bucket{le="+Inf"} 4
+t_sum 7.5
+t_count 4
+"""
+
+
+def test_a_histogram_is_one_with_the_bounds_of_the_file() -> None:
+    [one] = told(HISTOGRAM)
+    assert one.metric == Metric("t", "histogram", "Read.", buckets=(0.5, 1.0))
+    assert one.samples == (Sample("t", None, {}, counted=(1.0, 2.0, 4.0, 7.5)),)
+    assert one.line == 2
+
+
+def test_series_of_a_histogram_have_their_own_bounds_and_not_the_others() -> None:
+    [one] = told(
+        '# TYPE t histogram\nt_bucket{a="x",le="1"} 1\nt_count{a="x"} 2\nt_sum{a="x"} 3\n'
+        't_bucket{b="y",le="5"} 4\nt_bucket{b="y",le="+Inf"} 6\nt_sum{b="y"} 7\n'
+    )
+    assert one.metric.buckets == (1.0, 5.0)
+    assert [(sample.labels, sample.counted) for sample in one.samples] == [
+        ({"a": "x", "b": ""}, (1.0, None, 2.0, 3.0)),
+        ({"a": "", "b": "y"}, (None, 4.0, 6.0, 7.0)),
+    ]
+
+
+def test_a_histogram_that_none_of_ours_can_hold_is_its_samples_untyped() -> None:
+    only = '# TYPE t histogram\nt_bucket{le="+Inf"} 4\nt_sum 7\nt_count 4\n'
+    assert [(one.metric.name, one.metric.type) for one in told(only)] == [
+        ("t_bucket", "untyped"), ("t_sum", "untyped"), ("t_count", "untyped"),
+    ]  # fmt: skip
+    for bounds, types in ((64, {"histogram"}), (65, {"untyped"})):
+        many = "".join(f't_bucket{{le="{bound}"}} 1\n' for bound in range(bounds))
+        text = f"# TYPE t histogram\n{many}t_sum 1\nt_count 1\n"
+        assert {one.metric.type for one in told(text)} == types, bounds
+
+
+def test_a_summary_is_its_samples_untyped_a_quantile_written_as_prometheus_does() -> None:
+    found = told('# TYPE s summary\ns{quantile="0.50"} 1\ns{quantile="1.0"} 2\ns_sum 3\ns_count 4\n')
+    assert {one.metric.type for one in found} == {"untyped"}
+    assert [(sample.metric, dict(sample.labels), sample.value) for one in found for sample in one.samples] == [
+        ("s", {"quantile": "0.5"}, 1.0), ("s", {"quantile": "1"}, 2.0), ("s_sum", {}, 3.0), ("s_count", {}, 4.0),
+    ]  # fmt: skip
+
+
+def test_a_counter_is_one_only_if_its_name_can_stay() -> None:
+    text = "# TYPE a_total counter\na_total 1\n# TYPE b counter\nb 2\n# TYPE c gauge\nc 3\nd 4\n"
+    assert [(one.metric.name, one.metric.type) for one in told(text)] == [
+        ("a_total", "counter"), ("b", "untyped"), ("c", "gauge"), ("d", "untyped"),
+    ]  # fmt: skip
+
+
+def test_created_beside_a_counter_or_a_histogram_is_left_out_and_kept_elsewhere() -> None:
+    text = (
+        f"# TYPE a_total counter\na_total 1\n# TYPE a_created gauge\na_created 5\n{HISTOGRAM}t_created 6\nb_created 7\n"
+    )
+    assert [one.metric.name for one in told(text)] == ["a_total", "t", "b_created"]
+
+
+def test_labels_of_a_metric_are_those_of_all_its_series_and_help_and_unit_its_own() -> None:
+    [one] = told('# HELP x Said.\n# TYPE x gauge\n# UNIT x bytes\nx{a="1"} 1\nx{b="2"} 2\n')
+    assert one.metric == Metric("x", "gauge", "Said.", "bytes", ("a", "b"))
+    assert [dict(sample.labels) for sample in one.samples] == [{"a": "1", "b": ""}, {"a": "", "b": "2"}]
+
+
+def _changed(old: str, new: str) -> str:
+    assert old in HISTOGRAM
+    return HISTOGRAM.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('x{a="1"} 1\nx{a="1"} 2\n', "line 2: the same series of x is in line 1"),
+        ('x{a=""} 1\nx 2\n', "line 2: the same series of x is in line 1"),
+        ("# TYPE x_total counter\nx_total -1\n", "line 2: the counter x_total is -1; a counter never is below 0"),
+        ("# TYPE x counter\nx -1\n", "line 2: the counter x is -1"),
+        ('x{stat="a"} 1\n', "line 1: label name 'stat' of metric 'x' is reserved"),
+        ('# TYPE x gauge\nx{le="a"} 1\n', "line 2: label name 'le' of metric 'x' is reserved"),
+        ('x{__name="a"} 1\n', "line 1: label name '__name' of metric 'x' is not"),
+        (f'x{{a="{"v" * 1001}"}} 1\n', "line 1: label 'a' of metric 'x' has 1001 characters; at most 1000"),
+        (f"{'x' * 201} 1\n", "line 1: metric name has 201 characters"),
+        ("# TYPE s summary\ns 1\n", "line 2: s of a summary has no label quantile"),
+        ('# TYPE s summary\ns{quantile="half"} 1\n', "line 2: the label quantile of s is 'half'; give a number"),
+        (_changed('le="1"', 'le="one"'), "line 3: the label le of t_bucket is 'one'; give a number"),
+        (_changed('le="1"', 'le="1_0"'), "line 3: the label le of t_bucket is '1_0'"),
+        (_changed('le="1"', 'le="0.50"'), "line 3: the same series of t_bucket is in line 2"),
+        (_changed('{le="1"}', ""), "line 3: t_bucket has no label le"),
+        (_changed("t_sum", 't_sum{le="1"}'), "line 5: t_sum has the label le"),
+        (_changed("t_sum", "t"), "line 5: the histogram t has a sample without _bucket, _sum or _count"),
+        (_changed('le="1"} 2', 'le="1"} 0'), "line 3: t_bucket falls from 1 to 0"),
+        (_changed('le="1"} 2', 'le="1"} NaN'), "line 3: t_bucket is nan; a count never is below 0"),
+        (_changed("t_count 4", "t_count 5"), "line 6: t_count is 5, but its buckets count 4"),
+        (_changed("t_sum 7.5\n", ""), "line 2: the histogram t lacks t_sum"),
+        (_changed("t_sum 7.5\n", "t_sum 7.5\nt_sum 7.5\n"), "line 6: the same series of t_sum is in line 5"),
+        ('# TYPE t histogram\nt_bucket{le="1"} 1\nt_sum 1\n', "line 2: the histogram t lacks"),
+        ('# TYPE t histogram\nt_bucket{le="1"} 3\nt_sum 1\nt_count 2\n', "line 4: t_count is 2, but its"),
+    ],
+)  # fmt: skip
+def test_what_no_metric_can_be_is_named_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(BadText, match=said):
+        told(text)
