@@ -1,41 +1,58 @@
 """``python -m collector NAME``: collect one source into its ring until told to stop.
 
-Exit status: 0 after a signal to stop, 78 for a configuration that must be mended (EX_CONFIG, sysexits.h), 75 when
-the ring can't be had now (EX_TEMPFAIL: it has a writer, or there is no memory for it), so that supervisord tries again.
+Exit status: 0 after a signal to stop, and at once where the source is off; 78 for a configuration that must be mended
+(EX_CONFIG, sysexits.h), 75 when the ring can't be had now (EX_TEMPFAIL: it has a writer, or there is no memory for it),
+so that supervisord tries again.
 """
 
 from __future__ import annotations
 
-import argparse
+from collector.lazily import HARDLY_NEEDED, postpone
+
+for _name in HARDLY_NEEDED:
+    postpone(_name)  # before the imports below, which would load them
+
+# isort: split
+
+import contextlib
 import logging
 import sys
 import time
+from collections import Counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from collector import registry
 from collector.collector import MetricCollector
-from collector.metrics import OWN
+from collector.metrics import OPTIONAL, OWN
+from collector.rules import Rules
 from collector.runner import Runner
 from collector.samples import check_sample
 from collector.snapshots import Snapshots
 from collector.source import Collection, MetricSource
 from collector.stop import Stop
 from collector.threads import collect
-from collector.words import said, shown
-from collector.worker import FIRST_TICK_SECONDS, Worker
+from collector.words import quoted, said, shown
+from collector.worker import Worker
 from shm import config as configuration
 from shm import log as logs
-from shm import snapshot
+from shm import snapshot, table
 from shm.command import exit_status
 from shm.config import Config, SourceConfig
 from shm.parent import Parent
-from shm.segment import check_name, files_of, unlink
+from shm.segment import check_name, files_of, ring_path, unlink
+
+if TYPE_CHECKING:
+    import argparse
 
 log = logging.getLogger("collector")
+
+_BETWEEN_SECONDS = 0.5  # the two readings that a rate takes
 
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
-    options = _parser().parse_args(arguments)
+    options = _options(sys.argv[1:] if arguments is None else arguments)
 
     def body() -> int:
         config = configuration.load(options.config)
@@ -45,39 +62,52 @@ def main(arguments: list[str] | None = None) -> int:
         if config.shm.snapshot_directory is not None:
             snapshot.check_directory(config.shm.snapshot_directory, config.where("shm"))
         source = registry.build(options.name, config)
+        Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
         interval, timeout = registry.times(options.name, config)
         if options.once:
-            return _once(source, timeout)
+            return _once(source, timeout, *_limits(source, config))
+        if off := getattr(source, "off", ""):
+            return _disabled(source.name, off, config)
         return run(source, config, interval, timeout, parent)
 
     return exit_status(f"collector {options.name}", body)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(arguments: list[str]) -> SimpleNamespace | argparse.Namespace:
+    if len(arguments) == 1 and not arguments[0].startswith("-"):
+        # As supervisord starts us. The parser of more than a name is 0.9 MiB for as long as the process lives.
+        return SimpleNamespace(name=arguments[0], config=None, once=False, unlink=False)
+    import argparse
+
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collect one source into its ring.")
-    parser.add_argument("name", help="the source: node, deployment, betanet, system, or one of your own")
+    parser.add_argument(
+        "name", help="the source: node, deployment, betanet, system, host, textfile, applications, or one of your own"
+    )
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--once", action="store_true", help="collect once, print the samples, write no ring")
     chosen.add_argument(
-        "--unlink", action="store_true", help="remove the source's ring, history and snapshots, and exit"
+        "--unlink",
+        action="store_true",
+        help="remove the source's ring, history and snapshots, or an application's tables, and exit",
     )
-    return parser
+    return parser.parse_args(arguments)
 
 
 def run(source: MetricSource, config: Config, interval: float, timeout: float, parent: Parent) -> int:
     """The life of a collector process; its exit status."""
     stop = Stop(parent)
     stop.catch_signals()
-    table = config.source.get(source.name, SourceConfig())
+    max_series, max_series_per_metric = _limits(source, config)
     collector = MetricCollector(
         source.name,
         namespace=config.shm.namespace,
         interval_seconds=interval,
-        capacity=config.shm.capacity,
+        capacity=registry.capacity(source.name, config),
         group=config.shm.group,
-        max_series=table.max_series or config.collector.max_series,
-        max_series_per_metric=config.collector.max_series_per_metric,
+        max_series=max_series,
+        max_series_per_metric=max_series_per_metric,
+        rules=Rules.of(config),
         snapshot_dir=config.shm.snapshot_directory,
     )
     snapshots = None
@@ -99,7 +129,28 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
     return 0
 
 
-def _once(source: MetricSource, timeout: float) -> int:
+def _limits(source: MetricSource, config: Config) -> tuple[int, int]:
+    """How many series the source may have, and one of its metrics."""
+    table = config.source.get(source.name, SourceConfig())
+    return (
+        table.max_series or max(config.collector.max_series, getattr(source, "default_max_series", 0)),
+        table.max_series_per_metric
+        or max(config.collector.max_series_per_metric, getattr(source, "default_max_series_per_metric", 0)),
+    )
+
+
+def _disabled(name: str, reason: str, config: Config) -> int:
+    """Say that the source is off, and whether a ring of it is left, which the exporter goes on to show as stale."""
+    log.info("source disabled", extra={"source": name, "reason": reason})
+    if ring_path(config.shm.namespace, name).exists():
+        log.warning(
+            "ring left",
+            extra={"source": name, "remedy": f"python -m collector {name} --unlink removes it and its history"},
+        )
+    return 0
+
+
+def _once(source: MetricSource, timeout: float, max_series: int, max_series_per_metric: int) -> int:
     """Print what one collection gives, for whoever sets up or writes a source."""
     runner = Runner(source.name)
 
@@ -107,32 +158,57 @@ def _once(source: MetricSource, timeout: float) -> int:
         opened = source.open()
         if opened is not None:
             runner.await_(opened, timeout)
-        time.sleep(FIRST_TICK_SECONDS)  # rates need two readings
-        return collect(source, runner, timeout)
+        try:
+            time.sleep(_BETWEEN_SECONDS)
+            return collect(source, runner, timeout)
+        finally:
+            with contextlib.suppress(Exception):  # as in the daemon: what was collected counts
+                closed = source.close()
+                if closed is not None:
+                    runner.await_(closed, timeout)
 
     try:
-        collection = runner.call(job, FIRST_TICK_SECONDS + 2 * timeout + 1)
+        collection = runner.call(job, _BETWEEN_SECONDS + 3 * timeout + 1)
     except Exception as error:  # noqa: BLE001 - what the daemon would log, for whoever sets up or writes a source
         print(f"error: {said(error)}", file=sys.stderr)
         return 1
     errors = list(collection.errors)
-    known = {metric.name: metric for metric in (*source.metrics, *OWN)}
+    known = {metric.name: metric for metric in (*source.metrics, *collection.metrics, *OWN)}
+    series: set[tuple[str, tuple[str, ...]]] = set()
     for sample in collection.samples:
         try:
             check_sample(known, sample)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon would refuse it too
             errors.append(f"{shown(sample)}: {said(error)}")
             continue
-        labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
-        print(f"{sample.metric}{{{labels}}} {sample.value}" if labels else f"{sample.metric} {sample.value}")
+        series.add((sample.metric, known[sample.metric].label_values(sample.labels)))
+        labels = ",".join(f"{name}={quoted(value)}" for name, value in sample.labels.items())
+        value = sample.value if sample.counted is None else list(sample.counted)
+        print(f"{sample.metric}{{{labels}}} {value}" if labels else f"{sample.metric} {value}")
+    errors += _dropped(series, max_series, max_series_per_metric)
     for text in errors:
         print(f"error: {text}", file=sys.stderr)
     return 0 if collection.up and len(errors) == len(collection.errors) else 1
 
 
+def _dropped(series: set[tuple[str, tuple[str, ...]]], max_series: int, max_series_per_metric: int) -> list[str]:
+    """What the daemon would say of more series than it takes; it keeps those that come first."""
+    remedy = "the daemon drops the samples of more; drop a label with many values, or raise the limit"
+    found = [
+        f"metric {name!r} has {count} series, more than max_series_per_metric, {max_series_per_metric}: {remedy}"
+        for name, count in Counter(name for name, _ in series).items()
+        if count > max_series_per_metric
+    ]
+    if len(series) > max_series:
+        found.append(f"the source has {len(series)} series, more than max_series, {max_series}: {remedy}")
+    return found
+
+
 def _unlink(name: str, config: Config) -> int:
     check_name("the name of a source", name)
     removed = unlink(config.shm.namespace, name) if files_of(config.shm.namespace, name) else []
+    if name in table.applications_of(config.shm.namespace):
+        removed += table.unlink(config.shm.namespace, name)
     if (directory := config.shm.snapshot_directory) is not None:
         removed += snapshot.unlink(directory, config.shm.namespace, name)
     for path in removed:

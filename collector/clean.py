@@ -1,8 +1,8 @@
-"""``python -m collector.clean DIRECTORY``: remove every ring of the namespace, on purpose, for ``make clean``.
+"""``python -m collector.clean DIRECTORY``: remove every ring and table of the namespace, for ``make clean``.
 
 With what dead writers left of one, and with its snapshots on disk, from which the next start would restore it.
 
-Refuses while a daemon runs from the directory, or a writer holds a ring.
+Refuses while a daemon runs from the directory, a writer holds a ring, or a process of an application lives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from collector.preflight import InTheWay, listens, supervisor_socket
 from shm import config as configuration
-from shm import snapshot
+from shm import snapshot, table
 from shm.command import exit_status
 from shm.segment import sources_of, unlink
 
@@ -29,9 +29,16 @@ def main(arguments: list[str] | None = None) -> int:
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
         config = configuration.load(options.config).shm
         directory = config.snapshot_directory
-        for namespace in (config.namespace, f"{config.namespace}-demo"):
+        namespaces = config.namespace, f"{config.namespace}-demo"
+        for namespace in namespaces:  # before anything is removed
+            for application in table.applications_of(namespace):
+                table.check_idle(namespace, application)
+        for namespace in namespaces:
             for source in sources_of(namespace):
                 for removed in unlink(namespace, source, lock_too=True):
+                    print(f"removed {removed}")
+            for application in table.applications_of(namespace):
+                for removed in table.unlink(namespace, application, lock_too=True):
                     print(f"removed {removed}")
             for removed in snapshot.unlink(directory, namespace) if directory is not None else []:
                 print(f"removed {removed}")

@@ -10,38 +10,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
 from array import array
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from collector.cardinality import Cardinality
 from collector.definitions import Definitions
-from collector.histogram import Cumulative
-from collector.samples import number_of, stamp_ns_of
+from collector.folding import MOST_FOLDED, Folds, Staged, without_gaps
+from collector.histogram import Cumulative, Observations
+from collector.rules import Rules
+from collector.samples import ABSENT_SAMPLE, check_observations, counted_of, number_of, stamp_ns_of
 from collector.source import NO_LABELS, Collection, MetricSource
 from collector.threads import SourceResult, SourceThreads
 from collector.words import said, shown
 from shm.catalog import Metric, MetricType, SeriesKey
 from shm.errors import MetricError, NoSpace
-from shm.layout import FLAG_TICK, STALE_NAN_BITS
+from shm.layout import FLAG_TICK
 from shm.reader import Frame
 from shm.writer import DEFAULT_CAPACITY, RingWriter
 
+if TYPE_CHECKING:
+    from collector.shared import SharedCollector
+
 log = logging.getLogger(__name__)
 
-_FEWER_OR_MORE = "drop a label with many values, or raise max_series or max_series_per_metric"
-_ABSENT = array("d", STALE_NAN_BITS.to_bytes(8, "little"))
+_NO_RULES = Rules()
 
 
 class MetricCollector:
     """Writes the ring ``name``. One per ring and process (I5); any thread may record.
 
+    For an application of several processes see :meth:`shared`.
+
     ``interval_seconds`` is what readers take for the source's own pace: three of them without a frame make it
-    stale. ``snapshot_dir``: where the history is restored from when shared memory has none. Raises WriterBusy,
+    stale. ``snapshot_dir``: where the history is restored from when shared memory has none. ``rules``: limits and
+    buckets of single metrics; ``cardinality`` has the limits in force, and counts what met them. Raises WriterBusy,
     NoSpace, RingForeign or ConfigurationError when the ring can't be opened.
     """
 
@@ -55,28 +62,38 @@ class MetricCollector:
         group: str = "",
         max_series: int = 1000,
         max_series_per_metric: int = 200,
+        rules: Rules = _NO_RULES,
         snapshot_dir: Path | None = None,
     ) -> None:
         self.name = name
-        self.max_series = max_series
-        self.max_series_per_metric = max_series_per_metric
-        self.series_dropped = 0
         self._guard = threading.Lock()
-        self._definitions = Definitions(name)
+        self._definitions = Definitions(name, rules)
         self._metrics = self._definitions.metrics
         self._tick: dict[SeriesKey, float | None] = {}
         self._apart: dict[int, dict[SeriesKey, float | None]] = {}  # frames of their own, by timestamp
         self._histograms: dict[SeriesKey, Cumulative] = {}
         self.threads = SourceThreads()
-        self._series_of: Counter[str] = Counter()  # series per metric, staged ones included
-        self._known: set[SeriesKey] = set()
-        self._limited: dict[str, int] = {}
-        self._freed_at = 0  # the head at which columns were last looked for that could be freed
         self.writer = RingWriter(
             namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group,
             snapshot_dir=snapshot_dir,
         )  # fmt: skip
-        self._know_series()
+        self.cardinality = Cardinality(self.writer, max_series, max_series_per_metric, rules)
+        self._known = self.cardinality.known
+        self._folds = Folds(self._newest)
+
+    @property
+    def series_dropped(self) -> int:
+        """Samples that were dropped because their series has no place."""
+        return self.cardinality.dropped
+
+    @staticmethod
+    def shared(
+        name: str, *, namespace: str | None = None, group: str | None = None, max_series: int = 10_000
+    ) -> SharedCollector:
+        """One process's part of the application ``name``, which any number of processes may have at once."""
+        from collector.shared import SharedCollector  # a collector of a source has no use for it
+
+        return SharedCollector(name, namespace=namespace, group=group, max_series=max_series)
 
     # ---- metrics and samples -------------------------------------------------------------------------------
 
@@ -101,98 +118,144 @@ class MetricCollector:
             for metric in metrics:
                 self._definitions.declare(metric)
 
+    def redeclare(self, metrics: Sequence[Metric]) -> list[MetricError]:
+        """Declare metrics that come and go; one of another type, labels or buckets than before begins anew.
+
+        What is refused: the name of one of the daemon's own, and more of them than ``max_series``.
+        """
+        refused = []
+        with self._guard:
+            changed = []
+            for metric in metrics:
+                if metric.name not in self._metrics and self._metric_count() >= self.cardinality.max_series:
+                    refused.append(self._one_metric_more(metric))
+                    continue
+                try:
+                    if self._definitions.redeclare(metric):
+                        changed.append(metric.name)
+                except MetricError as error:
+                    refused.append(error)
+            if changed:
+                self._begin_anew(frozenset(changed))
+                self._enter_metrics()
+        return refused
+
+    def _begin_anew(self, names: Set[str]) -> None:
+        self._histograms = {key: one for key, one in self._histograms.items() if key[0] not in names}
+        self._folds.forget_metrics(names)
+
+    def _metric_count(self) -> int:
+        return len(self._metrics.keys() | self.writer.metrics.keys())
+
+    def _one_metric_more(self, metric: Metric) -> MetricError:
+        return MetricError(
+            f"metric {metric.name!r} would be one more than the {self.cardinality.max_series} that ring {self.name!r} "
+            "may have of all times; raise max_series, or begin the ring anew with --unlink"
+        )
+
     def record_metric(
-        self, name: str, value: float | None, labels: Mapping[str, str] = NO_LABELS, timestamp: float | None = None
+        self,
+        name: str,
+        value: float | None,
+        labels: Mapping[str, str] = NO_LABELS,
+        timestamp: float | None = None,
+        observations: Observations | None = None,
     ) -> bool:
-        """Stage one sample; False when it was dropped at a cardinality limit.
+        """Stage one sample; False when it was dropped at a cardinality limit (:mod:`collector.cardinality`).
 
         Samples without ``timestamp`` share the frame of the next commit. A frame has one sample of a series: the
         last one recorded; of a histogram each is in the buckets, the count and the sum, but only the last is kept
         raw. ``timestamp``, in Unix seconds, makes a frame of its own, also an older one. ``value`` None keeps a
-        histogram's series visible though nothing was observed. Raises MetricError for an unknown metric, labels that
-        don't fit, or a value that is no number or a negative counter.
+        histogram's series visible though nothing was observed. ``observations`` go into its buckets in the place of
+        ``value``, which then is kept raw and no more. Raises MetricError for an unknown metric, labels that don't fit,
+        or a value that is no number or a negative counter.
         """
-        metric = self._metrics.get(name)
-        if metric is None:
-            raise MetricError(f"metric {name!r} is not registered; call register_metric first")
+        metric = self._registered(name)
+        if metric.type == "summary":
+            raise MetricError(f"summary {name!r} got a value; record_counted takes its count and its sum")
         key = name, metric.label_values(labels)
         number = number_of(metric, value)
+        if observations is not None:
+            check_observations(metric, observations)
         stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
         with self._guard:
-            if not self._admit(metric, key):
-                return False
+            if key not in self._known:
+                place = self._place(metric, key)
+                if place is None:
+                    return False
+                if place in self.cardinality.folds and metric.type != "histogram":
+                    return self._fold(metric, place, key, (number,), stamp_ns)  # type: ignore[arg-type]  # only a histogram's is None
+                key = place
             if metric.type == "histogram":
-                self._observe(metric, key, number, stamp_ns)
+                self._observe(metric, key, number, stamp_ns, observations)
             elif stamp_ns is not None:
                 self._apart.setdefault(stamp_ns, {})[key] = number
             else:
                 self._tick[key] = number
             return True
 
-    def _observe(self, metric: Metric, key: SeriesKey, number: float | None, stamp_ns: int | None) -> None:
+    def record_counted(self, name: str, counted: Sequence[float | None], labels: Mapping[str, str] = NO_LABELS) -> bool:
+        """Stage a histogram's or summary's series as somebody else counted it, see ``Sample.counted``.
+
+        False when it was dropped. Raises MetricError for an unknown metric, one of another type, or what does not fit
+        its buckets.
+        """
+        with self._guard:
+            self._definitions.is_counted(name)
+        metric = self._registered(name)
+        columns = counted_of(metric, counted)
+        key = name, metric.label_values(labels)
+        with self._guard:
+            if key not in self._known:
+                place = self._place(metric, key)
+                if place is None:
+                    return False
+                if place in self.cardinality.folds:
+                    return self._fold(metric, place, key, without_gaps(counted), None)
+            self._histograms[key] = Cumulative(metric.buckets, columns)
+            self._tick[key] = None
+            return True
+
+    def _registered(self, name: str) -> Metric:
+        metric = self._metrics.get(name)
+        if metric is None:
+            raise MetricError(f"metric {name!r} is not registered; call register_metric first")
+        return metric
+
+    def _observe(
+        self, metric: Metric, key: SeriesKey, number: float | None, stamp_ns: int | None, many: Observations | None
+    ) -> None:
         cumulative = self._histograms.get(key)
         if cumulative is None:
+            self._definitions.is_observed(metric.name)
             cumulative = self._histograms[key] = Cumulative(metric.buckets)
+        if many is not None:
+            cumulative.add(many)
+        elif number is not None:
+            cumulative.observe(number)
         if number is None:
             self._tick.setdefault(key, None)
             return
-        cumulative.observe(number)
         if stamp_ns is not None:
             self._apart.setdefault(stamp_ns, {})[key] = number
             self._tick.setdefault(key, None)  # the buckets go with the tick's frame
         else:
             self._tick[key] = number
 
-    def _admit(self, metric: Metric, key: SeriesKey) -> bool:
-        if key in self._known:
+    def _place(self, metric: Metric, key: SeriesKey) -> SeriesKey | None:
+        """Where a sample goes whose series is not known: see :meth:`Cardinality.admit`."""
+        place = self.cardinality.admit(metric, key)
+        if place is not None and place not in self.cardinality.folds:
+            self._folds.forget_series(key)
+        return place
+
+    def _fold(
+        self, metric: Metric, into: SeriesKey, key: SeriesKey, columns: tuple[float, ...], stamp_ns: int | None
+    ) -> bool:
+        if self._folds.add(metric, into, key, columns, stamp_ns):
             return True
-        limit = self._limit(metric)
-        if limit and self._free():
-            limit = self._limit(metric)
-        if not limit:
-            self._known.add(key)
-            self._series_of[metric.name] += 1
-            return True
-        self._drop(metric.name, limit, f"the limit of {limit} series is reached")
+        self.cardinality.drop(metric.name, f"more than {MOST_FOLDED} series of the source would be folded in one frame")
         return False
-
-    def _limit(self, metric: Metric) -> int:
-        """The limit that one more series of the metric would exceed, 0 for none. The daemon's own have none."""
-        if metric.own:
-            return 0
-        if self._series_of[metric.name] >= self.max_series_per_metric:
-            return self.max_series_per_metric
-        own = sum(self._series_of[one.name] for one in self._metrics.values() if one.own)
-        return self.max_series if len(self._known) - own >= self.max_series else 0
-
-    def _free(self) -> bool:
-        """Give back the places of series without a sample in the whole ring; True if there were any.
-
-        It reads the ring to know, so it is tried eight times in a ring's length and no more.
-        """
-        if self.writer.head - self._freed_at < self.writer.header.capacity // 8:
-            return False
-        self._freed_at = self.writer.head
-        staged = self._known - set(self.writer.columns)
-        try:
-            if not self.writer.free():
-                return False
-        except NoSpace as error:
-            log.debug("columns not freed", extra={"ring": self.name, "error": str(error)})
-            return False
-        self._know_series()
-        self._known |= staged
-        self._series_of.update(name for name, _ in staged)
-        self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
-        return True
-
-    def _drop(self, metric: str, limit: int, why: str) -> None:
-        self.series_dropped += 1
-        if metric not in self._limited:
-            self._limited[metric] = limit
-            # Without memory for them the error has its own remedy.
-            remedy = {"remedy": _FEWER_OR_MORE} if limit else {}
-            log.warning("series dropped", extra={"ring": self.name, "metric": metric, "error": why, **remedy})
 
     # ---- frames --------------------------------------------------------------------------------------------
 
@@ -206,13 +269,16 @@ class MetricCollector:
         with self._guard:
             # A collection may have taken seconds, in which somebody removed the file: nobody would find the frame.
             self.writer.keep_published()
+            self._enter_metrics()
             tick, self._tick = self._tick, {}
             apart, self._apart = self._apart, {}
-            self._enter_metrics()
+            for key, columns in self._folds.settle(tick, apart).items():
+                self._histograms[key] = Cumulative(self._metrics[key[0]].buckets, columns)
+            self._let_in(tick, apart)
             for values in (tick, *apart.values()):
                 self._drop_waiting(values)
             self._enter_series([*tick, *(key for values in apart.values() for key in values)])
-            for name, limit in self._limited.items():
+            for name, limit in self.cardinality.limits.items():
                 self._note_limit(name, limit)
             for stamp in sorted(apart):
                 self.writer.append(self._row(apart[stamp], cumulative=False), stamp, monotonic_ns, 0)
@@ -220,13 +286,25 @@ class MetricCollector:
 
     def _enter_metrics(self) -> None:
         if self._definitions.enter(self.writer):
-            self._know_series()
+            # Who is staged and has a place keeps it, though it has no column yet.
+            staged = self._tick.keys() | {key for values in self._apart.values() for key in values}
+            self.cardinality.know({key for key in staged if key in self.cardinality})
+
+    def _let_in(self, tick: Staged, apart: Mapping[int, Staged]) -> None:
+        """Give newcomers the places of the oldest; samples of those who get none are taken out of the frames."""
+        if not self.cardinality.newcomers:
+            return
+        present = tick.keys() | {key for values in apart.values() for key in values}
+        for key in self.cardinality.settle(self._metrics, present):
+            self._histograms.pop(key, None)
+            for values in (tick, *apart.values()):
+                values.pop(key, None)
 
     def _drop_waiting(self, values: dict[SeriesKey, float | None]) -> None:
         """Leave out the samples that don't fit the ring before it is rebuilt, for which there is no room."""
         for key in [key for key in values if key[0] in self._definitions.waiting]:
             del values[key]
-            self._drop(key[0], 0, "its definition changed, and there is no memory to rebuild the ring for it")
+            self.cardinality.drop(key[0], "its definition changed, and there is no memory to rebuild the ring for it")
 
     def _enter_series(self, keys: list[SeriesKey]) -> None:
         """Give columns to the series that have none yet; what finds no memory is dropped, counted and named."""
@@ -242,14 +320,11 @@ class MetricCollector:
             try:
                 self.writer.add_series(self._metrics[key[0]], key[1])
             except NoSpace as error:
-                self._drop(key[0], 0, str(error))
-        self._know_series()
+                self.cardinality.drop(key[0], str(error))
+        self.cardinality.know()
         # Growth frees columns, too.
-        self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
-
-    def _know_series(self) -> None:
-        self._known = set(self.writer.columns)
-        self._series_of = Counter(name for name, _ in self._known)
+        self._histograms = {key: one for key, one in self._histograms.items() if key in self.cardinality}
+        self._folds.keep(self.cardinality.folds)
 
     def _note_limit(self, name: str, limit: int) -> None:
         try:
@@ -260,7 +335,7 @@ class MetricCollector:
     def _row(self, values: Mapping[SeriesKey, float | None], *, cumulative: bool) -> array[float]:
         """One value per column. ``cumulative``: with the buckets of the histograms among them."""
         columns = self.writer.columns
-        row = _ABSENT * self.writer.column_count
+        row = ABSENT_SAMPLE * self.writer.column_count
         for key, value in values.items():
             series = columns.get(key)
             if series is None:
@@ -268,7 +343,8 @@ class MetricCollector:
             if value is not None:
                 row[series.column] = value
             if cumulative and key in self._histograms:
-                row[series.column + 1 : series.end] = self._histograms[key].columns()
+                first = series.column + (series.metric.type == "histogram")  # behind its raw sample
+                row[first : series.end] = self._histograms[key].columns()
         return row
 
     def resume(self, *metrics: Metric) -> dict[SeriesKey, float]:
@@ -312,6 +388,20 @@ class MetricCollector:
             last[key] = value
         return value is not None
 
+    def _newest(self, key: SeriesKey) -> tuple[float, ...] | None:
+        """The cumulative columns that the ring has of a counter or histogram; None for none, or where frames lack."""
+        series = self.writer.columns.get(key)
+        if series is None or not self.writer.continues or not self._definitions.fits(series):
+            return None
+        first = series.column + (series.metric.type == "histogram")
+        for sequence in reversed(self.writer.history()):
+            frame = self.writer.frame(sequence)
+            if frame is not None:
+                values = [frame.value(column) for column in range(first, series.end)]
+                if None not in values:
+                    return tuple(value for value in values if value is not None)
+        return None
+
     # ---- sources -------------------------------------------------------------------------------------------
 
     def collect_from_sources(
@@ -323,20 +413,27 @@ class MetricCollector:
         ``up`` False, or the errors of its bad samples. Never raises for what a source does.
         """
         return [
-            dataclasses.replace(result, collection=self._staged(result.source, result.collection))
+            SourceResult(result.source, self._staged(result.source, result.collection), result.seconds)
             for result in self.threads.collect(sources, timeout_seconds, stop)
         ]
 
     def _staged(self, source: MetricSource, collection: Collection) -> Collection:
         errors = list(collection.errors)
+        if collection.metrics:
+            errors += map(str, self.redeclare(collection.metrics))
         for sample in collection.samples:
             try:
-                self.record_metric(sample.metric, sample.value, sample.labels, sample.timestamp)
+                if sample.counted is None:
+                    self.record_metric(
+                        sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations
+                    )
+                else:
+                    self.record_counted(sample.metric, sample.counted, sample.labels)
             except MetricError as error:
                 errors.append(str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is no sample
                 errors.append(f"{source.name} gave {shown(sample)}, which is no sample: {said(error)}")
-        return dataclasses.replace(collection, errors=errors)
+        return Collection(collection.samples, errors, collection.up, collection.metrics)
 
     # ---- the end -------------------------------------------------------------------------------------------
 

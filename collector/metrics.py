@@ -1,4 +1,4 @@
-"""The 15 metrics of the daemon, in one table, and the metrics that every collector keeps of itself."""
+"""The 15 metrics of the daemon, in one table, those of the textfile source, and those that every collector keeps."""
 
 from __future__ import annotations
 
@@ -85,9 +85,26 @@ SYSTEM = (
 
 ALL = NODE + DEPLOYMENT + BETANET + SYSTEM
 
+# What the textfile source says of its files, two of them by node_exporter's names; the files' own metrics come and go.
+TEXTFILE_MTIME = Metric(
+    "node_textfile_mtime_seconds",
+    "gauge",
+    "When a file was last written, of those that could be read, in Unix seconds.",
+    "seconds",
+    ("file",),
+)
+TEXTFILE_SCRAPE_ERROR = Metric(
+    "node_textfile_scrape_error", "gauge", "1 when the directory or one of its files could not be read, else 0."
+)
+TEXTFILE_ERROR = Metric(
+    "textfile_error", "gauge", "1 when a file is left out for an error that the log names, else 0.", "", ("file",)
+)
+TEXTFILE = (TEXTFILE_MTIME, TEXTFILE_SCRAPE_ERROR, TEXTFILE_ERROR)
 
-def _own(name: str, kind: str, help_text: str, unit: str) -> Metric:
-    return Metric(name, kind, help_text, unit, ("source",), own=True)  # type: ignore[arg-type]  # literals below
+
+def _own(name: str, kind: str, help_text: str, unit: str, *more_labels: str) -> Metric:
+    labels = ("source", *more_labels)
+    return Metric(name, kind, help_text, unit, labels, own=True)  # type: ignore[arg-type]  # literals below
 
 
 UP = _own("collector_up", "gauge", "1 when the last collection of the source succeeded, else 0.", "")
@@ -108,6 +125,21 @@ SERIES_DROPPED = _own(
     "Samples dropped because their series would exceed a cardinality limit.",
     "samples",
 )
+SERIES_LIMITED = _own(
+    "collector_series_limited_total",
+    "counter",
+    "Samples of series beyond a cardinality limit, by metric and what becomes of them.",
+    "samples",
+    "metric",
+    "beyond",
+)
+SERIES_PRUNED = _own(
+    "collector_series_pruned_total",
+    "counter",
+    "Series that gave their place, column and history to newer ones.",
+    "series",
+    "metric",
+)
 CIRCUIT_STATE = _own(
     "collector_circuit_state", "gauge", "Circuit breaker of the source: 0 closed, 1 half-open, 2 open.", ""
 )
@@ -118,7 +150,16 @@ LAST_SNAPSHOT = _own(
     "seconds",
 )
 
+APPLICATION_PROCESSES = Metric(
+    "collector_application_processes",
+    "gauge",
+    "Processes of the application that live.",
+    "",
+    ("application",),
+    own=True,
+)
+
 # What every collector records in its own ring, whatever its source.
 OWN = (UP, DURATION, LAST_SUCCESS, ERRORS, TICKS_MISSED, CLOCK_STEPS, SERIES_DROPPED)
-# What those record that have one: a circuit breaker, snapshots.
-OPTIONAL = (CIRCUIT_STATE, LAST_SNAPSHOT)
+# What those record that have one: metrics beyond a limit, a circuit breaker, snapshots, applications.
+OPTIONAL = (SERIES_LIMITED, SERIES_PRUNED, CIRCUIT_STATE, LAST_SNAPSHOT, APPLICATION_PROCESSES)

@@ -13,11 +13,15 @@ import contextlib
 import errno
 import os
 import pwd
+import re
 import socket
 import sys
 from pathlib import Path
 
 from collector import registry
+from collector.metrics import OPTIONAL, OWN
+from collector.rules import Rules
+from collector.sources.deployment.source import ADDRESSES, DeploymentOptions
 from shm import address, snapshot
 from shm import config as configuration
 from shm.command import exit_status
@@ -46,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         config = configuration.load(options.config)
         check_configuration(config)
+        for note in notes(config, options.directory):
+            print(f"fogmetrics: note: {note}", file=sys.stderr)
         if options.config_only:
             return 0
         check_run_directory(options.directory)
@@ -68,7 +74,36 @@ def check_configuration(config: Config) -> None:
     configuration.windows_ns(config)
     for name in registry.source_names(config):
         registry.times(name, config)
-        registry.build(name, config)
+        registry.capacity(name, config)
+        Rules.of(config).check((*registry.build(name, config).metrics, *OWN, *OPTIONAL))
+
+
+def notes(config: Config, directory: Path) -> list[str]:
+    """What is no mistake to any process, and does nothing: a source without a program, an address that is not asked.
+
+    Nothing is said of programs where ``directory`` has no supervisord.conf, or one that can't be read.
+    """
+    found = []
+    options = config.source_options.get("deployment", {})
+    providers = options.get("providers", DeploymentOptions().providers)
+    for key, provider in ADDRESSES.items():
+        if options.get(key) and provider not in providers:
+            found.append(
+                f"{config.where('source.deployment')} {key} is set, but providers does not list {provider}, so it is "
+                "not asked; add it, or take the key out"
+            )
+    try:
+        programs = [directory / "supervisord.conf", *sorted((directory / "conf.d").glob("*.conf"))]
+        text = "\n".join(one.read_text() for one in programs)
+    except (OSError, ValueError):
+        return found
+    for name in config.source:
+        if not re.search(rf"^[ \t]*command\b.*-m collector {re.escape(name)}(?![\w-])", text, re.MULTILINE):
+            found.append(
+                f"{config.where(f'source.{name}')} has no program in {directory / 'supervisord.conf'} or conf.d, so it "
+                "is not collected; docs/configuration.md says how one is made"
+            )
+    return found
 
 
 def supervisor_socket(directory: Path) -> Path:

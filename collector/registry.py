@@ -1,4 +1,5 @@
-"""Which class reads a source: the four built-in ones in one table, users' own by ``class`` in their table.
+"""Which class reads a source: the built-in ones in one table, users' own by ``class`` in their table, or by an
+entry point of an installed package.
 
 Nothing is imported until a source is built, so that a worker carries what its own source needs and no more.
 """
@@ -9,8 +10,9 @@ import dataclasses
 import importlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.source import MetricSource
 from collector.words import shown
 from shm.catalog import Metric
@@ -22,8 +24,13 @@ from shm.errors import ConfigurationError
 _TIMEOUT_SHARE = 0.8
 _MOST_TIMEOUT = 10.0
 # A request's timeout is cut to this share of the collection's, so that one endpoint that hangs is given up before the
-# whole collection is, and the others' samples are kept. Requests that are made one after the other have it together.
+# whole collection is, and the others' samples are kept; what asks several, to this larger one, in which also an answer
+# that came late is still read.
 _REQUEST_SHARE = 0.8
+_ANSWERS_SHARE = 0.9
+_BOUNDED = ("request_timeout_seconds", "group_timeout_seconds")
+# A ring has a guard of four slots, a frame in flight, and something to read (shm.writer, which workers alone load).
+MIN_CAPACITY = 8
 
 # name: (module, class, its options)
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
@@ -31,12 +38,26 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
     "betanet": ("collector.sources.betanet", "BetanetSource", "BetanetOptions"),
     "system": ("collector.sources.system", "SystemMetricSource", "SystemOptions"),
+    "host": ("collector.sources.host", "HostMetricSource", "HostOptions"),
+    "textfile": ("collector.sources.textfile", "TextfileSource", "TextfileOptions"),
+    "applications": ("collector.sources.applications", "ApplicationsSource", "ApplicationsOptions"),
 }
 
 
+# In a package's pyproject.toml: [project.entry-points."fogmetrics.sources"] NAME = "module:Class"
+ENTRY_POINTS = "fogmetrics.sources"
+
+
 def source_names(config: Config) -> list[str]:
-    """Every source that can be started: the built-in ones and those of the configuration."""
+    """The sources that the daemon knows: the built-in ones and those of the configuration."""
     return list(dict.fromkeys([*BUILT_IN, *config.source]))
+
+
+def _entry_points() -> dict[str, str]:
+    """ "module:Class" by source, of the packages that are installed."""
+    from importlib import metadata  # 2 MiB and a look at every package: only for names that are not known otherwise
+
+    return {one.name: one.value for one in metadata.entry_points(group=ENTRY_POINTS)}
 
 
 def times(name: str, config: Config) -> tuple[float, float]:
@@ -57,30 +78,71 @@ def times(name: str, config: Config) -> tuple[float, float]:
     return interval, timeout
 
 
+def capacity(name: str, config: Config) -> int:
+    """Frames that the source's ring is to hold. Raises ConfigurationError for fewer than a ring needs."""
+    frames = config.source.get(name, SourceConfig()).capacity or config.shm.capacity
+    if frames < MIN_CAPACITY:
+        raise ConfigurationError(
+            f"{config.where(f'source.{name}')} capacity is {frames}; give {MIN_CAPACITY} frames or more, or 0 for "
+            "[shm]'s"
+        )
+    return frames
+
+
 def build(name: str, config: Config) -> MetricSource:
     """The source of that name, made from its table. Raises ConfigurationError."""
     table = config.source.get(name, SourceConfig())
     options = config.source_options.get(name, {})
     where = config.where(f"source.{name}")
     if name in BUILT_IN and not table.class_:
-        module, class_name, options_name = BUILT_IN[name]
-        loaded = importlib.import_module(module)
-        chosen = read_table(getattr(loaded, options_name), options, where)
-        if hasattr(chosen, "request_timeout_seconds"):
-            share = _REQUEST_SHARE * times(name, config)[1] / getattr(chosen, "requests_in_turn", 1)
-            bounded = min(chosen.request_timeout_seconds, share)
-            chosen = dataclasses.replace(chosen, request_timeout_seconds=bounded)
-        extra = {"namespace": config.shm.namespace, "owner": user_number(config.shm.owner)} if name == "system" else {}
-        source: MetricSource = getattr(loaded, class_name)(chosen, **extra)
-        return source
-    if name not in config.source:
+        try:
+            return _built_in(name, options, config)
+        except ConfigurationError as error:
+            text, table_name = str(error), f"[source.{name}]"
+            if not text.startswith(table_name):
+                raise
+            # A class knows its table, but not the file that it is in.
+            raise ConfigurationError(where + text.removeprefix(table_name)) from error
+    installed = {} if table.class_ else _entry_points()
+    path = table.class_ or installed.get(name)
+    if not path and name not in config.source:
+        known = dict.fromkeys([*source_names(config), *installed])
         raise ConfigurationError(
-            f"there is no source {name!r}; the sources are {', '.join(source_names(config))}; "
+            f"there is no source {name!r}; the sources are {', '.join(known)}; "
             f'for one of your own add [source.{name}] with class = "module:Class"'
         )
-    if not table.class_:
-        raise ConfigurationError(f'{where} has no class; add class = "module:Class", the class that reads it')
-    return _own(name, table.class_, options, where)
+    if not path:
+        raise ConfigurationError(
+            f"{where} has no class, and no installed package has an entry point {ENTRY_POINTS!r} of that name; add "
+            'class = "module:Class", the class that reads it'
+        )
+    return _own(name, path, options, where)
+
+
+def _built_in(name: str, options: Mapping[str, Any], config: Config) -> MetricSource:
+    """One of ours. Raises ConfigurationError; a message of a class begins with its table."""
+    module, class_name, options_name = BUILT_IN[name]
+    loaded = importlib.import_module(module)
+    chosen = read_table(getattr(loaded, options_name), options, config.where(f"source.{name}"))
+    for key in _BOUNDED:
+        if hasattr(chosen, key):
+            share = _REQUEST_SHARE * times(name, config)[1]
+            chosen = dataclasses.replace(chosen, **{key: min(getattr(chosen, key), share)})
+    source: MetricSource = getattr(loaded, class_name)(chosen, **_of_daemon(name, config))
+    return source
+
+
+def _of_daemon(name: str, config: Config) -> dict[str, Any]:
+    """What a source has to know of the daemon, beside its own table."""
+    if name == "deployment":
+        return {"timeout_seconds": _ANSWERS_SHARE * times(name, config)[1]}
+    if name not in ("system", "applications"):
+        return {}
+    owner = user_number(config.shm.owner, config.where("shm"))
+    if name == "system":
+        return {"namespace": config.shm.namespace, "owner": owner}
+    users = (user_number(one, config.where("applications"), "users") for one in config.applications.users)
+    return {"namespace": config.shm.namespace, "owners": {owner, *users}, "group": config.shm.group}
 
 
 def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:
@@ -88,30 +150,47 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
     module, separator, class_name = path.partition(":")
     if not separator:
         raise ConfigurationError(f'{where} class is {path!r}; give "module:Class"')
+    what = f"{where} class {path!r}"
     try:
         cls = getattr(importlib.import_module(module), class_name)
         source = cls(**options)
+        whole = isinstance(source, MetricSource) and type(source).collect is not MetricSource.collect
+        found = {key: getattr(source, key, None) for key in ("name", "metrics", "first_ticks_seconds", "off")}
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module that is a program may end at its import, too
         raise ConfigurationError(
-            f"{where} class {path!r} can't be made from {dict(options)}: {type(error).__name__}: {error}; "
+            f"{what} can't be made from {dict(options)}: {type(error).__name__}: {error}; "
             "see that it is installed in this environment and takes these keys"
         ) from error
-    if not isinstance(source, MetricSource):
+    if not whole or found["name"] is None:
         raise ConfigurationError(
-            f"{where} class {path!r} is no source; it needs name, metrics, open(), collect() and close(): "
+            f"{what} is no source; it needs name, metrics, open(), collect() and close(): "
             "subclass collector.source.MetricSource"
         )
-    if not isinstance(source.metrics, Sequence) or not all(isinstance(one, Metric) for one in source.metrics):
+    _check_metrics(found["metrics"], what)
+    first = found["first_ticks_seconds"]
+    if first is not None and not (isinstance(first, Sequence) and first and all(_is_a_time(one) for one in first)):
+        raise ConfigurationError(f"{what} has the first_ticks_seconds {shown(first)}; give a list of seconds")
+    if found["name"] != name:
         raise ConfigurationError(
-            f"{where} class {path!r} has the metrics {shown(source.metrics)}; give a list of Metric"
+            f"{what} calls itself {shown(found['name'])}; one name everywhere: rename the table or the source"
         )
-    first = getattr(source, "first_tick_seconds", 0.0)
-    if isinstance(first, bool) or not isinstance(first, (int, float)) or not 0 <= first < math.inf:
-        raise ConfigurationError(f"{where} class {path!r} has the first_tick_seconds {shown(first)}; give seconds")
-    if source.name != name:
-        raise ConfigurationError(
-            f"{where} class {path!r} calls itself {source.name!r}; one name everywhere: rename the table or the source"
-        )
-    return source
+    return cast(MetricSource, source)
+
+
+def _check_metrics(metrics: object, what: str) -> None:
+    """Raises ConfigurationError for what could not be declared beside the daemon's own."""
+    if not isinstance(metrics, Sequence) or not all(isinstance(one, Metric) for one in metrics):
+        raise ConfigurationError(f"{what} has the metrics {shown(metrics)}; give a list of Metric")
+    own = {one.name for one in (*OWN, LAST_SNAPSHOT)}
+    known: dict[str, Metric] = {}
+    for one in metrics:
+        if one.name in own:
+            raise ConfigurationError(f"{what} has the metric {one.name!r}, which is the daemon's own; rename it")
+        if known.setdefault(one.name, one) != one:
+            raise ConfigurationError(f"{what} has two different metrics {one.name!r}; rename one")
+
+
+def _is_a_time(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < math.inf

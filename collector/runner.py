@@ -34,14 +34,33 @@ class Broken(FogmetricsError):
 
 
 class Call(Generic[T]):
-    """One job, and in the end its result or its error."""
+    """One job, and in the end its result or its error. One thread waits for it."""
 
     def __init__(self, job: Callable[[], T]) -> None:
         self.job = job
         self.begun = time.monotonic()
-        self.done = threading.Event()
+        self.done = False
         self.result: T | None = None
         self.error: BaseException | None = None
+        # Held until it is done. A bare lock: a threading.Event is Python code around two, all of it cold after the
+        # sleep between two ticks.
+        self._running = threading.Lock()
+        self._running.acquire()
+
+    def run(self, name: str) -> None:
+        """Do the job; ``name`` is for messages."""
+        try:
+            self.result = self.job()
+        except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
+            self.error = error
+        except BaseException as error:  # noqa: BLE001 - a failure of the call, no more
+            self.error = Broken(f"{name} raised {type(error).__name__}, which would end its process")
+        self.done = True  # before it is let go of: who waited for it must find it done
+        self._running.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was done within that time."""
+        return self.done or self._running.acquire(timeout=seconds)
 
 
 class Runner:
@@ -60,7 +79,7 @@ class Runner:
 
     def start(self, job: Callable[[], T]) -> Call[T]:
         """Begin ``job`` without waiting. Raises Hung while the call before is still running."""
-        if self._last is not None and not self._last.done.is_set():
+        if self._last is not None and not self._last.done:
             raise Hung(f"{self.name} still hangs in an earlier collection")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"runner-{self.name}", daemon=True)
@@ -72,7 +91,7 @@ class Runner:
     def wait(self, call: Call[T], timeout_seconds: float, stop: Callable[[], bool] = lambda: False) -> T:
         """The result of a started call; see :meth:`call`."""
         deadline = time.monotonic() + timeout_seconds
-        while not call.done.wait(min(_LOOK_SECONDS, max(deadline - time.monotonic(), 0))):
+        while not call.wait(min(_LOOK_SECONDS, max(deadline - time.monotonic(), 0))):
             if time.monotonic() >= deadline:
                 raise Hung(f"{self.name} did not answer within {time.monotonic() - call.begun:.2g} s")
             if stop():
@@ -108,12 +127,6 @@ class Runner:
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:
-            try:
-                call.result = call.job()
-            except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
-                call.error = error
-            except BaseException as error:  # noqa: BLE001 - a failure of the call, no more
-                call.error = Broken(f"{self.name} raised {type(error).__name__}, which would end its process")
-            call.done.set()
+            call.run(self.name)
         if self._loop is not None:
             self._loop.close()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from array import array
+from collections.abc import Mapping, Sequence
 
+from collector.histogram import Observations
 from collector.source import Sample
 from collector.words import shown
 from shm.catalog import Metric
 from shm.errors import MetricError
+from shm.layout import ABSENT
+
+ABSENT_SAMPLE = array("d", ABSENT)
 
 
 def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
@@ -16,19 +22,27 @@ def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
     if metric is None:
         raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
     metric.label_values(sample.labels)
-    number_of(metric, sample.value)
+    if sample.counted is None:
+        number_of(metric, sample.value)
+    if sample.observations is not None:
+        check_observations(metric, sample.observations)
+    if sample.counted is not None:
+        counted_of(metric, sample.counted)
     if sample.timestamp is not None:
         stamp_ns_of(metric, sample.timestamp)
 
 
 def number_of(metric: Metric, value: object) -> float | None:
-    """The value as a float, None for a histogram's "nothing observed". Raises MetricError for what it can't be."""
+    """The value as a float, None for a histogram's "nothing observed". Raises MetricError for what it can't be.
+
+    A gauge or counter may be infinite or NaN: those are numbers to Prometheus.
+    """
     if value is None:
         if metric.type != "histogram":
             raise MetricError(f"metric {metric.name!r} got None; leave out a sample that is not known")
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MetricError(f"metric {metric.name!r} got {shown(value)}, a {type(value).__name__}; give a number")
+        raise MetricError(f"metric {metric.name!r} got {shown(value)}, of type {type(value).__name__}; give a number")
     try:
         number = float(value)
     except OverflowError:
@@ -37,7 +51,62 @@ def number_of(metric: Metric, value: object) -> float | None:
         raise MetricError(f"counter {metric.name!r} got {value!r}; a counter never is below 0")
     if metric.type == "histogram" and number != number:
         raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
+    if metric.type == "histogram" and math.isinf(number):
+        # The sum goes on over restarts: nothing that comes later would bring it back.
+        raise MetricError(
+            f"histogram {metric.name!r} got {number}, after which its sum would be no number for good; leave the "
+            "sample out"
+        )
     return number
+
+
+def check_observations(metric: Metric, value: Observations) -> None:
+    """Raises MetricError for observations that would spoil the histogram, or are of none."""
+    if metric.type != "histogram":
+        raise MetricError(f"metric {metric.name!r} got observations, which are for histograms; give a value alone")
+    if not math.isfinite(value.total):
+        raise MetricError(
+            f"histogram {metric.name!r} got observations whose sum is {shown(value.total)}; leave them out"
+        )
+    for bound, count in value.counts:
+        if bound != bound or not 0 <= count < math.inf:
+            raise MetricError(
+                f"histogram {metric.name!r} got observations with {shown(count)} at the bound {shown(bound)}; give a "
+                "count, 0 or more, and a bound"
+            )
+
+
+def counted_of(metric: Metric, counted: Sequence[float | None]) -> array[float]:
+    """The columns of a histogram that was counted elsewhere: buckets, count, sum; a None among them is absent.
+
+    Of a summary: count and sum. Raises MetricError, and TypeError for what are no numbers.
+    """
+    if metric.type == "summary":
+        if len(counted) != 2:
+            raise MetricError(f"summary {metric.name!r} got {len(counted)} counts; give the count and the sum")
+    elif metric.type != "histogram":
+        raise MetricError(
+            f"metric {metric.name!r} is of type {metric.type}, but only a histogram is counted in buckets"
+        )
+    elif len(counted) != len(metric.buckets) + 2:
+        raise MetricError(
+            f"histogram {metric.name!r} got {len(counted)} counts; give one for each of its {len(metric.buckets)} "
+            "buckets, the count of all and the sum"
+        )
+    columns = ABSENT_SAMPLE * len(counted)
+    least = 0.0
+    for i, value in enumerate(counted):
+        if value is None:
+            continue
+        columns[i] = value
+        if i < len(counted) - 1:  # the last is the sum, which may be anything
+            if not columns[i] >= least:  # of NaN neither is true
+                raise MetricError(
+                    f"histogram {metric.name!r} got the counts {shown(counted)}; they are cumulative: 0 or more, and "
+                    "none below the one before"
+                )
+            least = columns[i]
+    return columns
 
 
 def stamp_ns_of(metric: Metric, timestamp: object) -> int:

@@ -33,10 +33,10 @@ class Schedule:
         self._last_ns: int | None = None
         self._offset_ns: int | None = None
 
-    def first(self, delay_ns: int) -> int:
-        """The deadline of the first tick, off the grid: soon after the start, so that a page is soon whole."""
-        self._last_ns = self._monotonic() + delay_ns
-        return self._last_ns
+    def first(self, deadline_ns: int) -> int:
+        """``deadline_ns``, which is that of one of the first ticks, off the grid."""
+        self._last_ns = deadline_ns
+        return deadline_ns
 
     def next(self, ticked_ns: int = 0) -> tuple[int, int]:
         """(deadline on the monotonic clock, ticks missed since the one before). Call it after each tick.

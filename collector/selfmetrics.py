@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collector import metrics
 from collector.collector import MetricCollector
+from collector.folding import OTHER
 from collector.snapshots import Snapshots
-from shm.catalog import Metric
+from shm.catalog import Metric, SeriesKey
 
+# The metrics that counters name, at most: more than a page of them helps nobody, and each takes columns of the ring.
+MOST_NAMED = 50
 _COUNTERS = (metrics.ERRORS, metrics.TICKS_MISSED, metrics.CLOCK_STEPS, metrics.SERIES_DROPPED)
+_BY_METRIC = {one.name: one for one in (metrics.SERIES_LIMITED, metrics.SERIES_PRUNED)}
 
 
 class SelfMetrics:
@@ -22,10 +26,12 @@ class SelfMetrics:
         self._labels = {"source": source}
         self._snapshots = snapshots
         collector.register(*metrics.OWN, *([metrics.LAST_SNAPSHOT] if snapshots else []))
-        last = collector.resume(*_COUNTERS, metrics.LAST_SUCCESS)
+        last = collector.resume(*_COUNTERS, *_BY_METRIC.values(), metrics.LAST_SUCCESS)
         self._counts = {metric.name: last.get((metric.name, (source,)), 0.0) for metric in _COUNTERS}
         self.last_success_seconds = last.get((metrics.LAST_SUCCESS.name, (source,)))
         self._dropped_before = self._counts[metrics.SERIES_DROPPED.name]
+        self._of_limits_before = {key: value for key, value in last.items() if key[0] in _BY_METRIC}
+        self._named = {key[1][1]: key[1][1] for key in self._of_limits_before}
 
     def count(self, metric: Metric, by: int = 1) -> None:
         """Add to one of the own counters."""
@@ -45,3 +51,22 @@ class SelfMetrics:
             record(metrics.LAST_SNAPSHOT.name, self._snapshots.last_seconds, labels)
         for name, value in self._counts.items():
             record(name, value, labels)
+        for (name, values), value in self._of_limits().items():
+            metric = _BY_METRIC[name]
+            self._collector.register(metric)
+            record(name, value, dict(zip(metric.label_names, values, strict=True)))
+
+    def _of_limits(self) -> dict[SeriesKey, float]:
+        """What met a limit since ever, by metric; those past MOST_NAMED together, under the name ``other``."""
+        cardinality, source = self._collector.cardinality, self._labels["source"]
+        found = dict(self._of_limits_before)
+        for (metric, beyond), samples in cardinality.limited.items():
+            key: SeriesKey = metrics.SERIES_LIMITED.name, (source, self._name(metric), beyond)
+            found[key] = found.get(key, 0.0) + samples
+        for metric, series in cardinality.pruned.items():
+            key = metrics.SERIES_PRUNED.name, (source, self._name(metric))
+            found[key] = found.get(key, 0.0) + series
+        return found
+
+    def _name(self, metric: str) -> str:
+        return self._named.setdefault(metric, metric if len(self._named) < MOST_NAMED else OTHER)

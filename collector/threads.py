@@ -6,14 +6,22 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from itertools import islice
+from typing import Final, TypeVar, cast
 
 from collector.runner import Call, Hung, Runner
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from collector.words import said, shown
+from shm.catalog import Metric
 from shm.errors import MetricError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# What one collection may give: twice the series that a source may have at most. A generator without an end would take
+# all of the host's memory, also in a thread that was left behind; this many samples, each with a label, take 72 MiB.
+MOST_SAMPLES: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,8 @@ class SourceThreads:
             runner.stop()
 
     def _runner(self, source: MetricSource) -> Runner:
-        return self._runners.setdefault(source.name, Runner(source.name))
+        runner = self._runners.get(source.name)
+        return runner or self._runners.setdefault(source.name, Runner(source.name))
 
     def _start(self, source: MetricSource, timeout_seconds: float) -> Call[tuple[Collection, float]] | Hung:
         runner = self._runner(source)
@@ -92,13 +101,30 @@ def collect(source: MetricSource, runner: Runner, timeout_seconds: float) -> Col
         result = runner.await_(cast("Awaitable[CollectResult]", result), timeout_seconds)
     try:
         if not isinstance(result, Collection):
-            return Collection(tuple(cast("Iterable[Sample]", result)))
+            return Collection(_all_of(source, "samples", cast("Iterable[Sample]", result)))
         errors = (result.errors,) if isinstance(result.errors, str) else result.errors
+        metrics = _all_of(source, "metrics", result.metrics)
+        if not all(isinstance(one, Metric) for one in metrics):
+            raise MetricError(f"collect() of source {source.name!r} gave the metrics {shown(metrics)}; give Metrics")
         return Collection(
-            tuple(result.samples), tuple(one if isinstance(one, str) else shown(one) for one in errors), bool(result.up)
+            _all_of(source, "samples", result.samples),
+            tuple(one if isinstance(one, str) else shown(one) for one in _all_of(source, "errors", errors)),
+            bool(result.up),
+            metrics,
         )
     except TypeError as error:
         raise MetricError(
             f"collect() of source {source.name!r} gave {shown(result)} ({error}); give a list of Sample, or a "
             "Collection"
         ) from None
+
+
+def _all_of(source: MetricSource, what: str, given: Iterable[T]) -> tuple[T, ...]:
+    """All that was given. Raises MetricError when it is too much, or has no end."""
+    found = tuple(islice(given, MOST_SAMPLES + 1))
+    if len(found) > MOST_SAMPLES:
+        raise MetricError(
+            f"collect() of source {source.name!r} gave more than {MOST_SAMPLES} {what}; give fewer, or see why its "
+            "generator has no end"
+        )
+    return found

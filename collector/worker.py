@@ -23,9 +23,9 @@ from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
 
 log = logging.getLogger(__name__)
 
-# A first frame soon after the start, so that a page is soon whole; a source may ask for another delay, to have
-# something to compare with (rates) or to read (other rings).
-FIRST_TICK_SECONDS = 0.5
+# When the first frames are taken, after the start: soon, so that a page is soon whole. A source may have more of them,
+# ``first_ticks_seconds``, where what it reads is starting as well, or where it needs a reading to compare with.
+FIRST_TICKS_SECONDS = (0.2,)
 _CLOSE_SECONDS = 2.0
 _MOST_SAID = 1000  # characters of errors in a log line
 
@@ -46,13 +46,20 @@ class Worker:
     def run(self) -> None:
         """Tick until told to stop; then leave the ring to the next writer. Raises RingLost."""
         loop = _Loop(self)
-        deadline_ns = loop.schedule.first(round(self._first_tick_seconds() * 1e9))
+        first_ns = [self.monotonic() + round(seconds * 1e9) for seconds in self._first_ticks_seconds()]
+        deadline_ns = loop.schedule.first(first_ns.pop(0))
         if self.snapshots is not None:
             self.snapshots.start()
         try:
             loop.open_source()
             while not self.stop.sleep_until(deadline_ns):
-                deadline_ns, missed = loop.schedule.next(loop.tick())
+                ticked_ns = loop.tick()
+                while first_ns and first_ns[0] <= ticked_ns:
+                    first_ns.pop(0)
+                if first_ns:
+                    deadline_ns = loop.schedule.first(first_ns.pop(0))
+                    continue
+                deadline_ns, missed = loop.schedule.next(ticked_ns)
                 if missed:
                     loop.own.count(metrics.TICKS_MISSED, missed)
                     log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
@@ -65,9 +72,10 @@ class Worker:
             self.collector.close()
             self.stop.close()
 
-    def _first_tick_seconds(self) -> float:
-        wanted: float = getattr(self.source, "first_tick_seconds", FIRST_TICK_SECONDS)
-        return min(wanted, self.interval_seconds)
+    def _first_ticks_seconds(self) -> list[float]:
+        """At least one, none later than an interval, and rising."""
+        wanted = sorted(getattr(self.source, "first_ticks_seconds", FIRST_TICKS_SECONDS))
+        return [one for one in wanted if one <= self.interval_seconds] or [self.interval_seconds]
 
 
 class _Loop:
@@ -108,8 +116,10 @@ class _Loop:
             self.own.count(metrics.CLOCK_STEPS)
             log.warning("wall clock was set", extra={"source": self._name})
         worker.collector.writer.keep_published()
-        worker.collector.writer.beat()  # alive, also while a collection takes its time
         if not self._opened:
+            # Alive, also while it tries to open. A collection that takes its time needs no word of that: its timeout
+            # is below the interval, and the heartbeat of the frame before holds for three.
+            worker.collector.writer.beat()
             self.open_source()
         if self._opened:
             up, errors, seconds = self._collect()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from collector.collector import MetricCollector
-from collector.metrics import OWN
+from collector.histogram import Observations
+from collector.metrics import OWN, UP
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from shm.catalog import Metric
 from shm.errors import MetricError, NoSpace, WriterBusy
@@ -106,6 +109,63 @@ def test_observations_with_timestamps_are_all_kept_raw(collector: MetricCollecto
         assert [frame.value(column) for column in range(4)] == [None, 1, 3, 555]
 
 
+def test_observations_go_into_the_buckets_and_the_value_is_kept_raw(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10, 100))
+    collector.record_metric("latency", 15, observations=Observations(((10.0, 3), (50.0, 1)), 60.0))
+    collector.commit()
+    collector.record_metric("latency", 5)
+    collector.record_metric("latency", 200, observations=Observations(((math.inf, 2),), 400.0))
+    collector.commit()
+    collector.record_metric("latency", None, observations=Observations(((10.0, 1),), 3.0))
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        [series] = reader.catalog.series
+        columns = reader.frames().values[:, series.column : series.end]
+    assert columns[:2].tolist() == [[15, 3, 4, 4, 60], [200, 4, 5, 7, 465]]
+    assert columns[2, 1:].tolist() == [5, 6, 8, 468]
+    assert np.isnan(columns[2, 0])
+
+
+def test_observations_of_a_sample_reach_the_ring(collector: MetricCollector) -> None:
+    class Source(MetricSource):
+        name = "app"
+        metrics = (Metric("latency", "histogram", "L.", buckets=(10.0,)),)
+
+        def collect(self) -> list[Sample]:
+            return [Sample("latency", 4.0, observations=Observations(((10.0, 3),), 12.0))]
+
+    collector.register(*Source.metrics)
+    [result] = collector.collect_from_sources([Source()], 5.0)
+    assert not result.collection.errors
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(4)] == [4, 3, 3, 12]
+
+
+@pytest.mark.parametrize(
+    ("observations", "reason"),
+    [
+        (Observations(((1.0, -1),), 0.0), "-1 at the bound 1.0"),
+        (Observations(((1.0, math.nan),), 0.0), "nan at the bound 1.0"),
+        (Observations(((1.0, math.inf),), 0.0), "inf at the bound 1.0"),
+        (Observations(((math.nan, 1),), 0.0), "1 at the bound nan"),
+        (Observations(((1.0, 1),), math.nan), "sum is nan"),
+        (Observations(((1.0, 1),), math.inf), "sum is inf"),
+    ],
+)
+def test_observations_that_would_spoil_a_histogram_are_refused(
+    collector: MetricCollector, observations: Observations, reason: str
+) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+    with pytest.raises(MetricError, match=reason):
+        collector.record_metric("latency", 1, observations=observations)
+    collector.register_metric("depth", "gauge")
+    with pytest.raises(MetricError, match="observations, which are for histograms"):
+        collector.record_metric("depth", 1, observations=Observations(((1.0, 1),), 1.0))
+
+
 def test_a_histogram_without_an_observation_keeps_its_buckets_in_sight(collector: MetricCollector) -> None:
     collector.register_metric("latency", "histogram", buckets=(10,))
     collector.record_metric("latency", 5)
@@ -183,13 +243,15 @@ def test_changed_buckets_begin_the_histogram_anew_and_keep_all_other_history(
         ("unknown", 1, {}, "'unknown' is not registered"),
         ("depth", 1, {}, r"has the labels \(queue\), but the sample has \(\)"),
         ("depth", 1, {"queue": "a", "host": "b"}, r"has the labels \(queue\)"),
-        ("depth", 1, {"queue": 7}, "label 'queue' of metric 'depth' is 7, a int"),
-        ("depth", "1", {"queue": "a"}, "got '1', a str; give a number"),
-        ("depth", True, {"queue": "a"}, "got True, a bool"),
+        ("depth", 1, {"queue": 7}, "label 'queue' of metric 'depth' is 7, of type int"),
+        ("depth", "1", {"queue": "a"}, "got '1', of type str; give a number"),
+        ("depth", True, {"queue": "a"}, "got True, of type bool"),
         ("depth", None, {"queue": "a"}, "got None; leave out"),
         ("depth", 10**400, {"queue": "a"}, "beyond float64"),
         ("done", -1, {}, "a counter never is below 0"),
         ("latency", float("nan"), {}, "NaN, which is in no bucket"),
+        ("latency", float("inf"), {}, "inf, after which its sum would be no number for good"),
+        ("latency", float("-inf"), {}, "-inf, after which its sum would be no number for good"),
     ],
 )
 def test_a_bad_sample_is_refused_by_name_and_value(
@@ -421,6 +483,10 @@ def broken_generator() -> Iterator[Sample]:
         (lambda: Collection([], "no answer"), True, "no answer"),
         (lambda: Collection([], [ValueError("x")]), True, "ValueError('x')"),  # type: ignore[list-item]
         (lambda: Collection([], ["sad"], up=None), False, "sad"),  # type: ignore[arg-type]
+        (lambda: Collection([], metrics=[5]), False, "gave the metrics (5,); give Metrics"),  # type: ignore[list-item]
+        (lambda: Collection([], metrics=None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: map(sample, map(str, itertools.count())), False, "gave more than 200000 samples"),
+        (lambda: Collection([], itertools.repeat("no")), False, "gave more than 200000 errors"),  # type: ignore[arg-type]
         (lambda: [Unreadable()], True, "<Unreadable without a repr>"),
         (Unreadable, False, "<Unreadable without a repr>"),
         (lambda: [Sample("depth", Unreadable(), {"queue": "a"})], True, "give a number"),  # type: ignore[arg-type]
@@ -499,3 +565,58 @@ def test_a_histogram_that_growth_freed_is_forgotten_and_begins_anew(namespace: s
         collector.record_metric("latency", 5, {"path": "/0"})
         collector.commit()
         assert collector._histograms["latency", ("/0",)].columns().tolist() == [1, 1, 5]
+
+
+# ---- what somebody else counted, and metrics that come and go ---------------------------------------------------
+
+
+def test_a_histogram_that_somebody_else_counted_is_recorded_as_it_is_if_it_is_one(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
+        collector.register_metric("h", "histogram", buckets=(1, 5), label_names=("a",))
+        collector.register_metric("g", "gauge")
+        collector.record_counted("h", (1, None, 3, 9.5), {"a": "x"})
+        collector.commit()
+        frame = collector.writer.frame(1)
+        assert frame is not None
+        assert [frame.value(column) for column in range(5)] == [None, 1.0, None, 3.0, 9.5]
+        for name, counted, said in (
+            ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the count of all and the sum"),
+            ("h", (-1, 2, 3, 4), "they are cumulative: 0 or more"),
+            ("h", (math.nan, 2, 3, 4), "they are cumulative: 0 or more"),
+            ("h", (3, None, 2, 4), "none below the one before"),
+            ("h", (1, 2, math.nan, 4), "none below the one before"),
+            ("g", (1,), "is of type gauge, but only a histogram is counted in buckets"),
+            ("none", (1,), "is not registered"),
+        ):
+            with pytest.raises(MetricError, match=said):
+                collector.record_counted(name, counted, {"a": "x"})
+
+
+def test_a_metric_that_is_declared_otherwise_begins_anew_and_other_words_wait(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
+        collector.register_metric("own", "gauge")
+        assert collector.redeclare([Metric("x", "gauge", "One."), Metric("y", "gauge", "One.")]) == []
+        collector.record_metric("x", 1)
+        collector.record_metric("y", 1)
+        collector.commit()
+        generation = collector.writer.header.generation
+        assert collector.redeclare([Metric("x", "gauge", "Two."), Metric("y", "gauge", "Two.")]) == []
+        collector.commit()
+        assert collector.writer.header.generation == generation, "words alone do not rebuild the ring"
+        assert collector.redeclare([Metric("x", "counter", "Two.", "", ("a",))]) == []
+        collector.record_metric("x", 2, {"a": "b"})
+        collector.commit()
+        assert set(collector.writer.columns) == {("x", ("b",)), ("y", ())}
+        assert collector.writer.metrics["x"].help == "Two."
+
+
+def test_metrics_of_all_times_are_bounded_and_the_daemons_own_are_not_taken(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, max_series=3) as collector:
+        collector.register(UP)
+        refused = collector.redeclare([Metric(name, "gauge", "") for name in ("a", "b", "c")])
+        assert [str(error).split(";")[0] for error in refused] == [
+            "metric 'c' would be one more than the 3 that ring 'app' may have of all times"
+        ]
+        [error] = collector.redeclare([Metric(UP.name, "counter", "")])
+        assert str(error) == "metric 'collector_up' is the daemon's own; rename the other"
+        assert collector.redeclare([Metric("a", "counter", "")]) == []

@@ -73,8 +73,9 @@ def test_a_collector_ends_in_order_at_each_stop_signal_and_its_ring_stays(
         assert reader.newest_sequence() >= 3
 
 
-def test_a_light_worker_carries_neither_numpy_nor_asyncio_nor_httpx(toml: Path, namespace: str) -> None:
-    for source in ("node", "system", "deployment"):
+def test_a_worker_carries_neither_numpy_nor_asyncio_nor_tls(toml: Path, namespace: str) -> None:
+    toml.write_text(f'{toml.read_text()}[source.host]\nenabled = true\n[source.textfile]\ndirectory = "/tmp"\n')
+    for source in ("node", "system", "deployment", "betanet", "host", "textfile"):
         process = start(toml, source)
         try:
             wait_until(lambda: frames(namespace, source) >= 1, 20, "a frame")  # noqa: B023 - called before the next
@@ -82,7 +83,7 @@ def test_a_light_worker_carries_neither_numpy_nor_asyncio_nor_httpx(toml: Path, 
         finally:
             process.terminate()
             process.communicate(timeout=20)
-        for heavy in ("numpy", "_asyncio", "httpx", "uvloop"):
+        for heavy in ("numpy", "_asyncio", "_ssl", "uvloop"):
             assert heavy not in maps, f"{source} carries {heavy}"
 
 
@@ -118,7 +119,7 @@ def test_once_tells_of_samples_that_the_daemon_would_refuse(
     out, err = capsys.readouterr()
     assert out == 'depth{queue="a"} 1\n'
     assert err.count("error: ") == 3
-    for words in ("is 7, a int", "metric 'width' is not among", "give Unix seconds"):
+    for words in ("is 7, of type int", "metric 'width' is not among", "give Unix seconds"):
         assert words in err
 
 
@@ -152,3 +153,134 @@ def test_a_snapshot_dir_that_can_not_be_meant_is_a_mistake_in_the_configuration(
     toml.write_text(toml.read_text().replace("[shm]\n", '[shm]\nsnapshot_dir = "~/snapshots"\n'))
     assert main(["node", "--config", str(toml)]) == 78
     assert "[shm] snapshot_dir is '~/snapshots', and nothing stands for ~" in capsys.readouterr().err
+
+
+def test_a_source_that_is_configured_away_ends_at_once_with_success_and_leaves_no_ring(
+    toml: Path, namespace: str
+) -> None:
+    process = start(toml, "textfile")
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert 'event="source disabled" source=textfile reason="[source.textfile] directory is empty"' in log
+    assert files_of(namespace) == []
+
+
+def test_a_textfile_directory_that_is_set_is_collected(toml: Path, namespace: str, tmp_path: Path) -> None:
+    (tmp_path / "a.prom").write_text("a 1\n")
+    toml.write_text(toml.read_text() + f'[source.textfile]\ndirectory = "{tmp_path}"\ncapacity = 77\n')
+    process = start(toml, "textfile")
+    wait_until(lambda: frames(namespace, "textfile") >= 2, 20, "two frames")
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0, log
+    with RingReader(namespace, "textfile") as reader:
+        assert reader.header.capacity == 77
+        frame = reader.latest()
+        assert frame is not None
+        assert {one.metric.name: frame.value(one.column) for one in reader.series}["a"] == 1
+
+
+CLOSES = """
+from collector.source import MetricSource, Sample
+from shm.catalog import Metric
+
+
+class Closes(MetricSource):
+    name = "closes"
+    metrics = (Metric("depth", "gauge", "Jobs."),)
+
+    async def open(self):
+        print("opened")
+
+    def collect(self):
+        return [Sample("depth", 1)]
+
+    async def close(self):
+        print("closed")
+        raise OSError("too late")
+"""
+
+
+def test_once_opens_and_closes_as_the_daemon_does(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_closes.py").write_text(CLOSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    toml.write_text(toml.read_text() + '[source.closes]\nclass = "own_closes:Closes"\n')
+    assert main(["closes", "--once", "--config", str(toml)]) == 0
+    assert capsys.readouterr() == ("opened\nclosed\ndepth 1\n", "")
+
+
+MANY = """
+from collector.source import MetricSource, Sample
+from shm.catalog import Metric
+
+
+class Many(MetricSource):
+    name = "many"
+    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
+
+    def collect(self):
+        return [Sample("depth", 1, {"queue": f'{i}\\n"\\\\'}) for i in range(3)]
+"""
+
+
+def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daemon_would_drop(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_many.py").write_text(MANY)
+    monkeypatch.syspath_prepend(tmp_path)
+    source = '[source.many]\nclass = "own_many:Many"\n'
+    toml.write_text(toml.read_text() + source)
+    assert main(["many", "--once", "--config", str(toml)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == r'depth{queue="0\n\"\\"} 1'
+    toml.write_text(toml.read_text().replace(source, f"max_series_per_metric = 2\n{source}max_series = 1\n"))
+    assert main(["many", "--once", "--config", str(toml)]) == 1
+    one, all_ = capsys.readouterr().err.splitlines()
+    assert one.startswith("error: metric 'depth' has 3 series, more than max_series_per_metric, 2: the daemon drops")
+    assert all_.startswith("error: the source has 3 series, more than max_series, 1: the daemon drops")
+
+
+def test_once_prints_the_samples_of_metrics_that_come_and_go(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.prom").write_text('a{b="c"} 1\n# TYPE h histogram\nh_bucket{le="1"} 1\nh_sum 2\nh_count 3\n')
+    toml.write_text(toml.read_text() + f'[source.textfile]\ndirectory = "{tmp_path}"\n')
+    assert main(["textfile", "--once", "--config", str(toml)]) == 0
+    out = capsys.readouterr().out
+    assert 'a{b="c"} 1.0\n' in out
+    assert "h [1.0, 3.0, 2.0]\n" in out
+
+
+def test_limits_of_metrics_and_of_the_source_are_those_of_the_configuration(
+    toml: Path, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.prom").write_text("".join(f'{name}{{k="{k}"}} 1\n' for name in ("a", "b") for k in range(5)))
+    toml.write_text(
+        f'{toml.read_text()}[source.textfile]\ndirectory = "{tmp_path}"\nmax_series_per_metric = 3\n'
+        '[metric."b*"]\nmax_series = 1\nbeyond = "other"\n'
+    )
+    process = start(toml, "textfile")
+    wait_until(lambda: frames(namespace, "textfile") >= 2, 20, "two frames")
+    process.terminate()
+    _, log = process.communicate(timeout=20)
+    with RingReader(namespace, "textfile") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        found = {(one.metric.name, *one.label_values): frame.value(one.column) for one in reader.series}
+    assert {key: value for key, value in found.items() if key[0] in ("a", "b")} == {
+        ("a", "0"): 1, ("a", "1"): 1, ("a", "2"): 1, ("b", "0"): 1, ("b", "other"): 4,
+    }  # fmt: skip
+    assert found["collector_series_limited_total", "textfile", "a", "drop"] in (2, 4, 6, 8)
+    assert found["collector_series_limited_total", "textfile", "b", "other"] in (4, 8, 12, 16)
+    assert 'event="series dropped" ring=textfile metric=a error="the limit of 3 series of the metric is reached"' in log
+    assert 'event="series folded" ring=textfile metric=b error="the limit of 1 series of the metric is reached"' in log
+
+
+def test_buckets_for_a_gauge_are_a_mistake_in_the_configuration(
+    toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml.write_text(toml.read_text() + "[metric.system_uptime]\nbuckets = [1.0]\n")
+    assert main(["system", "--config", str(toml)]) == 78
+    assert "[metric.system_uptime] buckets are for histograms, and system_uptime is a gauge" in capsys.readouterr().err
+    assert files_of(namespace) == []

@@ -24,5 +24,9 @@ def test_the_fifteen_metrics_are_those_of_the_design() -> None:
 
 
 def test_the_daemons_own_metrics_are_marked_and_carry_the_source() -> None:
-    assert all(metric.own and metric.label_names == ("source",) for metric in (*metrics.OWN, *metrics.OPTIONAL))
+    own = (*metrics.OWN, *metrics.OPTIONAL)
+    assert all(metric.own for metric in own)
+    assert {metric.name for metric in own if metric.label_names[0] != "source"} == {
+        metrics.APPLICATION_PROCESSES.name  # of one source, and of several applications
+    }
     assert not any(metric.own for metric in metrics.ALL)

@@ -11,11 +11,24 @@ import pytest
 
 from collector.preflight import InTheWay, check_port, check_rings, check_run_directory, where_to_look
 from collector.preflight import main as preflight
+from collector.source import MetricSource, Sample
 from shm.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.segment import lock_path, ring_path
 from tests.daemon import ROOT
 from tests.rings import namespace as namespace
+
+
+class Ownqueue(MetricSource):
+    name = "queue"
+    metrics = ()
+
+    def collect(self) -> list[Sample]:
+        return []
+
+
+class Ownqueues(Ownqueue):
+    name = "queues"
 
 
 def config(text: str) -> Config:
@@ -40,6 +53,8 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
         ('[shm]\nowner = "no-such-user"\n', "[shm] owner is 'no-such-user'"),
         ('[source.deployment]\nproviders = ["k8s"]\n', "providers"),
         ('[source.queue]\nclass = "nothing:Here"\n', "class 'nothing:Here'"),
+        ("[metric.node_cpu_usage]\nbuckets = [1]\n", "buckets are for histograms, and node_cpu_usage is a gauge"),
+        ("[metric.collector_up]\n", "[metric.collector_up] is the daemon's own metric"),
         ('[exporter]\nlisten = "no such host"\n', "listen is 'no such host'"),
         ('[exporter]\nlisten = "a..b"\n', "listen is 'a..b'"),
         (f'[exporter]\nlisten = "{"x" * 300}"\n', "listen is 'xxx"),
@@ -67,6 +82,30 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "run").exists()
     toml.write_text("[exporter]\nport = -1\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78
+
+
+def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "conf.d").mkdir()
+    for name in ("supervisord.conf", "conf.d/own-source.conf"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    toml = tmp_path / "fogmetrics.toml"
+    own = "".join(f'[source.{name}]\nclass = "{__name__}:Own{name}"\n' for name in ("queue", "queues"))
+    toml.write_text(f'{own}[source.deployment]\nhaproxy_url = "http://h/"\nprometheus = []\n[source.node]\n')
+    (tmp_path / "conf.d" / "own.conf").write_text('[program:x]\ncommand = "python" -m collector queues\n')
+
+    def noted() -> list[str]:
+        assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
+        return capsys.readouterr().err.splitlines()
+
+    assert noted() == [
+        f"fogmetrics: note: {toml}: [source.deployment] haproxy_url is set, but providers does not list haproxy, so it "
+        "is not asked; add it, or take the key out",
+        f"fogmetrics: note: {toml}: [source.queue] has no program in {tmp_path / 'supervisord.conf'} or conf.d, so it "
+        "is not collected; docs/configuration.md says how one is made",
+    ]
+    toml.write_text(toml.read_text().replace("haproxy_url", 'providers = ["haproxy"]\nhaproxy_url'))
+    (tmp_path / "supervisord.conf").unlink()
+    assert noted() == []
 
 
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:

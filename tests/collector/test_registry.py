@@ -10,6 +10,7 @@ from collector.source import MetricSource
 from collector.sources.node import NodeMetricSource
 from shm.config import Config, parse
 from shm.errors import ConfigurationError
+from shm.writer import MIN_CAPACITY
 
 OWN = """
 from collector.source import MetricSource, Sample
@@ -40,7 +41,45 @@ class Words(QueueSource):
 
 
 class Soon(QueueSource):
-    first_tick_seconds = "soon"
+    first_ticks_seconds = ["soon"]
+
+
+class Unsaid(MetricSource):
+    name = "queue"
+
+    def collect(self) -> list[Sample]:
+        return []
+
+
+class Unnamed(MetricSource):
+    metrics = ()
+
+    def collect(self) -> list[Sample]:
+        return []
+
+
+class Idle(MetricSource):
+    name = "queue"
+    metrics = ()
+
+
+class Twice(QueueSource):
+    metrics = (*QueueSource.metrics, Metric("queue_depth", "counter", "Jobs waiting."))
+
+
+class Daemons(QueueSource):
+    metrics = (Metric("collector_up", "gauge", "Up."),)
+
+
+class Ends(QueueSource):
+    def __init__(self) -> None:
+        raise SystemExit(4)
+
+
+class Fails(QueueSource):
+    @property
+    def off(self) -> str:
+        raise OSError("no idea")
 """
 
 
@@ -54,6 +93,15 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def config(text: str) -> Config:
     return parse(text, Path("fogmetrics.toml"))
+
+
+def test_a_source_has_a_capacity_of_its_own_or_that_of_all_and_never_too_small_a_one() -> None:
+    text = "[shm]\ncapacity = 100\n[source.node]\ncapacity = 86400\n[source.betanet]\ncapacity = 7\n"
+    assert registry.capacity("node", config(text)) == 86_400
+    assert registry.capacity("system", config(text)) == 100
+    with pytest.raises(ConfigurationError, match=r"\[source.betanet\] capacity is 7; give 8 frames or more"):
+        registry.capacity("betanet", config(text))
+    assert registry.MIN_CAPACITY == MIN_CAPACITY
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)
@@ -75,6 +123,29 @@ def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None
     assert [sample.value for sample in source.collect()] == [5]  # type: ignore[union-attr]  # it gives a list
 
 
+@pytest.fixture
+def package(own_module: str, tmp_path: Path) -> str:
+    """An installed package whose entry point leads to the same class, by the name that it gives the source."""
+    info = tmp_path / "own_queue-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-queue\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.ENTRY_POINTS}]\nqueue = own_queue:QueueSource\n")
+    return "queue"
+
+
+def test_an_entry_point_names_a_source_and_its_table_has_the_keys(package: str) -> None:
+    assert [sample.value for sample in registry.build(package, Config()).collect()] == [1]  # type: ignore[union-attr]
+    source = registry.build(package, config("[source.queue]\ndepth = 5\n"))
+    assert [sample.value for sample in source.collect()] == [5]  # type: ignore[union-attr]
+    with pytest.raises(ConfigurationError, match=r"the sources are node, .*, queue; "):
+        registry.build("queu", Config())
+
+
+def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
+    with pytest.raises(ConfigurationError, match="'own_queue:Nameless' is no source"):
+        registry.build(package, config("[source.queue]\nclass = 'own_queue:Nameless'\n"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
@@ -89,6 +160,15 @@ def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None
             "[source.node]\ndisk_timeout_seconds = 99\n",
             "disk_timeout_seconds is 99.0; give a number from 0.01 to 60",
         ),
+        ("host", "[source.host]\ngroups = ['cpus']\n", r"^fogmetrics.toml: \[source.host\] groups names 'cpus'"),
+        (
+            "deployment",
+            "[source.deployment]\nproviders = []\n",
+            r"^fogmetrics.toml: \[source.deployment\] providers is",
+        ),
+        ("deployment", "[source.deployment]\nbuckets = []\n", r"^fogmetrics.toml: \[source.deployment\] buckets can't"),
+        ("betanet", "[source.betanet]\nurl = 'x'\n", r"^fogmetrics.toml: \[source.betanet\] url is"),
+        ("textfile", "[source.textfile]\ndirectory = 'x'\n", r"^fogmetrics.toml: \[source.textfile\] directory is"),
         ("queue", "[source.queue]\ndepth = 1\n", r"\[source.queue\] has no class"),
         ("queue", "[source.queue]\nclass = 'own_queue'\n", "class is 'own_queue'; give \"module:Class\""),
         ("queue", "[source.queue]\nclass = 'no_such:Thing'\n", "can't be made from {}: ModuleNotFoundError"),
@@ -100,7 +180,18 @@ def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None
         ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
         ("queue", "[source.queue]\nclass = 'own_queue:NoMetrics'\n", "has the metrics None; give a list of Metric"),
         ("queue", "[source.queue]\nclass = 'own_queue:Words'\n", "has the metrics .* give a list of Metric"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Soon'\n", "has the first_tick_seconds 'soon'; give seconds"),
+        (
+            "queue",
+            "[source.queue]\nclass = 'own_queue:Soon'\n",
+            "has the first_ticks_seconds .*soon.*; give a list",
+        ),
+        ("queue", "[source.queue]\nclass = 'own_queue:Unsaid'\n", "has the metrics None; give a list of Metric"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Unnamed'\n", "is no source; it needs name"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Idle'\n", "is no source; it needs name"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Twice'\n", "has two different metrics 'queue_depth'; rename"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Daemons'\n", "'collector_up', which is the daemon's own"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Ends'\n", "can't be made from {}: SystemExit: 4"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Fails'\n", "can't be made from {}: OSError: no idea"),
         ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "calls itself 'queue'; one name everywhere"),
     ],
 )
@@ -137,9 +228,10 @@ def test_a_timeout_not_below_the_interval_or_an_interval_too_short_is_refused(te
 def test_a_request_may_not_take_the_whole_time_of_its_collection() -> None:
     slow = registry.build("betanet", config("[source.betanet]\ninterval_seconds = 1\n"))
     assert slow.options.request_timeout_seconds == pytest.approx(0.64)  # type: ignore[attr-defined]
-    # Those that are asked one after the other have it together.
+    # The providers are asked at the same time: each has all of it, and what they answered has a little more.
     both = 'interval_seconds = 1.0\nproviders = ["supervisord", "haproxy"]\nhaproxy_url = "http://h/"\n'
-    in_turn = registry.build("deployment", config(f"[source.deployment]\n{both}"))
-    assert in_turn.options.request_timeout_seconds == pytest.approx(0.32)  # type: ignore[attr-defined]
+    deployment = registry.build("deployment", config(f"[source.deployment]\n{both}"))
+    assert deployment.options.request_timeout_seconds == pytest.approx(0.64)  # type: ignore[attr-defined]
+    assert deployment._timeout_seconds == pytest.approx(0.72)  # type: ignore[attr-defined]
     own = registry.build("betanet", config("[source.betanet]\nrequest_timeout_seconds = 2\n"))
     assert own.options.request_timeout_seconds == 2.0  # type: ignore[attr-defined]

@@ -200,3 +200,39 @@ def test_the_source_is_closed_and_the_ring_free_for_the_next_writer_at_the_end(l
         assert reader.writer.pid == 0
     life.run(Source(gives(2)), 1)
     assert life.column("depth") == [1, 2]
+
+
+def seconds_of(life: Life, ticks: int, first_ticks_seconds: tuple[float, ...]) -> list[float]:
+    """When the frames of a run were taken, in seconds after its start."""
+    begun_ns = life.wall_ns
+    source = Source(gives(1))
+    source.first_ticks_seconds = first_ticks_seconds  # type: ignore[attr-defined]
+    life.run(source, ticks)
+    with RingReader(life.namespace, "app") as reader:
+        frames = [frame for s in range(1, ticks + 1) if (frame := reader.frame(s))]
+    return [(frame.timestamp_ns - begun_ns) / SECOND for frame in frames]
+
+
+def test_the_first_frames_come_when_the_source_wants_them_and_then_the_grid_s(life: Life) -> None:
+    first = seconds_of(life, 5, (0.2, 2.0, 1.0))
+    assert first[:3] == [0.2, 1.0, 2.0]
+    assert 7.5 <= first[3] - first[2] <= 22.5
+    assert first[4] - first[3] == 15
+    assert life.column("collector_ticks_missed_total") == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("interval_seconds", "wanted", "first"), [(1.0, (0.5, 3.0), 0.5), (0.5, (3.0,), 0.5), (0.25, (0.1, 0.2, 0.3), 0.1)]
+)
+def test_no_first_frame_is_later_than_an_interval(
+    life: Life, interval_seconds: float, wanted: tuple[float, ...], first: float
+) -> None:
+    life.interval_seconds = interval_seconds
+    assert seconds_of(life, 2, wanted)[0] == first
+
+
+def test_first_frames_that_a_late_one_passed_are_left_out(life: Life) -> None:
+    life.late[0] = 3 * SECOND
+    first = seconds_of(life, 2, (0.2, 1.0, 2.0))
+    assert first[0] == 3.2
+    assert first[1] - first[0] >= 7.5

@@ -1,0 +1,72 @@
+"""prometheus_client.multiprocess over tables: for applications that serve a page of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from collector.shared import fold
+from shm.catalog import Series
+from shm.layout import ABSENT
+from shm.live import LiveTable
+from shm.table import listed
+
+
+def install(table: LiveTable) -> None:
+    """Put these in the place of MultiProcessCollector and mark_process_dead."""
+    from prometheus_client import multiprocess
+
+    class MultiProcessCollector:
+        """All processes' metrics, merged. ``path`` is taken, and means nothing."""
+
+        def __init__(self, registry: Any, path: str | None = None) -> None:
+            if registry:
+                registry.register(self)
+
+        def collect(self) -> Iterable[Any]:
+            return families(table.namespace, table.application)
+
+    def mark_process_dead(pid: int, path: str | None = None) -> None:
+        fold(table.namespace, table.application, table.group)
+
+    multiprocess.MultiProcessCollector = MultiProcessCollector  # type: ignore[assignment, misc]
+    multiprocess.mark_process_dead = mark_process_dead
+
+
+def families(namespace: str, application: str) -> Iterator[Any]:
+    """The application's metrics as prometheus_client's metric families."""
+    from prometheus_client.metrics_core import Metric
+
+    from shm.merging import ApplicationReader  # and numpy, for who asks for a page
+
+    reader = ApplicationReader(namespace, application, {os.geteuid()})
+    try:
+        values = reader.refresh(listed(namespace).get(application, []))
+        found: dict[str, Any] = {}
+        for series in reader.layout.series:
+            metric = series.metric
+            family = found.get(metric.family)
+            if family is None:
+                family = found[metric.family] = Metric(metric.family, metric.help, metric.type, metric.unit)
+            own = values[series.column : series.end]
+            if own[-1:].tobytes() != ABSENT:
+                for name, labels, value in _samples(series, own.tolist()):
+                    family.add_sample(name, labels, value)
+        yield from (family for family in found.values() if family.samples)
+    finally:
+        reader.close()
+
+
+def _samples(series: Series, values: list[float]) -> Iterator[tuple[str, dict[str, str], float]]:
+    metric, labels = series.metric, series.labels
+    if metric.type == "histogram":
+        for bound, value in zip([*map(repr, metric.buckets), "+Inf"], values[1:-1], strict=True):
+            yield f"{metric.name}_bucket", {**labels, "le": bound}, value
+        yield f"{metric.name}_count", labels, values[-2]
+        yield f"{metric.name}_sum", labels, values[-1]
+    elif metric.type == "summary":
+        yield f"{metric.name}_count", labels, values[0]
+        yield f"{metric.name}_sum", labels, values[1]
+    else:
+        yield f"{metric.family}_total" if metric.type == "counter" else metric.name, labels, values[0]
