@@ -14,7 +14,6 @@ from exporter import simd
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", simd.left_out())
 
-import argparse
 import asyncio
 import errno
 import gc
@@ -23,12 +22,11 @@ import signal
 import socket
 import sys
 
-import uvicorn
-
 from exporter import memory
+from exporter.connection import Shared
 from exporter.places import Places, fitting
-from exporter.quiet import QuietServer, Seldom
 from exporter.server import Exporter
+from exporter.service import Service
 from shm import address
 from shm import config as configuration
 from shm import log as logs
@@ -48,12 +46,10 @@ class AddressTaken(FogmetricsError):
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
-    parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
-    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
-    options = parser.parse_args(arguments)
+    path = _config_path(sys.argv[1:] if arguments is None else arguments)
 
     def body() -> int:
-        config = configuration.load(options.config)
+        config = configuration.load(path)
         logs.set_up(config.log.level, config.log.format)
         memory.keep_freed()
         os.nice(config.exporter.nice)
@@ -63,6 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     return exit_status("exporter", body)
+
+
+def _config_path(arguments: list[str]) -> str | None:
+    if not arguments:
+        return None  # as supervisord starts us; the parser is 0.6 MiB for as long as the process lives
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
+    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
+    found: str | None = parser.parse_args(arguments).config
+    return found
 
 
 def listen(config: Config, backlog: int) -> socket.socket:
@@ -91,36 +98,10 @@ def listen(config: Config, backlog: int) -> socket.socket:
 def serve(config: Config, server_socket: socket.socket, parent: Parent, places: Places) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` is gone."""
     exporter = Exporter(config)
-    protocol = _protocol(config, places)
-    logging.getLogger("uvicorn.error").addFilter(Seldom())
-    server = QuietServer(
-        uvicorn.Config(
-            exporter.app,
-            loop="uvloop",
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=config.exporter.keep_alive_seconds,  # type: ignore[arg-type]  # any number will do
-            limit_concurrency=places.size if protocol == "auto" else None,
-            backlog=places.spare,  # it calls listen() once more
-            timeout_graceful_shutdown=2,
-        ),
-        parent,
-        # Its own protocol leaves the Date header to the server.
-        look_seconds=1.0 if protocol == "auto" else None,
-    )
-
-    def stop(signal_number: int, frame: object) -> None:
-        server.should_exit = True
-
-    # The server handles both while it serves. Afterwards it raises what it got once more, for whoever had it before:
-    # by default that would end the process there, with a status that tells of a crash.
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    service = Service(Shared(exporter.answer, config.exporter, places, exporter.refused), parent)
+    # The service handles both while it runs.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
     host, port = server_socket.getsockname()[:2]
     log.info("serving", extra={"url": address.url(host, port), "namespace": config.shm.namespace})
     # What was imported stays: no collection need look at it again, and fewer pages are written to.
@@ -129,13 +110,15 @@ def serve(config: Config, server_socket: socket.socket, parent: Parent, places: 
 
     async def run() -> None:
         letting_go = asyncio.create_task(_let_go(exporter))
-        await server.serve(sockets=[server_socket])
+        await service.run(server_socket, places.spare)
         letting_go.cancel()
 
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(run())
     finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # it ends already; the loop has left them at their default
         exporter.close()
         log.info("stopped")
 
@@ -146,16 +129,6 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:  # not built for this platform: asyncio's own loop serves as well
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-def _protocol(config: Config, places: Places) -> type[asyncio.Protocol] | str:
-    """The HTTP protocol with our limits; where this release of uvicorn is too different for them, its own."""
-    try:
-        from exporter.limits import limited_protocol
-    except ImportError as error:
-        log.warning("no limits on connections", extra={"error": str(error)})
-        return "auto"
-    return limited_protocol(config.exporter, places)
 
 
 async def _let_go(exporter: Exporter) -> None:

@@ -197,19 +197,29 @@ def tally(rows: Floats) -> tuple[Floats, Integers, Integers, Integers]:
 
     ``rows``: shape (series, samples). The last one is the indices of rows with a NaN of either kind.
     """
-    present = np.full(len(rows), rows.shape[1])
-    numbers = present.copy()
     with np.errstate(over="ignore", invalid="ignore"):
         total = rows.sum(axis=1)
-        # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
-        gapped = np.flatnonzero(np.isnan(total))
+        present, numbers, gapped = counted(rows, total)
         if gapped.size:
             some = rows[gapped]
-            absent = some.view(np.uint64) == STALE_NAN_BITS
-            present[gapped] -= np.count_nonzero(absent, axis=1)
-            numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
-            total[gapped] = np.where(absent, -0.0, some).sum(axis=1)  # −0, because +0 would turn a sum of −0 into +0
+            total[gapped] = np.where(some.view(np.uint64) == STALE_NAN_BITS, 0.0, some).sum(axis=1)
     return total, present, numbers, gapped
+
+
+def counted(rows: Floats, total: Floats | None = None) -> tuple[Integers, Integers, Integers]:
+    """What :func:`tally` gives behind the sum. ``total``: of each row any sum of its samples."""
+    present = np.full(len(rows), rows.shape[1])
+    numbers = present.copy()
+    if total is None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.einsum("ij->i", rows)
+    # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
+    gapped = np.flatnonzero(np.isnan(total))
+    if gapped.size:
+        some = rows[gapped]
+        present[gapped] -= np.count_nonzero(some.view(np.uint64) == STALE_NAN_BITS, axis=1)
+        numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
+    return present, numbers, gapped
 
 
 def rates(total: Floats, first: Floats, last: Floats, elapsed: Integers) -> tuple[Floats, Floats]:

@@ -1,6 +1,7 @@
 """/metrics/aggregated: statistics of each series over a rolling window, as gauges with the label ``stat``.
 
 Gauges and the raw samples of histograms give avg, min, max, sum and percentiles; counters give rate and increase.
+Histograms that were counted elsewhere, and summaries, give what their increases tell: ``counted``.
 With ``by=LABEL`` the samples of all series that share the label's value are pooled, over all rings.
 
 The lines are made once for a set of catalogs and a query; a request reads the windows and computes one vector. What the
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from exporter import coverage
 from exporter.aggregate import STATS, MetricAggregator, columns_of
+from exporter.counted import Counted, grouped
+from exporter.counted import statistics as statistics_of_counted
 from exporter.families import Conflict, Family, Placed, gather
 from exporter.lines import Line, Lines
 from exporter.negotiation import Format
@@ -42,6 +45,7 @@ class _Part:
     ring: int
     columns: NDArray[np.intp]
     stats: tuple[str, ...]
+    counted: tuple[Counted, ...] = ()
 
     def rolling(self, frames: int) -> Rolling:
         if self.stats[0] in COUNTER_STATS:
@@ -57,6 +61,7 @@ class _Pool:
     stats: tuple[str, ...]
     columns: tuple[tuple[int, NDArray[np.intp]], ...]  # (ring, columns)
     label_values: tuple[str, ...]  # one per column, in that order
+    counted: tuple[tuple[int, Counted], ...] = ()  # by ring, with places in label_values
 
 
 def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Window | None:
@@ -69,7 +74,10 @@ def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) ->
 
 
 class AggregatedPage:
-    """The page of one query, whatever its window, for one set of catalogs."""
+    """The page of one query, whatever its window, for one set of catalogs.
+
+    ``places``: of the rings that it has series of, whose windows it needs.
+    """
 
     def __init__(self, rings: Sequence[Ring], query: AggregatedQuery) -> None:
         self.conflicts: list[Conflict]
@@ -96,9 +104,9 @@ class AggregatedPage:
         else:
             self._lay_out_pools(families, query.by)
         # Of the sources whose series the statistics are of, and no others.
-        places = {part.ring for part in self._parts if part.stats}
-        places |= {ring for pool in self._pools if pool.stats for ring, _ in pool.columns}
-        self.coverage = coverage.Coverage(rings, places)
+        self.places = {part.ring for part in self._parts if part.stats}
+        self.places |= {ring for pool in self._pools if pool.stats for ring, _ in pool.columns}
+        self.coverage = coverage.Coverage(rings, self.places)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -110,16 +118,21 @@ class AggregatedPage:
     def _lay_out_series(self, families: list[Family], rings: int) -> None:
         """One part per ring and kind; the vector holds, part after part, statistic after statistic, its series."""
         columns: dict[tuple[int, bool], list[int]] = {}
+        histograms: dict[int, list[tuple[int, Series]]] = {}  # and summaries
         for family in families:
             for placed in family.placed:
-                columns.setdefault((placed.ring, family.metric.type == "counter"), []).append(placed.series.column)
+                some = columns.setdefault((placed.ring, family.metric.type == "counter"), [])
+                if family.metric.type in ("histogram", "summary"):
+                    histograms.setdefault(placed.ring, []).append((len(some), placed.series))
+                some.append(placed.series.column)
         starts: dict[tuple[int, bool], int] = {}
         at = 0
         for (ring, counter), some in sorted(columns.items()):
             kinds: tuple[str, ...] = COUNTER_STATS if counter else STATS
             stats = tuple(stat for stat in kinds if stat in self._query.stats)
             starts[ring, counter] = at
-            self._parts.append(_Part(ring, np.array(some, dtype=np.intp), stats))
+            also = () if counter else grouped(histograms.get(ring, []))
+            self._parts.append(_Part(ring, np.array(some, dtype=np.intp), stats, also))
             at += len(some) * len(stats)
         place = {(ring, column): i for (ring, _), some in columns.items() for i, column in enumerate(some)}
         for family in families:
@@ -146,6 +159,10 @@ class AggregatedPage:
             ordered = [placed for some in by_ring.values() for placed in some]
             values = tuple(placed.series.labels[by] for placed in ordered)
             groups = list(dict.fromkeys(values))
+            also: dict[int, list[tuple[int, Series]]] = {}
+            for place, placed in enumerate(ordered):
+                if family.metric.type in ("histogram", "summary"):
+                    also.setdefault(placed.ring, []).append((place, placed.series))
             self._pools.append(
                 _Pool(
                     family.metric.type == "counter",
@@ -155,6 +172,7 @@ class AggregatedPage:
                         for ring, some in by_ring.items()
                     ),
                     values,
+                    tuple((ring, one) for ring, some in also.items() for one in grouped(some)),
                 )
             )
             lines = [
@@ -175,8 +193,10 @@ class AggregatedPage:
         form: Format,
         rolling: RollingWindows,
         rings: RingSet,
-    ) -> bytes:
-        """The statistics of the windows of the rings of the constructor, in its order; None: it could not be read.
+    ) -> list[bytes]:
+        """The text, in parts: statistics of the windows of the constructor's rings, in its order.
+
+        None in place of a window: it could not be read, or is of no series of the page.
 
         One that fails while it is read is noted with ``rings``, and becomes None in the list. ``rolling`` keeps what
         windows came to; it is for pages of the same set of catalogs.
@@ -189,7 +209,7 @@ class AggregatedPage:
                 ring: _guarded(windows, ring, rings, lambda window: window.frames) for ring, _ in pool.columns
             }  # fmt: skip
             vector.extend(_pool_statistics(frames, pool))
-        return self._lines.render(np.concatenate(vector), form) if vector else b""
+        return self._lines.parts(np.concatenate(vector), form) if vector else []
 
     def _of_part(
         self,
@@ -202,13 +222,35 @@ class AggregatedPage:
             return all_absent(0)
 
         def statistics(window: Window) -> Vector:
-            key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
-            kept = rolling.get(key, lambda: part.rolling(window.frame_count)) if is_long(window) else None
-            result = kept.statistics() if kept is not None and kept.up_to_date(window) else _computed(window, part)
+            result = _statistics(window, part, rolling)
+            for some in part.counted:
+                result = _with_counted(window, part, some, rolling, result)
             return np.concatenate([result[stat] for stat in part.stats])
 
         found = _guarded(windows, part.ring, rings, statistics)
         return all_absent(len(part.columns) * len(part.stats)) if found is None else found
+
+
+def _with_counted(
+    window: Window, part: _Part, some: Counted, rolling: RollingWindows, result: dict[str, Vector]
+) -> dict[str, Vector]:
+    """The statistics, with what the increases tell in the place of what no raw sample tells."""
+    missing = np.ones(len(some.at), dtype=bool) if some.always else absent(result[part.stats[0]][some.at])
+    if not missing.any():
+        return result
+    columns = some.columns[missing]
+    rates = _statistics(window, _Part(part.ring, columns.ravel(), COUNTER_STATS), rolling)
+    told = statistics_of_counted(some.bounds, rates["increase"].reshape(columns.shape), part.stats)
+    found = {stat: result[stat].copy() for stat in part.stats}  # what is kept of a long window stays as it is
+    for stat in part.stats:
+        found[stat][some.at[missing]] = told[stat]
+    return found
+
+
+def _statistics(window: Window, part: _Part, rolling: RollingWindows) -> dict[str, Vector]:
+    key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
+    kept = rolling.get(key, lambda: part.rolling(window.frame_count)) if is_long(window) else None
+    return kept.statistics() if kept is not None and kept.up_to_date(window) else _computed(window, part)
 
 
 def _guarded(windows: list[Window | None], ring: int, rings: RingSet, read: Callable[[Window], V]) -> V | None:
@@ -241,7 +283,31 @@ def _pool_statistics(frames: Mapping[int, Frames | None], pool: _Pool) -> list[V
     # Rings tick on their own: shorter windows are filled up with absent samples, which no statistic counts.
     padded = [np.concatenate((block, all_absent((longest - len(block), block.shape[1])))) for block in blocks]
     _, result = MetricAggregator.aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
+    if pool.counted:
+        _put_pooled(frames, pool, groups, result)
     return [result[stat] for stat in pool.stats]
+
+
+def _put_pooled(
+    frames: Mapping[int, Frames | None], pool: _Pool, groups: list[str], result: Mapping[str, Vector]
+) -> None:
+    """Of groups without a raw sample: what the increases of all their series together tell."""
+    always = pool.counted[0][1].always
+    missing = np.ones(len(groups), dtype=bool) if always else absent(result[pool.stats[0]])
+    if not missing.any():
+        return
+    number = {group: i for i, group in enumerate(groups)}
+    member = np.array([number[value] for value in pool.label_values], dtype=np.intp)
+    total = np.zeros((len(groups), pool.counted[0][1].columns.shape[1]))
+    for ring, some in pool.counted:
+        window = frames[ring]
+        if window is None:
+            continue
+        _, increase = _rates(window, some.columns.ravel())
+        np.add.at(total, member[some.at], np.where(absent(increase), 0.0, increase).reshape(some.columns.shape))
+    told = statistics_of_counted(pool.counted[0][1].bounds, total, pool.stats)
+    for stat in pool.stats:
+        result[stat][missing] = told[stat][missing]
 
 
 def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -36,7 +36,8 @@ class Blocks:
         self.first, self.last = 1, 0
         self._head: Floats = np.empty((series, 0))  # the samples from first on, past the end of its block
         self._tail: Floats = np.empty((series, BLOCK_FRAMES))  # those of the block that last is in
-        self._whole: dict[int, Floats] = {}  # by number of the block
+        self._whole: dict[int, Floats] = {}  # by number of the block: shape (fields, series)
+        self._filled: Floats = np.empty((0, fields, series))  # what they are parts of while they are filled
 
     def bytes(self, frames: int) -> int:
         """Of memory, for a range of so many frames."""
@@ -47,7 +48,8 @@ class Blocks:
         self.first, self.last = first, last
         self._head = np.empty((self._series, 2 * BLOCK_FRAMES))
         numbers = range(-(-(first - 1) // BLOCK_FRAMES), last // BLOCK_FRAMES)
-        self._whole = {number: np.empty((self._fields, self._series)) for number in numbers}
+        self._filled = np.empty((len(numbers), self._fields, self._series))
+        self._whole = dict(zip(numbers, self._filled, strict=True))
 
     def fill(self, some: slice, rows: Floats) -> None:
         """The samples of the series ``some``: shape (series, frames), from first to last.
@@ -59,9 +61,7 @@ class Blocks:
         number, rest = divmod(rows.shape[1] - lead, BLOCK_FRAMES)
         self._tail[some, :rest] = rows[:, rows.shape[1] - rest :]
         blocks = rows[:, lead : lead + number * BLOCK_FRAMES].reshape(len(rows), number, BLOCK_FRAMES)
-        found = self._summarise(blocks)
-        for i, whole in enumerate(self._whole.values()):
-            whole[:, some] = found[:, :, i]
+        self._filled[:, :, some] = self._summarise(blocks).transpose(2, 0, 1)
 
     def append(self, sample: Floats) -> None:
         """The samples of the frame behind last: shape (series,)."""
@@ -105,13 +105,13 @@ class Blocks:
 def sums(rows: Floats) -> Floats:
     """One field: the sum of the samples that are not absent."""
     with np.errstate(over="ignore", invalid="ignore"):
-        total = rows.sum(axis=-1)
+        total = np.einsum("...i->...", rows)  # of 32 samples each a quarter of the time of rows.sum(axis=-1)
         # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
         gapped = np.isnan(total)
         if gapped.any():
             some = rows[gapped]
             absent = some.view(np.uint64) == STALE_NAN_BITS
-            total[gapped] = np.where(absent, 0.0, some).sum(axis=-1)
+            total[gapped] = np.einsum("...i->...", np.where(absent, 0.0, some))
     return np.asarray(total[None])
 
 

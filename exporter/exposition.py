@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence, Set
 
 import numpy as np
 
+from exporter.applications import Application, shown_series
 from exporter.families import Conflict, Family, Placed, gather
 from exporter.lines import TEXT_ONLY, UNGUARDED, Line, Lines
 from exporter.negotiation import Format
@@ -22,15 +23,17 @@ from shm.catalog import Series
 class MetricsPage:
     """The page of one query for one set of catalogs; make another when a ring's catalog grew."""
 
-    def __init__(self, rings: Sequence[Ring], query: MetricsQuery, reserved: Set[str] = frozenset()) -> None:
+    def __init__(
+        self, rings: Sequence[Ring | Application], query: MetricsQuery, reserved: Set[str] = frozenset()
+    ) -> None:
         """``reserved``: names that no ring may have, because the page has them from elsewhere."""
         self.conflicts: list[Conflict]
         families, self.conflicts = gather(
-            [(ring.source, ring.series) for ring in rings],
+            [(ring.source, shown_series(ring)) for ring in rings],
             lambda source, series: not query.sources or source in query.sources,
             reserved,
         )
-        self._widths = [ring.reader.header.width for ring in rings]
+        self._widths = [ring.width for ring in rings]
         offsets = [0, *np.cumsum(self._widths).tolist()]
         self._lines = Lines()
         for family in families:
@@ -51,15 +54,15 @@ class MetricsPage:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def render(self, rings: Sequence[Ring], stale: Sequence[bool], form: Format) -> bytes:
-        """The text for the rings of the constructor, in its order; a stale ring's series are left out."""
+    def render(self, rings: Sequence[Ring | Application], stale: Sequence[bool], form: Format) -> list[bytes]:
+        """The text, in parts, for the rings of the constructor, in its order; a stale ring's series are left out."""
         if not rings:
-            return b""
+            return []
         rows = [
             all_absent(width) if is_stale or len(ring.latest) != width else ring.latest
             for ring, width, is_stale in zip(rings, self._widths, stale, strict=True)
         ]
-        return self._lines.render(np.concatenate(rows), form)
+        return self._lines.parts(np.concatenate(rows), form)
 
 
 def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]:
@@ -70,6 +73,9 @@ def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]
     pairs = list(series.labels.items())
     if metric.type == "histogram":
         yield from _histogram(series, pairs, at)
+    elif metric.type == "summary":
+        yield f"{metric.name}_count", label_set(pairs), at, at
+        yield f"{metric.name}_sum", label_set(pairs), at + 1, at + 1
     elif metric.type == "counter":
         yield f"{metric.family}_total", label_set(pairs), at, at
     else:

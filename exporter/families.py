@@ -44,16 +44,6 @@ class _Owner(NamedTuple):
     ring: str
 
 
-def sample_names(metric: Metric) -> tuple[str, ...]:
-    """Every name that the metric may take on a page. ``_created`` is not written, but OpenMetrics keeps it free."""
-    name = metric.family
-    if metric.type == "counter":
-        return (name, f"{name}_total", f"{name}_created")
-    if metric.type == "histogram":
-        return (name, f"{name}_bucket", f"{name}_sum", f"{name}_count", f"{name}_created")
-    return (name,)
-
-
 def gather(
     rings: Sequence[tuple[str, Sequence[Series]]],
     chosen: Callable[[str, Series], bool] = lambda source, series: True,
@@ -92,7 +82,7 @@ def gather(
 
 def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set[str]) -> str:
     """Take the metric's names, or the reason why it can't have them."""
-    names = sample_names(metric)
+    names = metric.sample_names
     for name in names:
         if name in reserved:
             return f"the name {name} is the exporter's own"
@@ -102,7 +92,7 @@ def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set
         if owner.family != metric.family:
             return f"its name {name} belongs to the {owner.type} {owner.name} of ring {ring!r}"
         if owner.type != metric.type:
-            return f"it is a {metric.type} here and a {owner.type} in ring {ring!r}"
+            return f"it is of type {metric.type} here and {owner.type} in ring {ring!r}"
         if owner.buckets != metric.buckets:
             return f"its buckets differ from those in ring {ring!r}"
     for name in names:

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.aggregate import columns_of, elapsed_ns, rates, tally, transposed, work_slices
+from exporter.aggregate import columns_of, counted, elapsed_ns, rates, transposed, work_slices
 from exporter.bands import BAND, Bands
 from exporter.blocks import BLOCK_FRAMES, FIRST, FIRST_AT, INCREASE, LAST, LAST_AT, Blocks, step, steps, sums
 from exporter.ordering import put_in_order
@@ -135,7 +135,7 @@ class RollingSamples(Rolling):
         def fill(some: slice) -> None:
             rows = transposed(columns_of(frames.values, self._columns[some]))
             self._blocks.fill(some, rows)
-            _, present, numbers, gapped = tally(rows)
+            present, numbers, gapped = counted(rows)
             self._present[some] = present
             if self._names:
                 # Series with gaps have their ranks each in a place of its own.

@@ -1,86 +1,85 @@
-"""The exporter's own metrics: process_* and exporter_*, by prometheus-client, at the end of /metrics."""
+"""The exporter's own metrics, at the end of /metrics: what it serves, how the rings are, and its process."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from importlib import metadata
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    InfoMetricFamily,
-    Metric,
-    SummaryMetricFamily,
-)
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector
-
-from exporter import coverage
+from exporter import coverage, process
+from exporter.applications import ApplicationSet
 from exporter.families import Conflict
 from exporter.negotiation import Format
 from exporter.snapshot import Counts, RingSet
+from exporter.text import header, label_set
+from shm import VERSION
 
-# Reading /proc and rendering takes 0.4 ms, ten times what a page of rings takes; nobody scrapes faster than this.
+# Reading /proc and rendering takes 0.15 ms, ten times what a page of rings takes; nobody scrapes faster than this.
 REFRESH_NS = 1_000_000_000
-_EOF = b"# EOF\n"
 
-
-# What a family of each type may put after its name; no ring may have these names.
+# What a family of each type may put after its name; no ring may have these names. ``_created`` is not written, but
+# OpenMetrics keeps it free.
 _SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
+    "gauge": ("",),
     "counter": ("", "_total", "_created"),
     "summary": ("", "_count", "_sum", "_created"),
     "info": ("", "_info"),
 }
 
 
-class _Chosen(Collector):
-    """A registry's families with samples; with ``names``, only those families and samples.
+@dataclass(slots=True)
+class _Family:
+    """One metric with its samples: (suffix of the name, label values, value)."""
 
-    CollectorRegistry.restricted_registry knows the names of what describes itself, which ours does not.
-    """
+    name: str
+    type: str
+    help: str
+    labels: tuple[str, ...] = ()
+    samples: list[tuple[str, tuple[str, ...], float]] = field(default_factory=list)
 
-    def __init__(self, registry: CollectorRegistry, names: frozenset[str]) -> None:
-        self._registry = registry
-        self._names = names
+    def add(self, value: float, *labels: str, suffix: str = "") -> None:
+        self.samples.append((suffix or ("_total" if self.type == "counter" else ""), labels, value))
 
-    def collect(self) -> Iterable[Metric]:
-        for metric in self._registry.collect():
-            if self._names and metric.name not in self._names:
-                metric.samples = [sample for sample in metric.samples if sample.name in self._names]
-            if metric.samples:
-                yield metric
+    def names(self) -> Iterator[str]:
+        return (self.name + suffix for suffix in _SUFFIXES[self.type])
+
+    def text(self, form: Format, names: Set[str]) -> str:
+        """Its lines, empty without samples. ``names``: only the samples of these names, or all for the family's."""
+        samples = self.samples
+        if names and self.name not in names:
+            samples = [one for one in samples if self.name + one[0] in names]
+        if not samples:
+            return ""
+        name, kind = self.name, self.type
+        if kind == "info" and form is Format.TEXT:
+            name, kind = f"{name}_info", "gauge"
+        lines = [header(name, kind, self.help, "", form)]
+        lines += [
+            f"{self.name}{suffix}{label_set(zip(self.labels, values, strict=True))} {float(value)!r}\n"
+            for suffix, values, value in samples
+        ]
+        return "".join(lines)
 
 
-class SelfMetrics(Collector):
+class SelfMetrics:
     """Counts requests, and tells at each scrape how the rings are. Not for two threads at once.
 
     ``names``: every name that its samples or families may have.
     """
 
-    def __init__(self, rings: RingSet, elsewhere: Callable[[], Counts]) -> None:
+    def __init__(
+        self, rings: RingSet, elsewhere: Callable[[], Counts], applications: ApplicationSet | None = None
+    ) -> None:
         """``elsewhere``: what another thread's set of the same rings counted, as a copy that nobody changes."""
         self.conflicts: list[Conflict] = []
-        self._version = metadata.version("fogmetrics")  # read from disk, in a millisecond
         self._rings = rings
+        self._applications = applications
         self._elsewhere = elsewhere
         self._requests: Counter[tuple[str, str]] = Counter()
         self._seconds: Counter[str] = Counter()
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
         self._rendered: dict[Format, tuple[int, bytes]] = {}
-        self.names = (
-            frozenset(
-                f"{metric.name}{suffix}"
-                for metric in self._registry.collect()
-                for suffix in _SUFFIXES.get(metric.type, ("",))
-            )
-            | coverage.NAMES
-        )  # on /metrics/aggregated, but a name means one thing on both pages
+        self.names = frozenset(name for one in self._families() for name in one.names()) | coverage.NAMES
 
     def observe(self, page: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -99,62 +98,84 @@ class SelfMetrics(Collector):
         return kept[1]
 
     def _generate(self, form: Format, names: tuple[str, ...]) -> bytes:
-        chosen = _Chosen(self._registry, frozenset(names))
-        text: bytes = (generate_openmetrics if form is Format.OPENMETRICS else generate_latest)(chosen)
-        return text.removesuffix(_EOF)
+        wanted = frozenset(names)
+        return "".join([family.text(form, wanted) for family in self._families()]).encode()
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is asked at registration: prometheus-client would collect once to learn the names."""
-        return []
-
-    def collect(self) -> Iterable[Metric]:
+    def _families(self) -> Iterator[_Family]:
         yield from self._of_rings()
+        yield from self._of_applications()
         yield from self._of_requests()
-        build = InfoMetricFamily("exporter_build", "The release that runs.")
-        build.add_metric([], {"version": self._version})
+        build = _Family("exporter_build", "info", "The release that runs.", ("version",))
+        build.add(1, VERSION, suffix="_info")
         yield build
+        values = process.read()
+        for metric in process.METRICS:
+            family = _Family(metric.name, metric.type, metric.help)
+            if metric.name in values:
+                family.add(values[metric.name])
+            yield family
 
-    def _of_rings(self) -> Iterable[Metric]:
-        age = GaugeMetricFamily("exporter_ring_age_seconds", "Age of the newest frame.", labels=["source"])
-        fresh = GaugeMetricFamily("exporter_ring_fresh", "1 while the source is not stale, else 0.", labels=["source"])
-        alive = GaugeMetricFamily("exporter_ring_writer_alive", "1 while the ring has a writer.", labels=["source"])
-        skipped = CounterMetricFamily(
-            "exporter_ring_skipped_frames", "Slots that were torn or lapped when they were read.", labels=["source"]
+    def _of_rings(self) -> Iterable[_Family]:
+        of_source = ("source",)
+        age = _Family("exporter_ring_age_seconds", "gauge", "Age of the newest frame.", of_source)
+        fresh = _Family("exporter_ring_fresh", "gauge", "1 while the source is not stale, else 0.", of_source)
+        alive = _Family("exporter_ring_writer_alive", "gauge", "1 while the ring has a writer.", of_source)
+        skipped = _Family(
+            "exporter_ring_skipped_frames",
+            "counter",
+            "Slots that were torn or lapped when they were read.",
+            of_source,
         )
-        errors = CounterMetricFamily(
-            "exporter_ring_errors", "Times that a ring, or a part of it, could not be read.", labels=["source"]
+        errors = _Family(
+            "exporter_ring_errors", "counter", "Times that a ring, or a part of it, could not be read.", of_source
         )
         rings = self._rings
         here, elsewhere = rings.counts(), self._elsewhere()
         counts = here.skipped_frames + elsewhere.skipped_frames
         for source, ring in rings.rings.items():
             if ring.sequence:
-                age.add_metric([source], ring.age_seconds(rings.monotonic(), rings.wall()))
-            fresh.add_metric([source], float(not rings.is_stale(ring)))
-            alive.add_metric([source], float(ring.writer_alive()))
-            skipped.add_metric([source], counts[source])
+                age.add(ring.age_seconds(rings.monotonic(), rings.wall()), source)
+            fresh.add(not rings.is_stale(ring), source)
+            alive.add(ring.writer_alive(), source)
+            skipped.add(counts[source], source)
         for source in rings.errors:
             if source not in rings.rings:  # unreadable as a whole
-                fresh.add_metric([source], 0.0)
+                fresh.add(0, source)
         for source, count in (here.errors + elsewhere.errors).items():
-            errors.add_metric([source], count)
-        dropped = GaugeMetricFamily(
+            errors.add(count, source)
+        dropped = _Family(
             "exporter_series_in_conflict",
+            "gauge",
             "Series left out because another ring has the series or the name.",
-            labels=["source", "metric", "reason"],
+            ("source", "metric", "reason"),
         )
         for conflict in self.conflicts:
-            dropped.add_metric([conflict.source, conflict.metric, conflict.reason], conflict.series)
+            dropped.add(conflict.series, conflict.source, conflict.metric, conflict.reason)
         return age, fresh, alive, skipped, errors, dropped
 
-    def _of_requests(self) -> Iterable[Metric]:
-        requests = CounterMetricFamily("exporter_requests", "Requests answered.", labels=["page", "status"])
-        for (page, status), count in self._requests.items():
-            requests.add_metric([page, status], count)
-        seconds = SummaryMetricFamily(
-            "exporter_request_duration_seconds", "Time to make a page, in seconds.", labels=["page"]
+    def _of_applications(self) -> Iterable[_Family]:
+        of_application = ("application",)
+        processes = _Family("exporter_application_processes", "gauge", "Processes that live.", of_application)
+        size = _Family(
+            "exporter_application_bytes", "gauge", "Shared memory that the tables take, in bytes.", of_application
         )
+        errors = _Family(
+            "exporter_application_errors", "counter", "Times that a table, or a part of it, could not be read.",
+            of_application,
+        )  # fmt: skip
+        for name, one in self._applications.applications.items() if self._applications else ():
+            processes.add(one.reader.processes, name)
+            size.add(one.reader.bytes, name)
+            errors.add(one.errors, name)
+        return processes, size, errors
+
+    def _of_requests(self) -> Iterable[_Family]:
+        requests = _Family("exporter_requests", "counter", "Requests answered.", ("page", "status"))
+        for (page, status), count in self._requests.items():
+            requests.add(count, page, status)
+        seconds = _Family("exporter_request_duration_seconds", "summary", "Time to make a page, in seconds.", ("page",))
         for page, total in self._seconds.items():
             count = sum(n for (name, _), n in self._requests.items() if name == page)
-            seconds.add_metric([page], count_value=count, sum_value=total)
+            seconds.add(count, page, suffix="_count")
+            seconds.add(total, page, suffix="_sum")
         return requests, seconds

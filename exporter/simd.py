@@ -8,7 +8,6 @@ left out.
 from __future__ import annotations
 
 import itertools
-from importlib import metadata
 from pathlib import Path
 
 _ZEN_3_AND_4 = "25"  # of these, 4 alone has AVX-512
@@ -18,6 +17,8 @@ def left_out(cpuinfo: Path = Path("/proc/cpuinfo"), version: str = "") -> str:
     """For numpy's NPY_DISABLE_CPU_FEATURES. ``version``: numpy's, by default the installed one's."""
     if not _stores_slowly(cpuinfo):
         return ""
+    from importlib import metadata  # 2 MiB: only for those who need it
+
     # From 2.4 on numpy's features go by the levels of x86-64.
     return "X86_V4" if _release(version or metadata.version("numpy")) >= (2, 4) else "AVX512_SKX"
 

@@ -25,6 +25,7 @@ from shm.discovery import RingList, writer_alive
 from shm.errors import RingError, RingMissing
 from shm.layout import FLAG_TICK, STALE_NAN_BITS
 from shm.reader import Frame, Frames, RingReader
+from shm.table import HISTORY_SOURCE
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,10 @@ class Ring:
         return self.reader.header.interval_ns
 
     @property
+    def width(self) -> int:
+        return self.reader.header.width
+
+    @property
     def series(self) -> list[Series]:
         return self.reader.catalog.series
 
@@ -115,6 +120,10 @@ class Ring:
             return False
         return status.st_ino == self.inode and status.st_size == self.segment_bytes
 
+    def unchanged(self) -> bool:
+        """Whether everything that the ring announces has been read already."""
+        return self.reader.announced() == (self.head, self.catalog_used)
+
     def read_latest(self) -> None:
         """Bring ``latest`` up to date; nothing is copied while the ring's head stands still."""
         head = self.reader.head
@@ -139,6 +148,8 @@ class Ring:
         whole: Frame | None = None
         apart: list[Frame] = []
         for sequence in range(newest.sequence, max(newest.sequence - _MOST_APART, 0), -1):
+            if whole is not None and self.reader.flags(sequence) & FLAG_TICK:
+                break  # most often, and without all of the frame
             frame = newest if sequence == newest.sequence else self.reader.frame(sequence)
             if frame is None:
                 continue
@@ -209,31 +220,52 @@ class RingSet:
         self.error_counts: Counter[str] = Counter()  # how often something was, since the start
         self._skipped: Counter[str] = Counter()  # of readers that were let go
         self.generation = 0  # changes whenever a ring came, went or was replaced
+        self.changes = 0  # changes whenever a sample of a ring did, or may have
         self._owner = owner
         self._list = RingList(namespace)
+        self._listed: list[str] = []
+        self._made_from: list[str] = []
+        self._order: list[str] = []
 
     def refresh(self) -> list[Ring]:
         """All rings that can be read now, each with its latest samples. Never raises for what a ring is like."""
-        sources = self._list.sources()
-        for source in [name for name in self.rings if name not in sources]:
-            self._let_go(source)
-        for source in [name for name in self.errors if name not in sources]:
-            del self.errors[source]
+        listed = self._list.sources()
+        if listed is not self._made_from:
+            # The history of the applications is last, so that nothing of it takes the place of what another ring has.
+            self._made_from, self._order = listed, sorted(listed, key=lambda source: source == HISTORY_SOURCE)
+        sources = self._order
+        if sources is not self._listed or self.errors:
+            for source in [name for name in self.rings if name not in sources]:
+                self._let_go(source)
+            for source in [name for name in self.errors if name not in sources]:
+                del self.errors[source]
+            self._listed = sources
         for source in sources:
-            try:
-                self._follow(source)
-                self._settle(source, self.rings[source].find_flaw())
-            except RingMissing:  # removed since it was listed
+            ring = self.rings.get(source)
+            if ring is not None and not ring.in_place():
                 self._let_go(source)
-                self._settle(source, "")
-            except RingError as error:
-                self._let_go(source)
-                self._settle(source, str(error))
-            except Exception as error:  # a ring's bytes are foreign input: nothing in them may cost the others
-                log.exception("ring can't be read", extra={"ring": source})
-                self._let_go(source)
-                self._settle(source, _sentence(source, error))
+                ring = None
+            if ring is None or source in self.errors or not ring.unchanged():
+                self._take_up(source)
         return [self.rings[source] for source in sources if source in self.rings]
+
+    def _take_up(self, source: str) -> None:
+        """Bring a ring up to date, or note why it can't be read."""
+        try:
+            self._follow(source)
+            self._settle(source, self.rings[source].find_flaw())
+        except RingMissing:  # removed since it was listed
+            self._let_go(source)
+            self._settle(source, "")
+        except RingError as error:
+            self._let_go(source)
+            self._settle(source, str(error))
+        except Exception as error:  # a ring's bytes are foreign input: nothing in them may cost the others
+            log.exception("ring can't be read", extra={"ring": source})
+            self._let_go(source)
+            self._settle(source, _sentence(source, error))
+        if source in self.rings:
+            self.changes += 1
 
     def let_go(self) -> None:
         """Close the rings whose segments are no longer in place; refresh() opens what is there instead."""
@@ -242,8 +274,17 @@ class RingSet:
 
     def is_stale(self, ring: Ring) -> bool:
         """True when the newest frame is older than ``stale_intervals`` of the source's own intervals."""
-        limit = self.stale_intervals * ring.interval_ns / 1e9
-        return ring.sequence == 0 or ring.age_seconds(self.monotonic(), self.wall()) > limit
+        return self.stale([ring])[0]
+
+    def stale(self, rings: list[Ring]) -> tuple[bool, ...]:
+        """is_stale() of each, at one moment."""
+        now = self.monotonic(), self.wall()
+        return tuple(
+            [
+                ring.sequence == 0 or ring.age_seconds(*now) > self.stale_intervals * ring.interval_ns / 1e9
+                for ring in rings
+            ]
+        )
 
     def skipped_frames(self) -> Counter[str]:
         """Slots met torn or lapped since the start, by source."""
@@ -262,9 +303,6 @@ class RingSet:
 
     def _follow(self, source: str) -> None:
         ring = self.rings.get(source)
-        if ring is not None and not ring.in_place():
-            self._let_go(source)
-            ring = None
         if ring is None:
             reader = RingReader(self.namespace, source, owner=self._owner)
             ring = self.rings[source] = Ring(

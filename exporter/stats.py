@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Collection, Set
 from typing import Any
 
 import orjson
 
+from exporter.applications import Application, ApplicationSet, shown_series
 from exporter.families import gather
+from exporter.largest import largest
 from exporter.snapshot import Ring, RingSet, absent
-from shm.catalog import Series
+from shm.catalog import Metric, Series
+from shm.config import metric_table, table_fits
 from shm.windows import GUARD_SLOTS
 
 
-def stats(rings: RingSet, reserved: Set[str] = frozenset()) -> dict[str, Any]:
+def stats(
+    rings: RingSet,
+    reserved: Set[str] = frozenset(),
+    applications: ApplicationSet | None = None,
+    tables: Collection[str] = (),
+) -> dict[str, Any]:
     """What /stats says. Reads every frame of every ring, to count the samples held.
 
-    ``reserved``: names that no ring may have on /metrics.
+    ``reserved``: names that no ring may have on /metrics. ``tables``: the NAME of each [metric.NAME].
     """
     held: Counter[str] = Counter()
-    users: set[str] = set()
-    own: set[str] = set()
+    metrics: set[Metric] = set()
     by_ring: dict[str, Any] = {}
     found = rings.refresh()
     for ring in found:
@@ -32,21 +39,32 @@ def stats(rings: RingSet, reserved: Set[str] = frozenset()) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
             rings.fail(ring.source, error)
             continue
-        for metric in ring.metrics:
-            (own if metric.own else users).add(metric.name)
-    _, conflicts = gather([(ring.source, ring.series) for ring in found], reserved=reserved)
+        metrics.update(ring.metrics)
+    users = {metric.name for metric in metrics if not metric.own}
+    own = {metric.name for metric in metrics if metric.own}
+    live = [] if applications is None else applications.refresh()
+    told_of = [_of_application(one, users) for one in live]
+    both: list[Ring | Application] = [*found, *live]
+    shown = [(one.source, shown_series(one)) for one in both]
+    _, conflicts = gather(shown, reserved=reserved)
     return {
         "buffer_stats": {name: held[name] for name in sorted(users)},
         "registered_metrics": sorted(users),
         "total_metrics": len(users),
         "daemon_metrics": {name: held[name] for name in sorted(own)},
         "total_samples": sum(held.values()),
-        "total_bytes": sum(one["bytes"] for one in by_ring.values()),
+        "total_bytes": sum(one["bytes"] for one in by_ring.values()) + sum(one["bytes"] for _, one in told_of),
+        **largest(series for source, some in shown if source not in rings.errors for series in some),
         "rings": by_ring,
-        "errors": dict(rings.errors),
+        "applications": dict(told_of),
+        "errors": {**(applications.errors() if applications else {}), **rings.errors},
         "conflicts": [
             {"source": one.source, "metric": one.metric, "reason": one.reason, "series": one.series}
             for one in conflicts
+        ],
+        # A name that was mistyped, or whose source is off: no collector can tell, which knows its own metrics only.
+        "unused_tables": [
+            metric_table(one) for one in tables if not any(table_fits(one, metric) for metric in metrics)
         ],
     }
 
@@ -81,13 +99,26 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
     }
 
 
+def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, Any]]:
+    """(its name, what is told of it); its metrics are added to ``names``."""
+    reader = one.reader
+    names.update(series.metric.name for series in one.series)
+    return one.source, {
+        "processes": reader.processes,
+        "tables": reader.tables,
+        "bytes": reader.bytes,
+        "series": len(one.series),
+        "conflicts": dict(reader.layout.conflicts),
+    }
+
+
 def _fill(frames: int, capacity: int) -> float:
     """By the frames held: the sequence goes on when a ring is made larger. Full is what a reader may have at most."""
     return 1.0 if frames >= capacity - GUARD_SLOTS else round(frames / capacity, 6)
 
 
-def health(rings: RingSet) -> tuple[bool, dict[str, Any]]:
-    """(whether at least one source is fresh, what /health says)."""
+def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[bool, dict[str, Any]]:
+    """(whether at least one source is fresh, or an application runs; what /health says)."""
     sources: dict[str, Any] = {}
     fresh = False
     for ring in rings.refresh():
@@ -103,7 +134,13 @@ def health(rings: RingSet) -> tuple[bool, dict[str, Any]]:
     for source, error in rings.errors.items():
         # A ring may be readable in part: then it keeps its status and has the error beside it.
         sources.setdefault(source, {"status": "unreadable"})["error"] = error
-    return fresh, {"status": "ok" if fresh else "no fresh source", "sources": sources}
+    told: dict[str, Any] = {"sources": sources}
+    if applications is not None and (found := applications.refresh()):
+        told["applications"] = {one.source: {"processes": one.reader.processes} for one in found}
+        for name, error in applications.errors().items():
+            told["applications"][name]["error"] = error
+        fresh = fresh or any(one.reader.processes for one in found)
+    return fresh, {"status": "ok" if fresh else "no fresh source", **told}
 
 
 def _last(ring: Ring, metric: str) -> float | None:

@@ -29,7 +29,7 @@ def page(rings: RingSet, *params: tuple[str, str], form: Format = Format.TEXT) -
     found, asked = rings.refresh(), query(*params)
     now_ns = rings.wall()
     windows = [readable(rings, ring, asked, now_ns) for ring in found]
-    return AggregatedPage(found, asked).render(windows, form, RollingWindows(1 << 20), rings).decode()
+    return b"".join(AggregatedPage(found, asked).render(windows, form, RollingWindows(1 << 20), rings)).decode()
 
 
 def samples(rings: RingSet, *params: tuple[str, str]) -> Sampled:

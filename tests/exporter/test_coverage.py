@@ -18,7 +18,7 @@ DAY = ("window", "24h")
 
 
 def text(exporter: Exporter, *params: tuple[str, str], form: Format = Format.TEXT) -> str:
-    return exporter.aggregated_text(parse_aggregated_query(params, 300 * SECOND), form).decode()
+    return b"".join(exporter.aggregated_parts(parse_aggregated_query(params, 300 * SECOND), form)).decode()
 
 
 def covered(exporter: Exporter, *params: tuple[str, str]) -> Sampled:

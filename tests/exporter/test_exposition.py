@@ -20,7 +20,7 @@ HOSTILE = 'a "quoted"\\\nroom'
 def page(rings: RingSet, form: Format = Format.TEXT, query: MetricsQuery = MetricsQuery()) -> str:  # noqa: B008
     found = rings.refresh()
     one = MetricsPage(found, query)
-    return one.render(found, [rings.is_stale(ring) for ring in found], form).decode()
+    return b"".join(one.render(found, rings.stale(found), form)).decode()
 
 
 def fill(scene: Scene) -> RingSet:
@@ -223,7 +223,7 @@ def test_a_ring_whose_series_have_no_frame_yet_leaves_the_others_in_place(namesp
         scene.commit("b", ("packets", 5.0))
         found = scene.rings().refresh()
         # Not stale by whatever allowance: there still is nothing to show.
-        text = MetricsPage(found, MetricsQuery()).render(found, [False, False], Format.TEXT).decode()
+        text = b"".join(MetricsPage(found, MetricsQuery()).render(found, [False, False], Format.TEXT)).decode()
     assert samples_of(text) == {("packets_total", ()): 5.0}
 
 

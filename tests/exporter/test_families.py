@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.families import Conflict, Family, Placed, gather, sample_names
+from exporter.families import Conflict, Family, Placed, gather
 from shm.catalog import Metric, Series
 
 GAUGE = Metric("x", "gauge", "X.", "", ("a",))
@@ -48,8 +48,8 @@ X_GAUGE, X_COUNTER, X_HISTOGRAM = metric("x", "gauge"), metric("x", "counter"), 
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        (X_GAUGE, X_COUNTER, "it is a counter here and a gauge in ring 'r'"),
-        (X_HISTOGRAM, X_GAUGE, "it is a gauge here and a histogram in ring 'r'"),
+        (X_GAUGE, X_COUNTER, "it is of type counter here and gauge in ring 'r'"),
+        (X_HISTOGRAM, X_GAUGE, "it is of type gauge here and histogram in ring 'r'"),
         (X_COUNTER, metric("x_total", "gauge"), "its name x_total belongs to the counter x of ring 'r'"),
         (metric("x_total", "gauge"), X_COUNTER, "its name x_total belongs to the gauge x_total of ring 'r'"),
         (X_HISTOGRAM, metric("x_count", "gauge"), "its name x_count belongs to the histogram x of ring 'r'"),
@@ -103,7 +103,7 @@ def test_a_reserved_name_is_for_no_ring() -> None:
 
 
 def test_a_counter_is_one_family_with_or_without_its_ending() -> None:
-    assert sample_names(metric("x", "counter")) == sample_names(metric("x_total", "counter"))
+    assert metric("x", "counter").sample_names == metric("x_total", "counter").sample_names
 
 
 def test_a_name_that_one_ring_defines_twice_is_what_it_was_first() -> None:
@@ -111,4 +111,4 @@ def test_a_name_that_one_ring_defines_twice_is_what_it_was_first() -> None:
     series = [Series(X_GAUGE, (), 0), Series(X_HISTOGRAM, (), 1)]
     families, conflicts = gather([("r", series)])
     assert families == [Family(X_GAUGE, [Placed(0, series[0])])]
-    assert conflicts == [Conflict("r", "x", "it is a histogram here and a gauge in ring 'r'", 1)]
+    assert conflicts == [Conflict("r", "x", "it is of type histogram here and gauge in ring 'r'", 1)]

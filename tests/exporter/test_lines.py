@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 
 from exporter.lines import TEXT_ONLY, Line, Lines
 from exporter.negotiation import Format
@@ -92,3 +93,24 @@ def test_openmetrics_leaves_out_what_it_forbids_and_text_shows_it() -> None:
     assert b'c_total{x="1"} -1.0\n' in text
     assert text.endswith(b"t NaN\n")
     assert text.count(b"c_total{") == 4
+
+
+def test_a_percent_sign_is_no_place_for_a_number_wherever_it_stands() -> None:
+    lines = Lines()
+    lines.add_family("a", "gauge", "In %, %b of all.", "", [Line('a{x="%b"}', 0)])
+    assert lines.render(np.array([1.0]), Format.TEXT) == (b'# HELP a In %, %b of all.\n# TYPE a gauge\na{x="%b"} 1.0\n')
+
+
+def test_a_page_of_several_parts_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.concatenate((np.arange(9.0), all_absent(1)))
+    lines = Lines()
+    for family, places in (("a", range(4)), ("b", range(4, 10))):
+        lines.add_family(family, "gauge", "H.", "", [Line(f'{family}{{x="{at}"}}', at) for at in places])
+    whole = lines.render(values, Format.TEXT)
+    assert whole.count(b"\n") == 9 + 4
+    for size in (1, 2, 4, 8, 9, 10):
+        monkeypatch.setattr("exporter.lines._PART_LINES", size)
+        lines._some.clear()
+        parts = lines.parts(values, Format.TEXT)
+        assert len(parts) == -(-9 // size)
+        assert b"".join(parts) == whole

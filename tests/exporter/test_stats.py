@@ -99,9 +99,17 @@ def test_a_ring_without_frames_has_no_age(scene: Scene) -> None:
 
 def test_metrics_at_their_limit_are_named(scene: Scene) -> None:
     collector = scene.collector("s")
-    collector.max_series_per_metric = 1
+    collector.cardinality.max_series_per_metric = 1
     scene.commit("s", ("temperature", 1.0, ROOM), ("temperature", 1.0, {"room": "b"}))
     assert stats(scene.rings())["rings"]["s"]["limited_metrics"] == {"temperature": 1}
+
+
+def test_tables_that_fit_no_metric_of_any_ring_are_named(scene: Scene) -> None:
+    scene.commit("one", ("packets", 1.0))
+    scene.commit("two", ("temperature", 1.0, ROOM))
+    tables = ("packets", "packets_total", "temp*", "temprature", "pakets_*", "latency_bucket")
+    found = stats(scene.rings(), tables=tables)
+    assert found["unused_tables"] == ["[metric.temprature]", '[metric."pakets_*"]', "[metric.latency_bucket]"]
 
 
 def test_conflicts_and_errors_are_named(scene: Scene) -> None:

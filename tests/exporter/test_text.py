@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.negotiation import Format
-from exporter.text import escape_help, escape_label, header, join, label_set, numbers
+from exporter.text import escape_help, escape_label, fill, header, label_set, numbers, place_behind
 from tests.exporter.scene import promtool_accepts, samples_of
 
 
@@ -42,6 +42,11 @@ def test_help_keeps_its_quotes_in_text_and_escapes_them_in_openmetrics() -> None
             ("replica_count", "gauge", "R.", "replicas"),
             "# HELP replica_count R.\n# TYPE replica_count untyped\n",
             "# HELP replica_count R.\n# TYPE replica_count gauge\n",
+        ),
+        (
+            ("rpc_seconds_sum", "untyped", "S.", ""),
+            "# HELP rpc_seconds_sum S.\n# TYPE rpc_seconds_sum untyped\n",
+            "# HELP rpc_seconds_sum S.\n# TYPE rpc_seconds_sum unknown\n",
         ),
         (
             ("jobs_count", "counter", "J.", ""),
@@ -76,8 +81,13 @@ def test_a_slice_of_a_matrix_is_written_as_well_as_a_vector_of_its_own() -> None
 
 
 def test_lines_are_joined_without_a_blank_first_line() -> None:
-    assert join([b"a ", b"\nb "], np.array([1.0, 2.0])) == b"a 1.0\nb 2.0\n"
-    assert join([], np.empty(0)) == b""
+    assert fill(b"".join([place_behind(b"a "), place_behind(b"\nb ")]), np.array([1.0, 2.0])) == b"a 1.0\nb 2.0"
+    assert fill(b"".join([]), np.empty(0)) == b""
+
+
+def test_a_percent_sign_in_a_label_is_no_place_for_a_number() -> None:
+    parts = [place_behind(b'a{x="5%b"} '), place_behind(b'\na{x="%%"} ')]
+    assert fill(b"".join(parts), np.array([1.0, 2.0])) == b'a{x="5%b"} 1.0\na{x="%%"} 2.0'
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))

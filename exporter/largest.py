@@ -1,0 +1,33 @@
+"""The metrics with the most series and the labels with the most values: where cardinality comes from. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from shm.catalog import Series
+
+MOST: Final = 10
+
+
+def largest(series: Iterable[Series]) -> dict[str, Any]:
+    """For /stats, of the series of all rings but the daemon's own: ``largest_metrics``, ``largest_labels``.
+
+    A series counts in each ring that has it; a label's values are distinct over all of them. As many come first by
+    their names.
+    """
+    of_metric: Counter[str] = Counter()
+    values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in series:
+        if not one.metric.own:
+            of_metric[one.metric.name] += 1
+            for label, value in zip(one.metric.label_names, one.label_values, strict=True):
+                values[one.metric.name, label].add(value)
+    metrics = heapq.nsmallest(MOST, ((-count, name) for name, count in of_metric.items()))
+    labels = heapq.nsmallest(MOST, ((-len(found), *key) for key, found in values.items()))
+    return {
+        "largest_metrics": [{"metric": name, "series": -count} for count, name in metrics],
+        "largest_labels": [{"metric": name, "label": label, "values": -count} for count, name, label in labels],
+    }
