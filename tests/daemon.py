@@ -16,12 +16,15 @@ from typing import Any
 import httpx
 from supervisor.xmlrpc import SupervisorTransport
 
-from shm.segment import DIRECTORY
 from tests.programs import find_program, free_port, wait_until
+from tests.rings import remove_files_of
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("node", "deployment", "betanet", "system")
 PROGRAMS = (*SOURCES, "exporter")
+# Programs that end at once, and stay so, unless the configuration enables them.
+DISABLED = ("applications", "host", "textfile")
+STATES: Mapping[str, str] = {**dict.fromkeys(PROGRAMS, "RUNNING"), **dict.fromkeys(DISABLED, "EXITED")}
 _numbers = itertools.count()
 
 
@@ -102,8 +105,7 @@ class Daemon:
             self.stop()
         if error is not None:
             print(self.logs())
-        for path in DIRECTORY.glob(f"fogmetrics.{self.namespace}.*"):
-            path.unlink()
+        remove_files_of(self.namespace)
 
     # ---- what a user sees ----------------------------------------------------------------------------------
 

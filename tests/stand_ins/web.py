@@ -23,10 +23,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.requests += 1
         time.sleep(self.server.delay_ms / 1000)
         body = f"{self.server.status}\n".encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # who asked may have waited for less than that, and be gone
+            self.send_response(self.server.status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's word
         return None

@@ -29,6 +29,7 @@ CHECKS = {
     "truncation": "I7: a segment cut short or removed under its users",
     "reader": "I8: the exporter as another user",
     "fuzz": "I9: bad bytes",
+    "applications": "tables of many processes that die, fork, remove and fold",
     "churn": "series that come and go",
     "clocks": "clocks that step, processes that are suspended",
     "snapshots": "history over a reboot and an upgrade",

@@ -203,7 +203,7 @@ class Besieged:
             require(not lost or passed, f"{len(lost)} samples are missing, and nothing says so: {sorted(lost)[:1]}")
 
     def _body(self, form: Format) -> bytes:
-        page = self.exporter.metrics_text(_EVERYTHING, form)
+        page = b"".join(self.exporter.metrics_parts(_EVERYTHING, form))
         end = self._own[form] + (b"# EOF\n" if form is Format.OPENMETRICS else b"")
         require(page.endswith(end), "the exporter's own metrics are not there")
         return page[: len(page) - len(end)]
@@ -226,7 +226,7 @@ class Besieged:
     # ---- the other pages -------------------------------------------------------------------------------------
 
     def _aggregate(self) -> bytes:
-        return self.exporter.aggregated_text(self._window, Format.TEXT)
+        return b"".join(self.exporter.aggregated_parts(self._window, Format.TEXT))
 
     def _check_deep(self, mutation: Mutation, attached: bool) -> None:
         page = set(self._aggregate().split(b"\n"))

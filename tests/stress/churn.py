@@ -4,7 +4,7 @@ The plan (churn_plan.py) says which series is in which frame, and what its sampl
 of simulated time by it, while a RingReader, the exporter's RingSet and its page /metrics/aggregated, each in a process
 of its own, prove what they read by the same plan: no sample is lost or credited to another series, through every
 rebuild. Beside that, the ring is proven as a whole again and again, and what grows is bounded by what the plan needs.
-The cardinality limits are tried by churn_limits.py.
+The cardinality limits are tried by churn_limits.py, the places that newer series take by churn_pruned.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shm.catalog import SeriesKey
 from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.rings import SECOND_NS, end
-from tests.stress import churn_limits
+from tests.stress import churn_limits, churn_pruned
 from tests.stress.churn_plan import METRICS, Plan, prove_frame, prove_frames, value
 from tests.stress.churn_readers import KINDS, LIMIT_SECONDS, SOURCE
 from tests.stress.harness import ROOT, VIOLATED, Counts, Effort, Mutant, Violation, own_namespace, require
@@ -55,7 +55,7 @@ def check(effort: Effort) -> Counts:
     for plan in plans:
         with own_namespace() as namespace:
             _run(namespace, plan, tally)
-    limits = churn_limits.check(effort)
+    limits = {**churn_limits.check(effort), **churn_pruned.check(effort)}
     return {
         "simulated hours": len(plans),
         "series that came and went": tally.series,
@@ -207,13 +207,24 @@ MUTANTS = (
         "max(min(end, frame.count) - start, 0) for", "end - start for", "which is younger", 0.3,
     ),
     Mutant(
-        "churn", "the series of a metric are counted up and never down", "collector/collector.py",
-        "self._series_of = Counter(name for name, _ in self._known)",
-        "self._series_of |= Counter(name for name, _ in self._known)", "frees do not come back", 0.3,
+        "churn", "the series of a metric are counted up and never down", "collector/cardinality.py",
+        "self._series_of = Counter(key[0]", "self._series_of |= Counter(key[0]", "frees do not come back", 0.3,
     ),
     Mutant(
-        "churn", "a dropped sample is not counted", "collector/collector.py",
-        "self.series_dropped += 1", "self.series_dropped += 0", "dropped samples are counted", 0.3,
+        "churn", "a dropped sample is not counted", "collector/cardinality.py",
+        "self.dropped += 1", "self.dropped += 0", "dropped samples are counted", 0.3,
+    ),
+    Mutant(
+        "churn", "a series with a sample in the frame gives its place", "collector/eviction.py",
+        "in reversed(places) if key not in present]", "in reversed(places)]", "series for a limit of", 0.3,
+    ),
+    Mutant(
+        "churn", "another than the oldest gives its place", "collector/cardinality.py",
+        "for key in (*missing, *reversed(found)):", "for key in (*found, *missing):", "last sample is older", 0.3,
+    ),
+    Mutant(
+        "churn", "a series that gave its place stays in the ring", "shm/writer.py",
+        "if series_key(series) not in gone]", "if gone]", "series for a limit of", 0.3,
     ),
     Mutant(
         "churn", "histograms of freed series are kept for ever", "collector/collector.py",

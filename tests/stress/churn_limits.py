@@ -46,7 +46,7 @@ def check(effort: Effort) -> Counts:
     chance = effort.random()
     done: Counter[str] = Counter()
     warnings = _Warnings()
-    log = logging.getLogger("collector.collector")
+    log = logging.getLogger("collector.cardinality")
     log.addHandler(warnings)
     try:
         for _ in range(effort.many(3, 200)):

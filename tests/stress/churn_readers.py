@@ -87,7 +87,7 @@ def by_page(namespace: str, plan: Plan) -> Iterator[Reading]:
     query = AggregatedQuery(_WEEK_NS, metrics=tuple(one.name for one in METRICS), stats=("max", "increase"))
     while True:
         before = max((ring.sequence for ring in exporter.rings.refresh()), default=0)
-        text = exporter.aggregated_text(query, Format.TEXT)
+        text = b"".join(exporter.aggregated_parts(query, Format.TEXT))
         yield _prove_page(plan, text.decode(), before)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
@@ -21,12 +20,13 @@ from tests.programs import Program
 from tests.stress.bad_clients import ATTACKS, HEALTH, PAGE, Site, everything, send
 from tests.stress.bad_requests import EMPTY, MISSING, QUERIES, RAW, Raw
 from tests.stress.harness import Counts, Effort, Mutant, Violation, require
+from tests.stress.patient_clients import Patience
 from tests.stress.scraped import PLACES, scraped
 from tests.stress.scraper import Page, Scraper, answer
 
 # What docs/http-api.md says that a connection may cost at most, and for the rest, whatever the number of connections,
 # what the allocator keeps, numpy, the window that the worker reads, and pages under way.
-_CONNECTION_BYTES: Final = 5 * 65_536 + 64 * 3072 + 65_536
+_CONNECTION_BYTES: Final = 5 * 65_536 + 64 * 1024 + 65_536
 _REST_BYTES: Final = 96 * 2**20
 _GIVEN_UP_SECONDS: Final = 8.0  # by which a limit of one or two seconds has to have been kept, on a busy machine
 _QUIET_CPU_SECONDS: Final = 0.4  # of one second; an exporter that spins takes all of it
@@ -58,6 +58,7 @@ class _Siege:
         async with _stopped_at_end(self._watch_memory()):
             answers = await self._answers()
             await self._limits(files)
+            late = await Patience(self.site, self.page, self.page_bytes).late_answers()
             for name, attack in ATTACKS.items():
                 await self._attacked(name, attack.begun(self.site), self.effort.seconds(0.12, 4))
             mixes = await self._mixes()
@@ -68,6 +69,7 @@ class _Siege:
         require(grown < bound, f"memory: {PLACES} connections cost {_mib(grown)} MiB; at most {_mib(bound)} are right")
         return {
             "requests with their right answers": answers,
+            "pages taken late, in a crowd": late,
             "kinds of bad clients": len(ATTACKS),
             "mixes of several kinds": mixes,
             **self.site.done,
@@ -127,7 +129,7 @@ class _Siege:
         await self._scraped(f"after {raw.name}")
 
     async def _limits(self, files: int) -> None:
-        """Each limit is kept; then slow but honest clients take their pages in a crowd of kept ones."""
+        """Each limit is kept, by several at once."""
         async with _stopped_at_end(*[self._reads_nothing() for _ in range(4)]):
             await self._until(
                 lambda: self.process.num_fds() >= files + 4, "clients that read nothing hold no connection"
@@ -140,9 +142,6 @@ class _Siege:
                 self._is_refused_in_time(),
                 self._is_not_answered_for_ever(),
             )
-            crowded = asyncio.Event()
-            patient = [self._patient(pages, crowded) for pages in range(1, 9)]
-            await asyncio.gather(*patient, self._kept_crowd(crowded))
             await self._until(
                 lambda: self.process.num_fds() <= files, "answers that nobody takes hold their connections"
             )
@@ -175,49 +174,6 @@ class _Siege:
         require(
             closed and answered < 5000, f"of 20,000 requests in advance {answered:,} were answered, and no end of it"
         )
-
-    async def _patient(self, pages: int, crowded: asyncio.Event) -> None:
-        """Asks for some pages, takes none until others would like its place, and then gets each of them whole.
-
-        For one of these numbers all are answered, and the last is with the exporter still: the kernel is full.
-        """
-        try:
-            with socket.create_connection(("127.0.0.1", self.port)) as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-                reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
-                writer.write(PAGE * pages)
-                await crowded.wait()
-                for _ in range(pages):
-                    async with asyncio.timeout(20):
-                        status, _, body = await answer(reader)
-                    self.page.check("a crowd, taken late", status, body)
-                writer.close()
-        except (OSError, asyncio.IncompleteReadError) as error:
-            raise Violation(f"an answer was cut that its client still took: {error!r:.200}") from None
-
-    async def _kept_crowd(self, crowded: asyncio.Event) -> None:
-        """More connections than places, each answered and kept alive, after the patient ones were answered."""
-
-        async def kept() -> None:
-            async with self.site.connected() as (reader, writer):
-                await send(writer, HEALTH)
-                await reader.read(1)
-                await crowded.wait()
-
-        await self._quiet()
-        async with _stopped_at_end(*[kept() for _ in range(PLACES + 10)]):
-            await self._quiet()
-            crowded.set()
-
-    async def _quiet(self) -> None:
-        """Until the exporter has done what it can for now; not so long that the patient ones' time would be over."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + 1.2
-        idle_since, spent = loop.time(), self._cpu_seconds()
-        while loop.time() < min(deadline, idle_since + 0.3):
-            await asyncio.sleep(0.05)
-            if (now := self._cpu_seconds()) > spent + 0.01:
-                idle_since, spent = loop.time(), now
 
     async def _reads_nothing(self) -> None:
         async with self.site.connected(receive_bytes=4096) as (_, writer):
@@ -327,20 +283,21 @@ def _mib(count: float) -> int:
 
 MUTANTS = (
     Mutant(
-        "clients", "a request may take for ever to arrive", "exporter/limits.py",
-        "if self._request_timer is None:", "if False:", "is not given up within",
+        "clients", "a request may take for ever to arrive", "exporter/connection.py",
+        "return max(self._began, self._rested) + self._limits.request_seconds", "return None",
+        "is not given up within",
     ),
     Mutant(
-        "clients", "an answer may wait for ever", "exporter/limits.py",
-        "        if self.unread():\n            self._link.abort()", "        pass", "answers that nobody takes",
+        "clients", "an answer may wait for ever", "exporter/connection.py",
+        "return self._written + self._limits.answer_seconds", "return None", "answers that nobody takes",
     ),
     Mutant(
-        "clients", "a request may have any size", "exporter/limits.py",
-        "room = self.limits.max_request_bytes - self._request_bytes", "room = _PIECE", "431 was right",
+        "clients", "a request may have any size", "exporter/connection.py",
+        "room = self._limits.max_request_bytes - self._received_bytes", "room = _PIECE", "431 was right",
     ),
     Mutant(
-        "clients", "any number of requests in advance", "exporter/limits.py",
-        "if self._begun - self._answered > MAX_PIPELINED or sum(self._sizes) > self._most_bytes():", "if False:",
+        "clients", "any number of requests in advance", "exporter/connection.py",
+        "if len(self._waiting) > MAX_PIPELINED or self._waiting_bytes > most_waiting_bytes:", "if False:",
         "of 20,000 requests in advance",
     ),
     Mutant(

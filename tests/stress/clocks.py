@@ -254,7 +254,8 @@ def _pages(namespace: str, world: World, chance: random.Random) -> int:
         window_ns = max(now[0] - since, 1)
         query = AggregatedQuery(window_ns, metrics=(_TICK.name,), stats=("max",))
         found = {
-            name: float(value) for name, value in _LINE.findall(exporter.aggregated_text(query, Format.TEXT).decode())
+            name: float(value)
+            for name, value in _LINE.findall(b"".join(exporter.aggregated_parts(query, Format.TEXT)).decode())
         }
         held = [(stamp, i) for i, (stamp, _) in enumerate(world.told, 1) if now[0] - window_ns < stamp <= now[0]]
         right: dict[str, float] = {

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shm.discovery import process_fields
 from shm.layout import FLAG_CLOCK_STEP
 from shm.reader import Frames, RingReader
 from shm.segment import ring_path
@@ -157,8 +158,7 @@ def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -
 
 
 def _is_stopped(pid: int) -> bool:
-    # proc(5): the state follows the program's name, which stands in parentheses.
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return process_fields(pid)[0] == b"T"
 
 
 def _go_on(namespace: str, source: str, program: Program, frames: int) -> None:

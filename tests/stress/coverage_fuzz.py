@@ -7,7 +7,6 @@ It is the extra ``fuzz`` of pyproject.toml. What an input means is in :mod:`test
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.stress.harness import ROOT, Violation, own_namespace
+from tests.stress.harness import ROOT, Violation, own_namespace, unmeasured
 
 _HUNG_SECONDS: Final = 20
 _MEMORY_MB: Final = 512
@@ -45,7 +44,7 @@ def siege(runs: int, seed: int) -> dict[str, int | str]:
 def _batch(runs: int, seed: int, directory: str) -> tuple[int, tuple[int, int]]:
     """(runs, branches reached at the beginning and at the end) of one process."""
     with own_namespace() as namespace:
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+        environ = unmeasured()
         run = subprocess.run(
             [sys.executable, "-m", "tests.stress.coverage_fuzz", "--child", namespace, directory,
              "--runs", str(runs), "--seed", str(seed)],

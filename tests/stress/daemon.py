@@ -25,7 +25,7 @@ from pathlib import Path
 import httpx
 
 from shm.segment import DIRECTORY
-from tests.daemon import PROGRAMS, ROOT, SOURCES, Daemon
+from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon
 from tests.haproxy import HaproxyBefore
 from tests.programs import wait_until
 from tests.prometheus import Prometheus, scraping
@@ -103,7 +103,7 @@ def _add_program(directory: Path, name: str) -> None:
 
 def _all_run(daemon: Daemon) -> bool:
     try:
-        return daemon.states() == dict.fromkeys(_ALL, "RUNNING")
+        return daemon.states() == {**STATES, proof.NAME: "RUNNING"}
     except (OSError, xmlrpc.client.Error):  # a supervisord that has just begun
         return False
 
@@ -194,7 +194,7 @@ _BETANET = "-m collector betanet\ndirectory = %(here)s\nautorestart = true"
 MUTANTS = (
     Mutant(
         "daemon", "the exporter serves the series of a source that is stale", "exporter/snapshot.py",
-        " or ring.age_seconds(self.monotonic(), self.wall()) > limit", "",
+        " or ring.age_seconds(*now) > self.stale_intervals * ring.interval_ns / 1e9", "",
         "as fresh, whose newest frame was stale",
     ),
     Mutant(

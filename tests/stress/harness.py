@@ -102,6 +102,11 @@ class Mutant:
         return f"{self.check}: {self.name}"
 
 
+def unmeasured() -> dict[str, str]:
+    """This process's environment for programs whose coverage is not measured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     """Fails unless the mutant's check, run on the mutant in a copy of the tree below ``directory``, sees it."""
     tree = copy_of_the_tree(directory)
@@ -110,7 +115,7 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     assert source.count(mutant.old) == 1, f"{mutant}: its text is {source.count(mutant.old)} times in {mutant.file}"
     path.write_text(source.replace(mutant.old, mutant.new))
     # Mutants die before their coverage could be of any use, and must not be measured as the program.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environ = unmeasured()
     run = subprocess.run(
         [sys.executable, "-m", "tests.stress", mutant.check, "--scale", str(mutant.scale)],
         cwd=tree, env={**environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=timeout,

@@ -4,8 +4,8 @@ A **script** is a generator: of the bytes that the server says, of the seconds (
 of RESET, which tears the connection down. It is given the number of the question, counted over the whole server, so
 that no two answers need be equal: a sample that comes twice was invented.
 
-Each connection has a thread of its own and is closed when its script ends. Of HTTP the question is the path, of a
-stats socket its line.
+Each connection has a thread of its own and is closed when its script ends. Of HTTP the question is the path, with or
+without what follows a "?"; of a stats socket its line.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class HostileServer:
 
     def _answer(self, connection: socket.socket, path: str) -> None:
         self.asked[path] += 1
-        script = self.scripts.get(path)
+        script = self.scripts.get(path) or self.scripts.get(path.partition("?")[0])
         for step in script(next(self._numbers)) if script else ():
             if step is RESET:
                 # Closed with a linger of 0 s: the peer is told RST.

@@ -94,7 +94,7 @@ def head_beyond(process: subprocess.Popen[str], namespace: str, head: int) -> in
 def collector_that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """Series that find no room are dropped, counted and named; the others' samples come, and theirs once there is."""
     warned = _Warned()
-    logging.getLogger("collector.collector").addHandler(warned)
+    logging.getLogger("collector.cardinality").addHandler(warned)
     with MetricCollector("s", namespace=namespace, capacity=3000) as one:
         one.register(NUMBER)
 

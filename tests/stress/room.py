@@ -69,6 +69,6 @@ MUTANTS = (
     ),
     Mutant(
         "room", "dropped series are not counted", "collector/collector.py",
-        "self._drop(key[0], 0, str(error))", "pass", "series were counted as dropped", scale=0.05,
+        "self.cardinality.drop(key[0], str(error))", "pass", "series were counted as dropped", scale=0.05,
     ),
 )  # fmt: skip

@@ -19,13 +19,15 @@ from tests.stress.harness import ROOT, own_namespace
 from tests.stress.scraper import Page
 
 PLACES: Final = 64
+KEEP_ALIVE_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 4.0
 CONFIGURATION: Final = f"""
 [exporter]
 port = 0
 max_connections = {PLACES}
-keep_alive_seconds = 1.0
+keep_alive_seconds = {KEEP_ALIVE_SECONDS}
 request_seconds = 1.0
-answer_seconds = 3.0
+answer_seconds = {ANSWER_SECONDS}
 """
 _SERIES: Final = 1000  # of each of two rings
 _LABEL_CHARACTERS: Final = 480  # so that a page has 1 MB

@@ -1,12 +1,15 @@
-"""Bad targets: Betanet, HAProxy and supervisord that answer slowly, never, for ever, or with nonsense.
+"""Bad targets: Betanet and all providers of deployment that answer slowly, never, for ever, or with nonsense.
 
 The real collectors, ``python -m collector betanet`` and ``deployment``, against servers that behave otherwise at every
-question. Each **round** has one or two endpoints that misbehave while another is well. Of every collection in it:
+question: Betanet; supervisord and HAProxy, by Unix sockets and by HTTP; a control plane, an engine of containers and a
+page for Prometheus. Each **round** has one or two endpoints that misbehave while another is well. Of every collection
+in it:
 
 - no series of a bad endpoint has a sample: no 0, and nothing that was true before;
 - the error in the log names the endpoint and the reason, and collector_errors_total rises;
 - the series of the endpoint that is well have samples, each of the answer that it came with, never one twice;
-- the frame is there, the collection did not hang, and the collector's memory stays within MEMORY_MIB of what it was.
+- the frame is there, the collection did not hang, and the collector's memory stays within MEMORY_MIB of what it was,
+  for each provider that may misbehave at the same time.
 
 Then answers with bytes changed at random, of which no sample may come that an answer did not entitle to; Betanet gone
 for good, until the circuit opens, and back; and at the end what the exporter makes of it all must be an exposition.
@@ -15,6 +18,7 @@ for good, until the circuit opens, and back; and at the end what the exporter ma
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import sys
@@ -36,22 +40,22 @@ from tests.programs import running
 from tests.stand_ins.betanet import PATHS
 from tests.stress import targets_betanet as betanet
 from tests.stress import targets_deployment as deployment
+from tests.stress import targets_providers as providers
 from tests.stress.harness import ROOT, Counts, Effort, Mutant, own_namespace, require
 from tests.stress.hostile import HostileServer, silent
 from tests.stress.targets_behaviour import Behaviour
 from tests.stress.targets_siege import Endpoint, Siege
 from tests.stress.targets_watch import Stopped, Tick, Watched
 
-# Intervals; timeouts are as long as these allow: a machine with other work must not look like a slow target. The
-# providers of deployment are asked one after the other, and share its timeout.
-_SHORT_SECONDS: Final = {"betanet": 0.15, "deployment": 0.2}
+# Intervals; timeouts are as long as these allow: a machine with other work must not look like a slow target.
+_SHORT_SECONDS: Final = {"betanet": 0.15, "deployment": 0.35}
 _LONG_SECONDS: Final = {"betanet": 0.25, "deployment": 0.4}
 _LEFT_SECONDS: Final = 0.01
 OPEN_SECONDS: Final = 0.5
 SERIES_PER_METRIC: Final = 40
 _IDLE_TICKS: Final = 3
 
-# ---- the three collectors ------------------------------------------------------------------------------------
+# ---- the four collectors -------------------------------------------------------------------------------------
 
 _CONFIG: Final = """\
 [shm]
@@ -69,22 +73,36 @@ format = "json"
 url = "{betanet}"
 open_seconds = {open_seconds}
 [source.deployment]
-providers = ["supervisord", "haproxy"]
+providers = {asked}
 supervisord_url = "{supervisord}"
 haproxy_url = "{haproxy}"
+control_plane_url = "{control_plane}"
+docker_url = "{docker}"
+prometheus = ["hostile {prometheus}"]
+prometheus_mappings = ["{mapping}"]
 """
+
+# What is attacked, each by a collector of its own: the source, the targets that it asks.
+_TARGETS: Final = {
+    "betanet": ("betanet", ("betanet",)),
+    "deployment by Unix sockets": ("deployment", ("supervisord", "haproxy")),
+    "deployment": ("deployment", ("supervisord", "haproxy")),
+    "deployment, other providers": ("deployment", ("control_plane", "docker", "prometheus")),
+}
+_NOBODY: Final = "http://127.0.0.1:1"
 
 
 class Attacked:
     """A collector in a namespace of its own, its targets, and the trap that nobody may ask."""
 
-    def __init__(self, source: str, over_unix: bool, stop: threading.Event, effort: Effort) -> None:
-        self.name = f"{source}{' by Unix sockets' if over_unix else ''}"
-        self.source, self.over_unix = source, over_unix
+    def __init__(self, name: str, stop: threading.Event, effort: Effort) -> None:
+        self.name = name
+        self.source, self.asked = _TARGETS[name]
+        self.over_unix = name.endswith("Unix sockets")
         self.answers_changed = self.series = 0
         self.circuit = 0.0
         self._stop, self._seed = stop, f"{effort.seed} {self.name}"
-        self._interval = (_LONG_SECONDS if effort.long else _SHORT_SECONDS)[source]
+        self._interval = (_LONG_SECONDS if effort.long else _SHORT_SECONDS)[self.source]
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Attacked:
@@ -92,20 +110,21 @@ class Attacked:
         directory = Path(enter(tempfile.TemporaryDirectory(prefix="targets-")))
         self.namespace = enter(own_namespace())
         self.elsewhere = enter(HostileServer({}))
-        endpoints = self._betanet() if self.source == "betanet" else self._deployment(directory)
-        urls = {"betanet": "http://127.0.0.1:1", "supervisord": "http://127.0.0.1:1", "haproxy": "http://127.0.0.1:1"}
+        endpoints = self._endpoints(directory)
+        urls = dict.fromkeys((target for _, asked in _TARGETS.values() for target in asked), _NOBODY)
+        for target, endpoint in zip(self.asked, endpoints, strict=False):  # Betanet has more than one, at one url
+            urls[target] = endpoint.server.url + (endpoint.path if endpoint.path in _WITH_PATH else "")
         for endpoint in endpoints:
-            kind = "betanet" if self.source == "betanet" else "haproxy" if endpoint.unique else "supervisord"
-            urls[kind] = endpoint.server.url + (endpoint.path if endpoint.path == deployment.PAGE else "")
             endpoint.behaves()
         config = directory / "fogmetrics.toml"
         config.write_text(_CONFIG.format(
             namespace=self.namespace, interval=self._interval, timeout=self._interval - _LEFT_SECONDS,
-            open_seconds=OPEN_SECONDS, most=4 * SERIES_PER_METRIC, per_metric=SERIES_PER_METRIC, **urls,
+            open_seconds=OPEN_SECONDS, most=4 * SERIES_PER_METRIC, per_metric=SERIES_PER_METRIC,
+            asked=json.dumps(self.asked), mapping=providers.MAPPING, **urls,
         ))  # fmt: skip
         command = [sys.executable, "-m", "collector", self.source, "--config", str(config)]
         self.program = enter(running(command, directory / "log", cwd=ROOT))
-        self.watched = Watched(self.namespace, self.source, self.program, self._stop)
+        self.watched = Watched(self.namespace, self.source, self.program, self._stop, len(endpoints) - 1)
         self._stack.callback(self.watched.close)
         self.siege = Siege(self.watched, endpoints, self.elsewhere, random.Random(self._seed))
         return self
@@ -126,6 +145,11 @@ class Attacked:
     def _cpu_seconds(self) -> float:
         times = psutil.Process(self.program.pid).cpu_times()
         return times.user + times.system
+
+    def _endpoints(self, directory: Path) -> list[Endpoint]:
+        if self.source == "betanet":
+            return self._betanet()
+        return self._deployment(directory) if "haproxy" in self.asked else self._providers()
 
     def _betanet(self) -> list[Endpoint]:
         server = self._stack.enter_context(HostileServer({}))
@@ -155,6 +179,28 @@ class Attacked:
             ),
         ]  # fmt: skip
 
+    def _providers(self) -> list[Endpoint]:
+        elsewhere = self.elsewhere.url
+        control_plane, docker, page = (self._stack.enter_context(HostileServer({})) for _ in self.asked)
+        return [
+            Endpoint(
+                control_plane, providers.CONTROL_PLANE, providers.answers(providers.rows),
+                providers.CONTROL_PLANE_SERIES, control_plane.url, providers.control_plane_behaviours(elsewhere),
+                providers.CONTROL_PLANE_FIRST,
+            ),
+            Endpoint(
+                docker, providers.DOCKER, providers.answers(providers.containers), providers.DOCKER_SERIES,
+                docker.url, providers.docker_behaviours(elsewhere), providers.DOCKER_FIRST, unique=False,
+            ),
+            Endpoint(
+                page, providers.PAGE, providers.answers(providers.page), providers.PAGE_SERIES,
+                page.url, providers.page_behaviours(elsewhere), providers.PAGE_FIRST,
+            ),
+        ]  # fmt: skip
+
+
+# Those whose url in the configuration has the path that is asked for.
+_WITH_PATH: Final = (deployment.PAGE, providers.PAGE)
 
 # ---- what is done to each ------------------------------------------------------------------------------------
 
@@ -200,8 +246,14 @@ def _mutate_betanet(attacked: Attacked, ticks: int) -> None:
 
 
 def _mutate_deployment(attacked: Attacked, ticks: int) -> None:
-    kinds = "supervisord", "socket" if attacked.over_unix else "page"
-    mutated = [deployment.Mutated(kind, attacked.siege.random) for kind in kinds]
+    random_ = attacked.siege.random
+    mutated: list[deployment.Mutated] | list[providers.Mutated]
+    if "haproxy" in attacked.asked:
+        kinds = "supervisord", "socket" if attacked.over_unix else "page"
+        mutated = [deployment.Mutated(kind, random_) for kind in kinds]
+    else:
+        makes = providers.rows, providers.containers, providers.page
+        mutated = [providers.Mutated(make, random_) for make in makes]
     # What holds of every tick is enough: nobody can say what a page means of which bytes were changed.
     attacked.siege.mutated(ticks, [one.script for one in mutated], lambda tick: None)
     attacked.answers_changed = sum(one.answers for one in mutated)
@@ -242,7 +294,7 @@ def _exposition(attacked: Attacked) -> None:
     """What the exporter makes of the ring is an exposition, and no metric has more series than are allowed."""
     exporter = Exporter(Config(shm=ShmConfig(namespace=attacked.namespace)))
     try:
-        page = exporter.metrics_text(MetricsQuery(()), Format.TEXT).decode()
+        page = b"".join(exporter.metrics_parts(MetricsQuery(()), Format.TEXT)).decode()
     finally:
         exporter.close()
     names = [f"{one.name}{sorted(one.labels.items())}" for family in text_string_to_metric_families(page)
@@ -261,16 +313,13 @@ def _exposition(attacked: Attacked) -> None:
 def check(effort: Effort) -> Counts:
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
+        rounds = {"betanet": effort.many(15, 900)}
         attacks = [
-            (stack.enter_context(Attacked(source, over_unix, stop, effort)), rounds)
-            for source, over_unix, rounds in (
-                ("betanet", False, effort.many(15, 900)),
-                ("deployment", True, effort.many(9, 400)),
-                ("deployment", False, effort.many(9, 400)),
-            )
+            (stack.enter_context(Attacked(name, stop, effort)), rounds.get(name, effort.many(9, 400)))
+            for name in _TARGETS
         ]
         pool = stack.enter_context(ThreadPoolExecutor(len(attacks)))
-        done = [pool.submit(_attack, one, rounds, effort.many(4, 250)) for one, rounds in attacks]
+        done = [pool.submit(_attack, one, many, effort.many(4, 250)) for one, many in attacks]
         failed: list[BaseException] = []
         for future in as_completed(done):
             if (error := future.exception()) is not None:
@@ -295,24 +344,34 @@ def _counts(attacked: list[Attacked]) -> Counts:
     }
 
 
-_CLIENT = "collector/sources/betanet_client.py"
+_EXCHANGE = "collector/exchange"
 _PROVIDERS = "collector/sources/deployment"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "targets", "Betanet's answer may have any size", _CLIENT,
-        "if len(body) > self.max_reply_bytes:", "if False:",
-        "no error says 'sends more than 1048576 bytes'",
+        "targets", "an answer may have any size", f"{_EXCHANGE}/answer.py",
+        "if size > limits.max_reply_bytes:", "if False:",
+        "sends more than 2097152 bytes of HTTP",
     ),
     Mutant(
-        "targets", "redirects are followed", _CLIENT,
-        "follow_redirects=False", "follow_redirects=True",
-        "a redirect was followed",
+        "targets", "a redirect is an answer", f"{_EXCHANGE}/answer.py",
+        "if status != 200:", "if status not in (200, 302, 307):",
+        "redirects to",
     ),
     Mutant(
-        "targets", "no time for one endpoint alone", _CLIENT,
-        "asyncio.timeout(self.request_timeout_seconds)", "asyncio.timeout(None)",
-        "is well, and its samples are absent",
+        "targets", "no time for one endpoint alone", f"{_EXCHANGE}/connection.py",
+        "self._deadline = now + request.limits.timeout_seconds", "self._deadline = now + 1e6",
+        "still hangs in an earlier",
+    ),
+    Mutant(
+        "targets", "a head has no bound", f"{_EXCHANGE}/answer.py",
+        "_HEAD_BYTES = 131_072", "_HEAD_BYTES = 1 << 60",
+        "says a header of 1 MiB, and",
+    ),
+    Mutant(
+        "targets", "what is compressed is an answer", f"{_EXCHANGE}/answer.py",
+        'if encoding.strip().lower() != b"identity":', "if False:",
+        "no error says",
     ),
     Mutant(
         "targets", "numbers below 0 are numbers", "collector/sources/betanet_reply.py",
@@ -328,5 +387,30 @@ MUTANTS: tuple[Mutant, ...] = (
         "targets", "XML may declare entities", f"{_PROVIDERS}/xmlrpc_reply.py",
         "parser.StartDoctypeDeclHandler = _refuse_doctype", "pass",
         "answers an entity",
+    ),
+    Mutant(
+        "targets", "providers are asked one after the other", f"{_PROVIDERS}/source.py",
+        "moment = min(MOMENT_SECONDS,", "moment = max(60.0,",
+        "'deployment ",  # did not answer, or still hangs: the collection as a whole
+    ),
+    Mutant(
+        "targets", "JSON may hold any number of values", f"{_PROVIDERS}/json_reply.py",
+        'if body.count(b",") + body.count(b":") > MAX_VALUES:', "if False:",
+        "the collector's memory grew by",
+    ),
+    Mutant(
+        "targets", "replicas below 0 are replicas", f"{_PROVIDERS}/json_reply.py",
+        "return value if 0 <= value <= MAX_COUNT else None", "return value",
+        "not a number from 0 up",
+    ),
+    Mutant(
+        "targets", "a page may have lines of any length", f"{_PROVIDERS}/prometheus_text.py",
+        "if len(line) > MAX_LINE_BYTES:", "if False:",
+        "answers a line of 1 MiB, and",
+    ),
+    Mutant(
+        "targets", "what a page has below 0 is a count", f"{_PROVIDERS}/prometheus_reading.py",
+        "return value if 0 <= value <= _MAX_COUNT else None", "return value",
+        "has a sample",
     ),
 )  # fmt: skip

@@ -31,13 +31,14 @@ MOST: Final = {"avg_latency_ms": 2.0**32}
 FIRST: Final = (
     "sends 1 GiB", "goes on with 100 Continue", "redirects to elsewhere (302)", "answers -1 for a number",
     "accepts and never answers", "sends a bomb of gzip", "answers with counters that go back",
+    "says a header of 1 MiB",
 )  # fmt: skip
 
 _WORDS = Words(
     late=("did not answer within",),
     long=("sends more than 1048576 bytes",),
     flood=("sends more than 1048576 bytes", "sends more than 2097152 bytes of HTTP"),
-    broken=("broke off",),
+    broken=("its answer broke off", "not HTTP"),
     redirect=("which is not followed",),
     body=("answered no JSON", "without the field"),
     encoding=("it was asked for identity",),

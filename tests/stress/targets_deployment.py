@@ -40,14 +40,15 @@ _HAPROXY = Words(
     late=("no whole answer within",),
     long=("longer than 4194304 bytes",),
     flood=("longer than 4194304 bytes",),
-    broken=("not HTTP", "broke off", "reset by peer", "Broken pipe"),
+    broken=("its answer broke off", "not HTTP"),
     redirect=("HTTP 30",),
     body=("CSV header", "breaks off in mid-line"),
+    encoding=("it was asked for identity",),
     status=("HTTP {}",),
 )
 _SUPERVISORD = Words(
     late=_HAPROXY.late, long=_HAPROXY.long, flood=_HAPROXY.flood, broken=_HAPROXY.broken, redirect=_HAPROXY.redirect,
-    body=("not XML-RPC", "not a list of processes"), status=_HAPROXY.status,
+    body=("not XML-RPC", "not a list of processes"), encoding=_HAPROXY.encoding, status=_HAPROXY.status,
 )  # fmt: skip
 
 
@@ -261,21 +262,23 @@ class Mutated:
         sound = answer(processes(number)) if self._kind == "supervisord" else page(*lines(number))
         body = bytearray(sound)
         for _ in range(self._random.choice((0, 1, 1, 2, 3, 8))):
-            self._mutate(body)
+            mutate(body, self._random)
         self.answers += 1
         yield bytes(body) if self._kind == "socket" else http(bytes(body))
 
-    def _mutate(self, body: bytearray) -> None:
-        random_, at = self._random, self._random.randrange(len(body) + 1)
-        kind = random_.randrange(4)
-        if kind == 0 and at < len(body):
-            body[at] = random_.randrange(256)
-        elif kind == 1:
-            body[at:at] = random_.choice(
-                (b"\n", b",", b'"', b"<", b">", b"&a;", b"-", b"\0", b"\xff", b"9" * 30, b"]]>")
-            )
-        elif kind == 2:
-            del body[at : at + random_.randrange(20)]
-        else:
-            other = random_.randrange(len(body) + 1)
-            body[at:at] = body[min(at, other) : max(at, other)]
+
+def mutate(body: bytearray, random_: random.Random) -> None:
+    """Change, insert, take out or repeat some bytes."""
+    at = random_.randrange(len(body) + 1)
+    kind = random_.randrange(4)
+    if kind == 0 and at < len(body):
+        body[at] = random_.randrange(256)
+    elif kind == 1:
+        body[at:at] = random_.choice(
+            (b"\n", b",", b'"', b"<", b">", b"&a;", b"-", b"\0", b"\xff", b"9" * 30, b"]]>", b"{", b"}", b"NaN")
+        )
+    elif kind == 2:
+        del body[at : at + random_.randrange(20)]
+    else:
+        other = random_.randrange(len(body) + 1)
+        body[at:at] = body[min(at, other) : max(at, other)]

@@ -96,7 +96,10 @@ class Siege:
 
     def _held(self, tick: Tick, bad: dict[int, Behaviour]) -> None:
         """What must be true of every tick of a round."""
-        require(not self.elsewhere.connections, f"a redirect was followed: {self.elsewhere.url} was asked")
+        require(
+            not self.elsewhere.connections,
+            f"a redirect was followed: {self.elsewhere.url} was asked {dict(self.elsewhere.asked)}",
+        )
         for number, endpoint in enumerate(self.endpoints):
             behaviour = bad.get(number)
             if behaviour is not None and behaviour.bad:

@@ -1,0 +1,121 @@
+"""An application of four workers under gunicorn, its metrics kept by the drop-in, loaded and restarted in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.served import exporting
+from shm.retired import fold
+from tests.programs import find_program, wait_until
+from tests.rings import files_of
+from tests.rings import namespace as namespace
+from tests.shop import Load, Shop, Watch, get, samples_of, shop
+
+SETUPS = pytest.mark.parametrize(
+    "options",
+    [(), ("--preload",), ("--worker-class", "gthread", "--threads", "4")],
+    ids=["imported by each worker", "preloaded", "threads"],
+)
+_ROUNDS = 3
+_MOST_BYTES = 400_000  # of twelve processes with two dozen series each, and of what the dead had
+
+
+def ended_gently(running: Shop) -> None:
+    """By reloads, and by more and fewer workers; more are ended by --max-requests meanwhile."""
+    for _ in range(_ROUNDS):
+        running.reload(4)
+        for number in (5, 6):
+            running.signal(signal.SIGTTIN)
+            running.wait_for_workers(number)
+        for number in (5, 4):
+            running.signal(signal.SIGTTOU)
+            running.wait_for_workers(number)
+
+
+def ended_by_force(running: Shop) -> None:
+    for _ in range(_ROUNDS):
+        for _ in range(6):
+            running.kill_one(4)
+        running.reload(4)
+
+
+@pytest.fixture
+def page(namespace: str) -> Iterator[Callable[[], str]]:
+    """The page of an exporter of the namespace."""
+    with exporting(namespace) as (_, port):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+        def asked() -> str:
+            with opener.open(f"http://127.0.0.1:{port}/metrics?source[]=shop", timeout=20) as reply:
+                return str(reply.read().decode())
+
+        yield asked
+
+
+@SETUPS
+@pytest.mark.parametrize(
+    ("end", "more"),
+    [(ended_gently, ("--max-requests", "100", "--max-requests-jitter", "30")), (ended_by_force, ())],
+    ids=["gently", "by force"],
+)
+def test_workers_may_end_in_any_way_and_nothing_is_lost_falls_or_haunts(
+    namespace: str, page: Callable[[], str], tmp_path: Path, end: Callable[[Shop], None], more: tuple[str, ...],
+    options: tuple[str, ...],
+) -> None:  # fmt: skip
+    environ = {"FOGMETRICS_NAMESPACE": namespace}
+    with shop(tmp_path, "gunicorn.conf.py", environ, *options, *more) as running:
+        with Watch(page, running.processes) as watch, Load(running.port) as load:
+            end(running)
+        assert load.answered > 100
+        assert watch.scrapes > 20
+        assert not watch.falls
+        assert not watch.ghosts
+        assert not watch.failed
+        samples = watch.look()
+        assert not load.wrong(samples)
+        if end is ended_gently:
+            assert not load.doubtful, running.program.log()
+        # The application's own page says the same.
+        assert not load.wrong(samples_of(get(running.port, "/metrics").decode()))
+        assert samples["shop_busy", ""] == 0.0
+        assert samples["shop_build_info", 'version="1"'] == 1.0
+        assert samples["shop_state", 'shop_state="serving"'] == 1.0
+        assert samples["shop_largest_number", ""] <= load.answered + sum(load.doubtful.values())
+        assert sum(path.stat().st_size for path in files_of(namespace)) <= _MOST_BYTES
+        checked = subprocess.run(
+            [find_program("promtool"), "check", "metrics"], input=page().encode(), capture_output=True, timeout=60
+        )
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+    left = samples_of(page())
+    assert not load.wrong(left)
+    assert not [key for key in left if "pid=" in key[1]]
+    if end is ended_by_force:
+        # Who is killed while its table is built leaves it half-built, for whoever folds a minute later.
+        for path in [path for path in files_of(namespace) if path.suffix == ".new"]:
+            os.utime(path, (0, 0))
+        fold(namespace, "shop")
+    assert {path.name.split(".")[3] for path in files_of(namespace)} == {"retired"}
+
+
+def test_the_original_counts_the_same_and_keeps_its_dead(namespace: str, tmp_path: Path) -> None:
+    directory = tmp_path / "original"
+    directory.mkdir()
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory), "FOGMETRICS_NAMESPACE": namespace}
+    with shop(tmp_path, "original.conf.py", environ) as running:
+        with Load(running.port) as load:
+            wait_until(lambda: load.answered > 50, 30, "50 answers")
+            running.reload(4)
+        samples = samples_of(get(running.port, "/metrics").decode())
+        assert not load.wrong(samples)
+        pids = {labels.split('"')[1] for name, labels in samples if name == "shop_any_worker_number"}
+        assert len(pids - set(map(str, running.workers()))) >= 4
+        assert ("shop_build_info", 'version="1"') not in samples
+        assert len(os.listdir(directory)) > 8 * 4
+    assert not files_of(namespace)

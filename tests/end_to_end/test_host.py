@@ -1,0 +1,84 @@
+"""The daemon with the source host turned on: its families on the page, and its program as lively as the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+
+from collector.sources.host import HostMetricSource, HostOptions
+from tests.collector.sources.host.node_exporter import node_exporter, of_page, page_of
+from tests.daemon import STATES, Daemon
+from tests.programs import find_program, wait_until
+
+ON = '[source.host]\nenabled = true\ncadence_seconds = ["filesystem=60", "hwmon=30"]\n'
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with Daemon(tmp_path_factory.mktemp("daemon"), toml=ON) as running:
+        running.wait_until_collected("host", "node")
+        yield running
+
+
+def lint(page: str) -> list[str]:
+    """What promtool has to say of the page."""
+    checked = subprocess.run(
+        [find_program("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode in (0, 3), checked.stderr  # 3: it parsed, and there are complaints
+    return sorted(checked.stderr.splitlines())
+
+
+def test_the_page_has_the_families_of_node_exporter_under_their_types(daemon: Daemon, tmp_path: Path) -> None:
+    ours = of_page(daemon.get("/metrics").text)
+    with node_exporter(HostOptions(), tmp_path) as url:
+        theirs = of_page(page_of(url))
+    offered = {metric.family for metric in HostMetricSource().metrics}
+    missing = {name for name in offered & set(theirs) if name not in ours}
+    assert not missing
+    for name in offered & set(ours):
+        assert ours[name].type == theirs[name].type, name
+        assert set(ours[name].values) == set(theirs[name].values), name
+
+
+def test_promtool_has_nothing_against_the_page_but_their_own_names(daemon: Daemon, tmp_path: Path) -> None:
+    with node_exporter(HostOptions(), tmp_path) as url:
+        theirs = lint(page_of(url))
+    ours = lint(daemon.get("/metrics").text)
+    assert theirs, "promtool is known to complain of node_memory_AnonHugePages_bytes"
+    assert set(ours) <= set(theirs)
+
+
+def test_the_page_is_openmetrics_too_and_has_windows(daemon: Daemon) -> None:
+    page = daemon.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    families = {family.name: family.type for family in openmetrics(page.text)}  # type: ignore[no-untyped-call]
+    assert families["node_cpu_seconds"] == "counter"
+    assert families["node_uname_info"] == "gauge"
+    wait_until(
+        lambda: 'stat="rate"' in daemon.get("/metrics/aggregated?metric=node_context_switches_total").text,
+        10,
+        "a rate over the window",
+    )
+
+
+def test_a_mistake_in_its_table_is_said_once_and_costs_no_other_source(tmp_path: Path) -> None:
+    with Daemon(tmp_path, toml='[source.host]\nenabled = true\ngroups = ["cpus"]\n') as daemon:
+        daemon.wait_until_collected()
+        wait_until(lambda: daemon.states() == STATES, 20, "all programs past startsecs")
+        log = (tmp_path / "run" / "log" / "host.log").read_text()
+        assert log.count("'cpus', which is no group") == 1
+
+
+def test_its_ring_and_its_program_are_like_the_others(daemon: Daemon) -> None:
+    assert daemon.get("/health").json()["sources"]["host"]["status"] == "fresh"
+    assert daemon.states()["host"] == "RUNNING"
+    before = daemon.pid("host")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: daemon.pid("host") not in (0, before), 20, "another process")
+    daemon.wait_until_collected("host")

@@ -1,0 +1,3 @@
+from collector import drop_in
+
+drop_in.install("shop")

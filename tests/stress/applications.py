@@ -1,0 +1,115 @@
+"""Applications: tables of many processes under deaths, forks, signals, removals, bad bytes and full memory.
+
+What processes do to each other: :mod:`tests.stress.application_storm`. What may happen in the middle of one's work:
+:mod:`tests.stress.application_deaths`. Bytes: :mod:`tests.stress.application_bytes`. Room:
+:mod:`tests.stress.application_room`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tests.stress.apart import ask
+from tests.stress.harness import Counts, Effort, Mutant, own_namespace
+
+_STORM, _DEATHS = "tests.stress.application_storm", "tests.stress.application_deaths"
+_BYTES, _ROOM = "tests.stress.application_bytes", "tests.stress.application_room"
+
+
+def _step(effort: Effort, short: int) -> int:
+    """From one line, or call, at which something happens to the next."""
+    return 1 if effort.long else max(round(short / effort.scale), 1)
+
+
+def check(effort: Effort) -> Counts:
+    seed = effort.seed
+    asked: list[tuple[str, str, tuple[object, ...]]] = [
+        (_STORM, "listed", ()),
+        (_STORM, "beside", (_step(effort, 6),)),
+        (_DEATHS, "descriptors", (effort.many(20, 400),)),
+        (_DEATHS, "handlers", (_step(effort, 6),)),
+        (_STORM, "halted", (_step(effort, 15),)),
+        (_STORM, "threads", (effort.many(6_000, 300_000),)),
+        (_STORM, "forks", (effort.many(60, 2_000),)),
+        (_STORM, "removal", (effort.many(500, 20_000), seed)),
+        (_BYTES, "harmed", (effort.many(25, 3_000), seed)),
+        (_DEATHS, "deaths", (_step(effort, 60),)),
+        (_BYTES, "torn", (effort.seconds(1.0, 60.0),)),
+        (_STORM, "storm", (effort.many(70, 4_000), seed)),
+    ]
+    if os.geteuid() == 0:  # who may mount a /dev/shm of its own
+        asked.append((_ROOM, "full", (effort.many(25, 1_000), seed)))
+    counts: dict[str, int | str] = {}
+    for module, program, arguments in asked:
+        with own_namespace() as namespace:
+            counts |= ask(module, program, namespace, *arguments, timeout=1800.0 if effort.long else 80.0)
+    return counts
+
+
+MUTANTS = (
+    Mutant(
+        "applications", "the retired are read only where they were listed", "shm/merging.py",
+        "self._read({*identities, RETIRED} if before is not None else identities)", "self._read(identities)",
+        "names that were listed before", scale=0.1,
+    ),
+    Mutant(
+        "applications", "a fold beside a scrape is not seen", "shm/merging.py",
+        "if self._retired() == before and not self._moved:", "if True:", "somebody folded at call", scale=0.5,
+    ),
+    Mutant(
+        "applications", "gauges of the dead stay", "shm/merging.py",
+        "moves = part.living if alive else part.dead", "moves = part.living", "the gauge of a process that is dead",
+        scale=0.3,
+    ),
+    Mutant(
+        "applications", "the retired do not name whom they have", "shm/retired.py",
+        "account.folded = [*sorted(before & left), *(table.who for table in dead)]", "account.folded = []",
+        "second is 4.0, and may be", scale=0.3,
+    ),
+    Mutant(
+        "applications", "the dead are unlinked before their counts are published", "shm/retired.py",
+        "        _publish(namespace, application, group, account)\n        for table in dead:\n",
+        "        [table.path.unlink() for table in dead]\n        _publish(namespace, application, group, account)\n"
+        "        for table in dead:\n",
+        "and may be", scale=0.5,
+    ),
+    Mutant(
+        "applications", "what is stored while a table grows goes to the old file alone", "shm/live.py",
+        "                place.cell = AWAY\n            self._build", "                pass\n            self._build",
+        "a handler that counts", scale=0.5,
+    ),
+    Mutant(
+        "applications", "a series that comes while a table grows is made at once", "shm/live.py",
+        "        if self._moving or self._entering:\n            return False\n",
+        "        if False:\n            return False\n", "a handler that counts", scale=1.0,
+    ),
+    Mutant(
+        "applications", "an interrupted growth is not brought to its end", "shm/live.py",
+        "        if self._moving or self._entering or self._next is not None:\n", "        if False:\n",
+        "a handler that raises", scale=1.0,
+    ),
+    Mutant(
+        "applications", "a reader frees the lock of its own process", "shm/table.py",
+        "    if kept is None:\n        os.close(fd)\n", "    if kept is None or True:\n        os.close(fd)\n",
+        "no longer see that a process lives", scale=0.1,
+    ),
+    Mutant(
+        "applications", "the place of a removed series keeps its columns", "shm/live.py",
+        "        column = place.column\n        self._send_nowhere(place)\n", "        column = place.column\n",
+        "that was removed", scale=0.5,
+    ),
+    Mutant(
+        "applications", "a fork does not end what another thread had begun", "shm/live.py",
+        "        self._arrive()\n        self._busy = self._moving = self._entering = False\n", "",
+        "a fork beside a thread",
+        scale=0.5,
+    ),
+    Mutant(
+        "applications", "what a process removes after another did is counted from there", "shm/retired.py",
+        "ABSENT in (own[-8:], then[-8:])", "False", "nan", scale=0.7,
+    ),
+    Mutant(
+        "applications", "memory that is not reserved", "shm/segment.py",
+        "os.posix_fallocate(fd, 0, size)", "os.ftruncate(fd, size)", "full", scale=0.3,
+    ),
+)  # fmt: skip
