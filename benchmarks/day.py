@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from benchmarks.client import Client
 from benchmarks.served import exporting
 from shm.catalog import Metric
-from shm.segment import DIRECTORY
 from shm.windows import GUARD_SLOTS
 from shm.writer import RingWriter
+from tests.rings import remove_files_of
 
 Floats = NDArray[np.float64]
 
@@ -78,8 +78,8 @@ class Served:
     def _open(self) -> RingWriter:
         # With the slots that a window leaves out at the old end, a whole day can be read.
         writer = RingWriter(
-            self._namespace, _SOURCE, interval_ns=INTERVAL_SECONDS * _SECOND_NS, capacity=FRAMES + GUARD_SLOTS,
-            width=SERIES,
+            self._namespace, _SOURCE, interval_ns=INTERVAL_SECONDS * _SECOND_NS,
+            capacity=len(self._values) + GUARD_SLOTS, width=SERIES,
         )  # fmt: skip
         for number in range(SERIES):
             writer.add_series(METRIC, (str(number),))
@@ -101,10 +101,10 @@ class Served:
         self._renewed += 1
         values = self._values + self._renewed
         frames = WINDOWS[window]
-        if frames < FRAMES:
+        if frames < len(values):
             self._append(values, frames)
             assert_covers(self.page(window), 0)
-        self._append(values[FRAMES - frames :] + 0.5, 0)
+        self._append(values[len(values) - frames :] + 0.5, 0)
 
     def fill(self, values: Floats) -> None:
         """Fill the ring with exactly these values, shape (frames, series)."""
@@ -149,7 +149,10 @@ def assert_covers(page: bytes, frames: int) -> None:
 
 @contextlib.contextmanager
 def serving(values: Floats, environ: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
-    """The exporter with ``environ`` in its environment, and an empty ring. Nothing of either is left behind."""
+    """The exporter with ``environ`` in its environment, and an empty ring with room for those values.
+
+    Nothing of either is left behind.
+    """
     namespace = f"bench-{os.getpid()}-{next(_numbers)}"
     try:
         with (
@@ -159,5 +162,4 @@ def serving(values: Floats, environ: Mapping[str, str] = MappingProxyType({})) -
         ):
             yield served
     finally:
-        for path in DIRECTORY.glob(f"fogmetrics.{namespace}.*"):
-            path.unlink()
+        remove_files_of(namespace)

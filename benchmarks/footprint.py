@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import exact_cpu_seconds
+from shm.discovery import process_fields
 
 MIB = 2**20
 _SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
@@ -64,6 +65,15 @@ def pss_bytes(pid: int) -> tuple[int, int]:
     return 1024 * kilobytes["Pss"], 1024 * kilobytes.get("Pss_Shmem", 0)
 
 
+def anonymous_bytes(pid: int) -> int:
+    """What the process has allocated by itself: no part of a file, and none of another process.
+
+    A PSS would not do to tell of growth: it moves with every other program that maps the same libraries.
+    """
+    [kilobytes] = re.findall(r"^Anonymous: +([0-9]+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return 1024 * int(kilobytes)
+
+
 def _switches(pid: int) -> int:
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -74,7 +84,7 @@ def _switches(pid: int) -> int:
 
 def _faults(pid: int) -> int:
     """Minor and major page faults of all threads: fields 10 and 12 of /proc/PID/stat (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = process_fields(pid)
     return int(fields[7]) + int(fields[9])
 
 

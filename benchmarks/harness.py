@@ -83,16 +83,41 @@ class Chart:
     log: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """One bar a line, each divided into parts: ``bars`` maps its name to its parts, which add up to 100."""
+
+    name: str
+    title: str
+    x: str
+    bars: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """What the thing measured under the name ``what`` consists of: by part how much of it, in ``unit``."""
+
+    what: str
+    unit: str
+    parts: Mapping[str, float]
+
+    @property
+    def whole(self) -> float:
+        return sum(self.parts.values())
+
+
 @dataclass(slots=True)
 class Answer:
     """What one question found."""
 
     title: str
     measured: list[Measured] = field(default_factory=list)
+    breakdowns: list[Breakdown] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
-    charts: list[Chart] = field(default_factory=list)
+    charts: list[Chart | Bars] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # how to read it, Markdown, a sentence or two each
+    short: dict[str, str] = field(default_factory=dict)  # what other pages of docs/ show of it, Markdown, by file name
 
     def median(self, what: str) -> float:
         """Of the thing measured under that name. KeyError where there is none."""

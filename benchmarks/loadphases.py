@@ -22,7 +22,7 @@ from benchmarks.scraping import scraping
 from benchmarks.supervised import Supervised, supervised
 from collector.metrics import DURATION, ERRORS, TICKS_MISSED
 from shm.reader import RingReader
-from tests.daemon import SOURCES
+from tests.daemon import DISABLED, SOURCES
 from tests.programs import wait_until
 
 OWN_SERIES: Final = 15  # up to here the daemon as it comes; beyond, a source of so many series beside its four
@@ -59,7 +59,7 @@ class Usage:
     files: int
     switches_per_second: float
     faults_per_second: float
-    slope_mib_per_hour: float  # of its PSS without rings
+    slope_mib_per_hour: float  # of what it has allocated, without files and rings
 
 
 @dataclass(slots=True)
@@ -141,7 +141,11 @@ def measure(pair: Pair, restarts: int = 0) -> Found:
 
 def _settle(run: Supervised) -> None:
     """supervisord calls a program RUNNING after a second; the first frames are behind it then, too."""
-    wait_until(lambda: set(run.daemon.states().values()) == {"RUNNING"}, 20, "all programs RUNNING")
+    wait_until(
+        lambda: {state for name, state in run.daemon.states().items() if name not in DISABLED} == {"RUNNING"},
+        20,
+        "all programs RUNNING",
+    )
     time.sleep(_SETTLE_SECONDS)
 
 
@@ -196,8 +200,7 @@ def _phase(run: Supervised, pair: Pair, state: str, seconds: float) -> Phase:
     while (left := begun + seconds - time.monotonic()) > 0:
         time.sleep(min(step, left))
         for name, process in processes.items():
-            pss, rings = footprint.pss_bytes(process.pid)
-            samples[name].append((time.monotonic(), float(pss - rings)))
+            samples[name].append((time.monotonic(), float(footprint.anonymous_bytes(process.pid))))
     last = {name: footprint.read(process) for name, process in processes.items()}
     missed_now, errors_now = _counts(run)
     return Phase(

@@ -75,7 +75,7 @@ def budgets(results: Sequence[Found]) -> list[Budget]:
 
 
 def slopes(results: Sequence[Found]) -> list[tuple[str, float]]:
-    """(phase, MiB an hour) of the phases that are long enough to tell: PSS of all processes without their rings."""
+    """(phase, MiB an hour) of the phases that are long enough to tell: allocated by all processes, without rings."""
     return [
         (
             f"{phase.series:,} series, every {phase.interval_seconds:g} s, {phase.state}, {phase.seconds:.0f} s",
@@ -99,7 +99,7 @@ def text(results: Sequence[Found]) -> str:
     )
     if found := slopes(results):
         rows = ((phase, f"{slope:+.2f}") for phase, slope in found)
-        blocks.append(_rows(("memory without rings, least squares", "MiB an hour"), rows))
+        blocks.append(_rows(("memory that was allocated, least squares", "MiB an hour"), rows))
     if answers := _answers(results):
         blocks.append(f"Answers to the sieges: {answers}.")
     restarts = [seconds for one in results for seconds in one.restart_seconds]

@@ -40,8 +40,8 @@ How to read it:
   A process has of its ring in its PSS what it has touched.
 - A page's time is that of one patient Python client, which takes some of it itself. While no ring has moved, the bytes
   of `/metrics` are kept, and the exporter's own metrics are rendered at most once a second.
-- PSS counts shared pages in proportion. The exporter has most because it holds numpy and a web server; collectors that
-  only read files load no numpy, asyncio or httpx.
+- PSS counts shared pages in proportion. The exporter has most because it holds numpy and a web server; collectors load
+  no numpy, no asyncio, and TLS only for https.
 - Budgets are of the four sources, at rest and scraped; CPU of collectors at intervals of a second and more."""
 
 

@@ -1,7 +1,8 @@
 """What was found, for people and for programs: Markdown tables, JSON, and the sections of docs/performance.md.
 
 Each question has a section of the page between two markers, which is replaced as a whole; what is written by hand
-stands outside of them. The figures of a section are also in docs/benchmarks/NAME.json, its charts in docs/charts/.
+stands outside of them. Where another page of docs/ shows something of it, it has these markers, too. The figures of
+a section are also in docs/benchmarks/NAME.json, its charts in docs/charts/.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import chart
-from benchmarks.harness import ROOT, Answer, Measured, Target
+from benchmarks.harness import ROOT, Answer, Breakdown, Measured, Target
 from benchmarks.questions import QUESTIONS
 
 DOCS = ROOT / "docs"
@@ -43,6 +44,9 @@ def write_docs(answers: Mapping[str, tuple[float, Answer]]) -> None:
         (DOCS / "benchmarks" / f"{name}.json").write_text(_json(_plain(seconds, answer)))
         for one in answer.charts:
             chart.write(DOCS / "charts" / f"{one.name}.svg", one)
+        for other, text in answer.short.items():
+            where = f"\n{_where(seconds)}\n\n"
+            (DOCS / other).write_text(with_section((DOCS / other).read_text(), name, where + text + "\n\n"))
     PAGE.write_text(page)
 
 
@@ -83,6 +87,8 @@ def _section(name: str, seconds: float, answer: Answer) -> str:
 def _blocks(answer: Answer) -> Iterable[str]:
     if answer.measured:
         yield _rows(("what", "median", "lowest to highest", "turns"), map(_measured, answer.measured))
+    for one in answer.breakdowns:
+        yield _rows((one.what, "share", "time"), _parts(one))
     if answer.targets:
         yield _rows(("target", "what", "limit", "measured", "met"), map(_target, answer.targets))
     if answer.missing:
@@ -105,6 +111,11 @@ def _measured(one: Measured) -> tuple[str, ...]:
     return one.what, f"{_figure(one.median)} {one.unit}", f"{_figure(one.low)} to {_figure(one.high)}", turns
 
 
+def _parts(one: Breakdown) -> Iterable[tuple[str, ...]]:
+    for part, value in one.parts.items():
+        yield part, f"{100 * value / one.whole:.0f} %", f"{_figure(value)} {one.unit}"
+
+
 def _target(one: Target) -> tuple[str, ...]:
     unit = f" {one.unit}" if one.unit else " times"
     sign = "≥" if one.at == "least" else "≤"
@@ -113,7 +124,9 @@ def _target(one: Target) -> tuple[str, ...]:
 
 
 def _figure(value: float) -> str:
-    """Three digits that mean something, never as a power of ten."""
+    """Three digits that mean something, never as a power of ten; of what was counted all."""
+    if isinstance(value, int):
+        return f"{value:,}"
     size = abs(value)
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 else 4
     return f"{value:,.{digits}f}"
@@ -152,6 +165,7 @@ def _plain(seconds: float, answer: Answer) -> dict[str, Any]:
         "machine": machine(),
         "seconds": round(seconds, 1),
         "measured": [dataclasses.asdict(one) | {"median": one.median} for one in answer.measured],
+        "breakdowns": [dataclasses.asdict(one) for one in answer.breakdowns],
         "targets": [dataclasses.asdict(one) | {"met": one.met} for one in answer.targets],
         "charts": [dataclasses.asdict(one) for one in answer.charts],
         "missing": [{"what": one.what, "how": one.how} for one in answer.missing],

@@ -143,8 +143,8 @@ def _none_changed(effort: Effort, answer: Answer) -> None:
             answer.targets.append(Target("P3", f"scrapes of the default daemon, against {peer}", ratio, "most", limit))
     starlette, loop = (ours / answer.median(names[what]) for what in _BARE_KINDS)
     answer.notes.append(
-        "The bare answer is what Starlette and uvicorn take by themselves, below which no page can be while they "
-        f"serve it: a scrape of the daemon costs {starlette:.1f} times as much. The event loop alone, which parses "
+        "The bare answer is what a web framework, Starlette on uvicorn, takes for such a page by itself: a scrape of "
+        f"the daemon costs {starlette:.1f} times as much. The event loop alone, which parses "
         f"nothing and writes ready bytes, shows the kernel's part: a scrape costs {loop:.1f} times that."
     )
 

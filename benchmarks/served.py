@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks.harness import ROOT, exact_cpu_seconds
 from shm.catalog import Metric
-from shm.segment import DIRECTORY
 from shm.writer import DEFAULT_CAPACITY, RingWriter
 from tests.programs import Program, free_port, listens, running
+from tests.rings import remove_files_of
 
 LABEL = "device"
 INTERVAL_SECONDS = 15
@@ -88,8 +88,7 @@ class Rings:
     def close(self) -> None:
         for writer in self._writers:
             writer.close()
-        for path in DIRECTORY.glob(f"fogmetrics.{self.namespace}.*"):
-            path.unlink()
+        remove_files_of(self.namespace)
 
     def __enter__(self) -> Rings:
         return self
@@ -111,7 +110,7 @@ class Scrapers:
     """Clients of a server of this host, each with a connection that it keeps, as Prometheus does."""
 
     def __init__(self, port: int, pid: int, connections: int = 1) -> None:
-        self._pid = pid
+        self.pid = pid
         self._connections = [
             http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS) for _ in range(connections)
         ]
@@ -136,13 +135,13 @@ class Scrapers:
     ) -> Cost:
         """Mean over so many :meth:`get`, ``before`` called ahead of each, outside of ``seconds``."""
         seconds = 0.0
-        cpu = exact_cpu_seconds(self._pid)
+        cpu = exact_cpu_seconds(self.pid)
         for _ in range(requests):
             before()
             begun = time.perf_counter()
             body = self.get(path, accept_encoding)
             seconds += time.perf_counter() - begun
-        return Cost((exact_cpu_seconds(self._pid) - cpu) / requests, seconds / requests, body)
+        return Cost((exact_cpu_seconds(self.pid) - cpu) / requests, seconds / requests, body)
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import Missing, program
-from shm.segment import DIRECTORY
 from tests.daemon import PROGRAMS, Daemon
 from tests.haproxy import HaproxyBefore
+from tests.rings import remove_files_of
 from tests.stand_ins.betanet import BetanetStandIn, moving
 
 _HAPROXY = "apt-get install haproxy"
@@ -82,13 +82,8 @@ def supervised(
         # Modules are compiled once, as in a made environment, even where this process is told to compile each time.
         compiled = {"PYTHONDONTWRITEBYTECODE": ""}
         daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, environ=compiled, capacity=capacity)
-        stack.callback(_unlink, daemon.namespace)
+        stack.callback(remove_files_of, daemon.namespace)
         (directory / "conf.d").mkdir()
         for name in extra:
             (directory / "conf.d" / f"{name}.conf").write_text(_PROGRAM.format(name=name, python=sys.executable))
         yield Supervised(daemon, tuple(extra), missing)
-
-
-def _unlink(namespace: str) -> None:
-    for path in DIRECTORY.glob(f"fogmetrics.{namespace}.*"):
-        path.unlink()

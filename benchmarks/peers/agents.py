@@ -91,12 +91,13 @@ class Agent:
 
 
 @contextlib.contextmanager
-def node_exporter(directory: Path, interval_seconds: int = 15) -> Iterator[Agent]:
+def node_exporter(directory: Path, interval_seconds: int = 15, flags: Sequence[str] = ()) -> Iterator[Agent]:
     """It reads the host when it is scraped, and has no interval."""
     port = free_port()
     command = [
         program("prometheus-node-exporter", "apt-get install prometheus-node-exporter"),
         f"--web.listen-address=127.0.0.1:{port}",
+        *flags,
     ]
     with running(command, directory / "node_exporter.log") as found:
         yield Agent(found, f"http://127.0.0.1:{port}/metrics", b"\nnode_cpu_seconds_total{")

@@ -1,0 +1,262 @@
+"""An application that counts, in one of three ways: ``python -m benchmarks.counting original|drop_in|shared``.
+
+*original* is prometheus_client's multiprocess mode, in files of $PROMETHEUS_MULTIPROC_DIR; *drop_in* the same code with
+one line more; *shared* our own collector. It does what each line of its input says, a call of a function of
+:class:`Counting` in JSON, and answers with what that returned.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Final, Literal
+
+from benchmarks.harness import ROOT
+
+Kind = Literal["original", "drop_in", "shared"]
+APPLICATION: Final = "bench"
+PER_METRIC: Final = 50
+_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)  # the library's
+_WARM: Final = 1000
+_AT_ONCE: Final = 4  # workers, in a storm of restarts
+
+STORES: Final = ("inc", "set", "observe", "labels().inc")
+
+
+class Counting:
+    """Runs in a process of its own."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+        self._children: list[tuple[int, int, int]] = []  # pid, where it is told, where it answers
+        self._stores = self._made_stores()
+        self._restarted: list[Callable[[], None]] = []
+
+    def _made_stores(self) -> dict[str, Callable[[int], None]]:
+        """What makes that many stores of each kind."""
+        if self._kind == "shared":
+            from collector.shared import SharedCollector
+
+            self._collector = collector = SharedCollector(APPLICATION)
+            collector.register_metric("b_requests", "counter", label_names=("path",))
+            collector.register_metric("b_busy", "gauge")
+            collector.register_metric("b_seconds", "histogram", buckets=_BUCKETS)
+            labels = {"path": "/"}
+            counter, gauge = collector.series("b_requests", labels), collector.series("b_busy")
+            histogram = collector.series("b_seconds")
+            names: dict[str, Any] = {"counter": counter, "gauge": gauge, "histogram": histogram, "labels": labels}
+            names["collector"] = collector
+            codes = (
+                "counter.inc(1.0)", "gauge.set(2.0)", "histogram.observe(0.3)",
+                "collector.increment('b_requests', 1.0, labels)",
+            )  # fmt: skip
+        else:
+            if self._kind == "drop_in":
+                from collector import drop_in
+
+                drop_in.install(APPLICATION)
+            from prometheus_client import Counter, Gauge, Histogram
+
+            requests = Counter("b_requests", "Requests.", ["path"])
+            names = {
+                "requests": requests, "counter": requests.labels("/"),
+                "gauge": Gauge("b_busy", "Busy.", multiprocess_mode="livesum"),
+                "histogram": Histogram("b_seconds", "Time."),
+            }  # fmt: skip
+            codes = ("counter.inc()", "gauge.set(2.0)", "histogram.observe(0.3)", "requests.labels('/').inc()")
+        return {what: _looped(code, names) for what, code in zip(STORES, codes, strict=True)}
+
+    # ---- stores ---------------------------------------------------------------------------------------------
+
+    def rate(self, what: str, number: int, processes: int) -> float:
+        """Stores a second, of all processes together, each of which makes ``number``; of one alone, of its CPU."""
+        store = self._stores[what]
+
+        def work(heard: int, told: int) -> None:
+            store(_WARM)
+            os.write(told, b"r")
+            os.read(heard, 1)
+            store(number)
+            os.write(told, b"d")
+
+        if processes == 1:
+            store(_WARM)
+            begun = time.process_time()
+            store(number)
+            return number / (time.process_time() - begun)
+        children = [_forked(work) for _ in range(processes)]
+        for _, _, answer in children:
+            os.read(answer, 1)
+        begun = time.perf_counter()
+        for _, tell, _ in children:
+            os.write(tell, b"g")
+        for _, _, answer in children:
+            os.read(answer, 1)
+        taken = time.perf_counter() - begun
+        self._end(children)
+        return processes * number / taken
+
+    # ---- many processes -------------------------------------------------------------------------------------
+
+    def start(self, processes: int, series: int) -> None:
+        """More processes until there are so many, each with that many series, the same in all; see change."""
+        from prometheus_client import Counter
+
+        metrics = [Counter(f"s{series}_{n}_{processes}", "Counts.", ["number"]) for n in range(series // PER_METRIC)]
+
+        def work(heard: int, told: int) -> None:
+            children = [metric.labels(str(number)) for metric in metrics for number in range(PER_METRIC)]
+            amount = 1.0
+            while True:
+                for child in children:
+                    child.inc(amount)
+                amount += 0.125
+                os.write(told, b"d")
+                if os.read(heard, 1) != b"g":
+                    return
+
+        for _ in range(processes):
+            self._children.append(_forked(work))
+        for _, _, answer in self._children:
+            os.read(answer, 1)
+
+    def change(self) -> None:
+        """Every process counts in each of its series."""
+        for _, tell, _ in self._children:
+            os.write(tell, b"g")
+        for _, _, answer in self._children:
+            os.read(answer, 1)
+
+    def stop(self) -> None:
+        for _, tell, _ in self._children:
+            os.write(tell, b"e")  # its end is nothing that they see: each has the ends of those before it
+        self._end(self._children)
+        self._children = []
+
+    # ---- restarts -------------------------------------------------------------------------------------------
+
+    def restarts(self, number: int) -> float:
+        """Workers that count in 50 series each and end, every second by SIGKILL; the seconds that all of it took."""
+        from prometheus_client import Counter, Gauge, Histogram, multiprocess
+
+        if not self._restarted:
+            counters = Counter("r_requests", "Requests.", ["path"])
+            gauges = Gauge("r_busy", "Busy.", ["path"], multiprocess_mode="livesum")
+            histograms = Histogram("r_seconds", "Time.", ["path"])
+            self._restarted = [
+                *(lambda n=n: counters.labels(str(n)).inc() for n in range(30)),
+                *(lambda n=n: gauges.labels(str(n)).set(n) for n in range(10)),
+                *(lambda n=n: histograms.labels(str(n)).observe(n) for n in range(10)),
+            ]  # fmt: skip
+
+        def work(heard: int, told: int) -> None:
+            for store in self._restarted:
+                store()
+            if os.getpid() % 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        begun = time.perf_counter()
+        for first in range(0, number, _AT_ONCE):
+            for child in [_forked(work) for _ in range(min(_AT_ONCE, number - first))]:
+                self._end([child])
+                multiprocess.mark_process_dead(child[0])  # type: ignore[no-untyped-call]
+        return time.perf_counter() - begun
+
+    @staticmethod
+    def _end(children: Sequence[tuple[int, int, int]]) -> None:
+        for pid, tell, answer in children:
+            os.close(tell)
+            os.close(answer)
+            os.waitpid(pid, 0)
+
+
+def _looped(code: str, names: Mapping[str, Any]) -> Callable[[int], None]:
+    """A function that runs the statement so many times, as fast as Python loops."""
+    space = {"repeat": repeat, **names}
+    exec(f"def loop(number):\n for _ in repeat(None, number):\n  {code}", space)  # as timeit does
+    loop: Callable[[int], None] = space["loop"]
+    return loop
+
+
+def _forked(work: Callable[[int, int], None]) -> tuple[int, int, int]:
+    """A child that does ``work(heard, told)`` and ends in good order: its pid, where it is told, where it answers."""
+    heard, tell = os.pipe()
+    answer, told = os.pipe()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            os.close(tell)
+            os.close(answer)
+            work(heard, told)
+            atexit._run_exitfuncs()
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(heard)
+    os.close(told)
+    return pid, tell, answer
+
+
+# ---- the other side ------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A process that counts, told from here."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def do(self, what: str, *arguments: object) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([what, *arguments]) + "\n")
+        self._process.stdin.flush()
+        said = self._process.stdout.readline()
+        assert said, f"the process that counts ended over {what}"
+        return json.loads(said)
+
+
+@contextlib.contextmanager
+def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Told]:
+    """An application of that kind: tables in ``namespace``, or the original's files in ``directory``."""
+    environ = {name: value for name, value in os.environ.items() if name.upper() != "PROMETHEUS_MULTIPROC_DIR"}
+    environ["FOGMETRICS_NAMESPACE"] = namespace
+    if kind == "original":
+        environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, kind], cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield Told(process)
+    finally:
+        process.stdin.close()  # it ends with its input, and its children with it
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def main(kind: Kind) -> None:
+    application = Counting(kind)
+    for line in sys.stdin:
+        what, *arguments = json.loads(line)
+        print(json.dumps(getattr(application, what)(*arguments)), flush=True)
+    application.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])  # type: ignore[arg-type]

@@ -1,0 +1,67 @@
+"""``python -m benchmarks.host``: what one reading of each group of the source host costs, as the table of docs/host.md.
+
+A reading is timed where it happens, in the thread of its group; the CPU is that thread's. Medians and the worst of the
+readings, one after the other, as a daemon makes them: files open, caches warm but for the groups between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+
+from collector.sources.files import Files
+from collector.sources.host.group import Places
+from collector.sources.host.groups import load
+from collector.sources.host.options import HostOptions
+from collector.sources.host.source import HostMetricSource
+
+_HEAD = "| group | series | median | CPU, mean | slowest |\n|---|---|---|---|---|"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--readings", type=int, default=1000, help="of each group")
+    readings = parser.parse_args().readings
+    print(_HEAD)
+    for row in rows(readings):
+        print(row)
+
+
+def rows(readings: int) -> Iterator[str]:
+    """A row for each group, and one for a whole collection of them all."""
+    options = HostOptions()
+    groups = {}
+    for group in load():
+        groups[group.name] = group.reader(Places(Files(options.proc), Files(options.sys)), options)
+    series = {name: len(read().samples) for name, read in groups.items()}
+    wall: dict[str, list[int]] = {name: [] for name in groups}
+    cpu = dict.fromkeys(groups, 0)
+    for _ in range(readings):
+        for name, read in groups.items():
+            begun, cpu_begun = time.perf_counter_ns(), time.thread_time_ns()
+            read()
+            cpu[name] += time.thread_time_ns() - cpu_begun
+            wall[name].append(time.perf_counter_ns() - begun)
+    for name in groups:
+        yield _row(f"`{name}`", series[name], wall[name], cpu[name])
+    source = HostMetricSource(options)
+    count = len(source.collect().samples)
+    whole = []
+    cpu_begun = time.process_time_ns()
+    for _ in range(readings):
+        begun = time.perf_counter_ns()
+        source.collect()
+        whole.append(time.perf_counter_ns() - begun)
+    yield _row("all, with their timing", count, whole, time.process_time_ns() - cpu_begun)
+    source.close()
+
+
+def _row(name: str, series: int, wall: list[int], cpu: int) -> str:
+    median, worst = statistics.median(wall) / 1000, max(wall) / 1000
+    return f"| {name} | {series} | {median:.0f} µs | {cpu / len(wall) / 1000:.0f} µs | {worst:.0f} µs |"
+
+
+if __name__ == "__main__":
+    main()
