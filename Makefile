@@ -38,7 +38,7 @@ siege: $(BIN)/.test
 		|| echo "fogmetrics: no atheris for this machine; the check fuzz says so in its counts"
 	@$(BIN)/python -m tests.stress --long --write $(ONLY)
 
-smoke: $(BIN)/.run
+smoke: $(BIN)/.test
 	@$(BIN)/python -m tests.end_to_end.smoke $(URL)
 
 loadtest: $(BIN)/.test
