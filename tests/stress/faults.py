@@ -1,7 +1,8 @@
 """Faults for a daemon under supervisord: SIGKILL, SIGSTOP and SIGCONT of its processes, and a log of them.
 
-The plan begins with one of everything, in a random order: a kill and a long stop of each program, a program that is
-killed whenever it has just begun, supervisord stopped, supervisord killed. Random faults follow until the time is up.
+The plan begins with long stops that nothing else disturbs, so that it can be told what they cost. One of everything
+follows: a program that is killed whenever it has just begun, supervisord stopped, supervisord killed, a kill and a long
+stop of each program. Random faults come last, until the time is up.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ _BURST = 3
 _BURST_PROGRAM = "betanet"
 _MEAN_SECONDS = 0.5  # between two faults
 _LONG_STOP_SECONDS = (2.2, 3.0)  # longer than three intervals: the source is stale
+_UNDISTURBED = 3  # so many of the programs are stopped before anything else happens
+_UNDISTURBED_SECONDS = 3.5  # and nothing else for so long after that: aftermath looks for the ticks that they counted
 _SHORT_STOP_SECONDS = (0.05, 1.2)
 # Only to catch what would never happen: a process that takes so long to end or to be replaced hangs.
 _END_SECONDS = 12.0
-_START_SECONDS = 10.0
+_START_SECONDS = 20.0
 _EXITED_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 
@@ -94,6 +97,7 @@ class Faults:
         """All of the plan and random faults until the time is up. Leaves nothing stopped, whatever happens."""
         try:
             deadline = time.monotonic() + self.seconds
+            self._stop_undisturbed(self.programs[:_UNDISTURBED])
             plan = self._one_of_each()
             while time.monotonic() < deadline and not self.stop.is_set():
                 self._wait(min(self.random.expovariate(1 / _MEAN_SECONDS), 4 * _MEAN_SECONDS))
@@ -115,11 +119,20 @@ class Faults:
                     signal.pidfd_send_signal(orphan.fd, signal.SIGKILL)
                 os.close(orphan.fd)
 
+    def _stop_undisturbed(self, programs: Sequence[str]) -> None:
+        """What a collector that is stopped has missed is told by its next frames: no other fault comes before them."""
+        for program in programs:
+            require(self._stop(program, _LONG_STOP_SECONDS), f"{program} does not run before the first fault")
+        while self._stopped and not self.stop.is_set():
+            self._wait(_POLL_SECONDS)
+        self._wait(_UNDISTURBED_SECONDS)
+
     def _one_of_each(self) -> list[tuple[str, str]]:
-        first = [("burst", _BURST_PROGRAM), ("kill", SUPERVISORD), ("long stop", self.programs[0])]
-        rest = [(what, program) for what in ("kill", "long stop") for program in self.programs]
-        rest = [one for one in rest if one not in first] + [("stop", SUPERVISORD)]
-        self.random.shuffle(first)  # first, so that what they bring about is over when the time is up
+        # First, so that what they bring about is over when the time is up.
+        first = [("burst", _BURST_PROGRAM), ("kill", SUPERVISORD), ("stop", SUPERVISORD)]
+        rest = [("kill", program) for program in self.programs]
+        rest += [("long stop", program) for program in self.programs[_UNDISTURBED:]]
+        self.random.shuffle(first)
         self.random.shuffle(rest)
         return first + rest
 
@@ -156,15 +169,26 @@ class Faults:
         return True
 
     def _burst(self, program: str) -> bool:
-        """Kill it, and its successors as soon as they are there: supervisord must not give it up."""
+        """Kill it, and its successors as soon as they are there: supervisord must not give it up.
+
+        It is over once supervisord has decided: until then no other fault may hide what it does (a supervisord that is
+        killed meanwhile forgets that it has given the program up).
+        """
         if not self._kill(program):
             return False
-        for _ in range(_BURST - 1):
+        for kills in range(1, _BURST + 1):
             deadline = time.monotonic() + _START_SECONDS
-            while not self._kill(program):  # the one that was killed last is there no more, or a zombie
-                if time.monotonic() > deadline or self.stop.is_set():
+            killed = self.log[-1].pid
+            while self._pid(program) in (None, killed):
+                if self.stop.is_set():
                     return True
+                require(
+                    time.monotonic() < deadline,
+                    f"{program} was not started again {_START_SECONDS:g} s after its kill number {kills} in a row",
+                )
                 self._wait(_POLL_SECONDS)
+            if kills < _BURST:
+                self._kill(program)
         return True
 
     def _stop(self, program: str, seconds: tuple[float, float]) -> bool:

@@ -32,6 +32,8 @@ def test_the_promise_holds(name: str) -> None:
 
 
 @pytest.mark.mutant
+@pytest.mark.timeout(330)  # each draw has 100 seconds
+@pytest.mark.filterwarnings("always:.* was not seen with seed")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_the_check_sees_the_mutant(mutant: Mutant, tmp_path: Path) -> None:
     refuted(mutant, tmp_path)
