@@ -139,11 +139,11 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
 
 
 def copy_of_the_tree(directory: Path) -> Path:
-    """The program and its tests, without what they leave behind."""
+    """The program and its tests, with their byte code: it goes by the times of the sources, which are copied too."""
     tree = directory / "tree"
     for name in _COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, tree / name)
         else:
             tree.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, tree / name)

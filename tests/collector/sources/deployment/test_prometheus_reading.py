@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from collector.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import PageMapping, parse_mapping, ready_mappings
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
+from tests.memory import most_resident
 
 OWN = parse_mapping(
     "own deployment_id=d requests=req{code=*} errors=req{code=5*}+bad latency_seconds=lat replicas=up replica_series=on"
@@ -173,6 +173,16 @@ def test_more_deployments_than_any_host_has_are_refused() -> None:
         read(page + 'up{d="x"} 1\n')
 
 
+_SETUP = """
+from collector.sources.deployment.prometheus_reading import deployments, read_page
+from tests.collector.sources.deployment.test_prometheus_reading import OWN
+"""
+_TWO_PAGES = """
+before = read_page(given, OWN)
+deployments(read_page(given, OWN), before, 1.0)
+"""
+
+
 def test_two_pages_take_no_more_than_32_mebibytes_of_memory() -> None:
     """As many samples and deployments as may be within 4 MiB; letters that take more as text than in UTF-8."""
     many = "".join(f'req{{d="{number % 10_000}",code="{number}"}} 1\n' for number in range(30_000))
@@ -180,12 +190,7 @@ def test_two_pages_take_no_more_than_32_mebibytes_of_memory() -> None:
     for text in (many, buckets, *(f'req{{d="{letter * 16_000}"}} 1\n' * 64 for letter in "\x01\U000e0001")):
         page = text.encode()[: 4 * 2**20]
         page = page[: page.rindex(b"\n") + 1]
-        tracemalloc.start()
-        before = read_page(page, OWN)
-        deployments(read_page(page, OWN), before, 1.0)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 32 * 2**20
+        assert most_resident(_SETUP, _TWO_PAGES, page) < 32 * 2**20
 
 
 # ---- histograms --------------------------------------------------------------------------------------------
