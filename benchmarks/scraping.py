@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import httpx
 
 from benchmarks.harness import Missing, program
+from tests import http_client
 from tests.programs import Program, free_port, running
 from tests.prometheus import command
 
@@ -67,7 +68,7 @@ class _Httpx:
         self._scrape.set()
 
     def run(self) -> None:
-        with httpx.Client(trust_env=False, timeout=self._every_seconds) as client:
+        with http_client.client(timeout=self._every_seconds) as client:
             while not self._over.wait(self._every_seconds):
                 for page in _PAGES if self._scrape.is_set() else ():
                     with contextlib.suppress(httpx.TransportError):

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from supervisor.xmlrpc import SupervisorTransport
 
+from tests import http_client
 from tests.programs import find_program, free_port, wait_until
 from tests.rings import remove_files_of
 
@@ -110,7 +111,7 @@ class Daemon:
     # ---- what a user sees ----------------------------------------------------------------------------------
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=10, trust_env=False)
+        return http_client.get(f"{self.url}{path}", headers=headers)
 
     def answers(self) -> bool:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from tests import http_client
 from tests.programs import find_program, free_port, wait_until
 from tests.stand_ins.web import WebServer
 
@@ -80,7 +81,7 @@ class HaproxyBefore:
     def request(self, count: int) -> Mapping[int, int]:
         """How many of ``count`` requests were answered with each status."""
         answers: dict[int, int] = {}
-        with httpx.Client(trust_env=False, timeout=10) as client:
+        with http_client.client() as client:
             for _ in range(count):
                 status = client.get(f"http://127.0.0.1:{self.port}/").status_code
                 answers[status] = answers.get(status, 0) + 1

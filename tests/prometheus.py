@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from tests import http_client
 from tests.programs import find_program, free_port, running, wait_until
 
 _CONFIG = """\
@@ -35,7 +36,7 @@ class Prometheus:
         self.log_path = log_path
 
     def api(self, path: str, **parameters: str) -> Any:
-        reply = httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30, trust_env=False).json()
+        reply = http_client.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=30).json()
         assert reply["status"] == "success", reply
         return reply["data"]
 

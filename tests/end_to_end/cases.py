@@ -9,22 +9,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.metrics import ALL
 from exporter.aggregate import STATS
+from tests import http_client
 
 Case = Callable[[str], str]
 
 
-def _get(url: str) -> httpx.Response:
-    return httpx.get(url, timeout=10, trust_env=False)
-
-
 def _stats(base: str) -> dict[str, Any]:
-    response = _get(f"{base}/stats")
+    response = http_client.get(f"{base}/stats")
     assert response.status_code == 200, f"/stats answered {response.status_code}"
     found: dict[str, Any] = response.json()
     return found
@@ -32,14 +28,14 @@ def _stats(base: str) -> dict[str, Any]:
 
 def families(base: str, path: str) -> dict[str, Metric]:
     """The page's metric families by name, parsed by prometheus-client."""
-    response = _get(f"{base}{path}")
+    response = http_client.get(f"{base}{path}")
     assert response.status_code == 200, f"{path} answered {response.status_code}: {response.text[:200]}"
     return {family.name: family for family in text_string_to_metric_families(response.text)}
 
 
 def health(base: str) -> str:
     """/health answers 200, with a status per source and at least one that is fresh."""
-    response = _get(f"{base}/health")
+    response = http_client.get(f"{base}/health")
     assert response.status_code == 200, f"/health answered {response.status_code}: {response.text}"
     sources = response.json()["sources"]
     fresh = [name for name, one in sources.items() if one["status"] == "fresh"]

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests import http_client
 from tests.daemon import ROOT
 from tests.programs import Program, find_program, free_port, running, wait_until
 from tests.prometheus import Prometheus, scraping
@@ -76,7 +76,7 @@ class App:
         (self.directory / "new").rename(self.directory / "values")
 
     def page(self, path: str) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=10, trust_env=False).text
+        return http_client.get(f"http://127.0.0.1:{self.port}{path}").text
 
     def exact(self) -> float:
         """p95 of all raw samples."""

@@ -20,6 +20,7 @@ import pytest
 from collector.collector import MetricCollector
 from shm.catalog import Metric
 from shm.segment import ring_path
+from tests import http_client
 from tests.exporter.scene import samples_of
 from tests.programs import Program, running, wait_until
 from tests.rings import ROOT
@@ -53,7 +54,7 @@ def once(namespace: str, directory: Path, text: str) -> subprocess.CompletedProc
 
 
 def get(port: int, path: str, method: str = "GET") -> httpx.Response:
-    return httpx.request(method, f"http://127.0.0.1:{port}{path}", timeout=20, trust_env=False)
+    return http_client.request(method, f"http://127.0.0.1:{port}{path}", timeout=20)
 
 
 def test_the_date_is_that_of_the_answer_also_after_a_while_without_a_request(namespace: str, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_it_serves_the_rings_of_its_namespace_and_ends_well_by_sigterm(namespace
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_connection_left_open_does_not_keep_it(namespace: str, tmp_path: Path, number: signal.Signals) -> None:
-    with exporter(namespace, tmp_path) as (program, port), httpx.Client(trust_env=False) as client:
+    with exporter(namespace, tmp_path) as (program, port), http_client.client() as client:
         client.get(f"http://127.0.0.1:{port}/metrics")
         with socket.create_connection(("127.0.0.1", port)) as half:
             half.sendall(b"GET /metrics HTTP/1.1\r\n")

@@ -1,4 +1,4 @@
-"""``python -m tests.stress [CHECK …] [--long] [--scale X] [--seed N] [--write]``: the checks of the promises.
+"""``python -m tests.stress [CHECK …] [--long] [--scale X] [--seed N] [--part P] [--write]``: the promises, checked.
 
 Without a name all of them, in the order of docs/reliability.md. Exit status 3 when a promise was seen broken.
 ``--write`` puts the table of counts into docs/reliability.md.
@@ -46,19 +46,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true", help="minutes each, not seconds")
     parser.add_argument("--scale", type=float, default=1.0, help="that many times as much")
     parser.add_argument("--seed", type=int, default=0, help="of what is random")
+    parser.add_argument("--part", default="", help="of a check that has parts, that one alone")
     parser.add_argument("--write", action="store_true", help="put the counts into docs/reliability.md")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.check if name not in CHECKS]:
         parser.error(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
-    if options.write and (not options.long or options.scale != 1):
-        parser.error("--write goes with --long and without --scale: the table is of whole runs")
+    if options.write and (not options.long or options.scale != 1 or options.part):
+        parser.error("--write goes with --long and without --scale and --part: the table is of whole runs")
     logging.getLogger().addHandler(logging.NullHandler())  # what the program says of the harm done to it is no news
     done: dict[str, tuple[float, Counts]] = {}
     for name in options.check or CHECKS:
-        check: Callable[[Effort], Counts] = importlib.import_module(f"tests.stress.{name}").check
+        module = importlib.import_module(f"tests.stress.{name}")
+        check: Callable[[Effort], Counts] = module.check
+        if options.part and options.part not in (parts := getattr(module, "PARTS", ())):
+            parser.error(f"{name} has no part {options.part!r}; its parts are: {', '.join(parts) or 'none'}")
         begun = time.monotonic()
         try:
-            counts = check(Effort(options.long, options.scale, options.seed))
+            counts = check(Effort(options.long, options.scale, options.seed, options.part))
         except Violation as violation:
             print(f"{name}: VIOLATED (seed {options.seed}): {violation}", file=sys.stderr, flush=True)
             return VIOLATED

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.stress.apart import ask
 from tests.stress.harness import Counts, Effort, Mutant, own_namespace
 
 _STORM, _DEATHS = "tests.stress.application_storm", "tests.stress.application_deaths"
 _BYTES, _ROOM = "tests.stress.application_bytes", "tests.stress.application_room"
+PARTS = (
+    "listed", "beside", "descriptors", "handlers", "halted", "threads", "forks", "removal", "harmed", "deaths", "torn",
+    "storm", "full",
+)  # fmt: skip
 
 
 def _step(effort: Effort, short: int) -> int:
@@ -23,26 +29,31 @@ def _step(effort: Effort, short: int) -> int:
 
 def check(effort: Effort) -> Counts:
     seed = effort.seed
-    asked: list[tuple[str, str, tuple[object, ...]]] = [
-        (_STORM, "listed", ()),
-        (_STORM, "beside", (_step(effort, 6),)),
-        (_DEATHS, "descriptors", (effort.many(20, 400),)),
-        (_DEATHS, "handlers", (_step(effort, 6),)),
-        (_STORM, "halted", (_step(effort, 15),)),
-        (_STORM, "threads", (effort.many(6_000, 300_000),)),
-        (_STORM, "forks", (effort.many(60, 2_000),)),
-        (_STORM, "removal", (effort.many(500, 20_000), seed)),
-        (_BYTES, "harmed", (effort.many(25, 3_000), seed)),
-        (_DEATHS, "deaths", (_step(effort, 60),)),
-        (_BYTES, "torn", (effort.seconds(1.0, 60.0),)),
-        (_STORM, "storm", (effort.many(70, 4_000), seed)),
-    ]
-    if os.geteuid() == 0:  # who may mount a /dev/shm of its own
-        asked.append((_ROOM, "full", (effort.many(25, 1_000), seed)))
+    parts: dict[str, tuple[str, tuple[object, ...]]] = {
+        "listed": (_STORM, ()),
+        "beside": (_STORM, (_step(effort, 6),)),
+        "descriptors": (_DEATHS, (effort.many(20, 400),)),
+        "handlers": (_DEATHS, (_step(effort, 6),)),
+        "halted": (_STORM, (_step(effort, 15),)),
+        "threads": (_STORM, (effort.many(6_000, 300_000),)),
+        "forks": (_STORM, (effort.many(60, 2_000),)),
+        "removal": (_STORM, (effort.many(500, 20_000), seed)),
+        "harmed": (_BYTES, (effort.many(25, 3_000), seed)),
+        "deaths": (_DEATHS, (_step(effort, 60),)),
+        "torn": (_BYTES, (effort.seconds(1.0, 60.0),)),
+        "storm": (_STORM, (effort.many(70, 4_000), seed)),
+        "full": (_ROOM, (effort.many(25, 1_000), seed)),
+    }
+    if os.geteuid() != 0:  # who may not mount a /dev/shm of its own
+        del parts["full"]
+    if effort.part:
+        if effort.part not in parts:
+            pytest.skip("it must be root, to mount a small /dev/shm of its own")
+        parts = {effort.part: parts[effort.part]}
     counts: dict[str, int | str] = {}
-    for module, program, arguments in asked:
+    for part, (module, arguments) in parts.items():
         with own_namespace() as namespace:
-            counts |= ask(module, program, namespace, *arguments, timeout=1800.0 if effort.long else 80.0)
+            counts |= ask(module, part, namespace, *arguments, timeout=1800.0 if effort.long else 80.0)
     return counts
 
 

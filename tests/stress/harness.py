@@ -53,11 +53,13 @@ class Effort:
 
     ``long``: the form of ``make siege``; otherwise some seconds. ``scale`` multiplies either (less than 1 while a
     check is being written). ``seed``: of whatever is random; it is printed, so that a find can be had again.
+    ``part``: of a check that has parts, the one to do; empty: all.
     """
 
     long: bool = False
     scale: float = 1.0
     seed: int = 0
+    part: str = ""
 
     def many(self, short: int, long: int) -> int:
         """How many times, at least 1."""
@@ -89,7 +91,7 @@ class Mutant:
     """The program with one thing wrong: in ``file`` (from the root of the tree) ``old`` reads ``new``.
 
     ``check`` is the check that must see it, and ``says`` a part of what it says then. ``scale``: how much of the
-    check's short form is enough for that.
+    check's short form is enough for that, and ``part``: which part of it.
     """
 
     check: str
@@ -99,6 +101,7 @@ class Mutant:
     new: str
     says: str
     scale: float = 1.0
+    part: str = ""
 
     def __str__(self) -> str:
         return f"{self.check}: {self.name}"
@@ -123,11 +126,11 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     path.write_text(source.replace(mutant.old, mutant.new))
     # Mutants die before their coverage could be of any use, and must not be measured as the program.
     environ = {**unmeasured(), "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "tests.stress", mutant.check, "--scale", str(mutant.scale), "--part", mutant.part]
     for seed in range(SEEDS):
         run = subprocess.run(
-            [sys.executable, "-m", "tests.stress", mutant.check, "--scale", str(mutant.scale), "--seed", str(seed)],
-            cwd=tree, env=environ, capture_output=True, text=True, timeout=timeout,
-        )  # fmt: skip
+            [*command, "--seed", str(seed)], cwd=tree, env=environ, capture_output=True, text=True, timeout=timeout
+        )
         said = run.stdout + run.stderr
         if run.returncode == 0 and f"{mutant.check}: not run: " in said:
             pytest.skip(said.strip())

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import http_client
 from tests.programs import find_program
 from tests.stress import proof
 from tests.stress.faults import SUPERVISORD, Fault
@@ -41,7 +42,7 @@ class Scrapes:
     truth: Truth
     faults: Sequence[Fault]
     counts: Counter[str] = field(default_factory=Counter)
-    _client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=_TIMEOUT_SECONDS))
+    _client: httpx.Client = field(default_factory=lambda: http_client.client(timeout=_TIMEOUT_SECONDS))
     _begun: float = 0.0  # the exporter's start, in Unix seconds, as its last page said
     _answered_ns: int = 0
 

@@ -89,6 +89,7 @@ _TARGETS: Final = {
     "deployment": ("deployment", ("supervisord", "haproxy")),
     "deployment, other providers": ("deployment", ("control_plane", "docker", "prometheus")),
 }
+PARTS: Final = tuple(_TARGETS)
 _NOBODY: Final = "http://127.0.0.1:1"
 
 
@@ -317,6 +318,7 @@ def check(effort: Effort) -> Counts:
         attacks = [
             (stack.enter_context(Attacked(name, stop, effort)), rounds.get(name, effort.many(9, 400)))
             for name in _TARGETS
+            if effort.part in ("", name)
         ]
         pool = stack.enter_context(ThreadPoolExecutor(len(attacks)))
         done = [pool.submit(_attack, one, many, effort.many(4, 250)) for one, many in attacks]

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.source import Sample
 from collector.sources.host import HostMetricSource, HostOptions
+from tests import http_client
 from tests.programs import find_program, free_port, listens, running
 
 Labels = frozenset[tuple[str, str]]
@@ -72,7 +72,7 @@ def node_exporter(options: HostOptions, directory: Path, *more: str) -> Iterator
 
 
 def page_of(url: str) -> str:
-    answer = httpx.get(url, timeout=20, trust_env=False)
+    answer = http_client.get(url, timeout=20)
     assert answer.status_code == 200
     return answer.text
 
