@@ -41,13 +41,13 @@ class Service:
             loop.add_reader(self._parent.fd, self._parent_ended)
         look_seconds = LOOK_SECONDS if self._parent.pid and self._parent.fd < 0 else None
         server = await loop.create_server(lambda: Connection(self._shared), sock=listening, backlog=backlog)
-        while not self._stopped:
+        # Looked at before the first sleep, too: of one that went before we began nothing will tell.
+        while not self._stopped and not self._parent.gone:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds):
                     await self._told.wait()
-            if self._parent.gone:
-                log.warning("supervisord is gone")
-                self._stopped = True
+        if not self._stopped:
+            log.warning("supervisord is gone")
         server.close()
         await self._finish()
 
