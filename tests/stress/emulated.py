@@ -17,10 +17,12 @@ from typing import Any, Final
 
 from shm.layout import HEADER_BYTES, WORD_HEARTBEAT, WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
 from shm.segment import ring_path
-from tests.stress.emulated_sides import Side, Sides, sides
+from tests.stress.emulated_sides import PAGES, Side, Sides, sides
 from tests.stress.harness import ROOT, Counts, Effort, Mutant, Violation, own_namespace, require
 from tests.stress.userlands import S390X, userland
 
+# What holds between this machine and the emulated one is always tried; the others are parts of their own.
+PARTS: Final = ("border", "pages", "order")
 WIDTHS: Final = (1, 16, 128, 4096)
 _SOURCE: Final = "s"
 _LAPS: Final = 21  # rows per order to write: the ring of 8 slots lapped twice, and not a multiple of it
@@ -33,7 +35,8 @@ _OWN_WORDS: Final = (WORD_HEARTBEAT, WORD_PID, WORD_PID_START, WORD_PID_NAMESPAC
 def check(effort: Effort) -> Counts:
     same = {"seals": 0, "segments": 0, "resumed": 0}
     raced = {"appended": 0, "read": 0, "skipped": 0}
-    with own_namespace() as mine, own_namespace() as theirs, sides() as machines:
+    sizes, order = PAGES if effort.part in ("", "pages") else (), effort.part in ("", "order")
+    with own_namespace() as mine, own_namespace() as theirs, sides(sizes, big_endian=order) as machines:
         here, there = machines.here, machines.there
         _byte_orders(machines)
         same["seals"] = _same_seals(here, there, effort.seed)
@@ -195,30 +198,32 @@ _MUTANTS = (
     Mutant(
         "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm/layout.py",
         'STALE_NAN_BITS.to_bytes(8, "little")', 'struct.pack("<d", float("inf") - float("inf"))',
-        "differ in the word", 0.2,
+        "differ in the word", 0.2, "border",
     ),
     Mutant(
         "emulated", "a flag of open(2) by the number that it has on x86", "shm/segment.py",
         "os.O_NOFOLLOW | os.O_NONBLOCK", "0o400000 | os.O_NONBLOCK", "on arm64 a reader followed a symbolic link", 0.2,
+        "border",
     ),
     Mutant(
         "emulated", "the catalog takes whole pages of the machine", "shm/rebuild.py",
-        "aligned(wanted, 64)", 'aligned(wanted, os.sysconf("SC_PAGESIZE"))', "page", 0.2,
+        "aligned(wanted, 64)", 'aligned(wanted, os.sysconf("SC_PAGESIZE"))', "page", 0.2, "border",
     ),
     Mutant(
         "emulated", "a slot is looked for half a word on", "shm/layout.py",
         "return self.slots_offset + (sequence", "return self.slots_offset + 4 + (sequence", "not aligned", 0.2,
+        "border",
     ),
     Mutant(
         "emulated", "a reader takes what it finds", "shm/frame.py",
         "found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "False",
-        "was accepted with", 0.2,
+        "was accepted with", 0.2, "border",
     ),
 )  # fmt: skip
 _OF_BYTE_ORDER = (
     Mutant(
         "emulated", "no byte order is refused", "shm/layout.py",
-        'if sys.byteorder != "little":', "if False:", "on s390x who would read was told", 0.2,
+        'if sys.byteorder != "little":', "if False:", "on s390x who would read was told", 0.2, "order",
     ),
 )  # fmt: skip
 # By a file that is there or not: a mutant that nothing here can see must not be tried.

@@ -78,9 +78,11 @@ class Sides:
 
 
 @contextlib.contextmanager
-def sides() -> Iterator[Sides]:
-    """All of them, started side by side. The test is skipped where arm64 can't be emulated."""
-    arm64, s390x = _userland(ARM64), userlands.userland(S390X)
+def sides(pages: tuple[int, ...], *, big_endian: bool) -> Iterator[Sides]:
+    """This machine and an arm64, one more for each size of ``pages``, and a big-endian one where it is wanted; started
+    side by side. The test is skipped where arm64 can't be emulated.
+    """
+    arm64, s390x = _userland(ARM64), userlands.userland(S390X) if big_endian else None
     with contextlib.ExitStack() as stack:
 
         def started(name: str, command: list[str]) -> Side:
@@ -90,13 +92,13 @@ def sides() -> Iterator[Sides]:
         there = started("arm64", arm64.command(*_PROGRAM))
         others = [
             (started(f"arm64 with pages of {size:,} bytes", arm64.command(*_PROGRAM, page_bytes=size)), size)
-            for size in PAGES
+            for size in pages
         ]
-        big_endian = started("s390x", s390x.command("-m", "tests.stress.big_endian_program")) if s390x else None
+        other_order = started("s390x", s390x.command("-m", "tests.stress.big_endian_program")) if s390x else None
         for side in (here, there):
             side.about = side.ask("about")
         here.name = here.about["machine"]
-        yield Sides(here, there, [side for side, size in others if _has_pages(side, size)], big_endian)
+        yield Sides(here, there, [side for side, size in others if _has_pages(side, size)], other_order)
 
 
 def _userland(machine: Machine) -> Userland:

@@ -1,8 +1,9 @@
 """Faults for a daemon under supervisord: SIGKILL, SIGSTOP and SIGCONT of its processes, and a log of them.
 
-The plan begins with long stops that nothing else disturbs, so that it can be told what they cost. One of everything
-follows: a program that is killed whenever it has just begun, supervisord stopped, supervisord killed, a kill and a long
-stop of each program. Random faults come last, until the time is up.
+The plan begins with a long stop of some programs, which nothing else disturbs, so that it can be told what it cost
+them, and meanwhile a kill and a long stop of each of the others. Then a program that is killed whenever it has just
+begun, supervisord stopped, supervisord killed, a kill of each that was stopped first. Random faults follow until the
+time is up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import threading
 import time
 import xmlrpc.client
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,8 +32,8 @@ _BURST = 3
 _BURST_PROGRAM = "betanet"
 _MEAN_SECONDS = 0.5  # between two faults
 _LONG_STOP_SECONDS = (2.2, 3.0)  # longer than three intervals: the source is stale
-_UNDISTURBED = 3  # so many of the programs are stopped before anything else happens
-_UNDISTURBED_SECONDS = 3.5  # and nothing else for so long after that: aftermath looks for the ticks that they counted
+_UNDISTURBED = 3  # so many of the programs are stopped first, all at once
+_UNDISTURBED_SECONDS = 6.5  # and nothing else happens to them for so long: aftermath looks for ticks until 3 s later
 _SHORT_STOP_SECONDS = (0.05, 1.2)
 # Only to catch what would never happen: a process that takes so long to end or to be replaced hangs.
 _END_SECONDS = 12.0
@@ -96,17 +97,16 @@ class Faults:
     def run(self) -> None:
         """All of the plan and random faults until the time is up. Leaves nothing stopped, whatever happens."""
         try:
-            deadline = time.monotonic() + self.seconds
-            self._stop_undisturbed(self.programs[:_UNDISTURBED])
-            plan = self._one_of_each()
-            while time.monotonic() < deadline and not self.stop.is_set():
-                self._wait(min(self.random.expovariate(1 / _MEAN_SECONDS), 4 * _MEAN_SECONDS))
-                for one in plan:  # the first whose program runs now
-                    if self._inject(*one):
-                        plan.remove(one)
-                        break
-                else:
-                    self._inject(*self._any())
+            begun = time.monotonic()
+            alone, others = self.programs[:_UNDISTURBED], self.programs[_UNDISTURBED:]
+            for program in alone:
+                require(self._stop(program, _LONG_STOP_SECONDS), f"{program} does not run before the first fault")
+            self._carry_out(self._one_of_each(others), lambda: self._any(others), begun + _UNDISTURBED_SECONDS)
+            # First, so that what they bring about is over when the time is up.
+            first = [("burst", _BURST_PROGRAM), ("kill", SUPERVISORD), ("stop", SUPERVISORD)]
+            self.random.shuffle(first)
+            plan = first + [("kill", program) for program in alone]
+            self._carry_out(plan, self._any_at_all, begun + self.seconds)
             while self._stopped or self._orphans:
                 self._wait(_POLL_SECONDS)
                 if self.stop.is_set():
@@ -119,30 +119,31 @@ class Faults:
                     signal.pidfd_send_signal(orphan.fd, signal.SIGKILL)
                 os.close(orphan.fd)
 
-    def _stop_undisturbed(self, programs: Sequence[str]) -> None:
-        """What a collector that is stopped has missed is told by its next frames: no other fault comes before them."""
-        for program in programs:
-            require(self._stop(program, _LONG_STOP_SECONDS), f"{program} does not run before the first fault")
-        while self._stopped and not self.stop.is_set():
-            self._wait(_POLL_SECONDS)
-        self._wait(_UNDISTURBED_SECONDS)
+    def _carry_out(self, plan: list[tuple[str, str]], then: Callable[[], tuple[str, str]], until: float) -> None:
+        """The plan, and then what ``then`` says, until that moment of the monotonic clock."""
+        while time.monotonic() < until and not self.stop.is_set():
+            self._wait(min(self.random.expovariate(1 / _MEAN_SECONDS), 4 * _MEAN_SECONDS))
+            for one in plan:  # the first whose program runs now
+                if self._inject(*one):
+                    plan.remove(one)
+                    break
+            else:
+                self._inject(*then())
 
-    def _one_of_each(self) -> list[tuple[str, str]]:
-        # First, so that what they bring about is over when the time is up.
-        first = [("burst", _BURST_PROGRAM), ("kill", SUPERVISORD), ("stop", SUPERVISORD)]
-        rest = [("kill", program) for program in self.programs]
-        rest += [("long stop", program) for program in self.programs[_UNDISTURBED:]]
-        self.random.shuffle(first)
-        self.random.shuffle(rest)
-        return first + rest
+    def _one_of_each(self, programs: Sequence[str]) -> list[tuple[str, str]]:
+        plan = [(what, program) for what in ("kill", "long stop") for program in programs]
+        self.random.shuffle(plan)
+        return plan
 
-    def _any(self) -> tuple[str, str]:
-        chance, program = self.random.random(), self.random.choice(self.programs)
-        if chance < 0.02:
-            return "burst", program
-        if chance < 0.08:
-            return ("kill" if chance < 0.04 else "stop"), SUPERVISORD
-        return ("kill" if chance < 0.5 else "stop" if chance < 0.85 else "long stop"), program
+    def _any(self, programs: Sequence[str]) -> tuple[str, str]:
+        chance = self.random.random()
+        return "kill" if chance < 0.5 else "stop" if chance < 0.85 else "long stop", self.random.choice(programs)
+
+    def _any_at_all(self) -> tuple[str, str]:
+        chance = self.random.random()
+        if chance < 0.06:
+            return ("kill" if chance < 0.02 else "stop"), SUPERVISORD
+        return ("burst", self.random.choice(self.programs)) if chance < 0.08 else self._any(self.programs)
 
     def _inject(self, what: str, program: str) -> bool:
         """False, and nothing done, where the program does not run now."""

@@ -83,11 +83,12 @@ prometheus_mappings = ["{mapping}"]
 """
 
 # What is attacked, each by a collector of its own: the source, the targets that it asks.
+_BETANET, _BY_TCP, _OTHERS = "betanet", "deployment", "deployment, other providers"
 _TARGETS: Final = {
-    "betanet": ("betanet", ("betanet",)),
+    _BETANET: ("betanet", ("betanet",)),
     "deployment by Unix sockets": ("deployment", ("supervisord", "haproxy")),
-    "deployment": ("deployment", ("supervisord", "haproxy")),
-    "deployment, other providers": ("deployment", ("control_plane", "docker", "prometheus")),
+    _BY_TCP: ("deployment", ("supervisord", "haproxy")),
+    _OTHERS: ("deployment", ("control_plane", "docker", "prometheus")),
 }
 PARTS: Final = tuple(_TARGETS)
 _NOBODY: Final = "http://127.0.0.1:1"
@@ -353,66 +354,67 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "targets", "an answer may have any size", f"{_EXCHANGE}/answer.py",
         "if size > limits.max_reply_bytes:", "if False:",
-        "sends more than 2097152 bytes of HTTP",
+        "sends more than 2097152 bytes of HTTP", part=_BETANET,
     ),
     Mutant(
         "targets", "a redirect is an answer", f"{_EXCHANGE}/answer.py",
         "if status != 200:", "if status not in (200, 302, 307):",
-        "redirects to",
+        "redirects to", part=_BETANET,
     ),
     Mutant(
         "targets", "no time for one endpoint alone", f"{_EXCHANGE}/connection.py",
         "self._deadline = now + request.limits.timeout_seconds", "self._deadline = now + 1e6",
-        "still hangs in an earlier",
+        "still hangs in an earlier", part=_BETANET,
     ),
     Mutant(
         "targets", "a head has no bound", f"{_EXCHANGE}/answer.py",
         "_HEAD_BYTES = 131_072", "_HEAD_BYTES = 1 << 60",
-        "says a header of 1 MiB, and",
+        "says a header of 1 MiB, and", part=_BETANET,
     ),
     Mutant(
         "targets", "what is compressed is an answer", f"{_EXCHANGE}/answer.py",
         'if encoding.strip().lower() != b"identity":', "if False:",
-        "no error says",
+        "no error says", part=_BETANET,
     ),
     Mutant(
         "targets", "numbers below 0 are numbers", "collector/sources/betanet_reply.py",
         "math.isfinite(converted) and converted >= 0", "math.isfinite(converted)",
-        "not a number from 0 up",
+        "not a number from 0 up", part=_BETANET,
     ),
     Mutant(
         "targets", "what is no number is 0", f"{_PROVIDERS}/haproxy.py",
         "len(cell) > 20:\n        return None", "len(cell) > 20:\n        return 0",
-        "has a sample, 0.0",
+        "has a sample, 0.0", part=_BY_TCP,
     ),
     Mutant(
         "targets", "XML may declare entities", f"{_PROVIDERS}/xmlrpc_reply.py",
         "parser.StartDoctypeDeclHandler = _refuse_doctype", "pass",
-        "answers an entity",
+        "answers an entity", part=_BY_TCP,
     ),
     Mutant(
         "targets", "providers are asked one after the other", f"{_PROVIDERS}/source.py",
         "moment = min(MOMENT_SECONDS,", "moment = max(60.0,",
         "'deployment ",  # did not answer, or still hangs: the collection as a whole
+        part=_OTHERS,
     ),
     Mutant(
         "targets", "JSON may hold any number of values", f"{_PROVIDERS}/json_reply.py",
         'if body.count(b",") + body.count(b":") > MAX_VALUES:', "if False:",
-        "the collector's memory grew by",
+        "the collector's memory grew by", part=_OTHERS,
     ),
     Mutant(
         "targets", "replicas below 0 are replicas", f"{_PROVIDERS}/json_reply.py",
         "return value if 0 <= value <= MAX_COUNT else None", "return value",
-        "not a number from 0 up",
+        "not a number from 0 up", part=_OTHERS,
     ),
     Mutant(
         "targets", "a page may have lines of any length", f"{_PROVIDERS}/prometheus_text.py",
         "if len(line) > MAX_LINE_BYTES:", "if False:",
-        "answers a line of 1 MiB, and",
+        "answers a line of 1 MiB, and", part=_OTHERS,
     ),
     Mutant(
         "targets", "what a page has below 0 is a count", f"{_PROVIDERS}/prometheus_reading.py",
         "return value if 0 <= value <= _MAX_COUNT else None", "return value",
-        "has a sample",
+        "has a sample", part=_OTHERS,
     ),
 )  # fmt: skip
