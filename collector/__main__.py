@@ -14,11 +14,8 @@ for _name in HARDLY_NEEDED:
 
 # isort: split
 
-import contextlib
 import logging
 import sys
-import time
-from collections import Counter
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -26,13 +23,9 @@ from collector import registry
 from collector.collector import MetricCollector
 from collector.metrics import OPTIONAL, OWN
 from collector.rules import Rules
-from collector.runner import Runner
-from collector.samples import check_sample
 from collector.snapshots import Snapshots
-from collector.source import Collection, MetricSource
+from collector.source import MetricSource
 from collector.stop import Stop
-from collector.threads import collect
-from collector.words import quoted, said, shown
 from collector.worker import Worker
 from shm import config as configuration
 from shm import log as logs
@@ -46,8 +39,6 @@ if TYPE_CHECKING:
     import argparse
 
 log = logging.getLogger("collector")
-
-_BETWEEN_SECONDS = 0.5  # the two readings that a rate takes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
         interval, timeout = registry.times(options.name, config)
         if options.once:
-            return _once(source, timeout, *_limits(source, config))
+            from collector.once import once  # not for those that run
+
+            return once(source, timeout, *_limits(source, config), Rules.of(config))
         if off := getattr(source, "off", ""):
             return _disabled(source.name, off, config)
         return run(source, config, interval, timeout, parent)
@@ -148,60 +141,6 @@ def _disabled(name: str, reason: str, config: Config) -> int:
             extra={"source": name, "remedy": f"python -m collector {name} --unlink removes it and its history"},
         )
     return 0
-
-
-def _once(source: MetricSource, timeout: float, max_series: int, max_series_per_metric: int) -> int:
-    """Print what one collection gives, for whoever sets up or writes a source."""
-    runner = Runner(source.name)
-
-    def job() -> Collection:
-        opened = source.open()
-        if opened is not None:
-            runner.await_(opened, timeout)
-        try:
-            time.sleep(_BETWEEN_SECONDS)
-            return collect(source, runner, timeout)
-        finally:
-            with contextlib.suppress(Exception):  # as in the daemon: what was collected counts
-                closed = source.close()
-                if closed is not None:
-                    runner.await_(closed, timeout)
-
-    try:
-        collection = runner.call(job, _BETWEEN_SECONDS + 3 * timeout + 1)
-    except Exception as error:  # noqa: BLE001 - what the daemon would log, for whoever sets up or writes a source
-        print(f"error: {said(error)}", file=sys.stderr)
-        return 1
-    errors = list(collection.errors)
-    known = {metric.name: metric for metric in (*source.metrics, *collection.metrics, *OWN)}
-    series: set[tuple[str, tuple[str, ...]]] = set()
-    for sample in collection.samples:
-        try:
-            check_sample(known, sample)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon would refuse it too
-            errors.append(f"{shown(sample)}: {said(error)}")
-            continue
-        series.add((sample.metric, known[sample.metric].label_values(sample.labels)))
-        labels = ",".join(f"{name}={quoted(value)}" for name, value in sample.labels.items())
-        value = sample.value if sample.counted is None else list(sample.counted)
-        print(f"{sample.metric}{{{labels}}} {value}" if labels else f"{sample.metric} {value}")
-    errors += _dropped(series, max_series, max_series_per_metric)
-    for text in errors:
-        print(f"error: {text}", file=sys.stderr)
-    return 0 if collection.up and len(errors) == len(collection.errors) else 1
-
-
-def _dropped(series: set[tuple[str, tuple[str, ...]]], max_series: int, max_series_per_metric: int) -> list[str]:
-    """What the daemon would say of more series than it takes; it keeps those that come first."""
-    remedy = "the daemon drops the samples of more; drop a label with many values, or raise the limit"
-    found = [
-        f"metric {name!r} has {count} series, more than max_series_per_metric, {max_series_per_metric}: {remedy}"
-        for name, count in Counter(name for name, _ in series).items()
-        if count > max_series_per_metric
-    ]
-    if len(series) > max_series:
-        found.append(f"the source has {len(series)} series, more than max_series, {max_series}: {remedy}")
-    return found
 
 
 def _unlink(name: str, config: Config) -> int:

@@ -241,6 +241,34 @@ def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daem
     assert all_.startswith("error: the source has 3 series, more than max_series, 1: the daemon drops")
 
 
+@pytest.mark.parametrize(
+    ("table", "status", "told"),
+    [
+        ("max_series = 3", 0, ""),
+        ("max_series = 2", 1, "error: metric 'depth' has 3 series, more than max_series, 2: the daemon drops"),
+        (
+            'max_series = 2\nbeyond = "oldest"', 0,
+            "note: metric 'depth' has 3 series, more than max_series, 2: the daemon lets",
+        ),
+        (
+            'max_label_values = 2\nbeyond = "other"', 0,
+            "note: label 'queue' of metric 'depth' has 3 values, more than max_label_values, 2: the daemon folds",
+        ),
+    ],
+)  # fmt: skip
+def test_once_goes_by_the_metrics_own_limits(
+    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    table: str, status: int, told: str,
+) -> None:  # fmt: skip
+    (tmp_path / "own_many.py").write_text(MANY)
+    monkeypatch.syspath_prepend(tmp_path)
+    toml.write_text(f'{toml.read_text()}[source.many]\nclass = "own_many:Many"\n[metric.depth]\n{table}\n')
+    assert main(["many", "--once", "--config", str(toml)]) == status
+    error = capsys.readouterr().err
+    assert error.startswith(told)
+    assert len(error.splitlines()) == bool(told)
+
+
 def test_once_prints_the_samples_of_metrics_that_come_and_go(
     toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
