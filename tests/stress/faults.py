@@ -35,6 +35,7 @@ _LONG_STOP_SECONDS = (2.2, 3.0)  # longer than three intervals: the source is st
 _UNDISTURBED = 3  # so many of the programs are stopped first, all at once
 _UNDISTURBED_SECONDS = 6.5  # and nothing else happens to them for so long: aftermath looks for ticks until 3 s later
 _SHORT_STOP_SECONDS = (0.05, 1.2)
+_JUST_BEGUN_SECONDS = 1.2  # a killed program is started again within a second, and takes half a second to begin
 # Only to catch what would never happen: a process that takes so long to end or to be replaced hangs.
 _END_SECONDS = 12.0
 _START_SECONDS = 20.0
@@ -217,8 +218,13 @@ class Faults:
         return True
 
     def _kill_supervisord(self) -> bool:
-        """Kill it, and start it again, as an init system would: before its processes may have ended."""
+        """Kill it, and start it again, as an init system would: before its processes may have ended.
+
+        One of them has often just begun then, or is about to: nobody tells it that its parent is gone already.
+        """
         process = self.daemon.supervisord
+        self._kill(self.random.choice(self.programs))
+        self._wait(self.random.uniform(0.0, _JUST_BEGUN_SECONDS))
         for child in self._children():
             program = self._program(child)
             if program is not None:
