@@ -100,8 +100,9 @@ class Scrapes:
                 for newest in ring.newest(moment.heads.get(source, 0))
                 for frames in [ring.window(newest.sequence)]
                 for lapped in range(skipped + 1)
-                # The newest may have begun after the moment at which the window ends.
-                for later in (0, 1)
+                # The window ends at a moment after that of the request. Frames begun since may be beyond it: the
+                # newest, or all that came while the exporter was stopped between its look at the clock and at the ring.
+                for later in range(max(1, sum(frame.monotonic_ns > moment.before_ns for frame in frames)) + 1)
             ]
             require(not said or "" in said, f"/metrics/aggregated is not what ring {source!r} held: {said[-1:]}")
         self.counts["pages of /metrics/aggregated"] += 1
