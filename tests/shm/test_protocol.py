@@ -207,7 +207,7 @@ def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_
 ) -> None:
     chance = random.Random(3)
     head = 0
-    for _ in range(25):
+    for _ in range(10):
         writer = child("write_flat_out", namespace, 16, 8)
         try:
             resumed = int(line(writer))
