@@ -80,6 +80,7 @@ class MetricCollector:
         self.cardinality = Cardinality(self.writer, max_series, max_series_per_metric, rules)
         self._known = self.cardinality.known
         self._folds = Folds(self._newest)
+        self.writer.staged = self._series_staged
 
     @property
     def series_dropped(self) -> int:
@@ -269,26 +270,35 @@ class MetricCollector:
         with self._guard:
             # A collection may have taken seconds, in which somebody removed the file: nobody would find the frame.
             self.writer.keep_published()
-            self._enter_metrics()
-            tick, self._tick = self._tick, {}
-            apart, self._apart = self._apart, {}
-            for key, columns in self._folds.settle(tick, apart).items():
-                self._histograms[key] = Cumulative(self._metrics[key[0]].buckets, columns)
-            self._let_in(tick, apart)
-            for values in (tick, *apart.values()):
-                self._drop_waiting(values)
-            self._enter_series([*tick, *(key for values in apart.values() for key in values)])
-            for name, limit in self.cardinality.limits.items():
-                self._note_limit(name, limit)
-            for stamp in sorted(apart):
-                self.writer.append(self._row(apart[stamp], cumulative=False), stamp, monotonic_ns, 0)
-            return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
+            try:
+                return self._commit(timestamp_ns, monotonic_ns, flags)
+            finally:
+                self._tick, self._apart = {}, {}
+
+    def _commit(self, timestamp_ns: int, monotonic_ns: int, flags: int) -> int:
+        tick, apart = self._tick, self._apart
+        self._enter_metrics()
+        for key, columns in self._folds.settle(tick, apart).items():
+            self._histograms[key] = Cumulative(self._metrics[key[0]].buckets, columns)
+        self._let_in(tick, apart)
+        for values in (tick, *apart.values()):
+            self._drop_waiting(values)
+        self._enter_series([*tick, *(key for values in apart.values() for key in values)])
+        for name, limit in self.cardinality.limits.items():
+            self._note_limit(name, limit)
+        for stamp in sorted(apart):
+            self.writer.append(self._row(apart[stamp], cumulative=False), stamp, monotonic_ns, 0)
+        return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
+
+    def _series_staged(self) -> Set[SeriesKey]:
+        """The series that have a sample in the frames that are being made."""
+        apart = (key for values in self._apart.values() for key in values)
+        return {*self._tick, *apart, *self._folds.staged()}
 
     def _enter_metrics(self) -> None:
         if self._definitions.enter(self.writer):
             # Who is staged and has a place keeps it, though it has no column yet.
-            staged = self._tick.keys() | {key for values in self._apart.values() for key in values}
-            self.cardinality.know({key for key in staged if key in self.cardinality})
+            self.cardinality.know({key for key in self._series_staged() if key in self.cardinality})
 
     def _let_in(self, tick: Staged, apart: Mapping[int, Staged]) -> None:
         """Give newcomers the places of the oldest; samples of those who get none are taken out of the frames."""

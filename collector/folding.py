@@ -60,6 +60,10 @@ class Folds:
             cumulative.add(into)
         return True
 
+    def staged(self) -> set[SeriesKey]:
+        """The folded series that have a sample since they were settled last."""
+        return {into for parts, _ in self._frames.values() for into in parts}
+
     def settle(self, tick: Staged, apart: dict[int, Staged]) -> dict[SeriesKey, Columns]:
         """Put what was staged into the frames; the columns of histograms that somebody else counted are returned."""
         counted: dict[SeriesKey, Columns] = {}

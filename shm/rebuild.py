@@ -9,13 +9,13 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from shm import entries
-from shm.catalog import Metric, Series
+from shm.catalog import Metric, Series, SeriesKey, series_key
 from shm.errors import MetricError, RingCorrupt
 from shm.layout import (
     ABSENT,
@@ -73,16 +73,21 @@ def grown_width(width: int, needed: int) -> int:
     return max(needed, min(aligned(max(needed, int(width * _GROWTH)), 8), MAX_WIDTH))
 
 
-def still_present(old: StoredSegment) -> list[Series]:
+def still_present(old: StoredSegment, staged: Set[SeriesKey] = frozenset()) -> list[Series]:
     """All series but those that every frame held knows and none has a sample of.
 
-    A series entered since the oldest frame is kept, sampled or not; so are all while the ring has not filled once.
+    A series entered since the oldest frame is kept, sampled or not; so are all while the ring has not filled once, and
+    those that are ``staged``: which have a sample in the frame that is about to be appended.
     """
     history = old.history()
     oldest = old.frame(history[0]) if history else None
     if oldest is None or len(history) < old.header.capacity - 1:
         return old.catalog.series
-    missing = {i: series for i, series in enumerate(old.catalog.series) if series.end <= oldest.count}
+    missing = {
+        i: series
+        for i, series in enumerate(old.catalog.series)
+        if series.end <= oldest.count and series_key(series) not in staged
+    }
     for sequence in reversed(history):
         frame = old.frame(sequence)
         if frame is not None:

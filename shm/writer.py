@@ -12,7 +12,7 @@ import os
 import time
 import weakref
 from array import array
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -76,6 +76,8 @@ class RingWriter:
         self.path = ring_path(namespace, source)
         self.group = group
         self.snapshot_dir = snapshot_dir
+        # The series that have a sample in the frame that is being made: no rebuild frees their columns.
+        self.staged: Callable[[], Set[SeriesKey]] = frozenset
         self._refusal = ""
         self._elsewhere = False
         check_byte_order(source)
@@ -204,14 +206,14 @@ class RingWriter:
         width = self.header.width
         if self._catalog.columns + columns <= width:
             return
-        kept = still_present(self._segment)
+        kept = self._kept()
         needed = sum(series.metric.columns for series in kept) + columns
         self._replace(successor(self._segment, width=grown_width(width, needed)), kept)
 
     def free(self) -> bool:
         """Free the columns of series absent for a whole capacity; False where there are none. Raises NoSpace."""
         self._check_open()
-        kept = still_present(self._segment)
+        kept = self._kept()
         if len(kept) == len(self._catalog.series):
             return False
         self._replace(successor(self._segment), kept)
@@ -226,7 +228,7 @@ class RingWriter:
         whole capacity are freed as well. Raises NoSpace; the ring is untouched then.
         """
         self._check_open()
-        kept = [series for series in still_present(self._segment) if series_key(series) not in gone]
+        kept = [series for series in self._kept() if series_key(series) not in gone]
         width, needed = self.header.width, sum(series.metric.columns for series in kept) + columns
         self._replace(successor(self._segment, width=width if needed <= width else grown_width(width, needed)), kept)
 
@@ -278,7 +280,7 @@ class RingWriter:
         if not changed:
             return []
         lost = {name for name, new in changed.items() if new.shape != known[name].shape}
-        kept = [series for series in still_present(self._segment) if series.metric.name not in lost]
+        kept = [series for series in self._kept() if series.metric.name not in lost]
         room = sum(entries.entry_bytes(entries.metric_body(metric)) for metric in changed.values())
         self._replace(successor(self._segment, catalog_room=room), kept, changed)
         return sorted(lost)
@@ -311,7 +313,10 @@ class RingWriter:
             assert fits, "the catalog was made wide enough for it"
 
     def _widen_catalog(self, size: int) -> None:
-        self._replace(successor(self._segment, catalog_room=size), still_present(self._segment))
+        self._replace(successor(self._segment, catalog_room=size), self._kept())
+
+    def _kept(self) -> list[Series]:
+        return still_present(self._segment, self.staged())
 
     def _replace(
         self, header: Header, kept: list[Series], redefined: Mapping[str, Metric] = MappingProxyType({}),

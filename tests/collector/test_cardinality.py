@@ -11,7 +11,7 @@ from collector.collector import MetricCollector
 from collector.metrics import SERIES_LIMITED, SERIES_PRUNED
 from collector.rules import Rules
 from collector.selfmetrics import MOST_NAMED, SelfMetrics
-from shm.catalog import Metric
+from shm.catalog import Metric, series_key
 from shm.config import MetricConfig
 from shm.errors import NoSpace
 from shm.reader import RingReader
@@ -122,6 +122,86 @@ def test_a_value_that_was_absent_for_a_whole_ring_makes_room(namespace: str) -> 
         ring.commit({"a": 1})
     assert ring.commit({"c": 1, "d": 1}) == [True, False]
     ring.close()
+
+
+def test_who_comes_back_after_a_whole_ring_keeps_its_place_beside_newcomers(namespace: str) -> None:
+    """Its column could be freed for them, were it not for the sample that it has in this very frame."""
+    with MetricCollector("back", namespace=namespace, capacity=8, max_series_per_metric=5) as one:
+        one.register_metric("m", "gauge", label_names=("l",), help="M.")
+        one.register_metric("tick", "gauge", help="So that frames are not empty.")
+        for count in range(5):
+            assert one.record_metric("m", 1, {"l": str(count)})
+        one.commit()
+        for _ in range(4):
+            for _ in range(10):
+                one.record_metric("tick", 1)
+                one.commit()
+            for count in range(5):
+                assert one.record_metric("m", 2, {"l": str(count)})
+            assert not any(one.record_metric("m", 3, {"l": f"new {count}"}) for count in range(5))
+            one.commit()
+            with RingReader(namespace, "back") as reader:
+                assert [series.label_values for series in reader.series if series.metric.name == "m"] == [
+                    (str(count),) for count in range(5)
+                ]
+
+
+@pytest.mark.parametrize("apart", [None, 1])
+def test_who_comes_back_in_the_frame_that_the_ring_grows_for_has_its_sample_in_it(
+    namespace: str, apart: int | None
+) -> None:
+    with MetricCollector("grows", namespace=namespace, capacity=8) as one:
+        one.register_metric("m", "gauge", label_names=("l",), help="M.")
+        one.register_metric("h", "histogram", label_names=("l",), buckets=(1.0, 2.0), help="H.")
+        one.record_metric("m", 1, {"l": "idle"})
+        one.record_metric("h", 1, {"l": "idle"})
+        for _ in range(12):
+            one.record_metric("m", 2, {"l": "live"})
+            one.commit()
+        generation = one.writer.header.generation
+        assert one.record_metric("m", 42, {"l": "idle"}, apart)
+        assert one.record_metric("h", 1.5, {"l": "idle"})
+        for count in range(20):
+            one.record_metric("m", count, {"l": f"new {count}"})
+        head = one.commit()
+        assert one.writer.header.generation > generation
+        with RingReader(namespace, "grows") as reader:
+            frame = reader.frame(head if apart is None else head - 1)
+            tick = reader.frame(head)
+            assert frame is not None
+            assert tick is not None
+            columns = {series_key(series): series for series in reader.series}
+            assert frame.value(columns["m", ("idle",)].column) == 42
+            histogram = columns["h", ("idle",)]
+            assert [tick.value(column) for column in range(histogram.column + 1, histogram.end)] == [1, 2, 2, 2.5]
+
+
+def test_a_fold_that_comes_back_after_a_whole_ring_goes_on(namespace: str) -> None:
+    rules = Rules({"m_total": MetricConfig(max_series=1, beyond="other")})
+    with MetricCollector("folds", namespace=namespace, capacity=8, rules=rules) as one:
+        one.register_metric("m_total", "counter", label_names=("l",), help="M.")
+        one.register_metric("wide", "gauge", label_names=("l",), help="For the ring to grow.")
+
+        def count(value: float) -> None:
+            for number in range(3):
+                one.record_metric("m_total", value + number, {"l": str(number)})
+
+        count(0)
+        one.commit()
+        count(10)
+        one.commit()
+        for _ in range(30):
+            one.record_metric("wide", 1, {"l": "always"})
+            one.commit()
+        count(20)
+        for number in range(30):
+            one.record_metric("wide", 1, {"l": str(number)})
+        head = one.commit()
+        with RingReader(namespace, "folds") as reader:
+            frame = reader.frame(head)
+            assert frame is not None
+            [fold] = [series for series in reader.series if series.label_values == ("other",)]
+            assert frame.value(fold.column) == 40
 
 
 # ---- oldest ------------------------------------------------------------------------------------------------------
