@@ -48,7 +48,11 @@ class Apart(Generic[T]):
                 found[name] = Hung(f"{self._what} {name} still hangs in an earlier reading")
                 continue
             runner = self._idle.pop() if self._idle else Runner(self._what)
-            call = runner.start(job)
+            try:
+                call = runner.start(job)
+            except RuntimeError as error:  # no thread to be had; those that are asked already are waited for
+                found[name] = error
+                continue
             if call.wait(self._moment_seconds):
                 self._idle.append(runner)
                 found[name] = _outcome(call)

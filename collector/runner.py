@@ -82,8 +82,9 @@ class Runner:
         if self._last is not None and not self._last.done:
             raise Hung(f"{self.name} still hangs in an earlier collection")
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"runner-{self.name}", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=f"runner-{self.name}", daemon=True)
+            thread.start()  # RuntimeError where there may be no more threads: then it is tried again the next time
+            self._thread = thread
         self._last = call = Call(job)
         self._calls.put(call)
         return call

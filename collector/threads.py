@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar, cast
 
-from collector.runner import Call, Hung, Runner
+from collector.runner import Call, Runner
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from collector.words import said, shown
 from shm.catalog import Metric
@@ -52,7 +52,7 @@ class SourceThreads:
         for source, call in calls:
             left = max(timeout_seconds - (time.monotonic() - begun), 0.0)
             try:
-                if isinstance(call, Hung):
+                if isinstance(call, Exception):
                     raise call
                 collection, seconds = self._runner(source).wait(call, left, stop)
             except Exception as error:  # any failure of a source is its own
@@ -61,14 +61,24 @@ class SourceThreads:
             results.append(SourceResult(source, collection, seconds))
         return results
 
-    def run(self, source: MetricSource, job: Callable[[], object], timeout_seconds: float) -> None:
-        """Run ``job`` (open, close) where the source collects. Raises what it raises, Hung past the timeout."""
+    def run(
+        self,
+        source: MetricSource,
+        job: Callable[[], object],
+        timeout_seconds: float,
+        done: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Run ``job`` (open, close) where the source collects. Raises what it raises, Hung past the timeout.
+
+        ``done`` is called there once it has ended well, also when nobody waits for it any more.
+        """
         runner = self._runner(source)
 
         def bounded() -> None:
             result = job()
             if hasattr(result, "__await__"):
                 runner.await_(result, timeout_seconds)
+            done()
 
         runner.call(bounded, timeout_seconds)
 
@@ -81,7 +91,7 @@ class SourceThreads:
         runner = self._runners.get(source.name)
         return runner or self._runners.setdefault(source.name, Runner(source.name))
 
-    def _start(self, source: MetricSource, timeout_seconds: float) -> Call[tuple[Collection, float]] | Hung:
+    def _start(self, source: MetricSource, timeout_seconds: float) -> Call[tuple[Collection, float]] | Exception:
         runner = self._runner(source)
 
         def timed() -> tuple[Collection, float]:
@@ -90,7 +100,7 @@ class SourceThreads:
 
         try:
             return runner.start(timed)
-        except Hung as error:
+        except Exception as error:  # noqa: BLE001 - Hung, or no thread to be had: its own, and not the others'
             return error
 
 

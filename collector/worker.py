@@ -94,10 +94,15 @@ class _Loop:
     def open_source(self) -> None:
         worker = self._worker
         try:
-            worker.collector.threads.run(worker.source, worker.source.open, worker.timeout_seconds)
-            self._opened = True
+            worker.collector.threads.run(
+                worker.source, worker.source.open, worker.timeout_seconds, done=self._note_that_it_is_open
+            )
         except Exception as error:  # noqa: BLE001 - a source that can't open is down, not the end of its collector
             self._open_error = f"{type(error).__name__}: {error}"
+
+    def _note_that_it_is_open(self) -> None:
+        """By the source's thread: one that takes longer than its time is not opened a second time for that."""
+        self._opened = True
 
     def close_source(self) -> None:
         worker = self._worker

@@ -107,3 +107,24 @@ def test_calls_wait_for_the_one_before_as_long_as_a_moment_is() -> None:
     assert apart.call({"a": slow, "b": slow}, 60) == {"a": None, "b": None}
     assert len(threads) == 1
     apart.close()
+
+
+def test_a_call_without_a_thread_costs_itself_alone(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart: Apart[str] = Apart("call", moment_seconds=0.01)
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    def hangs_and_then_none() -> str:
+        monkeypatch.setattr(threading.Thread, "start", refused)  # for the next call, behind this one
+        gate.wait(60)
+        return "late"
+
+    found = apart.call({"hangs": hangs_and_then_none, "none": lambda: "none", "well": lambda: "well"}, 0.3)
+    assert isinstance(found["hangs"], Hung)
+    assert isinstance(found["none"], RuntimeError)
+    assert found["well"] == "well"
+    # What hung is known, and not asked a second time.
+    assert "still hangs in an earlier" in str(apart.call({"hangs": lambda: "again"}, 5)["hangs"])

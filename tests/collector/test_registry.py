@@ -233,5 +233,7 @@ def test_a_request_may_not_take_the_whole_time_of_its_collection() -> None:
     deployment = registry.build("deployment", config(f"[source.deployment]\n{both}"))
     assert deployment.options.request_timeout_seconds == pytest.approx(0.64)  # type: ignore[attr-defined]
     assert deployment._timeout_seconds == pytest.approx(0.72)  # type: ignore[attr-defined]
+    node = registry.build("node", config("[source.node]\ninterval_seconds = 0.1\n"))
+    assert node.options.disk_timeout_seconds == pytest.approx(0.064)  # type: ignore[attr-defined]
     own = registry.build("betanet", config("[source.betanet]\nrequest_timeout_seconds = 2\n"))
     assert own.options.request_timeout_seconds == 2.0  # type: ignore[attr-defined]

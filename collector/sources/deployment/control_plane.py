@@ -114,8 +114,9 @@ class ControlPlaneProvider:
 def read_token(path: str) -> str:
     """What the file holds, without the white space around it. Raises ProviderError."""
     try:
-        # One that is a pipe by mistake would be waited for; opened like this it is empty.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        # One that is a pipe by mistake would be waited for; opened like this it is empty. By an opener, since open()
+        # does not close a descriptor that it is given and refuses, as a directory's.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             content = file.read(_MOST_TOKEN_BYTES + 1) or b""
     except OSError as error:
         raise ProviderError(

@@ -24,14 +24,25 @@ class Merged:
         self.samples: list[Sample] = []
         self._most = max_samples
         self._names = {name: _Owner(metric, "") for metric in own for name in metric.sample_names}
-        self._told: dict[str, list[tuple[str, Told]]] = {}  # by metric: the files that have it
+        self._first: dict[str, tuple[str, Told]] = {}  # by metric: the first file that has it
+        self._files: dict[str, dict[_Series, str]] = {}  # of metrics that several files have: the file of each series
 
-    def take(self, file: str, told: Sequence[Told]) -> None:
-        """All of a file, or BadText and none of it. It is checked against itself as well."""
-        if sum(len(one.samples) for one in told) + len(self.samples) > self._most:
+    @property
+    def room(self) -> int:
+        """How many more samples there may be."""
+        return self._most - len(self.samples)
+
+    def check_room(self, told: Sequence[Told]) -> None:
+        """Raises BadText where there is none for all of a file."""
+        if sum(len(one.samples) for one in told) > self.room:
             raise BadText(
                 told[0].line, f"with its samples there would be more than {self._most}; leave some out, or whole files"
             )
+
+    def take(self, file: str, told: Sequence[Told]) -> None:
+        """All of a file, or BadText and none of it. It is checked against itself as well."""
+        self.check_room(told)
+        series: dict[str, list[_Series]] = {}
         names: dict[str, _Owner] = {}
         mine: set[str] = set()
         for one in told:
@@ -41,12 +52,14 @@ class Merged:
             for name in one.metric.sample_names:
                 self._check(names.get(name) or self._names.get(name), name, one)
                 names.setdefault(name, _Owner(one.metric, file))
-            self._check_series(one)
+            series[one.metric.name] = self._check_series(one)
         self._names = names | self._names
         for one in told:
             self.metrics.setdefault(one.metric.name, one.metric)
             self.samples += one.samples
-            self._told.setdefault(one.metric.name, []).append((file, one))
+            self._first.setdefault(one.metric.name, (file, one))
+            for its in series[one.metric.name]:
+                self._files[one.metric.name][its] = file
 
     def _check(self, owner: _Owner | None, name: str, one: Told) -> None:
         metric = one.metric
@@ -65,14 +78,24 @@ class Merged:
                 "rename one, or make them the same",
             )
 
-    def _check_series(self, one: Told) -> None:
-        for file, other in self._told.get(one.metric.name, ()):
-            theirs = {_series(sample) for sample in other.samples}
-            if any(_series(sample) in theirs for sample in one.samples):
-                raise BadText(
-                    one.line,
-                    f"a series of {one.metric.name} is in {file} too; leave one of them, or give it a label of its own",
-                )
+    def _check_series(self, one: Told) -> list[_Series]:
+        """The series of a metric that other files have as well; nothing where this is the first."""
+        name = one.metric.name
+        if name not in self._first:
+            return []
+        if name not in self._files:
+            file, first = self._first[name]
+            self._files[name] = dict.fromkeys(map(_series, first.samples), file)
+        files, series = self._files[name], [_series(sample) for sample in one.samples]
+        taken = next((files[its] for its in series if its in files), None)
+        if taken is not None:
+            raise BadText(
+                one.line, f"a series of {name} is in {taken} too; leave one of them, or give it a label of its own"
+            )
+        return series
+
+
+_Series = frozenset[tuple[str, str]]
 
 
 class _Owner(NamedTuple):
@@ -82,7 +105,7 @@ class _Owner(NamedTuple):
     file: str
 
 
-def _series(sample: Sample) -> frozenset[tuple[str, str]]:
+def _series(sample: Sample) -> _Series:
     return frozenset(sample.labels.items())
 
 

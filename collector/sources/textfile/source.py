@@ -49,13 +49,17 @@ class TextfileOptions:
 
 @dataclass(slots=True)
 class _File:
-    """What is known of one. ``told`` is of the state ``state``; ``said`` is what the log has of it."""
+    """What is known of one. ``told`` is of the state ``state``; ``said`` is what the log has of it.
+
+    ``left_out``: how many samples it has, where they are not kept because there was no room for them.
+    """
 
     state: State | None = None
     told: Sequence[Told] = ()
     error: str = ""
     said: str = ""
     good: bool = False
+    left_out: int = 0
 
 
 class TextfileSource(MetricSource):
@@ -132,8 +136,14 @@ class TextfileSource(MetricSource):
             if _is_news(file, "too old"):  # the age grows, and is no news
                 log.warning("textfile too old", extra={"file": shown, "age_seconds": round(age_ns / 1e9)})
             return state.mtime_ns
-        if state != file.state:
+        if state != file.state or 0 < file.left_out <= merged.room:
             file.state, file.told, file.error = self._parsed(path, shown)
+            file.left_out = 0
+        try:
+            merged.check_room(file.told)
+        except exposition.BadText as error:  # what has no room must not be kept either
+            file.left_out = sum(len(one.samples) for one in file.told)
+            file.told, file.error = (), str(error)
         if file.error:
             raise Refused(file.error)
         merged.take(shown, file.told)

@@ -160,6 +160,14 @@ def test_the_token_is_sent_and_a_new_one_is_taken_up(tmp_path: Path) -> None:
         assert "Authorization" not in server.questions[-1]
 
 
+def test_a_directory_for_a_token_is_an_error_and_leaves_no_descriptor(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(ProviderError, match="can't be read: Is a directory"):
+            read_token(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -146,6 +146,21 @@ def test_samples_of_all_files_are_bounded(directory: Path, monkeypatch: pytest.M
     assert "there would be more than 3" in found.errors[0]
 
 
+def test_what_found_no_room_is_not_kept_and_comes_when_there_is_some(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_MOST_SAMPLES", 3)
+    monkeypatch.setattr(source, "_SETTLED_NS", -1)
+    for number in range(4):
+        (directory / f"{number}.prom").write_text(f"a{number} 1\nb{number} 1\n")
+    one = textfile(directory)
+    for _ in range(2):
+        assert set(values(one.collect())) == {("a0",), ("b0",)}
+        assert sum(len(told.samples) for file in one._files.values() for told in file.told) == 2
+    (directory / "0.prom").unlink()
+    assert set(values(one.collect())) == {("a1",), ("b1",)}
+
+
 def test_a_file_that_stays_is_parsed_once_and_one_that_changed_again(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
