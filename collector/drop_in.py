@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from collector import drop_in_page
-from collector.shared import remove, table_of
+from collector.shared import remove_elsewhere, table_of
 from shm.catalog import MAX_HELP, Metric, MetricType
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.live import LiveTable
@@ -43,6 +43,8 @@ _MODES: Final = {
     "all": "each", "liveall": "each", "sum": "sum", "livesum": "sum", "min": "min+dead", "livemin": "min",
     "max": "max+dead", "livemax": "max", "mostrecent": "latest+dead", "livemostrecent": "latest",
 }  # fmt: skip
+
+_ENDINGS: Final = {"counter": "_total", "info": "_info"}  # of the names of their series
 
 _RLOCK: Final = type(threading.RLock())
 
@@ -303,12 +305,14 @@ class _DropIn:
             with self.table.lock:  # as in labels
                 before = dict(getattr(one, "_metrics", {}))
                 original(one, *arguments, **named)
-            gone = [child for values, child in before.items() if one._metrics.get(values) is not child]
-            keys = [place.key for child in gone for place in getattr(child, "_fogmetrics", ())]
-            # Whatever of the metric another process has goes, too.
-            cleared = {f"{one._name}{ending}" for ending in ("", "_total", "_info")} if everything else ()
+                gone = [child for values, child in before.items() if one._metrics.get(values) is not child]
+                keys = [place.key for child in gone for place in getattr(child, "_fogmetrics", ())]
+                # Under the same lock: a child that is made behind it would have the place that is about to go.
+                self.table.remove(keys)
+            # Whatever of the metric another process has goes, too. One without labels has no children: nothing does.
+            cleared = {f"{one._name}{_ENDINGS.get(one._type, '')}"} if everything and one._labelnames else ()
             if keys or cleared:
-                remove(self.table, keys, self._peers, cleared)
+                remove_elsewhere(self.table, keys, self._peers, cleared)
 
         return removing
 

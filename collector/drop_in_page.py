@@ -14,24 +14,40 @@ from shm.table import listed
 
 
 def install(table: LiveTable) -> None:
-    """Put these in the place of MultiProcessCollector and mark_process_dead."""
+    """Have MultiProcessCollector and mark_process_dead do what these do, wherever their names were imported already.
+
+    ``path`` is taken, and means nothing.
+    """
     from prometheus_client import multiprocess
 
-    class MultiProcessCollector:
-        """All processes' metrics, merged. ``path`` is taken, and means nothing."""
+    global _table
+    _table = table
 
-        def __init__(self, registry: Any, path: str | None = None) -> None:
-            if registry:
-                registry.register(self)
+    def begin(self: Any, registry: Any, path: str | None = None) -> None:
+        if registry:
+            registry.register(self)
 
-        def collect(self) -> Iterable[Any]:
-            return families(table.namespace, table.application)
+    def collect(self: Any) -> Iterable[Any]:
+        return families(table.namespace, table.application)
 
-    def mark_process_dead(pid: int, path: str | None = None) -> None:
-        fold(table.namespace, table.application, table.group)
+    multiprocess.MultiProcessCollector.__init__ = begin  # type: ignore[method-assign]
+    multiprocess.MultiProcessCollector.collect = collect  # type: ignore[method-assign]
+    multiprocess.mark_process_dead.__code__ = _mark_process_dead.__code__
 
-    multiprocess.MultiProcessCollector = MultiProcessCollector  # type: ignore[assignment, misc]
-    multiprocess.mark_process_dead = mark_process_dead
+
+_table: LiveTable | None = None
+
+
+def _mark_process_dead(pid: int, path: str | None = None) -> None:
+    """Its code runs as that of the original, in whose module nothing of this one is known."""
+    from collector import drop_in_page
+
+    drop_in_page.fold_the_dead()
+
+
+def fold_the_dead() -> None:
+    if _table is not None:
+        fold(_table.namespace, _table.application, _table.group)
 
 
 def families(namespace: str, application: str) -> Iterator[Any]:

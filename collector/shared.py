@@ -191,6 +191,13 @@ def remove(
 ) -> None:  # fmt: skip
     """Remove series, and all of ``metrics``, from the whole application. Never raises: the log says what failed."""
     table.remove(keys)
+    remove_elsewhere(table, keys, peers, metrics)
+
+
+def remove_elsewhere(
+    table: LiveTable, keys: Sequence[SeriesKey], peers: retired.Peers, metrics: Collection[str] = ()
+) -> None:  # fmt: skip
+    """The same, for who has removed them from this process already."""
     try:
         retired.remove(table.namespace, table.application, table.group, table.who, keys, peers, metrics)
     except Exception as error:  # noqa: BLE001 - the same

@@ -37,7 +37,6 @@ from shm.live_places import (
     AWAY,
     PLACES,
     Away,
-    CounterPlace,
     GaugePlace,
     LatestPlace,
     Nowhere,
@@ -164,7 +163,7 @@ class LiveTable:
             metric.check_values(label_values)
             place = self._entered(metric, key, self.metrics[metric.name][1])
             if isinstance(place, GaugePlace) and first is not None:
-                CounterPlace.set(place, first)  # of the latest without a time: older than any that was set
+                place.begin(first)  # of the latest without a time: older than any that was set
         return place
 
     def _at_work(self, action: Callable[..., Done], *arguments: Any) -> Done:
@@ -258,7 +257,8 @@ class LiveTable:
             self._say(f"the limit of {self.max_series} series is reached", metric.name)
             # Not kept among the others: what is without end must not grow here either.
             return cls(Nowhere(self, columns), key, 0, columns, metric.buckets)
-        place = self.places[key] = cls(self, key, -1, columns, metric.buckets)
+        # A signal's handler, or a destructor, may have entered it since it was looked for.
+        place = self.places.setdefault(key, cls(self, key, -1, columns, metric.buckets))
         if not self.settled(place):
             self.late.append((self.settled, (place,)))
         return place
@@ -514,7 +514,6 @@ class LiveTable:
         self._entry = None
         self.late.clear()
         self._to_do.clear()
-        self.places = {key: one for key, one in self.places.items() if one.table is not self or one.column >= 0}
         if self._fd < 0:
             return
         self._unborn = True

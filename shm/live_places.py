@@ -138,6 +138,16 @@ class GaugePlace(CounterPlace):
             return
         self._begin(amount)
 
+    def begin(self, value: float) -> None:
+        """Its value, where it has none yet."""
+        try:
+            cell = self.cell
+            now = cell[0]
+            if now != now:
+                cell[0] = value
+        except Moving:
+            self._later(self.begin, value)
+
     def _begin(self, amount: float) -> None:
         with self.table.lock:
             if _known(self.words()[0]):  # a NaN that somebody set, or another thread's value since
@@ -156,6 +166,16 @@ class LatestPlace(GaugePlace):
     """A gauge with the time of its value behind it, so that the latest of all processes is known."""
 
     __slots__ = ()
+
+    def inc(self, amount: float) -> None:
+        super().inc(amount)
+        self._stamp(time.time())
+
+    def _stamp(self, seconds: float) -> None:
+        try:
+            self.cell[1] = seconds
+        except Moving:
+            self._later(self._stamp, seconds)
 
     def set(self, value: float) -> None:
         self.set_at(value, time.time())
@@ -225,7 +245,7 @@ def _locked(store: Callable[..., Any]) -> Callable[..., Any]:
 def lock_every_store() -> None:
     """What :data:`ATOMIC` spares: for interpreters that let threads run at any time."""
     for cls in (CounterPlace, GaugePlace, LatestPlace, SummaryPlace, HistogramPlace):
-        for name in ("inc", "set", "set_at", "observe"):
+        for name in ("inc", "begin", "set", "set_at", "observe"):
             if name in vars(cls):
                 setattr(cls, name, _locked(vars(cls)[name]))
 

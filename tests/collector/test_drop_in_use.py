@@ -222,3 +222,69 @@ def test_a_signal_s_handler_may_count_and_make_series(namespace: str) -> None:
         assert found["c_total{x}"] == [4000.0 + told]
         assert sum(value for key, [value] in found.items() if key.startswith("h")) == told
         assert sum(value for key, [value] in found.items() if key.startswith("c")) == 8000.0 + told
+
+
+def test_a_fork_of_a_fork_that_stored_nothing_counts_in_every_series(namespace: str) -> None:
+    """In more of them than its first table has room for."""
+    with Process(namespace, BEGIN) as process:
+        process.do(FORK)
+        process.do("all = [p.Counter(f'c{n}', 'C.') for n in range(200)]")
+        process.do("def count():\n for c in all: c.inc(); c.inc()")
+        process.do("forked(lambda: forked(count))")
+        assert merged(namespace) == {f"c{n}_total{{}}": [2.0] for n in range(200)}
+        process.do("forked(lambda: (all[0].inc(), forked(count)))")
+        assert merged(namespace) == {f"c{n}_total{{}}": [5.0 if n == 0 else 4.0] for n in range(200)}
+
+
+def test_a_child_that_is_made_while_it_is_removed_counts(namespace: str) -> None:
+    with Process(namespace, BEGIN) as process:
+        process.do("c = p.Counter('c', 'C.', ['a']); c.labels('x').inc(7); table = drop_in._installed.table")
+        process.do("remove = table.remove; other = threading.Thread(target=lambda: c.labels('x').inc())")
+        process.do("def slowly(keys):\n other.start(); other.join(0.3); remove(keys)")
+        process.do("table.remove = slowly; c.remove('x'); table.remove = remove; other.join(30)")
+        process.do("c.labels('x').inc()")
+        assert merged(namespace) == {"c_total{x}": [2.0]}
+
+
+def test_names_that_were_imported_before_it_was_installed_go_on_to_work(namespace: str) -> None:
+    early = "from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead"
+    with Process(namespace, f"{early}; {BEGIN}; import glob") as process:
+        process.do("c = p.Counter('c', 'C.'); c.inc()")
+        process.do("pid = os.fork()\nif not pid: c.inc(); os.kill(os.getpid(), 9)\nos.waitpid(pid, 0)")
+        tables = f"len(glob.glob('/dev/shm/fogmetrics.{namespace}.*.table'))"
+        assert process.do(f"mark_process_dead(pid); {tables}") == "None"
+        assert (
+            process.do(f"sum(f'.{{pid}}-' in name for name in glob.glob('/dev/shm/fogmetrics.{namespace}.*'))") == "0"
+        )
+        process.do("registry = p.CollectorRegistry(); MultiProcessCollector(registry)")
+        assert process.do("[one.value for family in registry.collect() for one in family.samples]") == "[2.0]"
+
+
+def test_clear_takes_the_metric_and_no_other_of_a_like_name(namespace: str) -> None:
+    with Process(namespace, BEGIN) as process:
+        process.do(FORK)
+        process.do("plain = p.Counter('plain', 'P.'); jobs = p.Gauge('jobs', 'J.', ['q'], multiprocess_mode='max')")
+        process.do("total = p.Gauge('jobs_total', 'J.', multiprocess_mode='max'); c = p.Counter('c', 'C.', ['a'])")
+        process.do("i = p.Info('i', 'I.', ['a']); i.labels('a').info({'v': '1'})")
+        process.do("forked(lambda: (plain.inc(7), jobs.labels('a').set(1), total.set(5), c.labels('a').inc()))")
+        assert set(merged(namespace)) == {"plain_total{}", "jobs{a}", "jobs_total{}", "c_total{a}", "i_info{a,1}"}
+        process.do("plain.clear(); jobs.clear(); c.clear(); i.clear()")
+        assert merged(namespace) == {"plain_total{}": [7.0], "jobs_total{}": [5.0]}
+
+
+def test_a_handler_may_make_the_very_series_that_is_being_made(namespace: str) -> None:
+    with Process(namespace, BEGIN) as process:
+        process.do("import signal, sys; from shm.live import LiveTable; c = p.Counter('c', 'C.', ['a'])")
+        process.do(
+            "g = p.Gauge('g', 'G.', ['a'], multiprocess_mode='sum'); code = LiveTable._entered.__code__; told = []"
+        )
+        process.do("signal.signal(signal.SIGUSR1, lambda *_: (c.labels('x').inc(5), g.labels('x').inc(5)))")
+        process.do(
+            "def trace(frame, event, argument):\n"
+            " if frame.f_code is code and not told: told.append(1); signal.raise_signal(signal.SIGUSR1)"
+        )
+        process.do("sys.settrace(trace); c.labels('x').inc(1); sys.settrace(None)")
+        assert merged(namespace) == {"c_total{x}": [6.0], "g{x}": [5.0]}
+        process.do("told.clear(); c.labels('y'); g.clear()")
+        process.do("sys.settrace(trace); g.labels('x').inc(1); sys.settrace(None)")
+        assert merged(namespace)["g{x}"] == [6.0]

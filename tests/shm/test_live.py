@@ -78,6 +78,15 @@ def test_a_gauge_of_which_the_latest_counts_keeps_when_it_was_set(table: LiveTab
     assert counter(table).column == place.column + 2
     place.set(4.0)
     assert table.values[place.column + 1] > 1e9
+    place.set_at(3.0, 17.0)
+    place.inc(2.0)
+    assert place.get() == 5.0
+    assert table.values[place.column + 1] > 1e9, "what it was added to last is what was set last"
+
+
+def test_a_gauge_of_which_the_latest_counts_may_begin_with_an_increment(table: LiveTable, namespace: str) -> None:
+    table.place(GAUGE, (), "latest").inc(3.0)  # type: ignore[attr-defined]
+    assert merged(namespace) == {"busy{}": [3.0]}
 
 
 def test_a_histogram_counts_each_value_in_its_own_bucket_and_sums(table: LiveTable) -> None:
