@@ -134,7 +134,10 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 async def _let_go(exporter: Exporter) -> None:
     while True:
         await asyncio.sleep(_LET_GO_SECONDS)
-        await exporter.let_go()
+        try:
+            await exporter.let_go()
+        except Exception as error:  # noqa: BLE001 - as where no thread can be started: the next time
+            log.warning("segments not looked through", extra={"error": f"{type(error).__name__}: {error}"})
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ def _with_counted(
 
 def _statistics(window: Window, part: _Part, rolling: RollingWindows) -> dict[str, Vector]:
     key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
-    kept = rolling.get(key, lambda: part.rolling(window.frame_count)) if is_long(window) else None
+    kept = rolling.get(key, lambda: part.rolling(window.most_frames)) if is_long(window) else None
     return kept.statistics() if kept is not None and kept.up_to_date(window) else _computed(window, part)
 
 

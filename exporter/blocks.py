@@ -37,7 +37,6 @@ class Blocks:
         self._head: Floats = np.empty((series, 0))  # the samples from first on, past the end of its block
         self._tail: Floats = np.empty((series, BLOCK_FRAMES))  # those of the block that last is in
         self._whole: dict[int, Floats] = {}  # by number of the block: shape (fields, series)
-        self._filled: Floats = np.empty((0, fields, series))  # what they are parts of while they are filled
 
     def bytes(self, frames: int) -> int:
         """Of memory, for a range of so many frames."""
@@ -48,8 +47,8 @@ class Blocks:
         self.first, self.last = first, last
         self._head = np.empty((self._series, 2 * BLOCK_FRAMES))
         numbers = range(-(-(first - 1) // BLOCK_FRAMES), last // BLOCK_FRAMES)
-        self._filled = np.empty((len(numbers), self._fields, self._series))
-        self._whole = dict(zip(numbers, self._filled, strict=True))
+        # Each by itself, not parts of one array: that would live for as long as the youngest of them.
+        self._whole = {number: np.empty((self._fields, self._series)) for number in numbers}
 
     def fill(self, some: slice, rows: Floats) -> None:
         """The samples of the series ``some``: shape (series, frames), from first to last.
@@ -61,7 +60,8 @@ class Blocks:
         number, rest = divmod(rows.shape[1] - lead, BLOCK_FRAMES)
         self._tail[some, :rest] = rows[:, rows.shape[1] - rest :]
         blocks = rows[:, lead : lead + number * BLOCK_FRAMES].reshape(len(rows), number, BLOCK_FRAMES)
-        self._filled[:, :, some] = self._summarise(blocks).transpose(2, 0, 1)
+        for block, fields in zip(self._whole.values(), self._summarise(blocks).transpose(2, 0, 1), strict=True):
+            block[:, some] = fields
 
     def append(self, sample: Floats) -> None:
         """The samples of the frame behind last: shape (series,)."""

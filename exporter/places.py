@@ -28,6 +28,8 @@ _LOG_SECONDS: Final = 60.0
 BACKLOG: Final = 512
 # File descriptors that are no connections: two a ring, the log, the event loop's own, what is open for a moment.
 OTHER_FILES: Final = 128
+# Where the hard limit has room, as it mostly has: two for each process of an application.
+_TABLE_FILES: Final = 8192
 
 
 class Connection(Protocol):
@@ -71,7 +73,13 @@ class Places:
         self._unanswered.pop(one, None)
         self._answered.pop(one, None)
         self._busy.add(one)
-        return self.taken <= self.size or self._make_room()
+        if self.taken <= self.size:
+            return True
+        # While newcomers have their moment, nobody is closed for a request, unless the places are full of such as can't
+        # be closed: it would be one of the newcomers, beside any number of idle ones.
+        if self._settling is not None and len(self._busy) + sum(map(_unread, self._answered)) <= self.size:
+            return True
+        return self._make_room()
 
     def rest(self, one: Connection) -> None:
         """All its requests are answered."""
@@ -113,6 +121,10 @@ class Places:
             log.warning("more connections than places, idle ones are closed", extra={"max_connections": self.size})
 
 
+def _unread(one: Connection) -> bool:
+    return one.unread()
+
+
 def fitting(max_connections: int) -> tuple[int, int]:
     """(places, length of the listening queue) within this process's limit on open files, which is raised if it may be.
 
@@ -121,7 +133,7 @@ def fitting(max_connections: int) -> tuple[int, int]:
     """
     needed = max_connections + BACKLOG + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    most = needed + _TABLE_FILES if hard == resource.RLIM_INFINITY else min(needed + _TABLE_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     places, backlog = divided(most, max_connections)

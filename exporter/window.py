@@ -38,6 +38,12 @@ class Window:
         """From the first to the last."""
         return self.last - self.first + 1
 
+    @property
+    def most_frames(self) -> int:
+        """How many it may come to have while the ring fills: one an interval."""
+        header = self._reader.header
+        return max(self.frame_count, min(header.capacity, self.length_ns // header.interval_ns + 1))
+
     @functools.cached_property
     def frames(self) -> Frames:
         """All of them, each proven on its copy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from shm.errors import ConfigurationError
 from shm.reader import WriterInfo
 from shm.segment import DIRECTORY, id_number, ring_name_of
+
+log = logging.getLogger(__name__)
 
 # A directory's mtime moves in kernel ticks; a listing is trusted only when it was made this long after the last
 # change, so that a second change within the same tick is not missed.
@@ -35,7 +38,8 @@ class Listing:
     _changed_ns: int = -1
 
     def names(self) -> list[str]:
-        """The same list object for as long as nothing changed."""
+        """The same list object for as long as nothing changed; the last one where the directory can't be read just now,
+        for want of a descriptor."""
         try:
             changed_ns = os.stat(self.directory).st_mtime_ns
             if changed_ns != self._changed_ns:
@@ -44,6 +48,9 @@ class Listing:
                 self._changed_ns = changed_ns if settled else -1
         except FileNotFoundError:
             return []
+        except OSError as error:
+            self._changed_ns = -1
+            log.debug("directory not listed", extra={"directory": str(self.directory), "error": str(error)})
         return self._names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email.utils
 import os
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from collector.collector import MetricCollector
+from exporter import __main__ as main_module
 from shm.catalog import Metric
 from shm.segment import ring_path
 from tests import http_client
@@ -212,7 +214,8 @@ def test_connections_that_ask_for_nothing_make_room_for_one_that_does(namespace:
             one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n")  # not whole
         assert get(port, "/metrics").status_code == 200
-        assert 'event="more connections than places, idle ones are closed" max_connections=2' in program.log()
+        said = 'event="more connections than places, idle ones are closed" max_connections=2'
+        program.wait_until(lambda: said in program.log(), 20, "the closing of idle connections")
 
 
 def test_a_limit_on_open_files_bounds_the_connections_and_is_told(namespace: str, tmp_path: Path) -> None:
@@ -223,3 +226,28 @@ def test_a_limit_on_open_files_bounds_the_connections_and_is_told(namespace: str
         for _ in range(400):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         wait_until(lambda: get(port, "/metrics").status_code == 200, 10, "an answer")
+
+
+def test_what_can_t_be_looked_through_once_is_looked_through_the_next_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(main_module, "_LET_GO_SECONDS", 0.001)
+    asked = 0
+
+    class Crowded:
+        async def let_go(self) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        looking = asyncio.create_task(main_module._let_go(Crowded()))  # type: ignore[arg-type]
+        async with asyncio.timeout(20):
+            while asked < 3:
+                await asyncio.sleep(0.001)
+        looking.cancel()
+
+    asyncio.run(run())
+    [said] = [record for record in caplog.records if record.message == "segments not looked through"]
+    assert said.error == "RuntimeError: can't start new thread"  # type: ignore[attr-defined]

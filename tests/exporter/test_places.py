@@ -60,7 +60,28 @@ def test_who_was_answered_before_stays_longer_than_who_never_asked() -> None:
         await settle(places)
         assert (first.evicted, second.evicted, silent.evicted) == (False, False, True)
         Client(places, busy=True)
+        await settle(places)
         assert (first.evicted, second.evicted) == (True, False)
+
+    run(test)
+
+
+def test_a_newcomer_has_its_moment_though_others_ask_meanwhile() -> None:
+    """Also where all places are kept by idle ones: those make room for it."""
+
+    async def test() -> None:
+        places = Places(4)
+        kept = [Client(places, answered=True) for _ in range(4)]
+        newcomers = [Client(places) for _ in range(2)]
+        for one in (kept[0], newcomers[1]):
+            assert places.begin(one)
+            assert not any(one.evicted for one in newcomers)
+        assert places.begin(newcomers[0])
+        for one in (kept[0], *newcomers):
+            places.rest(one)
+        await settle(places)
+        assert places.taken == 4
+        assert [one.evicted for one in (*kept, *newcomers)] == [False, True, True, False, False, False]
 
     run(test)
 

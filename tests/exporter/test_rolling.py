@@ -275,3 +275,24 @@ def test_what_was_not_asked_for_lately_makes_room() -> None:
     assert kept.of("others").get("a", samples) is kept.get("a", samples)
     small = RollingWindows(one.bytes - 1)
     assert small.get("a", samples) is not small.get("a", samples)
+
+
+def test_a_window_is_weighed_by_the_frames_that_it_may_come_to_have() -> None:
+    """It is kept while the ring fills, and must not outgrow the memory that it was counted with."""
+    with history() as ring:
+        grown(ring, 130)
+        day, short = ring.window(86_400), ring.window(100)
+        assert (day.frame_count, day.most_frames) == (130, CAPACITY)
+        assert short.most_frames == short.frame_count == 100, "more than one an interval"
+
+
+def test_blocks_that_are_gone_take_no_memory() -> None:
+    with history() as ring:
+        grown(ring, 200)
+        kept = counters()
+        for _ in range(100):
+            assert kept.up_to_date(ring.window(200))
+            grown(ring, 1)
+        whole = kept._blocks._whole
+        assert len(whole) <= 200 // BLOCK_FRAMES + 1
+        assert all(block.base is None for block in whole.values()), "a part of an array keeps all of it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -45,6 +46,23 @@ def test_a_list_of_rings_sees_each_change_and_lists_again_only_after_one(
     monkeypatch.setattr(discovery, "ring_sources", lambda *_: pytest.fail("listed again without a change"))
     assert rings.sources() == ["a", "b"]
     assert RingList("ns", tmp_path / "not there").sources() == []
+
+
+def test_without_a_descriptor_to_list_the_directory_the_rings_are_those_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rings = RingList("x", tmp_path)
+    (tmp_path / "fogmetrics.x.a.ring").touch()
+    assert rings.sources() == ["a"]
+    (tmp_path / "fogmetrics.x.b.ring").touch()
+
+    def refused(path: object) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refused)
+        assert rings.sources() == ["a"]
+    assert rings.sources() == ["a", "b"]
 
 
 def test_users_are_found_by_name_and_number_and_an_unknown_one_is_refused_by_name() -> None:
