@@ -26,27 +26,27 @@ from tests.stress.scraper import Page, answer
 _RECEIVE_BYTES: Final = (16_384, 65_536, 131_072, 262_144)  # one a client, so that they are full at different bytes
 _STILL_SECONDS: Final = 0.2  # without a byte more in the kernel: it is full, or the exporter is slow
 _SIZES_DIFFER_BYTES: Final = 4096  # the most by which a page may differ from another, in the exporter's own metrics
-_ROUNDS: Final = 12
 _TAKE_SECONDS: Final = 20.0  # only for hangs
 
 
 @dataclass
 class Patience:
-    """What is needed for a round, and what came of it."""
+    """What is needed for a round, and how many there are at most."""
 
     site: Site
     page: Page
     page_bytes: int
+    rounds: int
 
     async def late_answers(self) -> int:
         """How many pages were taken whole by clients whose place a crowd would have liked; rounds, until there is one.
 
         Raises Violation where one was cut, or where no round came about.
         """
-        for _ in range(_ROUNDS):
+        for _ in range(self.rounds):
             if taken := await self._round():
                 return taken
-        raise Violation(f"in {_ROUNDS} rounds no crowd was ever closed while a client had its answer to take")
+        raise Violation(f"in {self.rounds} rounds no crowd was ever closed while a client had its answer to take")
 
     async def _round(self) -> int:
         crowd = _Crowd(self.site)
