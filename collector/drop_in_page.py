@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from types import FunctionType
 from typing import Any
 
 from collector.shared import fold
@@ -32,7 +33,11 @@ def install(table: LiveTable) -> None:
 
     multiprocess.MultiProcessCollector.__init__ = begin  # type: ignore[method-assign]
     multiprocess.MultiProcessCollector.collect = collect  # type: ignore[method-assign]
-    multiprocess.mark_process_dead.__code__ = _mark_process_dead.__code__
+    original: Any = multiprocess.mark_process_dead
+    if isinstance(original, FunctionType) and not original.__code__.co_freevars:
+        original.__code__ = _mark_process_dead.__code__
+    else:  # somebody wrapped it: then for those who import it from now on
+        multiprocess.mark_process_dead = _mark_process_dead
 
 
 _table: LiveTable | None = None

@@ -288,3 +288,16 @@ def test_a_handler_may_make_the_very_series_that_is_being_made(namespace: str) -
         process.do("told.clear(); c.labels('y'); g.clear()")
         process.do("sys.settrace(trace); g.labels('x').inc(1); sys.settrace(None)")
         assert merged(namespace)["g{x}"] == [6.0]
+
+
+def test_a_function_of_the_library_that_somebody_wrapped_is_exchanged_as_a_whole(namespace: str) -> None:
+    wrapped = (
+        "import functools; from prometheus_client import multiprocess as m; "
+        "m.mark_process_dead = functools.partial(m.mark_process_dead)"
+    )
+    with Process(namespace, f"{wrapped}; {BEGIN}") as process:
+        process.do("c = p.Counter('c', 'C.'); pid = os.fork()\nif not pid: c.inc(); os.kill(os.getpid(), 9)")
+        process.do("os.waitpid(pid, 0); m.mark_process_dead(pid); import glob")
+        process.do(f"names = '/dev/shm/fogmetrics.{namespace}.*'")
+        assert process.do("[name for name in glob.glob(names) if f'.{pid}-' in name]") == "[]"
+        assert merged(namespace) == {"c_total{}": [1.0]}
