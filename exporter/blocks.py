@@ -36,6 +36,7 @@ class Blocks:
         self.first, self.last = 1, 0
         self._head: Floats = np.empty((series, 0))  # the samples from first on, past the end of its block
         self._tail: Floats = np.empty((series, BLOCK_FRAMES))  # those of the block that last is in
+        self._filled: Floats = np.empty((0, fields, series))  # what the blocks are parts of while they are filled
         self._whole: dict[int, Floats] = {}  # by number of the block: shape (fields, series)
 
     def bytes(self, frames: int) -> int:
@@ -47,8 +48,8 @@ class Blocks:
         self.first, self.last = first, last
         self._head = np.empty((self._series, 2 * BLOCK_FRAMES))
         numbers = range(-(-(first - 1) // BLOCK_FRAMES), last // BLOCK_FRAMES)
-        # Each by itself, not parts of one array: that would live for as long as the youngest of them.
-        self._whole = {number: np.empty((self._fields, self._series)) for number in numbers}
+        self._filled = np.empty((len(numbers), self._fields, self._series))
+        self._whole = dict(zip(numbers, self._filled, strict=True))
 
     def fill(self, some: slice, rows: Floats) -> None:
         """The samples of the series ``some``: shape (series, frames), from first to last.
@@ -60,8 +61,14 @@ class Blocks:
         number, rest = divmod(rows.shape[1] - lead, BLOCK_FRAMES)
         self._tail[some, :rest] = rows[:, rows.shape[1] - rest :]
         blocks = rows[:, lead : lead + number * BLOCK_FRAMES].reshape(len(rows), number, BLOCK_FRAMES)
-        for block, fields in zip(self._whole.values(), self._summarise(blocks).transpose(2, 0, 1), strict=True):
-            block[:, some] = fields
+        self._filled[:, :, some] = self._summarise(blocks).transpose(2, 0, 1)
+
+    def end(self) -> None:
+        """Every series is filled. Each block is by itself from here on: the array of them all would live for as long as
+        the youngest of them.
+        """
+        self._whole = {number: block.copy() for number, block in self._whole.items()}
+        self._filled = self._filled[:0].copy()
 
     def append(self, sample: Floats) -> None:
         """The samples of the frame behind last: shape (series,)."""

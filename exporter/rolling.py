@@ -143,6 +143,7 @@ class RollingSamples(Rolling):
                 self._bands.fill(some, rows, numbers)
 
         in_parallel(fill, work_slices(len(self._columns), last - first + 1))
+        self._blocks.end()
         return True
 
     def _insert(self, sample: Vector) -> None:
@@ -188,6 +189,7 @@ class RollingCounters(Rolling):
             self._blocks.fill(some, transposed(columns_of(frames.values, self._columns[some])))
 
         in_parallel(fill, work_slices(len(self._columns), last - first + 1))
+        self._blocks.end()
         return True
 
     def _arrived(self, frames: Frames) -> bool:

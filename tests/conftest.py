@@ -7,6 +7,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's business. The rest is as by default: where CI is set, each run has the same
+# examples.
+settings.register_profile("fogmetrics", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fogmetrics")
 
 # .ci/run has every program that tests need, and sets this: there a skipped test is a failed run.
 NO_SKIPS = "FOGMETRICS_NO_SKIPS"
