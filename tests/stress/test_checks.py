@@ -17,7 +17,13 @@ MUTANTS: list[Mutant] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHECKS)
+# Of the protocol and of machines: no release of the interpreter makes a difference to them.
+_OF_MACHINES = ("model", "emulated")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.machine] * (name in _OF_MACHINES)) for name in CHECKS]
+)
 def test_the_promise_holds(name: str) -> None:
     # In a process of its own: checks fork, and a SIGBUS must not end the other tests. Not measured: what they try they
     # try a thousand times, and other tests have been there.
