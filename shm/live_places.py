@@ -136,7 +136,7 @@ class GaugePlace(CounterPlace):
         except Moving:
             self._later(self.inc, amount)
             return
-        self._begin(amount)
+        self._inc_first(amount)
 
     def begin(self, value: float) -> None:
         """Its value, where it has none yet."""
@@ -148,7 +148,7 @@ class GaugePlace(CounterPlace):
         except Moving:
             self._later(self.begin, value)
 
-    def _begin(self, amount: float) -> None:
+    def _inc_first(self, amount: float) -> None:
         with self.table.lock:
             if _known(self.words()[0]):  # a NaN that somebody set, or another thread's value since
                 self.cell[0] += amount

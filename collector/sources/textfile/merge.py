@@ -16,6 +16,14 @@ from collector.sources.textfile.translation import Told
 from shm.catalog import Metric
 
 
+class NoRoom(BadText):
+    """A file of so many ``samples`` that there would be more than may be kept."""
+
+    def __init__(self, line: int, most: int, samples: int) -> None:
+        super().__init__(line, f"with its samples there would be more than {most}; leave some out, or whole files")
+        self.samples = samples
+
+
 class Merged:
     """The metrics and samples of the files taken so far. ``own``: what no file may have."""
 
@@ -32,16 +40,10 @@ class Merged:
         """How many more samples there may be."""
         return self._most - len(self.samples)
 
-    def check_room(self, told: Sequence[Told]) -> None:
-        """Raises BadText where there is none for all of a file."""
-        if sum(len(one.samples) for one in told) > self.room:
-            raise BadText(
-                told[0].line, f"with its samples there would be more than {self._most}; leave some out, or whole files"
-            )
-
     def take(self, file: str, told: Sequence[Told]) -> None:
         """All of a file, or BadText and none of it. It is checked against itself as well."""
-        self.check_room(told)
+        if (samples := sum(len(one.samples) for one in told)) > self.room:
+            raise NoRoom(told[0].line, self._most, samples)
         series: dict[str, list[_Series]] = {}
         names: dict[str, _Owner] = {}
         mine: set[str] = set()

@@ -18,7 +18,7 @@ from typing import Final
 from collector import metrics
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.textfile import exposition, reading
-from collector.sources.textfile.merge import Merged
+from collector.sources.textfile.merge import Merged, NoRoom
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import Told, translate
 from shm.config import key
@@ -139,14 +139,13 @@ class TextfileSource(MetricSource):
         if state != file.state or 0 < file.left_out <= merged.room:
             file.state, file.told, file.error = self._parsed(path, shown)
             file.left_out = 0
-        try:
-            merged.check_room(file.told)
-        except exposition.BadText as error:  # what has no room must not be kept either
-            file.left_out = sum(len(one.samples) for one in file.told)
-            file.told, file.error = (), str(error)
         if file.error:
             raise Refused(file.error)
-        merged.take(shown, file.told)
+        try:
+            merged.take(shown, file.told)
+        except NoRoom as error:  # what has no room must not be kept either
+            file.told, file.error, file.left_out = (), str(error), error.samples
+            raise
         file.good = True
         if file.said:
             log.info("textfile read again", extra={"file": shown})
