@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.stress.harness import ROOT, unmeasured
+from tests.programs import unmeasured
+from tests.rings import ROOT
 
 _PROGRAM = """\
 import contextlib, pathlib, sys

@@ -66,6 +66,11 @@ def _in_package(package: str, path: str) -> Path | None:
     return Path(spec.origin).parent / path if spec and spec.origin else None
 
 
+def unmeasured() -> dict[str, str]:
+    """This process's environment for programs whose coverage is not measured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody has, and that is given to nobody else while this process lives.
 

@@ -10,6 +10,7 @@ import pytest
 
 from collector.apart import Apart
 from collector.runner import Hung
+from tests.collector.crowded import refuse_the_next_thread
 from tests.programs import wait_until
 
 
@@ -111,14 +112,9 @@ def test_calls_wait_for_the_one_before_as_long_as_a_moment_is() -> None:
 
 def test_a_call_without_a_thread_costs_itself_alone(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     apart: Apart[str] = Apart("call", moment_seconds=0.01)
-    start = threading.Thread.start
-
-    def refused(thread: threading.Thread) -> None:
-        monkeypatch.setattr(threading.Thread, "start", start)
-        raise RuntimeError("can't start new thread")
 
     def hangs_and_then_none() -> str:
-        monkeypatch.setattr(threading.Thread, "start", refused)  # for the next call, behind this one
+        refuse_the_next_thread(monkeypatch)  # that of the call behind this one
         gate.wait(60)
         return "late"
 

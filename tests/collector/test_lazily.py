@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ import pytest
 
 from collector.lazily import postpone
 from tests.daemon import ROOT
+from tests.programs import unmeasured
 
 
 @pytest.fixture
@@ -94,9 +94,8 @@ except KeyError:
 assert "__file__" in vars(sys.modules["traceback"])
 """
     # Without what measures the coverage of subprocesses, which loads sockets.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     found = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=ROOT, env=unmeasured(), capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
     assert found.stderr.splitlines()[-1] == "KeyError: 'why'"

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from collector.runner import Hung, Runner
+from tests.collector.crowded import refuse_the_next_thread
 
 
 def test_a_call_gives_its_result_or_raises_its_error_in_the_caller() -> None:
@@ -76,24 +77,9 @@ def test_a_runner_without_awaitables_does_not_import_asyncio() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
 
 
-def no_thread_for_a_while(monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
-    """As at a limit of processes: the next threads can't be started."""
-    left = times
-    start = threading.Thread.start
-
-    def refused(thread: threading.Thread) -> None:
-        nonlocal left
-        left -= 1
-        if left >= 0:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
-
-
 def test_where_no_thread_can_be_started_the_next_call_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner("crowded")
-    no_thread_for_a_while(monkeypatch)
+    refuse_the_next_thread(monkeypatch)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         runner.call(lambda: "never", 5)
     runner.stop()

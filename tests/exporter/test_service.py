@@ -136,9 +136,8 @@ def test_it_ends_at_once_when_its_supervisord_is_gone() -> None:
         assert output.readline() == "ended\n"
 
 
-def test_where_nothing_tells_of_its_end_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "pidfd_open")
-    monkeypatch.setattr(service, "LOOK_SECONDS", 0.01)
+def ends_as_an_orphan() -> None:
+    """Fails unless it ends by itself, whose parent is not the supervisord that started it."""
     orphan = Parent({"SUPERVISOR_ENABLED": "1"})
     orphan.pid += 1
 
@@ -148,17 +147,15 @@ def test_where_nothing_tells_of_its_end_it_looks(monkeypatch: pytest.MonkeyPatch
             await asyncio.wait_for(one.run(listening, 8), 30)
 
     asyncio.run(run())
+
+
+def test_where_nothing_tells_of_its_end_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.setattr(service, "LOOK_SECONDS", 0.01)
+    ends_as_an_orphan()
 
 
 def test_a_supervisord_that_went_before_it_began_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever took its place as our parent lives on: no descriptor would ever tell."""
     monkeypatch.setattr(service, "LOOK_SECONDS", 3600.0)
-    orphan = Parent({"SUPERVISOR_ENABLED": "1"})
-    orphan.pid += 1
-
-    async def run() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            one = Service(Shared(lambda request: PAGE, ExporterConfig(), Places(8)), orphan)
-            await asyncio.wait_for(one.run(listening, 8), 30)
-
-    asyncio.run(run())
+    ends_as_an_orphan()

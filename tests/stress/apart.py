@@ -20,6 +20,7 @@ from typing import Final
 
 import pytest
 
+from tests.programs import unmeasured
 from tests.stress.harness import ROOT, VIOLATED, Violation
 
 UNABLE: Final = 77  # exit status of a program that may not do here what it needs (automake's "skipped")
@@ -40,7 +41,7 @@ class Unable(Exception):
 
 def environ() -> dict[str, str]:
     """This process's, without what would have others measured: another user can't write there, the dead never do."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "FOGMETRICS_"))}
+    return {name: value for name, value in unmeasured().items() if not name.startswith("FOGMETRICS_")}
 
 
 def ask(module: str, program: str, *arguments: object, prefix: Sequence[str] = (), timeout: float = 120.0) -> Done:

@@ -16,10 +16,6 @@ from tests.stress.harness import Counts, Effort, Mutant, own_namespace
 
 _STORM, _DEATHS = "tests.stress.application_storm", "tests.stress.application_deaths"
 _BYTES, _ROOM = "tests.stress.application_bytes", "tests.stress.application_room"
-PARTS = (
-    "listed", "beside", "descriptors", "handlers", "halted", "threads", "forks", "removal", "harmed", "deaths", "torn",
-    "storm", "full",
-)  # fmt: skip
 
 
 def _step(effort: Effort, short: int) -> int:
@@ -27,9 +23,9 @@ def _step(effort: Effort, short: int) -> int:
     return 1 if effort.long else max(round(short / effort.scale), 1)
 
 
-def check(effort: Effort) -> Counts:
-    seed = effort.seed
-    parts: dict[str, tuple[str, tuple[object, ...]]] = {
+def _parts(effort: Effort) -> dict[str, tuple[str, tuple[object, ...]]]:
+    """By name, which is that of its program: the program's module and arguments."""
+    return {
         "listed": (_STORM, ()),
         "beside": (_STORM, (_step(effort, 6),)),
         "descriptors": (_DEATHS, (effort.many(20, 400),)),
@@ -37,13 +33,20 @@ def check(effort: Effort) -> Counts:
         "halted": (_STORM, (_step(effort, 25),)),
         "threads": (_STORM, (effort.many(6_000, 300_000),)),
         "forks": (_STORM, (effort.many(60, 2_000),)),
-        "removal": (_STORM, (effort.many(500, 20_000), seed)),
-        "harmed": (_BYTES, (effort.many(25, 3_000), seed)),
+        "removal": (_STORM, (effort.many(500, 20_000), effort.seed)),
+        "harmed": (_BYTES, (effort.many(25, 3_000), effort.seed)),
         "deaths": (_DEATHS, (_step(effort, 100),)),
         "torn": (_BYTES, (effort.seconds(1.0, 60.0),)),
-        "storm": (_STORM, (effort.many(70, 4_000), seed)),
-        "full": (_ROOM, (effort.many(25, 1_000), seed)),
+        "storm": (_STORM, (effort.many(70, 4_000), effort.seed)),
+        "full": (_ROOM, (effort.many(25, 1_000), effort.seed)),
     }
+
+
+PARTS = tuple(_parts(Effort()))
+
+
+def check(effort: Effort) -> Counts:
+    parts = _parts(effort)
     if os.geteuid() != 0:  # who may not mount a /dev/shm of its own
         del parts["full"]
     if effort.part:

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.stress.harness import ROOT, Violation, own_namespace, unmeasured
+from tests.programs import unmeasured
+from tests.stress.harness import ROOT, Violation, own_namespace
 
 _HUNG_SECONDS: Final = 20
 _MEMORY_MB: Final = 512

@@ -26,6 +26,7 @@ from typing import Final
 
 import pytest
 
+from tests.programs import unmeasured
 from tests.rings import files_of
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -105,11 +106,6 @@ class Mutant:
 
     def __str__(self) -> str:
         return f"{self.check}: {self.name}"
-
-
-def unmeasured() -> dict[str, str]:
-    """This process's environment for programs whose coverage is not measured."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:

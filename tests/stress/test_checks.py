@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import unmeasured
 from tests.stress.__main__ import CHECKS
-from tests.stress.harness import ROOT, Mutant, refuted, unmeasured
+from tests.stress.harness import ROOT, Mutant, refuted
 
 MUTANTS: list[Mutant] = [
     mutant for name in CHECKS for mutant in importlib.import_module(f"tests.stress.{name}").MUTANTS
