@@ -146,9 +146,9 @@ def remove(
                     changed = True
                 elif account.removed.pop((table.who, key), None) is not None:  # its process did it, too
                     changed = True
-        # Those that are gone can come back no more.
+        # Entries of tables that no longer exist are dropped. Those of our own table, which other processes wrote, stay.
         account.folded = [who for who in account.folded if who in there]
-        account.removed = {key: value for key, value in account.removed.items() if key[0] in there}
+        account.removed = {key: value for key, value in account.removed.items() if key[0] in {*there, own}}
         if changed:
             _publish(namespace, application, group, account)
 

@@ -272,6 +272,18 @@ def test_removing_twice_and_by_turns_keeps_the_count_right(namespace: str) -> No
         assert len(files_of(namespace, "web")) == 3
 
 
+def test_a_removed_series_stays_removed_when_its_process_removes_another(namespace: str) -> None:
+    zero, one = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    counts("/a", 1.0)(zero)
+    counts("/b", 1.0)(one)
+    for table, path in ((zero, "/b"), (one, "/a")):
+        table.remove([("requests", (path,))])
+        retired.remove(namespace, "web", "", table.who, [("requests", (path,))], retired.Peers(namespace, "web"))
+    assert merged(namespace) == {}
+    counts("/b", 5.0)(one)
+    assert merged(namespace) == {"requests{/b}": [5.0]}
+
+
 def test_what_nobody_else_has_writes_no_table_of_the_dead(namespace: str) -> None:
     with Process(namespace, BEGIN) as one, Process(namespace, BEGIN):
         one.do("collector.increment('r', 1, {'p': 'own'})")
