@@ -12,6 +12,7 @@ import pytest
 
 from exporter.query import parse_aggregated_query, parse_metrics_query
 from tests.docs.markdown import PAGES, ROOT, anchors, blocks, curl_targets, links, read
+from tests.packages import PRODUCT
 
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
@@ -83,7 +84,7 @@ _LEAST_SHARE = 0.25  # of a message that must be the code's own words; the rest 
 def _literals() -> list[tuple[str, ...]]:
     """Each string of the code with words enough of its own: its parts, between which its values stand."""
     found = set()
-    for package in ("shm", "collector", "exporter"):
+    for package in PRODUCT:
         for path in sorted(Path(ROOT, package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 parts = node.values if isinstance(node, ast.JoinedStr) else [node]
@@ -111,7 +112,7 @@ def _is_of_the_code(line: str, literals: list[tuple[str, ...]]) -> bool:
 
 def _events() -> set[str]:
     events: set[str] = set()
-    for package in ("shm", "collector", "exporter"):
+    for package in PRODUCT:
         for path in Path(ROOT, package).rglob("*.py"):
             events |= set(re.findall(r'log\.\w+\(\s*"([^"]+)"', path.read_text()))
             events |= set(re.findall(r'"(source [a-z ]+)"', path.read_text()))

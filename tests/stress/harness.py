@@ -26,6 +26,7 @@ from typing import Final
 
 import pytest
 
+from tests.packages import PRODUCT
 from tests.programs import unmeasured
 from tests.rings import files_of
 
@@ -35,7 +36,7 @@ SEEDS: Final = 3  # so many draws of a check at most, until one of them sees the
 
 Counts = Mapping[str, int | str]
 
-_COPIED = ("shm", "collector", "exporter", "tests", "supervisord.conf", "conf.d", "fogmetrics.toml", "pyproject.toml")
+_COPIED = (*PRODUCT, "tests", "supervisord.conf", "conf.d", "fogmetrics.toml", "pyproject.toml")
 
 
 class Violation(AssertionError):

@@ -1,0 +1,39 @@
+"""Every top-level package is in each list that names packages."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from tests.packages import ALL, PRODUCT, ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+
+
+def test_every_product_package_is_installed_with_its_types() -> None:
+    assert sorted(PROJECT["setuptools"]["packages"]["find"]["include"]) == [f"{name}*" for name in PRODUCT]
+    assert PROJECT["setuptools"]["package-data"] == {name: ["py.typed"] for name in PRODUCT}
+    for name in PRODUCT:
+        assert (ROOT / name / "py.typed").is_file(), f"{name} has no py.typed"
+
+
+def test_every_package_is_checked_and_every_product_package_measured() -> None:
+    assert sorted(PROJECT["mypy"]["packages"]) == sorted(ALL)
+    assert sorted(PROJECT["coverage"]["run"]["source"]) == sorted(PRODUCT)
+
+
+def test_the_image_has_every_product_package() -> None:
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    assert sorted(copied) == sorted(PRODUCT)
+
+
+@pytest.mark.parametrize("path", ["supervisord.conf", "deploy/supervisord.production.conf"])
+def test_supervisord_runs_modules_of_the_product(path: str) -> None:
+    text = (ROOT / path).read_text()
+    modules = set(re.findall(r"^command = .* -m (\w+)", text, re.MULTILINE))
+    assert modules
+    assert modules <= set(PRODUCT)
+    for factory in re.findall(r"rpcinterface_factory = (\w+)[.\w]*:", text):
+        assert factory in {"supervisor", *PRODUCT}
