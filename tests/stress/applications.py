@@ -62,69 +62,69 @@ def check(effort: Effort) -> Counts:
 
 MUTANTS = (
     Mutant(
-        "applications", "the retired are read only where they were listed", "shm/merging.py",
-        "self._read({*identities, RETIRED} if before is not None else identities)", "self._read(identities)",
-        "names that were listed before", scale=0.1, part="listed",
+        "applications", "the retired are read only where they were listed", "shm.merging:ApplicationReader.refresh",
+        code="{*identities, RETIRED}", becomes="identities",
+        says="names that were listed before", scale=0.1, part="listed",
     ),
     Mutant(
-        "applications", "a fold beside a scrape is not seen", "shm/merging.py",
-        "if self._retired() == before and not self._moved:", "if True:", "somebody folded at call", scale=0.5,
-        part="beside",
+        "applications", "a fold beside a scrape is not seen", "shm.merging:ApplicationReader.refresh",
+        code="self._retired() == before and not self._moved", becomes="True",
+        says="somebody folded at call", scale=0.5, part="beside",
     ),
     Mutant(
-        "applications", "gauges of the dead stay", "shm/merging.py",
-        "moves = part.living if alive else part.dead", "moves = part.living", "the gauge of a process that is dead",
-        scale=0.5, part="deaths",
+        "applications", "gauges of the dead stay", "shm.merging:ApplicationReader._merged",
+        code="part.living if alive else part.dead", becomes="part.living",
+        says="the gauge of a process that is dead", scale=0.5, part="deaths",
     ),
     Mutant(
-        "applications", "the retired do not name whom they have", "shm/retired.py",
-        "account.folded = [*sorted(before & left), *(table.who for table in dead)]", "account.folded = []",
-        "second is 4.0, and may be", scale=0.5, part="deaths",
+        "applications", "the retired do not name whom they have", "shm.retired:_publish",
+        patch="""
+            def fault(namespace, application, group, account):
+                account.folded = []
+                original(namespace, application, group, account)
+        """,
+        says="second is 4.0, and may be", scale=0.5, part="deaths",
     ),
     Mutant(
-        "applications", "the dead are unlinked before their counts are published", "shm/retired.py",
-        "        _publish(namespace, application, group, account)\n        for table in dead:\n",
-        "        [table.path.unlink() for table in dead]\n        _publish(namespace, application, group, account)\n"
-        "        for table in dead:\n",
-        "and may be", scale=0.8, part="deaths",
+        "applications", "the dead are unlinked before their counts are published", "shm.retired:fold",
+        code="_publish(namespace, application, group, account)",
+        becomes="for table in dead:\n    table.path.unlink()\n_publish(namespace, application, group, account)",
+        says="and may be", scale=0.8, part="deaths",
     ),
     Mutant(
-        "applications", "what is stored while a table grows goes to the old file alone", "shm/live.py",
-        "                place.cell = AWAY\n            self._build", "                pass\n            self._build",
-        "a handler that counts", scale=1.0, part="handlers",
+        "applications", "what is stored while a table grows goes to the old file alone", "shm.live:LiveTable._born",
+        code="place.cell = AWAY", becomes="pass", says="a handler that counts", part="handlers",
     ),
     Mutant(
-        "applications", "a series that comes while a table grows is made at once", "shm/live.py",
-        "        if self._moving or self._entering:\n            return False\n",
-        "        if False:\n            return False\n", "a handler that counts", scale=2.0, part="handlers",
+        "applications", "a series that comes while a table grows is made at once", "shm.live:LiveTable._settled",
+        code="self._moving or self._entering", becomes="False",
+        says="a handler that counts", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "an interrupted growth is not brought to its end", "shm/live.py",
-        "        if self._moving or self._entering or self._next is not None:\n", "        if False:\n",
-        "a handler that raises", scale=2.0, part="handlers",
+        "applications", "an interrupted growth is not brought to its end", "shm.live:LiveTable._recover",
+        code="self._moving or self._entering or self._next is not None", becomes="False",
+        says="a handler that raises", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "a reader frees the lock of its own process", "shm/table.py",
-        "    if kept is None:\n        os.close(fd)\n", "    if kept is None or True:\n        os.close(fd)\n",
-        "no longer see that a process lives", scale=0.1, part="descriptors",
+        "applications", "a reader frees the lock of its own process", "shm.table:let_go",
+        patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
     ),
     Mutant(
-        "applications", "the place of a removed series keeps its columns", "shm/live.py",
-        "        column = place.column\n        self._send_nowhere(place)\n", "        column = place.column\n",
-        "that was removed", scale=0.5, part="threads",
+        "applications", "the place of a removed series keeps its columns", "shm.live:LiveTable._vacate",
+        code="self._send_nowhere(place)", becomes="None", says="that was removed", scale=0.5, part="threads",
     ),
     Mutant(
-        "applications", "a fork does not end what another thread had begun", "shm/live.py",
-        "        self._arrive()\n        self._busy = self._moving = self._entering = False\n", "",
-        "a fork beside a thread",
-        scale=0.8, part="halted",
+        "applications", "a fork does not end what another thread had begun", "shm.live:LiveTable.forked",
+        code="self._busy = self._moving = self._entering = False", becomes="pass",
+        says="a fork beside a thread", scale=0.8, part="halted",
     ),
     Mutant(
-        "applications", "what a process removes after another did is counted from there", "shm/retired.py",
-        "ABSENT in (own[-8:], then[-8:])", "False", "nan", scale=1.0, part="deaths",
+        "applications", "what a process removes after another did is counted from there", "shm.retired:since_removal",
+        code="ABSENT in (own[-8:], then[-8:])", becomes="False", says="nan", part="deaths",
     ),
     Mutant(
-        "applications", "memory that is not reserved", "shm/segment.py",
-        "os.posix_fallocate(fd, 0, size)", "os.ftruncate(fd, size)", "full", scale=0.3, part="full",
+        "applications", "memory that is not reserved", "shm.segment:build",
+        code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
+        says="full", scale=0.3, part="full",
     ),
 )  # fmt: skip

@@ -195,51 +195,69 @@ def _report(process: subprocess.Popen[str]) -> dict[str, int]:
 
 MUTANTS = (
     Mutant(
-        "churn", "a rebuild joins columns that are no neighbours", "shm/rebuild.py",
-        "blocks[-1][1] == series.column", "True", "a sample is", 0.3,
+        "churn", "a rebuild joins columns that are no neighbours", "shm.rebuild:_blocks",
+        patch="def fault(kept): return [(kept[0].column, kept[-1].end)] if kept else []",
+        says="a sample is", scale=0.3,
     ),
     Mutant(
-        "churn", "a rebuild frees what the older half of the ring has samples of", "shm/rebuild.py",
-        "in reversed(history):", "in reversed(history[len(history) // 2 :]):", "a sample is lost", 0.3,
+        "churn", "a rebuild frees what the older half of the ring has samples of", "shm.rebuild:still_present",
+        code="reversed(history)", becomes="reversed(history[len(history) // 2 :])", says="a sample is lost", scale=0.3,
     ),
     Mutant(
-        "churn", "a rebuild counts columns in a frame that are younger", "shm/rebuild.py",
-        "max(min(end, frame.count) - start, 0) for", "end - start for", "which is younger", 0.3,
+        "churn", "a rebuild counts columns in a frame that are younger", "shm.rebuild:_carry_frames",
+        code="max(min(end, frame.count) - start, 0)", becomes="end - start", says="which is younger", scale=0.3,
     ),
     Mutant(
-        "churn", "the series of a metric are counted up and never down", "collector/cardinality.py",
-        "self._series_of = Counter(key[0]", "self._series_of |= Counter(key[0]", "frees do not come back", 0.3,
+        "churn", "the series of a metric are counted up and never down", "collector.cardinality:Cardinality.know",
+        patch="""
+            def fault(self, *staged):
+                before = self._series_of
+                original(self, *staged)
+                self._series_of |= before
+        """,
+        says="frees do not come back", scale=0.3,
     ),
     Mutant(
-        "churn", "a dropped sample is not counted", "collector/cardinality.py",
-        "self.dropped += 1", "self.dropped += 0", "dropped samples are counted", 0.3,
+        "churn", "a dropped sample is not counted", "collector.cardinality:Cardinality.drop",
+        code="self.dropped += 1", becomes="pass", says="dropped samples are counted", scale=0.3,
     ),
     Mutant(
-        "churn", "a series with a sample in the frame gives its place", "collector/eviction.py",
-        "in reversed(places) if key not in present]", "in reversed(places)]", "series for a limit of", 0.3,
+        "churn", "a series with a sample in the frame gives its place", "collector.eviction:Eviction.__init__",
+        patch="def fault(self, places, present, *limits): original(self, places, frozenset(), *limits)",
+        says="series for a limit of", scale=0.3,
     ),
     Mutant(
-        "churn", "another than the oldest gives its place", "collector/cardinality.py",
-        "for key in (*missing, *reversed(found)):", "for key in (*found, *missing):", "last sample is older", 0.3,
+        "churn", "another than the oldest gives its place", "collector.cardinality:Cardinality._oldest_first",
+        patch="def fault(self, names): return {name: keys[::-1] for name, keys in original(self, names).items()}",
+        says="last sample is older", scale=0.3,
     ),
     Mutant(
-        "churn", "a series that gave its place stays in the ring", "shm/writer.py",
-        "if series_key(series) not in gone]", "if gone]", "series for a limit of", 0.3,
+        "churn", "a series that gave its place stays in the ring", "shm.writer:RingWriter.prune",
+        code="series_key(series) not in gone", becomes="True", says="series for a limit of", scale=0.3,
     ),
     Mutant(
-        "churn", "histograms of freed series are kept for ever", "collector/collector.py",
-        "        # Growth frees columns, too.\n        self._histograms = ", "        _ = ",
-        "series in _histograms", 0.3,
+        "churn", "histograms of freed series are kept for ever", "collector.collector:MetricCollector._enter_series",
+        patch="""
+            def fault(self, keys):
+                histograms = self._histograms
+                original(self, keys)
+                self._histograms = histograms
+        """,
+        says="series in _histograms", scale=0.3,
     ),
     Mutant(
-        "churn", "the exporter reads a new segment by the catalog of the one before", "exporter/snapshot.py",
-        "reader = RingReader(self.namespace, source, owner=self._owner)",
-        "reader = RingReader(self.namespace, source, owner=self._owner)\n"
-        '            reader._catalog = self.__dict__.setdefault("_kept", reader._catalog)', "by RingSet", 0.3,
+        "churn", "the exporter reads a new segment by the catalog of the one before",
+        "exporter.snapshot:RingSet._follow",
+        patch="""
+            def fault(self, source):
+                original(self, source)
+                reader = self.rings[source].reader
+                reader._catalog = self.__dict__.setdefault("_kept", reader._catalog)
+        """,
+        says="by RingSet", scale=0.3,
     ),
     Mutant(
-        "churn", "the page of statistics is laid out for the segment before", "exporter/snapshot.py",
-        "return self.generation, *((ring.source, ring.catalog_used)",
-        "return 0, *((ring.source, ring.source)", "by page: a sample is", 0.3,
+        "churn", "the page of statistics is laid out for the segment before", "exporter.snapshot:RingSet.key",
+        patch="def fault(self): return tuple(self.rings)", says="by page: a sample is", scale=0.3,
     ),
 )  # fmt: skip

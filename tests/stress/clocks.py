@@ -276,35 +276,36 @@ def _pages(namespace: str, world: World, chance: random.Random) -> int:
 
 MUTANTS = (
     Mutant(
-        "clocks", "frames may be closer than half an interval", "collector/schedule.py",
-        "< self.interval_ns // 2:", "< 0:", "bunching", 0.5,
+        "clocks", "frames may be closer than half an interval", "collector.schedule:Schedule.next",
+        code="deadline_ns - max(self._last_ns, ticked_ns) < self.interval_ns // 2", becomes="False",
+        says="bunching", scale=0.5,
     ),
     Mutant(
-        "clocks", "a tick that came late is taken for one that came in time", "collector/schedule.py",
-        "max(self._last_ns, ticked_ns)", "self._last_ns", "bunching", 0.5,
+        "clocks", "a tick that came late is taken for one that came in time", "collector.schedule:Schedule.next",
+        patch="def fault(self, ticked_ns=0): return original(self)", says="bunching", scale=0.5,
     ),
     Mutant(
-        "clocks", "missed ticks are not counted", "collector/schedule.py",
-        "- 1, 0)", "- 1, 0) * 0", "missed", 0.5,
+        "clocks", "missed ticks are not counted", "collector.schedule:Schedule.next",
+        patch="def fault(self, ticked_ns=0): return original(self, ticked_ns)[0], 0", says="missed", scale=0.5,
     ),
     Mutant(
-        "clocks", "the deadline is on the wall clock", "collector/schedule.py",
-        "deadline_ns = now_ns + to_grid", "deadline_ns = self._wall() + to_grid", "a hang", 0.5,
+        "clocks", "the deadline is on the wall clock", "collector.schedule:Schedule.next",
+        code="self._monotonic()", becomes="self._wall()", says="a hang", scale=0.5,
     ),
     Mutant(
-        "clocks", "the grid has no phase", "collector/schedule.py",
-        "(self._wall() - self.phase_ns)", "self._wall()", "off the grid", 0.5,
+        "clocks", "the grid has no phase", "collector.schedule:Schedule.next",
+        code="self._wall() - self.phase_ns", becomes="self._wall()", says="off the grid", scale=0.5,
     ),
     Mutant(
-        "clocks", "steps of the clock are not seen", "collector/schedule.py",
-        "> CLOCK_STEP_NS", "> 1000 * CLOCK_STEP_NS * 86_400", "clock steps are counted", 0.5,
+        "clocks", "steps of the clock are not seen", "collector.schedule:Schedule.clock_stepped",
+        patch="def fault(self, wall_ns, monotonic_ns): return False", says="clock steps are counted", scale=0.5,
     ),
     Mutant(
-        "clocks", "a window has the frame at its open end", "shm/windows.py",
-        "stamps > since_ns", "stamps >= since_ns", "a window by timestamp has", 0.5,
+        "clocks", "a window has the frame at its open end", "shm.windows:within",
+        code="stamps > since_ns", becomes="stamps >= since_ns", says="a window by timestamp has", scale=0.5,
     ),
     Mutant(
-        "clocks", "a window is said to begin at its first frame", "exporter/coverage.py",
-        "stamps.min()", "stamps[0]", "does not say what it covers", 0.5,
+        "clocks", "a window is said to begin at its first frame", "exporter.coverage:Coverage.render",
+        code="stamps.min()", becomes="stamps[0]", says="does not say what it covers", scale=0.5,
     ),
 )  # fmt: skip

@@ -190,36 +190,47 @@ def _command(entry: Path) -> str:
     return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
-_BETANET = "-m collector betanet\ndirectory = %(here)s\nautorestart = true"
+def _with_betanet(**options: str) -> str:
+    """The patch of tests.daemon:Daemon.start that sets options of betanet's program in supervisord.conf."""
+    return f"""
+import configparser
+
+def fault(self):
+    conf = configparser.RawConfigParser()
+    conf.read(self.directory / "supervisord.conf")
+    conf["program:betanet"].update({options})
+    with (self.directory / "supervisord.conf").open("w") as file:
+        conf.write(file)
+    original(self)
+"""
+
+
 MUTANTS = (
     Mutant(
-        "daemon", "the exporter serves the series of a source that is stale", "exporter/snapshot.py",
-        " or ring.age_seconds(*now) > self.stale_intervals * ring.interval_ns / 1e9", "",
-        "as fresh, whose newest frame was stale",
+        "daemon", "the exporter serves the series of a source that is stale", "exporter.snapshot:RingSet.stale",
+        patch="def fault(self, rings): return tuple(ring.sequence == 0 for ring in rings)",
+        says="as fresh, whose newest frame was stale",
     ),
     Mutant(
-        "daemon", "a collector that is started again begins its ring anew", "shm/stored.py",
-        "self.hold(whole, max(least_head, *whole, 0))", "self.hold(set(), least_head)",
-        "went back from sequence",
+        "daemon", "a collector that is started again begins its ring anew", "shm.stored:StoredSegment._prove_slots",
+        code="self.hold(whole, max(least_head, *whole, 0))", becomes="self.hold(set(), least_head)",
+        says="went back from sequence",
     ),
     Mutant(
-        "daemon", "histograms do not go on where the history left them", "collector/collector.py",
-        "Cumulative(series.metric.buckets, whole)", "Cumulative(series.metric.buckets)",
-        "fell from",
+        "daemon", "histograms do not go on where the history left them", "collector.collector:MetricCollector._take_up",
+        code="Cumulative(series.metric.buckets, whole)", becomes="Cumulative(series.metric.buckets)",
+        says="fell from",
     ),
     Mutant(
-        "daemon", "supervisord tries once to start a program again", "supervisord.conf",
-        f"{_BETANET}\nstartsecs = 1\nstartretries = 10", f"{_BETANET}\nstartsecs = 5\nstartretries = 1",
-        "given betanet up",
+        "daemon", "supervisord tries once to start a program again", "tests.daemon:Daemon.start",
+        patch=_with_betanet(startsecs="5", startretries="1"), says="given betanet up",
     ),
     Mutant(
-        "daemon", "supervisord does not start a program again", "supervisord.conf",
-        _BETANET, _BETANET.replace("true", "false"),
-        "nobody starts it again",
+        "daemon", "supervisord does not start a program again", "tests.daemon:Daemon.start",
+        patch=_with_betanet(autorestart="false"), says="nobody starts it again",
     ),
     Mutant(
-        "daemon", "processes outlive their supervisord", "shm/parent.py",
-        "return self.pid != 0 and (self._missed or os.getppid() != self.pid)", "return False",
-        "after its supervisord was killed",
+        "daemon", "processes outlive their supervisord", "shm.parent:Parent.gone",
+        patch="fault = property(lambda self: False)", says="after its supervisord was killed",
     ),
 )  # fmt: skip

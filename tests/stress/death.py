@@ -35,18 +35,28 @@ _MOST_SERIES: Final = 300
 _LONGEST_SECONDS: Final = 0.012  # from fork to kill: half of it the start, with a resume or a rebuild
 
 MUTANTS = (
-    Mutant("death", "the name is given before the segment is whole", "shm/rebuild.py",
-           "        segment.finish()\n        os.rename(temporary, ring_path(namespace, header.source))\n",
-           "        os.rename(temporary, ring_path(namespace, header.source))\n        segment.finish()\n",
-           "magic is 0x0"),
-    Mutant("death", "the snapshot is written in its place", "shm/snapshot.py",
-           'temporary = final.with_name(f"{final.name}.new")', "temporary = final", "snapshot"),
-    Mutant("death", "what a dead writer was building is left", "shm/writer.py",
-           "building_path(namespace, source).unlink(missing_ok=True)", "pass", "a half-built segment"),
-    Mutant("death", "the next writer takes the hint for the head", "shm/stored.py",
-           "max(least_head, *whole, 0)", "max(least_head, *whole, 0) + 1", "resumes"),
-    Mutant("death", "a rebuild forgets the newest frame", "shm/rebuild.py",
-           "in old.history()[-new.header.capacity :]:", "in old.history()[:-1]:", "a reader finds"),
+    Mutant(
+        "death", "the name is given before the segment is whole", "shm.rebuild:publish",
+        code="segment.finish()",
+        becomes="temporary = temporary.rename(ring_path(namespace, header.source))\nsegment.finish()",
+        says="magic is 0x0",
+    ),
+    Mutant(
+        "death", "the snapshot is written in its place", "shm.snapshot:take",
+        code='final.with_name(f"{final.name}.new")', becomes="final", says="snapshot",
+    ),
+    Mutant(
+        "death", "what a dead writer was building is left", "shm.writer:RingWriter.__init__",
+        code="building_path(namespace, source).unlink(missing_ok=True)", becomes="None", says="a half-built segment",
+    ),
+    Mutant(
+        "death", "the next writer takes the hint for the head", "shm.stored:StoredSegment._prove_slots",
+        code="max(least_head, *whole, 0)", becomes="max(least_head, *whole, 0) + 1", says="resumes",
+    ),
+    Mutant(
+        "death", "a rebuild forgets the newest frame", "shm.rebuild:_carry_frames",
+        code="old.history()[-new.header.capacity :]", becomes="old.history()[:-1]", says="a reader finds",
+    ),
 )  # fmt: skip
 
 

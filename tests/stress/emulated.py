@@ -196,34 +196,34 @@ def _race(
 
 _MUTANTS = (
     Mutant(
-        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm/layout.py",
-        'STALE_NAN_BITS.to_bytes(8, "little")', 'struct.pack("<d", float("inf") - float("inf"))',
-        "differ in the word", 0.2, "border",
+        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm.layout:ABSENT",
+        patch='fault = struct.pack("<d", float("inf") - float("inf"))',
+        says="differ in the word", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a flag of open(2) by the number that it has on x86", "shm/segment.py",
-        "os.O_NOFOLLOW | os.O_NONBLOCK", "0o400000 | os.O_NONBLOCK", "on arm64 a reader followed a symbolic link", 0.2,
-        "border",
+        "emulated", "a flag of open(2) by the number that it has on x86", "shm.segment:open_segment",
+        code="os.O_NOFOLLOW", becomes="0o400000",
+        says="on arm64 a reader followed a symbolic link", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "the catalog takes whole pages of the machine", "shm/rebuild.py",
-        "aligned(wanted, 64)", 'aligned(wanted, os.sysconf("SC_PAGESIZE"))', "page", 0.2, "border",
+        "emulated", "the catalog takes whole pages of the machine", "shm.rebuild:shape",
+        code="64", becomes='os.sysconf("SC_PAGESIZE")', says="page", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a slot is looked for half a word on", "shm/layout.py",
-        "return self.slots_offset + (sequence", "return self.slots_offset + 4 + (sequence", "not aligned", 0.2,
-        "border",
+        "emulated", "a slot is looked for half a word on", "shm.layout:Header.slot_offset",
+        patch="def fault(self, sequence): return original(self, sequence) + 4",
+        says="not aligned", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a reader takes what it finds", "shm/frame.py",
-        "found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "False",
-        "was accepted with", 0.2, "border",
+        "emulated", "a reader takes what it finds", "shm.frame:prove",
+        code="found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False",
+        says="was accepted with", scale=0.2, part="border",
     ),
 )  # fmt: skip
 _OF_BYTE_ORDER = (
     Mutant(
-        "emulated", "no byte order is refused", "shm/layout.py",
-        'if sys.byteorder != "little":', "if False:", "on s390x who would read was told", 0.2, "order",
+        "emulated", "no byte order is refused", "shm.layout:check_byte_order",
+        patch="def fault(ring): pass", says="on s390x who would read was told", scale=0.2, part="order",
     ),
 )  # fmt: skip
 # By a file that is there or not: a mutant that nothing here can see must not be tried.

@@ -20,7 +20,7 @@ from typing import Any
 from tests.rings import open_writer
 from tests.stress.flat_out import CAPACITY, PATIENCE_SECONDS
 from tests.stress.harness import ROOT, Counts, Effort, Mutant, Violation, own_namespace
-from tests.stress.model import IMPORT_OF_SEAL, seal_with_a_fault
+from tests.stress.model import HASH, hash_with_a_fault
 
 # Columns of a row → its part of all frames. One of 4,096 takes five times as long to read and check as the others.
 ROWS = {1: 0.32, 16: 0.32, 128: 0.31, 4096: 0.05}
@@ -119,19 +119,19 @@ def _siege(writer: Child, readers: list[Child], columns: int, quota: int, seed: 
 
 MUTANTS = (
     Mutant(
-        "hardware", "no seal", "shm/frame.py",
-        " or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "", "I1: frame()",
+        "hardware", "no seal", "shm.frame:prove",
+        code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="I1: frame()",
     ),
     Mutant(
-        "hardware", "no seal in a window", "shm/windows.py",
-        "rows[:, 1] == seals", "True", "I1: frames()",
+        "hardware", "no seal in a window", "shm.windows:Windows._copy_and_prove",
+        code="rows[:, 1] == seals", becomes="True", says="I1: frames()",
     ),
     Mutant(
-        "hardware", "a seal that covers the first half of a frame", "shm/protocol.py",
-        IMPORT_OF_SEAL, seal_with_a_fault("real(payload[: len(payload) // 2], seed)"), "I1: frame",
+        "hardware", "a seal that covers the first half of a frame", HASH,
+        patch=hash_with_a_fault("original(payload[: len(payload) // 2], seed)"), says="I1: frame",
     ),
     Mutant(
-        "hardware", "a seal that does not cover the sequence", "shm/protocol.py",
-        IMPORT_OF_SEAL, seal_with_a_fault("real(payload, 0)"), "I1: frame",
+        "hardware", "a seal that does not cover the sequence", HASH,
+        patch=hash_with_a_fault("original(payload, 0)"), says="I1: frame",
     ),
 )  # fmt: skip

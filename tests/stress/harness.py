@@ -4,13 +4,14 @@ A **check** is a module of this package with a function ``check(effort) -> Count
 promise of docs/reliability.md broken, and returns what it did in numbers otherwise. ``make test`` runs each of them
 for some seconds; ``make siege`` (``python -m tests.stress --long --write``) for minutes, and writes the counts down.
 
-A **mutant** is the program with one thing wrong. A check that does not raise Violation on its mutant is worth nothing:
-each module names its mutants in ``MUTANTS``, and :func:`refuted` runs the check in a copy of the tree with the mutation
-made, to see that it is seen.
+A **mutant** is the program with one fault. A check that does not raise Violation on its mutant is worth nothing: each
+module lists its mutants in ``MUTANTS``, and :func:`refuted` runs the check in a copy of the tree that has the fault, so
+that every process of the check has it, daemons included.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import itertools
 import os
@@ -18,9 +19,10 @@ import random
 import shutil
 import subprocess
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -90,23 +92,92 @@ _namespaces = itertools.count(1)
 
 @dataclass(frozen=True)
 class Mutant:
-    """The program with one thing wrong: in ``file`` (from the root of the tree) ``old`` reads ``new``.
+    """The program with one fault, which ``check`` must report, with ``says`` in its message.
 
-    ``check`` is the check that must see it, and ``says`` a part of what it says then. ``scale``: how much of the
-    check's short form is enough for that, and ``part``: which part of it.
+    ``symbol``: where the fault is, as "package.module:name" or "package.module:Class.name". The fault is either
+
+    ``patch``   statements that define ``fault``, which replaces the symbol's object, ``original``. They run at the end
+                of the module; what copied the object before (a default, a decorator, a table) keeps the original
+    ``code``    one expression or statement that the symbol's source has once, however it is formatted; ``becomes``:
+                the expression, or statements, that replace it
+
+    ``scale``: how much of the check's short form is enough to see it, and ``part``: which part of the check.
     """
 
     check: str
     name: str
-    file: str
-    old: str
-    new: str
+    symbol: str
+    _: KW_ONLY
+    patch: str = ""
+    code: str = ""
+    becomes: str = ""
     says: str
     scale: float = 1.0
     part: str = ""
 
     def __str__(self) -> str:
         return f"{self.check}: {self.name}"
+
+    def file(self, tree: Path) -> Path:
+        """The file of the symbol's module, in that copy of the program."""
+        return tree.joinpath(*self.symbol.partition(":")[0].split(".")).with_suffix(".py")
+
+    def source(self, tree: Path) -> str:
+        """What that file must hold for the fault. Raises LookupError where it lacks the symbol or the code."""
+        file, name = self.file(tree), self.symbol.partition(":")[2]
+        source = file.read_text() if file.exists() else ""
+        module = ast.parse(source)
+        definition = _definition(module, name)
+        if definition is None:
+            raise LookupError(f"{self}: {self.symbol} is not defined; name the function, class or constant to change")
+        if self.patch:
+            return f"{source}\n\noriginal = {name}\n{textwrap.dedent(self.patch)}\n{name} = fault\n"
+        replacement = _Replacement(self.code, self.becomes)
+        replacement.visit(definition)
+        if replacement.times != 1:
+            raise LookupError(
+                f"{self}: {self.symbol} has {self.code!r} {replacement.times} times; "
+                "quote an expression or a statement that it has once"
+            )
+        return ast.unparse(module)
+
+
+def _definition(module: ast.Module, name: str) -> ast.AST | None:
+    """The statement that binds the name; of a dotted name, in the body of the class."""
+    found: ast.AST | None = module
+    for part in name.split("."):
+        found = next((one for one in getattr(found, "body", ()) if part in _bound_by(one)), None)
+    return found
+
+
+def _bound_by(statement: ast.stmt) -> list[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+        case ast.ImportFrom(names=aliases):
+            return [alias.asname or alias.name for alias in aliases]
+    return []
+
+
+class _Replacement(ast.NodeTransformer):
+    """Replaces an expression or a statement wherever it occurs below the visited node, and counts the occurrences."""
+
+    def __init__(self, code: str, becomes: str) -> None:
+        self.times = 0
+        self._new: ast.expr | list[ast.stmt]
+        match ast.parse(code).body, ast.parse(becomes).body:
+            case [ast.Expr(value=old)], [ast.Expr(value=new)]:
+                self._old, self._new = ast.dump(old), new
+            case [statement], statements:
+                self._old, self._new = ast.dump(statement), statements
+
+    def visit(self, node: ast.AST) -> object:
+        if ast.dump(node) != self._old:
+            return self.generic_visit(node)
+        self.times += 1
+        return self._new
 
 
 def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
@@ -117,10 +188,7 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     chance.
     """
     tree = copy_of_the_tree(directory)
-    path = tree / mutant.file
-    source = path.read_text()
-    assert source.count(mutant.old) == 1, f"{mutant}: its text is {source.count(mutant.old)} times in {mutant.file}"
-    path.write_text(source.replace(mutant.old, mutant.new))
+    mutant.file(tree).write_text(mutant.source(tree))
     # Mutants die before their coverage could be of any use, and must not be measured as the program.
     environ = {**unmeasured(), "PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", "tests.stress", mutant.check, "--scale", str(mutant.scale), "--part", mutant.part]

@@ -112,62 +112,61 @@ def _check_that_it_is_seen(proof: memory.Proof, program: Appends, order: Order) 
     return explored.states
 
 
-# The program takes the function that seals from the package in two places; both are to have the fault.
-IMPORT_OF_SEAL = "from xxhash import xxh3_64_intdigest\n"
+HASH = "shm.protocol:xxh3_64_intdigest"
 
 
-def seal_with_a_fault(digest: str) -> str:
-    """Stands for IMPORT_OF_SEAL in shm/protocol.py. ``digest``: an expression of ``real``, ``payload`` and ``seed``."""
-    return f"""import xxhash
+def hash_with_a_fault(digest: str) -> str:
+    """The patch of HASH, and of shm.staging, which imports the same function from the package later.
 
-real = xxhash.xxh3_64_intdigest
+    ``digest``: an expression of ``original``, ``payload`` and ``seed``.
+    """
+    return f"""
+import xxhash
 
-
-def xxh3_64_intdigest(payload, seed):
+def fault(payload, seed):
     return {digest}
 
-
-xxhash.xxh3_64_intdigest = xxh3_64_intdigest
+xxhash.xxh3_64_intdigest = fault
 """
 
 
 MUTANTS = (
     Mutant(
-        "model", "no seal", "shm/frame.py",
-        " or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", "", "never appended",
+        "model", "no seal", "shm.frame:prove",
+        code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="never appended",
     ),
     Mutant(
-        "model", "no seal in a window", "shm/windows.py",
-        "rows[:, 1] == seals", "True", "accepted into a window",
+        "model", "no seal in a window", "shm.windows:Windows._copy_and_prove",
+        code="rows[:, 1] == seals", becomes="True", says="accepted into a window",
     ),
     Mutant(
-        "model", "a seal that does not cover the sequence", "shm/protocol.py",
-        IMPORT_OF_SEAL, seal_with_a_fault("real(payload, 0)"), "never appended",
+        "model", "a seal that does not cover the sequence", HASH,
+        patch=hash_with_a_fault("original(payload, 0)"), says="never appended",
     ),
     Mutant(
-        "model", "a seal that leaves the timestamp out", "shm/protocol.py",
-        IMPORT_OF_SEAL, seal_with_a_fault("real(payload[8:], seed)"), "never appended",
+        "model", "a seal that leaves the timestamp out", HASH,
+        patch=hash_with_a_fault("original(payload[8:], seed)"), says="never appended",
     ),
     Mutant(
-        "model", "a number given twice", "shm/stored.py",
-        "self.hold(whole, max(least_head, *whole, 0))", "self.hold(whole, max(least_head, *whole, 1) - 1)",
-        "I3: after frame",
+        "model", "a number given twice", "shm.stored:StoredSegment._prove_slots",
+        code="max(least_head, *whole, 0)", becomes="max(least_head, *whole, 1) - 1", says="I3: after frame",
     ),
     Mutant(
-        "model", "a catalog entry taken without its seal", "shm/entries.py",
-        " or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal", "", "I1: a catalog",
+        "model", "a catalog entry taken without its seal", "shm.entries:extend",
+        code="entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal", becomes="False",
+        says="I1: a catalog",
     ),
     Mutant(
-        "model", "an entry's seal that covers its length alone", "shm/protocol.py",
-        "xxh3_64_intdigest(payload, (offset", "xxh3_64_intdigest(payload[:8], (offset", "I1: a catalog",
+        "model", "an entry's seal that covers its length alone", "shm.protocol:entry_seal",
+        patch="def fault(payload, offset, salt): return original(payload[:8], offset, salt)", says="I1: a catalog",
     ),
     Mutant(
-        "model", "an entry stored in one copy, seal and all", "shm/writable.py",
-        "os.pwrite(self._fd, data[:8], start)", "os.pwrite(self._fd, data[:16], start)", "I1: a catalog",
+        "model", "an entry stored in one copy, seal and all", "shm.writable:WritableSegment.enter",
+        code="data[:8]", becomes="data[:16]", says="I1: a catalog",
     ),
     Mutant(
-        "model", "an abstract seal that does not cover the sequence", "tests/stress/memory_model.py",
-        'return ("seal of", frame.sequence, *frame.payload)\n', 'return ("seal of", *frame.payload)\n',
-        "I1: sequence and seal",
+        "model", "an abstract seal that does not cover the sequence", "tests.stress.memory_model:_whole",
+        code='("seal of", frame.sequence, *frame.payload)', becomes='("seal of", *frame.payload)',
+        says="I1: sequence and seal",
     ),
 )  # fmt: skip

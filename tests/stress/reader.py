@@ -254,27 +254,36 @@ def _scrape(exporter: _Exporter, sequence: int, done: Counter[str]) -> None:
 
 MUTANTS = (
     Mutant(
-        "reader", "rings that the group may write", "shm/segment.py", "MODE: Final = 0o640", "MODE: Final = 0o660",
-        "I8: a reader that may only read could open for writing", scale=0.2,
+        "reader", "rings that the group may write", "shm.segment:MODE", patch="fault = 0o660",
+        says="I8: a reader that may only read could open for writing", scale=0.2,
     ),
     Mutant(
-        "reader", "readers ask for the right to write", "shm/segment.py", "os.O_RDONLY, ", "os.O_RDWR, ",
-        "I8: a reader whose group may read wants more than that", scale=0.2,
+        "reader", "readers ask for the right to write", "shm.segment:attach_readonly",
+        code="os.O_RDONLY", becomes="os.O_RDWR",
+        says="I8: a reader whose group may read wants more than that", scale=0.2,
     ),
     Mutant(
-        "reader", "attached as multiprocessing does", "shm/reader.py",
-        "        self.path = path or ring_path(namespace, source)\n",
-        "        self.path = path or ring_path(namespace, source)\n"
-        "        import contextlib, multiprocessing.shared_memory\n"
-        "        with contextlib.suppress(PermissionError):\n"
-        "            self._attached = multiprocessing.shared_memory.SharedMemory(self.path.name)\n",
-        "I8: the exporter holds", scale=0.2,
+        "reader", "attached as multiprocessing does", "shm.reader:RingReader.__init__",
+        patch="""
+            import contextlib
+            from multiprocessing.shared_memory import SharedMemory
+
+            def fault(self, *arguments, **named):
+                original(self, *arguments, **named)
+                with contextlib.suppress(PermissionError):
+                    self._attached = SharedMemory(self.path.name)
+        """,
+        says="I8: the exporter holds", scale=0.2,
     ),
     Mutant(
-        "reader", "a reader that unlinks at its exit, as a resource tracker does", "shm/reader.py",
-        "        self.path = path or ring_path(namespace, source)\n",
-        "        self.path = path or ring_path(namespace, source)\n"
-        "        import atexit; atexit.register(os.unlink, self.path)\n",
-        "was unlinked by an exporter that user 0 ran and SIGTERM ended", scale=0.2,
+        "reader", "a reader that unlinks at its exit, as a resource tracker does", "shm.reader:RingReader.__init__",
+        patch="""
+            import atexit
+
+            def fault(self, *arguments, **named):
+                original(self, *arguments, **named)
+                atexit.register(os.unlink, self.path)
+        """,
+        says="was unlinked by an exporter that user 0 ran and SIGTERM ended", scale=0.2,
     ),
 )  # fmt: skip

@@ -44,31 +44,37 @@ def check(effort: Effort) -> Counts:
 
 MUTANTS = (
     Mutant(
-        "room", "memory that is not reserved", "shm/segment.py",
-        "os.posix_fallocate(fd, 0, size)", "os.ftruncate(fd, size)", "began with what was not reserved", scale=0.05,
+        "room", "memory that is not reserved", "shm.segment:build",
+        code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
+        says="began with what was not reserved", scale=0.05,
     ),
     Mutant(
-        "room", "a refused segment is left", "shm/segment.py",
-        "        os.close(fd)\n        path.unlink(missing_ok=True)\n", "        os.close(fd)\n",
-        "was refused and left", scale=0.05,
+        "room", "a refused segment is left", "shm.segment:build",
+        patch="""
+            def fault(source, path, size, group=""):
+                try:
+                    return original(source, path, size, group)
+                except NoSpace:
+                    path.touch()
+                    raise
+        """,
+        says="was refused and left", scale=0.05,
     ),
     Mutant(
-        "room", "segments with holes are taken", "shm/segment.py",
-        "if status.st_blocks * 512 < header.segment_bytes and", "if status.st_blocks < 0 and",
-        "I7: a reader took a segment with holes", scale=0.05,
+        "room", "segments with holes are taken", "shm.segment:open_segment",
+        code="status.st_blocks * 512 < header.segment_bytes", becomes="False",
+        says="I7: a reader took a segment with holes", scale=0.05,
     ),
     Mutant(
-        "room", "a refused start keeps its lock", "shm/writer.py",
-        "            self._lock.release()\n            raise", "            raise",
-        "refused where it must not be", scale=0.05,
+        "room", "a refused start keeps its lock", "shm.writer:RingWriter.__init__",
+        code="self._lock.release()", becomes="None", says="refused where it must not be", scale=0.05,
     ),
     Mutant(
-        "room", "a changed definition ends its collector", "collector/definitions.py",
-        "        except NoSpace as error:\n            known", "        except KeyError as error:\n            known",
-        "collector_redefined: refused where it must not be", scale=0.05,
+        "room", "a changed definition ends its collector", "collector.definitions:Definitions._redefine",
+        code="NoSpace", becomes="KeyError", says="collector_redefined: refused where it must not be", scale=0.05,
     ),
     Mutant(
-        "room", "dropped series are not counted", "collector/collector.py",
-        "self.cardinality.drop(key[0], str(error))", "pass", "series were counted as dropped", scale=0.05,
+        "room", "dropped series are not counted", "collector.cardinality:Cardinality.drop",
+        patch="def fault(self, metric, why): pass", says="series were counted as dropped", scale=0.05,
     ),
 )  # fmt: skip

@@ -35,19 +35,31 @@ _FRAMES_A_SERIES: Final = 20  # one more series after each so many frames, so th
 _ROUNDS_A_LIFE: Final = 25  # then the history begins anew, so that rings do not widen for ever
 
 MUTANTS = (
-    Mutant("snapshots", "the catalog is copied before the slots", "shm/snapshot.py",
-           "            _copy(source, ring, disk, header.slots_offset, header.segment_bytes)\n"
-           "            _copy(source, ring, disk, 0, header.slots_offset)\n",
-           "            _copy(source, ring, disk, 0, header.slots_offset)\n"
-           "            __import__('time').sleep(0.02)\n"
-           "            _copy(source, ring, disk, header.slots_offset, header.segment_bytes)\n", "columns"),
-    Mutant("snapshots", "an orderly stop takes none", "collector/snapshots.py",
-           "        writer.leave()\n        self._take(writer)\n", "", "orderly"),
-    Mutant("snapshots", "frames are not proven", "shm/frame.py",
-           "    if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:\n",
-           "    if found != sequence:\n", "has "),
-    Mutant("snapshots", "a segment of another layout is removed for want of room", "shm/opening.py",
-           "        if isinstance(error, RingLayout):\n            raise\n", "", "layout"),
+    Mutant(
+        "snapshots", "the catalog is copied before the slots", "shm.snapshot:_copy",
+        patch="""
+            import time
+
+            def fault(source, ring, disk, start, end):
+                if start:
+                    original(source, ring, disk, 0, start)
+                    time.sleep(0.02)
+                    original(source, ring, disk, start, end)
+        """,
+        says="columns",
+    ),
+    Mutant(
+        "snapshots", "an orderly stop takes none", "collector.snapshots:Snapshots.finish",
+        code="self._take(writer)", becomes="None", says="orderly",
+    ),
+    Mutant(
+        "snapshots", "frames are not proven", "shm.frame:prove",
+        code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="has ",
+    ),
+    Mutant(
+        "snapshots", "a segment of another layout is removed for want of room", "shm.opening:_begin_beside",
+        code="raise", becomes="pass", says="layout",
+    ),
 )  # fmt: skip
 
 

@@ -347,74 +347,66 @@ def _counts(attacked: list[Attacked]) -> Counts:
     }
 
 
-_EXCHANGE = "collector/exchange"
-_PROVIDERS = "collector/sources/deployment"
+_PROVIDERS = "collector.sources.deployment"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "targets", "an answer may have any size", f"{_EXCHANGE}/answer.py",
-        "if size > limits.max_reply_bytes:", "if False:",
-        "sends more than 2097152 bytes of HTTP", part=_BETANET,
+        "targets", "an answer may have any size", "collector.exchange.answer:check_size",
+        patch="def fault(size, limits): pass",
+        says="sends more than 2097152 bytes of HTTP", part=_BETANET,
     ),
     Mutant(
-        "targets", "a redirect is an answer", f"{_EXCHANGE}/answer.py",
-        "if status != 200:", "if status not in (200, 302, 307):",
-        "redirects to", part=_BETANET,
+        "targets", "a redirect is an answer", "collector.exchange.answer:HttpAnswer._refusal",
+        code="status != 200", becomes="status not in (200, 302, 307)", says="redirects to", part=_BETANET,
     ),
     Mutant(
-        "targets", "no time for one endpoint alone", f"{_EXCHANGE}/connection.py",
-        "self._deadline = now + request.limits.timeout_seconds", "self._deadline = now + 1e6",
-        "still hangs in an earlier", part=_BETANET,
+        "targets", "no time for one endpoint alone", "collector.exchange.connection:Connection.__init__",
+        code="request.limits.timeout_seconds", becomes="1e6", says="still hangs in an earlier", part=_BETANET,
     ),
     Mutant(
-        "targets", "a head has no bound", f"{_EXCHANGE}/answer.py",
-        "_HEAD_BYTES = 131_072", "_HEAD_BYTES = 1 << 60",
-        "says a header of 1 MiB, and", part=_BETANET,
+        "targets", "a head has no bound", "collector.exchange.answer:_HEAD_BYTES", patch="fault = 1 << 60",
+        says="says a header of 1 MiB, and", part=_BETANET,
     ),
     Mutant(
-        "targets", "what is compressed is an answer", f"{_EXCHANGE}/answer.py",
-        'if encoding.strip().lower() != b"identity":', "if False:",
-        "no error says", part=_BETANET,
+        "targets", "what is compressed is an answer", "collector.exchange.answer:HttpAnswer._refusal",
+        code='encoding.strip().lower() != b"identity"', becomes="False", says="no error says", part=_BETANET,
     ),
     Mutant(
-        "targets", "numbers below 0 are numbers", "collector/sources/betanet_reply.py",
-        "math.isfinite(converted) and converted >= 0", "math.isfinite(converted)",
-        "not a number from 0 up", part=_BETANET,
+        "targets", "numbers below 0 are numbers", "collector.sources.betanet_reply:number",
+        code="converted >= 0", becomes="True", says="not a number from 0 up", part=_BETANET,
     ),
     Mutant(
-        "targets", "what is no number is 0", f"{_PROVIDERS}/haproxy.py",
-        "len(cell) > 20:\n        return None", "len(cell) > 20:\n        return 0",
-        "has a sample, 0.0", part=_BY_TCP,
+        "targets", "what is no number is 0", f"{_PROVIDERS}.haproxy:_count",
+        patch="def fault(*cell): return original(*cell) or 0", says="has a sample, 0.0", part=_BY_TCP,
     ),
     Mutant(
-        "targets", "XML may declare entities", f"{_PROVIDERS}/xmlrpc_reply.py",
-        "parser.StartDoctypeDeclHandler = _refuse_doctype", "pass",
-        "answers an entity", part=_BY_TCP,
+        "targets", "XML may declare entities", f"{_PROVIDERS}.xmlrpc_reply:_refuse_doctype",
+        patch="def fault(*doctype): pass", says="answers an entity", part=_BY_TCP,
     ),
     Mutant(
-        "targets", "providers are asked one after the other", f"{_PROVIDERS}/source.py",
-        "moment = min(MOMENT_SECONDS,", "moment = max(60.0,",
-        "'deployment ",  # did not answer, or still hangs: the collection as a whole
+        "targets", "providers are asked one after the other", f"{_PROVIDERS}.source:DeploymentMetricSource.__init__",
+        patch="""
+            def fault(self, *arguments, **named):
+                original(self, *arguments, **named)
+                self._apart = Apart("provider", 60.0)
+        """,
+        says="'deployment ",  # did not answer, or still hangs: the collection as a whole
         part=_OTHERS,
     ),
     Mutant(
-        "targets", "JSON may hold any number of values", f"{_PROVIDERS}/json_reply.py",
-        'if body.count(b",") + body.count(b":") > MAX_VALUES:', "if False:",
-        "the collector's memory grew by", part=_OTHERS,
+        "targets", "JSON may hold any number of values", f"{_PROVIDERS}.json_reply:MAX_VALUES",
+        patch="fault = 1 << 60", says="the collector's memory grew by", part=_OTHERS,
     ),
     Mutant(
-        "targets", "replicas below 0 are replicas", f"{_PROVIDERS}/json_reply.py",
-        "return value if 0 <= value <= MAX_COUNT else None", "return value",
-        "not a number from 0 up", part=_OTHERS,
+        "targets", "replicas below 0 are replicas", f"{_PROVIDERS}.json_reply:count",
+        code="0 <= value <= MAX_COUNT", becomes="True", says="not a number from 0 up", part=_OTHERS,
     ),
     Mutant(
-        "targets", "a page may have lines of any length", f"{_PROVIDERS}/prometheus_text.py",
-        "if len(line) > MAX_LINE_BYTES:", "if False:",
-        "answers a line of 1 MiB, and", part=_OTHERS,
+        "targets", "a page may have lines of any length", f"{_PROVIDERS}.prometheus_text:_lines",
+        code="len(line) > MAX_LINE_BYTES", becomes="False", says="answers a line of 1 MiB, and", part=_OTHERS,
     ),
     Mutant(
-        "targets", "what a page has below 0 is a count", f"{_PROVIDERS}/prometheus_reading.py",
-        "return value if 0 <= value <= _MAX_COUNT else None", "return value",
-        "has a sample", part=_OTHERS,
+        "targets", "what a page has below 0 is a count", f"{_PROVIDERS}.prometheus_reading:_count",
+        patch="def fault(value): return value", says="has a sample", part=_OTHERS,
     ),
 )  # fmt: skip

@@ -48,3 +48,8 @@ def test_the_check_sees_the_mutant(mutant: Mutant, tmp_path: Path) -> None:
 
 def test_every_check_has_a_mutant_that_it_sees() -> None:
     assert {mutant.check for mutant in MUTANTS} == set(CHECKS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_program_has_what_the_mutant_changes(mutant: Mutant) -> None:
+    compile(mutant.source(ROOT), mutant.symbol, "exec")

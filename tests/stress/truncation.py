@@ -32,23 +32,40 @@ _CAPACITY: Final = 64
 _fork = get_context("fork")
 
 MUTANTS = (
-    Mutant("truncation", "the interpreter stores into the map", "shm/staging.py",
-           "        sequence = target[offset : offset + 8]\n",
-           "        target[offset] = 0\n        sequence = target[offset : offset + 8]\n", "ended by SIGBUS"),
-    Mutant("truncation", "a reader maps", "shm/reader.py",
-           "        copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))\n",
-           "        import mmap\n        import time\n\n"
-           "        try:\n"
-           "            mapped = mmap.mmap(self._fd, self.header.segment_bytes, access=mmap.ACCESS_READ)\n"
-           "        except ValueError:\n            return None\n"
-           "        time.sleep(0.001)\n"
-           "        at = self.header.slot_offset(sequence)\n        copy = mapped[at : at + self.header.slot_bytes]\n",
-           "ended by"),
-    Mutant("truncation", "the writer does not look at its file", "shm/writable.py",
-           "        try:\n            status = os.stat(self._path", '        return ""\n'
-           "        try:\n            status = os.stat(self._path", "is not whole again"),
-    Mutant("truncation", "a ring published again forgets its numbers", "shm/stored.py",
-           "        self._prove_slots(head)\n", "        self._prove_slots(0)\n", "twice"),
+    Mutant(
+        "truncation", "the interpreter stores into the map", "shm.staging:Staging.copy",
+        patch="""
+            def fault(self, target, offset, hints):
+                target[offset] = 0
+                return original(self, target, offset, hints)
+        """,
+        says="ended by SIGBUS",
+    ),
+    Mutant(
+        "truncation", "a reader maps", "shm.reader:RingReader.frame",
+        patch="""
+            import mmap
+            import time
+
+            def fault(self, sequence):
+                try:
+                    mapped = mmap.mmap(self._fd, self.header.segment_bytes, access=mmap.ACCESS_READ)
+                except ValueError:
+                    return None
+                time.sleep(0.001)
+                at = self.header.slot_offset(sequence)
+                return prove(mapped[at : at + self.header.slot_bytes], sequence, self._salt)
+        """,
+        says="ended by",
+    ),
+    Mutant(
+        "truncation", "the writer does not look at its file", "shm.writable:WritableSegment.trouble",
+        patch='def fault(self): return ""', says="is not whole again",
+    ),
+    Mutant(
+        "truncation", "a ring published again forgets its numbers", "shm.stored:StoredSegment.read_again",
+        patch="def fault(self, catalog, head): original(self, catalog, 0)", says="twice",
+    ),
 )  # fmt: skip
 
 

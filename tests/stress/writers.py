@@ -113,27 +113,27 @@ def _put(namespace: str, words: dict[int, int]) -> None:
 
 MUTANTS = (
     Mutant(
-        "writers", "the lock is shared", "shm/lock.py",
-        "fcntl.lockf(fd, fcntl.LOCK_EX |", "fcntl.lockf(fd, fcntl.LOCK_SH |",
-        "I5: a refused second writer freed the first one's lock", scale=0.3,
+        "writers", "the lock is shared", "shm.lock:WriterLock._opened",
+        code="fcntl.LOCK_EX", becomes="fcntl.LOCK_SH",
+        says="I5: a refused second writer freed the first one's lock", scale=0.3,
     ),
     Mutant(
-        "writers", "flock as well, which a fork carries away", "shm/lock.py",
-        "fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "[lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB) for lock in (fcntl.lockf, fcntl.flock)]",
-        "I5: the writer was killed, a child of it lives, a start was refused", scale=0.5,
+        "writers", "flock as well, which a fork carries away", "shm.lock:WriterLock._opened",
+        code="fcntl.lockf", becomes="lambda *lock: [fcntl.lockf(*lock), fcntl.flock(*lock)]",
+        says="I5: the writer was killed, a child of it lives, a start was refused", scale=0.5,
     ),
     Mutant(
-        "writers", "no table of what the process holds", "shm/lock.py", "_held.add(path)", "pass",
-        "I5: a second writer in the same process was let in", scale=0.1,
+        "writers", "no table of what the process holds", "shm.lock:WriterLock.acquire",
+        code="_held.add(path)", becomes="None",
+        says="I5: a second writer in the same process was let in", scale=0.1,
     ),
     Mutant(
-        "writers", "a fork may append", "shm/writer.py", "os.register_at_fork(after_in_child=_disown)", "",
-        "I5: a fork of the writer could", scale=0.5,
+        "writers", "a fork may append", "shm.writer:_disown",
+        code="list(_writers)", becomes="()", says="I5: a fork of the writer could", scale=0.5,
     ),
     Mutant(
-        "writers", "start times are not compared", "shm/discovery.py",
-        "return start_ticks(writer.pid) == writer.start_ticks != 0", "return start_ticks(writer.pid) != 0",
-        "is taken for a writer that lives", scale=0.1,
+        "writers", "start times are not compared", "shm.discovery:writer_alive",
+        code="start_ticks(writer.pid) == writer.start_ticks != 0", becomes="start_ticks(writer.pid) != 0",
+        says="is taken for a writer that lives", scale=0.1,
     ),
 )  # fmt: skip
