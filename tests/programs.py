@@ -38,14 +38,20 @@ _HOW_TO_GET = {
 # By package and path in it. The script beside the interpreter starts this one; that of a release which is made for no
 # platform starts a container instead, which no test wants.
 _IN_PACKAGES = {"envoy": ("envoy", "_bin/envoy")}
+# What every test may start: `make test` installs the one, and the other is on any system that has git or ssh.
+_EVERYWHERE = ("openssl", "supervisord")
+# Set by tests/conftest.py for each test: whether it may start other programs, which is what the marker `real` is for.
+may_start_others = True
 _POLL_SECONDS = 0.02
 _STOP_SECONDS = 10.0
 
 
 def find_program(name: str) -> str:
     """The program in its package or beside this interpreter, else on PATH; without it the test is skipped, saying how
-    to get it.
+    to get it. A test that asks for another project's program must be marked real.
     """
+    if not may_start_others and name not in _EVERYWHERE:
+        pytest.fail(f"a test that starts {name} must be marked: @pytest.mark.real")
     beside = Path(sys.executable).parent
     own = _in_package(*_IN_PACKAGES[name]) if name in _IN_PACKAGES else beside / name
     if own is not None and own.is_file() and os.access(own, os.X_OK):

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -267,7 +266,7 @@ def test_a_bad_sample_is_refused_by_name_and_value(
         assert reader.catalog.series == []
 
 
-@pytest.mark.parametrize("timestamp", [time.time() * 1e3, time.time_ns(), -1, float("nan"), float("inf"), "now"])
+@pytest.mark.parametrize("timestamp", [1.7e12, 1_700_000_000_000_000_000, -1, float("nan"), float("inf"), "now"])
 @pytest.mark.parametrize("name", ["depth", "latency"])
 def test_a_timestamp_that_is_no_unix_seconds_is_refused_and_leaves_nothing_behind(
     collector: MetricCollector, name: str, timestamp: float

@@ -229,6 +229,7 @@ def test_what_can_t_be_is_refused_with_a_remedy(namespace: str, begin: str, said
     again.kill()
 
 
+@pytest.mark.real
 def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str) -> None:
     from exporter.negotiation import Format
     from exporter.query import MetricsQuery

@@ -24,6 +24,7 @@ def programs(path: str) -> dict[str, dict[str, str]]:
     return {name.removeprefix("program:"): dict(parser[name]) for name in parser if name.startswith("program:")}
 
 
+@pytest.mark.real
 def test_promtool_accepts_the_configuration_of_prometheus() -> None:
     checked = subprocess.run(
         [find_program("promtool"), "check", "config", DEPLOY / "prometheus.yml"],

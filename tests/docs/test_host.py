@@ -7,6 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from collector.sources.host import HostMetricSource, HostOptions
 from collector.sources.host.options import GROUPS
 from tests.collector.sources.host.node_exporter import node_exporter, of_page, page_of
@@ -38,6 +40,7 @@ def test_limits_in_prose_are_those_of_the_source() -> None:
         assert f"{source.default_max_series_per_metric} of one metric" in text, page
 
 
+@pytest.mark.real
 def test_each_family_of_the_real_node_exporter_is_offered_or_has_a_reason(tmp_path: Path) -> None:
     rows = table(read("docs/host.md"), "family", "group", "why not")
     assert all(row["why not"] for row in rows)
@@ -53,6 +56,7 @@ def test_each_family_of_the_real_node_exporter_is_offered_or_has_a_reason(tmp_pa
             assert any(fnmatch.fnmatch(name, reason) for reason in reasons), f"docs/host.md has no word on {name}"
 
 
+@pytest.mark.real
 def test_each_collector_that_they_have_on_by_default_is_a_group_or_has_a_reason() -> None:
     rows = table(read("docs/host.md"), "collectors", "why not")
     reasons = [name for row in rows for name in names(row["collectors"])]

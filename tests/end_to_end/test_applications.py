@@ -13,6 +13,8 @@ from tests.daemon import Daemon
 from tests.end_to_end.cases import families
 from tests.programs import wait_until
 
+pytestmark = pytest.mark.real
+
 BEGIN = (
     "from collector.collector import MetricCollector; collector = MetricCollector.shared('web'); "
     "collector.register_metric('web_jobs', 'counter', help='Jobs.', label_names=('queue',)); "

@@ -21,6 +21,8 @@ from tests.programs import Program, find_program, free_port, running, wait_until
 from tests.prometheus import Prometheus, scraping
 from tests.rings import namespace as namespace
 
+pytestmark = pytest.mark.real
+
 SOURCE = """
 import json, pathlib, time
 from collector.source import MetricSource, Sample

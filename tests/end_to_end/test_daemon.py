@@ -146,6 +146,7 @@ def test_the_deployments_are_the_process_groups_of_our_supervisord(daemon: Daemo
     wait_until(lambda: "system_active_deployments 5.0" in daemon.get("/metrics").text, 10, "five active deployments")
 
 
+@pytest.mark.real
 def test_sigterm_stops_everything_and_leaves_the_rings(tmp_path: Path) -> None:
     with Daemon(tmp_path) as daemon:
         daemon.wait_until_collected("node", "system")
@@ -160,6 +161,7 @@ def test_sigterm_stops_everything_and_leaves_the_rings(tmp_path: Path) -> None:
             assert "Traceback" not in log
 
 
+@pytest.mark.real
 def test_betanet_unreachable_is_told_once_and_costs_only_its_own_samples(tmp_path: Path) -> None:
     with Daemon(tmp_path, interval_seconds=0.2, toml='[source.betanet]\nurl = "http://127.0.0.1:9"\n') as daemon:
         daemon.wait_until_collected()
@@ -175,6 +177,7 @@ def test_betanet_unreachable_is_told_once_and_costs_only_its_own_samples(tmp_pat
         assert {metric.name for metric in ALL} <= set(daemon.get("/stats").json()["registered_metrics"])
 
 
+@pytest.mark.real
 def test_betanet_is_followed_through_all_it_may_do(tmp_path: Path) -> None:
     from tests.stand_ins.betanet import BetanetStandIn
 

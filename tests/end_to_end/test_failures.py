@@ -10,11 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from collector.collector import MetricCollector
 from shm.reader import RingReader
 from shm.segment import DIRECTORY, ring_path
 from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon
 from tests.programs import free_port, wait_until
+
+pytestmark = pytest.mark.real
 
 
 def _sequences(daemon: Daemon) -> dict[str, int]:

@@ -18,6 +18,8 @@ from tests.rings import files_of
 from tests.rings import namespace as namespace
 from tests.shop import Load, Shop, Watch, get, samples_of, shop
 
+pytestmark = pytest.mark.real
+
 SETUPS = pytest.mark.parametrize(
     "options",
     [(), ("--preload",), ("--worker-class", "gthread", "--threads", "4")],

@@ -13,6 +13,8 @@ from tests.end_to_end.cases import families
 from tests.haproxy import HaproxyBefore
 from tests.programs import wait_until
 
+pytestmark = pytest.mark.real
+
 
 @pytest.mark.parametrize("over", ["socket", "http"])
 def test_the_deployment_metrics_add_up_to_the_traffic(tmp_path: Path, over: str) -> None:

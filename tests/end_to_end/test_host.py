@@ -16,6 +16,8 @@ from tests.collector.sources.host.node_exporter import node_exporter, of_page, p
 from tests.daemon import STATES, Daemon
 from tests.programs import find_program, wait_until
 
+pytestmark = pytest.mark.real
+
 ON = '[source.host]\nenabled = true\ncadence_seconds = ["filesystem=60", "hwmon=30"]\n'
 
 

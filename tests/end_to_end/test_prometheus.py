@@ -16,6 +16,8 @@ from tests.programs import find_program, wait_until
 from tests.prometheus import Prometheus, scraping
 from tests.stand_ins.betanet import BetanetStandIn
 
+pytestmark = pytest.mark.real
+
 
 class Scraped(Prometheus):
     """A Prometheus and the daemon that it scrapes."""

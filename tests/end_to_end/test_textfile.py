@@ -6,9 +6,13 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.daemon import STATES, Daemon
 from tests.end_to_end.cases import families
 from tests.programs import wait_until
+
+pytestmark = pytest.mark.real
 
 GOOD = """# TYPE jobs_total counter
 jobs_total{queue="a"} 5

@@ -15,7 +15,7 @@ from exporter.rolling import RollingWindows
 from exporter.snapshot import RingSet
 from shm.catalog import Metric, MetricType
 from shm.errors import RingError
-from tests.exporter.scene import INTERVAL, SECOND, Sampled, Scene, promtool_accepts, samples_of
+from tests.exporter.scene import INTERVAL, SECOND, Sampled, Scene, samples_of
 
 WINDOW = 300
 ROOM = {"room": "a"}
@@ -101,7 +101,6 @@ def test_the_page_of_the_three_types(scene: Scene) -> None:
         'temperature{room="a",stat="max"} 20.0\n'
         'temperature{room="a",stat="p50"} 10.0\n'
     )
-    promtool_accepts(text)
     openmetrics = page(scene.rings(), form=Format.OPENMETRICS) + "# EOF\n"
     assert samples_of(openmetrics, Format.OPENMETRICS) == samples(scene.rings())
 

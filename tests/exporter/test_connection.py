@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from collector.collector import MetricCollector
@@ -447,17 +446,10 @@ def test_a_head_is_refused_without_a_body() -> None:
 WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None\nfrom exporter.__main__ import main; sys.exit(main())"
 
 
-def test_on_asyncio_s_own_loop_it_closes_and_rests_all_the_same(namespace: str, tmp_path: Path) -> None:
-    with exporter(namespace, tmp_path, "", sys.executable, "-c", WITHOUT_UVLOOP) as (program, port):
-        with connected(port) as one:
-            one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-            assert b"exporter_ring_fresh" not in everything(one), "there are no rings, and the connection was closed"
-        with connected(port) as one:
-            one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert one.recv(9) == b"HTTP/1.1 "
-            process = psutil.Process(program.pid)
-            before = process.cpu_times()
-            time.sleep(1)
-            after = process.cpu_times()
-            # It spun there once: a whole second.
-            assert after.user + after.system - before.user - before.system < 0.5
+def test_on_asyncio_s_own_loop_it_answers_and_closes_all_the_same(namespace: str, tmp_path: Path) -> None:
+    with (
+        exporter(namespace, tmp_path, "", sys.executable, "-c", WITHOUT_UVLOOP) as (_, port),
+        connected(port) as one,
+    ):
+        one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b"exporter_ring_fresh" not in everything(one), "there are no rings, and the connection was closed"

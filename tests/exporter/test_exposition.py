@@ -95,6 +95,7 @@ def test_both_formats_read_back_to_the_same_samples(scene: Scene) -> None:
     assert text["temperature", (("room", HOSTILE),)] == 21.5
 
 
+@pytest.mark.real
 def test_promtool_reads_the_page(scene: Scene) -> None:
     promtool_accepts(page(fill(scene)))
 

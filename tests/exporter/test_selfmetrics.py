@@ -10,7 +10,7 @@ from exporter.families import Conflict
 from exporter.negotiation import Format
 from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import Counts, RingSet
-from tests.exporter.scene import Sampled, Scene, promtool_accepts, samples_of
+from tests.exporter.scene import Sampled, Scene, samples_of
 
 NOTHING = Counts(Counter(), Counter())
 
@@ -87,8 +87,6 @@ def test_both_formats_parse_and_the_end_is_left_to_the_page(scene: Scene, form: 
         samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)["exporter_ring_fresh", (("source", "s"),)]
         == 1
     )
-    if form is Format.TEXT:
-        promtool_accepts(text)
 
 
 def test_a_family_without_samples_has_no_header(scene: Scene) -> None:

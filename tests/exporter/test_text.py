@@ -96,6 +96,7 @@ def test_any_label_value_reads_back_exactly(value: str) -> None:
     assert list(samples_of(openmetrics, Format.OPENMETRICS)) == [("x", (("a", value),))]
 
 
+@pytest.mark.real
 def test_promtool_reads_hostile_labels_and_help() -> None:
     hostile = 'quote " backslash \\ newline \n tab \t brace } equals = hash # ünicode \u2028 😀'
     page = header("x", "gauge", hostile, "", Format.TEXT) + f"x{label_set([('a', hostile)])} 1.0\n"

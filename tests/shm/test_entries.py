@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shm import entries
@@ -158,7 +158,6 @@ def test_deeply_nested_and_empty_bodies_are_errors() -> None:
 
 
 @given(data=st.binary(max_size=400), announced=st.integers(0, 1 << 64))
-@settings(deadline=None, database=None, max_examples=200)
 def test_random_bytes_are_no_catalog(data: bytes, announced: int) -> None:
     catalog = read(data, announced)
     assert (catalog.metrics, catalog.series, catalog.used) == ([], [], 0)

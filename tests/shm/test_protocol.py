@@ -11,7 +11,7 @@ from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shm.discovery import writer_alive
@@ -46,8 +46,7 @@ def test_i1_beside_a_writer_that_laps_without_pause_every_accepted_frame_is_righ
         line(writer)
         accepted = 0
         with RingReader(namespace, "s") as reader:
-            until = time.monotonic() + 2
-            while time.monotonic() < until:
+            while accepted < 2000:
                 frame = reader.latest()
                 if frame is not None:
                     check(frame, 100)
@@ -56,7 +55,6 @@ def test_i1_beside_a_writer_that_laps_without_pause_every_accepted_frame_is_righ
                 check_all(window, 100)
                 accepted += len(window.sequence)
             assert reader.header.width >= 100
-        assert accepted > 100
     finally:
         end(writer)
 
@@ -126,7 +124,6 @@ def test_i1_every_mixture_of_two_frames_at_a_word_is_refused(namespace: str) -> 
 
 
 @given(payload=st.binary(max_size=64), sequence=st.integers(1, 2**64 - 1), salt=st.integers(0, 2**64 - 1))
-@settings(deadline=None, database=None, max_examples=50)
 def test_i1_the_seal_depends_on_sequence_and_salt(payload: bytes, sequence: int, salt: int) -> None:
     assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence ^ 1, salt)
     assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence, salt ^ 2)
@@ -655,7 +652,6 @@ def test_i9_flipped_bytes_anywhere_give_a_ring_error_or_only_what_was_appended(n
     damaged = Damaged(namespace)
 
     @given(flips=flips)
-    @settings(deadline=None, database=None, max_examples=200)
     def holds(flips: list[tuple[int, int]]) -> None:
         data = bytearray(damaged.whole)
         for where, change in flips:
@@ -687,7 +683,6 @@ def test_i9_a_flip_of_any_one_byte_of_the_catalog_costs_the_series_from_there_on
     field=st.sampled_from(["capacity", "width", "interval_ns", "catalog_bytes", "source", "generation", "created_ns"]),
     value=st.sampled_from([0, 1, 7, 8, 9, 64, 4096, 1 << 20, 1 << 24, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]),
 )
-@settings(deadline=None, database=None, max_examples=150)
 def test_i9_a_header_that_holds_its_seal_but_claims_what_can_not_be_is_refused(field: str, value: int) -> None:
     fields = {
         "source": "s", "capacity": 8, "width": 8, "interval_ns": INTERVAL_NS, "created_ns": 1, "catalog_bytes": 4096,

@@ -18,14 +18,18 @@ MUTANTS: list[Mutant] = [
 ]  # fmt: skip
 
 
-# Of the protocol and of machines: no release of the interpreter makes a difference to them.
-_OF_MACHINES = ("model", "emulated")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.machine] * (name in _OF_MACHINES)) for name in CHECKS]
-)
+@pytest.mark.promise
+@pytest.mark.parametrize("name", CHECKS)
 def test_the_promise_holds(name: str) -> None:
+    _holds(name)
+
+
+def test_the_model_of_the_protocol_holds() -> None:
+    """Among the quick tests too, since it is the proof of all that lies in shared memory."""
+    _holds("model")
+
+
+def _holds(name: str) -> None:
     # In a process of its own: checks fork, and a SIGBUS must not end the other tests. Not measured: what they try they
     # try a thousand times, and other tests have been there.
     run = subprocess.run(

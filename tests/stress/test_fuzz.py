@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.negotiation import Format
@@ -18,8 +18,6 @@ from tests.stress.forged_catalogs import LIMIT, METRIC, SERIES, bodies, with_ent
 from tests.stress.harness import Violation, own_namespace
 from tests.stress.inherited import Inheritance
 from tests.stress.mutations import Mutation, Whole, accused, every_used_byte, fields, reseal, sizes, word
-
-thorough = settings(deadline=None, database=None, max_examples=150)
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +44,16 @@ edits = st.lists(edit, min_size=1, max_size=8).map(b"".join)
 
 
 @given(edits=edits, attached=st.booleans())
-@thorough
 def test_i9_what_is_served_of_a_damaged_ring_was_appended(besieged: Besieged, edits: bytes, attached: bool) -> None:
     besieged.scrape(edited(besieged.whole, edits, forged=False), attached=attached, deep=True)
 
 
 @given(edits=edits, attached=st.booleans())
-@thorough
 def test_i9_a_ring_with_forged_seals_costs_no_other_ring(besieged: Besieged, edits: bytes, attached: bool) -> None:
     besieged.scrape(edited(besieged.whole, edits, forged=True), attached=attached, deep=True)
 
 
 @given(size=st.integers(0, 20_000))
-@thorough
 def test_i9_a_ring_of_another_size_is_refused_by_both_sizes(besieged: Besieged, size: int) -> None:
     data = besieged.whole.data
     says = "" if size == len(data) else f"the file has {size}"
@@ -83,7 +78,6 @@ keys = st.sampled_from(["n", "t", "h", "u", "l", "b", "o", "m", "v", "c", "max"]
     fields=st.dictionaries(keys, anything) | anything,
     base=st.sampled_from([METRIC, {**SERIES, "v": ["x"], "c": 8}, LIMIT, {}]),
 )
-@thorough
 def test_i9_a_catalog_entry_of_any_json_costs_no_other_ring(
     besieged: Besieged, kind: int, fields: object, base: dict[str, object]
 ) -> None:
@@ -95,7 +89,6 @@ def test_i9_a_catalog_entry_of_any_json_costs_no_other_ring(
 
 
 @given(data=st.binary(min_size=2, max_size=400))
-@thorough
 def test_i9_no_input_of_the_coverage_guided_fuzzer_is_one_that_breaks_it(besieged: Besieged, data: bytes) -> None:
     attempt(besieged, data)
 
@@ -104,7 +97,6 @@ def test_i9_no_input_of_the_coverage_guided_fuzzer_is_one_that_breaks_it(besiege
 
 
 @given(edits=edits)
-@thorough
 def test_i9_the_next_writer_keeps_what_is_proven_and_credits_nobody_with_another_s_samples(
     besieged: Besieged, edits: bytes
 ) -> None:

@@ -239,9 +239,7 @@ def test_a_turn_reads_a_bounded_piece(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_each_request_has_a_time_of_its_own(tmp_path: Path) -> None:
     with serving(tmp_path, hostile.silent, later(0.6), hostile.silent) as (one, two, three):
-        begun = time.monotonic()
         results = ask_all([http(one, SHORT), http(two), line(three, Limits(0.1, 1000))])
-        assert time.monotonic() - begun < 5
     assert [type(result) for result in results] == [Late, Reply, Late]
     assert ["0.3 s" in str(results[0]), "0.1 s" in str(results[2])] == [True, True]
 

@@ -15,6 +15,8 @@ from tests.collector.sources.deployment.proxies import Asked, Backends, Site, ch
 from tests.docs.markdown import read
 from tests.programs import find_program, free_port, wait_until
 
+pytestmark = pytest.mark.real
+
 _HTTP = "type.googleapis.com/envoy.extensions.filters"
 _TIME = "envoy_cluster_upstream_rq_time"
 # Answered by a member, or by Envoy itself: 504 for one that is too slow, 503 for one that is gone, and for none.

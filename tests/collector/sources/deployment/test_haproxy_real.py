@@ -15,6 +15,8 @@ from collector.sources.deployment.provider import Deployment, ProviderError
 from tests.programs import find_program, free_port, listens, running, wait_until
 from tests.stand_ins.web import WebServer
 
+pytestmark = pytest.mark.real
+
 CONF = """
 global
   stats socket {folder}/h.sock mode 600 level user

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from collector.sources.deployment.prometheus import parse_endpoints
 from collector.sources.deployment.prometheus_mapping import PageMapping, ready_mappings
 from collector.sources.deployment.provider import Deployment
@@ -18,6 +20,8 @@ from tests.collector.sources.deployment.proxies import Asked, Site
 from tests.docs.markdown import read
 from tests.programs import find_program, free_port, listens, running, wait_until
 from tests.stand_ins.web import WebServer
+
+pytestmark = pytest.mark.real
 
 _CADDY = """
 {{

@@ -13,6 +13,8 @@ from collector.sources.deployment.provider import Deployment, ProviderError
 from tests.collector.sources.deployment.proxies import Asked, Backends, Site, check_latencies, rates, started, written
 from tests.programs import find_program, free_port, wait_until
 
+pytestmark = pytest.mark.real
+
 _HEALTH = {"path": "/", "interval": "500ms", "timeout": "5s"}
 _SERVICE = "traefik_service_request"
 _ROUTER = "traefik_router_request"

@@ -11,6 +11,8 @@ from collector.sources.host import HostMetricSource, HostOptions
 from tests.collector.sources.host import fixture
 from tests.collector.sources.host.node_exporter import Family, node_exporter, of_page, of_samples, page_of
 
+pytestmark = pytest.mark.real
+
 _MIB = 2**20
 # Gauges that move while they are read: how far, beyond what ours moved from before to after. All others are the same.
 _MOVING = {

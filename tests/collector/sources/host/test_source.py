@@ -56,8 +56,10 @@ def success(collection: Collection) -> dict[str, float | None]:
 
 def test_a_group_that_hangs_is_marked_and_the_others_have_their_samples_in_this_frame() -> None:
     gate = threading.Event()
+    read = []
 
     def hang() -> float:
+        read.append("hwmon")
         gate.wait(60)
         return 1.0
 
@@ -67,14 +69,13 @@ def test_a_group_that_hangs_is_marked_and_the_others_have_their_samples_in_this_
     groups = [group("hwmon", hang), group("cpu", lambda: 7.0), group("stat", fail), group("time", lambda: 9.0)]
     source = HostMetricSource(HostOptions(group_timeout_seconds=0.2), groups)
     try:
-        for within in (5.0, 0.15):  # then it is known to hang
-            begun = time.monotonic()
+        for _ in range(2):
             collection = source.collect()
-            assert time.monotonic() - begun < within
             assert values(collection) == {"node_cpu": 7.0, "node_time": 9.0}
             assert success(collection) == {"hwmon": 0, "cpu": 1, "stat": 0, "time": 1}
             assert collection.up
             assert [error.split(":")[0] for error in collection.errors] == ["hwmon", "stat"]
+        assert read == ["hwmon"]  # known to hang, it is not read again
     finally:
         gate.set()
     wait_until(lambda: values(source.collect()).get("node_hwmon") == 1.0, 10, "the group that came back")
@@ -82,12 +83,19 @@ def test_a_group_that_hangs_is_marked_and_the_others_have_their_samples_in_this_
 
 
 def test_a_slow_group_does_not_lengthen_what_the_others_are_said_to_take() -> None:
+    others_are_read = threading.Event()
+
     def slow() -> float:
+        others_are_read.wait(60)
         time.sleep(0.3)
         return 1.0
 
-    groups = [group("filesystem", slow), group("cpu", lambda: 7.0)]
-    source = HostMetricSource(HostOptions(group_timeout_seconds=5), groups)
+    def quick() -> float:
+        others_are_read.set()
+        return 7.0
+
+    groups = [group("filesystem", slow), group("cpu", quick)]
+    source = HostMetricSource(HostOptions(group_timeout_seconds=30), groups)
     seconds = {
         one.labels["collector"]: one.value
         for one in source.collect().samples
@@ -96,8 +104,7 @@ def test_a_slow_group_does_not_lengthen_what_the_others_are_said_to_take() -> No
     source.close()
     assert seconds["filesystem"] is not None
     assert seconds["cpu"] is not None
-    assert seconds["filesystem"] >= 0.3
-    assert seconds["cpu"] < 0.15
+    assert seconds["cpu"] < seconds["filesystem"]
 
 
 def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_between() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import pytest
@@ -115,11 +114,8 @@ def _refused(text: str) -> str:
      "x" * 400_000, "x 1" + " " * 400_000 + "y", "# " * 200_000, "x " + "1" * 400_000 + "x"],
 )  # fmt: skip
 def test_a_long_line_costs_no_more_than_its_length(line: str) -> None:
-    """Patterns that try one thing in two ways would take hours."""
-    begun = time.perf_counter()
-    said = _refused(f"{line}\n")
-    assert len(said) < 1000
-    assert time.perf_counter() - begun < 20
+    """Patterns that try one thing in two ways would take hours, and the limit on each test would end them."""
+    assert len(_refused(f"{line}\n")) < 1000
 
 
 # ---- against prometheus_client -----------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from exporter.query import MetricsQuery
 from exporter.snapshot import RingSet
 from tests.programs import find_program, free_port, listens, running
 
+pytestmark = pytest.mark.real
+
 FILES = {
     "backup.prom": r"""# HELP backup_last_success_timestamp_seconds When.
 # TYPE backup_last_success_timestamp_seconds gauge
