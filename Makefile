@@ -18,6 +18,7 @@ URL ?= http://localhost:9200
 SECONDS ?= 120
 LONG ?=
 ONLY ?=
+PYTEST ?= $(BIN)/python -m pytest
 PYTEST_ARGS ?=
 
 # The first interpreter that is new enough and can make an environment.
@@ -26,7 +27,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	then echo "$$p"; break; fi; done)
 
 # A file's tests run in one process: what they share is started once.
-TESTS = $(BIN)/python -m pytest -n auto --dist loadfile
+TESTS = $(PYTEST) -n auto --dist loadfile
 
 .PHONY: run demo test real promises mutants siege smoke loadtest bench lint clean
 

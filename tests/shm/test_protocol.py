@@ -648,6 +648,7 @@ class Damaged:
 flips = st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(1, 255)), min_size=1, max_size=12)
 
 
+@pytest.mark.hypothesis
 def test_i9_flipped_bytes_anywhere_give_a_ring_error_or_only_what_was_appended(namespace: str) -> None:
     damaged = Damaged(namespace)
 

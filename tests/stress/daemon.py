@@ -6,8 +6,8 @@ Prometheus scrapes, and so does this check, which reads the rings beside: see :m
 known of them, :mod:`tests.stress.scrapes` for what an answer must say, :mod:`tests.stress.aftermath` for what must
 hold in the end: no hole in any history, no gap that no fault explains, every program RUNNING.
 
-Three durations: ``make test`` has some 20 seconds of faults; two minutes of them are ``python -m tests.stress daemon
---scale 6``; the long form has half an hour.
+Three durations: ``make promises`` has some 20 seconds of faults; two minutes of them are ``python -m tests.stress
+daemon --scale 6``; the long form has half an hour.
 """
 
 from __future__ import annotations

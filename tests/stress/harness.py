@@ -1,7 +1,7 @@
 """What the checks of this package have in common: what they are given, what they return, how a mutant is tried.
 
 A **check** is a module of this package with a function ``check(effort) -> Counts``. It raises Violation when it sees a
-promise of docs/reliability.md broken, and returns what it did in numbers otherwise. ``make test`` runs each of them
+promise of docs/reliability.md broken, and returns what it did in numbers otherwise. ``make promises`` runs each
 for some seconds; ``make siege`` (``python -m tests.stress --long --write``) for minutes, and writes the counts down.
 
 A **mutant** is the program with one fault. A check that does not raise Violation on its mutant is worth nothing: each
