@@ -19,7 +19,7 @@ from typing import Any, Final
 from xxhash import xxh3_64_intdigest
 
 from benchmarks.harness import Answer, Breakdown, Effort, Measured, in_turns
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.segment import unlink
 from shm.writer import RingWriter
 

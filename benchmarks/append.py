@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.harness import Answer, Effort, Measured, Target, in_turns, seconds_each
 from benchmarks.peers.client_python import client_python
 from collector.collector import MetricCollector
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.segment import unlink
 from shm.writer import DEFAULT_CAPACITY, RingWriter

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.client import Client
 from benchmarks.served import exporting
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.windows import GUARD_SLOTS
 from shm.writer import RingWriter
 from tests.rings import remove_files_of

@@ -12,7 +12,7 @@ import time
 from array import array
 from collections.abc import Callable
 
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.segment import lock_path, unlink
 from shm.writer import DEFAULT_CAPACITY, RingWriter
 

@@ -13,7 +13,7 @@ from collector.collector import MetricCollector
 from collector.metrics import BETANET, DEPLOYMENT, NODE, OWN, SYSTEM
 from collector.registry import BUILT_IN
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 NAME: Final = "series"
 # As many as a metric may have unless configured otherwise.

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shm import snapshot
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.segment import lock_path, unlink
 from shm.writer import DEFAULT_CAPACITY, RingWriter
 

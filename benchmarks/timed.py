@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.writer import RingWriter
 
 NAME: Final = "timed"

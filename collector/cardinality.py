@@ -28,8 +28,8 @@ from typing import Final, NamedTuple
 from collector.eviction import Eviction
 from collector.folding import OTHER, folded_key
 from collector.rules import Rule, Rules
-from shm.catalog import Metric, SeriesKey
 from shm.errors import NoSpace
+from shm.metric import Metric, SeriesKey
 from shm.writer import RingWriter
 
 log = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from collector.samples import ABSENT_SAMPLE, check_observations, counted_of, num
 from collector.source import NO_LABELS, Collection, MetricSource
 from collector.threads import SourceResult, SourceThreads
 from collector.words import said, shown
-from shm.catalog import Metric, MetricType, SeriesKey
 from shm.errors import MetricError, NoSpace
 from shm.layout import FLAG_TICK
+from shm.metric import Metric, MetricType, SeriesKey
 from shm.reader import Frame
 from shm.writer import DEFAULT_CAPACITY, RingWriter
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from collector.rules import Rules
-from shm.catalog import Metric, Series
 from shm.errors import MetricError, NoSpace
+from shm.metric import Metric, Series
 from shm.writer import RingWriter
 
 log = logging.getLogger(__name__)

@@ -30,10 +30,10 @@ from typing import Any, Final
 
 from collector import drop_in_page
 from collector.shared import remove_elsewhere, table_of
-from shm.catalog import MAX_HELP, Metric, MetricType
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.live import LiveTable
 from shm.live_places import ATOMIC, CounterPlace, GaugePlace, HistogramPlace, LatestPlace, Moving, Place, SummaryPlace
+from shm.metric import MAX_HELP, Metric, MetricType
 from shm.retired import Peers
 
 log = logging.getLogger(__name__)

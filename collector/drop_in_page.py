@@ -8,9 +8,9 @@ from types import FunctionType
 from typing import Any
 
 from collector.shared import fold
-from shm.catalog import Series
 from shm.layout import ABSENT
 from shm.live import LiveTable
+from shm.metric import Series
 from shm.table import listed
 
 

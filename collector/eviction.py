@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence, Set
 
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 
 
 class Eviction:

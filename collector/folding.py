@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Sequence, Set
 from typing import Final
 
-from shm.catalog import Metric, SeriesKey
+from shm.metric import Metric, SeriesKey
 
 # The label value under which they are found.
 OTHER: Final = "other"

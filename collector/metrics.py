@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shm.catalog import DEFAULT_BUCKETS_MS, Metric
+from shm.metric import DEFAULT_BUCKETS_MS, Metric
 
 NODE = (
     Metric(

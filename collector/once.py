@@ -14,7 +14,7 @@ from collector.samples import check_sample
 from collector.source import Collection, MetricSource
 from collector.threads import collect
 from collector.words import quoted, said, shown
-from shm.catalog import Metric
+from shm.metric import Metric
 
 _BETWEEN_SECONDS: Final = 0.5  # the two readings that a rate takes
 _BEYOND: Final = {

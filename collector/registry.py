@@ -15,10 +15,10 @@ from typing import Any, cast
 from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.source import MetricSource
 from collector.words import shown
-from shm.catalog import Metric
 from shm.config import Config, SourceConfig, read_table
 from shm.discovery import user_number
 from shm.errors import ConfigurationError
+from shm.metric import Metric
 
 # Without a timeout of its own a source has this share of its interval, up to this many seconds.
 _TIMEOUT_SHARE = 0.8

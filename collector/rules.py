@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shm.catalog import Metric
 from shm.config import Config, MetricConfig, is_glob, metric_table, table_fits
 from shm.errors import ConfigurationError
+from shm.metric import Metric
 
 _NONE: Mapping[str, MetricConfig] = {}
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from collector.histogram import Observations
 from collector.source import Sample
 from collector.words import shown
-from shm.catalog import Metric
 from shm.errors import MetricError
 from shm.layout import ABSENT
+from shm.metric import Metric
 
 ABSENT_SAMPLE = array("d", ABSENT)
 

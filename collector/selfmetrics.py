@@ -10,7 +10,7 @@ from collector import metrics
 from collector.collector import MetricCollector
 from collector.folding import OTHER
 from collector.snapshots import Snapshots
-from shm.catalog import Metric, SeriesKey
+from shm.metric import Metric, SeriesKey
 
 # The metrics that counters name, at most: more than a page of them helps nobody, and each takes columns of the ring.
 MOST_NAMED = 50

@@ -28,11 +28,11 @@ from collections.abc import Collection, Mapping, Sequence
 from collector.samples import number_of
 from collector.source import NO_LABELS
 from shm import retired
-from shm.catalog import Metric, MetricType, SeriesKey
 from shm.config import ENV_GROUP, ENV_NAMESPACE
 from shm.errors import MetricError
 from shm.live import DEFAULT_MAX_SERIES, LiveTable
 from shm.live_places import CounterPlace, HistogramPlace, Place, SummaryPlace
+from shm.metric import Metric, MetricType, SeriesKey
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from collector.histogram import Observations
-from shm.catalog import Metric
+from shm.metric import Metric
 
 NO_LABELS: Mapping[str, str] = {}
 

@@ -12,8 +12,8 @@ from typing import Final, TypeVar, cast
 from collector.runner import Call, Runner
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from collector.words import said, shown
-from shm.catalog import Metric
 from shm.errors import MetricError
+from shm.metric import Metric
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,8 @@ from exporter.rolling import Rolling, RollingCounters, RollingSamples, RollingWi
 from exporter.snapshot import Ring, RingSet, absent, all_absent
 from exporter.text import label_set
 from exporter.window import Window
-from shm.catalog import Series
 from shm.layout import FLAG_TICK
+from shm.metric import Series
 from shm.reader import Frames
 
 Vector = NDArray[np.float64]

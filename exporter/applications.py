@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.snapshot import Ring, all_absent
-from shm.catalog import Series
 from shm.discovery import Listing
 from shm.merging import ApplicationReader
+from shm.metric import Series
 from shm.table import HISTORY_SOURCE, listed
 
 log = logging.getLogger(__name__)

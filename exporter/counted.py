@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.snapshot import absent, all_absent
-from shm.catalog import Series
+from shm.metric import Series
 
 Vector = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.snapshot import Ring, all_absent
 from exporter.text import label_set
-from shm.catalog import Series
+from shm.metric import Series
 
 
 class MetricsPage:
@@ -83,7 +83,7 @@ def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]
 
 
 def _histogram(series: Series, pairs: list[tuple[str, str]], at: int) -> Iterator[tuple[str, str, int, int]]:
-    """Buckets, count and sum; shm.catalog draws the columns."""
+    """Buckets, count and sum; shm.metric draws the columns."""
     name, bounds = series.metric.name, series.metric.buckets
     first, total = at + 1, at + 2 + len(bounds)
     for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):

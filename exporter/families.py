@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shm.catalog import Metric, Series
+from shm.metric import Metric, Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shm.catalog import Series
+from shm.metric import Series
 
 MOST: Final = 10
 

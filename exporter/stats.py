@@ -12,8 +12,8 @@ from exporter.applications import Application, ApplicationSet, shown_series
 from exporter.families import gather
 from exporter.largest import largest
 from exporter.snapshot import Ring, RingSet, absent
-from shm.catalog import Metric, Series
 from shm.config import metric_table, table_fits
+from shm.metric import Metric, Series
 from shm.windows import GUARD_SLOTS
 
 

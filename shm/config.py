@@ -21,9 +21,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shm.catalog import Metric, check_buckets
 from shm.duration import parse_duration
 from shm.errors import ConfigurationError, MetricError
+from shm.metric import Metric, check_buckets
 
 DEFAULT_FILE = "fogmetrics.toml"
 ENV_CONFIG = "FOGMETRICS_CONFIG"

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shm.catalog import MAX_NAME, Metric, Series, SeriesKey, check_text
 from shm.errors import MetricError
 from shm.layout import (
     ENTRY_HEADER,
@@ -29,6 +28,7 @@ from shm.layout import (
     MAX_ENTRY_BODY,
     aligned,
 )
+from shm.metric import MAX_NAME, Metric, Series, SeriesKey, check_text
 from shm.protocol import entry_seal
 
 

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from shm import entries
-from shm.catalog import Metric, MetricType, SeriesKey
 from shm.entries import MetricExtra
 from shm.errors import FogmetricsError, MetricError, NoSpace
 from shm.layout import HEADER_BYTES, KIND_METRIC, KIND_SERIES, MAX_WIDTH, aligned
@@ -43,6 +42,7 @@ from shm.live_places import (
     Place,
     first_value,
 )
+from shm.metric import Metric, MetricType, SeriesKey
 from shm.segment import build, check_name, group_number
 from shm.table import (
     CATALOG_USED,

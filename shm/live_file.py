@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 from shm.table import TableHeader, leads_to, own_files
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from shm.catalog import SeriesKey
 from shm.layout import ABSENT
+from shm.metric import SeriesKey
 
 if TYPE_CHECKING:
     from shm.live import LiveTable

@@ -23,10 +23,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.catalog import Metric, Series, SeriesKey, series_key
 from shm.entries import MetricExtra, Removed
 from shm.errors import RingError, RingMissing
 from shm.layout import STALE_NAN_BITS
+from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.retired import since_removal
 from shm.table import RETIRED, OpenTables, TableReader, listed, table_path
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shm import entries
-from shm.catalog import Series
 from shm.frame import Frame as Frame
 from shm.frame import Frames as Frames
 from shm.frame import prove as prove
@@ -29,6 +28,7 @@ from shm.layout import (
     WORD_PID_NAMESPACE,
     WORD_PID_START,
 )
+from shm.metric import Series
 from shm.segment import attach_readonly, ring_path
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Final
 
 from shm import entries
-from shm.catalog import Metric, Series, SeriesKey, series_key
 from shm.errors import MetricError, RingCorrupt
 from shm.layout import (
     ABSENT,
@@ -28,6 +27,7 @@ from shm.layout import (
     Header,
     aligned,
 )
+from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.segment import aside_path, build, building_path, ring_path
 from shm.stored import StoredSegment
 from shm.writable import WritableSegment

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Final
 
 from shm import entries, segment
-from shm.catalog import Metric, SeriesKey, series_key
 from shm.entries import MetricExtra, Removed
 from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.layout import ABSENT, HEADER_BYTES, KIND_FOLDED, KIND_METRIC, KIND_REMOVED, KIND_SERIES, MAX_WIDTH, aligned
 from shm.lock import WriterLock
+from shm.metric import Metric, SeriesKey, series_key
 from shm.table import (
     CATALOG_USED,
     MAGIC,

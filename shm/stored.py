@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from shm import entries
-from shm.catalog import Series, SeriesKey, series_key
 from shm.frame import Frame, prove
 from shm.layout import FLAG_TICK, HEADER_BYTES, WORD_CATALOG_USED, WORD_HEAD, WORD_PID, Header
+from shm.metric import Series, SeriesKey, series_key
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ an application each have a table; :mod:`shm.merging` makes one set of series of 
 
 A value is one aligned word, stored as one, so a reader sees what was there before or after and nothing between. Values
 of different columns are not of one moment: a scrape may have an observation's bucket and not its sum yet, as with any
-client library. Columns are those of shm.catalog, but for a histogram's buckets: each counts what is in it and above the
+client library. Columns are those of shm.metric, but for a histogram's buckets: each counts what is in it and above the
 next lower bound, so that to observe is to add to two words, and merging sums them up.
 
 Whether a process lives is what its lock says (fcntl.lockf on its table): the kernel frees it at any death, whatever
@@ -54,10 +54,10 @@ from pathlib import Path
 from typing import Final
 
 from shm import entries, segment
-from shm.catalog import Metric
 from shm.errors import RingCorrupt, RingForeign, RingLayout, RingMissing, WriterBusy
 from shm.layout import HEADER_BYTES, MAX_SEGMENT_BYTES, MAX_WIDTH, SOURCE_BYTES, check_byte_order
 from shm.lock import WriterLock
+from shm.metric import Metric
 from shm.protocol import header_seal
 
 MAGIC: Final = int.from_bytes(b"FOGTABL1", "little")

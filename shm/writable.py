@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from shm import entries
-from shm.catalog import series_key
 from shm.discovery import pid_namespace, start_ticks
 from shm.layout import (
     HEADER_BYTES,
@@ -30,6 +29,7 @@ from shm.layout import (
     WORD_PID_START,
     Header,
 )
+from shm.metric import series_key
 from shm.protocol import frame_seal
 from shm.stored import StoredSegment
 

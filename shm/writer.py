@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Final
 
 from shm import entries, snapshot
-from shm.catalog import Metric, Series, SeriesKey, series_key
 from shm.errors import (
     ConfigurationError,
     MetricError,
@@ -38,6 +37,7 @@ from shm.layout import (
     check_byte_order,
 )
 from shm.lock import WriterLock
+from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.opening import open_ring
 from shm.rebuild import grown_width, publish, shape, still_present, successor
 from shm.segment import building_path, check_name, lock_path, ring_path

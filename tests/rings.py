@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.reader import Frame, Frames, RingReader
 from shm.segment import DIRECTORY
 from shm.writer import RingWriter

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from collector import metrics
 from collector.source import Collection, MetricSource, Sample
 from shm import retired
-from shm.catalog import Metric, Series, SeriesKey
 from shm.config import key
 from shm.discovery import Listing
 from shm.errors import FogmetricsError
 from shm.layout import ABSENT
 from shm.merging import ApplicationReader
+from shm.metric import Metric, Series, SeriesKey
 from shm.table import RETIRED, listed
 
 log = logging.getLogger(__name__)

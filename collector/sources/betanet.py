@@ -18,8 +18,8 @@ from collector.metrics import BETANET, CIRCUIT_STATE
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.betanet_client import BetanetClient
 from collector.words import said
-from shm.catalog import DEFAULT_BUCKETS_MS, Metric
 from shm.errors import ConfigurationError, MetricError
+from shm.metric import DEFAULT_BUCKETS_MS, Metric
 
 __all__ = ["BetanetClient", "BetanetOptions", "BetanetSource"]
 

@@ -11,9 +11,9 @@ from collector.collector import MetricCollector
 from collector.metrics import SERIES_LIMITED, SERIES_PRUNED
 from collector.rules import Rules
 from collector.selfmetrics import MOST_NAMED, SelfMetrics
-from shm.catalog import Metric, series_key
 from shm.config import MetricConfig
 from shm.errors import NoSpace
+from shm.metric import Metric, series_key
 from shm.reader import RingReader
 
 GAUGE = Metric("depth", "gauge", "D.", "", ("path",))

@@ -7,9 +7,9 @@ import pytest
 from collector.collector import MetricCollector
 from collector.rules import Rules
 from collector.source import Collection, MetricSource, Sample
-from shm.catalog import Metric
 from shm.config import MetricConfig
 from shm.errors import MetricError, NoSpace
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.writer import RingWriter
 

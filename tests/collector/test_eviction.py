@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collector.eviction import Eviction
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 
 
 def keys(*names: str) -> list[SeriesKey]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from collector import folding
 from collector.folding import Folds, Staged, folded_key, without_gaps
-from shm.catalog import Metric, SeriesKey
+from shm.metric import Metric, SeriesKey
 
 GAUGE = Metric("g", "gauge", "", "", ("path",))
 COUNTER = Metric("c", "counter", "", "", ("path",))

@@ -19,7 +19,7 @@ from tests.rings import files_of
 
 ONCE = """
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class Once(MetricSource):
@@ -182,7 +182,7 @@ def test_a_textfile_directory_that_is_set_is_collected(toml: Path, namespace: st
 
 CLOSES = """
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class Closes(MetricSource):
@@ -213,7 +213,7 @@ def test_once_opens_and_closes_as_the_daemon_does(
 
 MANY = """
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class Many(MetricSource):

@@ -14,7 +14,7 @@ from shm.writer import MIN_CAPACITY
 
 OWN = """
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class QueueSource(MetricSource):

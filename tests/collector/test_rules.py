@@ -7,9 +7,9 @@ import pytest
 
 from collector.metrics import UP
 from collector.rules import Rule, Rules
-from shm.catalog import Metric
 from shm.config import parse
 from shm.errors import ConfigurationError
+from shm.metric import Metric
 
 
 def rules(text: str) -> Rules:

@@ -12,8 +12,8 @@ from collector.collector import MetricCollector
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from collector.stop import Stop
 from collector.worker import Worker
-from shm.catalog import Metric
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
+from shm.metric import Metric
 from shm.parent import Parent
 from shm.reader import RingReader
 

@@ -16,7 +16,6 @@ from typing import Any
 from collector import metrics
 from collector.registry import BUILT_IN
 from collector.sources.host import groups
-from shm.catalog import Metric
 from shm.config import (
     ApplicationsConfig,
     CollectorConfig,
@@ -26,6 +25,7 @@ from shm.config import (
     ShmConfig,
     SourceConfig,
 )
+from shm.metric import Metric
 
 _NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
 _TITLES = ("key", "type", "default", "bounds", "meaning")

@@ -28,9 +28,9 @@ from exporter.places import BACKLOG, OTHER_FILES
 from exporter.query import ALL_STATS, MetricsQuery
 from exporter.server import Exporter
 from shm import VERSION
-from shm.catalog import DEFAULT_BUCKETS_MS, Metric
 from shm.config import BEYOND, Config, MetricConfig, ShmConfig, parse
 from shm.live import LiveTable
+from shm.metric import DEFAULT_BUCKETS_MS, Metric
 from tests.docs import expected
 from tests.docs.markdown import ROOT, read, table
 from tests.rings import append_proof, open_writer

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real
 SOURCE = """
 import json, pathlib, time
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class AppSource(MetricSource):

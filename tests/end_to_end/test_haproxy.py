@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.catalog import Series
+from shm.metric import Series
 from shm.reader import Frames, RingReader
 from tests.daemon import Daemon
 from tests.end_to_end.cases import families

@@ -18,8 +18,8 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
 from exporter.snapshot import RingSet
-from shm.catalog import Metric
 from shm.config import Config, ExporterConfig, ShmConfig
+from shm.metric import Metric
 from shm.segment import ring_path
 from tests.exporter.wire import ask
 from tests.programs import find_program

@@ -13,8 +13,8 @@ from exporter.negotiation import Format
 from exporter.query import AggregatedQuery, parse_aggregated_query
 from exporter.rolling import RollingWindows
 from exporter.snapshot import RingSet
-from shm.catalog import Metric, MetricType
 from shm.errors import RingError
+from shm.metric import Metric, MetricType
 from tests.exporter.scene import INTERVAL, SECOND, Sampled, Scene, samples_of
 
 WINDOW = 300

@@ -15,11 +15,11 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery, parse_aggregated_query
 from exporter.server import Exporter
 from exporter.stats import health, stats
-from shm.catalog import Metric
 from shm.config import ApplicationsConfig, Config, ShmConfig
 from shm.errors import ConfigurationError
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace
+from shm.metric import Metric
 from shm.table import table_path
 from tests.application import Process
 from tests.rings import append_proof, open_writer

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exporter.aggregate import STATS
 from exporter.counted import statistics
 from exporter.snapshot import absent, all_absent
-from shm.catalog import Metric
+from shm.metric import Metric
 from tests.exporter.scene import INTERVAL, Scene
 from tests.exporter.test_aggregated import of, samples
 

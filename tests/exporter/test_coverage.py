@@ -8,8 +8,8 @@ from exporter.coverage import NAMES, OF_A_SOURCE
 from exporter.negotiation import Format
 from exporter.query import parse_aggregated_query
 from exporter.server import Exporter
-from shm.catalog import Metric
 from shm.errors import RingError
+from shm.metric import Metric
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Sampled, Scene, get, samples_of
 
 NOW = NOW_NS // SECOND

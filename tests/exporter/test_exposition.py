@@ -10,7 +10,7 @@ from exporter.exposition import MetricsPage
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.snapshot import RingSet
-from shm.catalog import Metric
+from shm.metric import Metric
 from tests.exporter.scene import Scene, promtool_accepts, samples_of
 from tests.rings import open_writer
 

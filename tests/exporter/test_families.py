@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.families import Conflict, Family, Placed, gather
-from shm.catalog import Metric, Series
+from shm.metric import Metric, Series
 
 GAUGE = Metric("x", "gauge", "X.", "", ("a",))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.largest import largest
 from exporter.stats import stats
-from shm.catalog import Metric, Series
+from shm.metric import Metric, Series
 from tests.exporter.scene import Scene
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from collector.collector import MetricCollector
 from exporter import __main__ as main_module
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.segment import ring_path
 from tests import http_client
 from tests.exporter.scene import samples_of

@@ -21,9 +21,9 @@ from exporter.query import AggregatedQuery, MetricsQuery
 from exporter.server import Exporter
 from exporter.snapshot import Ring, RingSet
 from exporter.window import Window
-from shm.catalog import Metric
 from shm.config import MetricConfig
 from shm.errors import ConfigurationError
+from shm.metric import Metric
 from shm.segment import unlink
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask

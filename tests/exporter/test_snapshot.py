@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from exporter.snapshot import Ring, RingSet, absent, all_absent
-from shm.catalog import Metric
 from shm.discovery import RingList
 from shm.errors import RingCorrupt
 from shm.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
+from shm.metric import Metric
 from shm.reader import Frame, RingReader
 from shm.segment import unlink
 from tests.exporter.scene import INTERVAL, LATENCY, NOW_NS, PACKETS, SECOND, Scene

@@ -10,7 +10,7 @@ import pytest
 
 from collector import metrics
 from exporter.stats import health, stats
-from shm.catalog import Metric
+from shm.metric import Metric
 from tests.exporter.scene import INTERVAL, METRICS, Scene
 from tests.rings import append_proof, open_writer
 

@@ -21,12 +21,12 @@ import pytest
 
 from collector import drop_in_page, shared
 from shm import retired
-from shm.catalog import Metric
 from shm.errors import NoSpace
 from shm.layout import ABSENT, MAX_WIDTH
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace
 from shm.merging import ApplicationReader
+from shm.metric import Metric
 from shm.segment import DIRECTORY
 from shm.table import TableReader, identity, is_locked, listed, table_path, unlink
 
@@ -160,7 +160,7 @@ def test_a_program_that_closes_all_descriptors_loses_no_count_and_no_file(namesp
 
     code = """
 import os, subprocess, sys
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.live import LiveTable
 namespace, victim = sys.argv[1:]
 table = LiveTable(namespace, "app")

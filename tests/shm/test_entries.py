@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shm import entries
-from shm.catalog import Metric
 from shm.entries import Catalog
 from shm.errors import MetricError
 from shm.layout import KIND_LIMIT, KIND_METRIC, KIND_SERIES, MAX_ENTRY_BODY
+from shm.metric import Metric
 
 SALT = 99
 CPU = Metric("cpu", "gauge", "Busy CPUs, ü.", "percent", ("node",), own=True)

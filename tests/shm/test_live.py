@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from shm import live
-from shm.catalog import Metric
 from shm.errors import ConfigurationError, MetricError, NoSpace
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
+from shm.metric import Metric
 from shm.table import TableReader, files_of
 from tests.application import Process, merged
 from tests.rings import namespace as namespace

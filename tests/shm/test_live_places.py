@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from shm.catalog import Metric
 from shm.live import LiveTable
 from shm.merging import ApplicationReader
+from shm.metric import Metric
 from shm.table import TableReader
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
@@ -16,7 +16,7 @@ from tests.rings import namespace as namespace
 BEGIN = """\
 import sys, threading
 from shm import live, live_places
-from shm.catalog import Metric
+from shm.metric import Metric
 table = live.LiveTable({namespace!r}, "web")
 C = Metric("c", "counter", "C.", "", ("n",))
 count, many = table.place(C, ("all",)), Metric("many", "counter", "M.", "", ("n",))

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shm import merging, retired
-from shm.catalog import Metric
 from shm.layout import HEADER_BYTES
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
 from shm.merging import ApplicationReader
+from shm.metric import Metric
 from shm.table import listed, table_path
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
@@ -183,7 +183,7 @@ def test_a_table_that_is_damaged_costs_itself_and_is_named_once(
 
 
 def test_a_table_that_is_cut_costs_itself(namespace: str, reader: ApplicationReader) -> None:
-    with Process(namespace, "from shm.live import LiveTable; from shm.catalog import Metric") as process:
+    with Process(namespace, "from shm.live import LiveTable; from shm.metric import Metric") as process:
         process.do(f"table = LiveTable({namespace!r}, 'web')")
         process.do("table.place(Metric('requests', 'counter', 'R.', '', ('path',)), ('/',)).inc(3.0)")
         other = LiveTable(namespace, "web")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from shm import retired
-from shm.catalog import Metric
 from shm.errors import WriterBusy
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
 from shm.lock import WriterLock
+from shm.metric import Metric
 from shm.table import files_of, fold_lock_path, listed, table_path
 from tests.application import Process, merged
 from tests.rings import namespace as namespace

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from shm import table as tables
-from shm.catalog import Metric
 from shm.errors import RingCorrupt, RingError, RingForeign, RingLayout, RingMissing, WriterBusy
 from shm.layout import HEADER_BYTES
 from shm.live import LiveTable
 from shm.live_places import CounterPlace
+from shm.metric import Metric
 from shm.protocol import header_seal
 from shm.table import TableHeader, TableReader, files_of, identity, listed, read_header, table_of
 from tests.application import Process

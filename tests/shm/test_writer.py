@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from shm.catalog import Metric
 from shm.errors import ConfigurationError, MetricError, NoSpace, RingError, RingLost, WriterClosed
 from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD, Header
+from shm.metric import Metric
 from shm.reader import Frame, RingReader
 from shm.segment import corrupt_path, lock_path, ring_path
 from shm.writer import RingWriter
@@ -459,7 +459,7 @@ def test_a_width_over_the_layouts_limit_is_refused_and_the_ring_goes_on(namespac
 def test_writer_and_reader_of_the_latest_frame_bring_in_neither_numpy_nor_asyncio(namespace: str) -> None:
     program = f"""
 import os, sys
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.writer import RingWriter
 with RingWriter({namespace!r}, "s", interval_ns=10**9, capacity=8) as writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from shm.catalog import Metric
+from shm.metric import Metric
 from shm.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS
 

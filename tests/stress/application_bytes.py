@@ -23,12 +23,12 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
 from shm import retired
-from shm.catalog import Metric
 from shm.config import Config, ShmConfig
 from shm.errors import FogmetricsError
 from shm.layout import HEADER_BYTES
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace
+from shm.metric import Metric
 from shm.protocol import header_seal
 from shm.segment import DIRECTORY
 from shm.table import IMMUTABLE_END, IMMUTABLE_START, RETIRED, TableReader, identity, read_header, table_path

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import shm
 from shm import retired
-from shm.catalog import Metric
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace
+from shm.metric import Metric
 from shm.segment import DIRECTORY
 from shm.table import RETIRED
 from tests.stress.apart import Done, main

@@ -23,12 +23,12 @@ from typing import Final
 from collector.shared import SharedCollector
 from shm import live, live_file, live_places, merging, retired
 from shm import table as tables
-from shm.catalog import Metric
 from shm.errors import FogmetricsError
 from shm.layout import ABSENT
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace, HistogramPlace
 from shm.merging import ApplicationReader
+from shm.metric import Metric
 from shm.segment import DIRECTORY
 from shm.table import RETIRED, listed
 from tests.stress.apart import Done, adopt_orphans, main

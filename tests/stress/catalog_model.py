@@ -14,8 +14,8 @@ import itertools
 from collections.abc import Sequence
 
 from shm import entries
-from shm.catalog import Metric, Series
 from shm.layout import HEADER_BYTES, WORD_CATALOG_USED
+from shm.metric import Metric, Series
 from shm.writer import RingWriter
 from tests.rings import INTERVAL_NS, open_writer
 from tests.stress.harness import own_namespace, require

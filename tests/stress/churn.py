@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from collector.collector import MetricCollector
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.rings import SECOND_NS, end

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.snapshot import absent
-from shm.catalog import Metric, Series
+from shm.metric import Metric, Series
 from shm.reader import Frame, Frames
 from tests.rings import SECOND_NS
 from tests.stress.harness import require

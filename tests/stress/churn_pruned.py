@@ -12,8 +12,8 @@ from collections import Counter
 from collector.collector import MetricCollector
 from collector.rules import Rules
 from exporter.snapshot import RingSet, absent
-from shm.catalog import Metric
 from shm.config import MetricConfig
+from shm.metric import Metric
 from shm.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.stress.harness import Counts, Effort, own_namespace, require

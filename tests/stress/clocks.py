@@ -25,9 +25,9 @@ from collector.worker import Worker
 from exporter.negotiation import Format
 from exporter.query import AggregatedQuery
 from exporter.server import Exporter
-from shm.catalog import Metric
 from shm.config import Config, ShmConfig
 from shm.layout import FLAG_CLOCK_STEP
+from shm.metric import Metric
 from shm.parent import Parent
 from shm.reader import Frames, RingReader
 from tests.rings import SECOND_NS

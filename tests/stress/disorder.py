@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shm.catalog import Metric
 from shm.discovery import ring_sources
 from shm.errors import RingError
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.segment import building_path, ring_path
 from shm.writer import RingWriter

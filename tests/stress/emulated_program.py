@@ -24,9 +24,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.catalog import Metric
 from shm.errors import RingForeign, WriterBusy
 from shm.frame import Frame
+from shm.metric import Metric
 from shm.protocol import entry_seal, frame_seal, header_seal
 from shm.reader import RingReader
 from shm.segment import ring_path

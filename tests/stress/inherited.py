@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from shm.catalog import SeriesKey
 from shm.errors import FogmetricsError, RingError
+from shm.metric import SeriesKey
 from shm.reader import RingReader
 from shm.segment import corrupt_path, ring_path
 from shm.writer import RingWriter

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from collector.source import MetricSource, Sample
-from shm.catalog import Metric
+from shm.metric import Metric
 
 NAME = "proof"
 BUCKETS = (8.0, 16.0, 32.0, 48.0)

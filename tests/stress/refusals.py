@@ -10,8 +10,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 
-from shm.catalog import Metric
 from shm.errors import NoSpace, RingCorrupt, RingError
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.segment import building_path, corrupt_path, ring_path, unlink
 from tests.rings import files_of

@@ -8,9 +8,9 @@ import time
 from collections import Counter
 
 from collector.collector import MetricCollector
-from shm.catalog import Metric
 from shm.command import EX_TEMPFAIL
 from shm.errors import RingError, RingMissing
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.segment import ring_path
 from tests.stress.harness import require

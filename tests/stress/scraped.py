@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.collector import MetricCollector
-from shm.catalog import Metric
+from shm.metric import Metric
 from tests.programs import Program, running
 from tests.stress.harness import ROOT, own_namespace
 from tests.stress.scraper import Page

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from shm.catalog import Metric
 from shm.errors import NoSpace
 from shm.layout import STALE_NAN_BITS
+from shm.metric import Metric
 from shm.reader import Frame, RingReader
 from shm.segment import DIRECTORY, ring_path
 from shm.windows import GUARD_SLOTS

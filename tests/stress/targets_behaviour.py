@@ -7,7 +7,7 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 from tests.stress.hostile import FOREVER, RESET, Script, drips, endless, gibibyte, http, says, silent
 
 

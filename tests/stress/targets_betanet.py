@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 from tests.stand_ins.betanet import METRICS, NETWORK, NODES, PATHS
 from tests.stress.hostile import Script, Step, chunks, http, says
 from tests.stress.targets_behaviour import NOTHING, Behaviour, Words, http_behaviours

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 from tests.stress.harness import Violation, require
 from tests.stress.hostile import HostileServer, Script
 from tests.stress.targets_behaviour import Behaviour

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from collector.metrics import OPTIONAL, OWN
-from shm.catalog import SeriesKey
+from shm.metric import SeriesKey
 from shm.reader import RingReader
 from tests.programs import Program
 from tests.stress.harness import Violation, require

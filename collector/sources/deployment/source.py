@@ -23,8 +23,8 @@ from collector.sources.deployment.haproxy import HaproxyProvider
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from collector.sources.deployment.supervisord import SupervisordProvider
 from collector.words import said
-from shm.catalog import DEFAULT_BUCKETS_MS, Metric
 from shm.errors import ConfigurationError, MetricError
+from shm.metric import DEFAULT_BUCKETS_MS, Metric
 
 # Of the time for all answers, how much later the last provider may begin than the first: well below what is left of it
 # behind the time of a request (collector/registry.py), so that the last one, too, has its own error when it is late.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from collector.source import Sample
 from collector.sources.files import Files
 from collector.sources.host.options import HostOptions
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class Reading(NamedTuple):

@@ -20,7 +20,7 @@ from collector.sources.host.group import Group, Places, Read, Reading
 from collector.sources.host.groups import DURATION, SUCCESS, load
 from collector.sources.host.options import HostOptions
 from collector.words import said
-from shm.catalog import Metric
+from shm.metric import Metric
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from collector.source import Sample
 from collector.sources.textfile.exposition import BadText
 from collector.sources.textfile.translation import Told
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 class NoRoom(BadText):

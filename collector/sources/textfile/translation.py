@@ -25,8 +25,8 @@ from collector.samples import check_sample
 from collector.source import Sample
 from collector.sources.textfile.exposition import BadText, Family, Point
 from collector.words import shown
-from shm.catalog import MAX_BUCKETS, Metric, MetricType
 from shm.errors import MetricError
+from shm.metric import MAX_BUCKETS, Metric, MetricType
 
 _CREATED: Final = "_created"
 

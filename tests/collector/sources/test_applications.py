@@ -13,11 +13,11 @@ from collector.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources.applications import ApplicationsSource
 from shm import retired
-from shm.catalog import Metric
 from shm.config import Config, parse
 from shm.errors import ConfigurationError
 from shm.live import LiveTable
 from shm.live_places import CounterPlace, GaugePlace, HistogramPlace, SummaryPlace
+from shm.metric import Metric
 from shm.reader import RingReader
 from shm.table import listed, table_path
 from tests.rings import namespace as namespace

@@ -7,7 +7,7 @@ import pytest
 from collector.source import Sample
 from collector.sources.textfile.exposition import BadText, parse
 from collector.sources.textfile.translation import Told, translate
-from shm.catalog import Metric
+from shm.metric import Metric
 
 
 def told(text: str) -> list[Told]:

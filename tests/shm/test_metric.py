@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shm.catalog import DEFAULT_BUCKETS_MS, Metric, Series, series_key
 from shm.errors import MetricError
+from shm.metric import DEFAULT_BUCKETS_MS, Metric, Series, series_key
 
 
 def metric(**fields: Any) -> Metric:
