@@ -19,9 +19,9 @@ from typing import Any, Final
 from xxhash import xxh3_64_intdigest
 
 from benchmarks.harness import Answer, Breakdown, Effort, Measured, in_turns
+from shm.files import unlink
 from shm.metric import Metric
-from shm.segment import unlink
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 
 _COLUMNS: Final = 16
 _WHOLE: Final = f"`append` of {_COLUMNS} series"

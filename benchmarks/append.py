@@ -16,10 +16,10 @@ from pathlib import Path
 from benchmarks.harness import Answer, Effort, Measured, Target, in_turns, seconds_each
 from benchmarks.peers.client_python import client_python
 from collector.collector import MetricCollector
+from shm.files import unlink
 from shm.metric import Metric
-from shm.reader import RingReader
-from shm.segment import unlink
-from shm.writer import DEFAULT_CAPACITY, RingWriter
+from shm.ring.reader import RingReader
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 
 _COLUMNS = (16, 1000)
 _INTERVAL_NS = 15 * 10**9

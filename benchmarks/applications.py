@@ -22,7 +22,7 @@ from benchmarks.harness import Answer, Chart, Effort, Measured, in_turns
 from benchmarks.meter import Meter
 from benchmarks.peers.multiprocess_page import multiprocess_page
 from benchmarks.served import Scrapers, exporting
-from shm.segment import DIRECTORY
+from shm.files import DIRECTORY
 from tests.rings import files_of, remove_files_of
 from tests.shop import Load, Watch, shop
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.client import Client
 from benchmarks.served import exporting
 from shm.metric import Metric
-from shm.windows import GUARD_SLOTS
-from shm.writer import RingWriter
+from shm.ring.windows import GUARD_SLOTS
+from shm.ring.writer import RingWriter
 from tests.rings import remove_files_of
 
 Floats = NDArray[np.float64]

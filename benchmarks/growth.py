@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.harness import Answer, Chart, Effort, Measured, Target, in_turns
 from benchmarks.served import Cost, Rings, Scrapers, scraping
-from shm.windows import GUARD_SLOTS
-from shm.writer import DEFAULT_CAPACITY
+from shm.ring.windows import GUARD_SLOTS
+from shm.ring.writer import DEFAULT_CAPACITY
 
 _SERIES = (100, 1_000, 10_000, 100_000)
 _WINDOWS = (5, 30, 120, 480, 1440)  # minutes

@@ -12,9 +12,9 @@ import time
 from array import array
 from collections.abc import Callable
 
+from shm.files import lock_path, unlink
 from shm.metric import Metric
-from shm.segment import lock_path, unlink
-from shm.writer import DEFAULT_CAPACITY, RingWriter
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 
 _GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
 _COLUMNS = 1000

@@ -19,7 +19,7 @@ from benchmarks.harness import Answer, Effort, Measured, Target
 from benchmarks.supervised import Supervised, supervised
 from collector.metrics import TICKS_MISSED
 from collector.schedule import Schedule
-from shm.reader import Frames, RingReader
+from shm.ring.reader import Frames, RingReader
 from tests.daemon import SOURCES
 
 _INTERVAL_SECONDS: Final = 0.1

@@ -21,7 +21,7 @@ from benchmarks.harness import Missing, exact_cpu_seconds
 from benchmarks.scraping import scraping
 from benchmarks.supervised import Supervised, supervised
 from collector.metrics import DURATION, ERRORS, TICKS_MISSED
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.daemon import DISABLED, SOURCES
 from tests.programs import wait_until
 

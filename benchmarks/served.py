@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.harness import ROOT, exact_cpu_seconds
 from shm.metric import Metric
-from shm.writer import DEFAULT_CAPACITY, RingWriter
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 from tests.programs import Program, free_port, listens, running
 from tests.rings import remove_files_of
 

@@ -16,10 +16,10 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from shm import snapshot
+from shm.files import lock_path, unlink
 from shm.metric import Metric
-from shm.segment import lock_path, unlink
-from shm.writer import DEFAULT_CAPACITY, RingWriter
+from shm.ring import disk_copy
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 
 _GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
 _COLUMNS = 1000
@@ -56,7 +56,7 @@ def main(seconds: float) -> None:
             while not end.is_set():
                 if wanted.wait(0.05):
                     begun, cpu = time.monotonic(), time.thread_time()
-                    snapshot.take(Path(directory), namespace, "s")
+                    disk_copy.take(Path(directory), namespace, "s")
                     took.append((time.monotonic() - begun) * 1e3)
                     spent.append((time.thread_time() - cpu) * 1e3)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from collector.source import MetricSource, Sample
 from shm.metric import Metric
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 
 NAME: Final = "timed"
 APPEND_SECONDS: Final = "timed_append_seconds"

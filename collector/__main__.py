@@ -29,11 +29,12 @@ from collector.stop import Stop
 from collector.worker import Worker
 from shm import config as configuration
 from shm import log as logs
-from shm import snapshot, table
 from shm.command import exit_status
 from shm.config import Config, SourceConfig
+from shm.files import check_name, files_of, ring_path, unlink
 from shm.parent import Parent
-from shm.segment import check_name, files_of, ring_path, unlink
+from shm.ring import disk_copy
+from shm.table import format
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.unlink:
             return _unlink(options.name, config)
         if config.shm.snapshot_directory is not None:
-            snapshot.check_directory(config.shm.snapshot_directory, config.where("shm"))
+            disk_copy.check_directory(config.shm.snapshot_directory, config.where("shm"))
         source = registry.build(options.name, config)
         Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
         interval, timeout = registry.times(options.name, config)
@@ -124,10 +125,10 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
 
 def _limits(source: MetricSource, config: Config) -> tuple[int, int]:
     """How many series the source may have, and one of its metrics."""
-    table = config.source.get(source.name, SourceConfig())
+    format = config.source.get(source.name, SourceConfig())
     return (
-        table.max_series or max(config.collector.max_series, getattr(source, "default_max_series", 0)),
-        table.max_series_per_metric
+        format.max_series or max(config.collector.max_series, getattr(source, "default_max_series", 0)),
+        format.max_series_per_metric
         or max(config.collector.max_series_per_metric, getattr(source, "default_max_series_per_metric", 0)),
     )
 
@@ -146,10 +147,10 @@ def _disabled(name: str, reason: str, config: Config) -> int:
 def _unlink(name: str, config: Config) -> int:
     check_name("the name of a source", name)
     removed = unlink(config.shm.namespace, name) if files_of(config.shm.namespace, name) else []
-    if name in table.applications_of(config.shm.namespace):
-        removed += table.unlink(config.shm.namespace, name)
+    if name in format.applications_of(config.shm.namespace):
+        removed += format.unlink(config.shm.namespace, name)
     if (directory := config.shm.snapshot_directory) is not None:
-        removed += snapshot.unlink(directory, config.shm.namespace, name)
+        removed += disk_copy.unlink(directory, config.shm.namespace, name)
     for path in removed:
         print(f"removed {path}")
     if not removed:

@@ -12,7 +12,7 @@ exceeds one is, by the metric's ``beyond`` (:mod:`collector.rules`),
 The daemon's own metrics have no limits. A sample of a series that has a place costs one look into ``known``; all below
 is for the others, and between frames.
 
-Pruning rebuilds the ring (:meth:`shm.writer.RingWriter.prune`): for all newcomers of a frame at once, and then not for
+Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): for all newcomers of a frame at once, and then not for
 a minute, nor for a hundred times as long as it took. Who comes meanwhile is dropped, and comes again.
 """
 
@@ -30,7 +30,7 @@ from collector.folding import OTHER, folded_key
 from collector.rules import Rule, Rules
 from shm.errors import NoSpace
 from shm.metric import Metric, SeriesKey
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from collector.preflight import InTheWay, listens, supervisor_socket
 from shm import config as configuration
-from shm import snapshot, table
 from shm.command import exit_status
-from shm.segment import sources_of, unlink
+from shm.files import sources_of, unlink
+from shm.ring import disk_copy
+from shm.table import format
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,16 +32,16 @@ def main(arguments: list[str] | None = None) -> int:
         directory = config.snapshot_directory
         namespaces = config.namespace, f"{config.namespace}-demo"
         for namespace in namespaces:  # before anything is removed
-            for application in table.applications_of(namespace):
-                table.check_idle(namespace, application)
+            for application in format.applications_of(namespace):
+                format.check_idle(namespace, application)
         for namespace in namespaces:
             for source in sources_of(namespace):
                 for removed in unlink(namespace, source, lock_too=True):
                     print(f"removed {removed}")
-            for application in table.applications_of(namespace):
-                for removed in table.unlink(namespace, application, lock_too=True):
+            for application in format.applications_of(namespace):
+                for removed in format.unlink(namespace, application, lock_too=True):
                     print(f"removed {removed}")
-            for removed in snapshot.unlink(directory, namespace) if directory is not None else []:
+            for removed in disk_copy.unlink(directory, namespace) if directory is not None else []:
                 print(f"removed {removed}")
         return 0
 

@@ -28,10 +28,10 @@ from collector.source import NO_LABELS, Collection, MetricSource
 from collector.threads import SourceResult, SourceThreads
 from collector.words import said, shown
 from shm.errors import MetricError, NoSpace
-from shm.layout import FLAG_TICK
 from shm.metric import Metric, MetricType, SeriesKey
-from shm.reader import Frame
-from shm.writer import DEFAULT_CAPACITY, RingWriter
+from shm.ring.layout import FLAG_TICK
+from shm.ring.reader import Frame
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 
 if TYPE_CHECKING:
     from collector.shared import SharedCollector

@@ -7,7 +7,7 @@ import logging
 from collector.rules import Rules
 from shm.errors import MetricError, NoSpace
 from shm.metric import Metric, Series
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 
 log = logging.getLogger(__name__)
 

@@ -31,10 +31,10 @@ from typing import Any, Final
 from collector import drop_in_page
 from collector.shared import remove_elsewhere, table_of
 from shm.errors import ConfigurationError, FogmetricsError
-from shm.live import LiveTable
-from shm.live_places import ATOMIC, CounterPlace, GaugePlace, HistogramPlace, LatestPlace, Moving, Place, SummaryPlace
 from shm.metric import MAX_HELP, Metric, MetricType
-from shm.retired import Peers
+from shm.table.cells import ATOMIC, CounterPlace, GaugePlace, HistogramPlace, LatestPlace, Moving, Place, SummaryPlace
+from shm.table.dead import Peers
+from shm.table.process import LiveTable
 
 log = logging.getLogger(__name__)
 
@@ -336,7 +336,7 @@ def _observing(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def exchange_stores(metrics: Any) -> None:
-    """Methods that store as the places' do (:mod:`shm.live_places`), in the metric's own call: another costs half as
+    """Methods that store as the places' do (:mod:`shm.table.cells`), in the metric's own call: another costs half as
     much again. What is not plain goes to the method that was there before.
     """
     metrics.Counter.inc = _counting(metrics.Counter.inc)

@@ -8,10 +8,10 @@ from types import FunctionType
 from typing import Any
 
 from collector.shared import fold
-from shm.layout import ABSENT
-from shm.live import LiveTable
 from shm.metric import Series
-from shm.table import listed
+from shm.ring.layout import ABSENT
+from shm.table.format import listed
+from shm.table.process import LiveTable
 
 
 def install(table: LiveTable) -> None:
@@ -59,7 +59,7 @@ def families(namespace: str, application: str) -> Iterator[Any]:
     """The application's metrics as prometheus_client's metric families."""
     from prometheus_client.metrics_core import Metric
 
-    from shm.merging import ApplicationReader  # and numpy, for who asks for a page
+    from shm.table.merge import ApplicationReader  # and numpy, for who asks for a page
 
     reader = ApplicationReader(namespace, application, {os.geteuid()})
     try:

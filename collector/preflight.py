@@ -22,13 +22,14 @@ from collector import registry
 from collector.metrics import OPTIONAL, OWN
 from collector.rules import Rules
 from collector.sources.deployment.source import ADDRESSES, DeploymentOptions
-from shm import address, snapshot
+from shm import address
 from shm import config as configuration
 from shm.command import exit_status
 from shm.config import Config
-from shm.discovery import user_number
 from shm.errors import FogmetricsError
-from shm.segment import DIRECTORY, check_name, group_number, lock_path, ring_path
+from shm.files import DIRECTORY, check_name, group_number, lock_path, ring_path
+from shm.ring import disk_copy
+from shm.ring.discovery import user_number
 
 # sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.
 _MOST_SOCKET_PATH = 107 - 8
@@ -70,7 +71,7 @@ def check_configuration(config: Config) -> None:
     group_number(config.shm.group, config.where("shm"))
     user_number(config.shm.owner, config.where("shm"))
     if config.shm.snapshot_directory is not None:
-        snapshot.check_directory(config.shm.snapshot_directory, config.where("shm"))
+        disk_copy.check_directory(config.shm.snapshot_directory, config.where("shm"))
     configuration.windows_ns(config)
     for name in registry.source_names(config):
         registry.times(name, config)

@@ -16,9 +16,9 @@ from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.source import MetricSource
 from collector.words import shown
 from shm.config import Config, SourceConfig, read_table
-from shm.discovery import user_number
 from shm.errors import ConfigurationError
 from shm.metric import Metric
+from shm.ring.discovery import user_number
 
 # Without a timeout of its own a source has this share of its interval, up to this many seconds.
 _TIMEOUT_SHARE = 0.8
@@ -29,7 +29,7 @@ _MOST_TIMEOUT = 10.0
 _REQUEST_SHARE = 0.8
 _ANSWERS_SHARE = 0.9
 _BOUNDED = ("request_timeout_seconds", "group_timeout_seconds", "disk_timeout_seconds")
-# A ring has a guard of four slots, a frame in flight, and something to read (shm.writer, which workers alone load).
+# A ring has a guard of four slots, a frame in flight, and something to read (shm.ring.writer, which workers alone load).
 MIN_CAPACITY = 8
 
 # name: (module, class, its options)

@@ -10,8 +10,8 @@ from collector.histogram import Observations
 from collector.source import Sample
 from collector.words import shown
 from shm.errors import MetricError
-from shm.layout import ABSENT
 from shm.metric import Metric
+from shm.ring.layout import ABSENT
 
 ABSENT_SAMPLE = array("d", ABSENT)
 

@@ -9,7 +9,7 @@
     collector.increment("web_requests", labels={"path": "/"})
     collector.record_metric("web_request_seconds", 0.042)
 
-Every process that says so has a table of its own in shared memory (:mod:`shm.table`); the exporter makes one set of
+Every process that says so has a table of its own in shared memory (:mod:`shm.table.format`); the exporter makes one set of
 series of all of them at each scrape, and so does the source *applications*, for their history. Nothing has to be
 committed, nobody has to be told of a process's end, and what a fork has is its own.
 """
@@ -27,12 +27,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from collector.samples import number_of
 from collector.source import NO_LABELS
-from shm import retired
 from shm.config import ENV_GROUP, ENV_NAMESPACE
 from shm.errors import MetricError
-from shm.live import DEFAULT_MAX_SERIES, LiveTable
-from shm.live_places import CounterPlace, HistogramPlace, Place, SummaryPlace
 from shm.metric import Metric, MetricType, SeriesKey
+from shm.table import dead
+from shm.table.cells import CounterPlace, HistogramPlace, Place, SummaryPlace
+from shm.table.process import DEFAULT_MAX_SERIES, LiveTable
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def table_of(
 def fold(namespace: str, application: str, group: str) -> None:
     """Fold the tables of dead processes. Never raises: what fails is said in the log, and somebody else will."""
     try:
-        retired.fold(namespace, application, group)
+        dead.fold(namespace, application, group)
     except Exception as error:  # noqa: BLE001 - whatever lies in shared memory, the program goes on
         log.warning(
             "dead processes of application %r not folded: %s", application, error,
@@ -85,7 +85,7 @@ class SharedCollector:
     ) -> None:  # fmt: skip
         self.name = name
         self._table = table_of(name, namespace, group, max_series)
-        self._peers = retired.Peers(self._table.namespace, name)
+        self._peers = dead.Peers(self._table.namespace, name)
         self._metrics: dict[str, tuple[Metric, str]] = {}
 
     def register_metric(
@@ -187,7 +187,7 @@ class SharedCollector:
 
 
 def remove(
-    table: LiveTable, keys: Sequence[SeriesKey], peers: retired.Peers, metrics: Collection[str] = ()
+    table: LiveTable, keys: Sequence[SeriesKey], peers: dead.Peers, metrics: Collection[str] = ()
 ) -> None:  # fmt: skip
     """Remove series, and all of ``metrics``, from the whole application. Never raises: the log says what failed."""
     table.remove(keys)
@@ -195,11 +195,11 @@ def remove(
 
 
 def remove_elsewhere(
-    table: LiveTable, keys: Sequence[SeriesKey], peers: retired.Peers, metrics: Collection[str] = ()
+    table: LiveTable, keys: Sequence[SeriesKey], peers: dead.Peers, metrics: Collection[str] = ()
 ) -> None:  # fmt: skip
     """The same, for who has removed them from this process already."""
     try:
-        retired.remove(table.namespace, table.application, table.group, table.who, keys, peers, metrics)
+        dead.remove(table.namespace, table.application, table.group, table.who, keys, peers, metrics)
     except Exception as error:  # noqa: BLE001 - the same
         log.warning(
             "series of application %r removed in this process alone: %s", table.application, error,

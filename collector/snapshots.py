@@ -15,8 +15,8 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from collector.words import said
-from shm import snapshot
-from shm.writer import RingWriter
+from shm.ring import disk_copy
+from shm.ring.writer import RingWriter
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Snapshots:
         begun = time.monotonic()
         try:
             opened = writer.open_again() if writer else None
-            size = snapshot.take(self._directory, self._namespace, self._source, opened)
+            size = disk_copy.take(self._directory, self._namespace, self._source, opened)
         except Exception as error:  # noqa: BLE001 - whatever it is, the ring goes on without, and the next is tried
             # Said once: what is wrong with a disk is wrong for long. Until then the snapshot before it is there.
             if not self._failed:
@@ -84,6 +84,6 @@ class Snapshots:
 
     def _on_disk_since(self) -> float | None:
         try:
-            return snapshot.file_of(self._directory, self._namespace, self._source).stat().st_mtime
+            return disk_copy.file_of(self._directory, self._namespace, self._source).stat().st_mtime
         except OSError:
             return None

@@ -19,7 +19,7 @@ from collector.snapshots import Snapshots
 from collector.source import MetricSource
 from collector.stop import Stop
 from shm.errors import RingError
-from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
+from shm.ring.layout import FLAG_CLOCK_STEP, FLAG_TICK
 
 log = logging.getLogger(__name__)
 

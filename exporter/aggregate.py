@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from exporter.blocks import FIRST_AT, INCREASE, LAST_AT, steps
 from exporter.ordering import put_in_order, rank_of
-from shm.layout import STALE_NAN_BITS
+from shm.ring.layout import STALE_NAN_BITS
 
 Floats = NDArray[np.float64]  # shape (series,) or (frames, series)
 Integers = NDArray[np.int64]

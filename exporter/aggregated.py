@@ -30,9 +30,9 @@ from exporter.rolling import Rolling, RollingCounters, RollingSamples, RollingWi
 from exporter.snapshot import Ring, RingSet, absent, all_absent
 from exporter.text import label_set
 from exporter.window import Window
-from shm.layout import FLAG_TICK
 from shm.metric import Series
-from shm.reader import Frames
+from shm.ring.layout import FLAG_TICK
+from shm.ring.reader import Frames
 
 Vector = NDArray[np.float64]
 V = TypeVar("V")

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.snapshot import Ring, all_absent
-from shm.discovery import Listing
-from shm.merging import ApplicationReader
 from shm.metric import Series
-from shm.table import HISTORY_SOURCE, listed
+from shm.ring.discovery import Listing
+from shm.table.format import HISTORY_SOURCE, listed
+from shm.table.merge import ApplicationReader
 
 log = logging.getLogger(__name__)
 

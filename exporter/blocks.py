@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.layout import STALE_NAN_BITS
+from shm.ring.layout import STALE_NAN_BITS
 
 Floats = NDArray[np.float64]
 Summarise = Callable[[Floats], Floats]  # (…, frames) → (fields, …)

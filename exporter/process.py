@@ -10,7 +10,7 @@ import resource
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from shm.discovery import process_fields
+from shm.ring.discovery import process_fields
 
 
 class ProcessMetric(NamedTuple):

@@ -25,8 +25,8 @@ from exporter.ordering import put_in_order
 from exporter.parallel import in_parallel
 from exporter.snapshot import absent
 from exporter.window import Window
-from shm.frame import Frames
-from shm.layout import FLAG_TICK, STALE_NAN_BITS
+from shm.ring.frame import Frames
+from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 
 Vector = NDArray[np.float64]
 Columns = NDArray[np.intp]

@@ -42,9 +42,9 @@ from exporter.rolling import RollingWindows
 from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import Ring, RingSet
 from shm.config import Config, windows_ns
-from shm.discovery import user_number
 from shm.errors import FogmetricsError
-from shm.segment import check_name
+from shm.files import check_name
+from shm.ring.discovery import user_number
 
 log = logging.getLogger(__name__)
 

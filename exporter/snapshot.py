@@ -20,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.discovery import RingList, writer_alive
 from shm.errors import RingError, RingMissing
-from shm.layout import FLAG_TICK, STALE_NAN_BITS
 from shm.metric import Metric, Series
-from shm.reader import Frame, Frames, RingReader
-from shm.table import HISTORY_SOURCE
+from shm.ring.discovery import RingList, writer_alive
+from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
+from shm.ring.reader import Frame, Frames, RingReader
+from shm.table.format import HISTORY_SOURCE
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from exporter.largest import largest
 from exporter.snapshot import Ring, RingSet, absent
 from shm.config import metric_table, table_fits
 from shm.metric import Metric, Series
-from shm.windows import GUARD_SLOTS
+from shm.ring.windows import GUARD_SLOTS
 
 
 def stats(

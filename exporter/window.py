@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.parallel import in_parallel
-from shm.frame import Frames
-from shm.reader import RingReader
+from shm.ring.frame import Frames
+from shm.ring.reader import RingReader
 
 
 class Window:

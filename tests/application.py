@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from shm.config import ENV_GROUP, ENV_NAMESPACE
-from shm.layout import ABSENT
-from shm.merging import ApplicationReader
-from shm.table import listed
+from shm.ring.layout import ABSENT
+from shm.table.format import listed
+from shm.table.merge import ApplicationReader
 
 ROOT = Path(__file__).resolve().parent.parent
 

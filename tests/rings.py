@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from shm.files import DIRECTORY
 from shm.metric import Metric
-from shm.reader import Frame, Frames, RingReader
-from shm.segment import DIRECTORY
-from shm.writer import RingWriter
+from shm.ring.reader import Frame, Frames, RingReader
+from shm.ring.writer import RingWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 SECOND_NS = 1_000_000_000

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from collector import metrics
 from collector.source import Collection, MetricSource, Sample
-from shm import retired
 from shm.config import key
-from shm.discovery import Listing
 from shm.errors import FogmetricsError
-from shm.layout import ABSENT
-from shm.merging import ApplicationReader
 from shm.metric import Metric, Series, SeriesKey
-from shm.table import RETIRED, listed
+from shm.ring.discovery import Listing
+from shm.ring.layout import ABSENT
+from shm.table import dead
+from shm.table.format import RETIRED, listed
+from shm.table.merge import ApplicationReader
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class ApplicationsSource(MetricSource):
 
     def _folded(self, application: str) -> Iterator[str]:
         try:
-            retired.fold(self._namespace, application, self._group)
+            dead.fold(self._namespace, application, self._group)
         except (FogmetricsError, OSError) as error:
             yield f"application {application!r}: the tables of its dead processes stay: {error}"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from collector.metrics import SYSTEM
 from collector.source import Collection, MetricSource, Sample
-from shm.discovery import RingList
 from shm.errors import RingError
-from shm.reader import Frame, RingReader
+from shm.ring.discovery import RingList
+from shm.ring.reader import Frame, RingReader
 
 STALE_INTERVALS = 3.0  # as the exporter's default: older than this many intervals, a ring says nothing about now
 _REPLICAS = "deployment_replica_count"

@@ -14,7 +14,7 @@ from collector.selfmetrics import MOST_NAMED, SelfMetrics
 from shm.config import MetricConfig
 from shm.errors import NoSpace
 from shm.metric import Metric, series_key
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 
 GAUGE = Metric("depth", "gauge", "D.", "", ("path",))
 COUNTER = Metric("done_total", "counter", "D.", "", ("path",))

@@ -7,8 +7,8 @@ import pytest
 
 from collector.clean import main as clean
 from collector.collector import MetricCollector
-from shm import snapshot
-from shm.segment import DIRECTORY
+from shm.files import DIRECTORY
+from shm.ring import disk_copy
 from tests.rings import files_of
 
 
@@ -36,7 +36,7 @@ def test_nothing_of_the_namespace_is_left_not_even_of_a_source_without_a_ring(
     toml.write_text(f'{toml.read_text()}snapshot_dir = "{snapshots}"\n')
     with MetricCollector("node", namespace=namespace, capacity=8) as collector:
         collector.commit()
-        snapshot.take(snapshots, namespace, "node")
+        disk_copy.take(snapshots, namespace, "node")
     for left in ("gone.corrupt", "old.layout-2", "dead.new", "quiet.lock"):
         (DIRECTORY / f"fogmetrics.{namespace}.{left}").touch()
     for name in (f"fogmetrics.{namespace}.former.snapshot.before", "of somebody else"):

@@ -14,9 +14,9 @@ from collector.histogram import Observations
 from collector.metrics import OWN, UP
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from shm.errors import MetricError, NoSpace, WriterBusy
-from shm.layout import FLAG_TICK
 from shm.metric import Metric
-from shm.reader import RingReader
+from shm.ring.layout import FLAG_TICK
+from shm.ring.reader import RingReader
 
 SECOND = 1_000_000_000
 

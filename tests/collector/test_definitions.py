@@ -10,8 +10,8 @@ from collector.source import Collection, MetricSource, Sample
 from shm.config import MetricConfig
 from shm.errors import MetricError, NoSpace
 from shm.metric import Metric
-from shm.reader import RingReader
-from shm.writer import RingWriter
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 
 OLD = Metric("latency", "histogram", "L.", buckets=(10.0,))
 NEW = Metric("latency", "histogram", "L.", buckets=(10.0, 100.0))

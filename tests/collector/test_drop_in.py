@@ -174,7 +174,9 @@ def test_info_and_enum_are_shown(namespace: str, two: tuple[Process, Process]) -
 
 def test_what_a_table_can_t_have_stays_in_the_process_and_the_log_says_so(namespace: str) -> None:
     with Process(namespace, BEGIN) as process:
-        process.do("import logging; seen = []; logging.getLogger('shm.live').warning = lambda *a, **k: seen.append(k)")
+        process.do(
+            "import logging; seen = []; logging.getLogger('shm.table.process').warning = lambda *a, **k: seen.append(k)"
+        )
         process.do("c = p.Counter('c', 'C.', ['stat']); c.labels('x').inc(2)")
         process.do("h = p.Histogram('h', 'H.', buckets=range(100)); h.observe(3)")
         process.do("i = p.Info('i', 'I.'); i.info({'a': '1'}); i.info({'b': '1'})")

@@ -274,7 +274,7 @@ def test_clear_takes_the_metric_and_no_other_of_a_like_name(namespace: str) -> N
 
 def test_a_handler_may_make_the_very_series_that_is_being_made(namespace: str) -> None:
     with Process(namespace, BEGIN) as process:
-        process.do("import signal, sys; from shm.live import LiveTable; c = p.Counter('c', 'C.', ['a'])")
+        process.do("import signal, sys; from shm.table.process import LiveTable; c = p.Counter('c', 'C.', ['a'])")
         process.do(
             "g = p.Gauge('g', 'G.', ['a'], multiprocess_mode='sum'); code = LiveTable._entered.__code__; told = []"
         )

@@ -11,8 +11,8 @@ import pytest
 
 from collector.__main__ import main
 from shm.errors import FogmetricsError
-from shm.reader import RingReader
-from shm.segment import ring_path
+from shm.files import ring_path
+from shm.ring.reader import RingReader
 from tests.daemon import ROOT
 from tests.programs import wait_until
 from tests.rings import files_of

@@ -14,7 +14,7 @@ from collector.preflight import main as preflight
 from collector.source import MetricSource, Sample
 from shm.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
-from shm.segment import lock_path, ring_path
+from shm.files import lock_path, ring_path
 from tests.daemon import ROOT
 from tests.rings import namespace as namespace
 

@@ -10,7 +10,7 @@ from collector.source import MetricSource
 from collector.sources.node import NodeMetricSource
 from shm.config import Config, parse
 from shm.errors import ConfigurationError
-from shm.writer import MIN_CAPACITY
+from shm.ring.writer import MIN_CAPACITY
 
 OWN = """
 from collector.source import MetricSource, Sample

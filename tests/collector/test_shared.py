@@ -10,11 +10,11 @@ import pytest
 from collector import shared
 from collector.collector import MetricCollector
 from collector.shared import SharedCollector
-from shm import retired
 from shm.errors import MetricError
-from shm.live import LiveTable
-from shm.live_places import CounterPlace
-from shm.table import files_of, listed
+from shm.table import dead
+from shm.table.cells import CounterPlace
+from shm.table.format import files_of, listed
+from shm.table.process import LiveTable
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 
@@ -144,7 +144,7 @@ def test_what_can_t_be_folded_does_not_keep_a_process_from_beginning(
     def refuse(*_: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(retired, "fold", refuse)
+    monkeypatch.setattr(dead, "fold", refuse)
     SharedCollector("web", namespace=namespace)
     assert [one.getMessage() for one in caplog.records] == ["dead processes of application 'web' not folded: no"]
     shared._tables.pop((namespace, "web")).close()
@@ -157,7 +157,7 @@ def test_what_can_t_be_removed_everywhere_is_said(
         raise OSError("no")
 
     collector.increment("requests", 1, {"path": "a"})
-    monkeypatch.setattr(retired, "remove", refuse)
+    monkeypatch.setattr(dead, "remove", refuse)
     collector.remove("requests", {"path": "a"})
     assert merged(namespace) == {}
     assert [one.getMessage() for one in caplog.records] == [

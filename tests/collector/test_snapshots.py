@@ -16,9 +16,9 @@ from collector import metrics
 from collector.collector import MetricCollector
 from collector.selfmetrics import SelfMetrics
 from collector.snapshots import Snapshots
-from shm import snapshot
-from shm.reader import RingReader
-from shm.segment import ring_path
+from shm.files import ring_path
+from shm.ring import disk_copy
+from shm.ring.reader import RingReader
 from tests.programs import wait_until
 from tests.rings import ROOT, append_proof, open_writer
 
@@ -28,14 +28,14 @@ def test_snapshots_are_taken_again_and_again_and_a_last_one_at_the_end(namespace
         append_proof(writer)
         snapshots = Snapshots(tmp_path, namespace, "s", 0.02)
         snapshots.start()
-        file = snapshot.file_of(tmp_path, namespace, "s")
+        file = disk_copy.file_of(tmp_path, namespace, "s")
         first = wait_until(lambda: file.exists() and file.stat().st_ino, 10, "the first snapshot")
         wait_until(lambda: file.stat().st_ino != first, 10, "the next one")
         append_proof(writer)
         snapshots.finish(writer)
     assert abs((snapshots.last_seconds or 0.0) - time.time()) < 60
     ring_path(namespace, "s").unlink()
-    stored = snapshot.load(tmp_path, namespace, "s")
+    stored = disk_copy.load(tmp_path, namespace, "s")
     assert stored is not None
     assert stored.history() == [1, 2]
     stored.close()
@@ -46,11 +46,11 @@ def test_the_end_before_the_first_one_takes_one(namespace: str, tmp_path: Path) 
         append_proof(writer)
         snapshots = Snapshots(tmp_path, namespace, "s", 3600)
         snapshots.finish(writer)  # also of a collector that ended before it ticked
-    assert snapshot.file_of(tmp_path, namespace, "s").exists()
+    assert disk_copy.file_of(tmp_path, namespace, "s").exists()
 
 
 def test_the_time_of_the_last_one_is_known_after_a_restart(namespace: str, tmp_path: Path) -> None:
-    file = snapshot.file_of(tmp_path, namespace, "s")
+    file = disk_copy.file_of(tmp_path, namespace, "s")
     file.touch()
     os.utime(file, (1_000_000, 1_000_000))
     assert Snapshots(tmp_path, namespace, "s", 300).last_seconds == 1_000_000
@@ -156,7 +156,7 @@ def test_values_that_add_up_begin_anew_after_a_snapshot_that_lacks_published_fra
                 columns = {series.metric.name: series.column for series in reader.series}
             snapshots = Snapshots(tmp_path, namespace, "s", 3600)
             if observations == 5:
-                snapshot.take(tmp_path, namespace, "s")  # after which the writer goes on
+                disk_copy.take(tmp_path, namespace, "s")  # after which the writer goes on
             elif observations == 4:
                 snapshots.finish(collector.writer)
             return frame.value(columns["latency"] + 2) or 0.0, frame.value(columns[metrics.ERRORS.name]) or 0.0

@@ -12,10 +12,10 @@ from collector.collector import MetricCollector
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from collector.stop import Stop
 from collector.worker import Worker
-from shm.layout import FLAG_CLOCK_STEP, FLAG_TICK
 from shm.metric import Metric
 from shm.parent import Parent
-from shm.reader import RingReader
+from shm.ring.layout import FLAG_CLOCK_STEP, FLAG_TICK
+from shm.ring.reader import RingReader
 
 SECOND = 1_000_000_000
 DEPTH = Metric("depth", "gauge", "D.")

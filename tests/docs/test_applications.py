@@ -6,7 +6,7 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
 from shm.config import Config, ShmConfig
-from shm.live import MODES
+from shm.table.process import MODES
 from tests.application import Process
 from tests.docs.markdown import blocks, read
 from tests.rings import namespace as namespace

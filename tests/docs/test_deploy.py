@@ -11,7 +11,7 @@ import pytest
 
 from collector.registry import BUILT_IN
 from shm import config
-from shm.layout import Header, aligned
+from shm.ring.layout import Header, aligned
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.programs import find_program
 

@@ -1,12 +1,12 @@
-"""docs/protocol.md against shm/layout.py and shm/protocol.py: offsets, seals, invariants."""
+"""docs/protocol.md against shm/ring/layout.py and shm/ring/protocol.py: offsets, seals, invariants."""
 
 from __future__ import annotations
 
 import re
 import struct
 
-from shm import layout, protocol
-from shm.layout import Header
+from shm.ring import layout, protocol
+from shm.ring.layout import Header
 from tests.docs.markdown import ROOT, read, table
 
 PAGE = read("docs/protocol.md")

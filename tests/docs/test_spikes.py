@@ -7,7 +7,7 @@ from pathlib import Path
 
 from collector import registry
 from shm.config import parse
-from shm.layout import Header, aligned
+from shm.ring.layout import Header, aligned
 from tests.docs.markdown import blocks, read, table
 
 PAGE = read("docs/spikes.md")

@@ -29,8 +29,8 @@ from exporter.query import ALL_STATS, MetricsQuery
 from exporter.server import Exporter
 from shm import VERSION
 from shm.config import BEYOND, Config, MetricConfig, ShmConfig, parse
-from shm.live import LiveTable
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
+from shm.table.process import LiveTable
 from tests.docs import expected
 from tests.docs.markdown import ROOT, read, table
 from tests.rings import append_proof, open_writer

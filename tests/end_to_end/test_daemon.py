@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 
 from collector.metrics import ALL
-from shm.segment import DIRECTORY, ring_path
+from shm.files import DIRECTORY, ring_path
 from tests.daemon import DISABLED, PROGRAMS, ROOT, SOURCES, STATES, Daemon
 from tests.end_to_end.cases import CASES, Case, families
 from tests.programs import wait_until

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from collector.collector import MetricCollector
-from shm.reader import RingReader
-from shm.segment import DIRECTORY, ring_path
+from shm.files import DIRECTORY, ring_path
+from shm.ring.reader import RingReader
 from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon
 from tests.programs import free_port, wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.served import exporting
-from shm.retired import fold
+from shm.table.dead import fold
 from tests.programs import find_program, wait_until
 from tests.rings import files_of
 from tests.rings import namespace as namespace

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shm.metric import Series
-from shm.reader import Frames, RingReader
+from shm.ring.reader import Frames, RingReader
 from tests.daemon import Daemon
 from tests.end_to_end.cases import families
 from tests.haproxy import HaproxyBefore

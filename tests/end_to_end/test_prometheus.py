@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.daemon import Daemon
 from tests.haproxy import HaproxyBefore
 from tests.programs import find_program, wait_until

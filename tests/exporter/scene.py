@@ -19,8 +19,8 @@ from exporter.query import MetricsQuery
 from exporter.server import Exporter
 from exporter.snapshot import RingSet
 from shm.config import Config, ExporterConfig, ShmConfig
+from shm.files import ring_path
 from shm.metric import Metric
-from shm.segment import ring_path
 from tests.exporter.wire import ask
 from tests.programs import find_program
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
 from exporter.aggregate import STATS, MetricAggregator
-from shm.layout import STALE_NAN_BITS
+from shm.ring.layout import STALE_NAN_BITS
 
 SECOND = 10**9
 NAN = math.nan

@@ -17,10 +17,10 @@ from exporter.server import Exporter
 from exporter.stats import health, stats
 from shm.config import ApplicationsConfig, Config, ShmConfig
 from shm.errors import ConfigurationError
-from shm.live import LiveTable
-from shm.live_places import CounterPlace, GaugePlace
 from shm.metric import Metric
-from shm.table import table_path
+from shm.table.cells import CounterPlace, GaugePlace
+from shm.table.format import table_path
+from shm.table.process import LiveTable
 from tests.application import Process
 from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.bands import BAND, Bands
-from shm.layout import STALE_NAN_BITS
+from shm.ring.layout import STALE_NAN_BITS
 
 PERCENTS = (0, 50, 95, 99, 100)
 ABSENT = np.array([STALE_NAN_BITS], dtype=np.uint64).view(np.float64)[0]

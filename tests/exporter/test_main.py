@@ -20,8 +20,8 @@ import pytest
 
 from collector.collector import MetricCollector
 from exporter import __main__ as main_module
+from shm.files import ring_path
 from shm.metric import Metric
-from shm.segment import ring_path
 from tests import http_client
 from tests.exporter.scene import samples_of
 from tests.programs import Program, running, wait_until

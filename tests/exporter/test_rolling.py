@@ -20,11 +20,11 @@ from exporter.aggregate import STATS, MetricAggregator
 from exporter.blocks import BLOCK_FRAMES
 from exporter.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window import Window
-from shm.frame import Frames
-from shm.layout import FLAG_TICK, STALE_NAN_BITS
-from shm.reader import RingReader
-from shm.segment import unlink
-from shm.windows import GUARD_SLOTS, Chosen
+from shm.files import unlink
+from shm.ring.frame import Frames
+from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
+from shm.ring.reader import RingReader
+from shm.ring.windows import GUARD_SLOTS, Chosen
 from tests.rings import SECOND_NS, open_writer
 
 Floats = NDArray[np.float64]

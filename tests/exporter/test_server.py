@@ -23,8 +23,8 @@ from exporter.snapshot import Ring, RingSet
 from exporter.window import Window
 from shm.config import MetricConfig
 from shm.errors import ConfigurationError
+from shm.files import unlink
 from shm.metric import Metric
-from shm.segment import unlink
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask
 
@@ -155,7 +155,7 @@ def test_the_kept_text_is_served_while_nothing_changed(scene: Scene, monkeypatch
 
 
 def test_a_replaced_ring_of_the_same_sequence_is_not_served_from_the_kept_text(scene: Scene) -> None:
-    from shm.segment import unlink
+    from shm.files import unlink
 
     exporter = fill(scene)
     rings_page(exporter)
@@ -474,7 +474,7 @@ def test_what_the_worker_counts_reaches_the_scrape_as_a_copy(scene: Scene) -> No
 
 def test_scrapes_and_aggregations_run_beside_a_growing_ring(scene: Scene) -> None:
     """Each of many rings comes, grows and goes while both threads read: no request fails."""
-    from shm.segment import unlink
+    from shm.files import unlink
 
     exporter = fill(scene)
     stop = threading.Event()

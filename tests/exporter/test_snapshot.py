@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from exporter.snapshot import Ring, RingSet, absent, all_absent
-from shm.discovery import RingList
 from shm.errors import RingCorrupt
-from shm.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
+from shm.files import unlink
 from shm.metric import Metric
-from shm.reader import Frame, RingReader
-from shm.segment import unlink
+from shm.ring.discovery import RingList
+from shm.ring.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
+from shm.ring.reader import Frame, RingReader
 from tests.exporter.scene import INTERVAL, LATENCY, NOW_NS, PACKETS, SECOND, Scene
 from tests.rings import open_writer, put_word
 

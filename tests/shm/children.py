@@ -20,9 +20,9 @@ import pytest
 
 import shm
 from shm.errors import NoSpace, RingError, RingMissing, WriterClosed
-from shm.reader import RingReader
-from shm.segment import build, building_path, lock_path, unlink
-from shm.writer import RingWriter
+from shm.files import build, building_path, lock_path, unlink
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, append_proof, check, files_of, open_writer, sequences
 
 SHM = str(Path(shm.__file__).parent)

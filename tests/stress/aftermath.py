@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from collector.schedule import Schedule
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.prometheus import JOBS, Prometheus
 from tests.stress import proof
 from tests.stress.faults import SUPERVISORD, Fault

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from shm.metric import Metric
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS
 
 # Sorted by name, the victim is in the middle: the first ring by name wins conflicts, the last one loses them.

@@ -22,16 +22,16 @@ from exporter import stats as reports
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
-from shm import retired
 from shm.config import Config, ShmConfig
 from shm.errors import FogmetricsError
-from shm.layout import HEADER_BYTES
-from shm.live import LiveTable
-from shm.live_places import CounterPlace, GaugePlace
+from shm.files import DIRECTORY
 from shm.metric import Metric
-from shm.protocol import header_seal
-from shm.segment import DIRECTORY
-from shm.table import IMMUTABLE_END, IMMUTABLE_START, RETIRED, TableReader, identity, read_header, table_path
+from shm.ring.layout import HEADER_BYTES
+from shm.ring.protocol import header_seal
+from shm.table import dead as retired
+from shm.table.cells import CounterPlace, GaugePlace
+from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, TableReader, identity, read_header, table_path
+from shm.table.process import LiveTable
 from tests.stress.apart import Done, main
 from tests.stress.application_storm import HITS, TAKEN, ended, fork, identities, reading, scraped
 from tests.stress.harness import require

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import shm
-from shm import retired
-from shm.live import LiveTable
-from shm.live_places import CounterPlace, GaugePlace
+from shm.files import DIRECTORY
 from shm.metric import Metric
-from shm.segment import DIRECTORY
-from shm.table import RETIRED
+from shm.table import dead
+from shm.table.cells import CounterPlace, GaugePlace
+from shm.table.format import RETIRED
+from shm.table.process import LiveTable
 from tests.stress.apart import Done, main
 from tests.stress.application_storm import HERE, HITS, OURS, ended, fork, identities, reading, reclaim, scraped
 from tests.stress.harness import Violation, require
@@ -70,28 +70,28 @@ def _dead(namespace: str, application: str) -> None:
         ended(fork(lambda of=of, amount=amount: die(of, amount)))  # type: ignore[misc]
         if of != "third":
             kept = {path: path.read_bytes() for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*-*")}
-            retired.fold(namespace, application)
+            dead.fold(namespace, application)
             if of == "second":  # as if its process had died behind the publication
                 for path, data in kept.items():
                     path.write_bytes(data)
 
 
 def _folding(namespace: str, application: str) -> Callable[[], object]:
-    return lambda: retired.fold(namespace, application)
+    return lambda: dead.fold(namespace, application)
 
 
 def _removing(namespace: str, application: str) -> Callable[[], object]:
     table = LiveTable(namespace, application)
     count(table, "mine", 8.0)
     count(table, "all", 8.0)
-    peers = retired.Peers(namespace, application)
+    peers = dead.Peers(namespace, application)
     # Another did so before, and it was counted again.
-    ended(fork(lambda: retired.remove(namespace, application, "", "", [("hits", ("mine",))], peers)))
+    ended(fork(lambda: dead.remove(namespace, application, "", "", [("hits", ("mine",))], peers)))
     count(table, "mine", 8.0)
 
     def remove() -> None:
         table.remove([("hits", ("mine",))])
-        retired.remove(namespace, application, "", table.who, [("hits", ("mine",)), ("hits", ("third",))], peers)
+        dead.remove(namespace, application, "", table.who, [("hits", ("mine",)), ("hits", ("third",))], peers)
 
     return remove
 
@@ -292,7 +292,7 @@ def descriptors(namespace: str, times: str) -> Done:
         with reading(namespace, "app") as reader:
             scraped(reader, identities(namespace, "app"))
         count(table, str(number))
-        retired.fold(namespace, "app")
+        dead.fold(namespace, "app")
 
     def look() -> None:
         with reading(namespace, "app") as reader:
@@ -306,7 +306,7 @@ def descriptors(namespace: str, times: str) -> Done:
     require(more <= 2, f"to read its own tables {times} times cost a process {more} descriptors")
     with contextlib.suppress(OSError):
         os.closerange(3, 256)  # as programs do that become daemons
-    ended(fork(lambda: retired.fold(namespace, "app")))
+    ended(fork(lambda: dead.fold(namespace, "app")))
     count(table, "behind")
     with reading(namespace, "app") as reader:
         now = scraped(reader, identities(namespace, "app"))

@@ -21,16 +21,17 @@ from functools import partial
 from typing import Final
 
 from collector.shared import SharedCollector
-from shm import live, live_file, live_places, merging, retired
-from shm import table as tables
 from shm.errors import FogmetricsError
-from shm.layout import ABSENT
-from shm.live import LiveTable
-from shm.live_places import CounterPlace, GaugePlace, HistogramPlace
-from shm.merging import ApplicationReader
+from shm.files import DIRECTORY
 from shm.metric import Metric
-from shm.segment import DIRECTORY
-from shm.table import RETIRED, listed
+from shm.ring.layout import ABSENT
+from shm.table import cells, dead, file, merge
+from shm.table import format as tables
+from shm.table import process as live
+from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace
+from shm.table.format import RETIRED, listed
+from shm.table.merge import ApplicationReader
+from shm.table.process import LiveTable
 from tests.stress.apart import Done, adopt_orphans, main
 from tests.stress.harness import require
 
@@ -39,7 +40,7 @@ HITS: Final = Metric("hits", "counter", "Counted.", label_names=("of",))
 TAKEN: Final = Metric("taken", "histogram", "Observed.", buckets=(1.0, 2.0))
 HERE: Final = Metric("here", "gauge", "1 a process that lives.")
 MORE: Final = Metric("more", "counter", "Series that make tables grow.", label_names=("of",))
-OURS: Final = frozenset({live.__file__, live_file.__file__, live_places.__file__})  # whose lines move a table's words
+OURS: Final = frozenset({live.__file__, file.__file__, cells.__file__})  # whose lines move a table's words
 _SLOTS: Final = 16  # a process and its threads and forks
 _GROUPS: Final = 5
 _ROLES: Final = ("plain", "growing", "threads", "forks", "folding")
@@ -125,7 +126,7 @@ class Process:
     def run(self) -> None:
         os.nice(10)  # flat out, but for the reader
         with contextlib.suppress(FogmetricsError):
-            retired.fold(self.namespace, APPLICATION)
+            dead.fold(self.namespace, APPLICATION)
         self.table = LiveTable(self.namespace, APPLICATION)
         here = self.table.place(HERE, ())
         assert isinstance(here, GaugePlace)
@@ -142,7 +143,7 @@ class Process:
                 self.grow_once(turn)
             if role == "folding" and turn % 5 == 0:
                 with contextlib.suppress(FogmetricsError):
-                    retired.fold(self.namespace, APPLICATION)
+                    dead.fold(self.namespace, APPLICATION)
             if role == "forks" and turn % 40 == 0 and 4 + turn // 40 < _SLOTS:
                 self.fork(self.slot + 4 + turn // 40)
 
@@ -238,7 +239,7 @@ def reclaim(namespace: str, application: str = APPLICATION) -> int:
     """Fold all of the dead; nothing of them must be left, what they were building included."""
     for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*.new"):
         os.utime(path, (0, 0))
-    folded = retired.fold(namespace, application)
+    folded = dead.fold(namespace, application)
     left = [path.name for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*")]
     wanted = (f"{RETIRED}.table", f"{RETIRED}.lock", f"{RETIRED}.new")
     over = [name for name in left if not name.endswith(wanted)]
@@ -257,7 +258,7 @@ def listed_before(namespace: str) -> Done:
     for folds in range(1, 4):
         ended(fork(die))
         found = [who for who in identities(namespace) if who != RETIRED]
-        require(retired.fold(namespace, APPLICATION) == 1, "the dead can't be folded")
+        require(dead.fold(namespace, APPLICATION) == 1, "the dead can't be folded")
         with reading(namespace) as reader:
             shown = scraped(reader, found).get(("hits", ("dead",)))
         require(shown == [3.0 * folds], f"names that were listed before the fold: {3.0 * folds} were counted: {shown}")
@@ -266,7 +267,7 @@ def listed_before(namespace: str) -> Done:
 
 def beside(namespace: str, step: str) -> Done:
     """Whoever folds at whatever moment of a scrape: it shows what was counted, once."""
-    ours = merging.__file__, tables.__file__
+    ours = merge.__file__, tables.__file__
     at, folds, folded = 1, 0, True
     while folded:
         name, folded, seen = f"app{at}", False, 0
@@ -282,11 +283,11 @@ def beside(namespace: str, step: str) -> Done:
             if seen == at and not folded:  # noqa: B023 - of this turn
                 sys.setprofile(None)
                 folded = True
-                retired.fold(namespace, name)
+                dead.fold(namespace, name)
 
         with reading(namespace, name) as reader:
             ended(fork(partial(die, "first", 1.0)))
-            retired.fold(namespace, name)
+            dead.fold(namespace, name)
             ended(fork(partial(die, "second", 2.0)))
             scraped(reader, identities(namespace, name))
             ended(fork(partial(die, "third", 4.0)))
@@ -520,7 +521,7 @@ def removal(namespace: str, rounds: str, seed: str) -> Done:
             for pid in pids[:2]:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-            retired.fold(namespace, APPLICATION)
+            dead.fold(namespace, APPLICATION)
             now = scraped(reader, identities(namespace))
             found = now.get(("hits", ("removed",)))
             require(found == [15.0], f"the same, two of them dead and folded: {found}")

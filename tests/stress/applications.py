@@ -62,22 +62,22 @@ def check(effort: Effort) -> Counts:
 
 MUTANTS = (
     Mutant(
-        "applications", "the retired are read only where they were listed", "shm.merging:ApplicationReader.refresh",
+        "applications", "the retired are read only where they were listed", "shm.table.merge:ApplicationReader.refresh",
         code="{*identities, RETIRED}", becomes="identities",
         says="names that were listed before", scale=0.1, part="listed",
     ),
     Mutant(
-        "applications", "a fold beside a scrape is not seen", "shm.merging:ApplicationReader.refresh",
+        "applications", "a fold beside a scrape is not seen", "shm.table.merge:ApplicationReader.refresh",
         code="self._retired() == before and not self._moved", becomes="True",
         says="somebody folded at call", scale=0.5, part="beside",
     ),
     Mutant(
-        "applications", "gauges of the dead stay", "shm.merging:ApplicationReader._merged",
+        "applications", "gauges of the dead stay", "shm.table.merge:ApplicationReader._merged",
         code="part.living if alive else part.dead", becomes="part.living",
         says="the gauge of a process that is dead", scale=0.5, part="deaths",
     ),
     Mutant(
-        "applications", "the retired do not name whom they have", "shm.retired:_publish",
+        "applications", "the retired do not name whom they have", "shm.table.dead:_publish",
         patch="""
             def fault(namespace, application, group, account):
                 account.folded = []
@@ -86,44 +86,44 @@ MUTANTS = (
         says="second is 4.0, and may be", scale=0.5, part="deaths",
     ),
     Mutant(
-        "applications", "the dead are unlinked before their counts are published", "shm.retired:fold",
+        "applications", "the dead are unlinked before their counts are published", "shm.table.dead:fold",
         code="_publish(namespace, application, group, account)",
         becomes="for table in dead:\n    table.path.unlink()\n_publish(namespace, application, group, account)",
         says="and may be", scale=0.8, part="deaths",
     ),
     Mutant(
-        "applications", "what is stored while a table grows goes to the old file alone", "shm.live:LiveTable._born",
+        "applications", "what is stored while a table grows goes to the old file alone", "shm.table.process:LiveTable._born",
         code="place.cell = AWAY", becomes="pass", says="a handler that counts", part="handlers",
     ),
     Mutant(
-        "applications", "a series that comes while a table grows is made at once", "shm.live:LiveTable._settled",
+        "applications", "a series that comes while a table grows is made at once", "shm.table.process:LiveTable._settled",
         code="self._moving or self._entering", becomes="False",
         says="a handler that counts", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "an interrupted growth is not brought to its end", "shm.live:LiveTable._recover",
+        "applications", "an interrupted growth is not brought to its end", "shm.table.process:LiveTable._recover",
         code="self._moving or self._entering or self._next is not None", becomes="False",
         says="a handler that raises", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "a reader frees the lock of its own process", "shm.table:let_go",
+        "applications", "a reader frees the lock of its own process", "shm.table.format:let_go",
         patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
     ),
     Mutant(
-        "applications", "the place of a removed series keeps its columns", "shm.live:LiveTable._vacate",
+        "applications", "the place of a removed series keeps its columns", "shm.table.process:LiveTable._vacate",
         code="self._send_nowhere(place)", becomes="None", says="that was removed", scale=0.5, part="threads",
     ),
     Mutant(
-        "applications", "a fork does not end what another thread had begun", "shm.live:LiveTable.forked",
+        "applications", "a fork does not end what another thread had begun", "shm.table.process:LiveTable.forked",
         code="self._busy = self._moving = self._entering = False", becomes="pass",
         says="a fork beside a thread", scale=0.8, part="halted",
     ),
     Mutant(
-        "applications", "what a process removes after another did is counted from there", "shm.retired:since_removal",
+        "applications", "what a process removes after another did is counted from there", "shm.table.dead:since_removal",
         code="ABSENT in (own[-8:], then[-8:])", becomes="False", says="nan", part="deaths",
     ),
     Mutant(
-        "applications", "memory that is not reserved", "shm.segment:build",
+        "applications", "memory that is not reserved", "shm.files:build",
         code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
         says="full", scale=0.3, part="full",
     ),

@@ -11,9 +11,9 @@ byte 0    bits 0…1: what the rest is; bit 2: sealed again; bit 3: under reader
 from __future__ import annotations
 
 from shm.errors import RingError
-from shm.frame import prove
-from shm.layout import HEADER_BYTES, KIND_SERIES, read_header
 from shm.metric import MAX_NAME
+from shm.ring.frame import prove
+from shm.ring.layout import HEADER_BYTES, KIND_SERIES, read_header
 from tests.stress.appended import FRAMES, VICTIM
 from tests.stress.besieged import Besieged
 from tests.stress.forged_catalogs import with_entries

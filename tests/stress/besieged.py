@@ -22,8 +22,8 @@ from exporter.query import MetricsQuery, parse_aggregated_query
 from exporter.server import Exporter
 from exporter.snapshot import Ring, RingSet
 from shm.config import Config, ShmConfig
-from shm.segment import ring_path
-from shm.writer import RingWriter
+from shm.files import ring_path
+from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS
 from tests.stress.appended import (
     CAPACITY,
@@ -309,7 +309,7 @@ def check_valid(body: bytes, form: Format) -> None:
 
 
 def _catalog_used(writer: RingWriter) -> int:
-    from shm.reader import RingReader
+    from shm.ring.reader import RingReader
 
     with RingReader(writer.namespace, writer.source) as reader:
         return reader.catalog.used

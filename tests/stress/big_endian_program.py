@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 
 from shm.errors import RingError
-from shm.reader import RingReader
-from shm.writer import RingWriter
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 
 
 def read(namespace: str, source: str) -> None:

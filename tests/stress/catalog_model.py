@@ -13,10 +13,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from shm import entries
-from shm.layout import HEADER_BYTES, WORD_CATALOG_USED
+from shm import catalog
 from shm.metric import Metric, Series
-from shm.writer import RingWriter
+from shm.ring.layout import HEADER_BYTES, WORD_CATALOG_USED
+from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, open_writer
 from tests.stress.harness import own_namespace, require
 from tests.stress.stores import History, Recorder, Step, issued, maximal, tiny_rings
@@ -106,8 +106,8 @@ def _check_copies(
     for history in maximal(histories):
         for words, hint in itertools.product(history.combinations(), sorted(announced)):
             data = b"".join([word.to_bytes(8, "little") for word in words])
-            read = entries.Catalog()
-            entries.extend(read, data, hint, WIDTH, salt)
+            read = catalog.Catalog()
+            catalog.extend(read, data, hint, WIDTH, salt)
             copies += 1
             most = max(most, len(read.series))
             require(

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from collector.collector import MetricCollector
+from shm.files import ring_path
 from shm.metric import SeriesKey
-from shm.reader import RingReader
-from shm.segment import ring_path
+from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS, end
 from tests.stress import churn_limits, churn_pruned
 from tests.stress.churn_plan import METRICS, Plan, prove_frame, prove_frames, value
@@ -195,16 +195,16 @@ def _report(process: subprocess.Popen[str]) -> dict[str, int]:
 
 MUTANTS = (
     Mutant(
-        "churn", "a rebuild joins columns that are no neighbours", "shm.rebuild:_blocks",
+        "churn", "a rebuild joins columns that are no neighbours", "shm.ring.rebuild:_blocks",
         patch="def fault(kept): return [(kept[0].column, kept[-1].end)] if kept else []",
         says="a sample is", scale=0.3,
     ),
     Mutant(
-        "churn", "a rebuild frees what the older half of the ring has samples of", "shm.rebuild:still_present",
+        "churn", "a rebuild frees what the older half of the ring has samples of", "shm.ring.rebuild:still_present",
         code="reversed(history)", becomes="reversed(history[len(history) // 2 :])", says="a sample is lost", scale=0.3,
     ),
     Mutant(
-        "churn", "a rebuild counts columns in a frame that are younger", "shm.rebuild:_carry_frames",
+        "churn", "a rebuild counts columns in a frame that are younger", "shm.ring.rebuild:_carry_frames",
         code="max(min(end, frame.count) - start, 0)", becomes="end - start", says="which is younger", scale=0.3,
     ),
     Mutant(
@@ -232,7 +232,7 @@ MUTANTS = (
         says="last sample is older", scale=0.3,
     ),
     Mutant(
-        "churn", "a series that gave its place stays in the ring", "shm.writer:RingWriter.prune",
+        "churn", "a series that gave its place stays in the ring", "shm.ring.writer:RingWriter.prune",
         code="series_key(series) not in gone", becomes="True", says="series for a limit of", scale=0.3,
     ),
     Mutant(

@@ -15,7 +15,7 @@ from collector.selfmetrics import SelfMetrics
 from exporter.snapshot import RingSet
 from exporter.stats import stats
 from shm.metric import Metric
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.stress.harness import Counts, Effort, own_namespace, require
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.snapshot import absent
 from shm.metric import Metric, Series
-from shm.reader import Frame, Frames
+from shm.ring.reader import Frame, Frames
 from tests.rings import SECOND_NS
 from tests.stress.harness import require
 

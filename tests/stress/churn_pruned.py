@@ -14,7 +14,7 @@ from collector.rules import Rules
 from exporter.snapshot import RingSet, absent
 from shm.config import MetricConfig
 from shm.metric import Metric
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.stress.harness import Counts, Effort, own_namespace, require
 

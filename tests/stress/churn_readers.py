@@ -25,7 +25,7 @@ from exporter.server import Exporter
 from exporter.snapshot import RingSet, absent
 from shm.config import Config, ShmConfig
 from shm.errors import RingMissing
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.stress.churn_plan import COUNTER, METRICS, STARTED_NS, STRIDE, Plan, prove_frames
 from tests.stress.harness import VIOLATED, Violation, require

@@ -26,10 +26,10 @@ from exporter.negotiation import Format
 from exporter.query import AggregatedQuery
 from exporter.server import Exporter
 from shm.config import Config, ShmConfig
-from shm.layout import FLAG_CLOCK_STEP
 from shm.metric import Metric
 from shm.parent import Parent
-from shm.reader import Frames, RingReader
+from shm.ring.layout import FLAG_CLOCK_STEP
+from shm.ring.reader import Frames, RingReader
 from tests.rings import SECOND_NS
 from tests.stress import clocks_processes
 from tests.stress.harness import Counts, Effort, Mutant, own_namespace, require
@@ -301,7 +301,7 @@ MUTANTS = (
         patch="def fault(self, wall_ns, monotonic_ns): return False", says="clock steps are counted", scale=0.5,
     ),
     Mutant(
-        "clocks", "a window has the frame at its open end", "shm.windows:within",
+        "clocks", "a window has the frame at its open end", "shm.ring.windows:within",
         code="stamps > since_ns", becomes="stamps >= since_ns", says="a window by timestamp has", scale=0.5,
     ),
     Mutant(

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shm.discovery import process_fields
-from shm.layout import FLAG_CLOCK_STEP
-from shm.reader import Frames, RingReader
-from shm.segment import ring_path
+from shm.files import ring_path
+from shm.ring.discovery import process_fields
+from shm.ring.layout import FLAG_CLOCK_STEP
+from shm.ring.reader import Frames, RingReader
 from tests.programs import Program, running
 from tests.rings import ROOT
 from tests.stress.harness import Counts, Effort, own_namespace, require

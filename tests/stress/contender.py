@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from shm.errors import WriterBusy, WriterClosed
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 from tests.rings import append_proof, open_writer
 from tests.stress.harness import require
 

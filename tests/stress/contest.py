@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from shm.discovery import start_ticks, writer_alive
 from shm.errors import WriterBusy
-from shm.reader import RingReader, WriterInfo
-from shm.segment import unlink
+from shm.files import unlink
+from shm.ring.discovery import start_ticks, writer_alive
+from shm.ring.reader import RingReader, WriterInfo
 from tests.rings import append_proof, check, open_writer, sequences
 from tests.stress import apart
 from tests.stress.contender import Contender, Gate, Message

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import httpx
 
-from shm.segment import DIRECTORY
+from shm.files import DIRECTORY
 from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon
 from tests.haproxy import HaproxyBefore
 from tests.programs import wait_until
@@ -212,7 +212,7 @@ MUTANTS = (
         says="as fresh, whose newest frame was stale",
     ),
     Mutant(
-        "daemon", "a collector that is started again begins its ring anew", "shm.stored:StoredSegment._prove_slots",
+        "daemon", "a collector that is started again begins its ring anew", "shm.ring.segment:StoredSegment._prove_slots",
         code="self.hold(whole, max(least_head, *whole, 0))", becomes="self.hold(set(), least_head)",
         says="went back from sequence",
     ),

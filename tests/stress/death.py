@@ -18,13 +18,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from shm import snapshot
 from shm.errors import RingCorrupt, RingMissing
-from shm.frame import Frame
-from shm.reader import RingReader
-from shm.segment import DIRECTORY, building_path, ring_path, unlink
-from shm.stored import StoredSegment
-from shm.writer import RingWriter
+from shm.files import DIRECTORY, building_path, ring_path, unlink
+from shm.ring import disk_copy
+from shm.ring.frame import Frame
+from shm.ring.reader import RingReader
+from shm.ring.segment import StoredSegment
+from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
 from tests.stress.harness import Counts, Effort, Mutant, Violation, own_namespace, require
 from tests.stress.lines import OPERATIONS, kill_at_lines
@@ -36,25 +36,25 @@ _LONGEST_SECONDS: Final = 0.012  # from fork to kill: half of it the start, with
 
 MUTANTS = (
     Mutant(
-        "death", "the name is given before the segment is whole", "shm.rebuild:publish",
+        "death", "the name is given before the segment is whole", "shm.ring.rebuild:publish",
         code="segment.finish()",
         becomes="temporary = temporary.rename(ring_path(namespace, header.source))\nsegment.finish()",
         says="magic is 0x0",
     ),
     Mutant(
-        "death", "the snapshot is written in its place", "shm.snapshot:take",
+        "death", "the snapshot is written in its place", "shm.ring.disk_copy:take",
         code='final.with_name(f"{final.name}.new")', becomes="final", says="snapshot",
     ),
     Mutant(
-        "death", "what a dead writer was building is left", "shm.writer:RingWriter.__init__",
+        "death", "what a dead writer was building is left", "shm.ring.writer:RingWriter.__init__",
         code="building_path(namespace, source).unlink(missing_ok=True)", becomes="None", says="a half-built segment",
     ),
     Mutant(
-        "death", "the next writer takes the hint for the head", "shm.stored:StoredSegment._prove_slots",
+        "death", "the next writer takes the hint for the head", "shm.ring.segment:StoredSegment._prove_slots",
         code="max(least_head, *whole, 0)", becomes="max(least_head, *whole, 0) + 1", says="resumes",
     ),
     Mutant(
-        "death", "a rebuild forgets the newest frame", "shm.rebuild:_carry_frames",
+        "death", "a rebuild forgets the newest frame", "shm.ring.rebuild:_carry_frames",
         code="old.history()[-new.header.capacity :]", becomes="old.history()[:-1]", says="a reader finds",
     ),
 )  # fmt: skip
@@ -84,7 +84,7 @@ def _kill_at_random(namespace: str, directory: Path, effort: Effort) -> dict[str
     for kill in range(kills):
         if kill % _KILLS_A_LIFE == 0:
             unlink(namespace, "s")
-            snapshot.unlink(directory, namespace)
+            disk_copy.unlink(directory, namespace)
             acknowledged[0] = newest = 0
         forked = os.fork()
         if not forked:
@@ -123,7 +123,7 @@ def _write_without_pause(
                 writer.add_series(GAUGE, (str(len(writer.columns)),))
                 acknowledged[2] += 1
             elif kind < 0.05:
-                snapshot.take(directory, namespace, "s")
+                disk_copy.take(directory, namespace, "s")
                 acknowledged[3] += 1
             else:
                 sequence = writer.head + 1
@@ -178,9 +178,9 @@ def _verify(frame: Frame, labels: list[int], when: str) -> None:
 
 
 def _look_at_snapshot(directory: Path, namespace: str, kill: int) -> None:
-    if not snapshot.file_of(directory, namespace, "s").exists():
+    if not disk_copy.file_of(directory, namespace, "s").exists():
         return
-    stored: StoredSegment | None = snapshot.load(directory, namespace, "s")
+    stored: StoredSegment | None = disk_copy.load(directory, namespace, "s")
     require(stored is not None, f"kill {kill}: the snapshot can't be read")
     assert stored is not None
     labels = [int(series.label_values[0]) for series in stored.catalog.series]

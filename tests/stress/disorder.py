@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shm.discovery import ring_sources
 from shm.errors import RingError
+from shm.files import building_path, ring_path
 from shm.metric import Metric
-from shm.reader import RingReader
-from shm.segment import building_path, ring_path
-from shm.writer import RingWriter
+from shm.ring.discovery import ring_sources
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 from tests.rings import files_of
 from tests.stress import apart
 from tests.stress.harness import require

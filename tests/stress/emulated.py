@@ -15,8 +15,8 @@ import itertools
 import re
 from typing import Any, Final
 
-from shm.layout import HEADER_BYTES, WORD_HEARTBEAT, WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
-from shm.segment import ring_path
+from shm.files import ring_path
+from shm.ring.layout import HEADER_BYTES, WORD_HEARTBEAT, WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
 from tests.stress.emulated_sides import PAGES, Side, Sides, sides
 from tests.stress.harness import ROOT, Counts, Effort, Mutant, Violation, own_namespace, require
 from tests.stress.userlands import S390X, userland
@@ -196,33 +196,33 @@ def _race(
 
 _MUTANTS = (
     Mutant(
-        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm.layout:ABSENT",
+        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm.ring.layout:ABSENT",
         patch='fault = struct.pack("<d", float("inf") - float("inf"))',
         says="differ in the word", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a flag of open(2) by the number that it has on x86", "shm.segment:open_segment",
+        "emulated", "a flag of open(2) by the number that it has on x86", "shm.files:open_segment",
         code="os.O_NOFOLLOW", becomes="0o400000",
         says="on arm64 a reader followed a symbolic link", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "the catalog takes whole pages of the machine", "shm.rebuild:shape",
+        "emulated", "the catalog takes whole pages of the machine", "shm.ring.rebuild:shape",
         code="64", becomes='os.sysconf("SC_PAGESIZE")', says="page", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a slot is looked for half a word on", "shm.layout:Header.slot_offset",
+        "emulated", "a slot is looked for half a word on", "shm.ring.layout:Header.slot_offset",
         patch="def fault(self, sequence): return original(self, sequence) + 4",
         says="not aligned", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a reader takes what it finds", "shm.frame:prove",
+        "emulated", "a reader takes what it finds", "shm.ring.frame:prove",
         code="found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False",
         says="was accepted with", scale=0.2, part="border",
     ),
 )  # fmt: skip
 _OF_BYTE_ORDER = (
     Mutant(
-        "emulated", "no byte order is refused", "shm.layout:check_byte_order",
+        "emulated", "no byte order is refused", "shm.ring.layout:check_byte_order",
         patch="def fault(ring): pass", says="on s390x who would read was told", scale=0.2, part="order",
     ),
 )  # fmt: skip

@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.errors import RingForeign, WriterBusy
-from shm.frame import Frame
+from shm.files import ring_path
 from shm.metric import Metric
-from shm.protocol import entry_seal, frame_seal, header_seal
-from shm.reader import RingReader
-from shm.segment import ring_path
-from shm.writer import RingWriter
+from shm.ring.frame import Frame
+from shm.ring.protocol import entry_seal, frame_seal, header_seal
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 
 SLOTS: Final = 8
 STALE_BITS: Final = 0x7FF0_0000_0000_0002  # as docs/protocol.md says, not as the code does

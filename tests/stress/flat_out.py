@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from shm.frame import Frame
-from shm.layout import SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD
-from shm.protocol import frame_seal
-from shm.reader import RingReader
-from shm.segment import ring_path
+from shm.files import ring_path
+from shm.ring.frame import Frame
+from shm.ring.layout import SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD
+from shm.ring.protocol import frame_seal
+from shm.ring.reader import RingReader
 from tests.rings import open_writer
 from tests.stress.harness import Violation
 from tests.stress.proofs import Proof, flags, timestamp_ns

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from shm.entries import entry
-from shm.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES, SLOT_HEADER_BYTES
+from shm.catalog import entry
+from shm.ring.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES, SLOT_HEADER_BYTES
 from tests.stress.mutations import HINT_FIELDS, SLOT_FIELDS, Mutation, Whole, put_word, reseal_slot, word
 
 METRIC: Final = {"n": "forged", "t": "gauge", "h": "Forged.", "u": "", "l": [], "b": [], "o": 0}

@@ -184,31 +184,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "fuzz", "the header's seal is not checked", "shm.layout:read_header",
+        "fuzz", "the header's seal is not checked", "shm.ring.layout:read_header",
         code="header_seal(immutable) != words[WORD_SEAL]", becomes="False",
         says="the error must say 'header seal is", scale=0.3,
     ),
     Mutant(
-        "fuzz", "the seals of catalog entries are not checked", "shm.entries:extend",
+        "fuzz", "the seals of catalog entries are not checked", "shm.catalog:extend",
         code="entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal", becomes="False",
         says="the error is no sentence", scale=0.3,
     ),
     Mutant(
-        "fuzz", "a frame is taken for its sequence alone", "shm.frame:prove",
+        "fuzz", "a frame is taken for its sequence alone", "shm.ring.frame:prove",
         code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False",
         says="I9: bytes flipped", scale=0.3,
     ),
     Mutant(
-        "fuzz", "the file may have another size than the header says", "shm.layout:read_header",
+        "fuzz", "the file may have another size than the header says", "shm.ring.layout:read_header",
         code="size != file_bytes", becomes="False", says="the error must say", scale=0.3,
     ),
     Mutant(
-        "fuzz", "holes are not looked for", "shm.segment:open_segment",
+        "fuzz", "holes are not looked for", "shm.files:open_segment",
         code="status.st_blocks * 512 < header.segment_bytes", becomes="False",
         says="the error must say 'it has holes'", scale=0.3,
     ),
     Mutant(
-        "fuzz", "a header may claim any number of slots", "shm.layout:read_header",
+        "fuzz", "a header may claim any number of slots", "shm.ring.layout:read_header",
         code="0 < value <= limit", becomes='name == "capacity" or 0 < value <= limit',
         says="not within 1", scale=0.3,
     ),

@@ -119,11 +119,11 @@ def _siege(writer: Child, readers: list[Child], columns: int, quota: int, seed: 
 
 MUTANTS = (
     Mutant(
-        "hardware", "no seal", "shm.frame:prove",
+        "hardware", "no seal", "shm.ring.frame:prove",
         code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="I1: frame()",
     ),
     Mutant(
-        "hardware", "no seal in a window", "shm.windows:Windows._copy_and_prove",
+        "hardware", "no seal in a window", "shm.ring.windows:Windows._copy_and_prove",
         code="rows[:, 1] == seals", becomes="True", says="I1: frames()",
     ),
     Mutant(

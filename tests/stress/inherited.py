@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from shm.errors import FogmetricsError, RingError
+from shm.files import corrupt_path, ring_path
 from shm.metric import SeriesKey
-from shm.reader import RingReader
-from shm.segment import corrupt_path, ring_path
-from shm.writer import RingWriter
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, files_of
 from tests.stress.appended import CAPACITY, FRAMES, VICTIM, columns_at, metrics_of, stamp_ns, value
 from tests.stress.harness import Violation, require

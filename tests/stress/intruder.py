@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from shm.errors import RingForeign
-from shm.reader import RingReader
-from shm.segment import DIRECTORY, lock_path, ring_path
+from shm.files import DIRECTORY, lock_path, ring_path
+from shm.ring.reader import RingReader
 from tests.stress import apart
 from tests.stress.harness import require
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import shm
-from shm import snapshot
 from shm.errors import RingCorrupt, RingError, RingMissing
-from shm.reader import RingReader
-from shm.segment import building_path, ring_path, unlink
-from shm.writer import RingWriter
+from shm.files import building_path, ring_path, unlink
+from shm.ring import disk_copy
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, append_proof, check, open_writer, sequences
 from tests.stress.harness import Violation, require
 
@@ -95,7 +95,7 @@ def _publish_again(namespace: str, directory: Path) -> Callable[[], object]:
 
 def _snapshot(namespace: str, directory: Path) -> Callable[[], object]:
     _open(namespace)  # held until the process ends
-    return lambda: snapshot.take(directory, namespace, "s")
+    return lambda: disk_copy.take(directory, namespace, "s")
 
 
 OPERATIONS: Final = (
@@ -130,10 +130,10 @@ def kill_at_lines(namespace: str, directory: Path, operation: Operation, lines: 
 
 def _begin_with_history(namespace: str, directory: Path, width: int) -> None:
     unlink(namespace, "s")
-    snapshot.unlink(directory, namespace)
+    disk_copy.unlink(directory, namespace)
     with open_writer(namespace, columns=8, width=width) as writer:
         append_proof(writer, _FRAMES)
-        snapshot.take(directory, namespace, "s")
+        disk_copy.take(directory, namespace, "s")
 
 
 def _dies(namespace: str, directory: Path, operation: Operation, line: int) -> bool:
@@ -195,8 +195,8 @@ def _look(namespace: str, directory: Path, operation: Operation) -> None:
             require(columns == list(range(8)), f"the next writer has the series in columns {columns}")
         require(not building_path(namespace, "s").exists(), "a half-built segment outlives the next start")
         writer.append([0.0] * writer.column_count, 1, 1)
-        snapshot.take(directory, namespace, "s")
-    name = snapshot.file_of(directory, namespace, "s").name
+        disk_copy.take(directory, namespace, "s")
+    name = disk_copy.file_of(directory, namespace, "s").name
     left = {path.name for path in directory.iterdir()}
     # One that reaches further than a ring that was begun without it is kept.
     require(left <= {name, f"{name}.before"}, f"beside the snapshot there are {left}")

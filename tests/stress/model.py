@@ -12,7 +12,7 @@ Three models, from the idea to the program's own bytes:
 2. **All copies** of the program's own slots. The stores of the program's writer are recorded while it appends into
    rings of one and two slots, which it laps, and while its successor resumes after a SIGKILL at any store, in the
    midst of a copy at any subset of its words. Each combination of the words' histories, for each sequence there was,
-   goes through :func:`shm.frame.prove`; those without a restart also through a RingReader, over the file.
+   goes through :func:`shm.ring.frame.prove`; those without a restart also through a RingReader, over the file.
 
 3. **All copies of the catalog**, likewise: a reader takes whole entries, from the first on, or none.
 
@@ -112,11 +112,11 @@ def _check_that_it_is_seen(proof: memory.Proof, program: Appends, order: Order) 
     return explored.states
 
 
-HASH = "shm.protocol:xxh3_64_intdigest"
+HASH = "shm.ring.protocol:xxh3_64_intdigest"
 
 
 def hash_with_a_fault(digest: str) -> str:
-    """The patch of HASH, and of shm.staging, which imports the same function from the package later.
+    """The patch of HASH, and of shm.ring.staging, which imports the same function from the package later.
 
     ``digest``: an expression of ``original``, ``payload`` and ``seed``.
     """
@@ -132,11 +132,11 @@ xxhash.xxh3_64_intdigest = fault
 
 MUTANTS = (
     Mutant(
-        "model", "no seal", "shm.frame:prove",
+        "model", "no seal", "shm.ring.frame:prove",
         code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="never appended",
     ),
     Mutant(
-        "model", "no seal in a window", "shm.windows:Windows._copy_and_prove",
+        "model", "no seal in a window", "shm.ring.windows:Windows._copy_and_prove",
         code="rows[:, 1] == seals", becomes="True", says="accepted into a window",
     ),
     Mutant(
@@ -148,20 +148,20 @@ MUTANTS = (
         patch=hash_with_a_fault("original(payload[8:], seed)"), says="never appended",
     ),
     Mutant(
-        "model", "a number given twice", "shm.stored:StoredSegment._prove_slots",
+        "model", "a number given twice", "shm.ring.segment:StoredSegment._prove_slots",
         code="max(least_head, *whole, 0)", becomes="max(least_head, *whole, 1) - 1", says="I3: after frame",
     ),
     Mutant(
-        "model", "a catalog entry taken without its seal", "shm.entries:extend",
+        "model", "a catalog entry taken without its seal", "shm.catalog:extend",
         code="entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal", becomes="False",
         says="I1: a catalog",
     ),
     Mutant(
-        "model", "an entry's seal that covers its length alone", "shm.protocol:entry_seal",
+        "model", "an entry's seal that covers its length alone", "shm.ring.protocol:entry_seal",
         patch="def fault(payload, offset, salt): return original(payload[:8], offset, salt)", says="I1: a catalog",
     ),
     Mutant(
-        "model", "an entry stored in one copy, seal and all", "shm.writable:WritableSegment.enter",
+        "model", "an entry stored in one copy, seal and all", "shm.ring.writable:WritableSegment.enter",
         code="data[:8]", becomes="data[:16]", says="I1: a catalog",
     ),
     Mutant(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from shm.layout import (
+from shm.ring.layout import (
     ENTRY_HEADER,
     HEADER_BYTES,
     IMMUTABLE_END,
@@ -25,7 +25,7 @@ from shm.layout import (
     Header,
     aligned,
 )
-from shm.protocol import entry_seal, frame_seal, header_seal
+from shm.ring.protocol import entry_seal, frame_seal, header_seal
 
 PAGE: Final = 4096
 _WORD: Final = struct.Struct("<Q")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.frame import Frame, Frames
-from shm.layout import STALE_NAN_BITS
+from shm.ring.frame import Frame, Frames
+from shm.ring.layout import STALE_NAN_BITS
 from tests.stress.harness import require
 
 COLUMN_NUMBERS = 4096

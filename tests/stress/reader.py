@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.writer import RingWriter
+from shm.ring.writer import RingWriter
 from tests.programs import free_port, listens, wait_until
 from tests.rings import files_of, open_writer, proof
 from tests.stress.apart import UNABLE, as_user, ask, environ
@@ -254,16 +254,16 @@ def _scrape(exporter: _Exporter, sequence: int, done: Counter[str]) -> None:
 
 MUTANTS = (
     Mutant(
-        "reader", "rings that the group may write", "shm.segment:MODE", patch="fault = 0o660",
+        "reader", "rings that the group may write", "shm.files:MODE", patch="fault = 0o660",
         says="I8: a reader that may only read could open for writing", scale=0.2,
     ),
     Mutant(
-        "reader", "readers ask for the right to write", "shm.segment:attach_readonly",
+        "reader", "readers ask for the right to write", "shm.files:attach_readonly",
         code="os.O_RDONLY", becomes="os.O_RDWR",
         says="I8: a reader whose group may read wants more than that", scale=0.2,
     ),
     Mutant(
-        "reader", "attached as multiprocessing does", "shm.reader:RingReader.__init__",
+        "reader", "attached as multiprocessing does", "shm.ring.reader:RingReader.__init__",
         patch="""
             import contextlib
             from multiprocessing.shared_memory import SharedMemory
@@ -276,7 +276,7 @@ MUTANTS = (
         says="I8: the exporter holds", scale=0.2,
     ),
     Mutant(
-        "reader", "a reader that unlinks at its exit, as a resource tracker does", "shm.reader:RingReader.__init__",
+        "reader", "a reader that unlinks at its exit, as a resource tracker does", "shm.ring.reader:RingReader.__init__",
         patch="""
             import atexit
 

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from shm.errors import NoSpace, RingCorrupt, RingError
+from shm.files import building_path, corrupt_path, ring_path, unlink
 from shm.metric import Metric
-from shm.reader import RingReader
-from shm.segment import building_path, corrupt_path, ring_path, unlink
+from shm.ring.reader import RingReader
 from tests.rings import files_of
 from tests.stress import apart
 from tests.stress.harness import require
@@ -164,7 +164,7 @@ def _take_name(page: bytearray, source: str) -> None:
     """The header of another source, whole, so that nothing but the holes is wrong with it."""
     import dataclasses
 
-    from shm.layout import IMMUTABLE_START, WORD_SEAL, read_header
+    from shm.ring.layout import IMMUTABLE_START, WORD_SEAL, read_header
 
     header = dataclasses.replace(read_header("whole", bytes(page[:PAGE]), len(page)), source=source)
     immutable = header.immutable()

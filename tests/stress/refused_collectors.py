@@ -10,9 +10,9 @@ from collections import Counter
 from collector.collector import MetricCollector
 from shm.command import EX_TEMPFAIL
 from shm.errors import RingError, RingMissing
+from shm.files import ring_path
 from shm.metric import Metric
-from shm.reader import RingReader
-from shm.segment import ring_path
+from shm.ring.reader import RingReader
 from tests.stress.harness import require
 from tests.stress.small_room import MIB, NUMBER, PAGE, SAID, Filler, beside, configured, finished, free, read
 

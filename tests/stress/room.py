@@ -44,12 +44,12 @@ def check(effort: Effort) -> Counts:
 
 MUTANTS = (
     Mutant(
-        "room", "memory that is not reserved", "shm.segment:build",
+        "room", "memory that is not reserved", "shm.files:build",
         code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
         says="began with what was not reserved", scale=0.05,
     ),
     Mutant(
-        "room", "a refused segment is left", "shm.segment:build",
+        "room", "a refused segment is left", "shm.files:build",
         patch="""
             def fault(source, path, size, group=""):
                 try:
@@ -61,12 +61,12 @@ MUTANTS = (
         says="was refused and left", scale=0.05,
     ),
     Mutant(
-        "room", "segments with holes are taken", "shm.segment:open_segment",
+        "room", "segments with holes are taken", "shm.files:open_segment",
         code="status.st_blocks * 512 < header.segment_bytes", becomes="False",
         says="I7: a reader took a segment with holes", scale=0.05,
     ),
     Mutant(
-        "room", "a refused start keeps its lock", "shm.writer:RingWriter.__init__",
+        "room", "a refused start keeps its lock", "shm.ring.writer:RingWriter.__init__",
         code="self._lock.release()", becomes="None", says="refused where it must not be", scale=0.05,
     ),
     Mutant(

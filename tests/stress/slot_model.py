@@ -13,11 +13,11 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shm.frame import Frame, Frames, prove
-from shm.reader import RingReader
-from shm.segment import ring_path
-from shm.windows import Windows
-from shm.writer import RingWriter
+from shm.files import ring_path
+from shm.ring.frame import Frame, Frames, prove
+from shm.ring.reader import RingReader
+from shm.ring.windows import Windows
+from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, open_writer
 from tests.stress.harness import require
 from tests.stress.stores import History, Recorder, Step, issued, maximal

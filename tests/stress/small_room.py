@@ -20,12 +20,12 @@ from types import TracebackType
 from typing import Any, Final
 
 from shm.errors import NoSpace
-from shm.layout import STALE_NAN_BITS
+from shm.files import DIRECTORY, ring_path
 from shm.metric import Metric
-from shm.reader import Frame, RingReader
-from shm.segment import DIRECTORY, ring_path
-from shm.windows import GUARD_SLOTS
-from shm.writer import RingWriter
+from shm.ring.layout import STALE_NAN_BITS
+from shm.ring.reader import Frame, RingReader
+from shm.ring.windows import GUARD_SLOTS
+from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS, files_of
 from tests.stress.apart import ended, environ
 from tests.stress.harness import ROOT, require

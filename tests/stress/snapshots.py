@@ -21,12 +21,12 @@ from typing import Final
 from unittest import mock
 
 from collector.snapshots import Snapshots
-from shm import snapshot
 from shm.errors import NoSpace
-from shm.frame import Frame
-from shm.reader import RingReader
-from shm.segment import files_of, ring_path, unlink
-from shm.writer import RingWriter
+from shm.files import files_of, ring_path, unlink
+from shm.ring import disk_copy
+from shm.ring.frame import Frame
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
 from tests.stress.harness import Counts, Effort, Mutant, own_namespace, require
 
@@ -36,7 +36,7 @@ _ROUNDS_A_LIFE: Final = 25  # then the history begins anew, so that rings do not
 
 MUTANTS = (
     Mutant(
-        "snapshots", "the catalog is copied before the slots", "shm.snapshot:_copy",
+        "snapshots", "the catalog is copied before the slots", "shm.ring.disk_copy:_copy",
         patch="""
             import time
 
@@ -53,11 +53,11 @@ MUTANTS = (
         code="self._take(writer)", becomes="None", says="orderly",
     ),
     Mutant(
-        "snapshots", "frames are not proven", "shm.frame:prove",
+        "snapshots", "frames are not proven", "shm.ring.frame:prove",
         code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="has ",
     ),
     Mutant(
-        "snapshots", "a segment of another layout is removed for want of room", "shm.opening:_begin_beside",
+        "snapshots", "a segment of another layout is removed for want of room", "shm.ring.lifecycle:_begin_beside",
         code="raise", becomes="pass", says="layout",
     ),
 )  # fmt: skip
@@ -106,7 +106,7 @@ def _lives(namespace: str, directory: Path, random_: random.Random, rounds: int)
     before = 0
     for number in range(rounds):
         if number % _ROUNDS_A_LIFE == 0:
-            snapshot.unlink(directory, namespace)
+            disk_copy.unlink(directory, namespace)
             before = 0
         unlink(namespace, "s")  # a reboot
         done[0] = before
@@ -163,9 +163,9 @@ def _live(namespace: str, directory: Path, done: memoryview[int]) -> None:
 
 def _newest_on_disk(namespace: str, directory: Path, when: str) -> int:
     """The newest frame of the snapshot, 0 without one; each frame verified, with all the columns that it knew."""
-    if not snapshot.file_of(directory, namespace, "s").exists():
+    if not disk_copy.file_of(directory, namespace, "s").exists():
         return 0
-    stored = snapshot.load(directory, namespace, "s")
+    stored = disk_copy.load(directory, namespace, "s")
     require(stored is not None, f"{when}, the snapshot can't be read")
     assert stored is not None
     with contextlib.closing(stored):
@@ -184,13 +184,13 @@ def _newest_on_disk(namespace: str, directory: Path, when: str) -> int:
 
 def _damage(namespace: str, directory: Path, random_: random.Random, times: int) -> dict[str, int]:
     unlink(namespace, "s")
-    snapshot.unlink(directory, namespace)
+    disk_copy.unlink(directory, namespace)
     with _open(namespace, directory) as writer:
         for _ in range(_CAPACITY + 10):
             _append(writer)
-        snapshot.take(directory, namespace, "s")
+        disk_copy.take(directory, namespace, "s")
         slots = writer.header.slots_offset
-    file = snapshot.file_of(directory, namespace, "s")
+    file = disk_copy.file_of(directory, namespace, "s")
     whole = file.read_bytes()
     refused = restored = 0
     for number in range(times):
@@ -213,7 +213,7 @@ def _damage(namespace: str, directory: Path, random_: random.Random, times: int)
 
 
 def _layouts(namespace: str, directory: Path, times: int) -> int:
-    snapshot.unlink(directory, namespace)
+    disk_copy.unlink(directory, namespace)
     unlink(namespace, "s")
     for number in range(times):
         with _open(namespace, directory) as writer:

@@ -179,7 +179,7 @@ def tiny_rings() -> Iterator[None]:
     can become of them can be gone through.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shm.writer.MIN_CAPACITY", 1)
-        patch.setattr("shm.writer.aligned", lambda size, to: size)
-        patch.setattr("shm.windows.GUARD_SLOTS", 0)
+        patch.setattr("shm.ring.writer.MIN_CAPACITY", 1)
+        patch.setattr("shm.ring.writer.aligned", lambda size, to: size)
+        patch.setattr("shm.ring.windows.GUARD_SLOTS", 0)
         yield

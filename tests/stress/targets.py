@@ -35,7 +35,7 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
 from shm.config import Config, ShmConfig
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.programs import running
 from tests.stand_ins.betanet import PATHS
 from tests.stress import targets_betanet as betanet

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from collector.metrics import OPTIONAL, OWN
 from shm.metric import SeriesKey
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.programs import Program
 from tests.stress.harness import Violation, require
 

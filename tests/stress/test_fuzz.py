@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.negotiation import Format
-from shm.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES
+from shm.ring.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES
 from tests.stress.attempt import attempt, edited
 from tests.stress.besieged import Besieged, check_valid
 from tests.stress.forged_catalogs import LIMIT, METRIC, SERIES, bodies, with_entries

@@ -19,10 +19,10 @@ from typing import Final
 
 from exporter.snapshot import RingSet
 from shm.errors import RingError, RingLost
-from shm.layout import IMMUTABLE_END
-from shm.reader import RingReader
-from shm.segment import ring_path
-from shm.writer import RingWriter
+from shm.files import ring_path
+from shm.ring.layout import IMMUTABLE_END
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
 from tests.rings import append_proof, check_all, open_writer
 from tests.rings import check as check_frame
 from tests.stress.harness import Counts, Effort, Mutant, Violation, own_namespace, require
@@ -33,7 +33,7 @@ _fork = get_context("fork")
 
 MUTANTS = (
     Mutant(
-        "truncation", "the interpreter stores into the map", "shm.staging:Staging.copy",
+        "truncation", "the interpreter stores into the map", "shm.ring.staging:Staging.copy",
         patch="""
             def fault(self, target, offset, hints):
                 target[offset] = 0
@@ -42,7 +42,7 @@ MUTANTS = (
         says="ended by SIGBUS",
     ),
     Mutant(
-        "truncation", "a reader maps", "shm.reader:RingReader.frame",
+        "truncation", "a reader maps", "shm.ring.reader:RingReader.frame",
         patch="""
             import mmap
             import time
@@ -59,11 +59,11 @@ MUTANTS = (
         says="ended by",
     ),
     Mutant(
-        "truncation", "the writer does not look at its file", "shm.writable:WritableSegment.trouble",
+        "truncation", "the writer does not look at its file", "shm.ring.writable:WritableSegment.trouble",
         patch='def fault(self): return ""', says="is not whole again",
     ),
     Mutant(
-        "truncation", "a ring published again forgets its numbers", "shm.stored:StoredSegment.read_again",
+        "truncation", "a ring published again forgets its numbers", "shm.ring.segment:StoredSegment.read_again",
         patch="def fault(self, catalog, head): original(self, catalog, 0)", says="twice",
     ),
 )  # fmt: skip

@@ -13,12 +13,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from shm.discovery import ring_sources
 from shm.errors import RingMissing
-from shm.layout import STALE_NAN_BITS
 from shm.metric import Series
-from shm.reader import RingReader
-from shm.windows import GUARD_SLOTS
+from shm.ring.discovery import ring_sources
+from shm.ring.layout import STALE_NAN_BITS
+from shm.ring.reader import RingReader
+from shm.ring.windows import GUARD_SLOTS
 from tests.stress.harness import require
 
 Labels = frozenset[tuple[str, str]]

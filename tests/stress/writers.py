@@ -9,11 +9,11 @@ import os
 import subprocess
 import sys
 
-from shm.discovery import pid_namespace, start_ticks, writer_alive
 from shm.errors import WriterBusy
-from shm.layout import WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
-from shm.reader import RingReader, WriterInfo
-from shm.segment import lock_path, ring_path
+from shm.files import lock_path, ring_path
+from shm.ring.discovery import pid_namespace, start_ticks, writer_alive
+from shm.ring.layout import WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
+from shm.ring.reader import RingReader, WriterInfo
 from tests.rings import INTERVAL_NS, append_proof, open_writer
 from tests.stress.apart import ask
 from tests.stress.harness import Counts, Effort, Mutant, own_namespace, require
@@ -113,26 +113,26 @@ def _put(namespace: str, words: dict[int, int]) -> None:
 
 MUTANTS = (
     Mutant(
-        "writers", "the lock is shared", "shm.lock:WriterLock._opened",
+        "writers", "the lock is shared", "shm.ring.lock:WriterLock._opened",
         code="fcntl.LOCK_EX", becomes="fcntl.LOCK_SH",
         says="I5: a refused second writer freed the first one's lock", scale=0.3,
     ),
     Mutant(
-        "writers", "flock as well, which a fork carries away", "shm.lock:WriterLock._opened",
+        "writers", "flock as well, which a fork carries away", "shm.ring.lock:WriterLock._opened",
         code="fcntl.lockf", becomes="lambda *lock: [fcntl.lockf(*lock), fcntl.flock(*lock)]",
         says="I5: the writer was killed, a child of it lives, a start was refused", scale=0.5,
     ),
     Mutant(
-        "writers", "no table of what the process holds", "shm.lock:WriterLock.acquire",
+        "writers", "no table of what the process holds", "shm.ring.lock:WriterLock.acquire",
         code="_held.add(path)", becomes="None",
         says="I5: a second writer in the same process was let in", scale=0.1,
     ),
     Mutant(
-        "writers", "a fork may append", "shm.writer:_disown",
+        "writers", "a fork may append", "shm.ring.writer:_disown",
         code="list(_writers)", becomes="()", says="I5: a fork of the writer could", scale=0.5,
     ),
     Mutant(
-        "writers", "start times are not compared", "shm.discovery:writer_alive",
+        "writers", "start times are not compared", "shm.ring.discovery:writer_alive",
         code="start_ticks(writer.pid) == writer.start_ticks != 0", becomes="start_ticks(writer.pid) != 0",
         says="is taken for a writer that lives", scale=0.1,
     ),

@@ -12,14 +12,14 @@ from collector import registry
 from collector.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources.applications import ApplicationsSource
-from shm import retired
 from shm.config import Config, parse
 from shm.errors import ConfigurationError
-from shm.live import LiveTable
-from shm.live_places import CounterPlace, GaugePlace, HistogramPlace, SummaryPlace
 from shm.metric import Metric
-from shm.reader import RingReader
-from shm.table import listed, table_path
+from shm.ring.reader import RingReader
+from shm.table import dead
+from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, SummaryPlace
+from shm.table.format import listed, table_path
+from shm.table.process import LiveTable
 from tests.rings import namespace as namespace
 
 
@@ -145,7 +145,7 @@ def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
     def refuse(*_: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(retired, "fold", refuse)
+    monkeypatch.setattr(dead, "fold", refuse)
     found = source.collect()
     assert by_name(found)["jobs"].value == 2.0
     [damaged] = found.errors

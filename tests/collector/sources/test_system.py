@@ -9,7 +9,7 @@ import pytest
 from collector.collector import MetricCollector
 from collector.metrics import DEPLOYMENT, NODE
 from collector.sources.system import SystemMetricSource, SystemOptions, uptime_seconds
-from shm.segment import ring_path
+from shm.files import ring_path
 
 
 def collected(source: SystemMetricSource) -> dict[str, float | None]:

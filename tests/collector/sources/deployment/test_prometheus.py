@@ -13,7 +13,7 @@ from collector.sources.deployment.prometheus import PrometheusProvider, parse_en
 from collector.sources.deployment.prometheus_mapping import ready_mappings
 from collector.sources.deployment.provider import Deployment, ProviderError
 from shm.errors import ConfigurationError
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 from tests.collector import hostile
 from tests.collector.sources.deployment.served import served
 

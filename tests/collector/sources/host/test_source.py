@@ -19,8 +19,8 @@ from collector.sources.host.group import Group, Places, Read, Reading, gauge
 from collector.sources.host.options import GROUPS
 from shm.config import parse
 from shm.errors import ConfigurationError
-from shm.reader import RingReader
-from shm.segment import ring_path
+from shm.files import ring_path
+from shm.ring.reader import RingReader
 from tests.programs import wait_until
 from tests.rings import files_of
 

@@ -15,7 +15,7 @@ from collector.source import Collection
 from collector.sources.textfile import TextfileOptions, TextfileSource, exposition, source
 from collector.sources.textfile.exposition import Family, parse
 from shm.errors import ConfigurationError
-from shm.reader import RingReader
+from shm.ring.reader import RingReader
 
 OWN = ("node_textfile_mtime_seconds", "textfile_error", "node_textfile_scrape_error")
 

@@ -1,0 +1,215 @@
+"""The catalog's entries: how metrics and series are written into a segment and proven when they are read.
+
+An entry's body is JSON, so that a later release may add keys and an earlier one still reads what it knows:
+
+    metric  {"n":"node_cpu_usage","t":"gauge","h":"CPU …","u":"percent","l":["node_id"],"b":[],"o":0}
+    series  {"m":0,"v":["fog-1"],"c":7}        metric's index, label values, first column
+    limit   {"n":"app_requests","max":200}     samples of this metric were dropped at this limit
+
+In a table a metric has two keys more, ``extra``: "m", how gauges of several processes become one, and "s", the time, in
+Unix ns, from which this definition of it is. And the retired have two kinds of entries more, see shm.table.dead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shm.errors import MetricError
+from shm.metric import MAX_NAME, Metric, Series, SeriesKey, check_text
+from shm.ring.layout import (
+    ENTRY_HEADER,
+    KIND_FOLDED,
+    KIND_LIMIT,
+    KIND_METRIC,
+    KIND_REMOVED,
+    KIND_SERIES,
+    MAX_ENTRY_BODY,
+    aligned,
+)
+from shm.ring.protocol import entry_seal
+
+
+class MetricExtra(NamedTuple):
+    """What a table says of a metric beside its definition; see shm.table.merge for the modes."""
+
+    mode: str
+    since_ns: int
+
+
+def columns_of(metric: Metric, extra: MetricExtra | None) -> int:
+    """How many columns a series of the metric has; in a table those of the mode "latest" have one more.
+
+    That is when the value was set, in Unix seconds.
+    """
+    return metric.columns + (extra is not None and extra.mode.startswith("latest"))
+
+
+class Removed(NamedTuple):
+    """A series that was removed while the table ``who`` had it: what its columns were then, as they lie there."""
+
+    who: str
+    key: SeriesKey
+    values: bytes
+
+
+@dataclass(slots=True)
+class Catalog:
+    """What a catalog says as far as it is proven.
+
+    ``used`` is the offset, within the catalog, of the first byte not proven yet. ``error`` says why reading
+    stopped before the offset that the writer had announced, and is empty otherwise; what was read before stays
+    true, since columns are never moved within a segment.
+    """
+
+    metrics: list[Metric] = field(default_factory=list)
+    series: list[Series] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, MetricExtra] = field(default_factory=dict)  # by metric, of those that have any
+    folded: list[str] = field(default_factory=list)  # identities of tables, see shm.table.dead
+    removed: list[Removed] = field(default_factory=list)  # the same
+    used: int = 0
+    columns: int = 0
+    error: str = ""
+
+
+def metric_body(metric: Metric, extra: MetricExtra | None = None) -> bytes:
+    fields: dict[str, object] = {
+        "n": metric.name,
+        "t": metric.type,
+        "h": metric.help,
+        "u": metric.unit,
+        "l": metric.label_names,
+        "b": metric.buckets,
+        "o": int(metric.own),
+    }
+    if extra is not None:
+        fields |= {"m": extra.mode, "s": extra.since_ns}
+    return _body(fields)
+
+
+def series_body(metric_index: int, label_values: tuple[str, ...], column: int) -> bytes:
+    return _body({"m": metric_index, "v": label_values, "c": column})
+
+
+def limit_body(metric: str, limit: int) -> bytes:
+    return _body({"n": metric, "max": limit})
+
+
+def removed_body(removed: Removed) -> bytes:
+    return _body({"i": removed.who, "n": removed.key[0], "v": removed.key[1], "b": removed.values.hex()})
+
+
+def folded_body(identities: Sequence[str]) -> bytes:
+    return _body({"i": identities})
+
+
+def _body(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def entry(kind: int, body: bytes, offset: int, salt: int) -> bytes:
+    """The whole entry for the place ``offset`` of the catalog, padded to 8 bytes."""
+    if len(body) > MAX_ENTRY_BODY:
+        raise MetricError(f"a catalog entry of {len(body)} bytes is over the limit of {MAX_ENTRY_BODY}: {body[:60]!r}…")
+    head = ENTRY_HEADER.pack(len(body), kind, 0)[:8]
+    sealed = head + entry_seal(head + body, offset, salt).to_bytes(8, "little") + body
+    return sealed.ljust(aligned(len(sealed), 8), b"\0")
+
+
+def packed(bodies: Iterable[tuple[int, bytes]], salt: int) -> bytes:
+    """A whole catalog of those (kind, body), for a file that nobody reads yet."""
+    written: list[bytes] = []
+    at = 0
+    for kind, body in bodies:
+        written.append(entry(kind, body, at, salt))
+        at += len(written[-1])
+    return b"".join(written)
+
+
+def entry_bytes(body: bytes) -> int:
+    """How many bytes of the catalog an entry with that body takes."""
+    return aligned(ENTRY_HEADER.size + len(body), 8)
+
+
+def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int) -> None:
+    """Read on from ``catalog.used``, where ``data`` begins, as far as the seals hold.
+
+    ``announced`` is header.catalog_used, a hint: an entry that does not hold before it is an error (or not yet
+    visible, so that a later call may succeed), one at or after it is the writer's next. Never raises.
+    """
+    catalog.error = ""
+    start = catalog.used
+    while True:
+        at = catalog.used - start
+        if at + ENTRY_HEADER.size > len(data):
+            break
+        size, kind, seal = ENTRY_HEADER.unpack_from(data, at)
+        body = data[at + ENTRY_HEADER.size : at + ENTRY_HEADER.size + size]
+        # The size is bounded before it is believed: a wild one must not cost more than this comparison.
+        whole = size <= MAX_ENTRY_BODY and len(body) == size
+        if not whole or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal:
+            if catalog.used < announced:
+                catalog.error = f"catalog entry at byte {catalog.used} of {announced} does not hold its seal"
+            break
+        problem = _add(catalog, kind, body, width)
+        if problem:
+            catalog.error = f"catalog entry at byte {catalog.used}: {problem}"
+            break
+        catalog.used += entry_bytes(body)
+
+
+def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
+    """Take in one proven entry; a sentence if it contradicts the rules or what came before."""
+    if kind not in (KIND_METRIC, KIND_SERIES, KIND_LIMIT, KIND_FOLDED, KIND_REMOVED):
+        return ""  # of a later release: proven, skipped
+    try:
+        fields = json.loads(body)
+        if kind == KIND_METRIC:
+            metric = Metric(
+                fields["n"],
+                fields["t"],
+                fields["h"],
+                fields["u"],
+                tuple(fields["l"]),
+                tuple(float(bound) for bound in fields["b"]),
+                bool(fields["o"]),
+            )
+            if any(known.name == metric.name for known in catalog.metrics):
+                return f"metric {metric.name!r} is there already"
+            catalog.metrics.append(metric)
+            if "m" in fields:
+                catalog.extra[metric.name] = MetricExtra(str(fields["m"]), int(fields["s"]))
+        elif kind == KIND_SERIES:
+            index, column, values = fields["m"], fields["c"], tuple(fields["v"])
+            if type(index) is not int or type(column) is not int or index < 0:
+                return f"metric {index!r} and column {column!r} are not both whole numbers"
+            metric = catalog.metrics[index]
+            metric.check_values(values)
+            series = Series(metric, values, column)
+            end = column + columns_of(metric, catalog.extra.get(metric.name))
+            if series.column != catalog.columns or end > width:
+                return (
+                    f"series of {metric.name!r} takes columns {series.column}…{end - 1} of {width}, "
+                    f"next is {catalog.columns}"
+                )
+            catalog.series.append(series)
+            catalog.columns = end
+        elif kind == KIND_FOLDED:
+            catalog.folded.extend(map(str, fields["i"]))
+        elif kind == KIND_REMOVED:
+            removed = Removed(
+                str(fields["i"]), (str(fields["n"]), tuple(map(str, fields["v"]))), bytes.fromhex(fields["b"])
+            )
+            catalog.removed.append(removed)
+        else:
+            name, most = fields["n"], fields["max"]
+            if type(most) is not int or not 0 <= most < 1 << 63:
+                return f"limit {most!r} is no whole number within 0…2^63−1"
+            check_text("metric name", name, MAX_NAME)
+            catalog.limits[name] = most
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,289 @@
+"""Segments as files: names, creation, attachment, permissions, removal.
+
+A segment is POSIX shared memory: a file in /dev/shm. Names carry namespace and source, so that discovery is one
+directory listing, and tests and a second instance never meet:
+
+    fogmetrics.NAMESPACE.SOURCE.ring    published
+    fogmetrics.NAMESPACE.SOURCE.new     being built
+    fogmetrics.NAMESPACE.SOURCE.corrupt set aside by a writer that could not read it
+    fogmetrics.NAMESPACE.SOURCE.layout-N  set aside by a writer of another release: layout version N
+    fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
+
+It is what ``multiprocessing.shared_memory`` makes, under the name that it would have there, without that module: it
+takes 2.6 MiB of each process that imports it (random numbers, OpenSSL), has no way to reserve what it creates, opens
+read-write only, and its resource tracker unlinks what an attaching process leaves behind (python/cpython#82300,
+#153279). Only the writer maps: a reader reads, since to touch the end that a map has lost to a truncation would be a
+SIGBUS.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import itertools
+import mmap
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from shm.errors import (
+    ConfigurationError,
+    NoSpace,
+    RingCorrupt,
+    RingError,
+    RingForeign,
+    RingLayout,
+    RingMissing,
+)
+from shm.ring.layout import HEADER_BYTES, IMMUTABLE_START, SOURCE_BYTES, Header, read_header
+from shm.ring.lock import WriterLock
+
+DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
+_PREFIX: Final = "fogmetrics"
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
+_MAX_ID: Final = (1 << 32) - 2
+_MEMINFO: Final = Path("/proc/meminfo")
+# Of the memory that the kernel calls available, what one segment may take: the rest is for whoever asks next.
+_MOST_OF_MEMORY: Final = 0.8
+MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
+
+
+def check_name(what: str, name: str) -> str:
+    """``name`` if it can be part of a segment's name, else ConfigurationError."""
+    if not _NAME.match(name) or len(name) > SOURCE_BYTES:
+        raise ConfigurationError(
+            f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-', for it becomes a file name"
+        )
+    return name
+
+
+def ring_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.ring"
+
+
+def building_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.new"
+
+
+def corrupt_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.corrupt"
+
+
+def lock_path(namespace: str, source: str) -> Path:
+    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.lock"
+
+
+def aside_path(base: Path, error: RingCorrupt) -> Path:
+    """Where a file that can't be read as ``error`` says is set aside: ``base`` with an ending.
+
+    Of the damaged ones the last is kept; one of another layout takes a name that is free, and stays.
+    """
+    if not isinstance(error, RingLayout):
+        return base.with_name(f"{base.name}.corrupt")
+    ending = f"layout-{error.version}"
+    for number in itertools.count():
+        path = base.with_name(f"{base.name}.{ending}-{number}" if number else f"{base.name}.{ending}")
+        if not path.exists():
+            break
+    return path
+
+
+def files_of(namespace: str, source: str) -> list[Path]:
+    """What there is in shared memory of a source, whatever its state; without the lock."""
+    files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.{source}.*")
+    return sorted(path for path in files if path.name.count(".") == 3 and path.suffix != ".lock")
+
+
+def sources_of(namespace: str) -> list[str]:
+    """The sources of which there is anything in shared memory: rings, what dead writers left, locks."""
+    check_name("[shm] namespace", namespace)
+    return sorted({path.name.split(".")[2] for path in DIRECTORY.glob(f"{_PREFIX}.{namespace}.*.*")})
+
+
+def ring_name_of(file_name: str, namespace: str) -> str | None:
+    """The source whose published segment in ``namespace`` has that file name, or None."""
+    parts = file_name.split(".")
+    if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
+        return parts[2]
+    return None
+
+
+def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mmap.mmap]:
+    """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
+
+    Raises NoSpace, with what is needed and how to get it, when the memory is not there; nothing is left behind
+    then (I7). The caller holds the writer's lock: what a dead writer left under this name is removed.
+    """
+    group_id = group_number(group)
+    path.unlink(missing_ok=True)
+    _refuse_beyond_memory(source, size)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
+            message = f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
+            raise NoSpace(source, message) from error
+        raise NoSpace(source, _no_space(path, size, error)) from error
+    try:
+        # A hole in a full tmpfs is a SIGBUS for whoever touches it, reader or writer; this is a clean error.
+        os.posix_fallocate(fd, 0, size)
+        if group_id is not None:
+            os.fchown(fd, -1, group_id)
+        os.fchmod(fd, MODE)  # after creation, so that no umask takes the group's bit away
+        return fd, mmap.mmap(fd, size)
+    except BaseException as error:
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        _refuse_overflow(source, size, error)
+        if not isinstance(error, OSError):
+            raise
+        if isinstance(error, PermissionError):
+            raise ConfigurationError(
+                f"[shm] group is {group!r}, and this user may not give files to that group; "
+                "add the user to the group, or leave the key empty"
+            ) from error
+        raise NoSpace(source, _no_space(path, size, error)) from error
+
+
+def _refuse_beyond_memory(source: str, size: int) -> None:
+    """A tmpfs may be larger than what memory is left: to reserve that has the kernel kill processes, of anybody."""
+    try:
+        available = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
+        most = int(available.split()[1]) * 1024 * _MOST_OF_MEMORY
+    except (OSError, StopIteration, ValueError, IndexError):
+        return  # who does not know refuses nothing
+    if size > most:
+        raise NoSpace(
+            source,
+            f"its segment needs {size / 2**20:.1f} MiB of shared memory, but of this host's available memory it may "
+            f"have {most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%}; lower [shm] capacity",
+        )
+
+
+def _refuse_overflow(source: str, size: int, error: BaseException) -> None:
+    if isinstance(error, OverflowError) and size >= 1 << 31:  # on a 32-bit machine
+        message = f"its segment of {size / 2**20:.1f} MiB is more than this machine can map; lower [shm] capacity"
+        raise NoSpace(source, message) from error
+
+
+def _no_space(path: Path, size: int, error: OSError) -> str:
+    try:
+        usage = os.statvfs(DIRECTORY)
+        free = f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free"
+    except OSError:
+        free = "what is free is unknown"
+    aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
+    return (
+        f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "
+        "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower [shm] capacity"
+        + (f"; or remove {aside[0]}, the history of another release" if aside else "")
+    )
+
+
+def group_number(group: str, where: str = "[shm]") -> int | None:
+    """The id of the group of that name or number; None for the empty name. Raises ConfigurationError.
+
+    ``where``: how the message names the table.
+    """
+    if not group:
+        return None
+    number = id_number(f"{where} group", group)
+    if number is not None:
+        return number
+    try:
+        return grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):  # ValueError: a NUL in it
+        raise ConfigurationError(
+            f"{where} group is {group!r}, which is no group of this host; create it (groupadd -r {group}), or leave "
+            "the key empty"
+        ) from None
+
+
+def id_number(what: str, text: str) -> int | None:
+    """The user's or group's id that ``text`` is; None where it is a name. Raises ConfigurationError.
+
+    2**32 − 1 is no id: chown(2) takes it for "leave as it is".
+    """
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    if len(text) > 10 or int(text) > _MAX_ID:
+        raise ConfigurationError(f"{what} is {text!r}, which is out of range; give a name, or a number up to {_MAX_ID}")
+    return int(text)
+
+
+def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
+    """Map a published segment read-write, for the writer that holds its lock: (fd, map, header)."""
+    fd, header = open_segment(source, path, os.O_RDWR, os.geteuid())
+    try:
+        return fd, mmap.mmap(fd, header.segment_bytes), header
+    except BaseException as error:
+        os.close(fd)
+        if not isinstance(error, (OSError, ValueError, OverflowError)):  # Overflow: 2 GiB, to a 32-bit machine
+            raise
+        raise RingError(source, f"{path} can't be mapped: {error}") from error  # no address space, or cut since
+
+
+def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, Header]:
+    """Open a published segment for reading alone, without a map (I8): (fd, header).
+
+    Raises RingMissing, RingForeign when it is not a regular file of user ``owner``, RingCorrupt when its header,
+    its size and its allocated blocks do not agree (I7, I9).
+    """
+    return open_segment(source, path, os.O_RDONLY, owner)
+
+
+def open_segment(
+    source: str, path: Path, flags: int, owner: int, *, on_disk: bool = False, harmed: bool = False
+) -> tuple[int, Header]:
+    """Open and check a whole segment.
+
+    ``on_disk``: blocks may be fewer, as where the file system compresses. ``harmed``: the file may have any size and
+    holes, for whoever reads what is left of it, and never maps it.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RingMissing(source, f"there is no segment {path}; is its collector running?") from None
+    except OSError as error:
+        remedy = "see that it is a file of this user" if on_disk else "give this user the group of [shm] group"
+        raise RingForeign(source, f"{path} can't be opened: {error.strerror}; {remedy}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RingForeign(source, f"{path} is not a regular file; remove it")
+        if status.st_uid != owner:
+            remedy = "chown it" if on_disk else "remove it, or set [shm] owner"
+            raise RingForeign(source, f"{path} belongs to user {status.st_uid}, expected {owner}; {remedy}")
+        page = os.pread(fd, HEADER_BYTES, 0)
+        size = int.from_bytes(page[IMMUTABLE_START : IMMUTABLE_START + 8], "little") if harmed else status.st_size
+        header = read_header(source, page, size)
+        if header.source != source:
+            raise RingCorrupt(source, f"source is {header.source!r}, but the file is {path.name}")
+        if status.st_blocks * 512 < header.segment_bytes and not (on_disk or harmed):
+            # A hole: to touch it on a full tmpfs is a SIGBUS for the writer that maps it.
+            allocated = status.st_blocks * 512
+            raise RingCorrupt(source, f"{allocated} bytes are allocated of {header.segment_bytes}: it has holes")
+        return fd, header
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]:
+    """Remove all that shared memory holds of a source, on purpose, under its lock; the paths that were removed.
+
+    ``lock_too``: the lock's file as well, where all of a namespace is given up; a writer that began just then sees it
+    at its first frame, and ends. Raises WriterBusy while a writer holds it.
+    """
+    check_name("[shm] namespace", namespace)
+    check_name("the name of a source", source)
+    lock = WriterLock.acquire(lock_path(namespace, source), source)
+    try:
+        removed = files_of(namespace, source) + ([lock.path] if lock_too else [])
+        for path in removed:
+            path.unlink(missing_ok=True)
+        return removed
+    finally:
+        lock.release()

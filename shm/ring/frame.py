@@ -1,0 +1,64 @@
+"""Frames as readers get them: one as it was proven, or a window of them as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shm.ring.layout import MAX_SEQUENCE, SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS
+from shm.ring.protocol import frame_seal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One proven frame. ``values``: float64, shape (width,); columns at or beyond ``count`` are absent."""
+
+    sequence: int
+    timestamp_ns: int
+    monotonic_ns: int
+    count: int
+    flags: int
+    values: memoryview[float]
+
+    def value(self, column: int) -> float | None:
+        """The sample in that column, None where it is absent."""
+        if column >= self.count or self.values.cast("B").cast("Q")[column] == STALE_NAN_BITS:
+            return None
+        return float(self.values[column])
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Proven frames in sequence order.
+
+    sequence u64, timestamp_ns i64, monotonic_ns i64, flags u64: shape (frames,). values: float64, shape
+    (frames, width), columns in catalog order, absent = STALE_NAN. ``skipped``: slots of the range that were torn
+    or lapped while they were copied.
+    """
+
+    sequence: NDArray[np.uint64]
+    timestamp_ns: NDArray[np.int64]
+    monotonic_ns: NDArray[np.int64]
+    flags: NDArray[np.uint64]
+    values: NDArray[np.float64]
+    skipped: int
+
+
+def prove(copy: bytes, sequence: int, salt: int) -> Frame | None:
+    """The frame of that sequence if the slot's ``copy`` proves it (R3), else None.
+
+    A copy that fell short, as of a file that was cut, proves nothing.
+    """
+    if len(copy) < SLOT_HEADER_BYTES:
+        return None
+    found, seal, timestamp_ns, monotonic_ns, count, flags = SLOT_HEADER.unpack_from(copy)
+    if found > MAX_SEQUENCE:
+        return None  # forged: no writer comes so far
+    view = memoryview(copy)
+    if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:
+        return None
+    return Frame(sequence, timestamp_ns, monotonic_ns, count, flags, view[SLOT_HEADER_BYTES:].cast("d"))

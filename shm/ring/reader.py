@@ -1,0 +1,225 @@
+"""RingReader: one source's ring, read-only, without waiting, believing nothing that is not proven.
+
+It reads, by pread, and does not map: to touch the end that a map has lost to a truncation is a SIGBUS, which no Python
+process outlives, while a read of it falls short. A frame of 16 series costs half a microsecond more.
+
+``latest()`` and ``catalog`` need no numpy; ``frames()`` imports it when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shm import catalog as entries
+from shm.files import attach_readonly, ring_path
+from shm.metric import Series
+from shm.ring.frame import Frame as Frame
+from shm.ring.frame import Frames as Frames
+from shm.ring.frame import prove as prove
+from shm.ring.layout import (
+    HEADER_BYTES,
+    SLOT_HEADER,
+    SLOT_HEADER_BYTES,
+    WORD_CATALOG_USED,
+    WORD_HEAD,
+    WORD_HEARTBEAT,
+    WORD_PID,
+    WORD_PID_NAMESPACE,
+    WORD_PID_START,
+)
+
+if TYPE_CHECKING:
+    from shm.ring.windows import Chosen, Run, Windows
+
+_BLOCK_BYTES = 1 << 20  # read at once where every slot is looked at
+
+# How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
+_STEPS_BACK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WriterInfo:
+    """Who writes, as the header says. ``pid`` is 0 after an orderly stop; ``heartbeat_ns`` is CLOCK_BOOTTIME."""
+
+    pid: int
+    start_ticks: int
+    pid_namespace: int
+    heartbeat_ns: int
+
+
+class RingReader:
+    """Opens the published segment of ``source``. Raises RingMissing, RingForeign or RingCorrupt.
+
+    ``owner`` is the user id whose segments are taken, by default our own. A reader sees the segment it opened
+    for ever; ``replaced`` tells when another has taken its name.
+    """
+
+    def __init__(self, namespace: str, source: str, *, owner: int | None = None, path: Path | None = None) -> None:
+        self.source = source
+        self.path = path or ring_path(namespace, source)
+        self._fd = -1
+        self._fd, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
+        self._salt = self.header.salt
+        self._catalog = entries.Catalog()
+        self._windows: Windows | None = None
+        self.skipped_frames = 0  # slots that were torn or lapped when this reader met them, since it was opened
+
+    def close(self) -> None:
+        """Let go of the segment. Arrays that frames() gave are copies and stay valid."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> RingReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def replaced(self) -> bool:
+        """True once the name no longer leads to this segment, whole: rebuilt, set aside, removed, cut short.
+
+        Open it again then.
+        """
+        mine = os.fstat(self._fd)
+        if mine.st_nlink == 0 or mine.st_size != self.header.segment_bytes:
+            return True
+        try:
+            return os.stat(self.path, follow_symlinks=False).st_ino != mine.st_ino
+        except OSError:
+            return True
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Tells this segment from the one that replaces it: (inode, creation time)."""
+        return os.fstat(self._fd).st_ino, self.header.created_ns
+
+    @property
+    def head(self) -> int:
+        """The newest sequence as the header hints. Equal hints mean: nothing new was announced."""
+        return self._word(WORD_HEAD)
+
+    def announced(self) -> tuple[int, int]:
+        """What the header announces, by one call: the head, and the bytes of the catalog that are used."""
+        words = os.pread(self._fd, 8 * (WORD_CATALOG_USED + 1 - WORD_HEAD), 8 * WORD_HEAD)
+        return int.from_bytes(words[:8], "little"), int.from_bytes(words[-8:], "little")
+
+    @property
+    def catalog(self) -> entries.Catalog:
+        """The catalog as far as it is proven, brought up to date."""
+        announced = min(self._word(WORD_CATALOG_USED), self.header.catalog_bytes)
+        used = self._catalog.used
+        if announced != used or not announced:
+            data = os.pread(self._fd, self.header.catalog_bytes - used, HEADER_BYTES + used)
+            entries.extend(self._catalog, data, announced, self.header.width, self._salt)
+        return self._catalog
+
+    @property
+    def series(self) -> list[Series]:
+        return self.catalog.series
+
+    @property
+    def writer(self) -> WriterInfo:
+        size = 8 * (WORD_PID_NAMESPACE + 1 - WORD_HEARTBEAT)
+        page = os.pread(self._fd, size, 8 * WORD_HEARTBEAT).ljust(size, b"\0")
+        words = memoryview(page).cast("Q")
+        pid, start, namespace = (
+            words[word - WORD_HEARTBEAT] for word in (WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE)
+        )
+        return WriterInfo(pid, start, namespace, words[0])
+
+    def _word(self, number: int) -> int:
+        """One of the header's mutable words; 0 of a file that was cut."""
+        return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
+
+    def frame(self, sequence: int) -> Frame | None:
+        """The frame of that sequence, or None when its slot does not hold it whole."""
+        if sequence < 1:
+            return None
+        copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
+        return prove(copy, sequence, self._salt)
+
+    def flags(self, sequence: int) -> int:
+        """What the slot of that sequence, if it has it, says of its flags; 0 if it has not. No seal is checked here."""
+        found = os.pread(self._fd, SLOT_HEADER_BYTES, self.header.slot_offset(sequence))
+        if len(found) < SLOT_HEADER_BYTES:
+            return 0
+        claimed, *_, flags = SLOT_HEADER.unpack(found)
+        return flags if claimed == sequence else 0
+
+    def latest(self) -> Frame | None:
+        """The newest frame that is whole; None in an empty ring.
+
+        Bounded (I4): a few slots around the head's hint, then, if the hint was wrong, one look at each slot.
+        """
+        head = newest = self.head
+        lies = False
+        if self._claims(head + 1):
+            newest = head + 1  # a writer that died between A4 and A5 left the head one behind
+            # By more than that a hint does not lag, unless it has moved on meanwhile.
+            lies = self._claims(head + 2) and self.head == head
+        for sequence in range(newest, newest if lies else max(head - _STEPS_BACK, 0), -1):
+            frame = self.frame(sequence)
+            if frame is not None:
+                return frame
+            if sequence <= head:
+                self.skipped_frames += 1
+        for sequence in sorted(self._sequences(), reverse=True):
+            frame = self.frame(sequence)
+            if frame is not None:
+                return frame
+        return None
+
+    def _claims(self, sequence: int) -> bool:
+        """Whether the slot of that sequence says that it holds it. No seal is checked here."""
+        return int.from_bytes(os.pread(self._fd, 8, self.header.slot_offset(sequence)), "little") == sequence
+
+    def _sequences(self) -> list[int]:
+        """The sequences that the slots claim, those in their right place. No seal is checked here."""
+        header = self.header
+        size = header.slot_bytes
+        claimed: list[int] = []
+        step = max(_BLOCK_BYTES // size, 1)
+        for first in range(0, header.capacity, step):
+            number = min(step, header.capacity - first)
+            block = os.pread(self._fd, number * size, header.slots_offset + first * size)
+            claimed += memoryview(block)[: len(block) // 8 * 8].cast("Q")[:: size // 8].tolist()
+        return [s for slot, s in enumerate(claimed) if s and (s - 1) % header.capacity == slot]
+
+    def newest_sequence(self) -> int:
+        """The sequence of latest(), 0 in an empty ring."""
+        frame = self.latest()
+        return frame.sequence if frame else 0
+
+    def frames(self, since_ns: int | None = None, until_ns: int | None = None, *, after: int = 0) -> Frames:
+        """The frames with ``since_ns < timestamp ≤ until_ns`` and sequence > ``after``, each proven on its copy.
+
+        Time ranges go by timestamp, order is by sequence: after a step of the wall clock the timestamps of the
+        result need not rise. A slot that is not whole is skipped and counted (I4).
+        """
+        frames = self._all_windows().frames(self.newest_sequence(), since_ns, until_ns, after)
+        self.skipped_frames += frames.skipped
+        return frames
+
+    def choose(self, since_ns: int, until_ns: int, run: Run | None = None) -> Chosen:
+        """Which frames frames() would read, and their timestamps, for :meth:`read`; in threads, if ``run`` does so."""
+        return self._all_windows().choose(self.newest_sequence(), since_ns, until_ns, run=run)
+
+    def read(
+        self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None, run: Run | None = None
+    ) -> Frames:
+        """The chosen frames, or some of them, as frames() gives them; in threads, if ``run`` does so."""
+        frames = self._all_windows().read(chosen, since_ns, until_ns, run)
+        self.skipped_frames += frames.skipped
+        return frames
+
+    def _all_windows(self) -> Windows:
+        if self._windows is None:
+            from shm.ring.windows import Windows  # numpy: only for those who ask for arrays
+
+            self._windows = Windows(self._fd, self.header)
+        return self._windows

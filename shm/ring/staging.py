@@ -1,0 +1,99 @@
+"""Staging: one frame as it will lie in its slot, and the one way into the map of a ring.
+
+A store into the map of a file that somebody cut short is a SIGBUS, which ends a Python process whatever it does about
+it. So the interpreter never stores into the map: it prepares the frame here, in memory of its own, and has the kernel
+copy it over (preadv from a memfd). The kernel meets the missing page as an error of the call. A pwrite to the file
+would be as safe, but takes the file's lock, which a reader can hold (lseek SEEK_HOLE does): the copy into the map
+takes none (I2). It costs a microsecond a frame.
+
+    offset   staged             goes to
+    0        0                  slot.sequence      A1
+    8        seal, payload      slot               A2, A3
+    S        sequence           slot.sequence      A4       S = bytes of a slot
+    S+8      head … heartbeat   header 512…584     A5
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+from shm.errors import NoSpace
+from shm.ring.layout import ABSENT, SLOT_HEADER_BYTES, SLOT_PAYLOAD, SLOT_SEAL, WORD_HEAD, WORD_HEARTBEAT
+
+HINTS: Final = slice(8 * WORD_HEAD, 8 * WORD_HEARTBEAT + 8)  # the header's bytes that change with every frame
+_HEARTBEAT: Final = 1 + WORD_HEARTBEAT - WORD_HEAD  # of the words behind the slot
+# Nobody can cut or grow it, not even through /proc/PID/fd: the interpreter's own stores into it are safe.
+_SEALS: Final = fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class Staging:
+    """For frames of one width. ``numbers``: timestamp, monotonic, count, flags; ``values``: float64 per column.
+
+    ``samples``: the first of them, as many as the frame before had.
+    """
+
+    def __init__(self, ring: str, slot_bytes: int) -> None:
+        """Raises NoSpace, naming the ring, when there is no memory or descriptor for it."""
+        self.slot_bytes = slot_bytes
+        self.bytes = slot_bytes + 8 + HINTS.stop - HINTS.start
+        self._fd = -1
+        try:
+            self._fd = os.memfd_create("fogmetrics-staging", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.pwrite(self._fd, bytes(self.bytes), 0)  # so that all of its memory is there
+            fcntl.fcntl(self._fd, *_SEALS)
+            self._map = mmap.mmap(self._fd, self.bytes)
+        except OSError as error:
+            if self._fd >= 0:
+                os.close(self._fd)
+            raise NoSpace(
+                ring, f"its frames can't be staged in a memfd: {error.strerror}; see memory, the limit on open files "
+                "(ulimit -n), and that memfd_create is allowed (seccomp)",
+            ) from error  # fmt: skip
+        everything = memoryview(self._map)
+        self.numbers = everything[SLOT_PAYLOAD:SLOT_HEADER_BYTES].cast("q")
+        self.values = everything[SLOT_HEADER_BYTES:slot_bytes].cast("d")
+        self.samples = self.values
+        self._payload = everything[SLOT_PAYLOAD:slot_bytes]
+        self._seal = everything[SLOT_SEAL:SLOT_PAYLOAD].cast("Q")
+        self._last = everything[slot_bytes:].cast("Q")
+
+    def fit(self, count: int) -> memoryview[float]:
+        """Make ``samples`` the first ``count`` of ``values``; all behind them are absent, until it is called again."""
+        before = len(self.samples)
+        if count < before:
+            self.values[count:before] = memoryview(ABSENT * (before - count)).cast("d")
+        self.samples = self.values[:count]  # last: an interrupt before it costs a second filling, not an absence
+        return self.samples
+
+    def seal(self, sequence: int, salt: int, heartbeat_ns: int) -> None:
+        """A3, of exactly the bytes staged, under this sequence; and what A4 and A5 will store."""
+        self._seal[0] = xxh3_64_intdigest(self._payload, sequence ^ salt)
+        last = self._last
+        last[0] = last[1] = sequence
+        last[_HEARTBEAT] = heartbeat_ns
+
+    def copy(self, target: memoryview, offset: int, hints: memoryview) -> bool:
+        """A1 to A5, in this order, into the slot at ``offset``; False when the file has lost a part of it.
+
+        ``target``: the whole map; ``hints``: its HINTS.
+        """
+        sequence = target[offset : offset + 8]
+        slot = target[offset + 8 : offset + self.slot_bytes]
+        try:
+            return os.preadv(self._fd, (sequence, slot, sequence, hints), 0) == self.bytes
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                return False
+            raise
+
+    def close(self) -> None:
+        for view in (self.numbers, self.samples, self.values, self._payload, self._seal, self._last):
+            view.release()
+        self._map.close()
+        os.close(self._fd)

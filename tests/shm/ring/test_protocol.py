@@ -1,0 +1,736 @@
+"""The invariants of shm.ring.protocol, by number. What each module does besides is in the test of its name."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+import time
+from array import array
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
+from shm.files import building_path, corrupt_path, lock_path, ring_path, unlink
+from shm.ring.discovery import writer_alive
+from shm.ring.layout import HEADER_BYTES, MAGIC, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, Header, read_header
+from shm.ring.protocol import entry_seal, frame_seal
+from shm.ring.reader import RingReader, prove
+from shm.ring.writer import RingWriter
+from tests.rings import (
+    GAUGE,
+    INTERVAL_NS,
+    append_proof,
+    check,
+    check_all,
+    child,
+    end,
+    files_of,
+    finish,
+    line,
+    open_writer,
+    proof,
+    sequences,
+)
+
+# ---- I1: nothing is accepted that was not appended exactly so ------------------------------------------------
+
+
+def test_i1_beside_a_writer_that_laps_without_pause_every_accepted_frame_is_right(namespace: str) -> None:
+    writer = child("write_flat_out", namespace, 8, 100)
+    try:
+        line(writer)
+        accepted = 0
+        with RingReader(namespace, "s") as reader:
+            while accepted < 2000:
+                frame = reader.latest()
+                if frame is not None:
+                    check(frame, 100)
+                    accepted += 1
+                window = reader.frames()
+                check_all(window, 100)
+                accepted += len(window.sequence)
+            assert reader.header.width >= 100
+    finally:
+        end(writer)
+
+
+def a_slot(writer: RingWriter, sequence: int) -> bytes:
+    offset = writer.header.slot_offset(sequence)
+    return ring_path(writer.namespace, writer.source).read_bytes()[offset : offset + writer.header.slot_bytes]
+
+
+def test_i1_a_slot_with_any_one_bit_flipped_is_refused(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        append_proof(writer, 3)
+        slot, salt = a_slot(writer, 3), writer.header.salt
+    assert prove(slot, 3, salt) is not None
+    for bit in range(8 * len(slot)):
+        flipped = bytearray(slot)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert prove(bytes(flipped), 3, salt) is None, f"bit {bit}"
+
+
+def test_i1_a_whole_slot_is_refused_under_another_sequence_and_in_another_segment(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer, open_writer(namespace, "other", columns=8) as other:
+        append_proof(writer, 3)
+        slot, salt = a_slot(writer, 3), writer.header.salt
+        assert prove(slot, 11, salt) is None
+        renumbered = (11).to_bytes(8, "little") + slot[8:]
+        assert prove(renumbered, 11, salt) is None, "the seal must cover the sequence"
+        assert prove(slot, 3, other.header.salt) is None, "the seal must cover the segment"
+
+
+def test_i1_a_whole_slot_in_another_slots_place_is_refused_by_reader_and_by_the_next_writer(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        append_proof(writer, 12)
+        slot, header = a_slot(writer, 12), writer.header
+    with ring_path(namespace, "s").open("r+b") as file:
+        file.seek(header.slot_offset(10))
+        file.write(slot)
+    with RingReader(namespace, "s") as reader:
+        assert sequences(reader) == [5, 6, 7, 8, 9, 11, 12]
+        assert reader.frames().sequence.tolist() == [9, 11, 12]
+    with open_writer(namespace) as writer:
+        assert writer.history() == [5, 6, 7, 8, 9, 11, 12]
+
+
+def test_i1_every_mixture_of_two_frames_at_a_word_is_refused(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        append_proof(writer, 3)
+        old, salt = a_slot(writer, 3), writer.header.salt
+        append_proof(writer, 8)
+        new = a_slot(writer, 11)
+    assert prove(old, 3, salt) is not None
+    assert prove(new, 11, salt) is not None
+    for cut in range(8, len(old), 8):
+        for mixed in (old[:cut] + new[cut:], new[:cut] + old[cut:]):
+            if mixed in (old, new):
+                continue
+            assert prove(mixed, 3, salt) is None
+            assert prove(mixed, 11, salt) is None
+    # The stores may become visible in any order: any subset of words, not only a prefix.
+    chance = random.Random(1)
+    for _ in range(2000):
+        words = [chance.choice((old, new))[at : at + 8] for at in range(0, len(old), 8)]
+        mixed = b"".join(words)
+        if mixed not in (old, new):
+            assert prove(mixed, 3, salt) is None
+            assert prove(mixed, 11, salt) is None
+
+
+@given(payload=st.binary(max_size=64), sequence=st.integers(1, 2**64 - 1), salt=st.integers(0, 2**64 - 1))
+def test_i1_the_seal_depends_on_sequence_and_salt(payload: bytes, sequence: int, salt: int) -> None:
+    assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence ^ 1, salt)
+    assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence, salt ^ 2)
+    assert entry_seal(payload, 8, salt) != frame_seal(payload, 8, salt), "an entry must not pass for a frame"
+
+
+def test_i1_a_frame_numbered_beyond_what_a_writer_can_reach_is_refused_though_its_seal_holds(namespace: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        salt, size = writer.header.salt, writer.header.slot_bytes
+        sequence = (1 << 62) + 8  # of the last slot
+        payload = bytes(size - SLOT_PAYLOAD)
+        slot = sequence.to_bytes(8, "little") + frame_seal(payload, sequence, salt).to_bytes(8, "little") + payload
+        assert prove(slot, sequence, salt) is None
+        with ring_path(namespace, "s").open("r+b") as file:
+            file.seek(writer.header.slot_offset(8))
+            file.write(slot)
+    with RingReader(namespace, "s") as reader:
+        assert reader.newest_sequence() == 1
+    with open_writer(namespace) as writer:
+        assert writer.head == 1
+        append_proof(writer)
+
+
+# ---- I2: the writer waits for nobody -------------------------------------------------------------------------
+
+
+def test_i2_a_stopped_reader_and_one_that_locks_what_it_can_do_not_hold_up_the_writer(namespace: str) -> None:
+    import fcntl
+
+    with open_writer(namespace, columns=4) as writer:
+        append_proof(writer)
+        stopped = child("hold_reader", namespace)
+        with ring_path(namespace, "s").open("rb") as file, RingReader(namespace, "s") as reader:
+            try:
+                assert line(stopped) == "mapped"
+                stopped.send_signal(signal.SIGSTOP)
+                fcntl.flock(file, fcntl.LOCK_EX)
+                append_proof(writer, 5000)
+                writer.add_series(GAUGE, ("more",))
+                for i in range(20):
+                    writer.add_series(GAUGE, (f"more than the width {i}",))
+                append_proof(writer, 5000)
+                assert writer.head == 10_001
+                assert reader.replaced
+            finally:
+                stopped.send_signal(signal.SIGCONT)
+                finish(stopped)
+
+
+def test_i2_an_append_that_is_refused_leaves_the_ring_as_it_was(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 8)
+        before = ring_path(namespace, "s").read_bytes()
+        for values, timestamp_ns in (([1.0] * 3, 1), (array("f", [1.0]), 1), (["x"], 1), ([1.0], 1 << 64)):
+            with pytest.raises((ValueError, TypeError)):
+                writer.append(values, timestamp_ns, 1)  # type: ignore[arg-type]
+        assert ring_path(namespace, "s").read_bytes() == before
+        append_proof(writer)
+        assert sequences(reader) == list(range(2, 10))
+
+
+# ---- I3: death costs the frame in flight ---------------------------------------------------------------------
+
+
+def test_i3_killed_at_any_line_of_append_the_writer_loses_at_most_the_frame_in_flight(namespace: str) -> None:
+    lines = int(finish(child("die_at_lines", namespace, "append", 1)))
+    assert lines > 20
+
+
+def test_i3_killed_at_every_fifth_line_of_growth_the_writer_loses_nothing(namespace: str) -> None:
+    lines = int(finish(child("die_at_lines", namespace, "grow", 5)))
+    assert lines > 100
+
+
+def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_at_head_plus_one(
+    namespace: str,
+) -> None:
+    chance = random.Random(3)
+    head = 0
+    for _ in range(10):
+        writer = child("write_flat_out", namespace, 16, 8)
+        try:
+            resumed = int(line(writer))
+            assert resumed == head
+            time.sleep(chance.uniform(0, 0.01))
+        finally:
+            end(writer)
+        with RingReader(namespace, "s") as reader:
+            head = reader.newest_sequence()
+            assert head >= resumed
+            held = sequences(reader)
+            assert len(held) >= min(head, 16) - 1
+            for sequence in held:
+                frame = reader.frame(sequence)
+                assert frame is not None
+                check(frame, 8)
+    assert head > 0
+
+
+# ---- I4: a reader never spins --------------------------------------------------------------------------------
+
+
+def put_word(namespace: str, offset: int, value: int) -> None:
+    with ring_path(namespace, "s").open("r+b") as file:
+        file.seek(offset)
+        file.write(value.to_bytes(8, "little"))
+
+
+def test_i4_a_torn_slot_is_skipped_and_counted(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 12)
+        header = writer.header
+    with RingReader(namespace, "s") as reader:
+        put_word(namespace, header.slot_offset(11) + 48, 1)
+        window = reader.frames()
+        assert window.sequence.tolist() == [9, 10, 12]
+        assert (window.skipped, reader.skipped_frames) == (1, 1)
+        check_all(window, 2)
+        put_word(namespace, header.slot_offset(12), 0)
+        latest = reader.latest()
+        assert latest is not None
+        assert latest.sequence == 10
+        assert reader.skipped_frames == 3
+
+
+@pytest.mark.parametrize("hint", [0, 1, 5, 9, 10, 11, 13, 14, 20, 28, 1 << 32, (1 << 64) - 1])
+def test_i4_a_wrong_head_hint_neither_loops_nor_hides_the_newest_frame(namespace: str, hint: int) -> None:
+    with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 12)
+        put_word(namespace, 8 * WORD_HEAD, hint)
+        assert reader.newest_sequence() == 12
+        assert reader.frames().sequence.tolist() == [9, 10, 11, 12]
+
+
+def test_i4_a_low_hint_in_a_ring_not_yet_lapped_does_not_hide_the_newest_frame(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 6)
+        for hint in range(7):
+            put_word(namespace, 8 * WORD_HEAD, hint)
+            assert reader.newest_sequence() == 6
+
+
+def test_i4_slots_that_all_claim_wild_sequences_do_not_hide_a_whole_one(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 8)
+        for sequence in range(2, 9):
+            put_word(namespace, writer.header.slot_offset(sequence), sequence + (1 << 40))
+        assert reader.newest_sequence() == 1
+
+
+# ---- I5: one writer ------------------------------------------------------------------------------------------
+
+
+def test_i5_a_second_writer_fails_at_once_and_names_the_pid_of_the_first(namespace: str) -> None:
+    first = child("hold_writer", namespace)
+    try:
+        pid = int(line(first))
+        with pytest.raises(WriterBusy, match=rf"process {pid} already writes") as caught:
+            open_writer(namespace)
+        assert caught.value.pid == pid
+    finally:
+        finish(first)
+    with open_writer(namespace) as writer:
+        assert writer.head == 1
+
+
+def test_i5_a_second_writer_in_the_same_process_fails_and_does_not_free_the_lock_of_the_first(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        for _ in range(2):
+            with pytest.raises(WriterBusy) as caught:
+                open_writer(namespace)
+            assert caught.value.pid == os.getpid()
+        with pytest.raises(WriterBusy):
+            unlink(namespace, "s")
+        append_proof(writer)
+        other = child("hold_writer", namespace)
+        _, errors = other.communicate(timeout=60)
+        assert other.returncode == 1
+        assert f"process {os.getpid()} already writes" in errors
+
+
+def test_i5_the_lock_is_free_after_sigkill_also_while_a_fork_of_the_writer_lives(namespace: str) -> None:
+    first = child("hold_writer_with_fork", namespace)
+    fork = int(line(first))
+    try:
+        first.kill()
+        first.wait(timeout=60)
+        os.kill(fork, 0)
+        with open_writer(namespace) as writer:
+            assert writer.head == 0
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        end(first)
+
+
+def test_i5_a_fork_of_the_writer_can_not_append_but_may_write_a_ring_of_its_own(namespace: str) -> None:
+    parent = child("fork_and_append", namespace)
+    try:
+        assert line(parent) == "ok"
+        with pytest.raises(WriterBusy) as caught:
+            open_writer(namespace)
+        assert caught.value.pid == parent.pid
+    finally:
+        finish(parent)
+    with RingReader(namespace, "child") as reader:
+        assert sequences(reader) == [1, 2, 3]
+
+
+def test_i5_a_fork_of_the_writer_may_take_the_ring_once_its_parent_let_go(namespace: str) -> None:
+    finish(child("hand_over_to_fork", namespace))
+
+
+def test_i5_the_lock_file_is_for_its_owner_alone_and_outlives_the_segment(namespace: str) -> None:
+    before = os.umask(0)
+    try:
+        with open_writer(namespace):
+            inode = lock_path(namespace, "s").stat().st_ino
+            assert lock_path(namespace, "s").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    unlink(namespace, "s")
+    with open_writer(namespace):
+        assert lock_path(namespace, "s").stat().st_ino == inode
+
+
+# ---- I6: half a segment is none ------------------------------------------------------------------------------
+
+
+def test_i6_what_a_writer_left_that_died_while_building_is_not_read_and_is_removed_by_the_next(namespace: str) -> None:
+    dying = child("die_while_building", namespace)
+    dying.communicate(timeout=60)
+    assert dying.returncode == -signal.SIGKILL
+    assert building_path(namespace, "s").exists()
+    with pytest.raises(RingError, match="no segment"):
+        RingReader(namespace, "s")
+    with open_writer(namespace, columns=2) as writer:
+        assert not building_path(namespace, "s").exists()
+        append_proof(writer)
+
+
+def test_i6_a_segment_without_its_magic_is_refused_by_readers_and_begun_anew_by_the_writer(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+    put_word(namespace, 0, 0)
+    with pytest.raises(RingCorrupt, match="magic"):
+        RingReader(namespace, "s")
+    with open_writer(namespace, columns=2) as writer:
+        assert writer.head == 0
+        append_proof(writer)
+    assert corrupt_path(namespace, "s").exists()
+    assert RingReader(namespace, "s").newest_sequence() == 1
+
+
+def test_i6_the_magic_is_stored_before_the_name_is_given(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_rename: list[bytes] = []
+
+    def rename(old: Path, new: Path) -> None:
+        at_rename.append(old.read_bytes())
+        os.replace(old, new)
+
+    monkeypatch.setattr("shm.ring.rebuild.os.rename", rename)
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+        writer.reserve(20)
+    assert len(at_rename) == 2
+    for data in at_rename:
+        assert read_header("s", data[:HEADER_BYTES], len(data)).source == "s"
+
+
+# ---- I7: no access beyond reserved memory --------------------------------------------------------------------
+
+
+def _can_unshare() -> bool:
+    return os.geteuid() == 0 and os.system("unshare -m mount -t tmpfs -o size=1m tmpfs /dev/shm 2>/dev/null") == 0
+
+
+@pytest.mark.skipif(not _can_unshare(), reason="needs the right to mount a small /dev/shm of its own")
+def test_i7_in_a_full_dev_shm_start_and_growth_are_refused_and_the_ring_in_use_goes_on(namespace: str) -> None:
+    small = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=2m tmpfs /dev/shm && exec "$@"', "sh")
+    finish(child("fill_small_shm", namespace, prefix=small))
+
+
+def test_i7_a_segment_over_the_limit_of_file_size_is_refused_with_what_it_needs(namespace: str) -> None:
+    finish(child("exceed_file_size", namespace))
+
+
+def test_i7_growth_without_room_leaves_the_ring_in_use_untouched(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_writer(namespace, columns=8) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 12)
+        before = ring_path(namespace, "s").read_bytes()
+
+        def full(fd: int, offset: int, size: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(NoSpace, match=r"needs \d+\.\d MiB of shared memory.*--shm-size"):
+                writer.add_series(GAUGE, ("ninth",))
+        assert ring_path(namespace, "s").read_bytes() == before
+        assert [path.suffix for path in files_of(namespace)] == [".lock", ".ring"]
+        assert (writer.head, writer.width, writer.column_count) == (12, 8, 8)
+        append_proof(writer)
+        writer.add_series(GAUGE, ("ninth",))
+        append_proof(writer)
+        assert reader.replaced
+
+
+def test_i7_whatever_fails_while_a_segment_is_built_the_ring_in_use_goes_on(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        append_proof(writer, 12)
+        for place in (
+            "shm.ring.rebuild._carry_catalog",
+            "shm.ring.rebuild._carry_frames",
+            "shm.ring.rebuild.os.rename",
+        ):
+
+            def fail(*_: object) -> None:
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(place, fail)
+                with pytest.raises(KeyboardInterrupt):
+                    writer.reserve(1)
+            assert [path.suffix for path in files_of(namespace)] == [".lock", ".ring"]
+            append_proof(writer)
+    with RingReader(namespace, "s") as reader:
+        assert reader.newest_sequence() == 15
+        check_all(reader.frames(), 8)
+
+
+def test_i7_a_file_with_holes_is_refused(namespace: str) -> None:
+    with open_writer(namespace, capacity=1000, columns=2) as writer:
+        append_proof(writer, 3)
+        size = writer.header.segment_bytes
+    path = ring_path(namespace, "s")
+    head = path.read_bytes()[:8192]
+    path.unlink()
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)
+    with pytest.raises(RingCorrupt, match="holes"):
+        RingReader(namespace, "s")
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 8192, -8, +8])
+def test_i7_a_file_of_another_size_than_its_header_says_is_refused(namespace: str, size: int) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+        whole = writer.header.segment_bytes
+    os.truncate(ring_path(namespace, "s"), size if size > 8 or size in (0, 1) else whole + size)
+    with pytest.raises(RingCorrupt, match="bytes"):
+        RingReader(namespace, "s")
+
+
+@pytest.mark.parametrize("left", [33, 1])
+def test_i7_of_a_file_that_was_cut_short_a_reader_gets_what_is_left_and_no_signal(namespace: str, left: int) -> None:
+    with open_writer(namespace, capacity=64, columns=512) as writer:
+        append_proof(writer, 64)
+        header = writer.header
+    with RingReader(namespace, "s") as reader:
+        assert len(reader.frames(0).sequence) == 60  # the reader knows the timestamps of all
+        os.truncate(ring_path(namespace, "s"), header.slot_offset(left))
+        frames = reader.frames()
+        assert frames.sequence.tolist() == list(range(1, left))
+        check_all(frames, 512)
+        assert reader.frames(0).sequence.tolist() == list(range(1, left))
+        assert sequences(reader) == list(range(1, left))
+
+
+def test_i7_of_a_file_that_was_cut_to_nothing_a_reader_gets_nothing(namespace: str) -> None:
+    with open_writer(namespace, columns=3) as writer:
+        append_proof(writer, 8)
+    with RingReader(namespace, "s") as reader:
+        os.truncate(ring_path(namespace, "s"), 0)
+        assert (reader.latest(), reader.head, reader.series, reader.writer.pid) == (None, 0, [], 0)
+        assert len(reader.frames().sequence) == 0
+
+
+# ---- I8: a reader can't write --------------------------------------------------------------------------------
+
+
+def test_i8_a_reader_maps_nothing_and_its_descriptor_refuses_every_store(namespace: str) -> None:
+    import mmap
+
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+    with RingReader(namespace, "s") as reader:
+        assert len(reader.frames().sequence) == 3
+        assert f"fogmetrics.{namespace}" not in Path("/proc/self/maps").read_text()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.pwrite(reader._fd, b"x", 0)
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.ftruncate(reader._fd, 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(reader._fd, 0)
+        assert sequences(reader) == [1, 2, 3]
+
+
+def test_i8_windows_are_private_copies(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 8)
+        latest = reader.latest()
+        window = reader.frames()
+        for array_ in (window.sequence, window.timestamp_ns, window.monotonic_ns, window.flags, window.values):
+            array_[...] = 0
+        again = reader.frames()
+        check_all(again, 2)
+        append_proof(writer, 20)
+        check_all(again, 2)
+        assert latest is not None
+        check(latest, 2)
+    check_all(again, 2)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
+def test_i8_a_segment_has_mode_0640_whatever_the_umask(namespace: str, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with open_writer(namespace, columns=8) as writer:
+            assert writer.path.stat().st_mode & 0o7777 == 0o640
+            writer.reserve(1)
+            assert writer.path.stat().st_mode & 0o7777 == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_i8_the_segment_outlives_readers_that_end_in_any_way_and_no_resource_tracker_is_started(
+    namespace: str,
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+    finish(child("read_only", namespace))
+    orderly = child("hold_reader", namespace)
+    assert line(orderly) == "mapped"
+    finish(orderly)
+    killed = child("hold_reader", namespace)
+    assert line(killed) == "mapped"
+    end(killed)
+    assert RingReader(namespace, "s").newest_sequence() == 1
+
+
+def test_i8_the_segment_outlives_a_writer_that_fails_to_map_it_and_is_read_where_no_map_fits(namespace: str) -> None:
+    with open_writer(namespace, capacity=4000, columns=64) as writer:
+        append_proof(writer)
+    finish(child("fail_to_attach", namespace))
+    assert RingReader(namespace, "s").newest_sequence() == 1
+
+
+def test_i8_the_segment_outlives_its_killed_creator(namespace: str) -> None:
+    creator = child("hold_writer", namespace)
+    line(creator)
+    end(creator)
+    assert RingReader(namespace, "s").newest_sequence() == 1
+
+
+# ---- I9: corrupt bytes cost that ring at most ----------------------------------------------------------------
+
+
+class Damaged:
+    """One segment's bytes, and a way to put damaged copies of them in place."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        with open_writer(namespace, columns=6) as writer:
+            append_proof(writer, 12)
+            self.header = writer.header
+            self.used = writer._catalog.used
+            self.labels = [(str(i),) for i in range(6)]
+        self.path = ring_path(namespace, "s")
+        self.whole = self.path.read_bytes()
+        # Where flips hurt: header fields, the used catalog, the slots.
+        self.regions = [
+            *range(256), *range(512, 712), *range(HEADER_BYTES, HEADER_BYTES + self.used + 32),
+            *range(self.header.slots_offset, len(self.whole)),
+        ]  # fmt: skip
+
+    def put(self, data: bytes) -> None:
+        self.path.unlink(missing_ok=True)
+        self.path.write_bytes(data)
+
+    def read(self) -> None:
+        """What a reader gets is an error of the ring's, or frames and series that were appended."""
+        try:
+            reader = RingReader(self.namespace, "s")
+        except RingError:
+            return
+        with reader:
+            latest = reader.latest()
+            if latest is not None:
+                check(latest, 6)
+            window = reader.frames()
+            check_all(window, 6)
+            check_all(reader.frames(3_000_000_000, 11_000_000_000), 6)
+            writer_alive(reader.writer, reader.header.interval_ns)
+            known = [series.label_values for series in reader.series]
+            assert known == self.labels[: len(known)]
+            assert [series.column for series in reader.series] == list(range(len(known)))
+
+    def resume(self) -> None:
+        """The next writer goes on, and no new series is credited with old samples."""
+        with RingWriter(self.namespace, "s", interval_ns=INTERVAL_NS, capacity=8) as writer:
+            assert writer.head <= 12
+            history = writer.history()
+            series = writer.add_series(GAUGE, ("new",))
+            for sequence in history:
+                frame = writer.frame(sequence)
+                assert frame is not None
+                assert frame.value(series.column) is None
+                for (_, (label,)), old in writer.columns.items():
+                    if label != "new":
+                        assert frame.value(old.column) == proof(sequence, 6)[int(label)]
+            sequence = writer.append([1.0] * writer.column_count, 1, 1)
+            with RingReader(self.namespace, "s") as reader:
+                assert reader.newest_sequence() == sequence
+                assert not reader.catalog.error
+                held = reader.frames()
+                new = held.values[:-1, series.column].view("u8").tolist()
+                assert set(new) <= {STALE_NAN_BITS}
+
+
+flips = st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(1, 255)), min_size=1, max_size=12)
+
+
+@pytest.mark.hypothesis
+def test_i9_flipped_bytes_anywhere_give_a_ring_error_or_only_what_was_appended(namespace: str) -> None:
+    damaged = Damaged(namespace)
+
+    @given(flips=flips)
+    def holds(flips: list[tuple[int, int]]) -> None:
+        data = bytearray(damaged.whole)
+        for where, change in flips:
+            data[damaged.regions[where % len(damaged.regions)]] ^= change
+        damaged.put(bytes(data))
+        damaged.read()
+        damaged.resume()
+
+    holds()
+
+
+def test_i9_a_flip_of_any_one_byte_of_the_catalog_costs_the_series_from_there_on_and_never_credits_another(
+    namespace: str,
+) -> None:
+    damaged = Damaged(namespace)
+    for at in range(HEADER_BYTES, HEADER_BYTES + damaged.used):
+        data = bytearray(damaged.whole)
+        data[at] ^= 0x10
+        damaged.put(bytes(data))
+        damaged.read()
+        if at % 5 == 0:
+            # The announcement may be damaged with it, so that the catalog alone looks as if it ended there.
+            data[8 * 88 : 8 * 89] = bytes(8)
+            damaged.put(bytes(data))
+            damaged.resume()
+
+
+@given(
+    field=st.sampled_from(["capacity", "width", "interval_ns", "catalog_bytes", "source", "generation", "created_ns"]),
+    value=st.sampled_from([0, 1, 7, 8, 9, 64, 4096, 1 << 20, 1 << 24, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]),
+)
+def test_i9_a_header_that_holds_its_seal_but_claims_what_can_not_be_is_refused(field: str, value: int) -> None:
+    fields = {
+        "source": "s", "capacity": 8, "width": 8, "interval_ns": INTERVAL_NS, "created_ns": 1, "catalog_bytes": 4096,
+        "generation": 0, "boot_id": bytes(16),
+    }  # fmt: skip
+    honest = Header(**fields)  # type: ignore[arg-type]
+    size = honest.segment_bytes
+    fields[field] = str(value) if field == "source" else value
+    claimed = Header(**fields)  # type: ignore[arg-type]
+    page = bytearray(HEADER_BYTES)
+    page[:16] = MAGIC.to_bytes(8, "little") + (1).to_bytes(8, "little")
+    try:
+        page[24:256] = claimed.immutable()
+    except struct.error:
+        return  # does not fit the field at all
+    page[16:24] = claimed.salt.to_bytes(8, "little")
+    try:
+        header = read_header("s", bytes(page), size)
+    except RingCorrupt:
+        return
+    assert header.segment_bytes == size
+    assert header.capacity > 0
+    assert header.width > 0
+
+
+def test_i9_a_damaged_ring_costs_no_more_memory_than_its_own_size(namespace: str) -> None:
+    import tracemalloc
+
+    damaged = Damaged(namespace)
+    chance = random.Random(9)
+    damaged.read()  # so that numpy is imported
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            data = bytearray(damaged.whole)
+            for _ in range(8):
+                at = 8 * (chance.choice(damaged.regions) // 8)
+                data[at : at + 8] = chance.choice((b"\xff" * 8, chance.randbytes(8), bytes(7) + b"\x7f"))
+            damaged.put(bytes(data))
+            del data
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            damaged.read()
+            assert tracemalloc.get_traced_memory()[1] - before < len(damaged.whole) + (1 << 20)
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,646 @@
+"""RingWriter: what is appended can be read, and growth, resume and configuration change keep the history."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shm.errors import ConfigurationError, MetricError, NoSpace, RingError, RingLost, WriterClosed
+from shm.files import corrupt_path, lock_path, ring_path
+from shm.metric import Metric
+from shm.ring.layout import (
+    FLAG_CLOCK_STEP,
+    FLAG_TICK,
+    HEADER_BYTES,
+    STALE_NAN_BITS,
+    WORD_CATALOG_USED,
+    WORD_HEAD,
+    Header,
+)
+from shm.ring.reader import Frame, RingReader
+from shm.ring.writer import RingWriter
+from tests.rings import (
+    GAUGE,
+    INTERVAL_NS,
+    ROOT,
+    append_proof,
+    check,
+    files_of,
+    is_replaced,
+    open_writer,
+    proof,
+    put_word,
+    sequences,
+)
+
+STALE = struct.unpack("<d", STALE_NAN_BITS.to_bytes(8, "little"))[0]
+
+
+def latest(reader: RingReader) -> Frame:
+    frame = reader.latest()
+    assert frame is not None
+    return frame
+
+
+def bits(frame: Frame) -> list[int]:
+    return frame.values.cast("B").cast("Q").tolist()
+
+
+# ---- append --------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_reads_back_as_it_was_appended(namespace: str) -> None:
+    with open_writer(namespace, columns=3) as writer, RingReader(namespace, "s") as reader:
+        assert writer.append([1.5, -0.0, float("inf")], -7, 1 << 62, FLAG_TICK | FLAG_CLOCK_STEP) == 1
+        frame = latest(reader)
+        assert (frame.sequence, frame.timestamp_ns, frame.monotonic_ns, frame.count, frame.flags) == (
+            1,
+            -7,
+            1 << 62,
+            3,
+            3,
+        )
+        assert bits(frame)[:3] == [struct.unpack("<Q", struct.pack("<d", v))[0] for v in (1.5, -0.0, float("inf"))]
+        assert (reader.head, reader.newest_sequence()) == (1, 1)
+
+
+def test_arrays_memoryviews_and_plain_sequences_are_stored_alike(namespace: str) -> None:
+    with open_writer(namespace, columns=3) as writer, RingReader(namespace, "s") as reader:
+        for values in ([1, 2.0, 3.5], (1, 2.0, 3.5), array("d", [1, 2, 3.5]), memoryview(array("d", [1, 2, 3.5]))):
+            writer.append(values, 1, 1)
+            assert latest(reader).values[:3].tolist() == [1.0, 2.0, 3.5]
+
+
+def test_columns_past_the_values_given_are_absent_though_the_frame_before_had_them(namespace: str) -> None:
+    with open_writer(namespace, columns=3) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 9)
+        writer.append([5.0], 1, 1)
+        frame = latest(reader)
+        assert [frame.value(column) for column in range(8)] == [5.0, *[None] * 7]
+        assert bits(frame)[1:] == [STALE_NAN_BITS] * 7
+
+
+def test_absent_and_an_ordinary_nan_are_kept_apart_bit_by_bit(namespace: str) -> None:
+    nans = [0x7FF8_0000_0000_0000, 0xFFF8_0000_0000_0001, STALE_NAN_BITS, 0x7FF0_0000_0000_0001, STALE_NAN_BITS + 1]
+    values = memoryview(b"".join(n.to_bytes(8, "little") for n in nans)).cast("d")
+    with open_writer(namespace, columns=5) as writer, RingReader(namespace, "s") as reader:
+        writer.append(values, 1, 1)
+        frame = latest(reader)
+        assert bits(frame)[:5] == nans
+        assert [frame.value(i) is None for i in range(5)] == [False, False, True, False, False]
+        assert reader.frames().values[0, :5].view("u8").tolist() == nans
+        writer.append([float("nan"), STALE], 2, 2)
+        assert [latest(reader).value(i) is None for i in range(2)] == [False, True]
+        for i in range(10):  # through a rebuild too
+            writer.add_series(GAUGE, (f"more {i}",))
+        rebuilt = writer.frame(1)
+        assert rebuilt is not None
+        assert bits(rebuilt)[:5] == nans
+
+
+def test_more_values_than_columns_are_refused_so_that_no_later_series_is_credited_with_them(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        with pytest.raises(MetricError, match="has 2 columns, not 3; add series"):
+            writer.append([1.0, 2.0, 3.0], 1, 1)
+        assert writer.head == 0
+
+
+def test_a_closed_writer_refuses_everything_and_closing_twice_is_nothing(namespace: str) -> None:
+    writer = open_writer(namespace, columns=2)
+    append_proof(writer)
+    writer.close()
+    writer.close()
+    for use in (
+        lambda: writer.append([1.0], 1, 1),
+        writer.beat,
+        lambda: writer.reserve(100),
+        lambda: writer.prune(set()),
+        lambda: writer.add_metric(GAUGE),
+        lambda: writer.add_series(GAUGE, ("new",)),
+        lambda: writer.note_limit("gauge", 1),
+    ):
+        with pytest.raises(WriterClosed, match="closed"):
+            use()
+    assert writer.head == 1
+
+
+def test_the_header_says_who_writes_and_an_orderly_end_says_nobody(namespace: str) -> None:
+    with RingReader(namespace, open_writer(namespace, columns=2).source) as reader:
+        assert reader.writer.pid == os.getpid()
+    with pytest.raises(ConfigurationError):
+        open_writer(namespace, "no.dots")
+    writer = open_writer(namespace, "t", columns=2)
+    with RingReader(namespace, "t") as reader:
+        before = reader.writer.heartbeat_ns
+        writer.beat()
+        assert reader.writer.heartbeat_ns > before
+        writer.close()
+        assert reader.writer.pid == 0
+
+
+@pytest.mark.parametrize("capacity", [0, 7, (1 << 24) + 1])
+def test_a_capacity_out_of_bounds_is_refused(namespace: str, capacity: int) -> None:
+    with pytest.raises(ConfigurationError, match=rf"capacity is {capacity}; use 8 to 16777216"):
+        open_writer(namespace, capacity=capacity)
+
+
+# ---- catalog -------------------------------------------------------------------------------------------------
+
+
+def test_series_take_the_next_columns_and_are_found_again(namespace: str) -> None:
+    latency = Metric("latency", "histogram", "Time.", "ms", (), (1.0, 2.0))
+    with open_writer(namespace, columns=2) as writer:
+        series = writer.add_series(latency, ())
+        assert (series.column, series.end) == (2, 7)
+        assert writer.add_series(latency, ()) is series
+        assert writer.columns["latency", ()] is series
+        assert writer.column_count == 7
+        assert list(writer.metrics) == ["gauge", "latency"]
+        with RingReader(namespace, "s") as reader:
+            assert [s.column for s in reader.series] == [0, 1, 2]
+            assert reader.catalog.metrics[1] == latency
+
+
+def test_a_metric_with_another_definition_is_refused(namespace: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        writer.add_metric(GAUGE)
+        with pytest.raises(MetricError, match=r"is in ring 's' as .*gauge.* can't also be .*counter"):
+            writer.add_metric(Metric("gauge", "counter", "A value that proves itself.", "", ("column",)))
+
+
+@pytest.mark.parametrize("label_values", [(), ("a", "b"), (1,), ("x" * 1001,), ("\ud800",)])
+def test_a_series_that_could_not_be_read_back_is_refused_and_the_catalog_stays_whole(
+    namespace: str, label_values: tuple[str, ...]
+) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        with pytest.raises(MetricError):
+            writer.add_series(GAUGE, label_values)
+        writer.add_series(GAUGE, ("good",))
+        with RingReader(namespace, "s") as reader:
+            assert not reader.catalog.error
+            assert [s.label_values for s in reader.series] == [("0",), ("good",)]
+
+
+def test_limits_are_noted_once_and_survive_a_rebuild(namespace: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        writer.note_limit("gauge", 200)
+        used = writer._catalog.used
+        writer.note_limit("gauge", 200)
+        assert writer._catalog.used == used
+        writer.note_limit("gauge", 300)
+        writer.reserve(100)
+        with RingReader(namespace, "s") as reader:
+            assert reader.catalog.limits == {"gauge": 300}
+
+
+# ---- growth --------------------------------------------------------------------------------------------------
+
+
+def test_growth_keeps_the_history_and_readers_follow(namespace: str) -> None:
+    with open_writer(namespace, capacity=16, columns=8) as writer:
+        append_proof(writer, 20)
+        reader = RingReader(namespace, "s")
+        before = reader.identity
+        assert not is_replaced(reader)
+        series = writer.add_series(GAUGE, ("ninth",))
+        assert is_replaced(reader)
+        assert latest(reader).sequence == 20, "the old map stays readable"
+        reader.close()
+        writer.append([*proof(21, 8), 9.0], 21_000_000_000, 21)
+        with RingReader(namespace, "s") as reader:
+            assert reader.identity != before
+            assert not is_replaced(reader)
+            assert reader.header.generation == 1
+            assert sequences(reader) == list(range(6, 22))
+            for sequence in range(6, 21):
+                frame = reader.frame(sequence)
+                assert frame is not None
+                assert list(frame.values[:8]) == list(proof(sequence, 8))
+                assert frame.value(series.column) is None
+            assert latest(reader).value(series.column) == 9.0
+
+
+def test_reserving_for_many_takes_one_rebuild(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        writer.reserve(0)
+        assert writer.header.generation == 0
+        writer.reserve(500)
+        for i in range(500):
+            writer.add_series(GAUGE, (f"more {i}",))
+        assert writer.header.generation == 1
+
+
+def test_long_labels_outgrow_the_catalog_and_it_grows_with_the_history(namespace: str) -> None:
+    labels = [(f"{i}" + "ü" * 900,) for i in range(40)]
+    with open_writer(namespace, columns=8, width=64) as writer:
+        append_proof(writer, 12)
+        for one in labels:
+            writer.add_series(GAUGE, one)
+        assert writer.width == 64
+        writer.reserve(200)  # the next segment's catalog must hold them too
+        append_proof(writer)
+    with open_writer(namespace, capacity=12) as writer:
+        assert list(writer.columns)[8:] == [("gauge", one) for one in labels]
+        assert writer.history() == list(range(6, 14))
+        with RingReader(namespace, "s") as reader:
+            assert not reader.catalog.error
+            assert len(reader.series) == 48
+            assert list(latest(reader).values[:48]) == list(proof(13, 48))
+
+
+@pytest.mark.parametrize("more", [1, 8])
+def test_pruned_series_are_gone_with_their_history_and_who_comes_next_is_credited_with_none_of_it(
+    namespace: str, more: int
+) -> None:
+    latency = Metric("latency", "histogram", "Time.", "ms", (), (1.0,))
+    with open_writer(namespace, columns=3) as writer:
+        writer.append([0.0, 1.0, 2.0], 1, 1)
+        writer.add_series(latency, ())  # columns 3…6, younger than the first frame
+        writer.append([10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0], 2, 2)
+        writer.prune({("gauge", ("1",)), ("latency", ())}, more)
+        assert list(writer.columns) == [("gauge", ("0",)), ("gauge", ("2",))]
+        for number in range(more):
+            writer.add_series(GAUGE, (f"new {number}",))
+        assert writer.header.generation == 1, "one rebuild, which made room"
+        writer.append([20.0, 22.0, *range(100, 100 + more)], 3, 3)
+        with RingReader(namespace, "s") as reader:
+            values = reader.frames().values
+            found = {one.label_values[0]: values[:, one.column].tolist() for one in reader.series}
+            frames = [reader.frame(sequence) for sequence in (1, 2, 3)]
+            assert [frame.count for frame in frames if frame is not None] == [2, 2, 2 + more]
+        absent = pytest.approx(STALE, nan_ok=True)
+        assert found.pop("0") == [0.0, 10.0, 20.0]
+        assert found.pop("2") == [2.0, 12.0, 22.0]
+        assert found == {f"new {number}": [absent, absent, 100.0 + number] for number in range(more)}
+    with open_writer(namespace) as writer:
+        assert writer.history() == [1, 2, 3]
+
+
+def test_columns_absent_for_a_whole_capacity_are_freed_and_not_credited_to_other_series(namespace: str) -> None:
+    latency = Metric("latency", "histogram", "Time.", "ms", (), (1.0,))
+    with open_writer(namespace, columns=3) as writer:
+        writer.add_series(latency, ())  # columns 3…6
+        writer.add_series(GAUGE, ("last",))  # column 7
+        writer.append([0.0, 111.0, 2.0, STALE, STALE, STALE, STALE, 7.0], 1, 1)
+        for i in range(2, 12):  # column 1 falls silent; the histogram has its sum alone
+            writer.append([i + 0.0, STALE, STALE if i < 11 else 2.0, STALE, STALE, STALE, i + 0.6, i + 0.7], i, i)
+        new = writer.add_series(GAUGE, ("new",))
+        assert ("gauge", ("1",)) not in writer.columns
+        where = {key[1][0] if key[1] else key[0]: series.column for key, series in writer.columns.items()}
+        assert where == {"0": 0, "2": 1, "latency": 2, "last": 6, "new": 7}
+        assert writer.history() == list(range(4, 12))
+        for sequence in writer.history():
+            frame = writer.frame(sequence)
+            assert frame is not None
+            assert [frame.value(i) for i in range(8)] == [
+                sequence, 2.0 if sequence == 11 else None, None, None, None, sequence + 0.6, sequence + 0.7, None,
+            ]  # fmt: skip
+            assert frame.value(new.column) is None
+        again = writer.add_series(GAUGE, ("1",))
+        assert again.column == 8
+
+
+def test_a_series_entered_since_the_oldest_frame_is_not_freed_by_the_rebuild_that_another_needs(namespace: str) -> None:
+    with open_writer(namespace, columns=7) as writer:
+        append_proof(writer, 20)
+        writer.add_series(GAUGE, ("not sampled yet",))
+        for i in range(3):
+            assert writer.add_series(GAUGE, (f"filler {i}",)).column == 8 + i
+            writer.reserve(writer.width - writer.column_count + 1)
+        assert writer.columns["gauge", ("not sampled yet",)].column == 7
+        assert writer.header.generation >= 3
+        # Once every frame held knows it and none has a sample of it, it goes.
+        for i in range(8):
+            writer.append([1.0] * 7, i, i)
+        writer.reserve(writer.width)
+        assert list(writer.columns) == [("gauge", (str(i),)) for i in range(7)]
+
+
+def test_no_column_is_freed_before_the_ring_has_filled_once(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        for i in range(6):
+            writer.append([1.0], i, i)
+        writer.reserve(1)
+        assert len(writer.columns) == 8
+
+
+def test_series_that_come_and_go_do_not_widen_a_ring_for_ever(namespace: str) -> None:
+    with open_writer(namespace, columns=8) as writer:
+        for i in range(600):
+            row = array("d", [STALE] * writer.column_count)
+            row[writer.columns["gauge", (f"run {i}",)].column if i else 0] = 1.0
+            writer.append(row, i, i)
+            writer.add_series(GAUGE, (f"run {i + 1}",))
+        assert writer.width <= 32
+        assert writer.header.generation > 10
+
+
+# ---- resume and configuration --------------------------------------------------------------------------------
+
+
+def test_the_next_writer_resumes_at_head_plus_one_with_its_series(namespace: str) -> None:
+    with open_writer(namespace, columns=4) as writer:
+        append_proof(writer, 12)
+    with open_writer(namespace) as writer:
+        assert (writer.head, writer.resumed, writer.column_count) == (12, 8, 4)
+        assert writer.history() == list(range(5, 13))
+        assert writer.header.generation == 0
+        append_proof(writer)
+    with RingReader(namespace, "s") as reader:
+        check(latest(reader), 4)
+        assert latest(reader).sequence == 13
+
+
+def test_the_next_writer_finds_the_head_by_proof_whatever_the_header_hints(namespace: str) -> None:
+    for hint in (0, 5, 11, 13, 1 << 60):
+        with open_writer(namespace, f"s{hint}", columns=2) as writer:
+            append_proof(writer, 12)
+            put_word(writer, WORD_HEAD, hint)
+        with open_writer(namespace, f"s{hint}") as writer:
+            assert writer.head == 12
+
+
+@pytest.mark.parametrize("capacity", [9, 16, 20, 64])
+def test_another_capacity_in_the_configuration_rebuilds_with_the_history_that_fits(
+    namespace: str, capacity: int
+) -> None:
+    with open_writer(namespace, capacity=16, columns=4) as writer:
+        append_proof(writer, 40)
+    with open_writer(namespace, capacity=capacity) as writer:
+        assert writer.header.capacity == capacity
+        assert writer.history() == list(range(41 - min(capacity, 16), 41))
+        append_proof(writer)
+        for sequence in writer.history():
+            frame = writer.frame(sequence)
+            assert frame is not None
+            check(frame, 4)
+        assert writer.head == 41
+
+
+def test_another_interval_in_the_configuration_rebuilds_with_the_history(namespace: str) -> None:
+    with open_writer(namespace, columns=4) as writer:
+        append_proof(writer, 12)
+    with RingWriter(namespace, "s", interval_ns=INTERVAL_NS * 2, capacity=8) as writer:
+        assert writer.header.interval_ns == INTERVAL_NS * 2
+        assert (writer.head, writer.history()) == (12, list(range(5, 13)))
+
+
+@pytest.mark.parametrize("announcement", ["kept", "zeroed"])
+def test_after_damage_to_the_catalog_no_new_series_is_credited_with_old_samples(
+    namespace: str, announcement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(namespace, columns=3) as writer:
+        append_proof(writer, 12)
+        used = writer._catalog.used
+    with ring_path(namespace, "s").open("r+b") as file:
+        file.seek(HEADER_BYTES + used - 1 - 8)
+        file.write(b"?")
+        if announcement == "zeroed":
+            file.seek(8 * WORD_CATALOG_USED)
+            file.write(bytes(8))
+    with caplog.at_level(logging.ERROR), open_writer(namespace) as writer:
+        assert "catalog damaged" in caplog.text
+        assert list(writer.columns) == [("gauge", ("0",)), ("gauge", ("1",))]
+        new = writer.add_series(GAUGE, ("new",))
+        assert new.column == 2
+        assert writer.history() == list(range(5, 13))
+        for sequence in writer.history():
+            frame = writer.frame(sequence)
+            assert frame is not None
+            assert [frame.value(i) for i in range(3)] == [*proof(sequence, 2), None]
+        with RingReader(namespace, "s") as reader:
+            assert not reader.catalog.error
+            assert set(reader.frames().values[:, 2].view("u8").tolist()) == {STALE_NAN_BITS}
+
+
+def test_a_corrupt_segment_is_set_aside_and_its_readers_see_that_it_was_replaced(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+    with RingReader(namespace, "s") as reader:
+        with ring_path(namespace, "s").open("r+b") as file:
+            file.seek(32)
+            file.write(b"?")
+        with caplog.at_level(logging.ERROR), open_writer(namespace, columns=2) as writer:
+            assert writer.head == 0
+            assert "set aside" in caplog.text
+            assert is_replaced(reader)
+    assert [path.suffix for path in files_of(namespace)] == [".corrupt", ".lock", ".ring"]
+
+
+def test_a_corrupt_segment_is_given_up_where_there_is_no_room_beside_it(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+    with ring_path(namespace, "s").open("r+b") as file:
+        file.write(bytes(8))
+    reserve = os.posix_fallocate
+
+    def room_for_one(fd: int, offset: int, size: int) -> None:
+        if corrupt_path(namespace, "s").exists():
+            raise OSError(28, "No space left on device")
+        reserve(fd, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", room_for_one)
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+    assert [path.suffix for path in files_of(namespace)] == [".lock", ".ring"]
+
+
+def test_a_width_over_the_layouts_limit_is_refused_and_the_ring_goes_on(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        with pytest.raises((MetricError, NoSpace), match="at most 1048576"):
+            writer.reserve(1 << 20)
+        append_proof(writer)
+
+
+def test_writer_and_reader_of_the_latest_frame_bring_in_neither_numpy_nor_asyncio(namespace: str) -> None:
+    program = f"""
+import os, sys
+from shm.metric import Metric
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
+with RingWriter({namespace!r}, "s", interval_ns=10**9, capacity=8) as writer:
+    writer.add_series(Metric("a", "gauge", "A."), ())
+    writer.append([1.0], 1, 1)
+    with RingReader({namespace!r}, "s") as reader:
+        assert reader.latest().value(0) == 1.0
+assert not {{"numpy", "asyncio", "httpx", "psutil"}} & set(sys.modules)
+assert open(f"/proc/self/task/{{os.getpid()}}/children").read() == "", "a resource tracker was started"
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert ring_path(namespace, "s").exists()
+
+
+def test_on_a_big_endian_machine_no_ring_is_begun(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "byteorder", "big")
+    with pytest.raises(RingError, match="this machine is big-endian"):
+        open_writer(namespace)
+    assert files_of(namespace) == []
+
+
+# ---- files that somebody removes -----------------------------------------------------------------------------
+
+
+def _remove(path: Path, header: Header) -> None:
+    path.unlink()
+
+
+def _cut(path: Path, header: Header) -> None:
+    os.truncate(path, header.slot_offset(4))
+
+
+def _cut_to_nothing(path: Path, header: Header) -> None:
+    os.truncate(path, 0)
+
+
+def _extend(path: Path, header: Header) -> None:
+    os.truncate(path, header.segment_bytes + 4096)
+
+
+def _cut_and_extend(path: Path, header: Header) -> None:
+    os.truncate(path, 0)
+    os.truncate(path, header.segment_bytes)
+
+
+def _overwrite_header(path: Path, header: Header) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(256))
+
+
+@pytest.mark.parametrize(
+    ("harm", "left", "what"),
+    [
+        (_remove, 5, "was removed"),
+        (_cut, 3, "was cut or extended to 8528 bytes"),
+        (_cut_to_nothing, 0, "was cut or extended to 0 bytes"),
+        (_extend, 5, "was cut or extended to "),
+        (_cut_and_extend, 0, "had a hole cut into it"),
+        (_overwrite_header, 5, "had its header overwritten"),
+    ],
+)
+def test_a_ring_whose_file_somebody_harmed_is_published_again_with_the_history_that_is_left(
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    harm: Callable[[Path, Header], None],
+    left: int,
+    what: str,
+) -> None:
+    with open_writer(namespace, columns=2, capacity=16) as writer:
+        append_proof(writer, 5)
+        harm(ring_path(namespace, "s"), writer.header)
+        writer.keep_published()
+        append_proof(writer)
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == [*range(1, left + 1), 6], "numbers are never given twice"
+            assert [series.label_values for series in reader.series] == [("0",), ("1",)]
+            for sequence in sequences(reader):
+                frame = reader.frame(sequence)
+                assert frame is not None
+                check(frame, 2)
+        assert writer.history() == [*range(1, left + 1), 6]
+        inode = ring_path(namespace, "s").stat().st_ino
+        writer.keep_published()
+        assert ring_path(namespace, "s").stat().st_ino == inode, "nothing is rebuilt while the file is whole"
+    said = [
+        (record.message, getattr(record, "error", "")) for record in caplog.records if record.name == "shm.ring.writer"
+    ]
+    assert [message for message, _ in said] == ["ring published again"]
+    assert what in said[0][1]
+
+
+def test_a_writer_whose_lock_was_removed_ends_rather_than_write_beside_another(namespace: str) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        lock_path(namespace, "s").unlink()
+        with pytest.raises(RingLost, match=r"its lock .* was removed"):
+            writer.keep_published()
+
+
+def test_columns_of_series_gone_for_a_whole_ring_are_freed_when_asked_for(namespace: str) -> None:
+    with open_writer(namespace, columns=3, capacity=8) as writer:
+        append_proof(writer)
+        assert not writer.free()
+        for _ in range(8):
+            writer.append([1.0, STALE, 3.0], 1, 1)
+        assert writer.free()
+        assert [key[1] for key in writer.columns] == [("0",), ("2",)]
+        with RingReader(namespace, "s") as reader:
+            frame = latest(reader)
+            assert [frame.value(column) for column in range(2)] == [1.0, 3.0]
+
+
+def test_a_ring_that_lost_its_name_to_a_move_is_published_again(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 3)
+        elsewhere = writer.path.with_suffix(".moved")
+        writer.path.rename(elsewhere)
+        writer.keep_published()
+        append_proof(writer)
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == [1, 2, 3, 4]
+        elsewhere.rename(writer.path)
+        writer.keep_published()
+        append_proof(writer)
+        with RingReader(namespace, "s") as reader:
+            assert sequences(reader) == [1, 2, 3, 4, 5]
+    assert [getattr(record, "error", "") for record in caplog.records] == [
+        "was removed",
+        "lost its name to another file",
+    ]
+
+
+def test_a_writer_that_lost_its_lock_does_not_sign_its_successor_off(namespace: str) -> None:
+    first = open_writer(namespace, columns=1)
+    append_proof(first)
+    lock_path(namespace, "s").unlink()
+    successor = subprocess.Popen(
+        [sys.executable, "-m", "tests.shm.children", "hold_writer", namespace],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert successor.stdout is not None
+        pid = int(successor.stdout.readline())
+        with pytest.raises(RingLost):
+            first.keep_published()
+        first.close()
+        with RingReader(namespace, "s") as reader:
+            assert reader.writer.pid == pid
+    finally:
+        successor.communicate("\n", timeout=20)
+
+
+def test_closing_gives_the_lock_back_whatever_became_of_the_file(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(namespace, columns=1)
+
+    def full(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        writer.close()
+    open_writer(namespace).close()
+
+
+def test_a_rebuilt_ring_is_news_once_it_has_frames(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "shm.ring.rebuild"), open_writer(namespace, columns=1) as writer:
+        writer.reserve(100)
+        append_proof(writer)
+        writer.reserve(1000)
+    assert [record.levelname for record in caplog.records if record.message == "ring rebuilt"] == ["DEBUG", "INFO"]

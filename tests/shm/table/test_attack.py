@@ -1,0 +1,583 @@
+"""Tables under what programs do to themselves: signals, destructors, forks, closed descriptors, odd deaths."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from collector import drop_in_page, shared
+from shm.errors import NoSpace
+from shm.files import DIRECTORY
+from shm.metric import Metric
+from shm.ring.layout import ABSENT, MAX_WIDTH
+from shm.table import dead
+from shm.table.cells import CounterPlace, GaugePlace
+from shm.table.format import TableReader, identity, is_locked, listed, table_path, unlink
+from shm.table.merge import ApplicationReader
+from shm.table.process import LiveTable
+
+HITS = Metric("hits", "counter", "Hits.", label_names=("of",))
+PLAIN = Metric("plain", "counter", "Without labels.")
+LEVEL = Metric("level", "gauge", "A level.", label_names=("of",))
+WIDE = Metric("wide", "histogram", "Wide.", label_names=("of",), buckets=tuple(map(float, range(60))))
+
+
+class Raised(Exception):
+    """By a signal's handler."""
+
+
+@pytest.fixture
+def table(namespace: str) -> Iterator[LiveTable]:
+    made = LiveTable(namespace, "app")
+    yield made
+    made.close()
+
+
+def counter(table: LiveTable, of: str) -> CounterPlace:
+    place = table.place(HITS, (of,))
+    assert isinstance(place, CounterPlace)
+    return place
+
+
+def shown(namespace: str, identities: list[str] | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
+    """The last column of each series as a scrape has it."""
+    reader = ApplicationReader(namespace, "app", {os.geteuid()})
+    values = reader.refresh(listed(namespace).get("app", []) if identities is None else identities)
+    assert not reader.errors
+    found = {
+        (series.metric.name, series.label_values): float(values[series.end - 1])
+        for series in reader.layout.series
+        if values[series.end - 1 : series.end].tobytes() != ABSENT
+    }
+    reader.close()
+    return found
+
+
+def in_child(work: Callable[[], object], status: int = 0) -> int:
+    """Run it in a fork that dies without a word; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - the parent sees it
+            traceback.print_exc()
+            os._exit(99)
+        os._exit(status)
+    _, ended = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(ended) == status
+    return pid
+
+
+def seen_locked(path: Path) -> bool:
+    """Whether another process sees the lock."""
+    code = (
+        "import os, sys; from shm.table.format import is_locked; sys.exit(is_locked(os.open(sys.argv[1], os.O_RDONLY)))"
+    )
+    return subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 1
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextlib.contextmanager
+def alarms(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """A signal 150 µs after the end of the handler of the one before."""
+
+    def handle(number: int, frame: object) -> None:
+        try:
+            handler(number, frame)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.00015)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.00015)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # one handler more would set the timer again
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---- descriptors and locks -----------------------------------------------------------------------------------
+
+
+def test_a_page_of_ones_own_costs_no_descriptor_and_frees_no_lock(namespace: str, table: LiveTable) -> None:
+    counter(table, "a").inc(1.0)
+    path = table_path(namespace, "app", table.who)
+    before = descriptors()
+    for _ in range(20):
+        list(drop_in_page.families(namespace, "app"))
+    assert descriptors() <= before + 1
+    assert seen_locked(path)
+
+
+def test_a_reader_that_refuses_our_own_table_frees_no_lock(namespace: str, table: LiveTable) -> None:
+    reader = ApplicationReader(namespace, "app", {os.geteuid() + 1})
+    reader.refresh([table.who])
+    assert reader.errors
+    reader.close()
+    assert seen_locked(table_path(namespace, "app", table.who))
+
+
+def test_clearing_litter_frees_no_lock_of_a_table_that_is_built_beside(namespace: str, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    table = LiveTable(namespace, "app")
+    rename = os.rename
+
+    def folding(source: str, target: str) -> None:
+        os.utime(source, (0, 0))
+        dead.fold(namespace, "app")
+        rename(source, target)
+        dead.fold(namespace, "app")
+
+    monkeypatch.setattr(os, "rename", folding)
+    place = counter(table, "0")
+    for number in range(200):
+        counter(table, str(number)).inc(1.0)
+    monkeypatch.undo()
+    place.inc(1.0)
+    assert table_path(namespace, "app", table.who).exists()
+    assert seen_locked(table_path(namespace, "app", table.who))
+    assert shown(namespace)[("hits", ("0",))] == 2.0
+    table.close()
+
+
+def test_a_program_that_closes_all_descriptors_loses_no_count_and_no_file(namespace: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+
+    code = """
+import os, subprocess, sys
+from shm.metric import Metric
+from shm.table.process import LiveTable
+namespace, victim = sys.argv[1:]
+table = LiveTable(namespace, "app")
+hits = Metric("hits", "counter", "Hits.", label_names=("of",))
+table.place(hits, ("first",)).inc(1.0)
+os.closerange(3, 200)
+taken = [os.open(victim, os.O_RDWR | os.O_CREAT) for _ in range(100)]
+for number in range(300):
+    table.place(hits, (str(number),)).inc(1.0)
+    if number == 20:
+        fold = "import sys; from shm import retired; print(retired.fold(sys.argv[1], 'app'))"
+        assert subprocess.check_output([sys.executable, "-c", fold, namespace]) == b"0\\n"
+table.place(hits, ("first",)).inc(1.0)
+for fd in taken:
+    os.fstat(fd)
+"""
+    subprocess.run([sys.executable, "-c", code, namespace, str(victim)], check=True)
+    assert victim.read_bytes() == b""
+    dead.fold(namespace, "app")
+    found = shown(namespace)
+    assert found.pop(("hits", ("first",))) == 2.0
+    assert list(found.values()) == [1.0] * 300
+
+
+def test_what_lies_in_the_way_is_removed_on_purpose(namespace: str) -> None:
+    link = table_path(namespace, "app", identity(1, 1))
+    link.symlink_to("/nowhere")
+    os.mkfifo(table_path(namespace, "app", identity(1, 2)))
+    assert len(unlink(namespace, "app")) == 2
+
+
+def test_ones_own_table_is_not_unlinked(namespace: str, table: LiveTable) -> None:
+    with pytest.raises(Exception, match=f"process {os.getpid()} already writes"):
+        unlink(namespace, "app")
+    assert seen_locked(table_path(namespace, "app", table.who))
+
+
+# ---- signals and destructors ---------------------------------------------------------------------------------
+
+
+def test_no_count_of_a_signals_handler_is_lost_while_the_table_grows(namespace: str, table: LiveTable) -> None:
+    ticks, shared_count = 0, counter(table, "shared")
+    names: dict[str, int] = {}
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal ticks
+        ticks += 1
+        shared_count.inc(1.0)
+        name = f"late{ticks % 500}"
+        counter(table, name).inc(1.0)
+        names[name] = names.get(name, 0) + 1
+
+    done = 0
+    with alarms(handler):
+        for number in range(1500):
+            counter(table, f"s{number}").inc(1.0)
+            shared_count.inc(1.0)
+            done += 1
+            if number % 100 == 99:
+                table.remove([("hits", (f"s{number - at}",)) for at in range(50)])
+    counter(table, "the end")
+    found = shown(namespace)
+    assert ticks > 20
+    assert found[("hits", ("shared",))] == ticks + done
+    assert {name: found[("hits", (name,))] for name in names} == names
+
+
+# What a handler raises may come between a file's opening and its "with": Python then closes it late, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_exception_of_a_signals_handler_leaves_every_series_whole(namespace: str, table: LiveTable) -> None:
+    counted: dict[str, int] = {}
+    raised = 0
+
+    def handler(number: int, frame: object) -> None:
+        raise Raised
+
+    signal.signal(signal.SIGALRM, handler)
+    for number in range(3000):
+        name = f"n{number % 700}-{number // 1400}"
+        counted.setdefault(name, 0)
+        try:
+            try:
+                if number % 7 == 0:
+                    signal.setitimer(signal.ITIMER_REAL, 0.00002 + number % 13 * 0.00003)
+                counter(table, name).inc(1.0)
+                counted[name] += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except Raised:
+            raised += 1
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    counter(table, "the end")
+    assert raised
+    found = shown(namespace)
+    off = 0
+    for name, count in counted.items():
+        value = found.get(("hits", (name,)), 0.0)
+        assert count <= value, name
+        off += int(value - count)
+    assert off <= raised
+
+
+def test_a_destructor_may_remove_series(namespace: str, table: LiveTable) -> None:
+    peers = dead.Peers(namespace, "app")
+
+    class Session:
+        def __init__(self, name: str) -> None:
+            self.me = self  # for the collector of garbage alone
+            self.name = name
+            counter(table, name).inc(1.0)
+
+        def __del__(self) -> None:
+            shared.remove(table, [("hits", (self.name,))], peers)
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(30)
+    try:
+        for number in range(400):
+            Session(f"session{number}")
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    counter(table, "the end")
+    assert set(shown(namespace)) == {("hits", ("the end",))}
+    peers.close()
+
+
+def test_a_programs_log_handler_may_count_what_is_logged(namespace: str) -> None:
+    table = LiveTable(namespace, "app", max_series=20)
+    lines = counter(table, "lines")
+
+    class Counting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.inc(1.0)
+
+    handler = Counting()
+    root = logging.getLogger()
+    root.addHandler(handler)
+
+    def logging_much() -> None:
+        for _ in range(20000):
+            logging.getLogger("other").warning("line")
+
+    def over_the_limit() -> None:
+        for number in range(400):
+            table.place(Metric(f"m{number}", "counter", "One."), ())
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (logging_much, over_the_limit)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+    finally:
+        root.removeHandler(handler)
+    table.close()
+
+
+# ---- threads, removal, forks ---------------------------------------------------------------------------------
+
+
+def test_a_thread_that_holds_a_removed_series_counts_in_no_other(namespace: str, table: LiveTable) -> None:
+    first = counter(table, "first")
+    first.inc(1.0)
+    removed = counter(table, "removed")
+    table.remove([removed.key])
+    for place in (removed, table.place(WIDE, ("x",)), removed):
+        if isinstance(place, CounterPlace):
+            place.inc(5.0)
+    stop = threading.Event()
+    current: list[CounterPlace] = [counter(table, "r")]
+
+    def counting() -> None:
+        while not stop.is_set():
+            current[0].inc(1.0)
+
+    threads = [threading.Thread(target=counting) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(600):
+        table.remove([("hits", ("r",))])
+        current[0] = counter(table, "r")
+        if number % 5 == 0:
+            counter(table, f"grow{number}")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    found = shown(namespace)
+    assert found[("hits", ("first",))] == 1.0
+    assert {found[("hits", (f"grow{number}",))] for number in range(0, 600, 5)} == {0.0}
+
+
+def test_a_child_that_removes_first_of_all_removes_its_parents(namespace: str, table: LiveTable) -> None:
+    counter(table, "a").inc(1.0)
+    counter(table, "b").inc(2.0)
+
+    def child() -> None:
+        shared.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+        counter(table, "b").inc(1.0)
+
+    in_child(child)
+    assert shown(namespace) == {("hits", ("b",)): 3.0}
+
+
+def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: LiveTable) -> None:
+    stop = threading.Event()
+
+    def growing() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            counter(table, f"g{number % 3000}").inc(1.0)
+            if number % 200 == 0:
+                table.remove([("hits", (f"g{at % 3000}",)) for at in range(number - 150, number)])
+
+    fixed = counter(table, "fixed")
+    thread = threading.Thread(target=growing)
+    thread.start()
+
+    def child() -> None:
+        fixed.inc(1.0)
+        counter(table, "of the child").inc(1.0)
+        own = TableReader(namespace, "app", table.who, {os.geteuid()})
+        own.refresh()
+        assert not own.catalog.error
+        columns = {series.label_values[0]: series.column for series in own.catalog.series}
+        assert own.values()[columns["fixed"]] == 1.0
+        assert own.values()[columns["of the child"]] == 1.0
+        assert sum(value for value in own.values() if value == value) == 2.0
+
+    try:
+        for _ in range(40):
+            in_child(child)
+    finally:
+        stop.set()
+        thread.join()
+    assert shown(namespace)[("hits", ("fixed",))] == 40.0
+
+
+def test_a_childs_catalog_may_take_more_bytes_than_its_parents(namespace: str) -> None:
+    table = LiveTable(namespace, "app")
+    many = Metric("many", "counter", "Many.", label_names=("of",))
+    for number in range(50):
+        table.place(many, (f"{number:0120}",))
+    # A metric whose series was refused has an index of its own in the parent's catalog, and none in the child's: the
+    # others' may get longer.
+    table._header = replace(table._header, catalog_bytes=4096)
+
+    def child() -> None:
+        place = table.place(many, (f"{20:0120}",))
+        assert isinstance(place, CounterPlace)
+        place.inc(1.0)
+        own = TableReader(namespace, "app", table.who, {os.geteuid()})
+        own.refresh()
+        assert not own.catalog.error
+        assert own.header.catalog_bytes >= own.catalog.used
+        assert sum(own.values()) == 1.0
+
+    in_child(child)
+    table.close()
+
+
+# ---- limits --------------------------------------------------------------------------------------------------
+
+
+def test_a_table_never_gets_wider_than_a_reader_takes(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shm.table.process.MAX_WIDTH", 2000)
+    table = LiveTable(namespace, "app")
+    for number in range(100):
+        table.place(WIDE, (str(number),)).add([0.0] * 62 + [1.0])
+    assert table._header.width <= 2000
+    assert len(shown(namespace)) == 2000 // 63
+    table.close()
+
+
+def test_the_dead_are_not_put_where_nobody_reads(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die() -> None:
+        table = LiveTable(namespace, "app")
+        for number in range(20):
+            table.place(WIDE, (f"{os.getpid()}-{number}",)).add([0.0] * 62 + [1.0])
+
+    in_child(die)
+    monkeypatch.setattr("shm.table.dead.MAX_WIDTH", 1000)
+    with pytest.raises(NoSpace):
+        dead.fold(namespace, "app")
+    assert len(shown(namespace)) == 20
+    monkeypatch.setattr("shm.table.dead.MAX_WIDTH", MAX_WIDTH)
+    assert dead.fold(namespace, "app") == 1
+    assert len(shown(namespace)) == 20
+
+
+# ---- folding and merging -------------------------------------------------------------------------------------
+
+
+def counts(namespace: str, of: str, value: float) -> None:
+    counter(LiveTable(namespace, "app"), of).inc(value)
+
+
+def test_names_that_were_listed_before_the_first_fold_do_not_lose_the_dead(namespace: str) -> None:
+    in_child(lambda: counts(namespace, "a", 3.0))
+    before = listed(namespace)["app"]
+    assert dead.fold(namespace, "app") == 1
+    assert shown(namespace, before) == {("hits", ("a",)): 3.0}
+
+
+def test_a_table_that_takes_anothers_place_in_memory_is_laid_out_anew(namespace: str, table: LiveTable) -> None:
+    reader = ApplicationReader(namespace, "app", {os.geteuid()})
+    for number in range(60):
+        counter(table, f"{number:03}").inc(float(number))
+    wrong = 0
+    for number in range(60, 300):
+        table.remove([("hits", (f"{number - 60:03}",))])
+        counter(table, f"{number:03}").inc(float(number))
+        values = reader.refresh([table.who])
+        for series in reader.layout.series:
+            value = values[series.column]
+            wrong += value == value and value != float(series.label_values[0])
+    reader.close()
+    assert not wrong
+
+
+def test_a_series_that_its_process_removed_after_another_did_is_absent_and_then_new(namespace: str) -> None:
+    mine, absent = array("d", [7.0]).tobytes(), ABSENT
+    assert dead.since_removal(absent, mine, gauge=False) == absent
+    assert dead.since_removal(mine, mine, gauge=False) == absent
+    assert dead.since_removal(array("d", [9.0]).tobytes(), mine, gauge=False) == array("d", [2.0]).tobytes()
+    assert dead.since_removal(array("d", [1.0]).tobytes(), mine, gauge=False) == array("d", [1.0]).tobytes()
+
+
+def test_what_was_folded_and_can_not_be_removed_counts_once(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_child(lambda: counts(namespace, "a", 3.0))
+    monkeypatch.setattr(Path, "unlink", lambda *arguments, **named: None)
+    assert dead.fold(namespace, "app") == 1  # as where its process died behind the publication
+    monkeypatch.undo()
+    assert shown(namespace) == {("hits", ("a",)): 3.0}
+    in_child(lambda: counts(namespace, "a", 1.0))
+    opened = dead._if_dead
+
+    def unable(namespace: str, application: str, who: str, stack: contextlib.ExitStack) -> TableReader | None:
+        table = opened(namespace, application, who, stack)
+        return None if table is not None and table.values()[0] == 3.0 else table
+
+    monkeypatch.setattr(dead, "_if_dead", unable)  # as without descriptors
+    assert dead.fold(namespace, "app") == 1
+    monkeypatch.undo()
+    assert shown(namespace) == {("hits", ("a",)): 4.0}
+    assert dead.fold(namespace, "app") == 1
+    assert shown(namespace) == {("hits", ("a",)): 4.0}
+
+
+def test_a_fold_does_not_make_a_definition_older(namespace: str) -> None:
+    in_child(lambda: counts(namespace, "a", 1.0))
+    dead.fold(namespace, "app")
+
+    def other() -> None:
+        table = LiveTable(namespace, "app")
+        place = table.place(Metric("hits", "gauge", "Another.", label_names=("of",)), ("a",))
+        assert isinstance(place, GaugePlace)
+        place.set(99.0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    pid = os.fork()
+    if pid == 0:
+        other()
+        os._exit(0)
+    os.waitpid(pid, os.WUNTRACED)
+    try:
+        in_child(lambda: counts(namespace, "a", 1.0))
+        assert shown(namespace) == {("hits", ("a",)): 2.0}
+        dead.fold(namespace, "app")
+        assert shown(namespace) == {("hits", ("a",)): 2.0}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_nothing_that_lies_there_is_raised_into_the_program(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> int:
+        raise KeyError("whatever")
+
+    monkeypatch.setattr(dead, "fold", broken)
+    monkeypatch.setattr(dead, "remove", broken)
+    table = shared.table_of("app", namespace)
+    shared.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+    table.close()
+    del shared._tables[namespace, "app"]  # or the end of this process would fold it once more
+
+
+def test_the_lock_of_the_fold_is_the_one_that_others_see(namespace: str) -> None:
+    in_child(lambda: counts(namespace, "a", 1.0))
+    path = DIRECTORY / f"fogmetrics.{namespace}.app.retired.lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    assert not is_locked(fd)  # ours
+    os.close(fd)
+    assert dead.fold(namespace, "app") == 1
+
+
+def test_what_a_handler_counted_in_a_series_that_waits_is_not_a_childs(namespace: str, table: LiveTable) -> None:
+    counter(table, "a")
+    table._moving = True  # as in the middle of a growth
+    counter(table, "waits").inc(1.0)
+    in_child(lambda: counter(table, "waits").inc(1.0))
+    table._moving = False
+    counter(table, "the end")
+    assert shown(namespace)[("hits", ("waits",))] == 2.0
+
+
+def test_a_destructor_that_removes_while_its_thread_removes_does_not_wait_for_itself(
+    namespace: str, table: LiveTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("shm.table.dead.time.sleep", slept.append)
+    with dead._locked(namespace, "app", wait_seconds=2.0) as ours:
+        assert ours
+        shared.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+    assert not slept

@@ -1,0 +1,378 @@
+"""The table of one process: what is stored, what a reader sees, growth, removal, limits, forks."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+
+import pytest
+
+from shm.errors import ConfigurationError, MetricError, NoSpace
+from shm.metric import Metric
+from shm.table import process
+from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
+from shm.table.format import TableReader, files_of
+from shm.table.process import LiveTable
+from tests.application import Process, merged
+from tests.rings import namespace as namespace
+
+COUNTER = Metric("requests", "counter", "Requests.", "", ("path",))
+GAUGE = Metric("busy", "gauge", "Busy.")
+HISTOGRAM = Metric("seconds", "histogram", "Time.", "seconds", (), (0.1, 0.5, 1.0))
+SUMMARY = Metric("bytes", "summary", "Size.")
+
+
+@pytest.fixture
+def table(namespace: str) -> LiveTable:
+    return LiveTable(namespace, "web")
+
+
+def read(table: LiveTable) -> dict[tuple[str, tuple[str, ...]], list[float]]:
+    reader = TableReader(table.namespace, "web", table.who, {os.geteuid()})
+    reader.refresh()
+    assert not reader.catalog.error
+    values = reader.values().tolist()
+    return {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.catalog.series}
+
+
+def counter(table: LiveTable, path: str = "/") -> CounterPlace:
+    place = table.place(COUNTER, (path,))
+    assert isinstance(place, CounterPlace)
+    return place
+
+
+def test_a_counter_begins_at_0_and_every_increment_is_there_at_once(table: LiveTable) -> None:
+    place = counter(table)
+    assert read(table)[COUNTER.name, ("/",)] == [0.0]
+    place.inc(2.5)
+    place.inc(1.0)
+    assert read(table)[COUNTER.name, ("/",)] == [3.5]
+    assert place.get() == 3.5
+    place.set(7.0)
+    assert place.get() == 7.0
+
+
+def test_a_gauge_has_no_value_until_it_is_set_and_counts_from_0(table: LiveTable) -> None:
+    place = table.place(GAUGE, ())
+    assert isinstance(place, GaugePlace)
+    [value] = read(table)[GAUGE.name, ()]
+    assert math.isnan(value)
+    assert place.get() == 0.0
+    place.inc(-2.0)
+    assert read(table)[GAUGE.name, ()] == [-2.0]
+    place.set(math.nan)
+    assert math.isnan(place.get())
+    place.inc(1.0)
+    assert math.isnan(place.get())  # a NaN that somebody set is a value
+    other = table.place(Metric("first", "gauge", "F."), (), first=4.0)
+    assert isinstance(other, GaugePlace)
+    assert other.get() == 4.0
+
+
+def test_a_gauge_of_which_the_latest_counts_keeps_when_it_was_set(table: LiveTable) -> None:
+    place = table.place(GAUGE, (), "latest")
+    assert isinstance(place, LatestPlace)
+    place.set_at(3.0, 17.0)
+    assert table.values[place.column + 1] == 17.0
+    assert counter(table).column == place.column + 2
+    place.set(4.0)
+    assert table.values[place.column + 1] > 1e9
+    place.set_at(3.0, 17.0)
+    place.inc(2.0)
+    assert place.get() == 5.0
+    assert table.values[place.column + 1] > 1e9, "what it was added to last is what was set last"
+
+
+def test_a_gauge_of_which_the_latest_counts_may_begin_with_an_increment(table: LiveTable, namespace: str) -> None:
+    table.place(GAUGE, (), "latest").inc(3.0)  # type: ignore[attr-defined]
+    assert merged(namespace) == {"busy{}": [3.0]}
+
+
+def test_a_histogram_counts_each_value_in_its_own_bucket_and_sums(table: LiveTable) -> None:
+    place = table.place(HISTOGRAM, ())
+    assert isinstance(place, HistogramPlace)
+    for value in (0.05, 0.1, 0.3, 5.0, math.inf, math.nan):
+        place.observe(value)
+    counts, total = place.get()
+    assert counts == [2.0, 1.0, 0.0, 2.0]
+    assert total == math.inf
+
+
+def test_a_summary_counts_and_sums(table: LiveTable) -> None:
+    place = table.place(SUMMARY, ())
+    assert isinstance(place, SummaryPlace)
+    place.observe(3.0)
+    place.observe(4.0)
+    assert place.get() == (2.0, 7.0)
+
+
+def test_the_same_series_has_one_place(table: LiveTable) -> None:
+    assert counter(table) is counter(table)
+    assert counter(table) is not counter(table, "/other")
+
+
+def test_it_grows_with_its_series_and_no_value_is_lost(table: LiveTable, namespace: str) -> None:
+    places = [counter(table, f"/{i}") for i in range(500)]
+    for i, place in enumerate(places):
+        place.inc(float(i))
+    seen = read(table)
+    assert [seen[COUNTER.name, (f"/{i}",)] for i in range(500)] == [[float(i)] for i in range(500)]
+    assert len(files_of(namespace, "web")) == 1
+    places[7].inc(1.0)
+    assert read(table)[COUNTER.name, ("/7",)] == [8.0]
+
+
+def test_what_is_removed_is_absent_and_counts_nowhere_and_comes_back_from_0(table: LiveTable) -> None:
+    place, other = counter(table), counter(table, "/other")
+    place.inc(5.0)
+    other.inc(1.0)
+    table.remove([(COUNTER.name, ("/",)), ("nosuch", ())])
+    assert math.isnan(read(table)[COUNTER.name, ("/",)][0])
+    place.inc(1.0)  # by who still has it
+    assert math.isnan(read(table)[COUNTER.name, ("/",)][0])
+    counter(table).inc(2.0)
+    assert read(table)[COUNTER.name, ("/",)] == [2.0]
+    assert read(table)[COUNTER.name, ("/other",)] == [1.0]
+
+
+def test_series_that_come_and_go_do_not_make_it_larger(table: LiveTable, namespace: str) -> None:
+    stays = counter(table, "/stays")
+    stays.inc(3.0)
+    for i in range(5000):
+        counter(table, f"/{i}").inc(1.0)
+        table.remove([(COUNTER.name, (f"/{i}",))])
+    assert read(table)[COUNTER.name, ("/stays",)] == [3.0]
+    [path] = files_of(namespace, "web")
+    assert path.stat().st_size <= 40_000
+
+
+def test_past_the_limit_nothing_is_exported_and_the_log_says_so_once(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = LiveTable(namespace, "web", max_series=3)
+    for i in range(10):
+        counter(table, f"/{i}").inc(1.0)
+    assert len(read(table)) == 3
+    assert len(table.places) == 3
+    [record] = caplog.records
+    assert record.getMessage().startswith(
+        "series not exported: metric 'requests' of application 'web': the limit of 3 series is reached; drop a label"
+    )
+    assert record.__dict__["metric"] == "requests"
+    assert "limit of 3 series" in record.__dict__["error"]
+
+
+def test_without_memory_the_program_goes_on_and_nothing_is_lost(
+    table: LiveTable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = counter(table)
+    first.inc(1.0)
+
+    def full(application: str, *_: object) -> None:
+        raise NoSpace(application, "its segment needs more")
+
+    monkeypatch.setattr(process, "build", full)
+    for i in range(200):
+        counter(table, f"/{i}").inc(1.0)
+    first.inc(1.0)
+    seen = read(table)
+    assert seen[COUNTER.name, ("/",)] == [2.0]
+    assert 1 < len(seen) < 201
+    [record] = caplog.records
+    assert record.getMessage().startswith("series not exported: metric 'requests'")
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "said"),
+    [
+        (GAUGE, "median", "has the mode 'median'; use one of sum, avg"),
+        (Metric("u", "untyped", "U."), "sum", "metric 'u' is untyped; an application has"),
+        (Metric("g", "gauge", "G.", "", ("pid",)), "each", "has a label pid already"),
+        (Metric("busy", "counter", "C."), "sum", "metric 'busy' is registered as"),
+    ],
+)
+def test_what_can_t_be_declared_is_refused_by_name(table: LiveTable, metric: Metric, mode: str, said: str) -> None:
+    table.declare(GAUGE, "sum")
+    with pytest.raises(MetricError, match=said):
+        table.declare(metric, mode)
+
+
+def test_labels_that_do_not_fit_are_refused(table: LiveTable) -> None:
+    with pytest.raises(MetricError, match="has 1 labels, not 2"):
+        table.place(COUNTER, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "said"), [("a.b", "", "the name of an application is 'a.b'"), ("web", "nosuchgroup", "no group")]
+)
+def test_a_name_or_group_that_is_none_is_refused(namespace: str, name: str, group: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        LiveTable(namespace, name, group=group)
+
+
+def test_the_group_may_read_and_nobody_else_may(namespace: str) -> None:
+    LiveTable(namespace, "web", group=str(os.getegid()))
+    [path] = files_of(namespace, "web")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.stat().st_gid == os.getegid()
+
+
+def test_many_threads_lose_no_increment(table: LiveTable) -> None:
+    place, histogram = counter(table), table.place(HISTOGRAM, ())
+    assert isinstance(histogram, HistogramPlace)
+
+    def count() -> None:
+        for i in range(2000):
+            place.inc(1.0)
+            histogram.observe(0.3)
+            counter(table, f"/{i % 100}").inc(1.0)
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    assert place.get() == 16_000.0
+    counts, total = histogram.get()
+    assert counts == [0.0, 16_000.0, 0.0, 0.0]
+    assert total == pytest.approx(4800.0)
+    assert sum(value for key, [value, *_] in read(table).items() if key[0] == COUNTER.name) == 32_000.0
+
+
+def test_closed_it_counts_where_nobody_reads(table: LiveTable) -> None:
+    place = counter(table)
+    place.inc(1.0)
+    table.close()
+    table.close()
+    place.inc(1.0)
+    counter(table, "/new").inc(1.0)
+    reader = TableReader(table.namespace, "web", table.who, {os.geteuid()})
+    reader.refresh()
+    assert reader.values().tolist() == [1.0]
+    assert not reader.alive()
+    reader.close()
+
+
+# ---- forks ---------------------------------------------------------------------------------------------------
+
+FORK = """\
+import os
+def fork(job):
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.write(write, repr(job()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    said = os.read(read, 65536).decode()
+    os.close(read)
+    os.waitpid(pid, 0)
+    return said
+"""
+REGISTER = (
+    "collector.register_metric('r', 'counter', label_names=('p',)); "
+    "collector.register_metric('g', 'gauge', across='each'); "
+    "collector.register_metric('h', 'histogram', buckets=(1.0, 2.0))"
+)
+COUNT = "collector.increment('r', 2, {'p': 'a'}); collector.record_metric('g', 4); collector.record_metric('h', 1.5)"
+
+
+@pytest.fixture
+def parent(namespace: str) -> Process:
+    parent = Process(namespace)
+    for line in (REGISTER, COUNT, FORK):
+        parent.do(line)
+    return parent
+
+
+def test_a_fork_counts_from_0_in_a_table_of_its_own(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do(f"def job():\n {COUNT}\n collector.increment('r', 5, {{'p': 'b'}})\n return os.getpid()")
+        pid = int(parent.do("fork(job)").strip("'"))
+        assert merged(namespace) == {
+            "r{a}": [4.0],
+            "r{b}": [5.0],
+            f"g{{{parent.pid}}}": [4.0],
+            "h{}": [pytest.approx(math.nan, nan_ok=True), 0.0, 2.0, 2.0, 3.0],
+        }
+        assert len([path for path in files_of(namespace, "web") if f".{pid}-" in path.name]) == 1
+        parent.do("collector.increment('r', 1, {'p': 'a'})")
+        assert merged(namespace)["r{a}"] == [5.0]
+
+
+def test_a_fork_that_stores_nothing_has_no_table(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do("fork(lambda: len(collector._table.places))")
+        assert len(files_of(namespace, "web")) == 1
+
+
+def test_a_fork_may_fork_and_each_reads_its_own(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do("def own(): return collector.series('r', {'p': 'a'}).get()")
+        parent.do(
+            "def child():\n before = own()\n collector.increment('r', 1, {'p': 'a'})\n return before, fork(own), own()"
+        )
+        assert parent.do("fork(child)") == repr("(0.0, '0.0', 1.0)")
+        assert parent.do("own()") == "2.0"
+        assert merged(namespace)["r{a}"] == [3.0]
+
+
+HOLD = """\
+import threading
+held, go = threading.Event(), threading.Event()
+def hold():
+    with collector._table.lock:
+        held.set()
+        go.wait(30)
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait(30)
+"""
+
+
+def test_a_fork_beside_a_thread_that_holds_the_lock_does_not_wait_for_it(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do(HOLD)
+        parent.do("def job(): collector.increment('r', 3, {'p': 'a'})")
+        parent.do("fork(job)")
+        parent.do("go.set()")
+        assert merged(namespace)["r{a}"] == [5.0]
+
+
+def test_what_was_removed_before_a_fork_stays_so_in_the_child(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do("collector.increment('r', 1, {'p': 'z'})")
+        parent.do("collector.remove('r', {'p': 'a'})")
+        parent.do("fork(lambda: collector.increment('r', 1, {'p': 'z'}))")
+        found = merged(namespace)
+        assert "r{a}" not in found
+        assert found["r{z}"] == [2.0]
+
+
+def test_series_that_are_new_in_the_child_are_there(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do("fork(lambda: [collector.increment('r', 1, {'p': str(i)}) for i in range(300)])")
+        found = merged(namespace)
+        assert [found[f"r{{{i}}}"] for i in range(300)] == [[1.0]] * 300
+
+
+NO_MEMORY = """\
+from shm import live
+from shm.errors import NoSpace
+def full(*_): raise NoSpace('web', 'full')
+def job():
+    live.build = full
+    collector.increment('r', 1, {'p': 'a'})
+    collector.increment('r', 1, {'p': 'new'})
+    return 'went on'
+"""
+
+
+def test_a_child_without_memory_for_a_table_goes_on(parent: Process, namespace: str) -> None:
+    with parent:
+        parent.do(NO_MEMORY)
+        assert parent.do("fork(job)") == repr(repr("went on"))
+        assert merged(namespace)["r{a}"] == [2.0]

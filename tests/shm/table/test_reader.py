@@ -1,0 +1,240 @@
+"""Tables as files: names, what is refused when one is read, who lives, removal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shm.errors import RingCorrupt, RingError, RingForeign, RingLayout, RingMissing, WriterBusy
+from shm.metric import Metric
+from shm.ring.layout import HEADER_BYTES
+from shm.ring.protocol import header_seal
+from shm.table import format as tables
+from shm.table.cells import CounterPlace
+from shm.table.format import TableHeader, TableReader, files_of, identity, listed, read_header, table_of
+from shm.table.process import LiveTable
+from tests.application import Process
+from tests.rings import namespace as namespace
+
+COUNTER = Metric("requests", "counter", "Requests.")
+
+
+@pytest.fixture
+def path(namespace: str) -> Path:
+    """Of the table of a process that ended."""
+    table = LiveTable(namespace, "web")
+    place = table.place(COUNTER, ())
+    assert isinstance(place, CounterPlace)
+    place.inc(7.0)
+    table.close()
+    [path] = files_of(namespace, "web")
+    return path
+
+
+def opened(namespace: str, owners: set[int] | None = None) -> TableReader:
+    [who] = listed(namespace)["web"]
+    return TableReader(namespace, "web", who, {os.geteuid()} if owners is None else owners)
+
+
+def test_a_table_is_read_as_it_was_written(namespace: str, path: Path) -> None:
+    reader = opened(namespace)
+    assert reader.refresh()
+    assert not reader.refresh()
+    assert [one.metric for one in reader.catalog.series] == [COUNTER]
+    assert reader.values().tolist() == [7.0]
+    assert (reader.header.application, reader.header.pid) == ("web", os.getpid())
+    assert reader.in_place()
+    path.unlink()
+    assert not reader.in_place()
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("fogmetrics.ns.web.12-00000000000000ff.table", ("web", "12-00000000000000ff")),
+        ("fogmetrics.ns.web.retired.table", ("web", "retired")),
+        ("fogmetrics.ns.web.12-00000000000000ff.new", None),
+        ("fogmetrics.other.web.12-00000000000000ff.table", None),
+        ("fogmetrics.ns.web.ring", None),
+        ("fogmetrics.ns.web.12-ff.table", None),
+        ("fogmetrics.ns.we b.12-00000000000000ff.table", None),
+        ("fogmetrics.ns.web.x.12-00000000000000ff.table", None),
+    ],
+)
+def test_which_files_are_tables(name: str, found: tuple[str, str] | None) -> None:
+    assert table_of(name, "ns") == found
+
+
+def flip(path: Path, at: int, count: int = 1) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        data = bytes(byte ^ 0xFF for byte in file.read(count))
+        file.seek(at)
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [(0, "magic is 0x"), (8, "layout version 254, this program reads 1"), (16, "seal of a table's header"),
+     *((at, "the header's bytes give another") for at in range(24, 160, 8))],
+)  # fmt: skip
+def test_a_header_that_is_damaged_is_refused(namespace: str, path: Path, at: int, said: str) -> None:
+    flip(path, at)
+    with pytest.raises(RingCorrupt, match=said):
+        opened(namespace)
+
+
+def sealed(header: TableHeader, **changed: object) -> bytes:
+    fields = {name: getattr(header, name) for name in TableHeader.__dataclass_fields__} | changed
+    immutable = TableHeader(**fields).immutable()
+    start = b"".join(word.to_bytes(8, "little") for word in (tables.MAGIC, 1, header_seal(immutable)))
+    return (start + immutable).ljust(HEADER_BYTES, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"width": 0}, "width of a table is 0"),
+        ({"width": 1 << 21}, "width of a table is 2097152"),
+        ({"catalog_bytes": 0}, "catalog of a table has 0 bytes"),
+        ({"catalog_bytes": 63}, "catalog of a table has 63 bytes"),
+        ({"width": 64}, "its layout gives 4672, the file has 4616"),
+    ],
+)
+def test_a_header_that_is_sealed_and_wrong_is_refused(changed: dict[str, object], said: str) -> None:
+    header = TableHeader("web", 57, 64, 1, 2, 3)
+    assert read_header("web", sealed(header), header.file_bytes) == header
+    with pytest.raises(RingCorrupt, match=said):
+        read_header("web", sealed(header, **changed), header.file_bytes)
+
+
+def test_a_header_of_bytes_that_are_no_name_or_too_few_is_refused() -> None:
+    header = TableHeader("web", 8, 64, 1, 2, 3)
+    immutable = header.immutable()[:72] + b"\xff" * 64
+    start = b"".join(word.to_bytes(8, "little") for word in (tables.MAGIC, 1, header_seal(immutable)))
+    with pytest.raises(RingCorrupt, match="not UTF-8"):
+        read_header("web", (start + immutable).ljust(HEADER_BYTES, b"\0"), header.file_bytes)
+    with pytest.raises(RingCorrupt, match="has 100 bytes, less than"):
+        read_header("web", bytes(100), 100)
+    with pytest.raises(RingLayout):
+        read_header("web", start[:8] + (2).to_bytes(8, "little") + bytes(HEADER_BYTES), header.file_bytes)
+
+
+@pytest.mark.parametrize("size", [100, 4096, 10_000, 20_000])
+def test_a_table_of_another_size_is_refused(namespace: str, path: Path, size: int) -> None:
+    os.truncate(path, size)
+    with pytest.raises(RingCorrupt):
+        opened(namespace)
+
+
+def test_one_that_is_cut_under_its_reader_says_so(namespace: str, path: Path) -> None:
+    reader = opened(namespace)
+    reader.refresh()
+    os.truncate(path, 8192)
+    with pytest.raises(RingCorrupt, match="was cut short"):
+        reader.values()
+    assert not reader.read_into(memoryview(bytearray(8)))
+    reader.close()
+
+
+def test_a_catalog_entry_that_is_damaged_ends_what_is_known(namespace: str, path: Path) -> None:
+    flip(path, HEADER_BYTES + 20)
+    reader = opened(namespace)
+    reader.refresh()
+    assert "does not hold its seal" in reader.catalog.error
+    assert reader.values().tolist() == []
+    reader.close()
+
+
+def test_whose_table_is_not_believed_is_named_with_the_key(namespace: str, path: Path) -> None:
+    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}.*\[applications\] users"):
+        opened(namespace, {12345})
+
+
+def test_a_table_of_another_name_than_its_own_is_refused(namespace: str, path: Path) -> None:
+    path.rename(path.with_name(path.name.replace(".web.", ".other.")))
+    with pytest.raises(RingCorrupt, match="the table is of 'web'"):
+        TableReader(namespace, "other", listed(namespace)["other"][0], {os.geteuid()})
+    assert "web" not in listed(namespace)
+
+
+def put_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def put_directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("put", [put_fifo, put_link, put_directory])
+def test_what_is_no_file_is_refused(namespace: str, path: Path, put: object) -> None:
+    path.unlink()
+    assert callable(put)
+    put(path)
+    with pytest.raises(RingForeign):
+        opened(namespace)
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+
+
+def test_a_table_that_is_gone_is_missing(namespace: str, path: Path) -> None:
+    path.unlink()
+    with pytest.raises(RingMissing):
+        TableReader(namespace, "web", identity(1, 1), {os.geteuid()})
+
+
+# ---- who lives -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def process(namespace: str) -> Iterator[Process]:
+    with Process(namespace) as process:
+        yield process
+
+
+def test_a_process_lives_until_it_dies_however_that_comes(namespace: str, process: Process) -> None:
+    reader = opened(namespace)
+    assert reader.alive()
+    process.kill()
+    assert not reader.alive()
+    reader.close()
+
+
+def test_a_process_that_reads_its_own_table_keeps_its_lock(namespace: str) -> None:
+    table = LiveTable(namespace, "web")
+    reader = opened(namespace)
+    assert reader.alive()
+    reader.close()
+    with Process(namespace, "import os; from shm.table.format import TableReader, listed") as other:
+        told = f"TableReader({namespace!r}, 'web', {table.who!r}, {{os.geteuid()}}).alive()"
+        assert other.do(told) == "True"
+        table.close()
+        assert other.do(told) == "False"
+
+
+def test_an_application_that_runs_is_not_removed_and_one_that_does_not_is(namespace: str, process: Process) -> None:
+    with pytest.raises(WriterBusy, match=f"process {process.pid}"):
+        tables.unlink(namespace, "web")
+    assert files_of(namespace, "web")
+    process.kill()
+    assert tables.applications_of(namespace) == ["web"]
+    [removed] = tables.unlink(namespace, "web")
+    assert removed.suffix == ".table"
+    [lock] = tables.unlink(namespace, "web", lock_too=True)
+    assert lock.suffix == ".lock"
+    assert tables.applications_of(namespace) == []
+
+
+def test_every_error_names_the_application(namespace: str, path: Path) -> None:
+    flip(path, 0)
+    with pytest.raises(RingError) as caught:
+        opened(namespace)
+    assert caught.value.ring == "web"

@@ -1,0 +1,313 @@
+"""Segments as files: names, permissions, whose they are, and what removes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingForeign, RingMissing, WriterBusy
+from shm.files import (
+    attach_readonly,
+    attach_writable,
+    build,
+    building_path,
+    check_name,
+    corrupt_path,
+    group_number,
+    lock_path,
+    ring_name_of,
+    ring_path,
+    unlink,
+)
+from shm.ring.reader import RingReader
+from tests.rings import ROOT, append_proof, child, end, files_of, is_replaced, line, open_writer
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
+
+
+def test_the_names_of_a_sources_files_carry_namespace_and_source() -> None:
+    assert [str(path("ns", "node")) for path in (ring_path, building_path, corrupt_path, lock_path)] == [
+        "/dev/shm/fogmetrics.ns.node.ring",
+        "/dev/shm/fogmetrics.ns.node.new",
+        "/dev/shm/fogmetrics.ns.node.corrupt",
+        "/dev/shm/fogmetrics.ns.node.lock",
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "ä", "a b", "a" * 65, "a\n"])
+def test_a_name_that_can_not_be_part_of_a_file_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="letters, digits"):
+        check_name("the name of a source", name)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "source"),
+    [
+        ("fogmetrics.ns.node.ring", "node"),
+        ("fogmetrics.ns.node.new", None),
+        ("fogmetrics.ns.node.lock", None),
+        ("fogmetrics.ns.node.corrupt", None),
+        ("fogmetrics.other.node.ring", None),
+        ("fogmetrics.ns.a.b.ring", None),
+        ("fogmetrics.ns..ring", None),
+        ("psm_12345", None),
+    ],
+)
+def test_only_published_segments_of_the_namespace_are_rings(file_name: str, source: str | None) -> None:
+    assert ring_name_of(file_name, "ns") == source
+
+
+def test_a_segment_that_is_not_there_is_missing(namespace: str) -> None:
+    with pytest.raises(RingMissing, match="is its collector running"):
+        RingReader(namespace, "s")
+
+
+def test_a_link_a_directory_a_pipe_and_an_empty_file_are_no_segments(namespace: str, tmp_path: Path) -> None:
+    with open_writer(namespace, "real", columns=2) as writer:
+        append_proof(writer)
+    path = ring_path(namespace, "s")
+    path.symlink_to(ring_path(namespace, "real"))
+    with pytest.raises(RingForeign):
+        RingReader(namespace, "s")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RingForeign, match="not a regular file"):
+        RingReader(namespace, "s")
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(RingForeign, match="not a regular file"):
+        RingReader(namespace, "s")
+    path.unlink()
+    path.touch()
+    with pytest.raises(RingCorrupt, match="0 bytes"):
+        RingReader(namespace, "s")
+
+
+def test_a_segment_under_another_sources_name_is_refused(namespace: str) -> None:
+    open_writer(namespace, "a", columns=2).close()
+    os.rename(ring_path(namespace, "a"), ring_path(namespace, "b"))
+    with pytest.raises(RingCorrupt, match="source is 'a'"):
+        RingReader(namespace, "b")
+
+
+@as_root
+def test_a_segment_of_another_owner_than_expected_is_refused(namespace: str) -> None:
+    open_writer(namespace, columns=2).close()
+    os.chown(ring_path(namespace, "s"), 4242, -1)
+    with pytest.raises(RingForeign, match="belongs to user 4242, expected 0"):
+        RingReader(namespace, "s")
+    with pytest.raises(RingForeign):
+        open_writer(namespace)
+    with RingReader(namespace, "s", owner=4242) as reader:
+        assert reader.newest_sequence() == 0
+
+
+@as_root
+def test_another_user_of_the_group_may_read_the_ring_and_nothing_else(namespace: str) -> None:
+    with open_writer(namespace, columns=2, group="4243") as writer:
+        append_proof(writer)
+        assert writer.path.stat().st_gid == 4243
+        writer.reserve(100)
+        assert writer.path.stat().st_gid == 4243
+    program = f"""
+import os, sys
+os.setgroups([]); os.setgid(4243); os.setuid(4242)
+from shm.ring.reader import RingReader
+from shm.ring.lock import WriterLock
+from shm.files import lock_path
+from shm.errors import RingForeign
+with RingReader({namespace!r}, "s", owner=0) as reader:
+    assert reader.newest_sequence() == 1
+    for forbidden in (lambda: os.unlink(reader.path), lambda: os.truncate(reader.path, 0),
+                      lambda: os.open(reader.path, os.O_RDWR)):
+        try:
+            forbidden()
+        except PermissionError:
+            continue
+        raise AssertionError("a reader changed the ring")
+try:
+    WriterLock.acquire(lock_path({namespace!r}, "s"), "s")
+except RingForeign as error:
+    assert "can't be opened" in str(error), error
+else:
+    raise AssertionError("a reader took the writer's lock")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", "import shm.ring.reader, shm.files, shm.errors\n" + program],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_group_is_found_by_name_and_number_and_an_unknown_one_is_refused_by_name() -> None:
+    assert group_number("") is None
+    assert group_number("1234") == 1234
+    assert group_number("root") == 0
+    with pytest.raises(ConfigurationError, match="'no-such-group', which is no group"):
+        group_number("no-such-group")
+
+
+@pytest.mark.parametrize("group", ["²", "a\0b", "١"])
+def test_what_only_looks_like_a_number_is_no_group(group: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] group is .*, which is no group"):
+        group_number(group, "fog.toml: [shm]")
+
+
+@pytest.mark.parametrize("group", ["4294967295", "99999999999999999999", "9" * 5000])
+def test_a_group_beyond_the_last_number_is_refused(group: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[shm\] group is .*, which is out of range; give a name"):
+        group_number(group)
+    assert group_number("4294967294") == 4294967294
+
+
+@as_root
+def test_a_group_that_the_user_is_not_in_is_a_configuration_error(namespace: str) -> None:
+    program = f"""
+import os
+from tests.rings import open_writer, files_of
+from shm.errors import ConfigurationError
+os.setgroups([]); os.setgid(4242); os.setuid(4242)
+try:
+    open_writer({namespace!r}, group="4243")
+except ConfigurationError as error:
+    assert "'4243'" in str(error), error
+else:
+    raise AssertionError("a file was given to a foreign group")
+assert [path.suffix for path in files_of({namespace!r})] == [".lock"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_build_reserves_all_of_its_memory_and_replaces_litter(namespace: str) -> None:
+    path = building_path(namespace, "s")
+    path.write_bytes(b"litter")
+    fd, mapped = build("s", path, 1 << 20)
+    try:
+        status = os.fstat(fd)
+        assert status.st_size == 1 << 20
+        assert status.st_blocks * 512 >= 1 << 20
+        assert mapped[:] == bytes(1 << 20)
+    finally:
+        mapped.close()
+        os.close(fd)
+        path.unlink()
+
+
+def test_more_than_the_host_has_memory_for_is_refused_however_large_shared_memory_is(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr("shm.files._MEMINFO", meminfo)
+    path = building_path(namespace, "node")
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 1000 kB\n")
+    with pytest.raises(NoSpace, match=r"needs 0\.8 MiB .* it may have 0\.8 MiB, 80%; lower \[shm\] capacity"):
+        build("node", path, 800 * 1024 + 1)
+    assert not path.exists()
+    for text in ("MemTotal: 9000 kB\n", "MemAvailable: much\n", "MemAvailable:\n", "MemAvailable: 1001 kB\n"):
+        meminfo.write_text(text)
+        fd, memory = build("node", path, 800 * 1024 + 1)
+        memory.close()
+        os.close(fd)
+    path.unlink()
+
+
+def test_build_leaves_nothing_behind_when_it_fails(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(NoSpace, match=r"needs 1\.0 MiB"):
+        build("s", building_path(namespace, "s"), 1 << 20)
+    assert files_of(namespace) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "fchmod", "open"])
+def test_build_leaves_nothing_behind_whatever_it_fails_of(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    def fails(*arguments: object) -> None:
+        raise OverflowError("signed integer is greater than maximum")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(OverflowError):
+            build("s", building_path(namespace, "s"), 1 << 20)
+    assert files_of(namespace) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_start_that_fails_frees_lock_map_and_descriptors(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 5)
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(NoSpace):
+            open_writer(namespace, capacity=16)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    with RingReader(namespace, "s") as reader:
+        assert reader.writer.pid == 0, "a start that failed must not sign the ring"
+    with open_writer(namespace) as writer:
+        assert writer.head == 5
+
+
+def test_attaching_in_vain_leaks_no_descriptor(namespace: str) -> None:
+    ring_path(namespace, "s").write_bytes(b"x" * 5000)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(RingCorrupt):
+            attach_readonly("s", ring_path(namespace, "s"), os.geteuid())
+        with pytest.raises(RingCorrupt):
+            attach_writable("s", ring_path(namespace, "s"))
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_lock_that_is_not_a_regular_file_is_refused(namespace: str) -> None:
+    os.mkfifo(lock_path(namespace, "s"))
+    with pytest.raises(RingForeign, match="not a regular file"):
+        open_writer(namespace)
+
+
+def test_unlink_removes_all_but_the_lock_and_is_refused_while_a_writer_lives(namespace: str) -> None:
+    holder = child("hold_writer", namespace)
+    line(holder)
+    with pytest.raises(WriterBusy):
+        unlink(namespace, "s")
+    end(holder)
+    building_path(namespace, "s").write_bytes(b"litter")
+    corrupt_path(namespace, "s").write_bytes(b"litter")
+    with RingReader(namespace, "s") as reader:
+        assert not is_replaced(reader)
+        assert len(unlink(namespace, "s")) == 3
+        assert is_replaced(reader)
+        assert reader.newest_sequence() == 1
+    assert files_of(namespace) == [lock_path(namespace, "s")]
+    assert unlink(namespace, "s") == []
+
+
+def test_the_standard_library_knows_a_segment_as_shared_memory(namespace: str) -> None:
+    """In a process of its own: its resource tracker removes the segment when that ends, so much for attaching."""
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+        code = (
+            "from multiprocessing import shared_memory\n"
+            f"segment = shared_memory.SharedMemory({writer.path.name!r})\n"
+            "print(bytes(segment.buf[:8]).decode(), segment.size)\n"
+            "segment.close()\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert run.stdout.split() == ["FOGRING1", str(writer.header.segment_bytes)]
