@@ -32,7 +32,7 @@ TESTS = $(PYTEST) -n auto --dist loadfile
 .PHONY: run demo test real promises mutants siege smoke loadtest bench lint clean
 
 run: $(BIN)/.run
-	@$(BIN)/python -m collector.preflight . && exec $(BIN)/supervisord -n -c supervisord.conf
+	@$(BIN)/python -m fogmetrics.cli.check . && exec $(BIN)/supervisord -n -c supervisord.conf
 
 demo: $(BIN)/.run
 	@exec $(BIN)/python -m tests.stand_ins.demo
@@ -69,7 +69,7 @@ lint: $(BIN)/.lint
 	$(BIN)/mypy
 
 clean:
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m collector.clean .; else \
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m fogmetrics.cli.clean .; else \
 		echo "fogmetrics: no $(VENV), so rings in /dev/shm, if any, are left"; fi
 	rm -rf $(VENV) run build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

@@ -43,7 +43,7 @@ class Counting:
     def _made_stores(self) -> dict[str, Callable[[int], None]]:
         """What makes that many stores of each kind."""
         if self._kind == "shared":
-            from collector.shared import SharedCollector
+            from fogmetrics.application.shared_collector import SharedCollector
 
             self._collector = collector = SharedCollector(APPLICATION)
             collector.register_metric("b_requests", "counter", label_names=("path",))
@@ -60,7 +60,7 @@ class Counting:
             )  # fmt: skip
         else:
             if self._kind == "drop_in":
-                from collector import drop_in
+                from fogmetrics.application import drop_in
 
                 drop_in.install(APPLICATION)
             from prometheus_client import Counter, Gauge, Histogram

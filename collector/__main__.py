@@ -27,12 +27,12 @@ from collector.snapshots import Snapshots
 from collector.source import MetricSource
 from collector.stop import Stop
 from collector.worker import Worker
-from shm import config as configuration
-from shm import log as logs
-from shm.command import exit_status
-from shm.config import Config, SourceConfig
+from fogmetrics import config as configuration
+from fogmetrics import log as logs
+from fogmetrics.config import Config, SourceConfig
+from fogmetrics.exit import exit_status
+from fogmetrics.parent import Parent
 from shm.files import check_name, files_of, ring_path, unlink
-from shm.parent import Parent
 from shm.ring import disk_copy
 from shm.table import format
 

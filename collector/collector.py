@@ -34,7 +34,7 @@ from shm.ring.reader import Frame
 from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 
 if TYPE_CHECKING:
-    from collector.shared import SharedCollector
+    from fogmetrics.application.shared_collector import SharedCollector
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class MetricCollector:
         name: str, *, namespace: str | None = None, group: str | None = None, max_series: int = 10_000
     ) -> SharedCollector:
         """One process's part of the application ``name``, which any number of processes may have at once."""
-        from collector.shared import SharedCollector  # a collector of a source has no use for it
+        from fogmetrics.application.shared_collector import SharedCollector  # a collector of a source has no use for it
 
         return SharedCollector(name, namespace=namespace, group=group, max_series=max_series)
 

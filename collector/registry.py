@@ -15,7 +15,7 @@ from typing import Any, cast
 from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.source import MetricSource
 from collector.words import shown
-from shm.config import Config, SourceConfig, read_table
+from fogmetrics.config import Config, SourceConfig, read_table
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.discovery import user_number

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shm.config import Config, MetricConfig, is_glob, metric_table, table_fits
+from fogmetrics.config import Config, MetricConfig, is_glob, metric_table, table_fits
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 
@@ -22,7 +22,7 @@ _NONE: Mapping[str, MetricConfig] = {}
 class Rule:
     """The limits of one metric. ``max_series`` 0: as many as any metric of its source; ``max_label_values`` 0: none.
 
-    ``beyond``: what becomes of more, one of :data:`shm.config.BEYOND`.
+    ``beyond``: what becomes of more, one of :data:`fogmetrics.config.BEYOND`.
     """
 
     max_series: int = 0

@@ -13,7 +13,7 @@ import signal
 import time
 from typing import Final
 
-from shm.parent import Parent
+from fogmetrics.parent import Parent
 
 log = logging.getLogger(__name__)
 

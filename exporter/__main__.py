@@ -27,13 +27,13 @@ from exporter.connection import Shared
 from exporter.places import Places, fitting
 from exporter.server import Exporter
 from exporter.service import Service
+from fogmetrics import config as configuration
+from fogmetrics import log as logs
+from fogmetrics.config import Config
+from fogmetrics.exit import exit_status
+from fogmetrics.parent import Parent
 from shm import address
-from shm import config as configuration
-from shm import log as logs
-from shm.command import exit_status
-from shm.config import Config
 from shm.errors import FogmetricsError
-from shm.parent import Parent
 
 log = logging.getLogger("exporter")
 

@@ -31,7 +31,7 @@ import httptools
 from exporter import messages
 from exporter.messages import Request, Response, http_date
 from exporter.places import Places
-from shm.config import ExporterConfig
+from fogmetrics.config import ExporterConfig
 
 MAX_PIPELINED: Final = 64
 MAX_ADVANCE: Final = 4

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exporter.aggregate import STATS
-from shm.duration import parse_duration
+from fogmetrics.durations import parse_duration
 from shm.errors import FogmetricsError
 
 COUNTER_STATS: Final = ("rate", "increase")

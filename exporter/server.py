@@ -41,7 +41,7 @@ from exporter.query import (
 from exporter.rolling import RollingWindows
 from exporter.selfmetrics import SelfMetrics
 from exporter.snapshot import Ring, RingSet
-from shm.config import Config, windows_ns
+from fogmetrics.config import Config, windows_ns
 from shm.errors import FogmetricsError
 from shm.files import check_name
 from shm.ring.discovery import user_number

@@ -10,7 +10,7 @@ import socket
 from typing import Final
 
 from exporter.connection import Connection, Shared
-from shm.parent import Parent
+from fogmetrics.parent import Parent
 
 log = logging.getLogger(__name__)
 

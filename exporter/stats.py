@@ -12,7 +12,7 @@ from exporter.applications import Application, ApplicationSet, shown_series
 from exporter.families import gather
 from exporter.largest import largest
 from exporter.snapshot import Ring, RingSet, absent
-from shm.config import metric_table, table_fits
+from fogmetrics.config import metric_table, table_fits
 from shm.metric import Metric, Series
 from shm.ring.windows import GUARD_SLOTS
 

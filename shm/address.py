@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import Any
 
-from shm.config import Config
+from fogmetrics.config import Config
 from shm.errors import ConfigurationError
 
 _EXAMPLES = 'such as "127.0.0.1" or "0.0.0.0"'

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from shm.config import ENV_GROUP, ENV_NAMESPACE
+from fogmetrics.config import ENV_GROUP, ENV_NAMESPACE
 from shm.ring.layout import ABSENT
 from shm.table.format import listed
 from shm.table.merge import ApplicationReader
@@ -32,7 +32,7 @@ for line in sys.stdin:
     print(repr(found), flush=True)
 """
 
-SHARED = "from collector.shared import SharedCollector; collector = SharedCollector('web')"
+SHARED = "from fogmetrics.application.shared_collector import SharedCollector; collector = SharedCollector('web')"
 
 
 class Process:

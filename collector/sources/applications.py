@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from collector import metrics
 from collector.source import Collection, MetricSource, Sample
-from shm.config import key
+from fogmetrics.config import key
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
 from shm.ring.discovery import Listing

@@ -11,7 +11,7 @@ from collector.collector import MetricCollector
 from collector.metrics import SERIES_LIMITED, SERIES_PRUNED
 from collector.rules import Rules
 from collector.selfmetrics import MOST_NAMED, SelfMetrics
-from shm.config import MetricConfig
+from fogmetrics.config import MetricConfig
 from shm.errors import NoSpace
 from shm.metric import Metric, series_key
 from shm.ring.reader import RingReader

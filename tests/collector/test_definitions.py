@@ -7,7 +7,7 @@ import pytest
 from collector.collector import MetricCollector
 from collector.rules import Rules
 from collector.source import Collection, MetricSource, Sample
-from shm.config import MetricConfig
+from fogmetrics.config import MetricConfig
 from shm.errors import MetricError, NoSpace
 from shm.metric import Metric
 from shm.ring.reader import RingReader

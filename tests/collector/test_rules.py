@@ -7,7 +7,7 @@ import pytest
 
 from collector.metrics import UP
 from collector.rules import Rule, Rules
-from shm.config import parse
+from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from collector.stop import SIGNALS, Stop
-from shm.parent import Parent
+from fogmetrics.parent import Parent
 from tests.daemon import ROOT
 from tests.orphans import watched
 

@@ -12,8 +12,8 @@ from collector.collector import MetricCollector
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from collector.stop import Stop
 from collector.worker import Worker
+from fogmetrics.parent import Parent
 from shm.metric import Metric
-from shm.parent import Parent
 from shm.ring.layout import FLAG_CLOCK_STEP, FLAG_TICK
 from shm.ring.reader import RingReader
 

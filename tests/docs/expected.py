@@ -16,7 +16,7 @@ from typing import Any
 from collector import metrics
 from collector.registry import BUILT_IN
 from collector.sources.host import groups
-from shm.config import (
+from fogmetrics.config import (
     ApplicationsConfig,
     CollectorConfig,
     ExporterConfig,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
-from shm.config import Config, ShmConfig
+from fogmetrics.config import Config, ShmConfig
 from shm.table.process import MODES
 from tests.application import Process
 from tests.docs.markdown import blocks, read
@@ -25,7 +25,9 @@ def test_the_first_example_gives_the_page_below_it(namespace: str) -> None:
             exporter.close()
     assert console.split("\n", 1)[1].strip() == page.strip()
     with Process(namespace, drop_in) as process:
-        assert process.do("__import__('collector.drop_in').drop_in._installed.table.application") == "'web'"
+        assert (
+            process.do("__import__('fogmetrics.application.drop_in').drop_in._installed.table.application") == "'web'"
+        )
 
 
 def test_every_mode_is_in_the_table() -> None:

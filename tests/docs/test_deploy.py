@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from collector.registry import BUILT_IN
-from shm import config
+from fogmetrics import config
 from shm.ring.layout import Header, aligned
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.programs import find_program

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from collector import registry
-from shm.config import parse
+from fogmetrics.config import parse
 from shm.ring.layout import Header, aligned
 from tests.docs.markdown import blocks, read, table
 

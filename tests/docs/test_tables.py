@@ -27,8 +27,8 @@ from exporter.negotiation import Format
 from exporter.places import BACKLOG, OTHER_FILES
 from exporter.query import ALL_STATS, MetricsQuery
 from exporter.server import Exporter
+from fogmetrics.config import BEYOND, Config, MetricConfig, ShmConfig, parse
 from shm import VERSION
-from shm.config import BEYOND, Config, MetricConfig, ShmConfig, parse
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
 from shm.table.process import LiveTable
 from tests.docs import expected

@@ -179,7 +179,7 @@ def test_a_second_collector_of_a_source_is_refused_and_told_who_has_it(tmp_path:
 def test_a_configuration_error_is_one_message_that_names_key_value_and_remedy(tmp_path: Path) -> None:
     path = tmp_path / "fogmetrics.toml"
     path.write_text("[collector]\ninterval_secnods = 5\n")
-    for module in (["collector", "node"], ["exporter"], ["collector.preflight", str(tmp_path)]):
+    for module in (["collector", "node"], ["exporter"], ["fogmetrics.cli.check", str(tmp_path)]):
         run = subprocess.run(
             [sys.executable, "-m", *module, "--config", str(path)], cwd=ROOT, capture_output=True, text=True, timeout=30
         )
@@ -193,7 +193,7 @@ def test_a_taken_port_is_one_message_that_says_how_to_have_another(tmp_path: Pat
     path = tmp_path / "fogmetrics.toml"
     path.write_text(f"[exporter]\nport = {port}\n")
     with socket.create_server(("127.0.0.1", port)):
-        for module in (["exporter"], ["collector.preflight", str(tmp_path)]):
+        for module in (["exporter"], ["fogmetrics.cli.check", str(tmp_path)]):
             run = subprocess.run(
                 [sys.executable, "-m", *module, "--config", str(path)],
                 cwd=ROOT,
@@ -211,7 +211,14 @@ def test_a_second_supervisord_is_told_that_one_runs_already(tmp_path: Path) -> N
     with Daemon(tmp_path) as daemon:
         daemon.wait_until_collected("node")
         run = subprocess.run(
-            [sys.executable, "-m", "collector.preflight", str(tmp_path), "--config", str(tmp_path / "fogmetrics.toml")],
+            [
+                sys.executable,
+                "-m",
+                "fogmetrics.cli.check",
+                str(tmp_path),
+                "--config",
+                str(tmp_path / "fogmetrics.toml"),
+            ],
             cwd=ROOT,
             capture_output=True,
             text=True,

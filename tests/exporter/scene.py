@@ -18,7 +18,7 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
 from exporter.snapshot import RingSet
-from shm.config import Config, ExporterConfig, ShmConfig
+from fogmetrics.config import Config, ExporterConfig, ShmConfig
 from shm.files import ring_path
 from shm.metric import Metric
 from tests.exporter.wire import ask

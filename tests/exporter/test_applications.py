@@ -15,7 +15,7 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery, parse_aggregated_query
 from exporter.server import Exporter
 from exporter.stats import health, stats
-from shm.config import ApplicationsConfig, Config, ShmConfig
+from fogmetrics.config import ApplicationsConfig, Config, ShmConfig
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.table.cells import CounterPlace, GaugePlace
@@ -26,7 +26,7 @@ from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace
 
 BEGIN = (
-    "from collector.shared import SharedCollector; collector = SharedCollector({name!r}); "
+    "from fogmetrics.application.shared_collector import SharedCollector; collector = SharedCollector({name!r}); "
     "collector.register_metric('jobs', 'counter', help='Jobs.', label_names=('l',)); "
     "collector.register_metric('busy', 'gauge', help='Busy.')"
 )

@@ -17,7 +17,7 @@ from collector.collector import MetricCollector
 from exporter.connection import Connection, Handler, Shared
 from exporter.messages import Request, Response
 from exporter.places import Places
-from shm.config import ExporterConfig
+from fogmetrics.config import ExporterConfig
 from shm.metric import Metric
 from tests.exporter.test_main import exporter, get
 from tests.exporter.wire import Wire

@@ -21,7 +21,7 @@ from exporter.query import AggregatedQuery, MetricsQuery
 from exporter.server import Exporter
 from exporter.snapshot import Ring, RingSet
 from exporter.window import Window
-from shm.config import MetricConfig
+from fogmetrics.config import MetricConfig
 from shm.errors import ConfigurationError
 from shm.files import unlink
 from shm.metric import Metric

@@ -15,8 +15,8 @@ from exporter.connection import Handler, Shared
 from exporter.messages import Request, Response
 from exporter.places import Places
 from exporter.service import Service
-from shm.config import ExporterConfig
-from shm.parent import Parent
+from fogmetrics.config import ExporterConfig
+from fogmetrics.parent import Parent
 from tests.orphans import watched
 
 PAGE = Response(200, (b"page\n",))
@@ -109,8 +109,8 @@ import asyncio, socket
 from exporter import service
 from exporter.connection import Shared
 from exporter.places import Places
-from shm.config import ExporterConfig
-from shm.parent import Parent
+from fogmetrics.config import ExporterConfig
+from fogmetrics.parent import Parent
 service.LOOK_SECONDS = 3600.0
 
 async def run():

@@ -10,7 +10,7 @@ import httpx
 
 from exporter.connection import Connection, Handler, Shared
 from exporter.places import Places
-from shm.config import ExporterConfig
+from fogmetrics.config import ExporterConfig
 
 
 class Wire(asyncio.Transport):

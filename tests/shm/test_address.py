@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fogmetrics.config import Config, ExporterConfig
 from shm.address import refused, resolve, url
-from shm.config import Config, ExporterConfig
 from shm.errors import ConfigurationError
 
 

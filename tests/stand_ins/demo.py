@@ -18,8 +18,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from collector import preflight
-from shm import config as configuration
+from fogmetrics import config as configuration
+from fogmetrics.cli import check
 
 ROOT = Path(__file__).parent.parent.parent
 DIRECTORY = ROOT / "run" / "demo"
@@ -44,7 +44,7 @@ backend demo_web
 
 def main() -> int:
     # Before anything is started: a mistake in the configuration, or a daemon that runs already.
-    status = preflight.main([str(ROOT)])
+    status = check.main([str(ROOT)])
     if status:
         return status
     config = configuration.load()

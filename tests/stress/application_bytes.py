@@ -22,7 +22,7 @@ from exporter import stats as reports
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
-from shm.config import Config, ShmConfig
+from fogmetrics.config import Config, ShmConfig
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY
 from shm.metric import Metric

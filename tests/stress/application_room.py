@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from collector.shared import SharedCollector, fold
+from fogmetrics.application.shared_collector import SharedCollector, fold
 from shm.errors import NoSpace
 from tests.stress.apart import Done, main, small_shm
 from tests.stress.application_storm import APPLICATION, ended, fork, identities, reading, scraped
@@ -86,9 +86,9 @@ def _forks(collector: SharedCollector) -> None:
 
 def _begins(namespace: str) -> None:
     """A process of its own: to start is what may be refused, in a word of ours."""
-    import collector.shared
+    import fogmetrics.application.shared_collector
 
-    collector.shared._tables.clear()
+    fogmetrics.application.shared_collector._tables.clear()
     try:
         another = _begun(namespace)
     except NoSpace:

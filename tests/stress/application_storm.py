@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from collector.shared import SharedCollector
+from fogmetrics.application.shared_collector import SharedCollector
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY
 from shm.metric import Metric

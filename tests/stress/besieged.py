@@ -21,7 +21,7 @@ from exporter.negotiation import Format
 from exporter.query import MetricsQuery, parse_aggregated_query
 from exporter.server import Exporter
 from exporter.snapshot import Ring, RingSet
-from shm.config import Config, ShmConfig
+from fogmetrics.config import Config, ShmConfig
 from shm.files import ring_path
 from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS

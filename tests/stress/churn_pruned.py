@@ -12,7 +12,7 @@ from collections import Counter
 from collector.collector import MetricCollector
 from collector.rules import Rules
 from exporter.snapshot import RingSet, absent
-from shm.config import MetricConfig
+from fogmetrics.config import MetricConfig
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS

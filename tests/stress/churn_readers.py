@@ -23,7 +23,7 @@ from exporter.negotiation import Format
 from exporter.query import AggregatedQuery
 from exporter.server import Exporter
 from exporter.snapshot import RingSet, absent
-from shm.config import Config, ShmConfig
+from fogmetrics.config import Config, ShmConfig
 from shm.errors import RingMissing
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS

@@ -25,9 +25,9 @@ from collector.worker import Worker
 from exporter.negotiation import Format
 from exporter.query import AggregatedQuery
 from exporter.server import Exporter
-from shm.config import Config, ShmConfig
+from fogmetrics.config import Config, ShmConfig
+from fogmetrics.parent import Parent
 from shm.metric import Metric
-from shm.parent import Parent
 from shm.ring.layout import FLAG_CLOCK_STEP
 from shm.ring.reader import Frames, RingReader
 from tests.rings import SECOND_NS

@@ -230,7 +230,7 @@ MUTANTS = (
         patch=_with_betanet(autorestart="false"), says="nobody starts it again",
     ),
     Mutant(
-        "daemon", "processes outlive their supervisord", "shm.parent:Parent.gone",
+        "daemon", "processes outlive their supervisord", "fogmetrics.parent:Parent.gone",
         patch="fault = property(lambda self: False)", says="after its supervisord was killed",
     ),
 )  # fmt: skip

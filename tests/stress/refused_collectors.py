@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 from collector.collector import MetricCollector
-from shm.command import EX_TEMPFAIL
+from fogmetrics.exit import EX_TEMPFAIL
 from shm.errors import RingError, RingMissing
 from shm.files import ring_path
 from shm.metric import Metric

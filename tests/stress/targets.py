@@ -34,7 +34,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter
-from shm.config import Config, ShmConfig
+from fogmetrics.config import Config, ShmConfig
 from shm.ring.reader import RingReader
 from tests.programs import running
 from tests.stand_ins.betanet import PATHS

@@ -21,7 +21,7 @@ from collector.sources.textfile import exposition, reading
 from collector.sources.textfile.merge import Merged, NoRoom
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import Told, translate
-from shm.config import key
+from fogmetrics.config import key
 from shm.errors import ConfigurationError, FogmetricsError
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collector import registry
 from collector.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources.applications import ApplicationsSource
-from shm.config import Config, parse
+from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.reader import RingReader

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from collector import drop_in_page, shared
+from fogmetrics.application import drop_in_page, shared_collector
 from shm.errors import NoSpace
 from shm.files import DIRECTORY
 from shm.metric import Metric
@@ -275,7 +275,7 @@ def test_a_destructor_may_remove_series(namespace: str, table: LiveTable) -> Non
             counter(table, name).inc(1.0)
 
         def __del__(self) -> None:
-            shared.remove(table, [("hits", (self.name,))], peers)
+            shared_collector.remove(table, [("hits", (self.name,))], peers)
 
     threshold = gc.get_threshold()
     gc.set_threshold(30)
@@ -361,7 +361,7 @@ def test_a_child_that_removes_first_of_all_removes_its_parents(namespace: str, t
     counter(table, "b").inc(2.0)
 
     def child() -> None:
-        shared.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+        shared_collector.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
         counter(table, "b").inc(1.0)
 
     in_child(child)
@@ -546,10 +546,10 @@ def test_nothing_that_lies_there_is_raised_into_the_program(namespace: str, monk
 
     monkeypatch.setattr(dead, "fold", broken)
     monkeypatch.setattr(dead, "remove", broken)
-    table = shared.table_of("app", namespace)
-    shared.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+    table = shared_collector.table_of("app", namespace)
+    shared_collector.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
     table.close()
-    del shared._tables[namespace, "app"]  # or the end of this process would fold it once more
+    del shared_collector._tables[namespace, "app"]  # or the end of this process would fold it once more
 
 
 def test_the_lock_of_the_fold_is_the_one_that_others_see(namespace: str) -> None:
@@ -579,5 +579,5 @@ def test_a_destructor_that_removes_while_its_thread_removes_does_not_wait_for_it
     monkeypatch.setattr("shm.table.dead.time.sleep", slept.append)
     with dead._locked(namespace, "app", wait_seconds=2.0) as ours:
         assert ours
-        shared.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+        shared_collector.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
     assert not slept

@@ -217,7 +217,7 @@ def test_while_another_folds_nothing_is_done_and_nobody_waits(namespace: str, mo
 # ---- removal -------------------------------------------------------------------------------------------------
 
 BEGIN = (
-    "from collector.shared import SharedCollector; collector = SharedCollector('web'); "
+    "from fogmetrics.application.shared_collector import SharedCollector; collector = SharedCollector('web'); "
     "collector.register_metric('r', 'counter', label_names=('p',)); "
     "collector.register_metric('g', 'gauge'); collector.register_metric('h', 'histogram', buckets=(1.0,)); "
     "collector.register_metric('s', 'summary')"

@@ -62,7 +62,7 @@ def test_gauges_are_merged_as_their_mode_says(namespace: str) -> None:
 
 def test_each_process_has_a_series_by_its_pid(namespace: str) -> None:
     begin = (
-        "from collector.shared import SharedCollector; collector = SharedCollector('web'); "
+        "from fogmetrics.application.shared_collector import SharedCollector; collector = SharedCollector('web'); "
         "collector.register_metric('g', 'gauge', label_names=('l',), across='each')"
     )
     with Process(namespace, begin) as one, Process(namespace, begin) as two:

@@ -1,3 +1,3 @@
-from collector import drop_in
+from fogmetrics.application import drop_in
 
 drop_in.install("shop")

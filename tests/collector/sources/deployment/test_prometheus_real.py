@@ -15,7 +15,7 @@ import pytest
 from collector.sources.deployment.prometheus import parse_endpoints
 from collector.sources.deployment.prometheus_mapping import PageMapping, ready_mappings
 from collector.sources.deployment.provider import Deployment
-from shm.config import parse
+from fogmetrics.config import parse
 from tests.collector.sources.deployment.proxies import Asked, Site
 from tests.docs.markdown import read
 from tests.programs import find_program, free_port, listens, running, wait_until

@@ -15,7 +15,7 @@ from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
 from collector.sources.deployment.provider import Deployment, ProviderError
 from collector.sources.deployment.source import PROVIDERS, merge
-from shm.config import read_table
+from fogmetrics.config import read_table
 from shm.errors import ConfigurationError
 from tests.collector import hostile
 from tests.programs import wait_until

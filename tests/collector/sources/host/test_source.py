@@ -17,7 +17,7 @@ from collector.source import Collection, Sample
 from collector.sources.host import HostMetricSource, HostOptions
 from collector.sources.host.group import Group, Places, Read, Reading, gauge
 from collector.sources.host.options import GROUPS
-from shm.config import parse
+from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.files import ring_path
 from shm.ring.reader import RingReader

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from collector import shared
 from collector.collector import MetricCollector
-from collector.shared import SharedCollector
+from fogmetrics.application import shared_collector
+from fogmetrics.application.shared_collector import SharedCollector
 from shm.errors import MetricError
 from shm.table import dead
 from shm.table.cells import CounterPlace
@@ -27,7 +27,7 @@ def collector(namespace: str) -> Iterator[SharedCollector]:
     collector.register_metric("seconds", "histogram", help="S.", buckets=(1, 2))
     collector.register_metric("bytes", "summary", help="B.")
     yield collector
-    shared._tables.pop((namespace, "web")).close()
+    shared_collector._tables.pop((namespace, "web")).close()
 
 
 def test_every_type_is_recorded_and_merged(collector: SharedCollector, namespace: str) -> None:
@@ -147,7 +147,7 @@ def test_what_can_t_be_folded_does_not_keep_a_process_from_beginning(
     monkeypatch.setattr(dead, "fold", refuse)
     SharedCollector("web", namespace=namespace)
     assert [one.getMessage() for one in caplog.records] == ["dead processes of application 'web' not folded: no"]
-    shared._tables.pop((namespace, "web")).close()
+    shared_collector._tables.pop((namespace, "web")).close()
 
 
 def test_what_can_t_be_removed_everywhere_is_said(
@@ -167,5 +167,7 @@ def test_what_can_t_be_removed_everywhere_is_said(
 
 def test_one_process_alone_may_have_the_ring_and_another_hears_of_the_shared_way(namespace: str) -> None:
     with MetricCollector("queue", namespace=namespace):
-        assert isinstance(shared.table_of("queue", namespace), LiveTable)  # a ring and an application may have one name
-    shared._tables.pop((namespace, "queue")).close()
+        assert isinstance(
+            shared_collector.table_of("queue", namespace), LiveTable
+        )  # a ring and an application may have one name
+    shared_collector._tables.pop((namespace, "queue")).close()

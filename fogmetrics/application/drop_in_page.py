@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType
 from typing import Any
 
-from collector.shared import fold
+from fogmetrics.application.shared_collector import fold
 from shm.metric import Series
 from shm.ring.layout import ABSENT
 from shm.table.format import listed
@@ -45,7 +45,7 @@ _table: LiveTable | None = None
 
 def _mark_process_dead(pid: int, path: str | None = None) -> None:
     """Its code runs as that of the original, in whose module nothing of this one is known."""
-    from collector import drop_in_page
+    from fogmetrics.application import drop_in_page
 
     drop_in_page.fold_the_dead()
 

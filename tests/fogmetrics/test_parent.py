@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from shm.parent import Parent
+from fogmetrics.parent import Parent
 from tests.orphans import watched
 
 
@@ -31,7 +31,7 @@ os._exit(0)
 _CHILD = """
 import os, time
 while os.getppid() == PARENT: time.sleep(0.01)
-from shm.parent import Parent
+from fogmetrics.parent import Parent
 print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
 """
 
@@ -50,7 +50,7 @@ def test_a_system_without_such_descriptors_is_looked_at_instead(monkeypatch: pyt
 
 _WATCHER = """
 import select
-from shm.parent import Parent
+from fogmetrics.parent import Parent
 parent = Parent()
 print("watching", parent.gone, select.select([parent.fd], [], [], 0)[0], flush=True)
 select.select([parent.fd], [], [])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from collector.preflight import InTheWay, check_port, check_rings, check_run_directory, where_to_look
-from collector.preflight import main as preflight
 from collector.source import MetricSource, Sample
-from shm.config import Config, parse
+from fogmetrics.cli.check import InTheWay, check_port, check_rings, check_run_directory, where_to_look
+from fogmetrics.cli.check import main as preflight
+from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import lock_path, ring_path
 from tests.daemon import ROOT
@@ -121,11 +121,11 @@ def test_a_directory_that_this_user_may_not_write_to_is_named(tmp_path: Path) ->
         parent.chmod(0o755)
     code = (
         "import os, sys; os.setuid(65534); from pathlib import Path\n"
-        "from collector.preflight import check_run_directory\n"
+        "from fogmetrics.cli.check import check_run_directory\n"
         "try: check_run_directory(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
     )
     run = subprocess.run(
-        [sys.executable, "-c", f"import collector.preflight\n{code}", str(tmp_path)],
+        [sys.executable, "-c", f"import fogmetrics.cli.check\n{code}", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shm.log import JsonFormatter, LogfmtFormatter, set_up
+from fogmetrics.log import JsonFormatter, LogfmtFormatter, set_up
 
 
 def record(message: str = "source down", **fields: Any) -> logging.LogRecord:

@@ -1,4 +1,4 @@
-"""``python -m collector.clean DIRECTORY``: remove every ring and table of the namespace, for ``make clean``.
+"""``python -m fogmetrics.cli.clean DIRECTORY``: remove every ring and table of the namespace, for ``make clean``.
 
 With what dead writers left of one, and with its snapshots on disk, from which the next start would restore it.
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from collector.preflight import InTheWay, listens, supervisor_socket
-from shm import config as configuration
-from shm.command import exit_status
+from fogmetrics import config as configuration
+from fogmetrics.cli.check import InTheWay, listens, supervisor_socket
+from fogmetrics.exit import exit_status
 from shm.files import sources_of, unlink
 from shm.ring import disk_copy
 from shm.table import format
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m collector.clean", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.clean", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)

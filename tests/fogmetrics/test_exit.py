@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from shm.command import EX_CONFIG, EX_TEMPFAIL, exit_status
+from fogmetrics.exit import EX_CONFIG, EX_TEMPFAIL, exit_status
 from shm.errors import ConfigurationError, WriterBusy
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.clean import main as clean
 from collector.collector import MetricCollector
+from fogmetrics.cli.clean import main as clean
 from shm.files import DIRECTORY
 from shm.ring import disk_copy
 from tests.rings import files_of

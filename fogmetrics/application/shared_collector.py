@@ -1,6 +1,6 @@
 """SharedCollector: the metrics of an application, from as many processes and threads as it has.
 
-    from collector.shared import SharedCollector
+    from fogmetrics.application.shared_collector import SharedCollector
 
     collector = SharedCollector("web")
     collector.register_metric("web_requests", "counter", help="Requests served.", label_names=("path",))
@@ -27,7 +27,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from collector.samples import number_of
 from collector.source import NO_LABELS
-from shm.config import ENV_GROUP, ENV_NAMESPACE
+from fogmetrics.config import ENV_GROUP, ENV_NAMESPACE
 from shm.errors import MetricError
 from shm.metric import Metric, MetricType, SeriesKey
 from shm.table import dead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shm.duration import MAX_DURATION_NS, parse_duration
+from fogmetrics.durations import MAX_DURATION_NS, parse_duration
 
 SECOND = 10**9
 

@@ -1,4 +1,4 @@
-"""``python -m collector.preflight DIRECTORY``: what would keep the daemon from running, said once and before it starts.
+"""``python -m fogmetrics.cli.check DIRECTORY``: what would keep the daemon from running, said once and before it starts.
 
 supervisord starts five processes at once; one mistake in the configuration would be five messages in five logs, ten
 times each. Here it is one sentence on the terminal. Then: where to look.
@@ -22,10 +22,10 @@ from collector import registry
 from collector.metrics import OPTIONAL, OWN
 from collector.rules import Rules
 from collector.sources.deployment.source import ADDRESSES, DeploymentOptions
+from fogmetrics import config as configuration
+from fogmetrics.config import Config
+from fogmetrics.exit import exit_status
 from shm import address
-from shm import config as configuration
-from shm.command import exit_status
-from shm.config import Config
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY, check_name, group_number, lock_path, ring_path
 from shm.ring import disk_copy
@@ -40,7 +40,7 @@ class InTheWay(FogmetricsError):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m collector.preflight", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.check", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
     parser.add_argument(
         "--config-only", action="store_true", help="check the configuration alone, as before a start elsewhere"

@@ -4,7 +4,7 @@
     drop_in.install("web")
 
 in what each process of the application runs first, or in gunicorn.conf.py. From there on what the application keeps
-with prometheus_client is in this process's table of the application *web* (:mod:`collector.shared`), and the exporter
+with prometheus_client is in this process's table of the application *web* (:mod:`fogmetrics.application.shared_collector`), and the exporter
 serves it: Counter, Gauge in all its modes, Summary, Histogram, Info, Enum, ``remove()`` and ``clear()``. Metrics that
 are there already, in whatever registry, move with their values. PROMETHEUS_MULTIPROC_DIR must not be set. What the
 application has of ``prometheus_client.multiprocess`` goes on to work: a page of its own by MultiProcessCollector, and
@@ -28,8 +28,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from collector import drop_in_page
-from collector.shared import remove_elsewhere, table_of
+from fogmetrics.application import drop_in_page
+from fogmetrics.application.shared_collector import remove_elsewhere, table_of
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.metric import MAX_HELP, Metric, MetricType
 from shm.table.cells import ATOMIC, CounterPlace, GaugePlace, HistogramPlace, LatestPlace, Moving, Place, SummaryPlace

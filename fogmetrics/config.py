@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shm.duration import parse_duration
+from fogmetrics.durations import parse_duration
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import Metric, check_buckets
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.config import (
+from fogmetrics.config import (
     Config,
     ExporterConfig,
     MetricConfig,

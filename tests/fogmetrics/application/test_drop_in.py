@@ -236,7 +236,7 @@ def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str) -> None:
     from exporter.negotiation import Format
     from exporter.query import MetricsQuery
     from exporter.server import Exporter
-    from shm.config import Config, ShmConfig
+    from fogmetrics.config import Config, ShmConfig
 
     with Process(namespace, BEGIN) as process:
         process.do("c = p.Counter('jobs', 'Jobs.', ['l']); c.labels('x').inc()")
