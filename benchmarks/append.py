@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.harness import Answer, Effort, Measured, Target, in_turns, seconds_each
 from benchmarks.peers.client_python import client_python
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from shm.files import unlink
 from shm.metric import Metric
 from shm.ring.reader import RingReader

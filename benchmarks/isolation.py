@@ -17,8 +17,8 @@ from benchmarks import timed
 from benchmarks.besiege import CONNECTIONS_EACH, PAGES, siege
 from benchmarks.harness import Answer, Effort, Measured, Target
 from benchmarks.supervised import Supervised, supervised
+from collector.loop.schedule import Schedule
 from collector.metrics import TICKS_MISSED
-from collector.schedule import Schedule
 from shm.ring.reader import Frames, RingReader
 from tests.daemon import SOURCES
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.metrics import BETANET, DEPLOYMENT, NODE, OWN, SYSTEM
 from collector.registry import BUILT_IN
 from collector.source import MetricSource, Sample

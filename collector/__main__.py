@@ -20,13 +20,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from collector import registry
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
+from collector.frame.rules import Rules
+from collector.loop.disk_copies import Snapshots
+from collector.loop.stop import Stop
+from collector.loop.worker import Worker
 from collector.metrics import OPTIONAL, OWN
-from collector.rules import Rules
-from collector.snapshots import Snapshots
 from collector.source import MetricSource
-from collector.stop import Stop
-from collector.worker import Worker
 from fogmetrics import config as configuration
 from fogmetrics import log as logs
 from fogmetrics.config import Config, SourceConfig
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
         interval, timeout = registry.times(options.name, config)
         if options.once:
-            from collector.once import once  # not for those that run
+            from collector.dry_run import once  # not for those that run
 
             return once(source, timeout, *_limits(source, config), Rules.of(config))
         if off := getattr(source, "off", ""):

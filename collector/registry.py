@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from collector.metrics import LAST_SNAPSHOT, OWN
+from collector.safe_repr import shown
 from collector.source import MetricSource
-from collector.words import shown
 from fogmetrics.config import Config, SourceConfig, read_table
 from shm.errors import ConfigurationError
 from shm.metric import Metric
@@ -34,9 +34,9 @@ MIN_CAPACITY = 8
 
 # name: (module, class, its options)
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
-    "node": ("collector.sources.node", "NodeMetricSource", "NodeOptions"),
+    "node": ("collector.sources.node.source", "NodeMetricSource", "NodeOptions"),
     "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
-    "betanet": ("collector.sources.betanet", "BetanetSource", "BetanetOptions"),
+    "betanet": ("collector.sources.betanet.source", "BetanetSource", "BetanetOptions"),
     "system": ("collector.sources.system", "SystemMetricSource", "SystemOptions"),
     "host": ("collector.sources.host", "HostMetricSource", "HostOptions"),
     "textfile": ("collector.sources.textfile", "TextfileSource", "TextfileOptions"),

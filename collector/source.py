@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from collector.histogram import Observations
+from collector.frame.histogram import Observations
 from shm.metric import Metric
 
 NO_LABELS: Mapping[str, str] = {}

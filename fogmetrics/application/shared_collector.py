@@ -25,7 +25,7 @@ import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
-from collector.samples import number_of
+from collector.frame.samples import number_of
 from collector.source import NO_LABELS
 from fogmetrics.config import ENV_GROUP, ENV_NAMESPACE
 from shm.errors import MetricError

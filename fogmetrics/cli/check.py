@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 from collector import registry
+from collector.frame.rules import Rules
 from collector.metrics import OPTIONAL, OWN
-from collector.rules import Rules
 from collector.sources.deployment.source import ADDRESSES, DeploymentOptions
 from fogmetrics import config as configuration
 from fogmetrics.config import Config

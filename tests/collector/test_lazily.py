@@ -82,7 +82,7 @@ def test_a_module_that_is_loaded_stays_what_it_is(module: str) -> None:
 
 def test_a_collector_of_the_node_and_of_the_system_carries_nothing_that_it_does_not_use() -> None:
     code = """
-import collector.__main__, collector.sources.node, collector.sources.system, sys
+import collector.__main__, collector.sources.node.source, collector.sources.system, sys
 heavy = {"argparse", "asyncio", "httpx", "numpy", "psutil", "shutil", "socket", "subprocess"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert "__file__" not in vars(sys.modules["traceback"])

@@ -7,7 +7,7 @@ import pytest
 
 from collector import registry
 from collector.source import MetricSource
-from collector.sources.node import NodeMetricSource
+from collector.sources.node.source import NodeMetricSource
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError
 from shm.ring.writer import MIN_CAPACITY

@@ -17,10 +17,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import metrics, registry
-from collector.folding import MOST_FOLDED
-from collector.rules import Rule, Rules
-from collector.selfmetrics import MOST_NAMED
-from collector.threads import MOST_SAMPLES, SourceThreads
+from collector.frame.folding import MOST_FOLDED
+from collector.frame.rules import Rule, Rules
+from collector.loop.selfmetrics import MOST_NAMED
+from collector.loop.threads import MOST_SAMPLES, SourceThreads
 from exporter import coverage
 from exporter.connection import MAX_ADVANCE, MAX_PIPELINED
 from exporter.negotiation import Format

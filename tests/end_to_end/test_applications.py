@@ -16,7 +16,7 @@ from tests.programs import wait_until
 pytestmark = pytest.mark.real
 
 BEGIN = (
-    "from collector.collector import MetricCollector; collector = MetricCollector.shared('web'); "
+    "from collector.frame.collector import MetricCollector; collector = MetricCollector.shared('web'); "
     "collector.register_metric('web_jobs', 'counter', help='Jobs.', label_names=('queue',)); "
     "collector.register_metric('web_busy', 'gauge', help='Busy.'); "
     "collector.register_metric('web_seconds', 'histogram', help='Time.', buckets=(1.0, 2.0))"

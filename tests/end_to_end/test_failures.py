@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from shm.files import DIRECTORY, ring_path
 from shm.ring.reader import RingReader
 from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon

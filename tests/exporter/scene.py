@@ -13,7 +13,7 @@ import httpx
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from exporter.negotiation import Format
 from exporter.query import MetricsQuery
 from exporter.server import Exporter

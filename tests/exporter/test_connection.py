@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from exporter.connection import Connection, Handler, Shared
 from exporter.messages import Request, Response
 from exporter.places import Places
@@ -59,7 +59,7 @@ def large_page(namespace: str) -> Iterator[None]:
     """A ring whose page has 220 KB."""
     with MetricCollector("s", namespace=namespace, capacity=8, max_series=2000) as collector:
         collector.register(Metric("x", "gauge", "X.", "", ("label",)))
-        collector.cardinality.max_series_per_metric = 2000
+        collector.frame.cardinality.max_series_per_metric = 2000
         for i in range(1500):
             collector.record_metric("x", 1.0, {"label": f"{i:0128}"})
         collector.commit()

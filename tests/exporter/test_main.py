@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from exporter import __main__ as main_module
 from shm.files import ring_path
 from shm.metric import Metric

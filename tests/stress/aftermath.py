@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from collector.schedule import Schedule
+from collector.loop.schedule import Schedule
 from shm.ring.reader import RingReader
 from tests.prometheus import JOBS, Prometheus
 from tests.stress import proof

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from shm.files import ring_path
 from shm.metric import SeriesKey
 from shm.ring.reader import RingReader
@@ -208,7 +208,7 @@ MUTANTS = (
         code="max(min(end, frame.count) - start, 0)", becomes="end - start", says="which is younger", scale=0.3,
     ),
     Mutant(
-        "churn", "the series of a metric are counted up and never down", "collector.cardinality:Cardinality.know",
+        "churn", "the series of a metric are counted up and never down", "collector.frame.cardinality:Cardinality.know",
         patch="""
             def fault(self, *staged):
                 before = self._series_of
@@ -218,16 +218,16 @@ MUTANTS = (
         says="frees do not come back", scale=0.3,
     ),
     Mutant(
-        "churn", "a dropped sample is not counted", "collector.cardinality:Cardinality.drop",
+        "churn", "a dropped sample is not counted", "collector.frame.cardinality:Cardinality.drop",
         code="self.dropped += 1", becomes="pass", says="dropped samples are counted", scale=0.3,
     ),
     Mutant(
-        "churn", "a series with a sample in the frame gives its place", "collector.eviction:Eviction.__init__",
+        "churn", "a series with a sample in the frame gives its place", "collector.frame.eviction:Eviction.__init__",
         patch="def fault(self, places, present, *limits): original(self, places, frozenset(), *limits)",
         says="series for a limit of", scale=0.3,
     ),
     Mutant(
-        "churn", "another than the oldest gives its place", "collector.cardinality:Cardinality._oldest_first",
+        "churn", "another than the oldest gives its place", "collector.frame.cardinality:Cardinality._oldest_first",
         patch="def fault(self, names): return {name: keys[::-1] for name, keys in original(self, names).items()}",
         says="last sample is older", scale=0.3,
     ),
@@ -236,7 +236,7 @@ MUTANTS = (
         code="series_key(series) not in gone", becomes="True", says="series for a limit of", scale=0.3,
     ),
     Mutant(
-        "churn", "histograms of freed series are kept for ever", "collector.collector:MetricCollector._enter_series",
+        "churn", "histograms of freed series are kept for ever", "collector.frame.collector:MetricCollector._enter_series",
         patch="""
             def fault(self, keys):
                 histograms = self._histograms

@@ -10,8 +10,8 @@ import logging
 import random
 from collections import Counter
 
-from collector.collector import MetricCollector
-from collector.selfmetrics import SelfMetrics
+from collector.frame.collector import MetricCollector
+from collector.loop.selfmetrics import SelfMetrics
 from exporter.snapshot import RingSet
 from exporter.stats import stats
 from shm.metric import Metric
@@ -46,7 +46,7 @@ def check(effort: Effort) -> Counts:
     chance = effort.random()
     done: Counter[str] = Counter()
     warnings = _Warnings()
-    log = logging.getLogger("collector.cardinality")
+    log = logging.getLogger("collector.frame.cardinality")
     log.addHandler(warnings)
     try:
         for _ in range(effort.many(3, 200)):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from collector.collector import MetricCollector
-from collector.rules import Rules
+from collector.frame.collector import MetricCollector
+from collector.frame.rules import Rules
 from exporter.snapshot import RingSet, absent
 from fogmetrics.config import MetricConfig
 from shm.metric import Metric
@@ -50,14 +50,14 @@ class _Run:
     def run(self) -> None:
         rules = Rules({"pruned_*": MetricConfig(max_series=self.limit, beyond="oldest")})
         with MetricCollector(_SOURCE, namespace=self.namespace, capacity=_CAPACITY, rules=rules) as collector:
-            collector.cardinality.clock = lambda: self.seconds
+            collector.frame.cardinality.clock = lambda: self.seconds
             collector.register(GAUGE, HISTOGRAM)
             self.rings = RingSet(self.namespace)
             for tick in range(1, 121):
                 self.seconds += self.chance.choice((0.0, 100.0))
                 self._commit(collector, tick)
             self.rings.close()
-            self.done["series pruned"] += collector.cardinality.pruned.total()
+            self.done["series pruned"] += collector.frame.cardinality.pruned.total()
 
     def _commit(self, collector: MetricCollector, tick: int) -> None:
         newest = tick // 2

@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 from xxhash import xxh3_64_intdigest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
+from collector.loop.stop import Stop
+from collector.loop.worker import Worker
 from collector.source import CollectResult, MetricSource, Sample
-from collector.stop import Stop
-from collector.worker import Worker
 from exporter.negotiation import Format
 from exporter.query import AggregatedQuery
 from exporter.server import Exporter
@@ -148,7 +148,7 @@ class _Sleeper(Stop):
 
 
 def check(effort: Effort) -> Counts:
-    log = logging.getLogger("collector.worker")
+    log = logging.getLogger("collector.loop.worker")
     log.disabled = True  # a line for every step and for every tick that is missed
     try:
         return _check(effort)
@@ -276,28 +276,28 @@ def _pages(namespace: str, world: World, chance: random.Random) -> int:
 
 MUTANTS = (
     Mutant(
-        "clocks", "frames may be closer than half an interval", "collector.schedule:Schedule.next",
+        "clocks", "frames may be closer than half an interval", "collector.loop.schedule:Schedule.next",
         code="deadline_ns - max(self._last_ns, ticked_ns) < self.interval_ns // 2", becomes="False",
         says="bunching", scale=0.5,
     ),
     Mutant(
-        "clocks", "a tick that came late is taken for one that came in time", "collector.schedule:Schedule.next",
+        "clocks", "a tick that came late is taken for one that came in time", "collector.loop.schedule:Schedule.next",
         patch="def fault(self, ticked_ns=0): return original(self)", says="bunching", scale=0.5,
     ),
     Mutant(
-        "clocks", "missed ticks are not counted", "collector.schedule:Schedule.next",
+        "clocks", "missed ticks are not counted", "collector.loop.schedule:Schedule.next",
         patch="def fault(self, ticked_ns=0): return original(self, ticked_ns)[0], 0", says="missed", scale=0.5,
     ),
     Mutant(
-        "clocks", "the deadline is on the wall clock", "collector.schedule:Schedule.next",
+        "clocks", "the deadline is on the wall clock", "collector.loop.schedule:Schedule.next",
         code="self._monotonic()", becomes="self._wall()", says="a hang", scale=0.5,
     ),
     Mutant(
-        "clocks", "the grid has no phase", "collector.schedule:Schedule.next",
+        "clocks", "the grid has no phase", "collector.loop.schedule:Schedule.next",
         code="self._wall() - self.phase_ns", becomes="self._wall()", says="off the grid", scale=0.5,
     ),
     Mutant(
-        "clocks", "steps of the clock are not seen", "collector.schedule:Schedule.clock_stepped",
+        "clocks", "steps of the clock are not seen", "collector.loop.schedule:Schedule.clock_stepped",
         patch="def fault(self, wall_ns, monotonic_ns): return False", says="clock steps are counted", scale=0.5,
     ),
     Mutant(

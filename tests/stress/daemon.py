@@ -217,7 +217,7 @@ MUTANTS = (
         says="went back from sequence",
     ),
     Mutant(
-        "daemon", "histograms do not go on where the history left them", "collector.collector:MetricCollector._take_up",
+        "daemon", "histograms do not go on where the history left them", "collector.frame.collector:MetricCollector._take_up",
         code="Cumulative(series.metric.buckets, whole)", becomes="Cumulative(series.metric.buckets)",
         says="fell from",
     ),

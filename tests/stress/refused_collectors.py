@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections import Counter
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from fogmetrics.exit import EX_TEMPFAIL
 from shm.errors import RingError, RingMissing
 from shm.files import ring_path
@@ -94,7 +94,7 @@ def head_beyond(process: subprocess.Popen[str], namespace: str, head: int) -> in
 def collector_that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """Series that find no room are dropped, counted and named; the others' samples come, and theirs once there is."""
     warned = _Warned()
-    logging.getLogger("collector.cardinality").addHandler(warned)
+    logging.getLogger("collector.frame.cardinality").addHandler(warned)
     with MetricCollector("s", namespace=namespace, capacity=3000) as one:
         one.register(NUMBER)
 

@@ -70,11 +70,11 @@ MUTANTS = (
         code="self._lock.release()", becomes="None", says="refused where it must not be", scale=0.05,
     ),
     Mutant(
-        "room", "a changed definition ends its collector", "collector.definitions:Definitions._redefine",
+        "room", "a changed definition ends its collector", "collector.frame.definitions:Definitions._redefine",
         code="NoSpace", becomes="KeyError", says="collector_redefined: refused where it must not be", scale=0.05,
     ),
     Mutant(
-        "room", "dropped series are not counted", "collector.cardinality:Cardinality.drop",
+        "room", "dropped series are not counted", "collector.frame.cardinality:Cardinality.drop",
         patch="def fault(self, metric, why): pass", says="series were counted as dropped", scale=0.05,
     ),
 )  # fmt: skip

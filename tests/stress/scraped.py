@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from shm.metric import Metric
 from tests.programs import Program, running
 from tests.stress.harness import ROOT, own_namespace

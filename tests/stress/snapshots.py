@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-from collector.snapshots import Snapshots
+from collector.loop.disk_copies import Snapshots
 from shm.errors import NoSpace
 from shm.files import files_of, ring_path, unlink
 from shm.ring import disk_copy
@@ -49,7 +49,7 @@ MUTANTS = (
         says="columns",
     ),
     Mutant(
-        "snapshots", "an orderly stop takes none", "collector.snapshots:Snapshots.finish",
+        "snapshots", "an orderly stop takes none", "collector.loop.disk_copies:Snapshots.finish",
         code="self._take(writer)", becomes="None", says="orderly",
     ),
     Mutant(

@@ -372,7 +372,7 @@ MUTANTS: tuple[Mutant, ...] = (
         code='encoding.strip().lower() != b"identity"', becomes="False", says="no error says", part=_BETANET,
     ),
     Mutant(
-        "targets", "numbers below 0 are numbers", "collector.sources.betanet_reply:number",
+        "targets", "numbers below 0 are numbers", "collector.sources.betanet.reply:number",
         code="converted >= 0", becomes="True", says="not a number from 0 up", part=_BETANET,
     ),
     Mutant(

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from collector.histogram import Observations
+from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Selector
 from collector.sources.deployment.prometheus_text import TextSample, bound, read_samples
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment

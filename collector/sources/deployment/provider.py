@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.histogram import Observations
+from collector.frame.histogram import Observations
 from shm.errors import FogmetricsError
 
 # Deployments that one answer may have; one with more is refused as a whole. Four series each, so that even they are far

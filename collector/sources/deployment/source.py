@@ -1,6 +1,6 @@
 """The deployment source: asks its providers, merges what they know, leaves out what none knows.
 
-Providers are asked apart from one another (collector/apart.py), so that those that hang do so at the same time: each
+Providers are asked apart from one another (collector/loop/apart.py), so that those that hang do so at the same time: each
 has the time of a request to itself, and all together that of the slowest. One that has not ended in
 ``timeout_seconds``, which only a kernel or a processor that is busy can bring about, is left behind and asked again
 when it has come back: one thread for each at most.
@@ -16,13 +16,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from collector.apart import MOMENT_SECONDS, Apart
+from collector.loop.apart import MOMENT_SECONDS, Apart
 from collector.metrics import DEPLOYMENT
+from collector.safe_repr import said
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.haproxy import HaproxyProvider
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from collector.sources.deployment.supervisord import SupervisordProvider
-from collector.words import said
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
 

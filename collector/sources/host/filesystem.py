@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from collector.apart import Apart
+from collector.loop.apart import Apart
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, Read, Reading, gauge
 from collector.sources.host.options import HostOptions, excluded

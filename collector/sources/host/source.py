@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from collector.apart import Apart
+from collector.loop.apart import Apart
+from collector.safe_repr import said
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.files import Files
 from collector.sources.host.group import Group, Places, Read, Reading
 from collector.sources.host.groups import DURATION, SUCCESS, load
 from collector.sources.host.options import HostOptions
-from collector.words import said
 from shm.metric import Metric
 
 log = logging.getLogger(__name__)

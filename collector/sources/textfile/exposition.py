@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from collector.words import shown
+from collector.safe_repr import shown
 from shm.errors import FogmetricsError
 
 KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")

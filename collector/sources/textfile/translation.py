@@ -21,10 +21,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from collector.samples import check_sample
+from collector.frame.samples import check_sample
+from collector.safe_repr import shown
 from collector.source import Sample
 from collector.sources.textfile.exposition import BadText, Family, Point
-from collector.words import shown
 from shm.errors import MetricError
 from shm.metric import MAX_BUCKETS, Metric, MetricType
 

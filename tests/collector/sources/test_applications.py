@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector import registry
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources.applications import ApplicationsSource
 from fogmetrics.config import Config, parse

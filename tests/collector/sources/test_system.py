@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.metrics import DEPLOYMENT, NODE
 from collector.sources.system import SystemMetricSource, SystemOptions, uptime_seconds
 from shm.files import ring_path

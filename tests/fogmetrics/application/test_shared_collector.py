@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from fogmetrics.application import shared_collector
 from fogmetrics.application.shared_collector import SharedCollector
 from shm.errors import MetricError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from fogmetrics.cli.clean import main as clean
 from shm.files import DIRECTORY
 from shm.ring import disk_copy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
 from collector.sources.deployment.prometheus import PrometheusProvider, parse_endpoints
 from collector.sources.deployment.prometheus_mapping import ready_mappings

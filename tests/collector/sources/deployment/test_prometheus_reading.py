@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.histogram import Observations
+from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import PageMapping, parse_mapping, ready_mappings
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment

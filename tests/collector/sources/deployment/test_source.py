@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.histogram import Observations
+from collector.frame.histogram import Observations
 from collector.metrics import DEPLOYMENT
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions

@@ -12,7 +12,7 @@ import pytest
 
 from collector import registry
 from collector.__main__ import main
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources.host import HostMetricSource, HostOptions
 from collector.sources.host.group import Group, Places, Read, Reading, gauge

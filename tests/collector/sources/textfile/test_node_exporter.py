@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.sources.textfile import TextfileOptions, TextfileSource
 from exporter.exposition import MetricsPage
 from exporter.negotiation import Format

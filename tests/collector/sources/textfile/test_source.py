@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.collector import MetricCollector
+from collector.frame.collector import MetricCollector
 from collector.source import Collection
 from collector.sources.textfile import TextfileOptions, TextfileSource, exposition, source
 from collector.sources.textfile.exposition import Family, parse

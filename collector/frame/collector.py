@@ -1,0 +1,459 @@
+"""MetricCollector: from samples by name to frames in a ring.
+
+    with MetricCollector("queue") as collector:
+        collector.register_metric("queue_depth", "gauge", unit="jobs", help="Jobs waiting.", label_names=("queue",))
+        collector.record_metric("queue_depth", 17, {"queue": "mail"})
+        collector.commit()
+
+``record_metric`` stages; ``commit`` appends what was staged as one frame with one timestamp.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from collector.frame.cardinality import Cardinality
+from collector.frame.definitions import Definitions
+from collector.frame.folding import MOST_FOLDED, Folds, Staged, without_gaps
+from collector.frame.histogram import Cumulative, Observations
+from collector.frame.rules import Rules
+from collector.frame.samples import ABSENT_SAMPLE, check_observations, counted_of, number_of, stamp_ns_of
+from collector.loop.threads import SourceResult, SourceThreads
+from collector.safe_repr import said, shown
+from collector.source import NO_LABELS, Collection, MetricSource
+from shm.errors import MetricError, NoSpace
+from shm.metric import Metric, MetricType, SeriesKey
+from shm.ring.layout import FLAG_TICK
+from shm.ring.reader import Frame
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
+
+if TYPE_CHECKING:
+    from fogmetrics.application.shared_collector import SharedCollector
+
+log = logging.getLogger(__name__)
+
+_NO_RULES = Rules()
+
+
+class MetricCollector:
+    """Writes the ring ``name``. One per ring and process (I5); any thread may record.
+
+    For an application of several processes see :meth:`shared`.
+
+    ``interval_seconds`` is what readers take for the source's own pace: three of them without a frame make it
+    stale. ``snapshot_dir``: where the history is restored from when shared memory has none. ``rules``: limits and
+    buckets of single metrics; ``cardinality`` has the limits in force, and counts what met them. Raises WriterBusy,
+    NoSpace, RingForeign or ConfigurationError when the ring can't be opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        namespace: str = "default",
+        interval_seconds: float = 15.0,
+        capacity: int = DEFAULT_CAPACITY,
+        group: str = "",
+        max_series: int = 1000,
+        max_series_per_metric: int = 200,
+        rules: Rules = _NO_RULES,
+        snapshot_dir: Path | None = None,
+    ) -> None:
+        self.name = name
+        self._guard = threading.Lock()
+        self._definitions = Definitions(name, rules)
+        self._metrics = self._definitions.metrics
+        self._tick: dict[SeriesKey, float | None] = {}
+        self._apart: dict[int, dict[SeriesKey, float | None]] = {}  # frames of their own, by timestamp
+        self._histograms: dict[SeriesKey, Cumulative] = {}
+        self.threads = SourceThreads()
+        self.writer = RingWriter(
+            namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group,
+            snapshot_dir=snapshot_dir,
+        )  # fmt: skip
+        self.cardinality = Cardinality(self.writer, max_series, max_series_per_metric, rules)
+        self._known = self.cardinality.known
+        self._folds = Folds(self._newest)
+        self.writer.staged = self._series_staged
+
+    @property
+    def series_dropped(self) -> int:
+        """Samples that were dropped because their series has no place."""
+        return self.cardinality.dropped
+
+    @staticmethod
+    def shared(
+        name: str, *, namespace: str | None = None, group: str | None = None, max_series: int = 10_000
+    ) -> SharedCollector:
+        """One process's part of the application ``name``, which any number of processes may have at once."""
+        from fogmetrics.application.shared_collector import SharedCollector  # a collector of a source has no use for it
+
+        return SharedCollector(name, namespace=namespace, group=group, max_series=max_series)
+
+    # ---- metrics and samples -------------------------------------------------------------------------------
+
+    def register_metric(
+        self,
+        name: str,
+        type: MetricType,  # noqa: A002 - the field's word
+        *,
+        unit: str = "",
+        help: str = "",  # noqa: A002 - the field's words
+        label_names: Sequence[str] = (),
+        buckets: Sequence[float] = (),
+    ) -> Metric:
+        """Declare a metric before its samples are recorded. Raises MetricError when a rule is broken."""
+        metric = Metric(name, type, help, unit, tuple(label_names), tuple(float(bound) for bound in buckets))
+        self.register(metric)
+        return metric
+
+    def register(self, *metrics: Metric) -> None:
+        """Declare metrics. The same one again is fine; another under its name is a MetricError."""
+        with self._guard:
+            for metric in metrics:
+                self._definitions.declare(metric)
+
+    def redeclare(self, metrics: Sequence[Metric]) -> list[MetricError]:
+        """Declare metrics that come and go; one of another type, labels or buckets than before begins anew.
+
+        What is refused: the name of one of the daemon's own, and more of them than ``max_series``.
+        """
+        refused = []
+        with self._guard:
+            changed = []
+            for metric in metrics:
+                if metric.name not in self._metrics and self._metric_count() >= self.cardinality.max_series:
+                    refused.append(self._one_metric_more(metric))
+                    continue
+                try:
+                    if self._definitions.redeclare(metric):
+                        changed.append(metric.name)
+                except MetricError as error:
+                    refused.append(error)
+            if changed:
+                self._begin_anew(frozenset(changed))
+                self._enter_metrics()
+        return refused
+
+    def _begin_anew(self, names: Set[str]) -> None:
+        self._histograms = {key: one for key, one in self._histograms.items() if key[0] not in names}
+        self._folds.forget_metrics(names)
+
+    def _metric_count(self) -> int:
+        return len(self._metrics.keys() | self.writer.metrics.keys())
+
+    def _one_metric_more(self, metric: Metric) -> MetricError:
+        return MetricError(
+            f"metric {metric.name!r} would be one more than the {self.cardinality.max_series} that ring {self.name!r} "
+            "may have of all times; raise max_series, or begin the ring anew with --unlink"
+        )
+
+    def record_metric(
+        self,
+        name: str,
+        value: float | None,
+        labels: Mapping[str, str] = NO_LABELS,
+        timestamp: float | None = None,
+        observations: Observations | None = None,
+    ) -> bool:
+        """Stage one sample; False when it was dropped at a cardinality limit (:mod:`collector.frame.cardinality`).
+
+        Samples without ``timestamp`` share the frame of the next commit. A frame has one sample of a series: the
+        last one recorded; of a histogram each is in the buckets, the count and the sum, but only the last is kept
+        raw. ``timestamp``, in Unix seconds, makes a frame of its own, also an older one. ``value`` None keeps a
+        histogram's series visible though nothing was observed. ``observations`` go into its buckets in the place of
+        ``value``, which then is kept raw and no more. Raises MetricError for an unknown metric, labels that don't fit,
+        or a value that is no number or a negative counter.
+        """
+        metric = self._registered(name)
+        if metric.type == "summary":
+            raise MetricError(f"summary {name!r} got a value; record_counted takes its count and its sum")
+        key = name, metric.label_values(labels)
+        number = number_of(metric, value)
+        if observations is not None:
+            check_observations(metric, observations)
+        stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
+        with self._guard:
+            if key not in self._known:
+                place = self._place(metric, key)
+                if place is None:
+                    return False
+                if place in self.cardinality.folds and metric.type != "histogram":
+                    return self._fold(metric, place, key, (number,), stamp_ns)  # type: ignore[arg-type]  # only a histogram's is None
+                key = place
+            if metric.type == "histogram":
+                self._observe(metric, key, number, stamp_ns, observations)
+            elif stamp_ns is not None:
+                self._apart.setdefault(stamp_ns, {})[key] = number
+            else:
+                self._tick[key] = number
+            return True
+
+    def record_counted(self, name: str, counted: Sequence[float | None], labels: Mapping[str, str] = NO_LABELS) -> bool:
+        """Stage a histogram's or summary's series as somebody else counted it, see ``Sample.counted``.
+
+        False when it was dropped. Raises MetricError for an unknown metric, one of another type, or what does not fit
+        its buckets.
+        """
+        with self._guard:
+            self._definitions.is_counted(name)
+        metric = self._registered(name)
+        columns = counted_of(metric, counted)
+        key = name, metric.label_values(labels)
+        with self._guard:
+            if key not in self._known:
+                place = self._place(metric, key)
+                if place is None:
+                    return False
+                if place in self.cardinality.folds:
+                    return self._fold(metric, place, key, without_gaps(counted), None)
+            self._histograms[key] = Cumulative(metric.buckets, columns)
+            self._tick[key] = None
+            return True
+
+    def _registered(self, name: str) -> Metric:
+        metric = self._metrics.get(name)
+        if metric is None:
+            raise MetricError(f"metric {name!r} is not registered; call register_metric first")
+        return metric
+
+    def _observe(
+        self, metric: Metric, key: SeriesKey, number: float | None, stamp_ns: int | None, many: Observations | None
+    ) -> None:
+        cumulative = self._histograms.get(key)
+        if cumulative is None:
+            self._definitions.is_observed(metric.name)
+            cumulative = self._histograms[key] = Cumulative(metric.buckets)
+        if many is not None:
+            cumulative.add(many)
+        elif number is not None:
+            cumulative.observe(number)
+        if number is None:
+            self._tick.setdefault(key, None)
+            return
+        if stamp_ns is not None:
+            self._apart.setdefault(stamp_ns, {})[key] = number
+            self._tick.setdefault(key, None)  # the buckets go with the tick's frame
+        else:
+            self._tick[key] = number
+
+    def _place(self, metric: Metric, key: SeriesKey) -> SeriesKey | None:
+        """Where a sample goes whose series is not known: see :meth:`Cardinality.admit`."""
+        place = self.cardinality.admit(metric, key)
+        if place is not None and place not in self.cardinality.folds:
+            self._folds.forget_series(key)
+        return place
+
+    def _fold(
+        self, metric: Metric, into: SeriesKey, key: SeriesKey, columns: tuple[float, ...], stamp_ns: int | None
+    ) -> bool:
+        if self._folds.add(metric, into, key, columns, stamp_ns):
+            return True
+        self.cardinality.drop(metric.name, f"more than {MOST_FOLDED} series of the source would be folded in one frame")
+        return False
+
+    # ---- frames --------------------------------------------------------------------------------------------
+
+    def commit(self, timestamp_ns: int | None = None, monotonic_ns: int | None = None, flags: int = FLAG_TICK) -> int:
+        """Append what was staged: first the frames of their own, then the tick's; the tick's sequence.
+
+        Raises RingLost, and NoSpace where the ring's file was removed and there is no room for another.
+        """
+        timestamp_ns = time.time_ns() if timestamp_ns is None else timestamp_ns
+        monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
+        with self._guard:
+            # A collection may have taken seconds, in which somebody removed the file: nobody would find the frame.
+            self.writer.keep_published()
+            try:
+                return self._commit(timestamp_ns, monotonic_ns, flags)
+            finally:
+                self._tick, self._apart = {}, {}
+
+    def _commit(self, timestamp_ns: int, monotonic_ns: int, flags: int) -> int:
+        tick, apart = self._tick, self._apart
+        self._enter_metrics()
+        for key, columns in self._folds.settle(tick, apart).items():
+            self._histograms[key] = Cumulative(self._metrics[key[0]].buckets, columns)
+        self._let_in(tick, apart)
+        for values in (tick, *apart.values()):
+            self._drop_waiting(values)
+        self._enter_series([*tick, *(key for values in apart.values() for key in values)])
+        for name, limit in self.cardinality.limits.items():
+            self._note_limit(name, limit)
+        for stamp in sorted(apart):
+            self.writer.append(self._row(apart[stamp], cumulative=False), stamp, monotonic_ns, 0)
+        return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
+
+    def _series_staged(self) -> Set[SeriesKey]:
+        """The series that have a sample in the frames that are being made."""
+        apart = (key for values in self._apart.values() for key in values)
+        return {*self._tick, *apart, *self._folds.staged()}
+
+    def _enter_metrics(self) -> None:
+        if self._definitions.enter(self.writer):
+            # Who is staged and has a place keeps it, though it has no column yet.
+            self.cardinality.know({key for key in self._series_staged() if key in self.cardinality})
+
+    def _let_in(self, tick: Staged, apart: Mapping[int, Staged]) -> None:
+        """Give newcomers the places of the oldest; samples of those who get none are taken out of the frames."""
+        if not self.cardinality.newcomers:
+            return
+        present = tick.keys() | {key for values in apart.values() for key in values}
+        for key in self.cardinality.settle(self._metrics, present):
+            self._histograms.pop(key, None)
+            for values in (tick, *apart.values()):
+                values.pop(key, None)
+
+    def _drop_waiting(self, values: dict[SeriesKey, float | None]) -> None:
+        """Leave out the samples that don't fit the ring before it is rebuilt, for which there is no room."""
+        for key in [key for key in values if key[0] in self._definitions.waiting]:
+            del values[key]
+            self.cardinality.drop(key[0], "its definition changed, and there is no memory to rebuild the ring for it")
+
+    def _enter_series(self, keys: list[SeriesKey]) -> None:
+        """Give columns to the series that have none yet; what finds no memory is dropped, counted and named."""
+        columns = self.writer.columns
+        new = [key for key in dict.fromkeys(keys) if key not in columns]
+        if not new:
+            return
+        try:
+            self.writer.reserve(sum(self._metrics[name].columns for name, _ in new))
+        except NoSpace as error:
+            log.error("ring can't grow", extra={"ring": self.name, "error": str(error)})
+        for key in new:
+            try:
+                self.writer.add_series(self._metrics[key[0]], key[1])
+            except NoSpace as error:
+                self.cardinality.drop(key[0], str(error))
+        self.cardinality.know()
+        # Growth frees columns, too.
+        self._histograms = {key: one for key, one in self._histograms.items() if key in self.cardinality}
+        self._folds.keep(self.cardinality.folds)
+
+    def _note_limit(self, name: str, limit: int) -> None:
+        try:
+            self.writer.note_limit(name, limit)
+        except NoSpace as error:  # the log has it already; /stats will not name it
+            log.debug("limit not noted", extra={"ring": self.name, "error": str(error)})
+
+    def _row(self, values: Mapping[SeriesKey, float | None], *, cumulative: bool) -> array[float]:
+        """One value per column. ``cumulative``: with the buckets of the histograms among them."""
+        columns = self.writer.columns
+        row = ABSENT_SAMPLE * self.writer.column_count
+        for key, value in values.items():
+            series = columns.get(key)
+            if series is None:
+                continue
+            if value is not None:
+                row[series.column] = value
+            if cumulative and key in self._histograms:
+                first = series.column + (series.metric.type == "histogram")  # behind its raw sample
+                row[first : series.end] = self._histograms[key].columns()
+        return row
+
+    def resume(self, *metrics: Metric) -> dict[SeriesKey, float]:
+        """Take up cumulative values where the ring's history left them.
+
+        Histograms of every registered metric go on from their last buckets; the last value of each series of
+        ``metrics`` (counters kept by the caller) is returned. Where the ring may lack frames that were published, as
+        one restored from a snapshot after a crash, they begin at 0 instead: a value below the one that was scraped last
+        is a reset to Prometheus, after which all of it would count as new.
+        """
+        with self._guard:
+            self._enter_metrics()
+        wanted = {metric.name for metric in metrics}
+        last: dict[SeriesKey, float] = {}
+        missing = {
+            key
+            for key, series in self.writer.columns.items()
+            if (key[0] in wanted or (series.metric.type == "histogram" and key[0] in self._metrics))
+            and self._definitions.fits(series)
+            and (self.writer.continues or series.metric.type == "gauge")
+        }
+        for sequence in reversed(self.writer.history()):
+            if not missing:
+                break
+            frame = self.writer.frame(sequence)
+            if frame is not None:
+                missing -= {key for key in missing if self._take_up(key, frame, last)}
+        return last
+
+    def _take_up(self, key: SeriesKey, frame: Frame, last: dict[SeriesKey, float]) -> bool:
+        series = self.writer.columns[key]
+        if series.metric.type == "histogram":
+            values = [frame.value(column) for column in range(series.column + 1, series.end)]
+            whole = [value for value in values if value is not None]
+            if len(whole) == len(values):
+                self._histograms[key] = Cumulative(series.metric.buckets, whole)
+                return True
+            return False
+        value = frame.value(series.column)
+        if value is not None:
+            last[key] = value
+        return value is not None
+
+    def _newest(self, key: SeriesKey) -> tuple[float, ...] | None:
+        """The cumulative columns that the ring has of a counter or histogram; None for none, or where frames lack."""
+        series = self.writer.columns.get(key)
+        if series is None or not self.writer.continues or not self._definitions.fits(series):
+            return None
+        first = series.column + (series.metric.type == "histogram")
+        for sequence in reversed(self.writer.history()):
+            frame = self.writer.frame(sequence)
+            if frame is not None:
+                values = [frame.value(column) for column in range(first, series.end)]
+                if None not in values:
+                    return tuple(value for value in values if value is not None)
+        return None
+
+    # ---- sources -------------------------------------------------------------------------------------------
+
+    def collect_from_sources(
+        self, sources: Sequence[MetricSource], timeout_seconds: float, stop: Callable[[], bool] = lambda: False
+    ) -> list[SourceResult]:
+        """Collect from all sources at once, each in a thread of its own, and stage their samples.
+
+        A source that raises, hangs past the timeout or gives nonsense costs itself alone: its Collection then has
+        ``up`` False, or the errors of its bad samples. Never raises for what a source does.
+        """
+        return [
+            SourceResult(result.source, self._staged(result.source, result.collection), result.seconds)
+            for result in self.threads.collect(sources, timeout_seconds, stop)
+        ]
+
+    def _staged(self, source: MetricSource, collection: Collection) -> Collection:
+        errors = list(collection.errors)
+        if collection.metrics:
+            errors += map(str, self.redeclare(collection.metrics))
+        for sample in collection.samples:
+            try:
+                if sample.counted is None:
+                    self.record_metric(
+                        sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations
+                    )
+                else:
+                    self.record_counted(sample.metric, sample.counted, sample.labels)
+            except MetricError as error:
+                errors.append(str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no sample
+                errors.append(f"{source.name} gave {shown(sample)}, which is no sample: {said(error)}")
+        return Collection(collection.samples, errors, collection.up, collection.metrics)
+
+    # ---- the end -------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Release the ring to the next writer; its frames stay. Staged samples are dropped."""
+        self.threads.stop()
+        self.writer.close()
+
+    def __enter__(self) -> MetricCollector:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,167 @@
+"""The tick loop: one source, one ring, one frame an interval, whatever happens to the source.
+
+A tick: collect with a timeout, stage what came, stage the collector's own metrics, append one frame. A source that
+fails leaves its samples absent and ``collector_up`` 0; the loop never ends because of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+
+from collector import metrics
+from collector.frame.collector import MetricCollector
+from collector.loop.disk_copies import Snapshots
+from collector.loop.schedule import Clock, Schedule
+from collector.loop.selfmetrics import SelfMetrics
+from collector.loop.stop import Stop
+from collector.source import MetricSource
+from shm.errors import RingError
+from shm.ring.layout import FLAG_CLOCK_STEP, FLAG_TICK
+
+log = logging.getLogger(__name__)
+
+# When the first frames are taken, after the start: soon, so that a page is soon whole. A source may have more of them,
+# ``first_ticks_seconds``, where what it reads is starting as well, or where it needs a reading to compare with.
+FIRST_TICKS_SECONDS = (0.2,)
+_CLOSE_SECONDS = 2.0
+_MOST_SAID = 1000  # characters of errors in a log line
+
+
+@dataclass(slots=True)
+class Worker:
+    """Runs ``source`` into ``collector``'s ring until told to stop."""
+
+    source: MetricSource
+    collector: MetricCollector
+    interval_seconds: float
+    timeout_seconds: float
+    wall: Clock = time.time_ns
+    monotonic: Clock = time.monotonic_ns
+    stop: Stop = field(default_factory=Stop)
+    snapshots: Snapshots | None = None
+
+    def run(self) -> None:
+        """Tick until told to stop; then leave the ring to the next writer. Raises RingLost."""
+        loop = _Loop(self)
+        first_ns = [self.monotonic() + round(seconds * 1e9) for seconds in self._first_ticks_seconds()]
+        deadline_ns = loop.schedule.first(first_ns.pop(0))
+        if self.snapshots is not None:
+            self.snapshots.start()
+        try:
+            loop.open_source()
+            while not self.stop.sleep_until(deadline_ns):
+                ticked_ns = loop.tick()
+                while first_ns and first_ns[0] <= ticked_ns:
+                    first_ns.pop(0)
+                if first_ns:
+                    deadline_ns = loop.schedule.first(first_ns.pop(0))
+                    continue
+                deadline_ns, missed = loop.schedule.next(ticked_ns)
+                if missed:
+                    loop.own.count(metrics.TICKS_MISSED, missed)
+                    log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
+        finally:
+            loop.close_source()
+            if self.snapshots is not None:
+                with contextlib.suppress(RingError):  # the end has a reason of its own then
+                    self.collector.writer.keep_published()
+                self.snapshots.finish(self.collector.writer)
+            self.collector.close()
+            self.stop.close()
+
+    def _first_ticks_seconds(self) -> list[float]:
+        """At least one, none later than an interval, and rising."""
+        wanted = sorted(getattr(self.source, "first_ticks_seconds", FIRST_TICKS_SECONDS))
+        return [one for one in wanted if one <= self.interval_seconds] or [self.interval_seconds]
+
+
+class _Loop:
+    """The state of one run: what the source was like at the tick before."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._name = worker.source.name
+        worker.collector.register(*worker.source.metrics)
+        self.own = SelfMetrics(worker.collector, self._name, worker.snapshots)
+        self.schedule = Schedule(self._name, round(worker.interval_seconds * 1e9), worker.wall, worker.monotonic)
+        self._opened = False
+        self._open_error = ""
+        self._was: tuple[bool, bool] | None = None  # up, with errors
+
+    def open_source(self) -> None:
+        worker = self._worker
+        try:
+            worker.collector.threads.run(
+                worker.source, worker.source.open, worker.timeout_seconds, done=self._note_that_it_is_open
+            )
+        except Exception as error:  # noqa: BLE001 - a source that can't open is down, not the end of its collector
+            self._open_error = f"{type(error).__name__}: {error}"
+
+    def _note_that_it_is_open(self) -> None:
+        """By the source's thread: one that takes longer than its time is not opened a second time for that."""
+        self._opened = True
+
+    def close_source(self) -> None:
+        worker = self._worker
+        try:
+            worker.collector.threads.run(worker.source, worker.source.close, _CLOSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the process ends anyway; the frame is written
+            log.debug("source not closed", extra={"source": self._name, "error": str(error)})
+
+    def tick(self) -> int:
+        """One frame; when its collection began, by the monotonic clock."""
+        worker = self._worker
+        timestamp_ns, monotonic_ns = worker.wall(), worker.monotonic()
+        flags = FLAG_TICK
+        if self.schedule.clock_stepped(timestamp_ns, monotonic_ns):
+            flags |= FLAG_CLOCK_STEP
+            self.own.count(metrics.CLOCK_STEPS)
+            log.warning("wall clock was set", extra={"source": self._name})
+        worker.collector.writer.keep_published()
+        if not self._opened:
+            # Alive, also while it tries to open. A collection that takes its time needs no word of that: its timeout
+            # is below the interval, and the heartbeat of the frame before holds for three.
+            worker.collector.writer.beat()
+            self.open_source()
+        if self._opened:
+            up, errors, seconds = self._collect()
+        else:
+            up, errors, seconds = False, [self._open_error], (worker.monotonic() - monotonic_ns) / 1e9
+        self.own.count(metrics.ERRORS, len(errors))
+        self.own.record(up, seconds, timestamp_ns)
+        sequence = worker.collector.commit(timestamp_ns, monotonic_ns, flags)
+        log.debug(
+            "collected",
+            extra={
+                "source": self._name,
+                "sequence": sequence,
+                "up": int(up),
+                "seconds": seconds,
+                "errors": len(errors),
+                "error": "; ".join(errors)[:_MOST_SAID],
+            },
+        )
+        self._say(up, errors)
+        return monotonic_ns
+
+    def _collect(self) -> tuple[bool, list[str], float]:
+        worker = self._worker
+        [result] = worker.collector.collect_from_sources([worker.source], worker.timeout_seconds, worker.stop.asked)
+        return result.collection.up, list(result.collection.errors), result.seconds
+
+    def _say(self, up: bool, errors: list[str]) -> None:
+        """One line at each change of state, none while it lasts."""
+        state = up, bool(errors)
+        if state == self._was:
+            return
+        first, self._was = self._was is None, state
+        said = {"source": self._name, "error": "; ".join(errors)[:_MOST_SAID]}
+        if not up:
+            log.warning("source down", extra=said)
+        elif errors:
+            log.warning("source failing in part", extra=said)
+        else:
+            log.info("source up" if first else "source recovered", extra={"source": self._name})

@@ -1,0 +1,111 @@
+"""Betanet: packets, connections and latency over HTTP. betanet_client.py asks, betanet_reply.py reads the answers.
+
+Three endpoints; each may fail alone, and then only its own samples are absent. When all three fail in 5 collections
+in a row, the circuit breaker leaves Betanet alone for 30 seconds (breaker.py); the first collection after them is the
+trial. An endpoint that answers a JSON object has not failed, even if no field in it makes sense.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from collector.metrics import BETANET, CIRCUIT_STATE
+from collector.safe_repr import said
+from collector.source import Collection, MetricSource, Sample
+from collector.sources.betanet.breaker import CircuitBreaker
+from collector.sources.betanet.client import BetanetClient
+from shm.errors import ConfigurationError, MetricError
+from shm.metric import DEFAULT_BUCKETS_MS, Metric
+
+__all__ = ["BetanetClient", "BetanetOptions", "BetanetSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class BetanetOptions:
+    """[source.betanet]"""
+
+    url: str = field(
+        default="http://localhost:9000", metadata={"doc": "Where Betanet's HTTP service is, without /api/v1."}
+    )
+    request_timeout_seconds: float = field(
+        default=5.0,
+        metadata={"doc": "Time that one endpoint may take for its whole answer.", "low": 0.01, "high": 60},
+    )
+    max_reply_bytes: int = field(
+        default=1_048_576,
+        metadata={"doc": "Longest answer that is read from an endpoint.", "low": 1_024, "high": 1_073_741_824},
+    )
+    failures_to_open: int = field(
+        default=5,
+        metadata={
+            "doc": "Collections in a row without any answer after which Betanet is left alone.",
+            "low": 1,
+            "high": 1_000_000,
+        },
+    )
+    open_seconds: float = field(
+        default=30.0,
+        metadata={"doc": "Time that Betanet is then left alone before it is tried again.", "low": 0, "high": 86_400},
+    )
+    buckets: tuple[float, ...] = field(
+        default=DEFAULT_BUCKETS_MS,
+        metadata={"doc": "Upper bounds of betanet_latency's histogram, in milliseconds, rising."},
+    )
+
+
+class BetanetSource(MetricSource):
+    """Reads one Betanet. ``clock`` is monotonic, in seconds. Raises ConfigurationError for options that can't be."""
+
+    name = "betanet"
+
+    def __init__(self, options: BetanetOptions | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.options = options or BetanetOptions()
+        self.metrics = _metrics(self.options.buckets)
+        self.client = BetanetClient(
+            self.options.url, self.options.request_timeout_seconds, self.options.max_reply_bytes
+        )
+        self.breaker = CircuitBreaker(self.options.failures_to_open, self.options.open_seconds, clock)
+        self._last_error = ""
+
+    def open(self) -> None:
+        self.client.open()
+
+    def collect(self) -> Collection:
+        if not self.breaker.allow():
+            return Collection([self._circuit()], [self._open_circuit()], up=False)
+        try:
+            readings = self.client.read_all()
+        except BaseException as error:  # unsaid, a trial would never end
+            self._last_error = said(error)
+            self.breaker.failed()
+            raise
+        errors = [error for reading in readings for error in reading.errors]
+        if any(reading.answered for reading in readings):
+            self.breaker.succeeded()
+        else:
+            self._last_error = errors[0]
+            self.breaker.failed()
+        samples = [Sample(metric, value) for reading in readings for metric, value in reading.values.items()]
+        return Collection([*samples, self._circuit()], errors, up=bool(samples))
+
+    def _circuit(self) -> Sample:
+        return Sample(CIRCUIT_STATE.name, float(self.breaker.state), {"source": self.name})
+
+    def _open_circuit(self) -> str:
+        return (
+            f"circuit open after {self.breaker.failures_in_a_row} failures in a row, next try in "
+            f"{math.ceil(self.breaker.seconds_until_trial)} s; last error: {self._last_error}"
+        )
+
+
+def _metrics(buckets: tuple[float, ...]) -> tuple[Metric, ...]:
+    """The source's metrics, the histogram with ``buckets``. Raises ConfigurationError."""
+    try:
+        betanet = (dataclasses.replace(one, buckets=buckets) if one.type == "histogram" else one for one in BETANET)
+        return (*betanet, CIRCUIT_STATE)
+    except MetricError as error:
+        raise ConfigurationError(f"[source.betanet] buckets can't be used: {error}") from None

@@ -1,0 +1,192 @@
+"""The node: CPU, memory, disk and network of this host.
+
+node_cpu_usage: the share of CPU time that was not idle between the last two collections, so that nothing between
+two readings is lost; waiting for I/O counts as idle, as in ``top``. node_memory_usage: memory that new programs can
+not have ("MemAvailable"). node_network_io: bytes of both directions between two collections, per second.
+
+node_disk_usage is the file system of one path, "/" unless configured. "How full is the fullest file system" is
+another question: its answer jumps from one file system to another, so that its average and its percentiles over a
+window would be of nothing in particular. Watch another path by [source.node] disk_path.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from collector.loop.timeouts import Hung, Runner
+from collector.metrics import NODE
+from collector.source import Collection, MetricSource, Sample
+from collector.sources.node.host_readings import LinuxHost
+from shm.errors import ConfigurationError
+
+# Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
+# twice or for nothing. VLANs ("eth0.5") are among them.
+_VIRTUAL = (
+    "lo", "veth*", "vnet*", "lxc*", "docker*", "br-*", "virbr*", "bond*", "team*", "dummy*", "ifb*", "tun*", "tap*",
+    "wg*", "vxlan*", "cni*", "flannel*", "cali*", "*.*",
+)  # fmt: skip
+# File systems whose server may be gone: statvfs on them can hang beyond any signal.
+_NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "ceph",
+    "glusterfs",
+    "fuse.sshfs",
+    "afs",
+    "lustre",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """[source.node]"""
+
+    node_id: str = field(default="", metadata={"doc": "Value of the label node_id; empty: the host's name."})
+    disk_path: str = field(default="/", metadata={"doc": "Path whose file system node_disk_usage is about."})
+    disk_timeout_seconds: float = field(
+        default=2.0,
+        metadata={
+            "doc": "Time the file system may take to answer; past it the sample is absent.",
+            "low": 0.01,
+            "high": 60,
+        },
+    )
+    network_exclude: tuple[str, ...] = field(
+        default=_VIRTUAL, metadata={"doc": "Globs of interfaces that node_network_io leaves out."}
+    )
+
+
+class Host(Protocol):
+    """What is read, in psutil's words; tests give their own."""
+
+    def cpu_times(self) -> Any: ...
+    def virtual_memory(self) -> Any: ...
+    def disk_usage(self, path: str) -> Any: ...
+    def disk_partitions(self, all: bool = ...) -> Sequence[Any]: ...  # noqa: A002 - psutil's word
+    def net_io_counters(self, pernic: bool = ..., nowrap: bool = ...) -> Mapping[str, Any]: ...
+    def close(self) -> None: ...
+
+
+class NodeMetricSource(MetricSource):
+    """Reads this host. ``clock`` is monotonic, in seconds."""
+
+    name = "node"
+    metrics = NODE
+
+    def __init__(
+        self, options: NodeOptions | None = None, host: Host | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.options = options or NodeOptions()
+        if not self.options.disk_path.startswith("/"):
+            raise ConfigurationError(
+                f'[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as "/"'
+            )
+        self.node_id = self.options.node_id or os.uname().nodename
+        self._host: Host = host or LinuxHost()
+        self._clock = clock
+        # One expression of all the globs. Of none, the empty one: it fits no name, since none is empty.
+        self._excluded = re.compile("|".join(map(fnmatch.translate, self.options.network_exclude))).fullmatch
+        self._disk_runner = Runner(f"disk usage of {self.options.disk_path}")
+        self._cpu: tuple[float, float] | None = None
+        self._network: tuple[float, dict[str, int]] | None = None
+
+    def open(self) -> None:
+        """Take the baselines that the first collection compares with."""
+        self._cpu = _busy_and_total(self._host.cpu_times())
+        self._network = self._clock(), self._bytes_by_interface()
+
+    def collect(self) -> Collection:
+        labels = {"node_id": self.node_id}
+        samples: list[Sample] = []
+        errors: list[str] = []
+        for name, read in (
+            ("node_cpu_usage", self._cpu_percent),
+            ("node_memory_usage", self._memory_percent),
+            ("node_disk_usage", self._disk_percent),
+            ("node_network_io", self._network_rate),
+        ):
+            try:
+                value = read()
+            except Exception as error:  # noqa: BLE001 - one reading that fails leaves the others
+                errors.append(f"{name}: {error if isinstance(error, Hung) else f'{type(error).__name__}: {error}'}")
+                continue
+            if value is not None:
+                samples.append(Sample(name, value, labels))
+        return Collection(samples, errors, up=bool(samples))
+
+    def close(self) -> None:
+        self._host.close()
+
+    def _cpu_percent(self) -> float | None:
+        before, self._cpu = self._cpu, _busy_and_total(self._host.cpu_times())
+        if before is None:
+            return None
+        busy, total = self._cpu[0] - before[0], self._cpu[1] - before[1]
+        # The kernel may correct iowait and idle downwards by a tick; no time passed means nothing was measured.
+        return min(max(100.0 * busy / total, 0.0), 100.0) if total > 0 else None
+
+    def _memory_percent(self) -> float:
+        memory = self._host.virtual_memory()
+        return float(100.0 * (memory.total - memory.available) / memory.total)
+
+    def _disk_percent(self) -> float | None:
+        path = self.options.disk_path
+        kind = _file_system_of(path, self._host.disk_partitions(all=True))
+        if kind in _NETWORK_FILE_SYSTEMS:
+            raise ConfigurationError(
+                f"[source.node] disk_path is {path!r}, on a network file system ({kind}) that may hang; "
+                "choose a local one"
+            )
+        usage = self._disk_runner.call(lambda: self._host.disk_usage(path), self.options.disk_timeout_seconds)
+        return float(usage.percent)
+
+    def _network_rate(self) -> float | None:
+        before, self._network = self._network, (self._clock(), self._bytes_by_interface())
+        if before is None:
+            return None
+        seconds = self._network[0] - before[0]
+        if seconds <= 0:
+            return None
+        # By interface, so that one that comes brings no jump and one that goes takes nothing back. A count that
+        # fell was reset; what it has now came since.
+        moved = sum(
+            count - previous if count >= previous else count
+            for name, count in self._network[1].items()
+            if (previous := before[1].get(name)) is not None
+        )
+        return moved / seconds
+
+    def _bytes_by_interface(self) -> dict[str, int]:
+        # nowrap=False: psutil would otherwise add up counters of interfaces that are gone.
+        counters = self._host.net_io_counters(pernic=True, nowrap=False)
+        return {name: one.bytes_recv + one.bytes_sent for name, one in counters.items() if not self._excluded(name)}
+
+
+def _busy_and_total(times: Any) -> tuple[float, float]:
+    """(seconds not idle, seconds in all) since boot, over all CPUs.
+
+    ``guest`` and ``guest_nice`` are in ``user`` and ``nice`` already (proc(5), /proc/stat).
+    """
+    fields = times._asdict()
+    total = sum(fields.values()) - fields.get("guest", 0.0) - fields.get("guest_nice", 0.0)
+    return total - fields["idle"] - fields.get("iowait", 0.0), total
+
+
+def _file_system_of(path: str, partitions: Sequence[Any]) -> str:
+    """The type of the file system that ``path`` is on, by the longest mount point that holds it. Pure."""
+    best, kind = "", ""
+    for partition in partitions:
+        mount = partition.mountpoint.rstrip("/")
+        if (path == mount or path.startswith(mount + "/")) and len(mount) >= len(best):
+            best, kind = mount, partition.fstype
+    return kind

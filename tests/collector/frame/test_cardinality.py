@@ -1,0 +1,612 @@
+"""The limits as a collector keeps them: what a ring holds of the series beyond, by each policy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from collector.frame.collector import MetricCollector
+from collector.frame.rules import Rules
+from collector.loop.selfmetrics import MOST_NAMED, SelfMetrics
+from collector.metrics import SERIES_LIMITED, SERIES_PRUNED
+from fogmetrics.config import MetricConfig
+from shm.errors import NoSpace
+from shm.metric import Metric, series_key
+from shm.ring.reader import RingReader
+
+GAUGE = Metric("depth", "gauge", "D.", "", ("path",))
+COUNTER = Metric("done_total", "counter", "D.", "", ("path",))
+HISTOGRAM = Metric("latency", "histogram", "L.", "", ("path",), (10.0,))
+TWO = Metric("hits", "gauge", "H.", "", ("host", "path"))
+
+
+class Ring:
+    """A collector with rules, and what its ring holds. Its clock stands still until it is moved."""
+
+    def __init__(self, namespace: str, **tables: MetricConfig) -> None:
+        self.namespace = namespace
+        self.tables = tables
+        self.seconds = 0.0
+        self.open()
+
+    def open(self, max_series: int = 100, max_series_per_metric: int = 200) -> None:
+        self.collector = MetricCollector(
+            "app", namespace=self.namespace, capacity=16, max_series=max_series,
+            max_series_per_metric=max_series_per_metric, rules=Rules(self.tables),
+        )  # fmt: skip
+        self.collector.cardinality.clock = lambda: self.seconds
+        self.collector.register(GAUGE, COUNTER, HISTOGRAM, TWO)
+        self.collector.resume()
+
+    def commit(self, samples: Mapping[str, float], metric: Metric = GAUGE) -> list[bool]:
+        """One frame; which samples were taken."""
+        taken = [self.collector.record_metric(metric.name, value, {"path": path}) for path, value in samples.items()]
+        self.collector.commit()
+        return taken
+
+    def history(self, metric: Metric = GAUGE) -> dict[str, list[float]]:
+        """What the ring holds of each series of the metric, oldest first."""
+        with RingReader(self.namespace, "app") as reader:
+            values = reader.frames().values
+            columns = {s.label_values: s.column for s in reader.catalog.series if s.metric.name == metric.name}
+            return {
+                "/".join(labels): [value for value in values[:, column].tolist() if value == value]
+                for labels, column in columns.items()
+            }
+
+    def newest(self, metric: Metric) -> dict[str, list[float | None]]:
+        """The columns of each series in the newest frame."""
+        with RingReader(self.namespace, "app") as reader:
+            frame = reader.latest()
+            assert frame is not None
+            return {
+                s.label_values[0]: [frame.value(column) for column in range(s.column, s.end)]
+                for s in reader.catalog.series
+                if s.metric.name == metric.name
+            }
+
+    def close(self) -> None:
+        self.collector.close()
+
+
+@pytest.fixture
+def ring(namespace: str) -> Iterator[Ring]:
+    made = Ring(
+        namespace,
+        depth=MetricConfig(max_series=3, beyond="oldest"),
+        done=MetricConfig(max_series=2, beyond="other"),
+        latency=MetricConfig(max_series=1, beyond="other"),
+        hits=MetricConfig(max_label_values=2, beyond="other"),
+    )
+    yield made
+    made.close()
+
+
+def messages(caplog: pytest.LogCaptureFixture, metric: str) -> list[str]:
+    return [one.message for one in caplog.records if one.__dict__.get("metric") == metric]
+
+
+# ---- drop --------------------------------------------------------------------------------------------------------
+
+
+def test_each_metric_has_its_own_limit_and_the_source_has_one_over_all(namespace: str) -> None:
+    ring = Ring(namespace, depth=MetricConfig(max_series=2))
+    ring.close()
+    ring.open(max_series=5, max_series_per_metric=4)
+    assert ring.commit({"a": 1, "b": 1, "c": 1}) == [True, True, False]
+    assert ring.commit(dict.fromkeys("abcde", 1.0), COUNTER) == [True, True, True, False, False]
+    assert ring.collector.cardinality.limits == {"depth": 2, "done_total": 5}
+    ring.close()
+
+
+def test_a_label_has_no_more_than_its_values_and_known_ones_may_be_combined(namespace: str) -> None:
+    ring = Ring(namespace, hits=MetricConfig(max_label_values=2))
+
+    def record(host: str, path: str) -> bool:
+        return ring.collector.record_metric("hits", 1, {"host": host, "path": path})
+
+    assert [record("a", "1"), record("b", "2"), record("a", "2"), record("b", "1")] == [True] * 4
+    assert [record("c", "1"), record("a", "3")] == [False, False]
+    ring.collector.commit()
+    assert sorted(ring.history(TWO)) == ["a/1", "a/2", "b/1", "b/2"]
+    assert record("a", "1"), "a known series is never dropped"
+    ring.close()
+
+
+def test_a_value_that_was_absent_for_a_whole_ring_makes_room(namespace: str) -> None:
+    ring = Ring(namespace, depth=MetricConfig(max_label_values=2))
+    assert ring.commit({"a": 1, "b": 1, "c": 1}) == [True, True, False]
+    for _ in range(20):
+        ring.commit({"a": 1})
+    assert ring.commit({"c": 1, "d": 1}) == [True, False]
+    ring.close()
+
+
+def test_who_comes_back_after_a_whole_ring_keeps_its_place_beside_newcomers(namespace: str) -> None:
+    """Its column could be freed for them, were it not for the sample that it has in this very frame."""
+    with MetricCollector("back", namespace=namespace, capacity=8, max_series_per_metric=5) as one:
+        one.register_metric("m", "gauge", label_names=("l",), help="M.")
+        one.register_metric("tick", "gauge", help="So that frames are not empty.")
+        for count in range(5):
+            assert one.record_metric("m", 1, {"l": str(count)})
+        one.commit()
+        for _ in range(4):
+            for _ in range(10):
+                one.record_metric("tick", 1)
+                one.commit()
+            for count in range(5):
+                assert one.record_metric("m", 2, {"l": str(count)})
+            assert not any(one.record_metric("m", 3, {"l": f"new {count}"}) for count in range(5))
+            one.commit()
+            with RingReader(namespace, "back") as reader:
+                assert [series.label_values for series in reader.series if series.metric.name == "m"] == [
+                    (str(count),) for count in range(5)
+                ]
+
+
+@pytest.mark.parametrize("apart", [None, 1])
+def test_who_comes_back_in_the_frame_that_the_ring_grows_for_has_its_sample_in_it(
+    namespace: str, apart: int | None
+) -> None:
+    with MetricCollector("grows", namespace=namespace, capacity=8) as one:
+        one.register_metric("m", "gauge", label_names=("l",), help="M.")
+        one.register_metric("h", "histogram", label_names=("l",), buckets=(1.0, 2.0), help="H.")
+        one.record_metric("m", 1, {"l": "idle"})
+        one.record_metric("h", 1, {"l": "idle"})
+        for _ in range(12):
+            one.record_metric("m", 2, {"l": "live"})
+            one.commit()
+        generation = one.writer.header.generation
+        assert one.record_metric("m", 42, {"l": "idle"}, apart)
+        assert one.record_metric("h", 1.5, {"l": "idle"})
+        for count in range(20):
+            one.record_metric("m", count, {"l": f"new {count}"})
+        head = one.commit()
+        assert one.writer.header.generation > generation
+        with RingReader(namespace, "grows") as reader:
+            frame = reader.frame(head if apart is None else head - 1)
+            tick = reader.frame(head)
+            assert frame is not None
+            assert tick is not None
+            columns = {series_key(series): series for series in reader.series}
+            assert frame.value(columns["m", ("idle",)].column) == 42
+            histogram = columns["h", ("idle",)]
+            assert [tick.value(column) for column in range(histogram.column + 1, histogram.end)] == [1, 2, 2, 2.5]
+
+
+def test_a_fold_that_comes_back_after_a_whole_ring_goes_on(namespace: str) -> None:
+    rules = Rules({"m_total": MetricConfig(max_series=1, beyond="other")})
+    with MetricCollector("folds", namespace=namespace, capacity=8, rules=rules) as one:
+        one.register_metric("m_total", "counter", label_names=("l",), help="M.")
+        one.register_metric("wide", "gauge", label_names=("l",), help="For the ring to grow.")
+
+        def count(value: float) -> None:
+            for number in range(3):
+                one.record_metric("m_total", value + number, {"l": str(number)})
+
+        count(0)
+        one.commit()
+        count(10)
+        one.commit()
+        for _ in range(30):
+            one.record_metric("wide", 1, {"l": "always"})
+            one.commit()
+        count(20)
+        for number in range(30):
+            one.record_metric("wide", 1, {"l": str(number)})
+        head = one.commit()
+        with RingReader(namespace, "folds") as reader:
+            frame = reader.frame(head)
+            assert frame is not None
+            [fold] = [series for series in reader.series if series.label_values == ("other",)]
+            assert frame.value(fold.column) == 40
+
+
+# ---- oldest ------------------------------------------------------------------------------------------------------
+
+
+def test_the_series_whose_last_sample_is_oldest_gives_its_place_and_its_history_goes(ring: Ring) -> None:
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    ring.commit({"a": 4})
+    ring.commit({"c": 5})
+    assert ring.commit({"d": 6}) == [True]
+    assert ring.history() == {"a": [1, 4], "c": [3, 5], "d": [6]}
+    assert ring.collector.series_dropped == 0
+    assert ring.collector.cardinality.pruned == {"depth": 1}
+
+
+def test_a_newcomer_is_credited_with_nothing_of_the_one_before_it(ring: Ring) -> None:
+    """Neither by the columns nor by the count of the frames, of which the ring is full and laps."""
+    rng = random.Random(7)
+    told: dict[str, list[float]] = {}
+    for number in range(200):
+        ring.seconds += 1000.0
+        samples = {str(rng.randrange(number // 4, number // 4 + 6)): float(number) for _ in range(2)}
+        ring.commit(samples)
+        for path, value in samples.items():
+            told.setdefault(path, []).append(value)
+        for path, held in ring.history().items():
+            assert held == told[path][len(told[path]) - len(held) :], f"{path} at {number}"
+        assert len(ring.history()) <= 3
+    assert ring.collector.cardinality.pruned["depth"] > 20
+
+
+def test_nobody_with_a_sample_in_the_frame_is_displaced(ring: Ring, caplog: pytest.LogCaptureFixture) -> None:
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    generation = ring.collector.writer.header.generation
+    for _ in range(3):
+        ring.seconds += 1000.0
+        # In whatever order they come: the newcomer waits for the commit.
+        ring.commit({"d": 0, "a": 1, "b": 2, "c": 3})
+    assert set(ring.history()) == {"a", "b", "c"}
+    assert ring.collector.series_dropped == 3
+    assert ring.collector.writer.header.generation == generation, "nothing was rebuilt for it"
+    assert messages(caplog, "depth") == ["series pruned"]
+
+
+def test_a_new_ring_has_no_more_series_than_the_limit_though_all_have_samples(namespace: str) -> None:
+    with MetricCollector(
+        "new", namespace=namespace, rules=Rules({"m": MetricConfig(max_series=10, beyond="oldest")})
+    ) as one:
+        one.register_metric("m", "gauge", label_names=("l",), help="M.")
+        for frame in range(3):
+            for value in range(50):
+                one.record_metric("m", frame, {"l": str(value)})
+            one.commit()
+            with RingReader(namespace, "new") as reader:
+                assert [series.label_values for series in reader.series] == [(str(value),) for value in range(10)]
+        assert one.series_dropped == 3 * 40
+
+
+def test_the_ring_is_rebuilt_once_for_all_newcomers_of_a_frame_and_not_again_for_a_minute(ring: Ring) -> None:
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    generation = ring.collector.writer.header.generation
+    ring.commit({"d": 4, "e": 5})
+    assert set(ring.history()) == {"c", "d", "e"}
+    assert ring.collector.writer.header.generation == generation + 1
+    for _ in range(5):
+        ring.seconds += 10
+        ring.commit({"f": 6})
+    assert set(ring.history()) == {"c", "d", "e"}
+    assert ring.collector.series_dropped == 5
+    ring.seconds += 10
+    ring.commit({"f": 6})
+    assert set(ring.history()) == {"d", "e", "f"}
+    assert ring.collector.writer.header.generation == generation + 2
+
+
+def test_a_long_rebuild_is_followed_by_a_longer_rest(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    prune = ring.collector.writer.prune
+
+    def slowly(*arguments: object) -> None:
+        ring.seconds += 3
+        prune(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ring.collector.writer, "prune", slowly)
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    ring.commit({"d": 4})
+    ring.seconds += 299
+    ring.commit({"e": 5})
+    assert "e" not in ring.history()
+    ring.seconds += 1
+    ring.commit({"e": 5})
+    assert "e" in ring.history()
+
+
+def test_no_more_newcomers_are_staged_than_there_are_places(ring: Ring) -> None:
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    assert ring.commit({str(i): 1 for i in range(5)}) == [True] * 3 + [False] * 2
+    assert set(ring.history()) == {"0", "1", "2"}
+    assert ring.collector.series_dropped == 2
+
+
+def test_each_sample_of_a_newcomer_that_finds_no_place_is_counted(namespace: str) -> None:
+    ring = Ring(namespace, latency=MetricConfig(max_series=1, beyond="oldest"))
+    ring.commit({"a": 1}, HISTOGRAM)
+    for path in "abbb":
+        assert ring.collector.record_metric("latency", 1, {"path": path})
+    ring.collector.commit()
+    assert ring.collector.series_dropped == 3
+    assert ring.collector.cardinality.limited == {("latency", "oldest"): 3}
+    assert ring.collector._histograms.keys() == {("latency", ("a",))}
+    ring.close()
+
+
+def test_what_was_displaced_is_a_newcomer_when_it_comes_back(ring: Ring) -> None:
+    for path, value in {"a": 1, "b": 2, "c": 3, "d": 4, "a ": 5}.items():
+        ring.seconds += 1000
+        ring.commit({path.strip(): value})
+    assert ring.history() == {"c": [3], "d": [4], "a": [5]}
+
+
+def test_frames_of_their_own_count_as_samples_of_the_frame(ring: Ring) -> None:
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    ring.collector.record_metric("depth", 4, {"path": "a"}, timestamp=50)
+    ring.collector.record_metric("depth", 5, {"path": "d"}, timestamp=60)
+    ring.collector.commit()
+    assert set(ring.history()) == {"a", "c", "d"}
+
+
+def test_a_histogram_that_was_displaced_begins_anew(namespace: str) -> None:
+    ring = Ring(namespace, latency=MetricConfig(max_series=1, beyond="oldest"))
+    for path in "aba":
+        ring.seconds += 1000
+        ring.commit({path: 5}, HISTOGRAM)
+    assert ring.newest(HISTOGRAM) == {"a": [5, 1, 1, 5]}
+    ring.seconds += 1000
+    ring.commit({"a": 5}, HISTOGRAM)
+    assert ring.newest(HISTOGRAM) == {"a": [5, 2, 2, 10]}
+    assert ring.collector._histograms.keys() == {("latency", ("a",))}
+    ring.close()
+
+
+def test_a_value_beyond_the_limit_takes_the_place_of_the_value_seen_least_recently(namespace: str) -> None:
+    ring = Ring(namespace, hits=MetricConfig(max_label_values=2, beyond="oldest"))
+    for host, path in (("a", "1"), ("a", "2"), ("b", "1"), ("b", "2"), ("c", "2")):
+        ring.collector.record_metric("hits", 1, {"host": host, "path": path})
+        ring.collector.commit()
+    assert sorted(ring.history(TWO)) == ["b/1", "b/2", "c/2"]
+    ring.close()
+
+
+def test_without_memory_for_a_rebuild_newcomers_are_dropped(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    ring.commit({"a": 1, "b": 2, "c": 3})
+
+    def no_space(*arguments: object) -> None:
+        raise NoSpace("app", "none left")
+
+    monkeypatch.setattr(ring.collector.writer, "prune", no_space)
+    ring.commit({"d": 4})
+    assert set(ring.history()) == {"a", "b", "c"}
+    assert ring.collector.series_dropped == 1
+    ring.commit({"a": 5})
+    assert ring.history()["a"] == [1, 5]
+
+
+def test_a_displaced_series_stays_gone_over_a_restart(ring: Ring) -> None:
+    for path in "abcd":
+        ring.commit({path: 1})
+    ring.close()
+    ring.open()
+    ring.commit({"a": 2})
+    assert ring.history() == {"a": [2], "c": [1], "d": [1]}
+
+
+# ---- other -------------------------------------------------------------------------------------------------------
+
+
+def test_counters_beyond_the_limit_are_one_that_never_falls(ring: Ring) -> None:
+    ring.commit({"a": 10, "b": 20, "c": 1000, "d": 500}, COUNTER)
+    ring.commit({"a": 11, "b": 20, "c": 1003, "d": 500}, COUNTER)
+    ring.commit({"a": 11, "b": 22, "c": 2, "d": 501}, COUNTER)  # c was reset
+    assert ring.history(COUNTER) == {"a": [10, 11, 11], "b": [20, 20, 22], "other": [0, 3, 6]}
+    assert ring.collector.series_dropped == 0
+    assert ring.collector.cardinality.limited == {("done_total", "other"): 6}
+
+
+def test_a_folded_counter_goes_on_over_a_restart(ring: Ring) -> None:
+    for value in (100.0, 104.0):
+        ring.commit({"a": 1, "b": 1, "c": value}, COUNTER)
+    ring.close()
+    ring.open()
+    for value in (110.0, 111.0):
+        ring.commit({"a": 1, "b": 1, "c": value}, COUNTER)
+    # What came while nobody collected is not known; it does not fall.
+    assert ring.history(COUNTER)["other"] == [0, 4, 4, 5]
+
+
+def test_histograms_beyond_the_limit_are_counted_in_one(ring: Ring) -> None:
+    ring.commit({"a": 5, "b": 50, "c": 7}, HISTOGRAM)
+    ring.commit({"a": 5, "b": 8}, HISTOGRAM)
+    assert ring.newest(HISTOGRAM) == {"a": [5, 2, 2, 10], "other": [8, 2, 3, 65]}
+    ring.close()
+    ring.open()
+    ring.commit({"c": 9}, HISTOGRAM)
+    assert ring.newest(HISTOGRAM)["other"] == [9, 3, 4, 74]
+
+
+def test_counted_histograms_beyond_the_limit_are_the_sum_of_their_increases(ring: Ring) -> None:
+    for counted in ((1.0, 2.0, 9.0), (2.0, 5.0, 20.0)):
+        for path in ("a", "b", "c"):
+            assert ring.collector.record_counted("latency", counted, {"path": path})
+        ring.collector.commit()
+    assert ring.newest(HISTOGRAM) == {"a": [None, 2, 5, 20], "other": [None, 2, 6, 22]}
+    ring.close()
+    ring.open()
+    ring.collector.record_counted("latency", (7.0, 7.0, 7.0), {"path": "b"})
+    ring.collector.commit()
+    assert ring.newest(HISTOGRAM)["other"] == [None, 2, 6, 22]
+
+
+def test_gauges_beyond_the_limit_are_the_sum_of_the_frame(namespace: str) -> None:
+    ring = Ring(namespace, depth=MetricConfig(max_series=1, beyond="other"))
+    ring.commit({"a": 1, "b": 2, "c": 3})
+    ring.commit({"b": 7})
+    assert ring.history() == {"a": [1], "other": [5, 7]}
+    ring.close()
+
+
+def test_only_the_label_with_too_many_values_is_folded_and_all_of_them_where_series_are_too_many(
+    namespace: str,
+) -> None:
+    ring = Ring(namespace, hits=MetricConfig(max_series=6, max_label_values=2, beyond="other"))
+    for host in "ab":
+        for path in "1234":
+            assert ring.collector.record_metric("hits", 1, {"host": host, "path": path})
+    ring.collector.commit()
+    assert ring.history(TWO) == {"a/1": [1], "a/2": [1], "a/other": [2], "b/1": [1], "b/2": [1], "b/other": [2]}
+    assert ring.collector.cardinality.limited == {("hits", "other"): 4}
+    ring.collector.record_metric("hits", 1, {"host": "a", "path": "other"})
+    ring.collector.record_metric("hits", 1, {"host": "a", "path": "3"})
+    ring.collector.record_metric("hits", 1, {"host": "c", "path": "1"})
+    ring.collector.record_metric("hits", 1, {"host": "d", "path": "9"})
+    ring.collector.commit()
+    assert ring.history(TWO) == {
+        "a/1": [1], "a/2": [1], "a/other": [2, 2], "b/1": [1], "b/2": [1], "b/other": [2], "other/other": [2],
+    }  # fmt: skip
+    # What bears the name itself is beyond no limit.
+    assert ring.collector.cardinality.limited == {("hits", "other"): 7}
+    ring.close()
+
+
+def test_the_fold_of_all_labels_is_beyond_the_limits_and_counts_for_no_place(ring: Ring) -> None:
+    for _ in range(2):
+        ring.commit(dict.fromkeys("abcdef", 1.0), COUNTER)
+        assert set(ring.history(COUNTER)) == {"a", "b", "other"}
+        ring.close()
+        ring.open(max_series=2)
+    assert ring.collector.cardinality._users == 2
+    ring.commit(dict.fromkeys("x", 5.0), HISTOGRAM)
+    assert set(ring.history(HISTOGRAM)) == {"other"}
+
+
+def test_the_fold_of_a_metrics_only_label_takes_no_place_either(namespace: str) -> None:
+    ring = Ring(namespace, depth=MetricConfig(max_label_values=2, beyond="other"))
+    ring.close()
+    ring.open(max_series=3)
+    for path in "abcd":
+        assert ring.collector.record_metric("depth", 1, {"path": path})
+    assert ring.collector.record_metric("hits", 1, {"host": "a", "path": "1"})
+    ring.collector.commit()
+    assert set(ring.history()) == {"a", "b", "other"}
+    assert set(ring.history(TWO)) == {"a/1"}
+    ring.close()
+
+
+def test_other_is_no_value_that_takes_anothers_place(namespace: str) -> None:
+    ring = Ring(namespace, hits=MetricConfig(max_label_values=2, beyond="other"))
+    for path in ("other", "1", "2", "3"):
+        ring.collector.record_metric("hits", 1, {"host": "a", "path": path})
+    ring.collector.commit()
+    assert ring.history(TWO) == {"a/1": [1], "a/2": [1], "a/other": [2]}
+    ring.close()
+
+
+def test_a_metric_without_labels_has_nothing_to_fold(namespace: str) -> None:
+    ring = Ring(namespace, **{"*": MetricConfig(beyond="other")})
+    ring.close()
+    ring.open(max_series=1)
+    ring.collector.register_metric("one", "gauge")
+    ring.collector.register_metric("two", "gauge")
+    assert [ring.collector.record_metric("one", 1), ring.collector.record_metric("two", 1)] == [True, False]
+    ring.close()
+
+
+def test_a_place_that_is_freed_is_given_to_one_of_those_that_are_folded(ring: Ring) -> None:
+    ring.commit({"a": 1, "b": 1, "c": 5}, COUNTER)
+    for value in range(6, 40):
+        ring.commit({"b": 1, "c": float(value)}, COUNTER)
+    held = ring.history(COUNTER)
+    assert set(held) == {"b", "c", "other"}, "a was absent for a whole ring"
+    assert held["c"] == sorted(held["c"])
+    assert held["c"][-1] == 39
+    assert held["other"] == sorted(held["other"])
+
+
+def test_what_a_counter_counts_in_a_place_of_its_own_is_in_no_fold_later(ring: Ring) -> None:
+    for value in range(40):
+        ring.commit({"a": 1, "b": 1, "c": 5} if value == 0 else {"b": 1, "c": float(5 + value)}, COUNTER)
+    assert ring.history(COUNTER)["c"][-1] == 44
+    for _ in range(40):
+        ring.commit({"a": 1, "b": 1}, COUNTER)
+    ring.commit({"c": 1000}, COUNTER)
+    ring.commit({"c": 1003}, COUNTER)
+    held = ring.history(COUNTER)
+    assert (set(held), held["other"]) == ({"a", "b", "other"}, [17, 20])
+
+
+def test_a_fold_that_comes_back_after_a_whole_ring_has_not_fallen(ring: Ring) -> None:
+    for value in (5.0, 9.0):
+        ring.commit({"a": 1, "b": 1, "c": value}, COUNTER)
+    for _ in range(40):
+        ring.commit({"a": 1, "b": 1}, COUNTER)
+    ring.commit({"a": 1, "b": 1, "d": 1}, COUNTER)
+    assert ring.history(COUNTER)["other"] == [4]
+
+
+def test_a_fold_that_was_freed_costs_no_memory(ring: Ring) -> None:
+    ring.commit({"a": 1, "b": 1, "c": 5}, COUNTER)
+    for _ in range(40):
+        ring.commit({"a": 1, "b": 1}, COUNTER)
+    assert len(ring.collector._folds._totals) == 1
+    ring.commit(dict.fromkeys("abcde", 1.0))
+    assert "other" not in ring.history(COUNTER)
+    assert not ring.collector._folds._totals
+
+
+def test_a_flood_of_label_values_is_bounded_and_what_is_over_is_dropped(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.frame.folding.MOST_FOLDED", 10)
+    taken = ring.commit({str(i): 1.0 for i in range(15)}, COUNTER)
+    assert taken == [True] * 12 + [False] * 3
+    assert ring.collector.series_dropped == 3
+
+
+# ---- what is said and counted ------------------------------------------------------------------------------------
+
+
+def test_each_policy_is_said_once_a_metric_and_counted_by_metric_and_policy(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ring = Ring(
+        namespace,
+        depth=MetricConfig(max_series=1, beyond="oldest"),
+        done=MetricConfig(max_series=1, beyond="other"),
+        hits=MetricConfig(max_label_values=1),
+    )
+    own = SelfMetrics(ring.collector, "app")
+    for number in range(3):
+        ring.seconds += 1000
+        ring.collector.record_metric("depth", 1, {"path": str(number)})
+        for path in "ab":
+            ring.collector.record_metric("done_total", 1, {"path": path})
+            ring.collector.record_metric("hits", 1, {"host": "h", "path": path})
+        own.record(True, 0.1, 0)
+        ring.collector.commit()
+    assert messages(caplog, "depth") == ["series pruned"]
+    assert messages(caplog, "done_total") == ["series folded"]
+    [said] = [one for one in caplog.records if one.message == "series dropped"]
+    assert said.__dict__["error"] == "the limit of 1 values of the label 'path' is reached"
+    assert said.__dict__["remedy"] == "drop a label with many values, or raise the limit, or set beyond"
+    assert set(ring.collector.cardinality.limits) == {"depth", "done_total", "hits"}
+    ring.close()
+    ring.open()
+    own = SelfMetrics(ring.collector, "app")
+    own.record(True, 0.1, 0)
+    ring.collector.commit()
+    assert {path: values[-1] for path, values in ring.history(SERIES_LIMITED).items()} == {
+        "app/depth/oldest": 2, "app/done_total/other": 3, "app/hits/drop": 3,
+    }  # fmt: skip
+    assert ring.history(SERIES_PRUNED)["app/depth"][-1] == 1, "of the third frame's commit nothing was recorded"
+    ring.close()
+
+
+def test_counters_name_a_bounded_number_of_metrics(namespace: str) -> None:
+    ring = Ring(namespace, **{"*": MetricConfig(max_series=1)})
+    own = SelfMetrics(ring.collector, "app")
+    for number in range(MOST_NAMED + 5):
+        ring.collector.register_metric(f"m{number:03}", "gauge", label_names=("path",))
+        for path in "ab":
+            ring.collector.record_metric(f"m{number:03}", 1, {"path": path})
+    own.record(True, 0.1, 0)
+    ring.collector.commit()
+    held = ring.history(SERIES_LIMITED)
+    assert len(held) == MOST_NAMED + 1
+    assert held["app/other/drop"] == [5]
+    ring.close()
+
+
+def test_the_daemons_own_metrics_have_no_limits(namespace: str) -> None:
+    ring = Ring(namespace, **{"*": MetricConfig(max_series=1, max_label_values=1, beyond="other")})
+    ring.collector.register(SERIES_LIMITED)
+    for value in (7.0, 3.0):
+        for number in range(5):
+            labels = {"source": "app", "metric": str(number), "beyond": "other"}
+            assert ring.collector.record_metric(SERIES_LIMITED.name, value, labels)
+        ring.collector.commit()
+    assert ring.history(SERIES_LIMITED) == {f"app/{number}/other": [7, 3] for number in range(5)}
+    assert ring.commit({"a": 1}) == [True]
+    ring.close()

@@ -1,0 +1,621 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from collector.frame.collector import MetricCollector
+from collector.frame.histogram import Observations
+from collector.metrics import OWN, UP
+from collector.source import Collection, CollectResult, MetricSource, Sample
+from shm.errors import MetricError, NoSpace, WriterBusy
+from shm.metric import Metric
+from shm.ring.layout import FLAG_TICK
+from shm.ring.reader import RingReader
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def collector(namespace: str) -> Iterator[MetricCollector]:
+    with MetricCollector("app", namespace=namespace, capacity=64) as made:
+        yield made
+
+
+def held(collector: MetricCollector, name: str, *label_values: str) -> list[float]:
+    """The samples of a series that the ring holds, oldest first."""
+    with RingReader(collector.writer.namespace, collector.name) as reader:
+        [series] = [s for s in reader.catalog.series if s.metric.name == name and s.label_values == label_values]
+        column = reader.frames().values[:, series.column]
+        return [value for value in column.tolist() if value == value]
+
+
+def test_what_is_staged_becomes_one_frame_with_one_timestamp(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge", unit="jobs", help="Jobs.", label_names=("queue",))
+    collector.register_metric("done", "counter", help="Jobs done.")
+    assert collector.record_metric("depth", 3, {"queue": "mail"})
+    assert collector.record_metric("done", 7)
+    assert collector.commit(timestamp_ns=100 * SECOND, monotonic_ns=5) == 1
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert (frame.timestamp_ns, frame.monotonic_ns, frame.flags) == (100 * SECOND, 5, FLAG_TICK)
+        assert [frame.value(series.column) for series in reader.catalog.series] == [3, 7]
+
+
+def test_a_series_not_recorded_is_absent_from_the_frame(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge", label_names=("queue",))
+    collector.record_metric("depth", 1, {"queue": "a"})
+    collector.record_metric("depth", 2, {"queue": "b"})
+    collector.commit()
+    collector.record_metric("depth", 3, {"queue": "b"})
+    collector.commit()
+    assert held(collector, "depth", "a") == [1]
+    assert held(collector, "depth", "b") == [2, 3]
+
+
+def test_the_last_value_of_a_tick_wins_for_a_gauge(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    for value in (1, 5, 2):
+        collector.record_metric("depth", value)
+    collector.commit()
+    assert held(collector, "depth") == [2]
+
+
+def test_a_timestamp_makes_a_frame_of_its_own_also_an_older_one(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.record_metric("depth", 1, timestamp=50)
+    collector.record_metric("depth", 2, timestamp=40.5)
+    collector.record_metric("depth", 3)
+    collector.commit(timestamp_ns=60 * SECOND)
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frames = reader.frames()
+        assert frames.timestamp_ns.tolist() == [40_500_000_000, 50 * SECOND, 60 * SECOND]
+        assert frames.flags.tolist() == [0, 0, FLAG_TICK]
+        assert frames.values[:, 0].tolist() == [2, 1, 3]
+        window = reader.frames(45 * SECOND, 55 * SECOND)
+        assert window.values[:, 0].tolist() == [1]
+
+
+def test_a_histogram_counts_each_observation_of_a_tick_and_keeps_the_last_one_raw(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10, 100))
+    for value in (5, 500, 50):
+        collector.record_metric("latency", value)
+    assert collector.commit() == 1, "a busy tick must not lap the history of the others"
+    collector.record_metric("latency", 7)
+    assert collector.commit() == 2
+    assert held(collector, "latency") == [50, 7]
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(1, 5)] == [2, 3, 4, 562]
+
+
+def test_observations_with_timestamps_are_all_kept_raw(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+    for second, value in enumerate((5, 500, 50)):
+        collector.record_metric("latency", value, timestamp=100 + second)
+    collector.commit()
+    assert held(collector, "latency") == [5, 500, 50]
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(4)] == [None, 1, 3, 555]
+
+
+def test_observations_go_into_the_buckets_and_the_value_is_kept_raw(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10, 100))
+    collector.record_metric("latency", 15, observations=Observations(((10.0, 3), (50.0, 1)), 60.0))
+    collector.commit()
+    collector.record_metric("latency", 5)
+    collector.record_metric("latency", 200, observations=Observations(((math.inf, 2),), 400.0))
+    collector.commit()
+    collector.record_metric("latency", None, observations=Observations(((10.0, 1),), 3.0))
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        [series] = reader.catalog.series
+        columns = reader.frames().values[:, series.column : series.end]
+    assert columns[:2].tolist() == [[15, 3, 4, 4, 60], [200, 4, 5, 7, 465]]
+    assert columns[2, 1:].tolist() == [5, 6, 8, 468]
+    assert np.isnan(columns[2, 0])
+
+
+def test_observations_of_a_sample_reach_the_ring(collector: MetricCollector) -> None:
+    class Source(MetricSource):
+        name = "app"
+        metrics = (Metric("latency", "histogram", "L.", buckets=(10.0,)),)
+
+        def collect(self) -> list[Sample]:
+            return [Sample("latency", 4.0, observations=Observations(((10.0, 3),), 12.0))]
+
+    collector.register(*Source.metrics)
+    [result] = collector.collect_from_sources([Source()], 5.0)
+    assert not result.collection.errors
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(4)] == [4, 3, 3, 12]
+
+
+@pytest.mark.parametrize(
+    ("observations", "reason"),
+    [
+        (Observations(((1.0, -1),), 0.0), "-1 at the bound 1.0"),
+        (Observations(((1.0, math.nan),), 0.0), "nan at the bound 1.0"),
+        (Observations(((1.0, math.inf),), 0.0), "inf at the bound 1.0"),
+        (Observations(((math.nan, 1),), 0.0), "1 at the bound nan"),
+        (Observations(((1.0, 1),), math.nan), "sum is nan"),
+        (Observations(((1.0, 1),), math.inf), "sum is inf"),
+    ],
+)
+def test_observations_that_would_spoil_a_histogram_are_refused(
+    collector: MetricCollector, observations: Observations, reason: str
+) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+    with pytest.raises(MetricError, match=reason):
+        collector.record_metric("latency", 1, observations=observations)
+    collector.register_metric("depth", "gauge")
+    with pytest.raises(MetricError, match="observations, which are for histograms"):
+        collector.record_metric("depth", 1, observations=Observations(((1.0, 1),), 1.0))
+
+
+def test_a_histogram_without_an_observation_keeps_its_buckets_in_sight(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+    collector.record_metric("latency", 5)
+    collector.commit()
+    collector.record_metric("latency", None)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert frame.value(0) is None
+        assert [frame.value(column) for column in (1, 2, 3)] == [1, 1, 5]
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(4)] == [None] * 4
+
+
+def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
+    latency = Metric("latency", "histogram", "L.", buckets=(10.0,))
+    done = Metric("done", "counter", "D.", label_names=("kind",))
+    with MetricCollector("app", namespace=namespace, capacity=64) as first:
+        first.register(latency, done)
+        first.record_metric("latency", 5)
+        first.record_metric("done", 3, {"kind": "a"})
+        first.commit()
+        first.commit()  # a tick in which both are absent, as when the source failed
+    with MetricCollector("app", namespace=namespace, capacity=64) as second:
+        second.register(latency, done)
+        assert second.resume(done) == {("done", ("a",)): 3}
+        second.record_metric("latency", 50)
+        second.commit()
+        with RingReader(namespace, "app") as reader:
+            frame = reader.latest()
+            assert frame is not None
+            assert frame.sequence == 3
+            assert [frame.value(column) for column in (1, 2, 3)] == [1, 2, 55]
+
+
+def test_changed_buckets_begin_the_histogram_anew_and_keep_all_other_history(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    depth = Metric("depth", "gauge", "Old words.")
+    with MetricCollector("app", namespace=namespace, capacity=64) as first:
+        first.register(Metric("latency", "histogram", "L.", buckets=(10.0,)), depth)
+        for value in (5, 50):
+            first.record_metric("latency", value)
+            first.record_metric("depth", value)
+            first.commit()
+    depth = Metric("depth", "gauge", "New words.", "jobs")
+    with MetricCollector("app", namespace=namespace, capacity=64) as second:
+        second.register(Metric("latency", "histogram", "L.", buckets=(10.0, 100.0)), depth)
+        second.resume()
+        second.record_metric("latency", 7)
+        second.record_metric("depth", 7)
+        second.commit()
+        assert held(second, "depth") == [5, 50, 7]
+        assert held(second, "latency") == [7]
+        with RingReader(namespace, "app") as reader:
+            assert {metric.name: metric.help for metric in reader.catalog.metrics} == {
+                "latency": "L.",
+                "depth": "New words.",
+            }
+            frame = reader.latest()
+            assert frame is not None
+            [series] = [one for one in reader.catalog.series if one.metric.name == "latency"]
+            assert [frame.value(column) for column in range(series.column + 1, series.end)] == [1, 1, 1, 7]
+    [record] = [record for record in caplog.records if record.message == "metrics begin anew"]
+    assert record.__dict__["metrics"] == "latency"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "labels", "said"),
+    [
+        ("unknown", 1, {}, "'unknown' is not registered"),
+        ("depth", 1, {}, r"has the labels \(queue\), but the sample has \(\)"),
+        ("depth", 1, {"queue": "a", "host": "b"}, r"has the labels \(queue\)"),
+        ("depth", 1, {"queue": 7}, "label 'queue' of metric 'depth' is 7, of type int"),
+        ("depth", "1", {"queue": "a"}, "got '1', of type str; give a number"),
+        ("depth", True, {"queue": "a"}, "got True, of type bool"),
+        ("depth", None, {"queue": "a"}, "got None; leave out"),
+        ("depth", 10**400, {"queue": "a"}, "beyond float64"),
+        ("done", -1, {}, "a counter never is below 0"),
+        ("latency", float("nan"), {}, "NaN, which is in no bucket"),
+        ("latency", float("inf"), {}, "inf, after which its sum would be no number for good"),
+        ("latency", float("-inf"), {}, "-inf, after which its sum would be no number for good"),
+    ],
+)
+def test_a_bad_sample_is_refused_by_name_and_value(
+    collector: MetricCollector, name: str, value: float, labels: dict[str, str], said: str
+) -> None:
+    collector.register_metric("depth", "gauge", label_names=("queue",))
+    collector.register_metric("done", "counter")
+    collector.register_metric("latency", "histogram", buckets=(1,))
+    with pytest.raises(MetricError, match=said):
+        collector.record_metric(name, value, labels)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        assert reader.catalog.series == []
+
+
+@pytest.mark.parametrize("timestamp", [1.7e12, 1_700_000_000_000_000_000, -1, float("nan"), float("inf"), "now"])
+@pytest.mark.parametrize("name", ["depth", "latency"])
+def test_a_timestamp_that_is_no_unix_seconds_is_refused_and_leaves_nothing_behind(
+    collector: MetricCollector, name: str, timestamp: float
+) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.register_metric("latency", "histogram", buckets=(1,))
+    collector.record_metric(name, 1)
+    with pytest.raises(MetricError, match="give Unix seconds, not milliseconds or nanoseconds"):
+        collector.record_metric(name, 500, timestamp=timestamp)
+    collector.commit()
+    assert held(collector, name) == [1]
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in range(reader.catalog.columns)] in ([1], [1, 1, 1, 1])
+
+
+def test_a_metric_registered_twice_must_be_the_same(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.register_metric("depth", "gauge")
+    with pytest.raises(MetricError, match="'depth' is registered as"):
+        collector.register_metric("depth", "counter")
+
+
+def test_registered_metrics_are_in_the_catalog_before_their_first_sample(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        assert [metric.name for metric in reader.catalog.metrics] == ["depth"]
+        assert reader.catalog.series == []
+
+
+def test_beyond_the_limits_samples_are_dropped_counted_and_named_once(
+    namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, max_series=5, max_series_per_metric=3) as collector:
+        collector.register_metric("a", "gauge", label_names=("x",))
+        collector.register_metric("b", "gauge", label_names=("x",))
+        accepted = [collector.record_metric("a", 1, {"x": str(i)}) for i in range(5)]
+        assert accepted == [True, True, True, False, False]
+        accepted = [collector.record_metric("b", 1, {"x": str(i)}) for i in range(5)]
+        assert accepted == [True, True, False, False, False]
+        collector.commit()
+        assert collector.record_metric("a", 2, {"x": "0"}), "a known series is never dropped"
+        collector.commit()
+        assert collector.series_dropped == 5
+        assert [record.message for record in caplog.records].count("series dropped") == 2
+        with RingReader(namespace, "app") as reader:
+            assert reader.catalog.limits == {"a": 3, "b": 5}
+            assert len(reader.catalog.series) == 5
+
+
+def test_a_limit_reached_is_not_reached_for_ever(namespace: str) -> None:
+    """Label values that come and go: those gone for a whole ring make room again, also after a restart."""
+    for start in (0, 100):
+        with MetricCollector("app", namespace=namespace, capacity=16, max_series=10) as collector:
+            collector.register_metric("depth", "gauge", label_names=("pod",))
+            accepted = []
+            for i in range(start, start + 100):
+                accepted.append(collector.record_metric("depth", i, {"pod": str(i)}))
+                collector.commit()
+            # Ten in each length of the ring may have a place; nobody is shut out for longer than that.
+            assert sum(accepted) >= 40
+            assert any(accepted[-20:])
+            assert collector.series_dropped == accepted.count(False)
+            for series in list(collector.writer.columns.values())[-3:]:
+                assert held(collector, "depth", *series.label_values) in ([], [float(series.label_values[0])])
+
+
+def test_the_daemons_own_series_take_no_place_of_the_users(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, max_series=3) as collector:
+        collector.register(*OWN)
+        collector.register_metric("depth", "gauge", label_names=("pod",))
+        for metric in OWN:
+            collector.record_metric(metric.name, 1, {"source": "app"})
+        assert [collector.record_metric("depth", 1, {"pod": str(i)}) for i in range(4)] == [True, True, True, False]
+
+
+def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
+    collector: MetricCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector.register_metric("depth", "gauge", label_names=("x",))
+    collector.record_metric("depth", 1, {"x": "0"})
+    collector.commit()
+
+    def no_space(columns: int) -> None:
+        raise NoSpace("app", "none left")
+
+    monkeypatch.setattr(collector.writer, "reserve", no_space)
+    for i in range(3):
+        collector.record_metric("depth", 2, {"x": str(i)})
+    collector.commit()
+    assert collector.series_dropped == 2
+    assert held(collector, "depth", "0") == [1, 2]
+
+
+def test_a_second_collector_of_the_name_is_refused(collector: MetricCollector) -> None:
+    with pytest.raises(WriterBusy, match="already writes to it"):
+        MetricCollector("app", namespace=collector.writer.namespace)
+
+
+def test_threads_may_record_at_once_and_nothing_is_lost(collector: MetricCollector) -> None:
+    collector.register_metric("latency", "histogram", buckets=(10,))
+
+    def observe() -> None:
+        for _ in range(500):
+            collector.record_metric("latency", 1)
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    collector.record_metric("latency", None)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        assert [frame.value(column) for column in (1, 2, 3)] == [2000, 2000, 2000]
+
+
+# ---- sources -------------------------------------------------------------------------------------------------
+
+
+class Source(MetricSource):
+    metrics = (Metric("depth", "gauge", "D.", label_names=("queue",)),)
+
+    def __init__(self, name: str, result: object) -> None:
+        self.name = name
+        self._result = result
+
+    def collect(self) -> CollectResult:
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result() if callable(self._result) else self._result  # type: ignore[return-value]
+
+
+def sample(queue: str, value: float = 1.0) -> Sample:
+    return Sample("depth", value, {"queue": queue})
+
+
+def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: MetricCollector) -> None:
+    collector.register(*Source.metrics)
+    both = threading.Barrier(2)
+    go_on = threading.Event()
+
+    def meet(queue: str) -> list[Sample]:
+        both.wait(10)  # only passes when two sources are inside collect() at the same time
+        return [sample(queue)]
+
+    sources = [
+        Source("a", lambda: meet("a")),
+        Source("b", lambda: meet("b")),
+        Source("raises", ValueError("broken")),
+        Source("hangs", lambda: go_on.wait(30)),
+        Source("nonsense", 17),
+        Source("bad samples", [sample("good"), Sample("unknown", 1), "no sample", Sample("depth", 1, {})]),
+        Source("part", Collection([sample("part")], ["half of it failed"])),
+    ]
+    results = {one.source.name: one.collection for one in collector.collect_from_sources(sources, 1.0)}
+    go_on.set()
+    collector.commit()
+    for queue in ("a", "b", "good", "part"):
+        assert held(collector, "depth", queue) == [1]
+    assert {name: result.up for name, result in results.items()} == {
+        "a": True,
+        "b": True,
+        "raises": False,
+        "hangs": False,
+        "nonsense": False,
+        "bad samples": True,
+        "part": True,
+    }
+    assert list(results["raises"].errors) == ["ValueError: broken"]
+    assert "hangs did not answer within" in results["hangs"].errors[0]
+    assert "source 'nonsense' gave 17" in results["nonsense"].errors[0]
+    assert len(results["bad samples"].errors) == 3
+    assert list(results["part"].errors) == ["half of it failed"]
+
+
+class Unreadable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no str")
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def collect() -> object:
+        raise error
+
+    return collect
+
+
+def broken_generator() -> Iterator[Sample]:
+    yield sample("first")
+    raise OSError("in mid-generator")
+
+
+@pytest.mark.parametrize(
+    ("result", "up", "said"),
+    [
+        (raising(SystemExit(3)), False, "raised SystemExit"),
+        (raising(KeyboardInterrupt()), False, "raised KeyboardInterrupt"),
+        (raising(asyncio.CancelledError()), False, "raised CancelledError"),
+        (raising(Unspeakable()), False, "Unspeakable"),
+        (lambda: Collection(None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: Collection(broken_generator()), False, "in mid-generator"),  # type: ignore[arg-type]
+        (lambda: Collection([], None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: Collection([], "no answer"), True, "no answer"),
+        (lambda: Collection([], [ValueError("x")]), True, "ValueError('x')"),  # type: ignore[list-item]
+        (lambda: Collection([], ["sad"], up=None), False, "sad"),  # type: ignore[arg-type]
+        (lambda: Collection([], metrics=[5]), False, "gave the metrics (5,); give Metrics"),  # type: ignore[list-item]
+        (lambda: Collection([], metrics=None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: map(sample, map(str, itertools.count())), False, "gave more than 200000 samples"),
+        (lambda: Collection([], itertools.repeat("no")), False, "gave more than 200000 errors"),  # type: ignore[arg-type]
+        (lambda: [Unreadable()], True, "<Unreadable without a repr>"),
+        (Unreadable, False, "<Unreadable without a repr>"),
+        (lambda: [Sample("depth", Unreadable(), {"queue": "a"})], True, "give a number"),  # type: ignore[arg-type]
+        (lambda: [Sample(["depth"], 1)], True, "is no sample"),  # type: ignore[arg-type]
+    ],
+)
+def test_whatever_a_source_does_costs_that_source_alone(
+    collector: MetricCollector, result: Callable[[], object], up: bool, said: str
+) -> None:
+    collector.register(*Source.metrics)
+    good = Source("good", lambda: [sample("good")])
+    first, second = collector.collect_from_sources([Source("bad", result), good], 5)
+    collector.commit()
+    assert held(collector, "depth", "good") == [1]
+    assert second.collection.up
+    assert first.collection.up is up
+    [error] = first.collection.errors
+    assert said in error
+
+
+def test_async_sources_are_awaited(collector: MetricCollector) -> None:
+    class Async(MetricSource):
+        name = "async"
+        metrics = Source.metrics
+
+        async def collect(self) -> list[Sample]:
+            await asyncio.sleep(0)
+            return [sample("async", 9)]
+
+    collector.register(*Async.metrics)
+    [result] = collector.collect_from_sources([Async()], 5)
+    collector.commit()
+    assert result.collection.up
+    assert held(collector, "depth", "async") == [9]
+
+
+def test_what_a_hung_source_gives_too_late_is_dropped(collector: MetricCollector) -> None:
+    collector.register(*Source.metrics)
+    go_on, done = threading.Event(), threading.Event()
+
+    def late() -> list[Sample]:
+        go_on.wait(30)
+        done.set()
+        return [sample("late")]
+
+    source = Source("slow", late)
+    collector.collect_from_sources([source], 0.05)
+    go_on.set()
+    assert done.wait(5)
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        assert not reader.catalog.series
+
+
+def test_an_ordinary_nan_is_a_sample_and_not_an_absence(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.record_metric("depth", float("nan"))
+    collector.commit()
+    with RingReader(collector.writer.namespace, "app") as reader:
+        frame = reader.latest()
+        assert frame is not None
+        value = frame.value(0)
+        assert value is not None
+        assert np.isnan(value)
+
+
+def test_a_histogram_that_growth_freed_is_forgotten_and_begins_anew(namespace: str) -> None:
+    """Series that come and go must not cost memory for ever, limits reached or not."""
+    with MetricCollector("app", namespace=namespace, capacity=8) as collector:
+        collector.register_metric("latency", "histogram", label_names=("path",), buckets=(10,))
+        for number in range(100):
+            collector.record_metric("latency", 5, {"path": f"/{number}"})
+            collector.commit()
+            assert collector._histograms.keys() == set(collector.writer.columns)
+        assert len(collector._histograms) < 40
+        collector.record_metric("latency", 5, {"path": "/0"})
+        collector.commit()
+        assert collector._histograms["latency", ("/0",)].columns().tolist() == [1, 1, 5]
+
+
+# ---- what somebody else counted, and metrics that come and go ---------------------------------------------------
+
+
+def test_a_histogram_that_somebody_else_counted_is_recorded_as_it_is_if_it_is_one(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
+        collector.register_metric("h", "histogram", buckets=(1, 5), label_names=("a",))
+        collector.register_metric("g", "gauge")
+        collector.record_counted("h", (1, None, 3, 9.5), {"a": "x"})
+        collector.commit()
+        frame = collector.writer.frame(1)
+        assert frame is not None
+        assert [frame.value(column) for column in range(5)] == [None, 1.0, None, 3.0, 9.5]
+        for name, counted, said in (
+            ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the count of all and the sum"),
+            ("h", (-1, 2, 3, 4), "they are cumulative: 0 or more"),
+            ("h", (math.nan, 2, 3, 4), "they are cumulative: 0 or more"),
+            ("h", (3, None, 2, 4), "none below the one before"),
+            ("h", (1, 2, math.nan, 4), "none below the one before"),
+            ("g", (1,), "is of type gauge, but only a histogram is counted in buckets"),
+            ("none", (1,), "is not registered"),
+        ):
+            with pytest.raises(MetricError, match=said):
+                collector.record_counted(name, counted, {"a": "x"})
+
+
+def test_a_metric_that_is_declared_otherwise_begins_anew_and_other_words_wait(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
+        collector.register_metric("own", "gauge")
+        assert collector.redeclare([Metric("x", "gauge", "One."), Metric("y", "gauge", "One.")]) == []
+        collector.record_metric("x", 1)
+        collector.record_metric("y", 1)
+        collector.commit()
+        generation = collector.writer.header.generation
+        assert collector.redeclare([Metric("x", "gauge", "Two."), Metric("y", "gauge", "Two.")]) == []
+        collector.commit()
+        assert collector.writer.header.generation == generation, "words alone do not rebuild the ring"
+        assert collector.redeclare([Metric("x", "counter", "Two.", "", ("a",))]) == []
+        collector.record_metric("x", 2, {"a": "b"})
+        collector.commit()
+        assert set(collector.writer.columns) == {("x", ("b",)), ("y", ())}
+        assert collector.writer.metrics["x"].help == "Two."
+
+
+def test_metrics_of_all_times_are_bounded_and_the_daemons_own_are_not_taken(namespace: str) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, max_series=3) as collector:
+        collector.register(UP)
+        refused = collector.redeclare([Metric(name, "gauge", "") for name in ("a", "b", "c")])
+        assert [str(error).split(";")[0] for error in refused] == [
+            "metric 'c' would be one more than the 3 that ring 'app' may have of all times"
+        ]
+        [error] = collector.redeclare([Metric(UP.name, "counter", "")])
+        assert str(error) == "metric 'collector_up' is the daemon's own; rename the other"
+        assert collector.redeclare([Metric("a", "counter", "")]) == []

@@ -1,0 +1,170 @@
+"""Snapshots are taken beside the ticks and at the end; what a disk does wrong is said once and stops nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from collector import metrics
+from collector.frame.collector import MetricCollector
+from collector.loop.disk_copies import Snapshots
+from collector.loop.selfmetrics import SelfMetrics
+from shm.files import ring_path
+from shm.ring import disk_copy
+from shm.ring.reader import RingReader
+from tests.programs import wait_until
+from tests.rings import ROOT, append_proof, open_writer
+
+
+def test_snapshots_are_taken_again_and_again_and_a_last_one_at_the_end(namespace: str, tmp_path: Path) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        snapshots = Snapshots(tmp_path, namespace, "s", 0.02)
+        snapshots.start()
+        file = disk_copy.file_of(tmp_path, namespace, "s")
+        first = wait_until(lambda: file.exists() and file.stat().st_ino, 10, "the first snapshot")
+        wait_until(lambda: file.stat().st_ino != first, 10, "the next one")
+        append_proof(writer)
+        snapshots.finish(writer)
+    assert abs((snapshots.last_seconds or 0.0) - time.time()) < 60
+    ring_path(namespace, "s").unlink()
+    stored = disk_copy.load(tmp_path, namespace, "s")
+    assert stored is not None
+    assert stored.history() == [1, 2]
+    stored.close()
+
+
+def test_the_end_before_the_first_one_takes_one(namespace: str, tmp_path: Path) -> None:
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        snapshots = Snapshots(tmp_path, namespace, "s", 3600)
+        snapshots.finish(writer)  # also of a collector that ended before it ticked
+    assert disk_copy.file_of(tmp_path, namespace, "s").exists()
+
+
+def test_the_time_of_the_last_one_is_known_after_a_restart(namespace: str, tmp_path: Path) -> None:
+    file = disk_copy.file_of(tmp_path, namespace, "s")
+    file.touch()
+    os.utime(file, (1_000_000, 1_000_000))
+    assert Snapshots(tmp_path, namespace, "s", 300).last_seconds == 1_000_000
+
+
+def test_a_directory_that_can_not_be_used_is_said_once_and_so_is_that_it_can_again(
+    namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    directory = tmp_path / "directory"
+    directory.touch()  # a file
+    with open_writer(namespace, columns=1) as writer:
+        append_proof(writer)
+        snapshots = Snapshots(directory, namespace, "s", 3600)
+        snapshots.finish(writer)
+        snapshots.finish(writer)
+        assert caplog.messages == ["snapshot failed"]
+        assert "File exists" in str(getattr(caplog.records[0], "error", ""))
+        directory.unlink()
+        snapshots.finish(writer)
+    assert caplog.messages == ["snapshot failed", "snapshots work again"]
+
+
+def test_the_time_of_the_last_snapshot_is_a_series_of_the_ring(namespace: str, tmp_path: Path) -> None:
+    with MetricCollector("s", namespace=namespace, capacity=8) as collector:
+        snapshots = Snapshots(tmp_path, namespace, "s", 3600)
+        own = SelfMetrics(collector, "s", snapshots)
+        own.record(True, 0.1, time.time_ns())
+        collector.commit()
+        with RingReader(namespace, "s") as reader:
+            known = [series.metric.name for series in reader.series]
+        assert "collector_last_snapshot_timestamp_seconds" not in known, "absent until there is one"
+        snapshots.finish(collector.writer)
+        own.record(True, 0.1, time.time_ns())
+        collector.commit()
+        with RingReader(namespace, "s") as reader:
+            [series] = [one for one in reader.series if one.metric.name == "collector_last_snapshot_timestamp_seconds"]
+            frame = reader.latest()
+            assert frame is not None
+            assert frame.value(series.column) == snapshots.last_seconds
+
+
+def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(namespace: str, tmp_path: Path) -> None:
+    config = tmp_path / "fogmetrics.toml"
+    config.write_text(
+        f'[shm]\nnamespace = "{namespace}"\ncapacity = 64\nsnapshot_dir = "{tmp_path}/snapshots"\n'
+        "[collector]\ninterval_seconds = 0.1\n"
+    )
+    command = [sys.executable, "-m", "collector", "system", "--config", str(config)]
+
+    def run_until(frames: int) -> list[int]:
+        """The timestamps that the ring then holds."""
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: _newest(namespace) >= frames, 30, f"frame {frames}")
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == 0, said
+        with RingReader(namespace, "system") as reader:
+            stamps: list[int] = reader.frames().timestamp_ns.tolist()
+            return stamps
+
+    before = run_until(5)
+    ring_path(namespace, "system").unlink()
+    after = run_until(len(before) + 3)
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+
+    removed = subprocess.run([*command, "--unlink"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert removed.stdout.count("removed ") == 2
+    assert not list((tmp_path / "snapshots").iterdir())
+
+
+def _newest(namespace: str) -> int:
+    try:
+        with RingReader(namespace, "system") as reader:
+            return reader.newest_sequence()
+    except Exception:  # noqa: BLE001 - not there yet
+        return 0
+
+
+def test_values_that_add_up_begin_anew_after_a_snapshot_that_lacks_published_frames(
+    namespace: str, tmp_path: Path
+) -> None:
+    """Restored below what was scraped, a counter would be a reset to Prometheus, and all of it would count as new."""
+
+    def counted(observations: int) -> tuple[float, float]:
+        """The count of a histogram and a counter of the collector's own, after that many ticks."""
+        with MetricCollector("s", namespace=namespace, capacity=32, snapshot_dir=tmp_path) as collector:
+            collector.register_metric("latency", "histogram", buckets=(1.0,))
+            own = SelfMetrics(collector, "s")
+            for _ in range(observations):
+                collector.record_metric("latency", 0.5)
+                own.count(metrics.ERRORS)
+                own.record(True, 0.1, time.time_ns())
+                collector.commit()
+            with RingReader(namespace, "s") as reader:
+                frame = reader.latest()
+                assert frame is not None
+                columns = {series.metric.name: series.column for series in reader.series}
+            snapshots = Snapshots(tmp_path, namespace, "s", 3600)
+            if observations == 5:
+                disk_copy.take(tmp_path, namespace, "s")  # after which the writer goes on
+            elif observations == 4:
+                snapshots.finish(collector.writer)
+            return frame.value(columns["latency"] + 2) or 0.0, frame.value(columns[metrics.ERRORS.name]) or 0.0
+
+    assert counted(5) == (5, 5)
+    assert counted(2) == (7, 7), "a restart"
+    ring_path(namespace, "s").unlink()
+    assert counted(1) == (1, 1), "a crash, and a snapshot from before it"
+    assert counted(4) == (5, 5)
+    ring_path(namespace, "s").unlink()
+    assert counted(3) == (8, 8), "an orderly end, and its snapshot"

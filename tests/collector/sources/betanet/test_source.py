@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from collector.frame.collector import MetricCollector
+from collector.metrics import BETANET, CIRCUIT_STATE
+from collector.source import Collection
+from collector.sources.betanet.breaker import CircuitState
+from collector.sources.betanet.source import BetanetClient, BetanetOptions, BetanetSource
+from shm.errors import ConfigurationError
+from tests.stand_ins.betanet import METRICS, NETWORK, NODES, PATHS, BetanetStandIn
+
+ALL = {
+    "betanet_packets_processed": 5000.0,
+    "betanet_packets_dropped": 10.0,
+    "betanet_connections": 5.0,
+    "betanet_latency": 45.0,
+}
+
+
+class Betanet:
+    """A source, the stand-in that it reads, and its breaker's clock."""
+
+    def __init__(self, server: BetanetStandIn, options: BetanetOptions) -> None:
+        self.server = server
+        self.now = 0.0
+        self.source = BetanetSource(options, clock=lambda: self.now)
+        self.source.open()
+
+    def collect(self) -> Collection:
+        return self.source.collect()
+
+    def in_mode(self, mode: str) -> Collection:
+        self.server.mode = mode
+        return self.collect()
+
+    def open_the_circuit(self) -> None:
+        for _ in range(5):
+            self.in_mode("failing")
+        assert self.source.breaker.state is CircuitState.OPEN
+
+
+@contextlib.contextmanager
+def reading(
+    server: BetanetStandIn, request_timeout_seconds: float = 30.0, max_reply_bytes: int = 65_536, url: str = ""
+) -> Iterator[Betanet]:
+    options = BetanetOptions(
+        url=url or server.url, request_timeout_seconds=request_timeout_seconds, max_reply_bytes=max_reply_bytes
+    )
+    yield Betanet(server, options)
+
+
+@pytest.fixture
+def server() -> Iterator[BetanetStandIn]:
+    with BetanetStandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def betanet(server: BetanetStandIn) -> Iterator[Betanet]:
+    with reading(server) as one:
+        yield one
+
+
+def values(collection: Collection) -> dict[str, float | None]:
+    """The samples without the circuit's, by name; each may be there once."""
+    found = {sample.metric: sample.value for sample in collection.samples if sample.metric != CIRCUIT_STATE.name}
+    assert len(found) == len(collection.samples) - 1
+    return found
+
+
+def circuit(collection: Collection) -> float | None:
+    [sample] = [sample for sample in collection.samples if sample.metric == CIRCUIT_STATE.name]
+    assert sample.labels == {"source": "betanet"}
+    return sample.value
+
+
+def assert_down(collection: Collection, server: BetanetStandIn, *words: str) -> None:
+    """Nothing but the circuit's sample, and for each endpoint one error that names it and has all the words."""
+    assert values(collection) == {}
+    assert not collection.up
+    assert len(collection.errors) == len(PATHS)
+    for path, error in zip(PATHS, collection.errors, strict=True):
+        assert f"{server.url}{path}" in error
+        for word in words:
+            assert word in error
+
+
+# ---- what is read --------------------------------------------------------------------------------------------
+
+
+def test_the_four_metrics_are_read_from_three_endpoints(betanet: Betanet) -> None:
+    collection = betanet.collect()
+    assert values(collection) == ALL
+    assert circuit(collection) == 0
+    assert collection.up
+    assert collection.errors == []
+    assert sorted(betanet.server.requests) == sorted(PATHS)
+
+
+def test_its_metrics_are_betanets_four_and_the_circuits_state() -> None:
+    assert tuple(BetanetSource().metrics) == (*BETANET, CIRCUIT_STATE)
+
+
+def test_buckets_of_the_latency_are_those_of_the_configuration() -> None:
+    source = BetanetSource(BetanetOptions(buckets=(20.0, 40.0)))
+    assert [metric.buckets for metric in source.metrics] == [(), (), (20.0, 40.0), (), ()]
+
+
+def test_the_endpoints_are_asked_at_the_same_time(betanet: Betanet) -> None:
+    """The server answers none before all three have come."""
+    assert values(betanet.in_mode("together")) == ALL
+
+
+def test_requests_ask_for_uncompressed_json_and_name_who_asks(betanet: Betanet) -> None:
+    betanet.collect()
+    for headers in betanet.server.headers:
+        assert headers["accept-encoding"] == "identity"
+        assert headers["accept"] == "application/json"
+        assert headers["user-agent"] == "fogmetrics"
+
+
+def test_a_url_may_end_in_a_slash(server: BetanetStandIn) -> None:
+    with reading(server, url=f"{server.url}/") as betanet:
+        assert values(betanet.collect()) == ALL
+        assert_down(betanet.in_mode("failing"), server)
+
+
+def test_proxies_of_the_environment_are_not_used(server: BetanetStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with reading(server) as betanet:
+        assert values(betanet.collect()) == ALL
+
+
+def test_all_of_it_fits_a_frame_of_the_ring(betanet: Betanet, namespace: str) -> None:
+    with MetricCollector("betanet", namespace=namespace, capacity=8) as collector:
+        collector.register(*betanet.source.metrics)
+        for sample in betanet.collect().samples:
+            assert collector.record_metric(sample.metric, sample.value, sample.labels)
+        assert collector.commit() == 1
+
+
+# ---- what may fail alone -------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_that_fails_costs_only_its_own_samples(betanet: Betanet) -> None:
+    lost = {
+        METRICS: {"betanet_packets_processed", "betanet_packets_dropped"},
+        NODES: {"betanet_connections"},
+        NETWORK: {"betanet_latency"},
+    }
+    for path, metrics in lost.items():
+        betanet.server.modes = {path: "failing"}
+        collection = betanet.collect()
+        assert values(collection) == {name: value for name, value in ALL.items() if name not in metrics}
+        assert collection.up
+        [error] = collection.errors
+        assert f"{betanet.server.url}{path} answered 500" in error
+
+
+def test_an_endpoint_that_is_slow_costs_only_its_own_samples(server: BetanetStandIn) -> None:
+    server.modes = {NODES: "slow"}
+    with reading(server, request_timeout_seconds=2.0) as betanet:
+        collection = betanet.collect()
+    assert values(collection) == {name: value for name, value in ALL.items() if name != "betanet_connections"}
+    [error] = collection.errors
+    assert f"{server.url}{NODES} did not answer within 2 s" in error
+
+
+def test_half_a_betanet_is_up_and_keeps_the_circuit_closed(betanet: Betanet) -> None:
+    for _ in range(6):
+        collection = betanet.in_mode("half")
+        assert collection.up
+        assert circuit(collection) == 0
+        assert len(collection.errors) == 2
+
+
+def test_values_that_make_no_sense_are_absent_and_named(betanet: Betanet) -> None:
+    collection = betanet.in_mode("wrong_types")
+    assert values(collection) == {}
+    assert not collection.up
+    url = betanet.server.url
+    assert list(collection.errors) == [
+        f"{url}{METRICS} answered packets_processed = '5000'; it must be a number, 0 or more",
+        f"{url}{METRICS} answered packets_dropped = -10; it must be a number, 0 or more",
+        f"{url}{NODES} answered active_nodes = True; it must be a number, 0 or more",
+        f"{url}{NETWORK} answered avg_latency_ms = inf; it must be a number, 0 or more",
+    ]
+
+
+def test_answers_without_sense_are_no_failures_of_the_circuit(betanet: Betanet) -> None:
+    for _ in range(6):
+        assert circuit(betanet.in_mode("wrong_types")) == 0
+
+
+# ---- what a server may do ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("failing", ("answered 500 instead of 200",)),
+        ("broken_json", ("answered no JSON", '{"packets_processed": 50')),
+        ("nan", ("answered no JSON", "NaN")),
+        ("deep_json", ("nested too deep",)),
+        ("not_object", ("answered [1, 2, 3]; it must be a JSON object",)),
+        ("huge", ("sends more than 65536 bytes", "max_reply_bytes")),
+        ("gzip_bomb", ("Content-Encoding 'gzip'",)),
+        ("redirect", ("redirects to 'http://127.0.0.1:", "(302)", "not followed")),
+        ("no_reply", ("its answer broke off before it began",)),
+        ("cut_off", ("its answer broke off", "bytes before the end")),
+        ("not_http", ("its answer is not HTTP", "Expected HTTP/")),
+    ],
+)
+def test_a_server_gone_wrong_is_down_and_each_error_says_how(
+    betanet: Betanet, mode: str, words: tuple[str, ...]
+) -> None:
+    collection = betanet.in_mode(mode)
+    assert_down(collection, betanet.server, *words)
+    assert all(len(error) < 400 for error in collection.errors)
+    assert values(betanet.in_mode("up")) == ALL
+
+
+def test_a_server_that_never_comes_to_its_answer_costs_neither_memory_nor_the_others(server: BetanetStandIn) -> None:
+    """2,600 heads came with one read, and the others' time ran out while they were parsed."""
+    server.modes = {NODES: "hints"}
+    with reading(server) as betanet:
+        collection = betanet.collect()
+    assert values(collection) == {name: value for name, value in ALL.items() if name != "betanet_connections"}
+    [error] = collection.errors
+    assert f"{server.url}{NODES} sends more than {65_536 + 2**20} bytes of HTTP" in error
+
+
+def test_redirects_are_not_followed(betanet: Betanet) -> None:
+    betanet.in_mode("redirect")
+    assert not [path for path in betanet.server.requests if path.startswith("/moved")]
+
+
+def test_a_server_that_drips_meets_the_deadline_of_the_whole_request(server: BetanetStandIn) -> None:
+    """A byte every 0.2 s: each read ends within the 1 s, the answer as a whole would take more than 5."""
+    server.mode = "drip"
+    with reading(server, request_timeout_seconds=1.0) as betanet:
+        assert_down(betanet.collect(), server, "did not answer within 1 s", "request_timeout_seconds")
+
+
+def test_cookies_of_a_server_are_not_kept(betanet: Betanet) -> None:
+    betanet.in_mode("cookies")
+    assert values(betanet.collect()) == ALL
+    assert not [headers for headers in betanet.server.headers if "cookie" in headers]
+
+
+def test_a_password_in_the_url_is_sent_and_never_shown(server: BetanetStandIn) -> None:
+    server.mode = "failing"
+    with reading(server, url=f"http://someone:secret@127.0.0.1:{server.port}") as betanet:
+        collection = betanet.collect()
+    assert_down(collection, server)
+    assert not [error for error in collection.errors if "secret" in error]
+    assert all(headers["authorization"].startswith("Basic ") for headers in server.headers)
+
+
+# ---- the circuit ---------------------------------------------------------------------------------------------
+
+
+def test_a_betanet_that_is_gone_opens_the_circuit_and_is_found_again_when_it_is_back(betanet: Betanet) -> None:
+    assert values(betanet.collect()) == ALL
+    betanet.server.stop()
+    for failures in range(1, 6):
+        collection = betanet.collect()
+        assert_down(collection, betanet.server, "no connection to", "onnection refused", "set [source.betanet] url")
+        assert circuit(collection) == (2 if failures == 5 else 0)
+    betanet.server.start()
+    assert values(betanet.collect()) == {}
+    betanet.now += 30.0
+    collection = betanet.collect()
+    assert values(collection) == ALL
+    assert circuit(collection) == 0
+    assert collection.up
+
+
+def test_no_request_is_made_while_the_circuit_is_open(betanet: Betanet) -> None:
+    betanet.open_the_circuit()
+    betanet.server.requests.clear()
+    betanet.server.mode = "up"
+    for _ in range(10):
+        betanet.now += 2.5
+        assert values(betanet.collect()) == {}
+    assert betanet.server.requests == []
+
+
+def test_an_open_circuit_says_why_and_until_when(betanet: Betanet) -> None:
+    betanet.open_the_circuit()
+    betanet.now += 17.5
+    collection = betanet.collect()
+    assert circuit(collection) == 2
+    assert not collection.up
+    assert list(collection.errors) == [
+        "circuit open after 5 failures in a row, next try in 13 s; last error: "
+        f"{betanet.server.url}{METRICS} answered 500 instead of 200; see Betanet's log, or set [source.betanet] url"
+    ]
+
+
+def test_a_trial_that_fails_asks_each_endpoint_once_and_opens_the_circuit_again(betanet: Betanet) -> None:
+    betanet.open_the_circuit()
+    betanet.server.requests.clear()
+    betanet.now += 30.0
+    assert circuit(betanet.collect()) == 2
+    assert circuit(betanet.collect()) == 2
+    assert sorted(betanet.server.requests) == sorted(PATHS)
+
+
+def test_a_trial_that_is_not_answered_counts_as_failed(server: BetanetStandIn) -> None:
+    with reading(server, request_timeout_seconds=0.2) as betanet:
+        betanet.open_the_circuit()
+        betanet.now += 30.0
+        assert circuit(betanet.in_mode("slow")) == 2
+        collection = betanet.in_mode("up")
+        assert circuit(collection) == 2
+        assert "did not answer within 0.2 s" in collection.errors[0]
+        betanet.now += 30.0
+    with reading(server) as patient:
+        patient.source.breaker, patient.now = betanet.source.breaker, 60.0
+        assert values(patient.collect()) == ALL
+
+
+def test_a_trial_that_ends_in_an_error_of_ours_counts_as_failed(
+    betanet: Betanet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> NoReturn:
+        raise MemoryError
+
+    betanet.open_the_circuit()
+    betanet.now += 30.0
+    with monkeypatch.context() as patched:
+        patched.setattr(betanet.source.client, "read_all", fail)
+        with pytest.raises(MemoryError):
+            betanet.collect()
+    assert circuit(betanet.in_mode("up")) == 2
+    betanet.now += 30.0
+    assert values(betanet.collect()) == ALL
+
+
+def test_collections_given_up_again_and_again_leave_nothing_behind() -> None:
+    gc.collect()  # what tests before left to it
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    with BetanetStandIn() as server:
+        server.mode = "slow"
+        for step in range(200):
+            BetanetClient(server.url, request_timeout_seconds=step / 50_000).read_all()
+        server.mode = "up"
+        readings = BetanetClient(server.url, request_timeout_seconds=30.0).read_all()
+    assert [error for reading in readings for error in reading.errors] == []
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads)
+
+
+# ---- what can be configured ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:9000",
+        "",
+        "ftp://localhost",
+        "http://",
+        "http://localhost:ninety",
+        "http://localhost:99999",
+        "http://localhost/?x=1",
+        "http://[::1",
+    ],
+)
+def test_a_url_that_can_not_be_asked_is_a_configuration_error_that_names_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"\[source.betanet\] url is .*; give one such as"):
+        BetanetSource(BetanetOptions(url=url))
+
+
+def test_buckets_that_do_not_rise_are_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"\[source.betanet\] buckets can't be used: .* do not rise"):
+        BetanetSource(BetanetOptions(buckets=(2.0, 1.0)))
+
+
+def test_importing_the_source_imports_nothing_heavy() -> None:
+    heavy = {"httpx", "asyncio", "ssl", "email", "http", "encodings.idna"}
+    code = f"import sys, collector.sources.betanet.source; sys.exit(str({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.strip() == "set()"
+
+
+# ---- the stand-in by itself ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_the_stand_in_as_a_program_says_what_it_is_and_ends_on_a_signal(ending: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tests.stand_ins.betanet", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            line = program.stdout.readline()
+            assert line.startswith("STAND-IN for Betanet")
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(f"{line.split()[-1]}{METRICS}", timeout=10) as response:
+                assert b"packets_processed" in response.read()
+            program.send_signal(ending)
+            assert program.wait(20) == 0
+        finally:
+            program.kill()
