@@ -22,7 +22,7 @@ from benchmarks.peers.bare import bare
 from benchmarks.peers.client_python import client_python
 from benchmarks.served import INTERVAL_SECONDS, LARGEST, Rings, Scrapers, scraping
 from benchmarks.supervised import supervised
-from exporter.text import numbers
+from exporter.exposition.format import numbers
 from tests.programs import wait_until
 
 _SERIES = 10_000

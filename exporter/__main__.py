@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from exporter import simd
+from exporter.window.incremental import simd
 
 # One thread is all that numpy is asked for; each more would cost a stack and a workspace for nothing.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -22,17 +22,17 @@ import signal
 import socket
 import sys
 
-from exporter import memory
-from exporter.connection import Shared
-from exporter.places import Places, fitting
-from exporter.server import Exporter
-from exporter.service import Service
+from exporter.app import Exporter
+from exporter.http import address
+from exporter.http.connection import Shared
+from exporter.http.places import Places, fitting
+from exporter.http.server import Service
+from exporter.window.incremental import memory
 from fogmetrics import config as configuration
 from fogmetrics import log as logs
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from fogmetrics.parent import Parent
-from shm import address
 from shm.errors import FogmetricsError
 
 log = logging.getLogger("exporter")

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.snapshot import Ring, all_absent
+from exporter.rings import Ring, all_absent
 from shm.metric import Series
 from shm.ring.discovery import Listing
 from shm.table.format import HISTORY_SOURCE, listed

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Final
 
-from exporter import coverage, process
+from exporter import process
 from exporter.applications import ApplicationSet
-from exporter.families import Conflict
-from exporter.negotiation import Format
-from exporter.snapshot import Counts, RingSet
-from exporter.text import header, label_set
+from exporter.exposition.conflicts import Conflict
+from exporter.exposition.format import header, label_set
+from exporter.http.negotiation import Format
+from exporter.rings import Counts, RingSet
+from exporter.window import coverage
 from shm import VERSION
 
 # Reading /proc and rendering takes 0.15 ms, ten times what a page of rings takes; nobody scrapes faster than this.

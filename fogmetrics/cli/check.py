@@ -22,10 +22,10 @@ from collector import registry
 from collector.frame.rules import Rules
 from collector.metrics import OPTIONAL, OWN
 from collector.sources.deployment.source import ADDRESSES, DeploymentOptions
+from exporter.http import address
 from fogmetrics import config as configuration
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
-from shm import address
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY, check_name, group_number, lock_path, ring_path
 from shm.ring import disk_copy

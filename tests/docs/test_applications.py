@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery
-from exporter.server import Exporter
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
 from fogmetrics.config import Config, ShmConfig
 from shm.table.process import MODES
 from tests.application import Process

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from exporter.query import parse_aggregated_query, parse_metrics_query
+from exporter.http.parameters import parse_aggregated_query, parse_metrics_query
 from tests.docs.markdown import PAGES, ROOT, anchors, blocks, curl_targets, links, read
 from tests.packages import PRODUCT
 

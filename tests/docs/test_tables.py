@@ -21,12 +21,12 @@ from collector.frame.folding import MOST_FOLDED
 from collector.frame.rules import Rule, Rules
 from collector.loop.selfmetrics import MOST_NAMED
 from collector.loop.threads import MOST_SAMPLES, SourceThreads
-from exporter import coverage
-from exporter.connection import MAX_ADVANCE, MAX_PIPELINED
-from exporter.negotiation import Format
-from exporter.places import BACKLOG, OTHER_FILES
-from exporter.query import ALL_STATS, MetricsQuery
-from exporter.server import Exporter
+from exporter.app import Exporter
+from exporter.http.connection import MAX_ADVANCE, MAX_PIPELINED
+from exporter.http.negotiation import Format
+from exporter.http.parameters import ALL_STATS, MetricsQuery
+from exporter.http.places import BACKLOG, OTHER_FILES
+from exporter.window import coverage
 from fogmetrics.config import BEYOND, Config, MetricConfig, ShmConfig, parse
 from shm import VERSION
 from shm.metric import DEFAULT_BUCKETS_MS, Metric

@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.metrics import ALL
-from exporter.aggregate import STATS
+from exporter.window.statistics import STATS
 from tests import http_client
 
 Case = Callable[[str], str]

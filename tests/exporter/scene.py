@@ -14,10 +14,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from collector.frame.collector import MetricCollector
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery
-from exporter.server import Exporter
-from exporter.snapshot import RingSet
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
+from exporter.rings import RingSet
 from fogmetrics.config import Config, ExporterConfig, ShmConfig
 from shm.files import ring_path
 from shm.metric import Metric

@@ -10,11 +10,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from exporter.messages import Request, Response
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery, parse_aggregated_query
-from exporter.server import Exporter
-from exporter.stats import health, stats
+from exporter.app import Exporter
+from exporter.http.messages import Request, Response
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery, parse_aggregated_query
+from exporter.status.stats import health, stats
 from fogmetrics.config import ApplicationsConfig, Config, ShmConfig
 from shm.errors import ConfigurationError
 from shm.metric import Metric

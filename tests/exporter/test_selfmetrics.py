@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from exporter.families import Conflict
-from exporter.negotiation import Format
+from exporter.exposition.conflicts import Conflict
+from exporter.http.negotiation import Format
+from exporter.rings import Counts, RingSet
 from exporter.selfmetrics import SelfMetrics
-from exporter.snapshot import Counts, RingSet
 from tests.exporter.scene import Sampled, Scene, samples_of
 
 NOTHING = Counts(Counter(), Counter())

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from exporter.connection import Connection, Handler, Shared
-from exporter.places import Places
+from exporter.http.connection import Connection, Handler, Shared
+from exporter.http.places import Places
 from fogmetrics.config import ExporterConfig
 
 

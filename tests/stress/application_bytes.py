@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from exporter import stats as reports
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery
-from exporter.server import Exporter
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
+from exporter.status import stats as reports
 from fogmetrics.config import Config, ShmConfig
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY

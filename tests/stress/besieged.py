@@ -16,11 +16,11 @@ from typing import Final
 import numpy as np
 import orjson
 
-from exporter import stats as reports
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery, parse_aggregated_query
-from exporter.server import Exporter
-from exporter.snapshot import Ring, RingSet
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery, parse_aggregated_query
+from exporter.rings import Ring, RingSet
+from exporter.status import stats as reports
 from fogmetrics.config import Config, ShmConfig
 from shm.files import ring_path
 from shm.ring.writer import RingWriter

@@ -247,7 +247,7 @@ MUTANTS = (
     ),
     Mutant(
         "churn", "the exporter reads a new segment by the catalog of the one before",
-        "exporter.snapshot:RingSet._follow",
+        "exporter.rings:RingSet._follow",
         patch="""
             def fault(self, source):
                 original(self, source)
@@ -257,7 +257,7 @@ MUTANTS = (
         says="by RingSet", scale=0.3,
     ),
     Mutant(
-        "churn", "the page of statistics is laid out for the segment before", "exporter.snapshot:RingSet.key",
+        "churn", "the page of statistics is laid out for the segment before", "exporter.rings:RingSet.key",
         patch="def fault(self): return tuple(self.rings)", says="by page: a sample is", scale=0.3,
     ),
 )  # fmt: skip

@@ -12,8 +12,8 @@ from collections import Counter
 
 from collector.frame.collector import MetricCollector
 from collector.loop.selfmetrics import SelfMetrics
-from exporter.snapshot import RingSet
-from exporter.stats import stats
+from exporter.rings import RingSet
+from exporter.status.stats import stats
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS

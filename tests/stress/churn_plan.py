@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.snapshot import absent
+from exporter.rings import absent
 from shm.metric import Metric, Series
 from shm.ring.reader import Frame, Frames
 from tests.rings import SECOND_NS

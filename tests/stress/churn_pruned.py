@@ -11,7 +11,7 @@ from collections import Counter
 
 from collector.frame.collector import MetricCollector
 from collector.frame.rules import Rules
-from exporter.snapshot import RingSet, absent
+from exporter.rings import RingSet, absent
 from fogmetrics.config import MetricConfig
 from shm.metric import Metric
 from shm.ring.reader import RingReader

@@ -19,10 +19,10 @@ from typing import Final
 
 import numpy as np
 
-from exporter.negotiation import Format
-from exporter.query import AggregatedQuery
-from exporter.server import Exporter
-from exporter.snapshot import RingSet, absent
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import AggregatedQuery
+from exporter.rings import RingSet, absent
 from fogmetrics.config import Config, ShmConfig
 from shm.errors import RingMissing
 from shm.ring.reader import RingReader

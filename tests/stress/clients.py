@@ -283,34 +283,34 @@ def _mib(count: float) -> int:
 
 MUTANTS = (
     Mutant(
-        "clients", "a request may take for ever to arrive", "exporter.connection:Connection._due",
+        "clients", "a request may take for ever to arrive", "exporter.http.connection:Connection._due",
         code="return max(self._began, self._rested) + self._limits.request_seconds", becomes="return None",
         says="is not given up within",
     ),
     Mutant(
-        "clients", "an answer may wait for ever", "exporter.connection:Connection._due",
+        "clients", "an answer may wait for ever", "exporter.http.connection:Connection._due",
         code="return self._written + self._limits.answer_seconds", becomes="return None",
         says="answers that nobody takes",
     ),
     Mutant(
-        "clients", "a request may have any size", "exporter.connection:Connection.data_received",
+        "clients", "a request may have any size", "exporter.http.connection:Connection.data_received",
         code="self._limits.max_request_bytes - self._received_bytes", becomes="_PIECE", says="431 was right",
     ),
     Mutant(
-        "clients", "any number of requests in advance", "exporter.connection:Connection.data_received",
+        "clients", "any number of requests in advance", "exporter.http.connection:Connection.data_received",
         code="len(self._waiting) > MAX_PIPELINED or self._waiting_bytes > most_waiting_bytes", becomes="False",
         says="of 20,000 requests in advance",
     ),
     Mutant(
-        "clients", "nobody makes room", "exporter.places:Places._make_room",
+        "clients", "nobody makes room", "exporter.http.places:Places._make_room",
         patch="def fault(self): return False", says="no crowd was ever closed", scale=0.25,
     ),
     Mutant(
-        "clients", "who has not taken its answer makes room", "exporter.places:Places._make_room",
+        "clients", "who has not taken its answer makes room", "exporter.http.places:Places._make_room",
         code="one.unread()", becomes="False", says="an answer was cut",
     ),
     Mutant(
-        "clients", "a bad window is a fault of ours", "exporter.query:parse_window",
+        "clients", "a bad window is a fault of ours", "exporter.http.parameters:parse_window",
         patch="fault = parse_duration", says="a bad query was answered 500",
     ),
 )  # fmt: skip

@@ -22,9 +22,9 @@ from collector.frame.collector import MetricCollector
 from collector.loop.stop import Stop
 from collector.loop.worker import Worker
 from collector.source import CollectResult, MetricSource, Sample
-from exporter.negotiation import Format
-from exporter.query import AggregatedQuery
-from exporter.server import Exporter
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import AggregatedQuery
 from fogmetrics.config import Config, ShmConfig
 from fogmetrics.parent import Parent
 from shm.metric import Metric
@@ -305,7 +305,7 @@ MUTANTS = (
         code="stamps > since_ns", becomes="stamps >= since_ns", says="a window by timestamp has", scale=0.5,
     ),
     Mutant(
-        "clocks", "a window is said to begin at its first frame", "exporter.coverage:Coverage.render",
+        "clocks", "a window is said to begin at its first frame", "exporter.window.coverage:Coverage.render",
         code="stamps.min()", becomes="stamps[0]", says="does not say what it covers", scale=0.5,
     ),
 )  # fmt: skip

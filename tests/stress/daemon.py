@@ -207,7 +207,7 @@ def fault(self):
 
 MUTANTS = (
     Mutant(
-        "daemon", "the exporter serves the series of a source that is stale", "exporter.snapshot:RingSet.stale",
+        "daemon", "the exporter serves the series of a source that is stale", "exporter.rings:RingSet.stale",
         patch="def fault(self, rings): return tuple(ring.sequence == 0 for ring in rings)",
         says="as fresh, whose newest frame was stale",
     ),

@@ -213,7 +213,7 @@ MUTANTS: tuple[Mutant, ...] = (
         says="not within 1", scale=0.3,
     ),
     Mutant(
-        "fuzz", "a catalog that ends early is taken for whole", "exporter.snapshot:Ring.find_flaw",
+        "fuzz", "a catalog that ends early is taken for whole", "exporter.rings:Ring.find_flaw",
         code="self.count > catalog.columns", becomes="False", says="nothing says so", scale=0.3,
     ),
 )  # fmt: skip

@@ -31,9 +31,9 @@ from typing import Final
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery
-from exporter.server import Exporter
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
 from fogmetrics.config import Config, ShmConfig
 from shm.ring.reader import RingReader
 from tests.programs import running

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.negotiation import Format
+from exporter.http.negotiation import Format
 from shm.ring.layout import HEADER_BYTES, KIND_LIMIT, KIND_METRIC, KIND_SERIES
 from tests.stress.attempt import attempt, edited
 from tests.stress.besieged import Besieged, check_valid

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from typing import Final
 
-from exporter.snapshot import RingSet
+from exporter.rings import RingSet
 from shm.errors import RingError, RingLost
 from shm.files import ring_path
 from shm.ring.layout import IMMUTABLE_END

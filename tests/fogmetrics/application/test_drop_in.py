@@ -233,9 +233,9 @@ def test_what_can_t_be_is_refused_with_a_remedy(namespace: str, begin: str, said
 
 @pytest.mark.real
 def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str) -> None:
-    from exporter.negotiation import Format
-    from exporter.query import MetricsQuery
-    from exporter.server import Exporter
+    from exporter.app import Exporter
+    from exporter.http.negotiation import Format
+    from exporter.http.parameters import MetricsQuery
     from fogmetrics.config import Config, ShmConfig
 
     with Process(namespace, BEGIN) as process:

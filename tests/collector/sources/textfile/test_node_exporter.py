@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector.frame.collector import MetricCollector
 from collector.sources.textfile import TextfileOptions, TextfileSource
-from exporter.exposition import MetricsPage
-from exporter.negotiation import Format
-from exporter.query import MetricsQuery
-from exporter.snapshot import RingSet
+from exporter.exposition.latest import MetricsPage
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
+from exporter.rings import RingSet
 from tests.programs import find_program, free_port, listens, running
 
 pytestmark = pytest.mark.real

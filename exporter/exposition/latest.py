@@ -1,0 +1,100 @@
+"""/metrics: the latest sample of each series of each fresh ring, without timestamps.
+
+Without timestamps, because a Prometheus server gives up staleness markers for samples that carry their own; the age
+of each ring is a metric of the exporter instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+
+import numpy as np
+
+from exporter.applications import Application, shown_series
+from exporter.exposition.conflicts import Conflict, Family, Placed, gather
+from exporter.exposition.format import label_set
+from exporter.exposition.template import TEXT_ONLY, UNGUARDED, Line, Lines
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
+from exporter.rings import Ring, all_absent
+from shm.metric import Series
+
+
+class MetricsPage:
+    """The page of one query for one set of catalogs; make another when a ring's catalog grew."""
+
+    def __init__(
+        self, rings: Sequence[Ring | Application], query: MetricsQuery, reserved: Set[str] = frozenset()
+    ) -> None:
+        """``reserved``: names that no ring may have, because the page has them from elsewhere."""
+        self.conflicts: list[Conflict]
+        families, self.conflicts = gather(
+            [(ring.source, shown_series(ring)) for ring in rings],
+            lambda source, series: not query.sources or source in query.sources,
+            reserved,
+        )
+        self._widths = [ring.width for ring in rings]
+        offsets = [0, *np.cumsum(self._widths).tolist()]
+        self._lines = Lines()
+        for family in families:
+            metric = family.metric
+            self._lines.add_family(
+                metric.family,
+                metric.type,
+                metric.help,
+                metric.unit,
+                (
+                    Line(f"{name}{labels}", at, guard)
+                    for placed in family.placed
+                    for name, labels, at, guard in _samples(placed, offsets[placed.ring])
+                    if _named(name, family, query)
+                ),
+            )
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def render(self, rings: Sequence[Ring | Application], stale: Sequence[bool], form: Format) -> list[bytes]:
+        """The text, in parts, for the rings of the constructor, in its order; a stale ring's series are left out."""
+        if not rings:
+            return []
+        rows = [
+            all_absent(width) if is_stale or len(ring.latest) != width else ring.latest
+            for ring, width, is_stale in zip(rings, self._widths, stale, strict=True)
+        ]
+        return self._lines.parts(np.concatenate(rows), form)
+
+
+def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]:
+    """(sample name, labels as text, place of the value, guard) of a series, in exposition order."""
+    series = placed.series
+    metric = series.metric
+    at = offset + series.column
+    pairs = list(series.labels.items())
+    if metric.type == "histogram":
+        yield from _histogram(series, pairs, at)
+    elif metric.type == "summary":
+        yield f"{metric.name}_count", label_set(pairs), at, at
+        yield f"{metric.name}_sum", label_set(pairs), at + 1, at + 1
+    elif metric.type == "counter":
+        yield f"{metric.family}_total", label_set(pairs), at, at
+    else:
+        yield metric.name, label_set(pairs), at, UNGUARDED
+
+
+def _histogram(series: Series, pairs: list[tuple[str, str]], at: int) -> Iterator[tuple[str, str, int, int]]:
+    """Buckets, count and sum; shm.metric draws the columns."""
+    name, bounds = series.metric.name, series.metric.buckets
+    first, total = at + 1, at + 2 + len(bounds)
+    for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
+        yield f"{name}_bucket", label_set([*pairs, ("le", bound)]), first + i, first + i
+    # Where samples may be below 0 the sum is no counter, and OpenMetrics has neither it nor the count beside it.
+    guard = TEXT_ONLY if bounds[0] < 0 else total
+    yield f"{name}_count", label_set(pairs), first + len(bounds), guard  # the same column as +Inf
+    yield f"{name}_sum", label_set(pairs), total, guard
+
+
+def _named(sample: str, family: Family, query: MetricsQuery) -> bool:
+    """``name[]`` may be the metric's own name or that of one of its samples."""
+    names = query.names
+    return not names or sample in names or family.metric.name in names or family.metric.family in names

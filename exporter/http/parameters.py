@@ -1,0 +1,268 @@
+"""Request parameters → what is asked for. Pure; linear in the length of the request, whatever it holds.
+
+    /metrics             name[]=NAME …  source[]=SOURCE …
+    /metrics/aggregated  window=5m  metric=NAME …  stat=avg,p95 …  match[]=SELECTOR …  by=LABEL  source[]=SOURCE …
+
+    SELECTOR   NAME | [NAME] { MATCHER , … }        a series is chosen if any match[] fits it
+    MATCHER    LABEL = "value" | LABEL != "value"   a selector fits if all of its matchers do; no such label = ""
+
+The syntax is PromQL's, without its regular expressions: those of a stranger could stall the exporter.
+Every error is a QueryError, the caller's to mend: HTTP status 400.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Final
+
+from exporter.window.statistics import STATS
+from fogmetrics.durations import parse_duration
+from shm.errors import FogmetricsError
+
+COUNTER_STATS: Final = ("rate", "increase")
+ALL_STATS: Final = (*STATS, *COUNTER_STATS)
+
+# A hostile request of these sizes against 1,000 series costs 50 ms.
+MAX_SELECTOR: Final = 4_096  # characters
+MAX_SELECTORS: Final = 64
+MAX_MATCHERS: Final = 256  # of all selectors together
+MAX_NAMES: Final = 256  # of each of metric, name[] and source[]
+_ESCAPES: Final = dict(zip("\\\"'ntrabfv", "\\\"'\n\t\r\a\b\f\v", strict=True))
+
+# Each matches at one position without going back: no input makes them slow.
+_SPACE = re.compile(r"[ \t\r\n]*+")
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+")
+_ANY = re.compile(r".+", re.DOTALL)
+_OPERATOR = re.compile(r"=~|!~|!=|=")
+_STRING = re.compile(r""""((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'""", re.DOTALL)
+_NO_OCTET = re.compile(rb"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+
+
+class QueryError(FogmetricsError, ValueError):
+    """The request breaks a rule; the message says what would be right. HTTP status 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """``label = value``, or ``label != value`` where ``equal`` is false. ``__name__`` is the metric's name."""
+
+    label: str
+    value: str
+    equal: bool = True
+
+    def fits(self, names: Set[str], labels: Mapping[str, str]) -> bool:
+        if self.label == "__name__":
+            return (self.value in names) is self.equal
+        return (labels.get(self.label, "") == self.value) is self.equal
+
+
+Selector = tuple[Matcher, ...]  # all have to fit
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsQuery:
+    """/metrics: empty = everything."""
+
+    names: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatedQuery:
+    """/metrics/aggregated: ``stats`` in the order of ALL_STATS; elsewhere empty = everything, no ``by`` = no pools."""
+
+    window_ns: int
+    metrics: tuple[str, ...] = ()
+    stats: tuple[str, ...] = ALL_STATS
+    matchers: tuple[Selector, ...] = ()
+    by: str | None = None
+    sources: tuple[str, ...] = ()
+
+    def selects(self, names: Set[str], labels: Mapping[str, str]) -> bool:
+        """Whether ``metric`` and ``match[]`` choose this series, whose metric goes by any of ``names``."""
+        if self.metrics and names.isdisjoint(self.metrics):
+            return False
+        return not self.matchers or any(all(one.fits(names, labels) for one in some) for some in self.matchers)
+
+
+def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
+    """The decoded pairs of a URL's query, in order. Raises QueryError for what is no percent-encoding of UTF-8.
+
+    Replaced by U+FFFD, as browsers do, it would be a name that fits nothing: an empty page, and nobody the wiser.
+    """
+    pairs = []
+    for part in raw.split(b"&"):
+        if part:
+            name, _, value = part.partition(b"=")
+            pairs.append((_decoded(name, part), _decoded(value, part)))
+    return pairs
+
+
+def _decoded(text: bytes, part: bytes) -> str:
+    if bad := _NO_OCTET.search(text):
+        raise QueryError(
+            f"{_shown_bytes(part)} has {_shown_bytes(bad[0])} where %, if it is meant, is written %25; "
+            "otherwise two hexadecimal digits have to follow it"
+        )
+    try:
+        return urllib.parse.unquote_to_bytes(text.replace(b"+", b" ")).decode()
+    except UnicodeDecodeError:
+        raise QueryError(f"{_shown_bytes(part)} is not UTF-8; write é, for example, as %C3%A9") from None
+
+
+def parse_metrics_query(params: Iterable[tuple[str, str]]) -> MetricsQuery:
+    """The parameters of /metrics, decoded pairs. Raises QueryError."""
+    given = _grouped(params, ("name[]", "source[]"))
+    return MetricsQuery(_names(given, _NAME, "name[]"), _names(given, _ANY, "source[]"))
+
+
+def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns: int) -> AggregatedQuery:
+    """The parameters of /metrics/aggregated, decoded pairs. Raises QueryError."""
+    given = _grouped(params, ("window", "metric", "stat", "match[]", "by", "source[]", "source"))
+    window, by = _once(given, "window"), _once(given, "by")
+    if by is not None and (not _NAME.fullmatch(by) or ":" in by or by.startswith("__")):
+        raise QueryError(f"by={shown(by)} is not a label name; give one label, such as by=node_id")
+    texts = given.get("match[]", [])
+    if len(texts) > MAX_SELECTORS:
+        raise QueryError(f"match[] is given {len(texts)} times; at most {MAX_SELECTORS}")
+    matchers = tuple(dict.fromkeys(parse_selector(text) for text in texts))
+    if sum(map(len, matchers)) > MAX_MATCHERS:
+        raise QueryError(f"match[] holds {sum(map(len, matchers))} matchers; at most {MAX_MATCHERS} together")
+    return AggregatedQuery(
+        window_ns=default_window_ns if window is None else parse_window(window),
+        metrics=_names(given, _NAME, "metric"),
+        stats=_stats(given.get("stat", [])),
+        matchers=matchers,
+        by=by,
+        sources=_names(given, _ANY, "source[]", "source"),
+    )
+
+
+def parse_window(text: str) -> int:
+    """Nanoseconds of a Prometheus duration (``5m``, ``1h30m``) or of a bare number of seconds (``90``, ``0.5``).
+
+    Greater than 0 and at most 100 years. Raises QueryError.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise QueryError(f"window={shown(text)} {error}") from None
+
+
+def parse_selector(text: str) -> Selector:
+    """The matchers of one ``match[]``; a bare name is a matcher of ``__name__``. Raises QueryError."""
+    if len(text) > MAX_SELECTOR:
+        raise QueryError(
+            f"match[]={shown(text)} has {len(text)} characters; at most {MAX_SELECTOR}: split it into several match[]"
+        )
+    matchers: list[Matcher] = []
+    position = _skip(text, 0)
+    if name := _NAME.match(text, position):
+        matchers.append(Matcher("__name__", name[0]))
+        position = _skip(text, name.end())
+    if text[position : position + 1] == "{":
+        position = _skip(text, position + 1)
+        while text[position : position + 1] != "}":
+            matcher, position = _matcher(text, position)
+            matchers.append(matcher)
+            if text[position : position + 1] == ",":
+                position = _skip(text, position + 1)
+            elif text[position : position + 1] != "}":
+                raise _bad_selector(text, position, "expected ',' or '}'")
+        position = _skip(text, position + 1)
+    elif not matchers:
+        raise _bad_selector(text, position, "expected a metric name or '{'")
+    if position != len(text):
+        raise _bad_selector(text, position, "expected the end")
+    return tuple(matchers)
+
+
+def _matcher(text: str, position: int) -> tuple[Matcher, int]:
+    """The matcher at ``position``, and where the next token begins."""
+    label = _NAME.match(text, position)
+    if label is None or ":" in label[0]:
+        raise _bad_selector(text, position, "expected a label name")
+    if label[0] == "stat":
+        raise QueryError(f"match[]={shown(text)} matches 'stat'; choose statistics with the parameter stat=")
+    operator = _OPERATOR.match(text, _skip(text, label.end()))
+    if operator is None:
+        raise _bad_selector(text, _skip(text, label.end()), "expected = or !=")
+    if operator[0].endswith("~"):
+        raise QueryError(
+            f"match[]={shown(text)} has {operator[0]}; regular expressions are not offered, because a hostile "
+            "pattern could stall the exporter: repeat match[] with = for each value"
+        )
+    position = _skip(text, operator.end())
+    string = _STRING.match(text, position)
+    if string is None:
+        raise _bad_selector(text, position, "expected a value in quotes")
+    value = _ESCAPE.sub(_unescaped, string[1] if string[1] is not None else string[2])
+    return Matcher(label[0], value, operator[0] == "="), _skip(text, string.end())
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    if escape[3] is None:
+        code = int(escape[1] or escape[2], 16)
+        if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF:
+            return chr(code)
+    elif escape[3] in _ESCAPES:
+        return _ESCAPES[escape[3]]
+    raise QueryError(f"match[] has the unknown escape {shown(escape[0])}; use \\\\, \\\", \\', \\n or \\uXXXX")
+
+
+def _skip(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    return space.end() if space else position
+
+
+def _bad_selector(text: str, position: int, expected: str) -> QueryError:
+    found = shown(text[position : position + 20]) if position < len(text) else "the end"
+    return QueryError(
+        f'match[]={shown(text)}: {expected} at character {position + 1}, found {found}; write NAME{{LABEL="value"}}'
+    )
+
+
+def _grouped(params: Iterable[tuple[str, str]], allowed: Sequence[str]) -> dict[str, list[str]]:
+    given: dict[str, list[str]] = {}
+    for key, value in params:
+        if key not in allowed:
+            raise QueryError(f"parameter {shown(key)} is unknown; use {', '.join(allowed)}")
+        given.setdefault(key, []).append(value)
+    return given
+
+
+def _once(given: Mapping[str, list[str]], key: str) -> str | None:
+    values = given.get(key, [])
+    if len(values) > 1:
+        raise QueryError(f"{key}={shown(values[0])} is one of {len(values)} values of {key}; give it once")
+    return values[0] if values else None
+
+
+def _stats(texts: Iterable[str]) -> tuple[str, ...]:
+    asked = {stat.strip(" ") for text in texts for stat in text.split(",")}
+    if unknown := asked.difference(ALL_STATS):
+        raise QueryError(f"stat={shown(min(unknown))} is unknown; use {', '.join(ALL_STATS)}")
+    return tuple(stat for stat in ALL_STATS if stat in asked) or ALL_STATS
+
+
+def _names(given: Mapping[str, list[str]], rule: re.Pattern[str], *keys: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name for key in keys for name in given.get(key, [])))
+    if len(names) > MAX_NAMES:
+        raise QueryError(f"{keys[0]} is given {len(names)} times; at most {MAX_NAMES}")
+    for name in names:
+        if not rule.fullmatch(name):
+            raise QueryError(f"{keys[0]}={shown(name)} is not a name; repeat {keys[0]} for several, or leave it out")
+    return names
+
+
+def _shown_bytes(text: bytes) -> str:
+    return shown(text[:200].decode("ascii", "backslashreplace"))
+
+
+def shown(text: str) -> str:
+    """A value as a message repeats it, shortened."""
+    return repr(text if len(text) <= 80 else text[:80] + "…")

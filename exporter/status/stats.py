@@ -1,0 +1,151 @@
+"""/stats and /health: what the rings hold and how they are, as plain dictionaries for JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Set
+from typing import Any
+
+import orjson
+
+from exporter.applications import Application, ApplicationSet, shown_series
+from exporter.exposition.conflicts import gather
+from exporter.rings import Ring, RingSet, absent
+from exporter.status.largest import largest
+from fogmetrics.config import metric_table, table_fits
+from shm.metric import Metric, Series
+from shm.ring.windows import GUARD_SLOTS
+
+
+def stats(
+    rings: RingSet,
+    reserved: Set[str] = frozenset(),
+    applications: ApplicationSet | None = None,
+    tables: Collection[str] = (),
+) -> dict[str, Any]:
+    """What /stats says. Reads every frame of every ring, to count the samples held.
+
+    ``reserved``: names that no ring may have on /metrics. ``tables``: the NAME of each [metric.NAME].
+    """
+    held: Counter[str] = Counter()
+    metrics: set[Metric] = set()
+    by_ring: dict[str, Any] = {}
+    found = rings.refresh()
+    for ring in found:
+        try:
+            told = _of_ring(rings, ring, held)
+            orjson.dumps(told)  # what JSON can't say, as half a surrogate pair, must not cost the page
+            by_ring[ring.source] = told
+        except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
+            rings.fail(ring.source, error)
+            continue
+        metrics.update(ring.metrics)
+    users = {metric.name for metric in metrics if not metric.own}
+    own = {metric.name for metric in metrics if metric.own}
+    live = [] if applications is None else applications.refresh()
+    told_of = [_of_application(one, users) for one in live]
+    both: list[Ring | Application] = [*found, *live]
+    shown = [(one.source, shown_series(one)) for one in both]
+    _, conflicts = gather(shown, reserved=reserved)
+    return {
+        "buffer_stats": {name: held[name] for name in sorted(users)},
+        "registered_metrics": sorted(users),
+        "total_metrics": len(users),
+        "daemon_metrics": {name: held[name] for name in sorted(own)},
+        "total_samples": sum(held.values()),
+        "total_bytes": sum(one["bytes"] for one in by_ring.values()) + sum(one["bytes"] for _, one in told_of),
+        **largest(series for source, some in shown if source not in rings.errors for series in some),
+        "rings": by_ring,
+        "applications": dict(told_of),
+        "errors": {**(applications.errors() if applications else {}), **rings.errors},
+        "conflicts": [
+            {"source": one.source, "metric": one.metric, "reason": one.reason, "series": one.series}
+            for one in conflicts
+        ],
+        # A name that was mistyped, or whose source is off: no collector can tell, which knows its own metrics only.
+        "unused_tables": [
+            metric_table(one) for one in tables if not any(table_fits(one, metric) for metric in metrics)
+        ],
+    }
+
+
+def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
+    frames = ring.window(None, None)
+    present = (~absent(frames.values)).sum(axis=0).tolist()
+    for series in ring.series:
+        # A histogram's samples are the raw ones; its buckets only sum them up.
+        held[series.metric.name] += present[series.column]
+    header = ring.reader.header
+    # A frame may have come since the ring was looked at: the window is what is told of.
+    sequence = max(ring.sequence, *frames.sequence[-1:].tolist(), 0)
+    return {
+        "sequence": sequence,
+        "frames": len(frames.sequence),
+        "capacity": header.capacity,
+        "fill": _fill(len(frames.sequence), header.capacity),
+        "interval_seconds": header.interval_ns / 1e9,
+        "series": len(ring.series),
+        "columns": ring.reader.catalog.columns,
+        "width": header.width,
+        "bytes": header.segment_bytes,
+        "age_seconds": round(ring.age_seconds(rings.monotonic(), rings.wall()), 3) if ring.sequence else None,
+        "stale": rings.is_stale(ring),
+        "writer_alive": ring.writer_alive(),
+        "writer_pid": ring.reader.writer.pid or None,
+        "skipped_frames": rings.skipped_frames()[ring.source],
+        "dropped_samples": _last(ring, "collector_series_dropped_total"),
+        "limited_metrics": dict(ring.reader.catalog.limits),
+        "generation": header.generation,
+    }
+
+
+def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, Any]]:
+    """(its name, what is told of it); its metrics are added to ``names``."""
+    reader = one.reader
+    names.update(series.metric.name for series in one.series)
+    return one.source, {
+        "processes": reader.processes,
+        "tables": reader.tables,
+        "bytes": reader.bytes,
+        "series": len(one.series),
+        "conflicts": dict(reader.layout.conflicts),
+    }
+
+
+def _fill(frames: int, capacity: int) -> float:
+    """By the frames held: the sequence goes on when a ring is made larger. Full is what a reader may have at most."""
+    return 1.0 if frames >= capacity - GUARD_SLOTS else round(frames / capacity, 6)
+
+
+def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[bool, dict[str, Any]]:
+    """(whether at least one source is fresh, or an application runs; what /health says)."""
+    sources: dict[str, Any] = {}
+    fresh = False
+    for ring in rings.refresh():
+        stale = rings.is_stale(ring)
+        fresh = fresh or not stale
+        up = _last(ring, "collector_up")
+        sources[ring.source] = {
+            "status": "empty" if ring.sequence == 0 else "stale" if stale else "fresh",
+            "age_seconds": round(ring.age_seconds(rings.monotonic(), rings.wall()), 3) if ring.sequence else None,
+            "up": None if up is None or stale else bool(up),
+            "writer_alive": ring.writer_alive(),
+        }
+    for source, error in rings.errors.items():
+        # A ring may be readable in part: then it keeps its status and has the error beside it.
+        sources.setdefault(source, {"status": "unreadable"})["error"] = error
+    told: dict[str, Any] = {"sources": sources}
+    if applications is not None and (found := applications.refresh()):
+        told["applications"] = {one.source: {"processes": one.reader.processes} for one in found}
+        for name, error in applications.errors().items():
+            told["applications"][name]["error"] = error
+        fresh = fresh or any(one.reader.processes for one in found)
+    return fresh, {"status": "ok" if fresh else "no fresh source", **told}
+
+
+def _last(ring: Ring, metric: str) -> float | None:
+    """The newest value of the first series of a metric, None where it is absent."""
+    found: Series | None = next((one for one in ring.series if one.metric.name == metric), None)
+    if found is None or found.column >= len(ring.latest) or absent(ring.latest[found.column : found.column + 1])[0]:
+        return None
+    return float(ring.latest[found.column])

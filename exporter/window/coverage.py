@@ -1,0 +1,72 @@
+"""What a window covers: of each source on the page, how many frames, from when to when, and what was skipped.
+
+A ring that holds ten minutes answers ``window=24h`` with statistics of ten minutes; after a step of the wall clock, or
+while a collector was stopped, frames are missing in between. The statistics do not show it: these gauges do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from exporter.exposition.format import label_set
+from exporter.exposition.template import Line, Lines
+from exporter.http.negotiation import Format
+from exporter.rings import Ring, all_absent
+from exporter.window.ring_window import Window
+
+
+class Gauge(NamedTuple):
+    """``help`` as on the page."""
+
+    name: str
+    help: str
+
+
+ASKED: Final = Gauge("exporter_window_seconds", "The window that was asked for, in seconds.")
+OF_A_SOURCE: Final = (
+    Gauge("exporter_window_frames", "Frames of the source in the window."),
+    Gauge("exporter_window_first_timestamp_seconds", "Earliest timestamp of those frames, in Unix seconds."),
+    Gauge("exporter_window_last_timestamp_seconds", "Latest timestamp of those frames, in Unix seconds."),
+    Gauge("exporter_window_skipped_frames", "Slots that were torn or lapped when the window was read."),
+)
+NAMES: Final = frozenset(gauge.name for gauge in (ASKED, *OF_A_SOURCE))
+
+
+class Coverage:
+    """The lines for the rings at ``places`` of ``rings``; none where there are no places."""
+
+    def __init__(self, rings: Sequence[Ring], places: Iterable[int]) -> None:
+        self._places = sorted(places)
+        self._lines = Lines()
+        if not self._places:
+            return
+        self._lines.add_family(ASKED.name, "gauge", ASKED.help, "seconds", [Line(ASKED.name, 0)])
+        for i, gauge in enumerate(OF_A_SOURCE):
+            unit = "seconds" if gauge.name.endswith("_seconds") else ""
+            lines = (
+                Line(gauge.name + label_set([("source", rings[place].source)]), 1 + len(OF_A_SOURCE) * n + i)
+                for n, place in enumerate(self._places)
+            )
+            self._lines.add_family(gauge.name, "gauge", gauge.help, unit, lines)
+
+    def render(self, windows: Sequence[Window | None], window_ns: int, form: Format) -> bytes:
+        """``windows``: of every ring, as the page's statistics have them; None, it could not be read: no line."""
+        if not self._places:
+            return b""
+        values = all_absent(1 + len(OF_A_SOURCE) * len(self._places))
+        values[0] = window_ns / 1e9
+        of_sources = values[1:].reshape(-1, len(OF_A_SOURCE))
+        for row, place in zip(of_sources, self._places, strict=True):
+            window = windows[place]
+            if window is None:
+                continue
+            stamps = window.timestamp_ns
+            row[0], row[3] = len(stamps), window.skipped
+            if len(stamps):
+                # Not those of the first and the last frame: frames are ordered by sequence, and the wall clock that
+                # stamps them may have been set between.
+                row[1:3] = np.array([stamps.min(), stamps.max()]) / 1e9
+        return self._lines.render(values, form)

@@ -1,0 +1,197 @@
+"""/stats and /health: the numbers of rings whose content is known."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import orjson
+import pytest
+
+from collector import metrics
+from exporter.status.stats import health, stats
+from shm.metric import Metric
+from tests.exporter.scene import INTERVAL, METRICS, Scene
+from tests.rings import append_proof, open_writer
+
+ROOM = {"room": "a"}
+
+
+def fill(scene: Scene) -> None:
+    scene.collector("one", *METRICS, *metrics.OWN)
+    for i in range(4):
+        if i != 2:
+            scene.collector("one").record_metric("temperature", float(i), ROOM)
+        scene.commit(
+            "one", ("latency", 1.0, {"path": "/"}), ("latency", 2.0, {"path": "/"}),
+            ("collector_up", 1.0, {"source": "one"}), ("collector_series_dropped_total", 7.0, {"source": "one"}),
+        )  # fmt: skip
+        scene.advance(INTERVAL)
+    scene.collector("two", Metric("other", "gauge", "O."), METRICS[0])
+    scene.commit("two", ("temperature", 1.0, {"room": "b"}), ("temperature", 1.0, {"room": "c"}))
+
+
+def test_samples_are_counted_and_a_histogram_s_are_the_raw_ones(scene: Scene) -> None:
+    fill(scene)
+    found = stats(scene.rings())
+    assert found["buffer_stats"] == {"latency": 4, "other": 0, "packets": 0, "temperature": 5}
+    assert found["registered_metrics"] == ["latency", "other", "packets", "temperature"]
+    assert found["total_metrics"] == 4
+    assert found["daemon_metrics"].keys() == {metric.name for metric in metrics.OWN}
+    assert found["daemon_metrics"]["collector_up"] == 4
+    assert found["total_samples"] == 9 + 8
+    assert found["errors"] == {}
+    assert found["conflicts"] == []
+
+
+def test_each_ring_is_told_in_full(scene: Scene) -> None:
+    fill(scene)
+    found = stats(scene.rings())
+    header = scene.collector("one").writer.header
+    assert found["rings"]["one"] == {
+        "sequence": 4,
+        "frames": 4,
+        "capacity": 64,
+        "fill": 0.0625,
+        "interval_seconds": 15.0,
+        "series": 4,
+        "columns": 1 + 6 + 1 + 1,
+        "width": header.width,
+        "bytes": header.segment_bytes,
+        "age_seconds": 15.0,
+        "stale": False,
+        "writer_alive": True,
+        "writer_pid": os.getpid(),
+        "skipped_frames": 0,
+        "dropped_samples": 7.0,
+        "limited_metrics": {},
+        "generation": header.generation,
+    }
+    assert found["total_bytes"] == sum(ring["bytes"] for ring in found["rings"].values())
+    assert found["rings"]["one"]["bytes"] == scene.path("one").stat().st_size
+    assert orjson.loads(orjson.dumps(found)) == found
+
+
+def test_a_ring_that_has_come_round_is_full_and_counts_what_it_holds(scene: Scene) -> None:
+    with open_writer(scene.namespace, capacity=16, columns=2) as writer:
+        append_proof(writer, 40)
+        found = stats(scene.rings())
+        ring = found["rings"]["s"]
+        assert (ring["fill"], ring["sequence"]) == (1.0, 40)
+        assert found["buffer_stats"]["gauge"] == 2 * ring["frames"]
+        assert 10 <= ring["frames"] <= 16
+
+
+def test_a_ring_that_was_made_larger_is_as_full_as_its_frames_are_many(scene: Scene) -> None:
+    with open_writer(scene.namespace, capacity=16, columns=2) as writer:
+        append_proof(writer, 40)
+    with open_writer(scene.namespace, capacity=160, columns=2):
+        ring = stats(scene.rings())["rings"]["s"]
+        assert ring["sequence"] == 40
+        assert ring["fill"] == ring["frames"] / 160 < 0.11
+
+
+def test_a_ring_without_frames_has_no_age(scene: Scene) -> None:
+    scene.collector("s")
+    found = stats(scene.rings())["rings"]["s"]
+    assert (found["age_seconds"], found["stale"], found["frames"], found["dropped_samples"]) == (None, True, 0, None)
+
+
+def test_metrics_at_their_limit_are_named(scene: Scene) -> None:
+    collector = scene.collector("s")
+    collector.frame.cardinality.max_series_per_metric = 1
+    scene.commit("s", ("temperature", 1.0, ROOM), ("temperature", 1.0, {"room": "b"}))
+    assert stats(scene.rings())["rings"]["s"]["limited_metrics"] == {"temperature": 1}
+
+
+def test_tables_that_fit_no_metric_of_any_ring_are_named(scene: Scene) -> None:
+    scene.commit("one", ("packets", 1.0))
+    scene.commit("two", ("temperature", 1.0, ROOM))
+    tables = ("packets", "packets_total", "temp*", "temprature", "pakets_*", "latency_bucket")
+    found = stats(scene.rings(), tables=tables)
+    assert found["unused_tables"] == ["[metric.temprature]", '[metric."pakets_*"]', "[metric.latency_bucket]"]
+
+
+def test_conflicts_and_errors_are_named(scene: Scene) -> None:
+    scene.commit("one", ("packets", 1.0))
+    scene.commit("two", ("packets", 1.0), ("temperature", 1.0, ROOM))
+    scene.path("bad").write_bytes(b"no ring" * 1000)
+    found = stats(scene.rings(), {"temperature"})
+    assert found["conflicts"] == [
+        {"source": "two", "metric": "packets", "reason": "ring 'one' has the same series", "series": 1},
+        {"source": "two", "metric": "temperature", "reason": "the name temperature is the exporter's own", "series": 1},
+    ]
+    assert found["errors"].keys() == {"bad"}
+    assert found["rings"].keys() == {"one", "two"}
+    scene.path("bad").unlink()
+
+
+def test_a_ring_that_fails_while_it_is_read_costs_itself_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(scene)
+    rings = scene.rings()
+    [one, _] = rings.refresh()
+    monkeypatch.setattr(one.reader, "frames", lambda *arguments: 1 // 0)
+    found = stats(rings)
+    assert found["rings"].keys() == {"two"}
+    assert "ZeroDivisionError" in found["errors"]["one"]
+
+
+def test_what_json_has_no_words_for_costs_that_ring_alone(scene: Scene) -> None:
+    fill(scene)
+    rings = scene.rings()
+    [one, _] = rings.refresh()
+    for name, limit in (("half of a pair \ud800", 1), ("more than 64 bits", 1 << 70)):
+        one.reader.catalog.limits = {name: limit}
+        found = stats(rings)
+        assert found["rings"].keys() == {"two"}
+        assert found["errors"]["one"].startswith("ring 'one': TypeError: ")
+        orjson.dumps(found)
+
+
+# ---- /health -----------------------------------------------------------------------------------------------------
+
+
+def checked(scene: Scene) -> tuple[bool, dict[str, Any]]:
+    return health(scene.rings())
+
+
+def test_without_rings_there_is_no_health(scene: Scene) -> None:
+    assert checked(scene) == (False, {"status": "no fresh source", "sources": {}})
+
+
+def test_one_fresh_source_is_health(scene: Scene) -> None:
+    fill(scene)
+    scene.collector("empty")
+    scene.advance(40)
+    fresh, found = checked(scene)
+    assert fresh
+    assert found == {
+        "status": "ok",
+        "sources": {
+            "empty": {"status": "empty", "age_seconds": None, "up": None, "writer_alive": True},
+            "one": {"status": "stale", "age_seconds": 55.0, "up": None, "writer_alive": True},
+            "two": {"status": "fresh", "age_seconds": 40.0, "up": None, "writer_alive": True},
+        },
+    }
+    scene.advance(6)
+    assert checked(scene)[0] is False
+    assert checked(scene)[1]["status"] == "no fresh source"
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_a_fresh_source_tells_whether_its_last_collection_succeeded(scene: Scene, up: bool) -> None:
+    scene.collector("s", *metrics.OWN)
+    scene.commit("s", ("collector_up", float(up), {"source": "s"}))
+    assert checked(scene)[1]["sources"]["s"]["up"] is up
+    scene.commit("s")
+    assert checked(scene)[1]["sources"]["s"]["up"] is None
+
+
+def test_an_unreadable_ring_has_its_error_beside_it(scene: Scene) -> None:
+    scene.commit("good", ("packets", 1.0))
+    scene.path("bad").write_bytes(b"no ring" * 1000)
+    fresh, found = checked(scene)
+    assert fresh
+    assert found["sources"]["bad"]["status"] == "unreadable"
+    assert "not a fogmetrics segment" in found["sources"]["bad"]["error"]
+    scene.path("bad").unlink()

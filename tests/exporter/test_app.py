@@ -1,0 +1,522 @@
+"""The application as a client sees it, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter import app
+from exporter.app import Exporter
+from exporter.exposition.latest import MetricsPage
+from exporter.http.negotiation import Format
+from exporter.http.parameters import AggregatedQuery, MetricsQuery
+from exporter.rings import Ring, RingSet
+from exporter.status import stats
+from exporter.window.incremental import rolling
+from exporter.window.incremental.bands import Bands
+from exporter.window.page import readable
+from exporter.window.ring_window import Window
+from fogmetrics.config import MetricConfig
+from shm.errors import ConfigurationError
+from shm.files import unlink
+from shm.metric import Metric
+from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
+from tests.exporter.wire import ask
+
+ROOM = {"room": "a"}
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
+
+
+def fill(scene: Scene) -> Exporter:
+    scene.commit("s", ("temperature", 20.0, ROOM), ("packets", 7.0), ("latency", 2.0, {"path": "/"}))
+    return scene.exporter()
+
+
+# ---- /metrics ----------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_the_rings_then_the_exporter_s_own(scene: Scene) -> None:
+    exporter = fill(scene)
+    answer = get(exporter, "/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert answer.headers["vary"] == "accept, accept-encoding"
+    names = [name for name, _ in samples_of(answer.text)]
+    assert names.index("packets_total") < names.index("exporter_ring_fresh")
+    assert answer.text.endswith("\n")
+
+
+def test_openmetrics_comes_to_those_who_ask_and_ends_as_it_must(scene: Scene) -> None:
+    answer = get(fill(scene), "/metrics", accept=OPENMETRICS)
+    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert answer.text.endswith("\n# EOF\n")
+    assert answer.text.count("# EOF") == 1
+    found = samples_of(answer.text, Format.OPENMETRICS)
+    assert found["packets_total", ()] == 7.0
+    assert ("process_open_fds", ()) in found
+
+
+def test_a_wish_in_several_lines_is_one_wish(scene: Scene) -> None:
+    exporter = fill(scene)
+
+    lines = [
+        ("accept", "text/html"), ("accept", "application/openmetrics-text"),
+        ("accept-encoding", "br"), ("accept-encoding", "gzip"),
+    ]  # fmt: skip
+    answer = asyncio.run(ask(exporter.answer, "GET", "/metrics", lines))
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.headers["content-encoding"] == "gzip"
+
+
+def test_without_rings_there_are_the_own_metrics_alone(scene: Scene) -> None:
+    answer = get(scene.exporter(), "/metrics")
+    assert answer.status_code == 200
+    assert {name.split("_")[0] for name, _ in samples_of(answer.text)} == {"exporter", "process"}
+
+
+def test_names_choose_from_rings_and_own_metrics_alike(scene: Scene) -> None:
+    exporter = fill(scene)
+    get(exporter, "/metrics")
+    answer = get(exporter, "/metrics?name[]=latency_bucket&name[]=exporter_requests_total&name[]=process_open_fds")
+    assert {name for name, _ in samples_of(answer.text)} == {
+        "latency_bucket", "exporter_requests_total", "process_open_fds"
+    }  # fmt: skip
+
+
+def test_a_source_is_a_ring_and_never_the_exporter(scene: Scene) -> None:
+    exporter = fill(scene)
+    scene.commit("t", ("packets", 1.0), ("temperature", 1.0, {"room": "t"}))
+    assert samples_of(get(exporter, "/metrics?source[]=t").text) == {("temperature", (("room", "t"),)): 1.0}
+    assert get(exporter, "/metrics?source[]=nobody").text == ""
+    assert get(exporter, "/metrics?source[]=nobody", accept=OPENMETRICS).text == "# EOF\n"
+
+
+def test_a_ring_s_metric_never_collides_with_an_own_one(scene: Scene) -> None:
+    scene.collector("s", Metric("process_open_fds", "gauge", ""), Metric("exporter_requests", "counter", ""))
+    scene.commit("s", ("process_open_fds", -1.0), ("exporter_requests", 1e9))
+    exporter = scene.exporter()
+    get(exporter, "/metrics")
+    found = samples_of(get(exporter, "/metrics").text)  # which fails for a sample that comes twice
+    assert found["process_open_fds", ()] > 0
+    assert get(exporter, "/stats").json()["conflicts"][0]["metric"] == "process_open_fds"
+
+
+def test_conflicts_are_logged_once_and_served(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.commit("one", ("packets", 1.0))
+    scene.commit("two", ("packets", 2.0))
+    exporter = scene.exporter()
+    for _ in range(3):
+        found = samples_of(get(exporter, "/metrics").text)
+        scene.advance(1)
+    assert found["packets_total", ()] == 1.0
+    labels = (("metric", "packets"), ("reason", "ring 'one' has the same series"), ("source", "two"))
+    assert found["exporter_series_in_conflict", labels] == 1
+    assert [record.message for record in caplog.records] == ["series in conflict"]
+    scene.commit("three", ("packets", 3.0))
+    get(exporter, "/metrics")
+    assert [record.__dict__["ring"] for record in caplog.records] == ["two", "three"]
+
+
+def test_the_kept_text_is_served_while_nothing_changed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = fill(scene)
+    scene.commit("t", ("temperature", 1.0, {"room": "t"}))
+    renders: list[Format] = []
+    whole = MetricsPage.render
+
+    def render(self: MetricsPage, rings: Sequence[Ring], stale: Sequence[bool], form: Format) -> list[bytes]:
+        renders.append(form)
+        return whole(self, rings, stale, form)
+
+    monkeypatch.setattr(MetricsPage, "render", render)
+
+    def text() -> tuple[str, int]:
+        before = len(renders)
+        return rings_page(exporter), len(renders) - before
+
+    first, made = text()
+    assert made == 1
+    assert text() == (first, 0)
+    scene.commit("t", ("temperature", 2.0, {"room": "t"}))  # a new sequence
+    second, made = text()
+    assert (second, made) == (first.replace('t"} 1.0', 't"} 2.0'), 1)
+    scene.commit("t", ("temperature", 2.0, {"room": "t"}), ("temperature", 3.0, {"room": "u"}))  # a new series
+    assert text() == (second + 'temperature{room="u"} 3.0\n', 1)
+    scene.advance(3 * INTERVAL + 1)  # all stale
+    assert text() == ("", 1)
+    assert text() == ("", 0)
+    scene.commit("t", ("temperature", 4.0, {"room": "t"}))
+    assert "packets" not in text()[0]
+    assert rings_page(exporter, Format.TEXT, "temperature") == text()[0]
+
+
+def test_a_replaced_ring_of_the_same_sequence_is_not_served_from_the_kept_text(scene: Scene) -> None:
+    from shm.files import unlink
+
+    exporter = fill(scene)
+    rings_page(exporter)
+    scene.collectors.pop("s").close()
+    unlink(scene.namespace, "s")
+    scene.commit("s", ("temperature", 20.0, ROOM), ("packets", 99.0), ("latency", 2.0, {"path": "/"}))
+    assert "packets_total 99.0\n" in rings_page(exporter)
+
+
+def test_the_two_formats_are_kept_apart(scene: Scene) -> None:
+    exporter = fill(scene)
+    text, openmetrics = rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)
+    assert "# TYPE packets_total counter" in text
+    assert "# TYPE packets counter" in openmetrics
+    assert (rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)) == (text, openmetrics)
+
+
+def test_what_is_kept_of_queries_is_bounded(scene: Scene) -> None:
+    exporter = fill(scene)
+    for i in range(40):
+        exporter.metrics_parts(MetricsQuery((f"n{i}",)), Format.TEXT)
+    assert len(exporter._pages._kept) == len(exporter._bodies._kept) == 16
+    for _ in range(40):  # and one query keeps one text, whatever the rings do
+        scene.commit("s", ("packets", 1.0))
+        rings_page(exporter)
+    assert len(exporter._bodies._kept) == 16
+
+
+# ---- coding, methods, errors -------------------------------------------------------------------------------------
+
+
+def test_gzip_comes_to_those_who_accept_it_where_the_page_is_worth_it(scene: Scene) -> None:
+    exporter = fill(scene)
+    answer = get(exporter, "/metrics", **{"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert 'temperature{room="a"} 20.0' in answer.text
+    assert int(answer.headers["content-length"]) < len(answer.content)
+    assert "content-encoding" not in get(exporter, "/metrics").headers
+    assert "content-encoding" not in get(exporter, "/metrics", **{"accept-encoding": "gzip;q=0"}).headers
+    small = get(exporter, "/metrics?name[]=packets", **{"accept-encoding": "gzip"})
+    assert "content-encoding" not in small.headers
+
+
+def test_from_which_size_pages_are_compressed_is_a_setting(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    exporter = scene.exporter(gzip_min_bytes=0)
+    answer = get(exporter, "/metrics?source[]=s", **{"accept-encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text == get(exporter, "/metrics?source[]=s").text
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/metrics/aggregated", "/stats", "/health"])
+def test_head_is_answered_as_get(scene: Scene, path: str) -> None:
+    exporter = fill(scene)
+    answer = get(exporter, path, "HEAD")
+    assert answer.status_code == get(exporter, path).status_code == 200
+    assert answer.headers["content-type"] == get(exporter, path).headers["content-type"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_other_methods_are_refused(scene: Scene, method: str) -> None:
+    answer = get(fill(scene), "/metrics", method)
+    assert answer.status_code == 405
+    assert {one.strip() for one in answer.headers["allow"].split(",")} == {"GET", "HEAD"}
+
+
+def test_an_unknown_page_is_not_found(scene: Scene) -> None:
+    exporter = fill(scene)
+    assert get(exporter, "/nothing").status_code == 404
+    assert get(exporter, "/metrics/").status_code == 404, "not a redirect to the host that the request claims"
+
+
+def test_the_index_leads_to_every_page(scene: Scene) -> None:
+    answer = get(fill(scene), "/")
+    assert answer.headers["content-type"].startswith("text/html")
+    for path in ("/metrics", "/metrics/aggregated", "/stats", "/health"):
+        assert f'href="{path}"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[]\n"),
+        ("/metrics?name[]=a-b", "name[]='a-b' is not a name; repeat name[] for several, or leave it out\n"),
+        (
+            "/metrics/aggregated?window=8d",
+            "window='8d' is longer than 7d, the longest that [exporter] max_window allows\n",
+        ),
+        ("/metrics/aggregated?by=le gume", "by='le gume' is not a label name; give one label, such as by=node_id\n"),
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong(scene: Scene, path: str, said: str) -> None:
+    exporter = fill(scene)
+    answer = get(exporter, path)
+    assert (answer.status_code, answer.text) == (400, said)
+    assert answer.headers["content-type"].startswith("text/plain")
+    page = "aggregated" if "aggregated" in path else "metrics"
+    assert f'exporter_requests_total{{page="{page}",status="400"}} 1.0' in get(exporter, "/metrics").text
+
+
+def test_a_fault_of_ours_is_a_500_logged_counted_and_over(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter = fill(scene)
+    monkeypatch.setattr(exporter, "metrics_parts", lambda *arguments: 1 // 0)
+    answer = get(exporter, "/metrics?name[]=x")
+    assert answer.status_code == 500
+    assert answer.text == "internal error; the exporter's log has it\n"
+    [record] = caplog.records
+    assert record.message == "request failed"
+    assert "ZeroDivisionError" in str(record.exc_info)
+    monkeypatch.undo()
+    answer = get(exporter, "/metrics")
+    assert answer.status_code == 200
+    assert 'exporter_requests_total{page="metrics",status="500"} 1.0' in answer.text
+
+
+def test_a_fault_in_the_worker_is_no_different(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = fill(scene)
+    monkeypatch.setattr(stats, "stats", lambda *arguments: 1 // 0)
+    assert get(exporter, "/stats").status_code == 500
+    monkeypatch.undo()
+    assert get(exporter, "/stats").status_code == 200
+
+
+# ---- /metrics/aggregated, /stats, /health ------------------------------------------------------------------------
+
+
+def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all three types, while series come and go, a catalog grows, and the ring is replaced."""
+    scene.collector("s", capacity=300)
+    exporter, path = scene.exporter(), "/metrics/aggregated?window=2400s"
+    filled: list[int] = []
+    original = Bands.fill
+
+    def fill_bands(bands: Bands, some: slice, *rest: Any) -> None:
+        filled.append(some.start)
+        original(bands, some, *rest)
+
+    monkeypatch.setattr(Bands, "fill", fill_bands)
+    monkeypatch.setattr(rolling, "LEAST_FRAMES", 128)
+    for i in range(400):
+        rooms = [
+            ("temperature", float(i * 7 % 23), {"room": str(room)}) for room in range(1 + i // 200) if i % 9 != room
+        ]
+        scene.commit("s", *rooms, ("packets", float(3 * i)), ("latency", i % 11 / 2, {"path": "/"}))
+        scene.advance(INTERVAL)
+        if i > 150 and i % 3 == 0:
+            del filled[:]
+            page = get(exporter, path).text
+            again = len(filled)
+            assert page == get(scene.exporter(), path).text
+            assert len(filled) > again, "a new exporter begins with all samples"
+    assert again == 0, "the other one had nothing to fill"
+    scene.collectors["s"].close()
+    unlink(scene.namespace, "s")
+    del scene.collectors["s"]
+    scene.commit("s", ("temperature", 1.0, ROOM))
+    assert get(exporter, path).text == get(scene.exporter(), path).text
+
+
+def test_aggregated_covers_five_minutes_unless_asked_otherwise(scene: Scene) -> None:
+    for value, seconds in ((1.0, 100), (2.0, 250), (3.0, 0)):
+        scene.commit("s", ("temperature", value, ROOM))
+        scene.advance(seconds)
+    exporter = scene.exporter()
+
+    def least(query: str = "") -> float:
+        found = samples_of(get(exporter, f"/metrics/aggregated{query}").text)
+        return found["temperature", (("room", "a"), ("stat", "min"))]
+
+    assert least() == 2.0
+    assert least("?window=15m") == 1.0
+    assert least("?window=1") == 3.0
+    assert least() == 2.0
+    answer = get(exporter, "/metrics/aggregated", accept=OPENMETRICS)
+    assert answer.text.endswith("# EOF\n")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+
+
+def test_the_default_window_and_the_longest_are_settings(scene: Scene) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM))
+    scene.advance(20)
+    exporter = scene.exporter(window="10s", max_window="1m")
+    nothing = get(exporter, "/metrics/aggregated").text
+    assert "stat=" not in nothing
+    assert "exporter_window_seconds 10.0\n" in nothing
+    assert 'stat="avg"' in get(exporter, "/metrics/aggregated?window=1m").text
+    assert get(exporter, "/metrics/aggregated?window=61s").status_code == 400
+
+
+def test_a_series_added_later_is_on_the_next_aggregated_page(scene: Scene) -> None:
+    exporter = fill(scene)
+    get(exporter, "/metrics/aggregated")
+    scene.commit("s", ("temperature", 4.0, {"room": "new"}))
+    assert 'temperature{room="new",stat="p99"} 4.0' in get(exporter, "/metrics/aggregated").text
+
+
+def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = fill(scene)
+    scene.commit("t", ("temperature", 1.0, {"room": "t"}))
+    looked: list[str] = []
+    real = readable
+
+    def noted(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Window | None:
+        looked.append(ring.source)
+        return real(rings, ring, query, now_ns)
+
+    monkeypatch.setattr(app, "readable", noted)
+    for query, sources in (("source[]=t", ["t"]), ("metric=packets", ["s"]), ("", ["s", "t"]), ("source[]=none", [])):
+        del looked[:]
+        assert get(exporter, f"/metrics/aggregated?{query}").status_code == 200
+        assert looked == sources
+
+
+def test_stats_are_json(scene: Scene) -> None:
+    answer = get(fill(scene), "/stats")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["buffer_stats"] == {"latency": 1, "packets": 1, "temperature": 1}
+    assert answer.json()["total_metrics"] == 3
+
+
+def test_stats_name_the_configuration_s_tables_that_are_of_no_metric(scene: Scene) -> None:
+    fill(scene)
+    tables = {"packets": MetricConfig(), "pakets": MetricConfig()}
+    with contextlib.closing(Exporter(dataclasses.replace(scene.config(), metric=tables))) as exporter:
+        assert get(exporter, "/stats").json()["unused_tables"] == ["[metric.pakets]"]
+
+
+def test_health_is_200_while_a_source_is_fresh_else_503(scene: Scene) -> None:
+    exporter = scene.exporter()
+    assert get(exporter, "/health").status_code == 503
+    scene.commit("s", ("packets", 1.0))
+    answer = get(exporter, "/health")
+    assert (answer.status_code, answer.json()["sources"]["s"]["status"]) == (200, "fresh")
+    scene.advance(46)
+    answer = get(exporter, "/health")
+    assert (answer.status_code, answer.json()["status"]) == (503, "no fresh source")
+
+
+def test_a_broken_ring_costs_no_page_anything_but_itself(scene: Scene) -> None:
+    exporter = fill(scene)
+    scene.path("bad").write_bytes(b"no ring" * 1000)
+    for path in ("/metrics", "/metrics/aggregated", "/stats", "/health"):
+        assert get(exporter, path).status_code == 200
+    assert get(exporter, "/stats").json()["errors"].keys() == {"bad"}
+    scene.advance(1)
+    found = samples_of(get(exporter, "/metrics").text)
+    assert found["exporter_ring_errors_total", (("source", "bad"),)] >= 4
+    scene.path("bad").unlink()
+
+
+# ---- the worker --------------------------------------------------------------------------------------------------
+
+
+def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(scene)
+    exporter = scene.exporter(max_jobs=3)
+    go = threading.Event()
+    whole = exporter.aggregated_parts
+
+    def held(*arguments: Any) -> tuple[bytes, ...]:
+        assert go.wait(60)
+        return whole(*arguments)
+
+    monkeypatch.setattr(exporter, "aggregated_parts", held)
+
+    async def burst() -> tuple[list[httpx.Response], httpx.Response, httpx.Response]:
+        waiting = [asyncio.create_task(ask(exporter.answer, "GET", "/metrics/aggregated")) for _ in range(3)]
+        while exporter._jobs < 3:
+            await asyncio.sleep(0)
+        refused = await ask(exporter.answer, "GET", "/stats")
+        scraped = await ask(exporter.answer, "GET", "/metrics")
+        go.set()
+        return await asyncio.gather(*waiting), refused, scraped
+
+    served, refused, scraped = asyncio.run(burst())
+    assert {answer.status_code for answer in served} == {200}
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.text == "3 requests wait already; try again in 1 s\n"
+    assert scraped.status_code == 200
+    assert get(exporter, "/stats").status_code == 200
+
+
+def test_a_job_that_fails_frees_its_place(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = fill(scene)
+    monkeypatch.setattr(exporter, "aggregated_parts", lambda *arguments: 1 // 0)
+    for _ in range(17):
+        assert get(exporter, "/metrics/aggregated").status_code == 500
+    monkeypatch.undo()
+    assert get(exporter, "/metrics/aggregated").status_code == 200
+
+
+def test_what_the_worker_counts_reaches_the_scrape_as_a_copy(scene: Scene) -> None:
+    exporter = fill(scene)
+    before = exporter._history_counts
+    assert get(exporter, "/stats").status_code == 200
+    after = exporter._history_counts
+    assert after is not before
+    exporter._history.error_counts["s"] += 5
+    exporter._history.rings["s"].reader.skipped_frames += 7
+    assert after.errors["s"] == after.skipped_frames["s"] == 0
+    assert ("exporter_ring_errors_total", (("source", "s"),)) not in samples_of(get(exporter, "/metrics").text)
+    scene.advance(1)
+    get(exporter, "/stats")
+    found = samples_of(get(exporter, "/metrics").text)
+    assert found["exporter_ring_errors_total", (("source", "s"),)] == 5
+    assert found["exporter_ring_skipped_frames_total", (("source", "s"),)] == 7
+
+
+def test_scrapes_and_aggregations_run_beside_a_growing_ring(scene: Scene) -> None:
+    """Each of many rings comes, grows and goes while both threads read: no request fails."""
+    from shm.files import unlink
+
+    exporter = fill(scene)
+    stop = threading.Event()
+    broke: list[Exception] = []
+
+    def write() -> None:
+        try:
+            i = 0
+            while not stop.is_set():
+                source = f"r{i % 5}"
+                scene.commit(source, *(("temperature", 1.0, {"room": f"{source}-{i}-{n}"}) for n in range(12)))
+                if i % 3 == 2:
+                    scene.collectors.pop(source).close()
+                    unlink(scene.namespace, source)
+                i += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test says it
+            broke.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(60):
+            for path in ("/metrics", "/stats", "/metrics/aggregated", "/health"):
+                assert get(exporter, path).status_code == 200
+            scene.wall_ns += SECOND
+            scene.monotonic_ns += SECOND
+    finally:
+        stop.set()
+        writer.join(60)
+    assert broke == []
+
+
+# ---- configuration -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["window", "max_window"])
+def test_a_window_that_is_no_duration_is_a_configuration_error(scene: Scene, key: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"\[exporter\] {key} is 'soon'; give a duration such as"):
+        Exporter(scene.config(**{key: "soon"}))
+
+
+def test_the_present_is_the_clock_s(scene: Scene) -> None:
+    assert scene.exporter().rings.wall() == NOW_NS

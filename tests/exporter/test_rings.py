@@ -1,0 +1,515 @@
+"""Rings that come, go, grow, age and break, as a RingSet sees them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.rings import Ring, RingSet, absent, all_absent
+from shm.errors import RingCorrupt
+from shm.files import unlink
+from shm.metric import Metric
+from shm.ring.discovery import RingList
+from shm.ring.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
+from shm.ring.reader import Frame, RingReader
+from tests.exporter.scene import INTERVAL, LATENCY, NOW_NS, PACKETS, SECOND, Scene
+from tests.rings import open_writer, put_word
+
+ROOM = {"room": "a"}
+OTHER = {"room": "b"}
+
+
+def latest(ring: Ring) -> dict[str, float]:
+    """The samples that are there, by metric and label values."""
+    gone = absent(ring.latest)
+    return {
+        ",".join((series.metric.name, *series.label_values)): float(ring.latest[series.column])
+        for series in ring.series
+        if series.column < len(ring.latest) and not gone[series.column]
+    }
+
+
+def only(rings: RingSet) -> Ring:
+    [ring] = rings.refresh()
+    return ring
+
+
+# ---- absent and stale --------------------------------------------------------------------------------------------
+
+
+def test_only_the_stale_nan_is_absent() -> None:
+    values = np.concatenate((all_absent(2), np.array([np.nan, np.inf, 0.0])))
+    assert absent(values).tolist() == [True, True, False, False, False]
+    assert all_absent((2, 3)).view(np.uint64).tolist() == [[STALE_NAN_BITS] * 3] * 2
+
+
+@pytest.mark.parametrize("interval", [1, 15])
+def test_a_source_is_stale_after_three_of_its_own_intervals(scene: Scene, interval: int) -> None:
+    scene.collector("s", interval_seconds=interval)
+    scene.commit("s", ("packets", 1.0))
+    rings = scene.rings()
+    scene.advance(3 * interval)
+    assert not rings.is_stale(only(rings))
+    scene.advance(0.001)
+    assert rings.is_stale(only(rings))
+    scene.commit("s", ("packets", 2.0))
+    assert not rings.is_stale(only(rings))
+
+
+def test_how_many_intervals_make_a_source_stale_is_a_setting(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.advance(4 * INTERVAL)
+    rings = scene.rings(stale_intervals=5)
+    assert not rings.is_stale(only(rings))
+
+
+def test_setting_the_wall_clock_makes_no_source_stale(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.wall_ns += 3600 * SECOND
+    rings = scene.rings()
+    assert not rings.is_stale(only(rings))
+    assert only(rings).age_seconds(scene.monotonic_ns + 5 * SECOND, scene.wall_ns) == 5.0
+
+
+def test_a_frame_of_an_earlier_boot_ages_by_the_wall_clock(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    ring = only(scene.rings())
+    assert ring.age_seconds(0, scene.wall_ns + 7 * SECOND) == 7.0
+    assert ring.age_seconds(0, scene.wall_ns - 7 * SECOND) == 0.0
+
+
+def test_a_ring_without_frames_is_stale_and_has_no_samples(scene: Scene) -> None:
+    scene.collector("s")
+    rings = scene.rings()
+    ring = only(rings)
+    assert (ring.sequence, rings.is_stale(ring), latest(ring)) == (0, True, {})
+
+
+# ---- what is read, and when --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_read_again_while_the_head_stands_still(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.collector("empty")
+    rings = scene.rings()
+    rings.refresh()
+    reads: list[str] = []
+    whole = RingReader.latest
+
+    def read(self: RingReader) -> Frame | None:
+        reads.append(self.source)
+        return whole(self)
+
+    monkeypatch.setattr(RingReader, "latest", read)
+    rings.refresh()
+    assert reads == []
+    scene.commit("s", ("packets", 2.0))
+    rings.refresh()
+    rings.refresh()
+    assert reads == ["s"]
+    scene.commit("empty", ("packets", 3.0))
+    rings.refresh()
+    assert reads == ["s", "empty"]
+    assert {source: latest(ring) for source, ring in rings.rings.items()} == {
+        "s": {"packets": 2},
+        "empty": {"packets": 3},
+    }
+
+
+def test_a_head_that_promises_more_than_there_is_is_looked_at_again(scene: Scene) -> None:
+    collector = scene.collector("s")
+    scene.commit("s", ("packets", 1.0))
+    rings = scene.rings()
+    put_word(collector.writer, WORD_HEAD, 2)  # as seen when the stores of a frame arrive in another order
+    assert only(rings).sequence == 1
+    put_word(collector.writer, WORD_HEAD, 1)
+    scene.commit("s", ("packets", 2.0))
+    assert latest(only(rings)) == {"packets": 2.0}
+
+
+def test_the_samples_are_those_of_the_newest_frame_alone(scene: Scene) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM), ("temperature", 2.0, OTHER), ("packets", 5.0))
+    rings = scene.rings()
+    assert latest(only(rings)) == {"temperature,a": 1.0, "temperature,b": 2.0, "packets": 5.0}
+    scene.advance(INTERVAL)
+    scene.commit("s", ("temperature", 3.0, ROOM))
+    assert latest(only(rings)) == {"temperature,a": 3.0}
+
+
+def test_rings_come_sorted_by_source_each_once(scene: Scene) -> None:
+    for source in ("b", "c", "a"):
+        scene.commit(source, ("packets", 1.0))
+    rings = scene.rings()
+    assert [ring.source for ring in rings.refresh()] == ["a", "b", "c"]
+    scene.commit("0", ("packets", 1.0))
+    assert [ring.source for ring in rings.refresh()] == ["0", "a", "b", "c"]
+
+
+def test_the_key_changes_with_rings_and_series_and_not_with_samples(scene: Scene) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM))
+    rings = scene.rings()
+    rings.refresh()
+    before = rings.key()
+    scene.commit("s", ("temperature", 2.0, ROOM))
+    rings.refresh()
+    assert rings.key() == before
+    scene.commit("s", ("temperature", 2.0, OTHER))
+    rings.refresh()
+    grown = rings.key()
+    assert grown != before
+    scene.commit("t", ("packets", 1.0))
+    rings.refresh()
+    assert rings.key() != grown
+
+
+# ---- timestamps of their own -------------------------------------------------------------------------------------
+
+
+def record_apart(scene: Scene, value: float, seconds_ago: float, labels: dict[str, str] = ROOM) -> None:
+    scene.collector("s").record_metric("temperature", value, labels, (scene.wall_ns - seconds_ago * SECOND) / SECOND)
+
+
+def test_a_sample_with_a_timestamp_of_its_own_is_the_latest_of_its_series(scene: Scene) -> None:
+    record_apart(scene, 7.0, seconds_ago=3)
+    scene.commit("s", ("temperature", 1.0, OTHER))
+    rings = scene.rings()
+    assert latest(only(rings)) == {"temperature,a": 7.0, "temperature,b": 1.0}
+    scene.advance(INTERVAL)
+    scene.commit("s", ("temperature", 2.0, OTHER))  # a whole collection without it: it is absent now
+    assert latest(only(rings)) == {"temperature,b": 2.0}
+
+
+def test_the_later_timestamp_wins_whatever_came_first(scene: Scene) -> None:
+    record_apart(scene, 1.0, seconds_ago=5)
+    record_apart(scene, 3.0, seconds_ago=-1)
+    scene.commit("s", ("temperature", 2.0, ROOM))
+    assert latest(only(scene.rings())) == {"temperature,a": 3.0}
+    scene.advance(INTERVAL)
+    record_apart(scene, 4.0, seconds_ago=5)
+    scene.commit("s", ("temperature", 5.0, ROOM))
+    assert latest(only(scene.rings())) == {"temperature,a": 5.0}
+
+
+def test_of_two_samples_with_one_timestamp_the_second_is_the_latest(scene: Scene) -> None:
+    record_apart(scene, 1.0, seconds_ago=2)
+    record_apart(scene, 2.0, seconds_ago=2)
+    scene.commit("s")
+    assert latest(only(scene.rings())) == {"temperature,a": 2.0}
+
+
+def test_a_sample_older_than_its_source_may_be_is_history_and_not_news(scene: Scene) -> None:
+    record_apart(scene, 1.0, seconds_ago=3 * INTERVAL)
+    record_apart(scene, 2.0, seconds_ago=3 * INTERVAL - 1, labels=OTHER)
+    scene.commit("s", ("packets", 1.0))
+    assert latest(only(scene.rings())) == {"packets": 1.0, "temperature,b": 2.0}
+
+
+def test_frames_apart_after_the_newest_collection_are_laid_over_it(namespace: str, scene: Scene) -> None:
+    with open_writer(namespace, columns=3) as writer:
+        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
+        writer.append([1.0, 2.0, stale], NOW_NS, scene.monotonic_ns, FLAG_TICK)
+        writer.append([stale, 5.0, 6.0], NOW_NS + 1, scene.monotonic_ns + SECOND, 0)
+        writer.append([9.0, stale, stale], NOW_NS - 1, scene.monotonic_ns + 2 * SECOND, 0)
+        ring = only(scene.rings())
+        assert ring.latest[:3].tolist() == [1.0, 5.0, 6.0]
+        assert ring.sequence == 3
+
+
+def test_frames_apart_from_before_the_newest_collection_are_no_part_of_it(namespace: str, scene: Scene) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
+        writer.append([stale, 5.0], NOW_NS - 2, 1, 0)
+        writer.append([1.0, stale], NOW_NS, 2, FLAG_TICK)
+        latest_values = only(scene.rings()).latest[:2]
+        assert absent(latest_values).tolist() == [False, True]
+
+
+def test_a_ring_of_nothing_but_frames_apart_shows_the_newest(namespace: str, scene: Scene) -> None:
+    with open_writer(namespace, columns=2, capacity=128) as writer:
+        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
+        for i in range(100):
+            writer.append([float(i), stale] if i % 2 else [stale, float(i)], NOW_NS + i * SECOND, i * SECOND, 0)
+        assert only(scene.rings()).latest[:2].tolist() == [99.0, 98.0]
+
+
+def test_a_histogram_s_columns_are_its_raw_sample_buckets_count_and_sum(scene: Scene) -> None:
+    scene.commit("s", *(("latency", value, {"path": "/"}) for value in (0.5, 2.0, 3.0)), ("packets", 1.0))
+    ring = only(scene.rings())
+    [series] = [one for one in ring.series if one.metric == LATENCY]
+    assert ring.latest[series.column : series.end].tolist() == [3.0, 1.0, 2.0, 3.0, 3.0, 5.5]
+
+
+# ---- segments that come and go -----------------------------------------------------------------------------------
+
+
+def test_a_ring_that_outgrew_its_segment_is_followed_without_losing_a_scrape(scene: Scene) -> None:
+    rings = scene.rings()
+    inodes = set()
+    for count in range(1, 60):
+        scene.commit("s", *(("temperature", float(i), {"room": str(i)}) for i in range(count)))
+        assert len(latest(only(rings))) == count
+        inodes.add(os.stat(scene.path("s")).st_ino)
+    assert len(inodes) > 2
+    assert rings.error_counts == {}
+
+
+def test_a_removed_ring_disappears_and_a_new_one_of_its_name_is_found(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.commit("t", ("packets", 1.0))
+    rings = scene.rings()
+    rings.refresh()
+    scene.collectors.pop("s").close()
+    unlink(scene.namespace, "s")
+    assert [ring.source for ring in rings.refresh()] == ["t"]
+    assert rings.errors == {}
+    assert rings.error_counts == {}
+    scene.commit("s", ("packets", 5.0))
+    assert [latest(ring) for ring in rings.refresh()] == [{"packets": 5.0}, {"packets": 1.0}]
+
+
+def test_a_ring_removed_between_listing_and_opening_is_no_error(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.commit("s", ("packets", 1.0))
+    rings = scene.rings()
+    monkeypatch.setattr(RingList, "sources", lambda self: ["gone", "s"])
+    assert [ring.source for ring in rings.refresh()] == ["s"]
+    assert rings.error_counts == {}
+
+
+# ---- damage ------------------------------------------------------------------------------------------------------
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def bad_magic(path: Path) -> None:
+    overwrite(path, 0, b"NORING!!")
+
+
+def flipped_header(path: Path) -> None:
+    overwrite(path, 32, bytes([path.read_bytes()[32] ^ 1]))
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def with_a_hole(path: Path) -> None:
+    size = path.stat().st_size
+    os.truncate(path, 4096)
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize("damage", [bad_magic, flipped_header, truncated, emptied, with_a_hole])
+def test_a_damaged_ring_costs_that_ring_alone_and_is_back_when_mended(
+    scene: Scene, damage: Callable[[Path], None]
+) -> None:
+    for source in ("bad", "good"):
+        scene.commit(source, ("packets", 1.0))
+    path = scene.path("bad")
+    scene.collectors.pop("bad").close()
+    whole = path.read_bytes()
+    damage(path)
+    rings = scene.rings()
+    assert [ring.source for ring in rings.refresh()] == ["good"]
+    assert rings.errors.keys() == {"bad"}
+    assert "'bad'" in rings.errors["bad"]
+    rings.refresh()
+    assert rings.error_counts == {"bad": 2}
+    path.write_bytes(whole)
+    assert [latest(ring) for ring in rings.refresh()] == [{"packets": 1.0}] * 2
+    assert rings.errors == {}
+    assert rings.counts().errors == {"bad": 2}
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied])
+def test_a_ring_truncated_while_it_is_open_is_refused_before_it_is_touched(
+    scene: Scene, damage: Callable[[Path], None]
+) -> None:
+    for source in ("bad", "good"):
+        scene.commit(source, ("packets", 1.0))
+    rings = scene.rings()
+    rings.refresh()
+    whole = scene.path("bad").read_bytes()
+    scene.collectors.pop("bad").close()
+    damage(scene.path("bad"))
+    assert [ring.source for ring in rings.refresh()] == ["good"]
+    assert "bad" in rings.errors
+    scene.path("bad").write_bytes(whole)
+    assert [ring.source for ring in rings.refresh()] == ["bad", "good"]
+
+
+def test_a_ring_of_another_user_is_refused(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    rings = scene.rings(owner=os.geteuid() + 1)
+    assert rings.refresh() == []
+    assert f"belongs to user {os.geteuid()}, expected {os.geteuid() + 1}" in rings.errors["s"]
+    assert [ring.source for ring in scene.rings(owner=os.geteuid()).refresh()] == ["s"]
+
+
+def test_a_link_in_a_ring_s_place_is_refused(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 5000)
+    scene.path("s").symlink_to(tmp_path / "file")
+    rings = scene.rings()
+    assert rings.refresh() == []
+    assert "s" in rings.errors
+    scene.path("s").unlink()
+    rings.refresh()
+    assert rings.errors == {}
+
+
+def test_garbage_in_the_catalog_keeps_what_was_proven_before_it(scene: Scene) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM))
+    with RingReader(scene.namespace, "s") as reader:
+        used = reader.catalog.used
+    scene.commit("s", ("temperature", 2.0, ROOM), ("temperature", 3.0, OTHER))
+    at = HEADER_BYTES + used + 20
+    whole = scene.path("s").read_bytes()[at]
+    overwrite(scene.path("s"), at, bytes([whole ^ 1]))
+    rings = scene.rings()
+    assert latest(only(rings)) == {"temperature,a": 2.0}
+    assert rings.errors["s"].startswith("ring 's': catalog entry at byte ")
+    assert "does not hold its seal" in rings.errors["s"]
+    assert rings.error_counts["s"] == 1
+    overwrite(scene.path("s"), at, bytes([whole]))
+    assert latest(only(rings)) == {"temperature,a": 2.0, "temperature,b": 3.0}
+    assert rings.errors == {}
+
+
+def test_a_catalog_that_ends_before_the_newest_frame_s_columns_is_an_error_though_nothing_announces_more(
+    scene: Scene,
+) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM), ("temperature", 2.0, OTHER))
+    at = HEADER_BYTES + 20  # in the first entry
+    whole = scene.path("s").read_bytes()
+    overwrite(scene.path("s"), at, bytes([whole[at] ^ 1]))
+    overwrite(scene.path("s"), WORD_CATALOG_USED * 8, bytes(8))
+    rings = scene.rings()
+    assert latest(only(rings)) == {}
+    assert rings.errors == {"s": "ring 's': the count of frame 1 is 2, but its catalog names 0 columns"}
+    overwrite(scene.path("s"), 0, whole)
+    rings.close()
+    assert latest(only(rings)) == {"temperature,a": 1.0, "temperature,b": 2.0}
+    assert rings.errors == {}
+
+
+@pytest.mark.parametrize("word", [WORD_HEAD, WORD_CATALOG_USED])
+def test_a_wild_hint_costs_no_sample(scene: Scene, word: int) -> None:
+    scene.commit("s", ("temperature", 1.0, ROOM))
+    overwrite(scene.path("s"), word * 8, b"\xff" * 8)
+    assert latest(only(scene.rings())) == {"temperature,a": 1.0}
+
+
+def test_a_slot_that_is_not_whole_is_skipped_and_counted(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    scene.commit("s", ("packets", 2.0))
+    header = scene.collector("s").writer.header
+    overwrite(scene.path("s"), header.slot_offset(2) + 20, b"\xff")
+    rings = scene.rings()
+    assert latest(only(rings)) == {"packets": 1.0}
+    assert rings.skipped_frames() == {"s": 1}
+    assert len(only(rings).window(None, None).sequence) == 1
+    scene.collectors.pop("s").close()
+    unlink(scene.namespace, "s")
+    before = rings.skipped_frames()["s"]
+    rings.refresh()
+    assert rings.counts().skipped_frames["s"] == before  # counted on, though the ring is gone
+
+
+def test_any_exception_of_a_ring_is_that_ring_s(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.commit("bad", ("packets", 1.0))
+    scene.commit("good", ("packets", 1.0))
+    whole = RingReader.latest
+
+    def fails(self: RingReader) -> object:
+        if self.source == "bad":
+            raise ZeroDivisionError("of the test")
+        return whole(self)
+
+    monkeypatch.setattr(RingReader, "latest", fails)
+    rings = scene.rings()
+    assert [ring.source for ring in rings.refresh()] == ["good"]
+    assert rings.errors == {"bad": "ring 'bad': ZeroDivisionError: of the test"}
+    assert "ring can't be read" in caplog.text
+    monkeypatch.undo()
+    assert len(rings.refresh()) == 2
+
+
+def test_an_error_is_logged_once_while_it_lasts_and_so_is_its_end(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    scene.commit("s", ("packets", 1.0))
+    magic = scene.path("s").read_bytes()[:8]
+    bad_magic(scene.path("s"))
+    rings = scene.rings()
+    for _ in range(3):
+        rings.refresh()
+    overwrite(scene.path("s"), 0, magic)
+    for _ in range(3):
+        rings.refresh()
+    assert [record.message for record in caplog.records] == ["ring refused", "ring whole again"]
+
+
+def test_a_failure_noted_from_outside_is_told_and_counted(scene: Scene) -> None:
+    rings = scene.rings()
+    rings.fail("s", RingCorrupt("s", "torn apart"))
+    assert rings.errors == {"s": "ring 's': torn apart"}
+    rings.fail("s", KeyError("x"))
+    assert rings.errors == {"s": "ring 's': KeyError: 'x'"}
+    assert rings.error_counts == {"s": 2}
+
+
+# ---- windows and writers -----------------------------------------------------------------------------------------
+
+
+def test_a_window_has_the_frames_after_its_start_up_to_its_end(scene: Scene) -> None:
+    for i in range(10):
+        scene.commit("s", ("packets", float(i)))
+        scene.advance(INTERVAL)
+    ring = only(scene.rings())
+    [packets] = [one for one in ring.series if one.metric == PACKETS]
+    frames = ring.window(NOW_NS + 2 * INTERVAL * SECOND, NOW_NS + 5 * INTERVAL * SECOND)
+    assert frames.values[:, packets.column].tolist() == [3.0, 4.0, 5.0]
+
+
+def test_a_writer_lives_until_it_closes(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    ring = only(scene.rings())
+    assert ring.writer_alive()
+    scene.collectors.pop("s").close()
+    assert not ring.writer_alive()
+
+
+def test_nothing_stays_open_once_a_set_is_closed(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    rings = scene.rings()
+    rings.refresh()
+    rings.close()
+    assert rings.rings == {}
+    mapped = Path("/proc/self/maps").read_text().count(str(scene.path("s")))
+    assert mapped == 1  # the writer's
+    opened = [os.readlink(link.path) for link in os.scandir("/proc/self/fd") if os.path.islink(link.path)]
+    assert opened.count(str(scene.path("s"))) <= 2  # the writer's and its map's
+
+
+def test_the_real_clocks_are_the_default(scene: Scene) -> None:
+    scene.collector("s", Metric("x", "gauge", "")).record_metric("x", 1.0)
+    scene.collectors["s"].commit()
+    rings = RingSet(scene.namespace)
+    assert 0 <= only(rings).age_seconds(time.monotonic_ns(), time.time_ns()) < 60
+    assert latest(only(rings)) == {"x": 1.0}
+    rings.close()

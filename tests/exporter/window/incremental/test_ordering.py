@@ -1,0 +1,58 @@
+"""What is put in order is, whichever way is faster here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.window.incremental import ordering
+from exporter.window.incremental.ordering import put_in_order
+
+
+@pytest.mark.parametrize("sorts_faster", [True, False])
+@given(
+    st.lists(st.floats(allow_nan=False) | st.integers(-2, 2).map(float), min_size=1, max_size=200),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 30)), max_size=4),
+)
+def test_at_the_ranks_is_what_sorting_puts_there(
+    sorts_faster: bool, samples: list[float], wanted: list[tuple[int, int]]
+) -> None:
+    rows = np.array([samples, samples[::-1]])
+    ranks = [(min(at, len(samples)), min(at + size, len(samples))) for at, size in wanted]
+    right = np.sort(rows, axis=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordering, "sorts_faster", lambda samples: sorts_faster)
+        put_in_order(rows, ranks)
+    for begin, end in ranks:
+        np.testing.assert_array_equal(rows[:, begin:end], right[:, begin:end])
+    np.testing.assert_array_equal(np.sort(rows, axis=1), right, err_msg="no sample is lost")
+
+
+def test_long_rows_are_partitioned_where_sorting_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ordering, "sorts_faster", lambda samples: False)
+    rows = np.random.default_rng(1).random((2, 5760))
+    put_in_order(rows, [(5700, 5760)])
+    assert (np.diff(rows[:, 5700:]) >= 0).all()
+    assert not (np.diff(rows) >= 0).all()
+
+
+def test_which_is_faster_is_measured_once() -> None:
+    assert ordering.sorts_faster(512) in (True, False)
+    before = ordering.sorts_faster.cache_info().misses
+    ordering.sorts_faster(512)
+    assert ordering.sorts_faster.cache_info().misses == before
+
+
+@pytest.mark.parametrize(("samples", "asked"), [(128, []), (129, [256]), (1439, [1024]), (5760, [4096])])
+def test_a_row_goes_by_the_trial_of_its_length(monkeypatch: pytest.MonkeyPatch, samples: int, asked: list[int]) -> None:
+    found: list[int] = []
+
+    def noted(samples: int) -> bool:
+        found.append(samples)
+        return True
+
+    monkeypatch.setattr(ordering, "sorts_faster", noted)
+    put_in_order(np.zeros((1, samples)), [(0, 1)])
+    assert found == asked
