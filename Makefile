@@ -52,7 +52,7 @@ mutants: $(BIN)/.test
 siege: $(BIN)/.test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,fuzz]' \
 		|| echo "fogmetrics: no atheris for this machine; the check fuzz says so in its counts"
-	@$(BIN)/python -m tests.stress --long --write $(ONLY)
+	@$(BIN)/python -m tests.siege --long --write $(ONLY)
 
 smoke: $(BIN)/.test
 	@$(BIN)/python -m tests.end_to_end.smoke $(URL)

@@ -11,8 +11,8 @@ from collector.sources.deployment.docker import DockerProvider
 from collector.sources.deployment.prometheus import PrometheusProvider
 from collector.sources.deployment.prometheus_mapping import ready_mappings
 from collector.sources.deployment.provider import DeploymentProvider, ProviderError
-from tests.stress.hostile import HostileServer, http, says
-from tests.stress.targets_behaviour import Words, http_behaviours
+from tests.siege.hostile import HostileServer, http, says
+from tests.siege.targets_behaviour import Words, http_behaviours
 
 _SECONDS, _BYTES = 0.5, 4 * 2**20
 

@@ -1,0 +1,100 @@
+"""Shared memory that is full while programs count: nothing is raised into them, and no signal ends them.
+
+``python -m tests.siege.application_room full NAMESPACE …``, in a /dev/shm of its own, see :mod:`tests.siege.apart`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from fogmetrics.application.shared_collector import SharedCollector, fold
+from shm.errors import NoSpace
+from tests.siege.apart import Done, main, small_shm
+from tests.siege.application_storm import APPLICATION, ended, fork, identities, reading, scraped
+from tests.siege.harness import require
+from tests.siege.small_room import PAGE, Filler, free
+
+_BYTES: Final = 4 << 20
+
+
+def _begun(namespace: str) -> SharedCollector:
+    collector = SharedCollector(APPLICATION, namespace=namespace)
+    collector.register_metric("hits", "counter", help="Counted.", label_names=("of",))
+    collector.register_metric("level", "gauge", help="A level.", label_names=("of",))
+    collector.register_metric("taken", "histogram", help="Observed.", label_names=("of",), buckets=(1.0, 2.0))
+    return collector
+
+
+def _all(collector: SharedCollector, of: str) -> None:
+    """Whatever a program does with its metrics."""
+    collector.increment("hits", labels={"of": of})
+    collector.record_metric("level", 1.0, {"of": of})
+    collector.record_metric("taken", 1.5, {"of": of})
+
+
+def _unharmed(what: str, work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - the promise
+        require(False, f"{what}, in a full /dev/shm: {type(error).__name__}: {error}")
+
+
+def full(namespace: str, rounds: str, seed: str) -> Done:
+    """Fill it to the last page, and to a few more, while processes count, grow, fork, remove, fold and end."""
+    small_shm(_BYTES)
+    rng = random.Random(int(seed))
+    collector = _begun(namespace)
+    _all(collector, "first")
+    children = refused = 0
+    with Filler(namespace) as filler:
+        for number in range(int(rounds)):
+            filler.give()
+            filler.leave(rng.choice([0, 0, PAGE, 4 * PAGE, 40 * PAGE]))
+            _unharmed("to count a series that is there", lambda: _all(collector, "first"))
+            for at in range(12):
+                _unharmed("to count a new series", lambda: _all(collector, f"{number}-{at}"))  # noqa: B023 - called at once
+            status = ended(fork(lambda: _forks(collector)))
+            require(status == 0, f"in a full /dev/shm a fork that counts ended with {status}")
+            children += 1
+            _unharmed("to remove a series", lambda: collector.remove("hits", {"of": f"{number}-1"}))  # noqa: B023
+            _unharmed("to clear a metric", lambda: collector.clear("level"))
+            _unharmed("to fold", lambda: fold(namespace, APPLICATION, ""))
+            if ended(fork(lambda: _begins(namespace))) == 0:
+                continue
+            refused += 1
+        filler.give()
+        require(free() > 0, "the check can't give back what it took")
+        fold(namespace, APPLICATION, "")
+    with reading(namespace) as reader:
+        now = scraped(reader, identities(namespace))
+    first = now[("hits", ("first",))][0]
+    least, most = int(rounds) + 1, 3 * int(rounds) + 1
+    require(least <= first <= most, f"{least} were counted here, at most {most} with the forks: {first}")
+    _all(collector, "behind")
+    with reading(namespace) as reader:
+        found = scraped(reader, identities(namespace)).get(("hits", ("behind",)))
+    require(found == [1.0], f"there is room again, and a new series is {found}")
+    return {"rounds in a full /dev/shm": int(rounds), "forks in it": children, "starts refused in it": refused}
+
+
+def _forks(collector: SharedCollector) -> None:
+    _unharmed("to count in a fork", lambda: _all(collector, "first"))
+    _unharmed("to count a new series in a fork", lambda: _all(collector, "new"))
+
+
+def _begins(namespace: str) -> None:
+    """A process of its own: to start is what may be refused, in a word of ours."""
+    import fogmetrics.application.shared_collector
+
+    fogmetrics.application.shared_collector._tables.clear()
+    try:
+        another = _begun(namespace)
+    except NoSpace:
+        raise SystemExit(1) from None
+    _unharmed("to count", lambda: _all(another, "first"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main({"full": full}))

@@ -1,0 +1,543 @@
+"""Processes of an application that begin, count, grow, fork, fold, stop and are killed, under a reader without pause.
+
+Every process writes down in shared memory of the check's own (a **ledger**) what it is about to count and what it has
+counted. So each scrape has exact bounds: what was counted before it began is in it, and nothing that was not begun when
+it ended. ``python -m tests.siege.application_storm PROGRAM NAMESPACE …``, see :mod:`tests.siege.apart`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from fogmetrics.application.shared_collector import SharedCollector
+from shm.errors import FogmetricsError
+from shm.files import DIRECTORY
+from shm.metric import Metric
+from shm.ring.layout import ABSENT
+from shm.table import cells, dead, file, merge
+from shm.table import format as tables
+from shm.table import process as live
+from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace
+from shm.table.format import RETIRED, listed
+from shm.table.merge import ApplicationReader
+from shm.table.process import LiveTable
+from tests.siege.apart import Done, adopt_orphans, main
+from tests.siege.harness import require
+
+APPLICATION: Final = "app"
+HITS: Final = Metric("hits", "counter", "Counted.", label_names=("of",))
+TAKEN: Final = Metric("taken", "histogram", "Observed.", buckets=(1.0, 2.0))
+HERE: Final = Metric("here", "gauge", "1 a process that lives.")
+MORE: Final = Metric("more", "counter", "Series that make tables grow.", label_names=("of",))
+OURS: Final = frozenset({live.__file__, file.__file__, cells.__file__})  # whose lines move a table's words
+_SLOTS: Final = 16  # a process and its threads and forks
+_GROUPS: Final = 5
+_ROLES: Final = ("plain", "growing", "threads", "forks", "folding")
+
+
+class Ledger:
+    """Words that outlive every process: what was begun and what was done, by slot, which one thread alone writes."""
+
+    def __init__(self, slots: int) -> None:
+        self._words = memoryview(mmap.mmap(-1, 16 * slots)).cast("q")
+
+    def begin(self, slot: int) -> None:
+        self._words[2 * slot] += 1
+
+    def end(self, slot: int) -> None:
+        self._words[2 * slot + 1] += 1
+
+    def done(self) -> int:
+        return sum(self._words[1::2].tolist())
+
+    def begun(self) -> int:
+        return sum(self._words[::2].tolist())
+
+
+def scraped(reader: ApplicationReader, identities: list[str]) -> dict[tuple[str, tuple[str, ...]], list[float]]:
+    """The present series' columns."""
+    values = reader.refresh(identities)
+    require(not reader.errors, f"tables that nobody harmed are refused: {reader.errors}")
+    own = {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.layout.series}
+    return {key: words.tolist() for key, words in own.items() if words[-1:].tobytes() != ABSENT}
+
+
+def identities(namespace: str, application: str = APPLICATION) -> list[str]:
+    return listed(namespace).get(application, [])
+
+
+@contextlib.contextmanager
+def reading(namespace: str, application: str = APPLICATION) -> Iterator[ApplicationReader]:
+    reader = ApplicationReader(namespace, application, {os.geteuid()})
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def fork(work: Callable[[], object]) -> int:
+    """The pid of a child that does that and dies without a word; 99 is its status when it raised."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it must not go on as its parent
+            print(f"child: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(99)
+        os._exit(0)
+    return pid
+
+
+def ended(pid: int, seconds: float = 60.0) -> int:
+    """The exit status, as Popen.returncode; a process that hangs is killed, and that is a Violation."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            require(False, f"a process was still busy after {seconds:g} s: a lock that nobody frees")
+        time.sleep(0.0005)
+
+
+# ---- the storm -----------------------------------------------------------------------------------------------
+
+
+class Process:
+    """What one process of the storm does, until it is killed."""
+
+    def __init__(self, namespace: str, ledger: Ledger, slot: int, seed: int) -> None:
+        self.namespace, self.ledger, self.slot = namespace, ledger, slot
+        self.random = random.Random(seed)
+
+    def run(self) -> None:
+        os.nice(10)  # flat out, but for the reader
+        with contextlib.suppress(FogmetricsError):
+            dead.fold(self.namespace, APPLICATION)
+        self.table = LiveTable(self.namespace, APPLICATION)
+        here = self.table.place(HERE, ())
+        assert isinstance(here, GaugePlace)
+        here.set(1.0)
+        role = _ROLES[self.slot // _SLOTS % len(_ROLES)]
+        if role == "threads":
+            for at in range(1, 4):
+                threading.Thread(target=self.count, args=(self.slot + at, 1 << 30), daemon=True).start()
+        if role == "forks":
+            threading.Thread(target=self.grow, daemon=True).start()
+        for turn in range(1 << 30):
+            self.count(self.slot, 5)
+            if role in ("growing", "threads"):
+                self.grow_once(turn)
+            if role == "folding" and turn % 5 == 0:
+                with contextlib.suppress(FogmetricsError):
+                    dead.fold(self.namespace, APPLICATION)
+            if role == "forks" and turn % 40 == 0 and 4 + turn // 40 < _SLOTS:
+                self.fork(self.slot + 4 + turn // 40)
+
+    def fork(self, slot: int) -> None:
+        if os.fork() == 0:
+            self.count(slot, self.random.randrange(300))
+            os.kill(os.getpid(), self.random.choice([signal.SIGKILL, signal.SIGTERM]))
+
+    def grow(self) -> None:
+        for turn in range(1 << 30):
+            self.grow_once(turn)
+
+    def grow_once(self, turn: int) -> None:
+        place = self.table.place(MORE, (str(turn % 300),))
+        assert isinstance(place, CounterPlace)
+        place.inc(1.0)
+
+    def count(self, slot: int, times: int) -> None:
+        for _ in range(times):
+            hits, taken = self.table.place(HITS, (str(slot % _GROUPS),)), self.table.place(TAKEN, ())
+            assert isinstance(hits, CounterPlace)
+            assert isinstance(taken, HistogramPlace)
+            self.ledger.begin(slot)
+            hits.inc(1.0)
+            taken.observe(float(slot % 4))
+            self.ledger.end(slot)
+
+
+def storm(namespace: str, deaths: str, seed: str) -> Done:
+    """Kill that many processes while they do all that, and read without pause."""
+    adopt_orphans()
+    rng = random.Random(int(seed))
+    ledger = Ledger(_SLOTS * (int(deaths) + 20))
+    living: list[int] = []
+    begun = killed = scrapes = stopped = 0
+    before: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    with reading(namespace) as reader:
+
+        def look(processes: int) -> None:
+            nonlocal before, scrapes
+            least, found = ledger.done(), identities(namespace)
+            if rng.random() < 0.3:
+                time.sleep(rng.random() * 0.004)  # between the listing and the reading processes die and are folded
+            now, most = scraped(reader, found), ledger.begun()
+            for name in ("hits", "taken"):
+                # Of a histogram the counts of the buckets, up to that of all; its sum comes a moment later.
+                total = sum(words[-2 if name == "taken" else 0] for key, words in now.items() if key[0] == name)
+                require(
+                    least <= total <= most,
+                    f"{name}: {least} were counted before a scrape, {most} were begun at its end, and it says {total}",
+                )
+            here = now.pop(("here", ()), [0.0])[0]
+            require(here <= processes, f"{processes} processes live, and {here:g} have a gauge")
+            for key, words in before.items():
+                fell = key not in now or any(one < was for one, was in zip(now[key], words, strict=True))
+                require(not fell, f"{key} fell from {words} to {now.get(key)}")
+            before = now
+            scrapes += 1
+
+        try:
+            while killed < int(deaths):
+                while len(living) < 5:
+                    process = Process(namespace, ledger, begun * _SLOTS, rng.getrandbits(32))
+                    living.append(fork(process.run))
+                    begun += 1
+                # The gauge of one that is being born, or is not reaped yet, may be there.
+                look(len(living))
+                if rng.random() < 0.1:
+                    os.kill(rng.choice(living), signal.SIGSTOP)
+                    stopped += 1
+                if rng.random() < 0.4:
+                    pid = living.pop(rng.randrange(len(living)))
+                    os.kill(pid, signal.SIGKILL)
+                    require(ended(pid) == -signal.SIGKILL, "a process of the storm ended by itself")
+                    killed += 1
+        finally:
+            for pid in living:
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-1, 0)
+        look(0)
+        reclaimed = reclaim(namespace)
+        look(0)
+        require(identities(namespace) == [RETIRED], f"of dead processes {identities(namespace)} are left")
+    return {
+        "processes killed": killed, "of them stopped before": stopped, "scrapes between": scrapes,
+        "increments": ledger.done(), "tables folded at the end": reclaimed,
+    }  # fmt: skip
+
+
+def reclaim(namespace: str, application: str = APPLICATION) -> int:
+    """Fold all of the dead; nothing of them must be left, what they were building included."""
+    for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*.new"):
+        os.utime(path, (0, 0))
+    folded = dead.fold(namespace, application)
+    left = [path.name for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*")]
+    wanted = (f"{RETIRED}.table", f"{RETIRED}.lock", f"{RETIRED}.new")
+    over = [name for name in left if not name.endswith(wanted)]
+    require(not over, f"of dead processes {over} are left after folding")
+    return folded
+
+
+def listed_before(namespace: str) -> Done:
+    """Names that were listed before the first fold, and read behind it, have lost nobody."""
+
+    def die() -> None:
+        place = LiveTable(namespace, APPLICATION).place(HITS, ("dead",))
+        assert isinstance(place, CounterPlace)
+        place.inc(3.0)
+
+    for folds in range(1, 4):
+        ended(fork(die))
+        found = [who for who in identities(namespace) if who != RETIRED]
+        require(dead.fold(namespace, APPLICATION) == 1, "the dead can't be folded")
+        with reading(namespace) as reader:
+            shown = scraped(reader, found).get(("hits", ("dead",)))
+        require(shown == [3.0 * folds], f"names that were listed before the fold: {3.0 * folds} were counted: {shown}")
+    return {"readings behind a fold": folds}
+
+
+def beside(namespace: str, step: str) -> Done:
+    """Whoever folds at whatever moment of a scrape: it shows what was counted, once."""
+    ours = merge.__file__, tables.__file__
+    at, folds, folded = 1, 0, True
+    while folded:
+        name, folded, seen = f"app{at}", False, 0
+
+        def die(of: str, amount: float, name: str = name) -> None:
+            place = LiveTable(namespace, name).place(HITS, (of,))
+            assert isinstance(place, CounterPlace)
+            place.inc(amount)
+
+        def profile(frame: types.FrameType, event: str, argument: object, name: str = name) -> None:
+            nonlocal seen, folded
+            seen += event != "c_call" and frame.f_code.co_filename in ours
+            if seen == at and not folded:  # noqa: B023 - of this turn
+                sys.setprofile(None)
+                folded = True
+                dead.fold(namespace, name)
+
+        with reading(namespace, name) as reader:
+            ended(fork(partial(die, "first", 1.0)))
+            dead.fold(namespace, name)
+            ended(fork(partial(die, "second", 2.0)))
+            scraped(reader, identities(namespace, name))
+            ended(fork(partial(die, "third", 4.0)))
+            found = identities(namespace, name)
+            try:
+                sys.setprofile(profile)
+                now = scraped(reader, found)
+            finally:
+                sys.setprofile(None)
+            shown = {key[1][0]: words[0] for key, words in now.items()}
+            wanted = {"first": 1.0, "second": 2.0, "third": 4.0}
+            require(shown == wanted, f"somebody folded at call {at} of a scrape: {wanted} was counted: {shown}")
+        for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{name}.*"):
+            path.unlink()
+        folds += folded
+        at += int(step)
+    return {"folds within a scrape": folds}
+
+
+# ---- threads, forks, removal ---------------------------------------------------------------------------------
+
+
+def threads(namespace: str, times: str) -> Done:
+    """No increment of threads that count one series is lost, whatever the table does meanwhile."""
+    sys.setswitchinterval(1e-5)
+    table = LiveTable(namespace, APPLICATION)
+    hits, taken = table.place(HITS, ("all",)), table.place(TAKEN, ())
+    assert isinstance(hits, CounterPlace)
+    assert isinstance(taken, HistogramPlace)
+
+    def work(number: int) -> None:
+        for turn in range(int(times)):
+            hits.inc(1.0)
+            taken.observe(1.5)
+            if number == 0 and turn % 20 == 0:
+                table.place(MORE, (str(turn),))
+            if number == 0 and turn % 200 == 0:
+                table.remove([("more", (str(at),)) for at in range(0, turn, 20)])
+            if number == 1 and turn % 50 == 0:
+                gone = table.place(MORE, ("gone",))
+                table.remove([gone.key])
+                assert isinstance(gone, CounterPlace)
+                gone.inc(1e6)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    with reading(namespace) as reader:
+        found = scraped(reader, identities(namespace))
+    counted = 4 * int(times)
+    require(found[("hits", ("all",))] == [counted], f"threads counted {counted}: {found[('hits', ('all',))]}")
+    words = found[("taken", ())][1:]
+    require(words == [0.0, counted, counted, 1.5 * counted], f"threads observed {counted} times 1.5: {words}")
+    strange = {key: words for key, words in found.items() if key[0] == "more" and any(words)}
+    require(not strange, f"nobody counted in these, but a series that was removed did: {strange}")
+    gone = table.place(MORE, ("gone",))
+    table.remove([gone.key])
+    again = table.place(MORE, ("gone",))
+    assert isinstance(gone, CounterPlace)
+    assert isinstance(again, CounterPlace)
+    gone.inc(1e6)
+    require(again.get() == 0.0, f"in a new series a thread counted that was removed before: {again.get()}")
+    table.close()
+    return {"increments by threads": counted}
+
+
+def forks(namespace: str, times: str) -> Done:
+    """A fork while other threads are within the table: it does not hang, and counts what it counts, once."""
+    sys.setswitchinterval(1e-6)
+    table = LiveTable(namespace, APPLICATION)
+    hits = table.place(HITS, ("forks",))
+    assert isinstance(hits, CounterPlace)
+    stop = threading.Event()
+
+    def grow(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            key = (f"{number}-{turn % 150}",)
+            place = table.place(MORE, key)
+            assert isinstance(place, CounterPlace)
+            place.inc(1.0)
+            if turn % 40 == 0:  # so that the table is made anew often
+                table.remove([("more", (f"{number}-{at % 150}",)) for at in range(turn - 39, turn)])
+
+    def child() -> None:
+        hits.inc(1.0)
+        place = table.place(HITS, ("born",))
+        assert isinstance(place, CounterPlace)
+        place.inc(1.0)
+
+    workers = [threading.Thread(target=grow, args=(number,)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    try:
+        for turn in range(int(times)):
+            status = ended(fork(child), 20.0)
+            require(status == 0, f"fork {turn} ended with {status}")
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    with reading(namespace) as reader:
+        found = scraped(reader, identities(namespace))
+    for of in ("forks", "born"):
+        require(found[("hits", (of,))] == [int(times)], f"{times} forks counted once each: {found[('hits', (of,))]}")
+    table.close()
+    return {"forks while threads grow": int(times)}
+
+
+def halted(namespace: str, step: str) -> Done:
+    """A fork while another thread stands still in the middle of its growth: the child's table is whole."""
+    setattr(live, "_FORK_SECONDS", 0.001)  # noqa: B010 - else it waits for the thread, and meets no middle
+    counts = at = 0
+    while True:
+        at += int(step)
+        name, seen = f"app{at}", 0
+        inside, forked = threading.Event(), threading.Event()
+        table = LiveTable(namespace, name)
+        for number in range(60):
+            table.place(HITS, (str(number),))
+        table.remove([("hits", (str(number),)) for number in range(5)])
+
+        def profile(
+            frame: types.FrameType, event: str, argument: object,
+            inside: threading.Event = inside, forked: threading.Event = forked, at: int = at,
+        ) -> None:  # fmt: skip
+            nonlocal seen
+            seen += event != "c_call" and frame.f_code.co_filename in OURS
+            if seen == at:
+                seen += 1
+                sys.setprofile(None)
+                inside.set()
+                forked.wait(0.03)  # the fork may be waiting for us
+
+        def grow(table: LiveTable = table, profile: Callable[..., None] = profile) -> None:
+            sys.setprofile(profile)
+            for number in range(60, 66):
+                table.place(HITS, (str(number),))
+            sys.setprofile(None)
+
+        def child(table: LiveTable = table, name: str = name) -> None:
+            for number in range(5, 60):
+                place = table.place(HITS, (str(number),))
+                assert isinstance(place, CounterPlace)
+                place.inc(float(number))
+            with reading(namespace, name) as reader:
+                now = scraped(reader, identities(namespace, name))
+            wrong = {
+                key: words for key, words in now.items() if 5 <= int(key[1][0]) < 60 and words != [float(key[1][0])]
+            }
+            require(len(now) >= 55 and not wrong, f"a fork has {wrong} wrong of {len(now)}")
+
+        thread = threading.Thread(target=grow)
+        thread.start()
+        while thread.is_alive() and not inside.wait(0.001):
+            pass
+        if inside.is_set():
+            pid = fork(child)
+            forked.set()
+            status = ended(pid, 20.0)
+            require(status == 0, f"a fork beside a thread that is at call {at} of its growth ended with {status}")
+            counts += 1
+        thread.join()
+        table.close()
+        for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{name}.*"):
+            path.unlink()
+        if not inside.is_set():
+            return {"forks beside a growth that stands still": counts}
+
+
+def removal(namespace: str, rounds: str, seed: str) -> Done:
+    """Processes that count a series which two of them remove again and again, and one beside it that nobody does."""
+    ledger, phase = Ledger(8), memoryview(mmap.mmap(-1, 64)).cast("q")
+
+    def process(number: int) -> None:
+        collector = SharedCollector(APPLICATION, namespace=namespace)
+        collector.register_metric("hits", "counter", help="Counted.", label_names=("of",))
+        seen = 0
+        while True:
+            if phase[0] == seen:
+                if seen == 0:
+                    ledger.begin(number)
+                    collector.increment("hits", labels={"of": "removed"})
+                    collector.increment("hits", labels={"of": "kept"})
+                    ledger.end(number)
+                    if number < 2 and ledger._words[2 * number] % 7 == 0:
+                        collector.remove("hits", {"of": "removed"})
+                else:
+                    time.sleep(0.0005)
+                continue
+            seen = phase[0]
+            if seen == 2 and number == 2:
+                collector.remove("hits", {"of": "removed"})
+            if seen == 3:
+                for _ in range(5):
+                    collector.increment("hits", labels={"of": "removed"})
+            phase[1 + number] = seen
+
+    pids = [fork(lambda number=number: process(number)) for number in range(3)]  # type: ignore[misc]
+
+    def enter(to: int) -> None:
+        phase[0] = to
+        deadline = time.monotonic() + 30
+        while any(phase[1 + number] != to for number in range(3)):
+            require(time.monotonic() < deadline, f"processes that remove series don't come to phase {to}")
+            time.sleep(0.001)
+
+    scrapes = 0
+    try:
+        with reading(namespace) as reader:
+            while scrapes < int(rounds):
+                least = ledger.done()
+                now = scraped(reader, identities(namespace))
+                most = ledger.begun()
+                kept = now.get(("hits", ("kept",)), [0.0])[0]
+                require(least <= kept <= most, f"beside removals {least} to {most} were counted: {kept}")
+                removed = now.get(("hits", ("removed",)), [0.0])[0]
+                require(0 <= removed <= most, f"of {most} counted in a series that is removed, {removed} are shown")
+                scrapes += 1
+            enter(1)
+            enter(2)
+            now = scraped(reader, identities(namespace))
+            require(("hits", ("removed",)) not in now, f"removed, and shown as {now.get(('hits', ('removed',)))}")
+            enter(3)
+            now = scraped(reader, identities(namespace))
+            found = now.get(("hits", ("removed",)))
+            require(found == [15.0], f"3 processes counted 5 each after a removal: {found}")
+            for pid in pids[:2]:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            dead.fold(namespace, APPLICATION)
+            now = scraped(reader, identities(namespace))
+            found = now.get(("hits", ("removed",)))
+            require(found == [15.0], f"the same, two of them dead and folded: {found}")
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+    return {"scrapes while series are removed": scrapes, "increments beside": ledger.done()}
+
+
+if __name__ == "__main__":
+    programs: dict[str, Callable[..., Done]] = {
+        "listed": listed_before, "beside": beside, "halted": halted, "storm": storm, "threads": threads, "forks": forks,
+        "removal": removal,
+    }  # fmt: skip
+    raise SystemExit(main(programs))

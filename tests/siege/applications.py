@@ -1,0 +1,130 @@
+"""Applications: tables of many processes under deaths, forks, signals, removals, bad bytes and full memory.
+
+What processes do to each other: :mod:`tests.siege.application_storm`. What may happen in the middle of one's work:
+:mod:`tests.siege.application_deaths`. Bytes: :mod:`tests.siege.application_bytes`. Room:
+:mod:`tests.siege.application_room`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.siege.apart import ask
+from tests.siege.harness import Counts, Effort, Mutant, own_namespace
+
+_STORM, _DEATHS = "tests.siege.application_storm", "tests.siege.application_deaths"
+_BYTES, _ROOM = "tests.siege.application_bytes", "tests.siege.application_room"
+
+
+def _step(effort: Effort, short: int) -> int:
+    """From one line, or call, at which something happens to the next."""
+    return 1 if effort.long else max(round(short / effort.scale), 1)
+
+
+def _parts(effort: Effort) -> dict[str, tuple[str, tuple[object, ...]]]:
+    """By name, which is that of its program: the program's module and arguments."""
+    return {
+        "listed": (_STORM, ()),
+        "beside": (_STORM, (_step(effort, 6),)),
+        "descriptors": (_DEATHS, (effort.many(20, 400),)),
+        "handlers": (_DEATHS, (_step(effort, 12),)),
+        "halted": (_STORM, (_step(effort, 25),)),
+        "threads": (_STORM, (effort.many(6_000, 300_000),)),
+        "forks": (_STORM, (effort.many(60, 2_000),)),
+        "removal": (_STORM, (effort.many(500, 20_000), effort.seed)),
+        "harmed": (_BYTES, (effort.many(25, 3_000), effort.seed)),
+        "deaths": (_DEATHS, (_step(effort, 100),)),
+        "torn": (_BYTES, (effort.seconds(1.0, 60.0),)),
+        "storm": (_STORM, (effort.many(70, 4_000), effort.seed)),
+        "full": (_ROOM, (effort.many(25, 1_000), effort.seed)),
+    }
+
+
+PARTS = tuple(_parts(Effort()))
+
+
+def check(effort: Effort) -> Counts:
+    parts = _parts(effort)
+    if os.geteuid() != 0:  # who may not mount a /dev/shm of its own
+        del parts["full"]
+    if effort.part:
+        if effort.part not in parts:
+            pytest.skip("it must be root, to mount a small /dev/shm of its own")
+        parts = {effort.part: parts[effort.part]}
+    counts: dict[str, int | str] = {}
+    for part, (module, arguments) in parts.items():
+        with own_namespace() as namespace:
+            counts |= ask(module, part, namespace, *arguments, timeout=1800.0 if effort.long else 80.0)
+    return counts
+
+
+MUTANTS = (
+    Mutant(
+        "applications", "the retired are read only where they were listed", "shm.table.merge:ApplicationReader.refresh",
+        code="{*identities, RETIRED}", becomes="identities",
+        says="names that were listed before", scale=0.1, part="listed",
+    ),
+    Mutant(
+        "applications", "a fold beside a scrape is not seen", "shm.table.merge:ApplicationReader.refresh",
+        code="self._retired() == before and not self._moved", becomes="True",
+        says="somebody folded at call", scale=0.5, part="beside",
+    ),
+    Mutant(
+        "applications", "gauges of the dead stay", "shm.table.merge:ApplicationReader._merged",
+        code="part.living if alive else part.dead", becomes="part.living",
+        says="the gauge of a process that is dead", scale=0.5, part="deaths",
+    ),
+    Mutant(
+        "applications", "the retired do not name whom they have", "shm.table.dead:_publish",
+        patch="""
+            def fault(namespace, application, group, account):
+                account.folded = []
+                original(namespace, application, group, account)
+        """,
+        says="second is 4.0, and may be", scale=0.5, part="deaths",
+    ),
+    Mutant(
+        "applications", "the dead are unlinked before their counts are published", "shm.table.dead:fold",
+        code="_publish(namespace, application, group, account)",
+        becomes="for table in dead:\n    table.path.unlink()\n_publish(namespace, application, group, account)",
+        says="and may be", scale=0.8, part="deaths",
+    ),
+    Mutant(
+        "applications", "what is stored while a table grows goes to the old file alone", "shm.table.process:LiveTable._born",
+        code="place.cell = AWAY", becomes="pass", says="a handler that counts", part="handlers",
+    ),
+    Mutant(
+        "applications", "a series that comes while a table grows is made at once", "shm.table.process:LiveTable._settled",
+        code="self._moving or self._entering", becomes="False",
+        says="a handler that counts", scale=2.0, part="handlers",
+    ),
+    Mutant(
+        "applications", "an interrupted growth is not brought to its end", "shm.table.process:LiveTable._recover",
+        code="self._moving or self._entering or self._next is not None", becomes="False",
+        says="a handler that raises", scale=2.0, part="handlers",
+    ),
+    Mutant(
+        "applications", "a reader frees the lock of its own process", "shm.table.format:let_go",
+        patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
+    ),
+    Mutant(
+        "applications", "the place of a removed series keeps its columns", "shm.table.process:LiveTable._vacate",
+        code="self._send_nowhere(place)", becomes="None", says="that was removed", scale=0.5, part="threads",
+    ),
+    Mutant(
+        "applications", "a fork does not end what another thread had begun", "shm.table.process:LiveTable.forked",
+        code="self._busy = self._moving = self._entering = False", becomes="pass",
+        says="a fork beside a thread", scale=0.8, part="halted",
+    ),
+    Mutant(
+        "applications", "what a process removes after another did is counted from there", "shm.table.dead:since_removal",
+        code="ABSENT in (own[-8:], then[-8:])", becomes="False", says="nan", part="deaths",
+    ),
+    Mutant(
+        "applications", "memory that is not reserved", "shm.files:build",
+        code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
+        says="full", scale=0.3, part="full",
+    ),
+)  # fmt: skip

@@ -1,0 +1,201 @@
+"""Real collectors, stopped by SIGSTOP for several intervals and continued; and one whose wall clock is set.
+
+Nobody can set the clock of a test's host; libfaketime (apt-get install faketime) sets what a process is told of it.
+Where it is not installed that part is left out, and its count with it: the simulated clocks step everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from shm.files import ring_path
+from shm.ring.discovery import process_fields
+from shm.ring.layout import FLAG_CLOCK_STEP
+from shm.ring.reader import Frames, RingReader
+from tests.programs import Program, running
+from tests.rings import ROOT
+from tests.siege.harness import Counts, Effort, own_namespace, require
+
+_SOURCES = ("system", "node")
+_INTERVAL_SECONDS = 0.1
+_INTERVAL_NS = round(_INTERVAL_SECONDS * 1e9)
+_WAIT_SECONDS = 30.0
+# How far the time that passed and the ticks that were written or missed may differ: the first tick is off the grid, and
+# the last may be late.
+_TOLERANCE = 1.6
+
+
+def check(effort: Effort) -> Counts:
+    counts = dict(_stopped(effort))
+    library = _faketime()
+    if library:
+        counts["steps of a process's clock"] = _stepped(effort, library)
+    return counts
+
+
+def _collector(stack: contextlib.ExitStack, namespace: str, directory: Path, source: str, **env: str) -> Program:
+    config = directory / "fogmetrics.toml"
+    config.write_text(f'[shm]\nnamespace = "{namespace}"\n[collector]\ninterval_seconds = {_INTERVAL_SECONDS}\n')
+    command = [sys.executable, "-m", "collector", "--config", str(config), source]
+    return stack.enter_context(running(command, directory / f"{source}.log", cwd=ROOT, env=env))
+
+
+def _stopped(effort: Effort) -> Counts:
+    chance = effort.random()
+    stops = effort.many(3, 100)
+    frames = missed = 0
+    with own_namespace() as namespace, tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        programs = {source: _collector(stack, namespace, Path(directory), source) for source in _SOURCES}
+        for source, program in programs.items():
+            _go_on(namespace, source, program, 3)
+        stopped_ns = [_stop(namespace, programs, chance) for _ in range(stops)]
+        for source, program in programs.items():
+            with RingReader(namespace, source) as reader:
+                found = reader.frames()
+                require(reader.writer.pid == program.pid, f"{source}: its writer is not the process that was stopped")
+                frames += len(found.sequence)
+                missed += _held(source, found, reader, stopped_ns)
+            # Told to end while it is stopped, it ends when it is continued.
+            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
+                program.process.send_signal(number)
+            status = program.process.wait(_WAIT_SECONDS)
+            require(status == 0, f"{source}: exit status {status} after SIGTERM:\n{program.log()}")
+    return {
+        "SIGSTOPs of processes": stops * len(_SOURCES),
+        "frames of theirs": frames,
+        "ticks that they missed": missed,
+    }
+
+
+def _faketime() -> str:
+    """What LD_PRELOAD must be for libfaketime; empty where it is not installed."""
+    program = shutil.which("faketime")
+    if program is None:
+        return ""
+    run = subprocess.run([program, "-m", "now", "printenv", "LD_PRELOAD"], capture_output=True, text=True, timeout=10)
+    return run.stdout.strip() if run.returncode == 0 else ""
+
+
+def _stepped(effort: Effort, library: str) -> int:
+    """Set the wall clock of a collector again and again, back an hour and forward a day among others."""
+    chance = effort.random()
+    offset = 0
+    steps: list[int] = []
+    with own_namespace() as namespace, tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
+        clock = Path(directory) / "clock"
+
+        def set_clock() -> None:
+            # At once: half a line would be another time.
+            clock.with_suffix(".new").write_text(f"{offset:+d}\n")
+            clock.with_suffix(".new").rename(clock)
+
+        set_clock()
+        program = _collector(
+            stack, namespace, Path(directory), "system", LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=str(clock),
+            FAKETIME_NO_CACHE="1", FAKETIME_DONT_FAKE_MONOTONIC="1", NO_FAKE_STAT="1",
+        )  # fmt: skip
+        _go_on(namespace, "system", program, 3)
+        for number in range(effort.many(2, 100)):
+            some = chance.choice((-1, 1)) * chance.randint(2, 1_000_000)
+            steps.append((-3600, 86_400, some)[min(number, 2)])
+            offset += steps[-1]
+            set_clock()
+            _go_on(namespace, "system", program, 3)
+        with RingReader(namespace, "system") as reader:
+            found = reader.frames()
+            _held("system", found, reader, [])
+            [series] = [one for one in reader.series if one.metric.name == "collector_clock_steps_total"]
+            counted = int(found.values[-1, series.column])
+            require(counted == len(steps), f"{counted} steps of the clock are counted, and {len(steps)} were made")
+            marked = np.flatnonzero(found.flags & np.uint64(FLAG_CLOCK_STEP))
+            jumps = (np.diff(found.timestamp_ns) - np.diff(found.monotonic_ns))[marked - 1] / 1e9
+            require(
+                np.allclose(jumps, steps, atol=0.1), f"timestamps jump by {jumps.tolist()} seconds for steps of {steps}"
+            )
+            _window(found, reader, chance)
+        program.process.send_signal(signal.SIGTERM)
+        status = program.process.wait(_WAIT_SECONDS)
+        require(status == 0, f"exit status {status} after SIGTERM under a clock that was set:\n{program.log()}")
+    return len(steps)
+
+
+def _window(frames: Frames, reader: RingReader, chance: random.Random) -> None:
+    """Windows go by timestamp, though the frames' order is another."""
+    stamps = frames.timestamp_ns.tolist()
+    for _ in range(20):
+        since, until = sorted((chance.choice(stamps), chance.choice(stamps)))
+        right = [s for s, stamp in zip(frames.sequence.tolist(), stamps, strict=True) if since < stamp <= until]
+        found = [s for s in reader.frames(since, until).sequence.tolist() if s <= frames.sequence[-1]]
+        require(found == right, f"a window by timestamp has the frames {found} for {right}")
+
+
+def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -> int:
+    """Stop all of them for some intervals and see them go on. For how long they were stopped at least, in ns."""
+    time.sleep(chance.random() * 2 * _INTERVAL_SECONDS)
+    for program in programs.values():
+        program.process.send_signal(signal.SIGSTOP)
+    for program in programs.values():
+        program.wait_until(functools.partial(_is_stopped, program.pid), _WAIT_SECONDS, "a stopped process")
+    begun_ns = time.monotonic_ns()
+    time.sleep(_INTERVAL_SECONDS * chance.uniform(2, 8))
+    passed_ns = time.monotonic_ns() - begun_ns
+    for program in programs.values():
+        program.process.send_signal(signal.SIGCONT)
+    for source, program in programs.items():
+        _go_on(namespace, source, program, 3)
+    return passed_ns
+
+
+def _is_stopped(pid: int) -> bool:
+    return process_fields(pid)[0] == b"T"
+
+
+def _go_on(namespace: str, source: str, program: Program, frames: int) -> None:
+    """Wait for that many new frames."""
+
+    def newest() -> int:
+        if not ring_path(namespace, source).exists():
+            return 0
+        with RingReader(namespace, source) as reader:
+            return reader.newest_sequence()
+
+    before = newest()
+    program.wait_until(lambda: newest() >= before + frames, _WAIT_SECONDS, f"{frames} new frames of {source}")
+
+
+def _held(source: str, frames: Frames, reader: RingReader, stopped_ns: list[int]) -> int:
+    sequences = frames.sequence.astype(np.int64)
+    require((np.diff(sequences) == 1).all(), f"{source}: its frames are not one after the other")
+    gaps = np.diff(frames.monotonic_ns)
+    require(
+        (gaps >= _INTERVAL_NS // 2).all(),
+        f"{source}: bunching: two frames are {gaps.min() / 1e6:.1f} ms apart, at an interval of {_INTERVAL_NS / 1e6:g}",
+    )
+    # The frames stand still while it is stopped: that many gaps are at least that long.
+    longest = np.sort(gaps)[::-1]
+    for i, passed_ns in enumerate(sorted(stopped_ns, reverse=True)):
+        require(longest[i] >= passed_ns, f"{source}: a frame was written while the process was stopped")
+    [series] = [one for one in reader.series if one.metric.name == "collector_ticks_missed_total"]
+    counted = frames.values[:, series.column]
+    passed = (frames.monotonic_ns - frames.monotonic_ns[0]) / _INTERVAL_NS
+    written = np.arange(len(sequences)) + counted - counted[0]
+    steps = int((frames.flags & np.uint64(FLAG_CLOCK_STEP) != 0).sum())
+    # Of the last frames the one that came least late.
+    off = float(np.abs(passed - written)[-10:].min())
+    require(
+        off <= _TOLERANCE + steps / 2,
+        f"{source}: missed ticks are counted wrong: {counted[-1]:g} missed and {len(sequences)} frames in "
+        f"{passed[-1]:.1f} intervals",
+    )
+    return int(counted[-1])

@@ -1,0 +1,218 @@
+"""What the checks of this package have in common: what they are given, what they return, how a mutant is tried.
+
+A **check** is a module of this package with a function ``check(effort) -> Counts``. It raises Violation when it sees a
+promise of docs/reliability.md broken, and returns what it did in numbers otherwise. ``make promises`` runs each
+for some seconds; ``make siege`` (``python -m tests.siege --long --write``) for minutes, and writes the counts down.
+
+A **mutant** is the program with one fault. A check that does not raise Violation on its mutant is worth nothing: each
+module lists its mutants in ``MUTANTS``, and :func:`refuted` runs the check in a copy of the tree that has the fault, so
+that every process of the check has it, daemons included.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.packages import PRODUCT
+from tests.programs import unmeasured
+from tests.rings import files_of
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+VIOLATED: Final = 3  # exit status of a check that saw a promise broken; a check that fails itself ends with 1
+SEEDS: Final = 3  # so many draws of a check at most, until one of them sees the mutant
+
+Counts = Mapping[str, int | str]
+
+_COPIED = (*PRODUCT, "tests", "supervisord.conf", "conf.d", "fogmetrics.toml", "pyproject.toml")
+
+
+class Violation(AssertionError):
+    """A promise was broken. The message says which, where and by what value."""
+
+
+def require(holds: object, promise: str) -> None:
+    """Raises Violation with that sentence unless it holds."""
+    if not holds:
+        raise Violation(promise)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a check is to do.
+
+    ``long``: the form of ``make siege``; otherwise some seconds. ``scale`` multiplies either (less than 1 while a
+    check is being written). ``seed``: of whatever is random; it is printed, so that a find can be had again.
+    ``part``: of a check that has parts, the one to do; empty: all.
+    """
+
+    long: bool = False
+    scale: float = 1.0
+    seed: int = 0
+    part: str = ""
+
+    def many(self, short: int, long: int) -> int:
+        """How many times, at least 1."""
+        return max(round((long if self.long else short) * self.scale), 1)
+
+    def seconds(self, short: float, long: float) -> float:
+        return (long if self.long else short) * self.scale
+
+    def random(self) -> random.Random:
+        return random.Random(self.seed)
+
+
+@contextlib.contextmanager
+def own_namespace() -> Iterator[str]:
+    """A namespace that nobody else has; nothing of it is left in /dev/shm afterwards."""
+    name = f"s{os.getpid()}-{next(_namespaces)}"
+    try:
+        yield name
+    finally:
+        for path in files_of(name):
+            path.unlink()
+
+
+_namespaces = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The program with one fault, which ``check`` must report, with ``says`` in its message.
+
+    ``symbol``: where the fault is, as "package.module:name" or "package.module:Class.name". The fault is either
+
+    ``patch``   statements that define ``fault``, which replaces the symbol's object, ``original``. They run at the end
+                of the module; what copied the object before (a default, a decorator, a table) keeps the original
+    ``code``    one expression or statement that the symbol's source has once, however it is formatted; ``becomes``:
+                the expression, or statements, that replace it
+
+    ``scale``: how much of the check's short form is enough to see it, and ``part``: which part of the check.
+    """
+
+    check: str
+    name: str
+    symbol: str
+    _: KW_ONLY
+    patch: str = ""
+    code: str = ""
+    becomes: str = ""
+    says: str
+    scale: float = 1.0
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.name}"
+
+    def file(self, tree: Path) -> Path:
+        """The file of the symbol's module, in that copy of the program."""
+        return tree.joinpath(*self.symbol.partition(":")[0].split(".")).with_suffix(".py")
+
+    def source(self, tree: Path) -> str:
+        """What that file must hold for the fault. Raises LookupError where it lacks the symbol or the code."""
+        file, name = self.file(tree), self.symbol.partition(":")[2]
+        source = file.read_text() if file.exists() else ""
+        module = ast.parse(source)
+        definition = _definition(module, name)
+        if definition is None:
+            raise LookupError(f"{self}: {self.symbol} is not defined; name the function, class or constant to change")
+        if self.patch:
+            return f"{source}\n\noriginal = {name}\n{textwrap.dedent(self.patch)}\n{name} = fault\n"
+        replacement = _Replacement(self.code, self.becomes)
+        replacement.visit(definition)
+        if replacement.times != 1:
+            raise LookupError(
+                f"{self}: {self.symbol} has {self.code!r} {replacement.times} times; "
+                "quote an expression or a statement that it has once"
+            )
+        return ast.unparse(module)
+
+
+def _definition(module: ast.Module, name: str) -> ast.AST | None:
+    """The statement that binds the name; of a dotted name, in the body of the class."""
+    found: ast.AST | None = module
+    for part in name.split("."):
+        found = next((one for one in getattr(found, "body", ()) if part in _bound_by(one)), None)
+    return found
+
+
+def _bound_by(statement: ast.stmt) -> list[str]:
+    match statement:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+        case ast.ImportFrom(names=aliases):
+            return [alias.asname or alias.name for alias in aliases]
+    return []
+
+
+class _Replacement(ast.NodeTransformer):
+    """Replaces an expression or a statement wherever it occurs below the visited node, and counts the occurrences."""
+
+    def __init__(self, code: str, becomes: str) -> None:
+        self.times = 0
+        self._new: ast.expr | list[ast.stmt]
+        match ast.parse(code).body, ast.parse(becomes).body:
+            case [ast.Expr(value=old)], [ast.Expr(value=new)]:
+                self._old, self._new = ast.dump(old), new
+            case [statement], statements:
+                self._old, self._new = ast.dump(statement), statements
+
+    def visit(self, node: ast.AST) -> object:
+        if ast.dump(node) != self._old:
+            return self.generic_visit(node)
+        self.times += 1
+        return self._new
+
+
+def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
+    """Fails unless the mutant's check, run on the mutant in a copy of the tree below ``directory``, sees it.
+
+    A check that draws the moments of its faults may miss one by chance, on a machine that is slow or fast enough; a
+    mutant that :data:`SEEDS` draws miss is not seen. A draw that missed it is a warning: that check leaves much to
+    chance.
+    """
+    tree = copy_of_the_tree(directory)
+    mutant.file(tree).write_text(mutant.source(tree))
+    # Mutants die before their coverage could be of any use, and must not be measured as the program.
+    environ = {**unmeasured(), "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "tests.siege", mutant.check, "--scale", str(mutant.scale), "--part", mutant.part]
+    for seed in range(SEEDS):
+        run = subprocess.run(
+            [*command, "--seed", str(seed)], cwd=tree, env=environ, capture_output=True, text=True, timeout=timeout
+        )
+        said = run.stdout + run.stderr
+        if run.returncode == 0 and f"{mutant.check}: not run: " in said:
+            pytest.skip(said.strip())
+        if run.returncode != 0:
+            break
+        warnings.warn(f"{mutant} was not seen with seed {seed}: {said}", stacklevel=2)
+    assert run.returncode == VIOLATED, f"{mutant} was not seen (exit status {run.returncode}):\n{said}"
+    assert mutant.says in said, f"{mutant} was seen for another reason than {mutant.says!r}:\n{said}"
+
+
+def copy_of_the_tree(directory: Path) -> Path:
+    """The program and its tests, with their byte code: it goes by the times of the sources, which are copied too."""
+    tree = directory / "tree"
+    for name in _COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name)
+        else:
+            tree.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    return tree

@@ -1,0 +1,202 @@
+"""SIGKILL at every line of shm/ that an operation runs: one fork of this process for each, and a look at what is left.
+
+What a kill between two lines leaves is what a kill anywhere between them leaves, but for the inside of a system call,
+and those either happen or do not; except long copies, which the random kills of tests/siege/death.py cut anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import shm
+from shm.errors import RingCorrupt, RingError, RingMissing
+from shm.files import building_path, ring_path, unlink
+from shm.ring import disk_copy
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
+from tests.rings import GAUGE, INTERVAL_NS, append_proof, check, open_writer, sequences
+from tests.siege.harness import Violation, require
+
+_SHM: Final = str(Path(shm.__file__).parent)
+_FRAMES: Final = 12  # in a ring of 8 slots: 5 to 12 are held
+_MOST_LINES: Final = 100_000
+_DONE: Final = 42  # exit status of an operation that ended before the line at which it was to die
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``prepare`` runs untraced and returns what is killed. ``width``: of the ring it begins with.
+
+    ``may_lose_all``: somebody else removed the ring's file before, so that nothing is left if it dies.
+    """
+
+    name: str
+    prepare: Callable[[str, Path], Callable[[], object]]
+    step: int  # lines from one kill to the next in the short form
+    width: int = 8
+    may_lose_all: bool = False
+
+
+def _open(namespace: str, directory: Path | None = None, capacity: int = 8) -> RingWriter:
+    return RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=capacity, snapshot_dir=directory)
+
+
+def _append(namespace: str, directory: Path) -> Callable[[], object]:
+    writer = _open(namespace)
+    return lambda: append_proof(writer)
+
+
+def _enter(namespace: str, directory: Path) -> Callable[[], object]:
+    writer = _open(namespace)
+    return lambda: writer.add_series(GAUGE, ("new",))
+
+
+def _reshape(namespace: str, directory: Path) -> Callable[[], object]:
+    return lambda: _open(namespace, capacity=16)
+
+
+def _resume(namespace: str, directory: Path) -> Callable[[], object]:
+    return lambda: _open(namespace)
+
+
+def _close(namespace: str, directory: Path) -> Callable[[], object]:
+    return _open(namespace).close
+
+
+def _begin(namespace: str, directory: Path) -> Callable[[], object]:
+    unlink(namespace, "s")
+    return lambda: _open(namespace)
+
+
+def _restore(namespace: str, directory: Path) -> Callable[[], object]:
+    unlink(namespace, "s")
+    return lambda: _open(namespace, directory)
+
+
+def _set_aside(namespace: str, directory: Path) -> Callable[[], object]:
+    with ring_path(namespace, "s").open("r+b") as file:
+        file.write(bytes(64))
+    return lambda: _open(namespace, directory)
+
+
+def _publish_again(namespace: str, directory: Path) -> Callable[[], object]:
+    writer = _open(namespace)
+    ring_path(namespace, "s").unlink()
+    return writer.keep_published
+
+
+def _snapshot(namespace: str, directory: Path) -> Callable[[], object]:
+    _open(namespace)  # held until the process ends
+    return lambda: disk_copy.take(directory, namespace, "s")
+
+
+OPERATIONS: Final = (
+    Operation("append", _append, 3),
+    Operation("catalog append", _enter, 13, width=16),
+    Operation("growth", _enter, 120),
+    Operation("resume", _resume, 60),
+    Operation("another capacity", _reshape, 150),
+    Operation("close", _close, 5),
+    Operation("first publish", _begin, 25, may_lose_all=True),
+    Operation("restore", _restore, 150, may_lose_all=True),
+    Operation("set aside", _set_aside, 150, may_lose_all=True),
+    Operation("publish again", _publish_again, 120, may_lose_all=True),
+    Operation("snapshot", _snapshot, 12),
+)
+
+
+def kill_at_lines(namespace: str, directory: Path, operation: Operation, lines: Iterator[int]) -> int:
+    """Kill the operation at each of those lines until it has no such line; how often it was killed."""
+    kills = 0
+    for line in lines:
+        _begin_with_history(namespace, directory, operation.width)
+        if not _dies(namespace, directory, operation, line):
+            break
+        kills += 1
+        try:
+            _look(namespace, directory, operation)
+        except (AssertionError, RingError, OSError) as error:
+            raise Violation(f"killed at line {line} of {operation.name}: {type(error).__name__}: {error}") from error
+    return kills
+
+
+def _begin_with_history(namespace: str, directory: Path, width: int) -> None:
+    unlink(namespace, "s")
+    disk_copy.unlink(directory, namespace)
+    with open_writer(namespace, columns=8, width=width) as writer:
+        append_proof(writer, _FRAMES)
+        disk_copy.take(directory, namespace, "s")
+
+
+def _dies(namespace: str, directory: Path, operation: Operation, line: int) -> bool:
+    """Whether a fork of this process was killed at that line; False when the operation ended before."""
+    forked = os.fork()
+    if not forked:
+        with contextlib.suppress(BaseException):
+            _run(operation.prepare(namespace, directory), line)
+            os._exit(_DONE)
+        os._exit(1)
+    _, status = os.waitpid(forked, 0)
+    if os.WIFEXITED(status):
+        require(os.WEXITSTATUS(status) == _DONE, f"{operation.name} failed by itself at line {line}")
+        return False
+    require(os.WTERMSIG(status) == signal.SIGKILL, f"{operation.name} ended by signal {os.WTERMSIG(status)}")
+    return True
+
+
+def _run(victim: Callable[[], object], line: int) -> None:
+    left = line
+
+    def trace(frame: types.FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(_SHM):
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    victim()
+    sys.settrace(None)
+
+
+def _look(namespace: str, directory: Path, operation: Operation) -> None:
+    """What a reader finds, what the next writer makes of it, and that nothing is left that nobody cleans."""
+    whole = set(range(_FRAMES - 6, _FRAMES + 1))  # all held but the oldest, whose slot the frame in flight takes
+    newest = 0
+    try:
+        with RingReader(namespace, "s") as reader:
+            held = sequences(reader)
+            newest = held[-1] if held else 0
+            for sequence in held:
+                frame = reader.frame(sequence)
+                assert frame is not None
+                check(frame, 8)
+            require(whole <= set(held) or (operation.may_lose_all and not held), f"a reader finds {held}")
+            require(newest <= _FRAMES + 1, f"a reader finds frame {newest}")
+    except (RingMissing, RingCorrupt) as error:
+        require(operation.may_lose_all, f"the ring is gone: {error}")
+    with _open(namespace, directory) as writer:
+        history = writer.history()
+        if newest or operation.name in ("restore", "set aside"):
+            require(set(history) >= whole, f"the next writer resumes with {history}")
+            require(writer.head == max(newest, _FRAMES), f"the next writer resumes at {writer.head}, not {newest}")
+            columns = [writer.columns["gauge", (str(i),)].column for i in range(8)]
+            require(columns == list(range(8)), f"the next writer has the series in columns {columns}")
+        require(not building_path(namespace, "s").exists(), "a half-built segment outlives the next start")
+        writer.append([0.0] * writer.column_count, 1, 1)
+        disk_copy.take(directory, namespace, "s")
+    name = disk_copy.file_of(directory, namespace, "s").name
+    left = {path.name for path in directory.iterdir()}
+    # One that reaches further than a ring that was begun without it is kept.
+    require(left <= {name, f"{name}.before"}, f"beside the snapshot there are {left}")

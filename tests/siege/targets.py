@@ -1,0 +1,412 @@
+"""Bad targets: Betanet and all providers of deployment that answer slowly, never, for ever, or with nonsense.
+
+The real collectors, ``python -m collector betanet`` and ``deployment``, against servers that behave otherwise at every
+question: Betanet; supervisord and HAProxy, by Unix sockets and by HTTP; a control plane, an engine of containers and a
+page for Prometheus. Each **round** has one or two endpoints that misbehave while another is well. Of every collection
+in it:
+
+- no series of a bad endpoint has a sample: no 0, and nothing that was true before;
+- the error in the log names the endpoint and the reason, and collector_errors_total rises;
+- the series of the endpoint that is well have samples, each of the answer that it came with, never one twice;
+- the frame is there, the collection did not hang, and the collector's memory stays within MEMORY_MIB of what it was,
+  for each provider that may misbehave at the same time.
+
+Then answers with bytes changed at random, of which no sample may come that an answer did not entitle to; Betanet gone
+for good, until the circuit opens, and back; and at the end what the exporter makes of it all must be an exposition.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Final
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporter.app import Exporter
+from exporter.http.negotiation import Format
+from exporter.http.parameters import MetricsQuery
+from fogmetrics.config import Config, ShmConfig
+from shm.ring.reader import RingReader
+from tests.programs import running
+from tests.siege import targets_betanet as betanet
+from tests.siege import targets_deployment as deployment
+from tests.siege import targets_providers as providers
+from tests.siege.harness import ROOT, Counts, Effort, Mutant, own_namespace, require
+from tests.siege.hostile import HostileServer, silent
+from tests.siege.targets_behaviour import Behaviour
+from tests.siege.targets_siege import Endpoint, Siege
+from tests.siege.targets_watch import Stopped, Tick, Watched
+from tests.stand_ins.betanet import PATHS
+
+# Intervals; timeouts are as long as these allow: a machine with other work must not look like a slow target.
+_SHORT_SECONDS: Final = {"betanet": 0.15, "deployment": 0.35}
+_LONG_SECONDS: Final = {"betanet": 0.25, "deployment": 0.4}
+_LEFT_SECONDS: Final = 0.01
+OPEN_SECONDS: Final = 0.5
+SERIES_PER_METRIC: Final = 40
+_IDLE_TICKS: Final = 3
+
+# ---- the four collectors -------------------------------------------------------------------------------------
+
+_CONFIG: Final = """\
+[shm]
+namespace = "{namespace}"
+capacity = 4096
+[collector]
+interval_seconds = {interval}
+timeout_seconds = {timeout}
+max_series = {most}
+max_series_per_metric = {per_metric}
+[log]
+level = "debug"
+format = "json"
+[source.betanet]
+url = "{betanet}"
+open_seconds = {open_seconds}
+[source.deployment]
+providers = {asked}
+supervisord_url = "{supervisord}"
+haproxy_url = "{haproxy}"
+control_plane_url = "{control_plane}"
+docker_url = "{docker}"
+prometheus = ["hostile {prometheus}"]
+prometheus_mappings = ["{mapping}"]
+"""
+
+# What is attacked, each by a collector of its own: the source, the targets that it asks.
+_BETANET, _BY_TCP, _OTHERS = "betanet", "deployment", "deployment, other providers"
+_TARGETS: Final = {
+    _BETANET: ("betanet", ("betanet",)),
+    "deployment by Unix sockets": ("deployment", ("supervisord", "haproxy")),
+    _BY_TCP: ("deployment", ("supervisord", "haproxy")),
+    _OTHERS: ("deployment", ("control_plane", "docker", "prometheus")),
+}
+PARTS: Final = tuple(_TARGETS)
+_NOBODY: Final = "http://127.0.0.1:1"
+
+
+class Attacked:
+    """A collector in a namespace of its own, its targets, and the trap that nobody may ask."""
+
+    def __init__(self, name: str, stop: threading.Event, effort: Effort) -> None:
+        self.name = name
+        self.source, self.asked = _TARGETS[name]
+        self.over_unix = name.endswith("Unix sockets")
+        self.answers_changed = self.series = 0
+        self.circuit = 0.0
+        self._stop, self._seed = stop, f"{effort.seed} {self.name}"
+        self._interval = (_LONG_SECONDS if effort.long else _SHORT_SECONDS)[self.source]
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Attacked:
+        enter = self._stack.enter_context
+        directory = Path(enter(tempfile.TemporaryDirectory(prefix="targets-")))
+        self.namespace = enter(own_namespace())
+        self.elsewhere = enter(HostileServer({}))
+        endpoints = self._endpoints(directory)
+        urls = dict.fromkeys((target for _, asked in _TARGETS.values() for target in asked), _NOBODY)
+        for target, endpoint in zip(self.asked, endpoints, strict=False):  # Betanet has more than one, at one url
+            urls[target] = endpoint.server.url + (endpoint.path if endpoint.path in _WITH_PATH else "")
+        for endpoint in endpoints:
+            endpoint.behaves()
+        config = directory / "fogmetrics.toml"
+        config.write_text(_CONFIG.format(
+            namespace=self.namespace, interval=self._interval, timeout=self._interval - _LEFT_SECONDS,
+            open_seconds=OPEN_SECONDS, most=4 * SERIES_PER_METRIC, per_metric=SERIES_PER_METRIC,
+            asked=json.dumps(self.asked), mapping=providers.MAPPING, **urls,
+        ))  # fmt: skip
+        command = [sys.executable, "-m", "collector", self.source, "--config", str(config)]
+        self.program = enter(running(command, directory / "log", cwd=ROOT))
+        self.watched = Watched(self.namespace, self.source, self.program, self._stop, len(endpoints) - 1)
+        self._stack.callback(self.watched.close)
+        self.siege = Siege(self.watched, endpoints, self.elsewhere, random.Random(self._seed))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def files(self) -> int:
+        return len(os.listdir(f"/proc/{self.program.pid}/fd"))
+
+    def cpu_seconds_per_tick(self) -> float:
+        """Over some ticks in which all is well."""
+        begin, ticks = self._cpu_seconds(), 0
+        while ticks < _IDLE_TICKS:
+            ticks += len(self.watched.new())
+        return (self._cpu_seconds() - begin) / ticks
+
+    def _cpu_seconds(self) -> float:
+        times = psutil.Process(self.program.pid).cpu_times()
+        return times.user + times.system
+
+    def _endpoints(self, directory: Path) -> list[Endpoint]:
+        if self.source == "betanet":
+            return self._betanet()
+        return self._deployment(directory) if "haproxy" in self.asked else self._providers()
+
+    def _betanet(self) -> list[Endpoint]:
+        server = self._stack.enter_context(HostileServer({}))
+        return [
+            Endpoint(
+                server, path, betanet.well(path), betanet.SERIES_OF[path], server.url + path,
+                betanet.behaviours(path, self.elsewhere.url), betanet.FIRST,
+            )
+            for path in PATHS
+        ]  # fmt: skip
+
+    def _deployment(self, directory: Path) -> list[Endpoint]:
+        unix = self.over_unix
+        supervisord = self._stack.enter_context(HostileServer({}, directory / "supervisor.sock" if unix else None))
+        haproxy = self._stack.enter_context(HostileServer({}, directory / "haproxy.sock" if unix else None))
+        page = deployment.STAT if unix else deployment.PAGE
+        return [
+            Endpoint(
+                supervisord, deployment.RPC, deployment.supervisord_well(), deployment.SUPERVISORD_SERIES,
+                supervisord.url, deployment.supervisord_behaviours(self.elsewhere.url),
+                deployment.SUPERVISORD_FIRST, unique=False,
+            ),
+            Endpoint(
+                haproxy, page, deployment.haproxy_well(unix), deployment.HAPROXY_SERIES,
+                haproxy.url, deployment.haproxy_behaviours(unix, self.elsewhere.url),
+                deployment.HAPROXY_FIRST,
+            ),
+        ]  # fmt: skip
+
+    def _providers(self) -> list[Endpoint]:
+        elsewhere = self.elsewhere.url
+        control_plane, docker, page = (self._stack.enter_context(HostileServer({})) for _ in self.asked)
+        return [
+            Endpoint(
+                control_plane, providers.CONTROL_PLANE, providers.answers(providers.rows),
+                providers.CONTROL_PLANE_SERIES, control_plane.url, providers.control_plane_behaviours(elsewhere),
+                providers.CONTROL_PLANE_FIRST,
+            ),
+            Endpoint(
+                docker, providers.DOCKER, providers.answers(providers.containers), providers.DOCKER_SERIES,
+                docker.url, providers.docker_behaviours(elsewhere), providers.DOCKER_FIRST, unique=False,
+            ),
+            Endpoint(
+                page, providers.PAGE, providers.answers(providers.page), providers.PAGE_SERIES,
+                page.url, providers.page_behaviours(elsewhere), providers.PAGE_FIRST,
+            ),
+        ]  # fmt: skip
+
+
+# Those whose url in the configuration has the path that is asked for.
+_WITH_PATH: Final = (deployment.PAGE, providers.PAGE)
+
+# ---- what is done to each ------------------------------------------------------------------------------------
+
+
+def _attack(attacked: Attacked, rounds: int, mutated: int) -> None:
+    siege = attacked.siege
+    siege.well()
+    for _ in range(_IDLE_TICKS):
+        siege.well()
+    attacked.watched.idles()
+    files, seconds = attacked.files(), attacked.cpu_seconds_per_tick()
+    siege.bad_rounds(rounds)
+    (_mutate_betanet if attacked.source == "betanet" else _mutate_deployment)(attacked, mutated)
+    _all_silent(attacked)
+    siege.well()
+    _circuit_is_closed(attacked)
+    _exposition(attacked)
+    # What is cut off again and again must leave nothing behind: no descriptor, and no task that spins.
+    now = attacked.files()
+    require(now <= files + _MORE_FILES, f"collector {attacked.name} has {now} open files, and had {files} at first")
+    now_seconds = attacked.cpu_seconds_per_tick()
+    require(
+        now_seconds < 3 * seconds + _MORE_CPU_SECONDS,
+        f"collector {attacked.name} takes {now_seconds:.3f} s of CPU a tick while all is well, and took {seconds:.3f}",
+    )
+
+
+_MORE_FILES: Final = 6  # connections of the collection that runs
+_MORE_CPU_SECONDS: Final = 0.05
+
+
+def _mutate_betanet(attacked: Attacked, ticks: int) -> None:
+    random_ = attacked.siege.random
+    mutated = [betanet.Mutated(endpoint.path, random_) for endpoint in attacked.siege.endpoints]
+    allowed = {key: values for one in mutated for key, values in one.allowed.items()}
+
+    def held(tick: Tick) -> None:
+        for key, value in tick.samples.items():
+            require(value in allowed[key], f"{key} is {value}, which no answer of Betanet said")
+
+    attacked.siege.mutated(ticks, [one.script for one in mutated], held)
+    attacked.answers_changed = sum(one.answers for one in mutated)
+
+
+def _mutate_deployment(attacked: Attacked, ticks: int) -> None:
+    random_ = attacked.siege.random
+    mutated: list[deployment.Mutated] | list[providers.Mutated]
+    if "haproxy" in attacked.asked:
+        kinds = "supervisord", "socket" if attacked.over_unix else "page"
+        mutated = [deployment.Mutated(kind, random_) for kind in kinds]
+    else:
+        makes = providers.rows, providers.containers, providers.page
+        mutated = [providers.Mutated(make, random_) for make in makes]
+    # What holds of every tick is enough: nobody can say what a page means of which bytes were changed.
+    attacked.siege.mutated(ticks, [one.script for one in mutated], lambda tick: None)
+    attacked.answers_changed = sum(one.answers for one in mutated)
+
+
+def _all_silent(attacked: Attacked) -> None:
+    """Nobody answers: nothing has a sample, every target is named, and Betanet is left alone in the end."""
+    siege, betanet_ = attacked.siege, attacked.source == "betanet"
+    siege.round(dict.fromkeys(range(len(siege.endpoints)), _SILENT[betanet_]))
+    left = 40
+    while betanet_ and attacked.circuit != _OPEN:
+        for tick in attacked.watched.new():
+            left -= 1
+            attacked.circuit = tick.values.get(_CIRCUIT, attacked.circuit)
+        require(left > 0, "Betanet answers nothing at all, and its circuit does not open")
+
+
+def _circuit_is_closed(attacked: Attacked) -> None:
+    left = 40
+    while attacked.source == "betanet" and attacked.circuit != _CLOSED:
+        for tick in attacked.watched.new():
+            left -= 1
+            attacked.circuit = tick.values.get(_CIRCUIT, attacked.circuit)
+        require(left > 0, "Betanet is well again, and its circuit does not close")
+
+
+# Absent in a collection that was cut off.
+_CIRCUIT: Final = "collector_circuit_state", ("betanet",)
+_CLOSED: Final = 0.0
+_OPEN: Final = 2.0
+_SILENT: Final = {
+    True: Behaviour("accepts and never answers", silent, ("did not answer within",)),
+    False: Behaviour("accepts and never answers", silent, ("no whole answer within",)),
+}
+
+
+def _exposition(attacked: Attacked) -> None:
+    """What the exporter makes of the ring is an exposition, and no metric has more series than are allowed."""
+    exporter = Exporter(Config(shm=ShmConfig(namespace=attacked.namespace)))
+    try:
+        page = b"".join(exporter.metrics_parts(MetricsQuery(()), Format.TEXT)).decode()
+    finally:
+        exporter.close()
+    names = [f"{one.name}{sorted(one.labels.items())}" for family in text_string_to_metric_families(page)
+             for one in family.samples]  # fmt: skip
+    require(len(names) == len(set(names)), f"the exposition of {attacked.name} has a sample twice")
+    require(any(one.startswith(attacked.source) for one in names), f"the exposition lacks the source {attacked.source}")
+    with RingReader(attacked.namespace, attacked.source) as ring:
+        series = [one.metric.name for one in ring.series]
+    attacked.series = max(series.count(name) for name in set(series))
+    require(
+        attacked.series <= SERIES_PER_METRIC,
+        f"a metric of {attacked.name} has {attacked.series} series, of {SERIES_PER_METRIC} at most",
+    )
+
+
+def check(effort: Effort) -> Counts:
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        rounds = {"betanet": effort.many(15, 900)}
+        attacks = [
+            (stack.enter_context(Attacked(name, stop, effort)), rounds.get(name, effort.many(9, 400)))
+            for name in _TARGETS
+            if effort.part in ("", name)
+        ]
+        pool = stack.enter_context(ThreadPoolExecutor(len(attacks)))
+        done = [pool.submit(_attack, one, many, effort.many(4, 250)) for one, many in attacks]
+        failed: list[BaseException] = []
+        for future in as_completed(done):
+            if (error := future.exception()) is not None:
+                stop.set()
+                failed.append(error)
+        for error in sorted(failed, key=lambda one: isinstance(one, Stopped)):
+            raise error
+        return _counts([attacked for attacked, _ in attacks])
+
+
+def _counts(attacked: list[Attacked]) -> Counts:
+    sieges = [one.siege for one in attacked]
+    return {
+        "collections": sum(one.watched.ticks for one in attacked),
+        "rounds": sum(one.rounds for one in sieges),
+        "ways to behave": len({name for one in sieges for _, name in one.tried}),
+        "targets and ways": sum(len(one.tried) for one in sieges),
+        "answers with changed bytes": sum(one.answers_changed for one in attacked),
+        "memory grew at most by": f"{max(one.watched.grown_bytes for one in attacked) / 2**20:.1f} MiB",
+        "longest time between two frames": f"{max(one.watched.longest_gap_seconds for one in attacked):.2f} s",
+        "most series of a metric": max(one.series for one in attacked),
+    }
+
+
+_PROVIDERS = "collector.sources.deployment"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "targets", "an answer may have any size", "collector.exchange.answer:check_size",
+        patch="def fault(size, limits): pass",
+        says="sends more than 2097152 bytes of HTTP", part=_BETANET,
+    ),
+    Mutant(
+        "targets", "a redirect is an answer", "collector.exchange.answer:HttpAnswer._refusal",
+        code="status != 200", becomes="status not in (200, 302, 307)", says="redirects to", part=_BETANET,
+    ),
+    Mutant(
+        "targets", "no time for one endpoint alone", "collector.exchange.connection:Connection.__init__",
+        code="request.limits.timeout_seconds", becomes="1e6", says="still hangs in an earlier", part=_BETANET,
+    ),
+    Mutant(
+        "targets", "a head has no bound", "collector.exchange.answer:_HEAD_BYTES", patch="fault = 1 << 60",
+        says="says a header of 1 MiB, and", part=_BETANET,
+    ),
+    Mutant(
+        "targets", "what is compressed is an answer", "collector.exchange.answer:HttpAnswer._refusal",
+        code='encoding.strip().lower() != b"identity"', becomes="False", says="no error says", part=_BETANET,
+    ),
+    Mutant(
+        "targets", "numbers below 0 are numbers", "collector.sources.betanet.reply:number",
+        code="converted >= 0", becomes="True", says="not a number from 0 up", part=_BETANET,
+    ),
+    Mutant(
+        "targets", "what is no number is 0", f"{_PROVIDERS}.haproxy:_count",
+        patch="def fault(*cell): return original(*cell) or 0", says="has a sample, 0.0", part=_BY_TCP,
+    ),
+    Mutant(
+        "targets", "XML may declare entities", f"{_PROVIDERS}.xmlrpc_reply:_refuse_doctype",
+        patch="def fault(*doctype): pass", says="answers an entity", part=_BY_TCP,
+    ),
+    Mutant(
+        "targets", "providers are asked one after the other", f"{_PROVIDERS}.source:DeploymentMetricSource.__init__",
+        patch="""
+            def fault(self, *arguments, **named):
+                original(self, *arguments, **named)
+                self._apart = Apart("provider", 60.0)
+        """,
+        says="'deployment ",  # did not answer, or still hangs: the collection as a whole
+        part=_OTHERS,
+    ),
+    Mutant(
+        "targets", "JSON may hold any number of values", f"{_PROVIDERS}.json_reply:MAX_VALUES",
+        patch="fault = 1 << 60", says="the collector's memory grew by", part=_OTHERS,
+    ),
+    Mutant(
+        "targets", "replicas below 0 are replicas", f"{_PROVIDERS}.json_reply:count",
+        code="0 <= value <= MAX_COUNT", becomes="True", says="not a number from 0 up", part=_OTHERS,
+    ),
+    Mutant(
+        "targets", "a page may have lines of any length", f"{_PROVIDERS}.prometheus_text:_lines",
+        code="len(line) > MAX_LINE_BYTES", becomes="False", says="answers a line of 1 MiB, and", part=_OTHERS,
+    ),
+    Mutant(
+        "targets", "what a page has below 0 is a count", f"{_PROVIDERS}.prometheus_reading:_count",
+        patch="def fault(value): return value", says="has a sample", part=_OTHERS,
+    ),
+)  # fmt: skip

@@ -1,0 +1,295 @@
+"""A control plane, an engine of containers and a proxy's page for Prometheus as they may be: right and wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tests.siege.hostile import Script, Step, chunks, http, says
+from tests.siege.targets_behaviour import NOTHING, Behaviour, Words, http_behaviours
+from tests.siege.targets_deployment import mutate
+
+CONTROL_PLANE: Final = "/api/deployment/list"
+DOCKER: Final = "/containers/json"
+PAGE: Final = "/metrics"
+# The mapping of the page, one of our own.
+MAPPING: Final = (
+    "hostile deployment_id=service requests=requests_total errors=requests_total{code=5*} "
+    "latency_seconds=request_seconds replicas=workers"
+)
+_LABEL: Final = "com.docker.compose.service"
+
+_METRICS = ("deployment_replica_count", "deployment_request_rate", "deployment_error_rate", "deployment_latency")
+API: Final = ("deployment_replica_count", ("api",))
+JOBS: Final = ("deployment_replica_count", ("jobs",))
+SHOP: Final = ("deployment_replica_count", ("shop",))
+CONTROL_PLANE_SERIES: Final = frozenset({API})
+DOCKER_SERIES: Final = frozenset({JOBS})
+PAGE_SERIES: Final = frozenset((metric, ("shop",)) for metric in _METRICS)
+
+# What a short check begins with.
+CONTROL_PLANE_FIRST: Final = (
+    "answers 3 MiB of numbers", "goes on with new pages", "accepts and never answers", "answers -1 for a number",
+    "answers lists 40,000 deep", "redirects to elsewhere (302)",
+)  # fmt: skip
+DOCKER_FIRST: Final = (
+    "accepts and never answers", "answers a container without a state", "sends 1 GiB", "answers NaN",
+    "answers 12,000 deployments", "sends a bomb of gzip",
+)  # fmt: skip
+PAGE_FIRST: Final = (
+    "answers 40,000 samples that are mapped", "answers a line of 1 MiB", "accepts and never answers",
+    "answers with counters that go back", "answers a label that never ends", "answers -1 for a number",
+    "answers NaN for a number",
+)  # fmt: skip
+
+
+def _words(*body: str) -> Words:
+    return Words(
+        late=("no whole answer within",),
+        long=("longer than 4194304 bytes",),
+        flood=("longer than 4194304 bytes",),
+        broken=("its answer broke off", "not HTTP"),
+        redirect=("HTTP 30",),
+        body=body,
+        encoding=("it was asked for identity",),
+        status=("HTTP {}",),
+    )
+
+
+def answers(make: Callable[[int], bytes]) -> Script:
+    """``make``, of the number of the question, whenever it is asked."""
+
+    def script(number: int) -> Iterator[Step]:
+        yield http(make(number))
+
+    return script
+
+
+# ---- JSON ----------------------------------------------------------------------------------------------------
+
+
+def _json(sound: bytes, many: bytes) -> Iterator[Behaviour]:
+    """Bodies that are wrong as a whole, whoever sends them."""
+    for name, body, said in (
+        ("lists 60,000 deep", b"[" * 60_000, "more than 50000 objects and lists"),
+        ("lists 40,000 deep", b"[" * 40_000 + b"]" * 40_000, "nested too deep"),
+        ("objects 40,000 deep", b'{"a":' * 40_000, "nested too deep"),
+        ("3 MiB of empty lists", b"[0" + b",[]" * 2**20 + b"]", "more than 50000 objects and lists"),
+        ("3 MiB of numbers", b"[0" + b",0" * 1_500_000 + b"]", "more than 150000 values"),
+        ("an integer of 5,000 digits", b"[" + b"9" * 5000 + b"]", "is no JSON"),
+        ("NaN", b"[NaN]", "NaN is not JSON"),
+        ("invalid UTF-8", sound[:-1] + b', "\xff\xfe"]', "is no JSON"),
+        ("half of its JSON", sound[: len(sound) // 2], "is no JSON"),
+        ("an object", b"{}", "not a list but an object"),
+        ("a string", b'"web"', "not a list but"),
+        ("null", b"null", "not a list but"),
+        ("a list of numbers", b"[1, 2]", "not a list of objects"),
+        ("NUL bytes", b"\0" * 4096, "is no JSON"),
+        ("a byte order mark", b"\xef\xbb\xbf" + sound, "is no JSON"),
+        ("12,000 deployments", many, "more than 10000 deployments"),
+    ):
+        yield Behaviour(f"answers {name}", says(http(body)), (said,))
+
+
+def _pieces(make: Callable[[int], bytes]) -> Script:
+    def script(number: int) -> Iterator[Step]:
+        body = make(number)
+        yield chunks([body[i : i + 2] for i in range(0, len(body), 2)])
+
+    return script
+
+
+# ---- the control plane ---------------------------------------------------------------------------------------
+
+
+def rows(number: int) -> bytes:
+    """One deployment, with the number as its replicas, so that each answer has replicas of its own."""
+    return json.dumps([{"id": "6f1c", "name": "api", "status": "running", "running_replicas": number}]).encode()
+
+
+def control_plane_behaviours(elsewhere: str) -> list[Behaviour]:
+    sound = rows(1)
+    many = json.dumps([{"id": str(i), "name": f"n{i}"} for i in range(12_000)]).encode()
+    words = _words("no control plane of fog-compute")
+    return [*http_behaviours(sound, elsewhere, words), *_json(sound, many), *_rows(), *_rows_tolerated()]
+
+
+def _rows() -> Iterator[Behaviour]:
+    for text in ("-1", "1.5", "true", '"1"', "[1]", "{}", "1e30", str(2**64)):
+        body = rows(0).replace(b": 0}", f": {text}}}".encode())
+        yield Behaviour(f"answers {text[:8]} for a number", says(http(body)), ("no whole number from 0",))
+    for name, row in (("neither id nor name", {}), ("an id that is a list", {"id": [1], "name": "api"})):
+        yield Behaviour(f"answers {name}", says(http(json.dumps([row]).encode())), ("lacks id and name",))
+
+    def pages(number: int) -> Iterator[Step]:
+        yield http(json.dumps([{"id": f"{number}-{i}", "name": "api"} for i in range(100)]).encode())
+
+    def page_of_one(number: int) -> Iterator[Step]:
+        # Full pages that say nothing new: the second is the last.
+        yield http(json.dumps([{"id": str(i), "name": f"other{i}"} for i in range(100)]).encode())
+
+    endless = ("no whole answer within", "for all of its pages", "more than 10000 deployments")
+    yield Behaviour("goes on with new pages", pages, endless)
+    yield Behaviour("repeats a full page", page_of_one, (), CONTROL_PLANE_SERIES)
+
+
+def _rows_tolerated() -> Iterator[Behaviour]:
+    def strange(number: int) -> bytes:
+        names = ["a\0b", "\x1b[2J", "\u2028", "ü\u0301", "{}", " ", '"\\\n', "x" * 1000]
+        more = [{"id": str(i), "name": name, "running_replicas": i} for i, name in enumerate(names)]
+        return json.dumps([*json.loads(rows(number)), *more]).encode()
+
+    def long(number: int) -> bytes:
+        return json.dumps([*json.loads(rows(number)), {"id": "x", "name": "x" * 1001, "running_replicas": 1}]).encode()
+
+    def unsaid(number: int) -> bytes:
+        return json.dumps([{"id": "6f1c", "name": "api", "running_replicas": None}]).encode()
+
+    yield Behaviour("answers in chunks of 2 bytes", _pieces(rows), (), NOTHING)
+    yield Behaviour("answers names that are strange", answers(strange), (), NOTHING)
+    yield Behaviour("answers a name of 1,001 characters", answers(long), ("1001 characters; at most 1000",), NOTHING)
+    yield Behaviour("says nothing of replicas", answers(unsaid), (), CONTROL_PLANE_SERIES)
+
+
+# ---- the engine ----------------------------------------------------------------------------------------------
+
+
+def containers(number: int) -> bytes:
+    """Some containers of one service that run, and one that is stopped."""
+    running = [{"Id": f"{i}", "State": "running", "Labels": {_LABEL: "jobs"}} for i in range(1 + number % 7)]
+    return json.dumps([*running, {"Id": "s", "State": "exited", "Labels": {_LABEL: "jobs"}}]).encode()
+
+
+def docker_behaviours(elsewhere: str) -> list[Behaviour]:
+    sound = containers(1)
+    many = json.dumps([{"State": "running", "Labels": {_LABEL: f"n{i}"}} for i in range(12_000)]).encode()
+    words = _words("no Docker or Podman")
+    return [*http_behaviours(sound, elsewhere, words), *_json(sound, many), *_containers()]
+
+
+def _containers() -> Iterator[Behaviour]:
+    labels = {_LABEL: "jobs"}
+    for name, one, said in (
+        ("a container without a state", {"Labels": labels}, "lacks State"),
+        ("a state that is a number", {"State": 1, "Labels": labels}, "lacks State"),
+        ("labels that are a list", {"State": "running", "Labels": [_LABEL]}, "lacks State"),
+        ("a label that is a number", {"State": "running", "Labels": {_LABEL: 5}}, "no string"),
+    ):
+        yield Behaviour(f"answers {name}", says(http(json.dumps([one]).encode())), (said,))
+
+    def others(number: int) -> bytes:
+        rest = [{"State": "running", "Labels": None}, {"State": "running", "Labels": {_LABEL: ""}}, {"State": "odd"}]
+        return json.dumps([*rest, *json.loads(containers(number))]).encode()
+
+    yield Behaviour("answers in chunks of 2 bytes", _pieces(containers), (), NOTHING)
+    yield Behaviour("answers containers without the label", answers(others), (), NOTHING)
+
+
+# ---- a page for Prometheus -----------------------------------------------------------------------------------
+
+
+def page(number: int, *lines: str, workers: str = "", service: str = "shop") -> bytes:
+    """One service, with the number as its workers; each page has ten requests more than the one before."""
+    of = f'service="{service}"'
+    return "\n".join(
+        [
+            "# TYPE requests_total counter",
+            f'requests_total{{{of},code="200"}} {9 * number}',
+            f'requests_total{{{of},code="503"}} {number}',
+            "# TYPE request_seconds histogram",
+            f'request_seconds_bucket{{{of},le="0.1"}} {6 * number}',
+            f'request_seconds_bucket{{{of},le="+Inf"}} {10 * number}',
+            f"request_seconds_sum{{{of}}} {number}",
+            f"request_seconds_count{{{of}}} {10 * number}",
+            f"workers{{{of}}} {workers or number}",
+            *lines,
+            "",
+        ]
+    ).encode()
+
+
+def page_behaviours(elsewhere: str) -> list[Behaviour]:
+    sound = page(1)
+    words = _words("no page for Prometheus that can be read")
+    return [*http_behaviours(sound, elsewhere, words), *_pages(), *_values(), *_pages_tolerated()]
+
+
+def _pages() -> Iterator[Behaviour]:
+    mapped = [f'workers{{service="shop",i="{i}"}} 1' for i in range(40_000)]
+    services = [f'workers{{service="n{i}"}} 1' for i in range(12_000)]
+    for name, body, said in (
+        ("40,000 samples that are mapped", page(1, *mapped), "more than 30000 samples"),
+        ("12,000 deployments", page(1, *services), "more than 10000 deployments"),
+        ("4 MiB of line ends", page(1) + b"\n" * 4_000_000, "more than 200000 lines"),
+        ("a line of 1 MiB", page(1, "x" * 2**20), "more than 65536 bytes"),
+        ("a label that never ends", page(1, 'workers{service="shop,i="x} 1'), "not of Prometheus' text format"),
+        ("a value that is no number", page(1, workers="many"), "not of Prometheus' text format"),
+        ("a value in hexadecimal", page(1, workers="0x10"), "not of Prometheus' text format"),
+        ("invalid UTF-8", page(1).replace(b'"shop"', b'"\xff"'), "not of Prometheus' text format"),
+        ("half of a line", page(1)[:-3], "breaks off in mid-line"),
+        ("binary samples", bytes(range(256)) * 16 + b"\n", "not of Prometheus' text format"),
+        ("comments alone", b"# HELP x y\n" * 1000, "no samples"),
+    ):
+        # What takes half of the time that there is may take all of it on a machine with other work.
+        late = ("did not answer within", "still hangs") if body.count(b"\n") > 10_000 else ()
+        yield Behaviour(f"answers {name}", says(http(body)), (said, *late))
+
+
+def _values() -> Iterator[Behaviour]:
+    """A value that is no count costs the sum that it is part of, and is no error: NaN is a value to Prometheus."""
+    for text in ("-1", "NaN", "+Inf", "-Inf", "1e300", "-1e-9"):
+
+        def make(number: int, text: str = text) -> bytes:
+            return page(number, f'workers{{service="shop",i="2"}} {text}')
+
+        yield Behaviour(f"answers {text} for a number", answers(make), (), frozenset({SHOP}))
+
+
+def _pages_tolerated() -> Iterator[Behaviour]:
+    def back(number: int) -> bytes:
+        return page(number).replace(b" %d\n" % (9 * number), b" 5\n").replace(b" %d\n" % (10 * number), b" 6\n")
+
+    def unknown(number: int) -> bytes:
+        other = [f'other_total{{i="{i}"}} NaN 1395066363000' for i in range(5000)]
+        return page(number, *other, '# HELP x \\"\\n', "", "workers_total 5", "workers 7")
+
+    def names(number: int) -> bytes:
+        strange = ["\\n", "\\\\", '\\"', "ü\u0301", "{}", " ", "\x1b[2J", "x" * 1000]
+        return page(number, *(f'workers{{service="{name}"}} {i}' for i, name in enumerate(strange)))
+
+    def long(number: int) -> bytes:
+        return page(number, f'workers{{service="{"x" * 1001}"}} 1')
+
+    def windows(number: int) -> bytes:
+        return page(number).replace(b"\n", b"\r\n")
+
+    for name, script, said in (
+        ("with counters that go back", answers(back), ()),
+        ("families that nobody knows", answers(unknown), ()),
+        ("names that are strange", answers(names), ()),
+        ("a name of 1,001 characters", answers(long), ("1001 characters; at most 1000",)),
+        ("in chunks of 2 bytes", _pieces(page), ()),
+        ("with line ends of two bytes", answers(windows), ()),
+    ):
+        yield Behaviour(f"answers {name}", script, said, NOTHING)
+
+
+# ---- mutated -------------------------------------------------------------------------------------------------
+
+
+class Mutated:
+    """Sound answers that ``make`` gives, with some bytes changed."""
+
+    def __init__(self, make: Callable[[int], bytes], random_: random.Random) -> None:
+        self.answers = 0
+        self._make = make
+        self._random = random_
+
+    def script(self, number: int) -> Iterator[Step]:
+        body = bytearray(self._make(number))
+        for _ in range(self._random.choice((0, 1, 1, 2, 3, 8))):
+            mutate(body, self._random)
+        self.answers += 1
+        yield http(bytes(body))

@@ -1,0 +1,214 @@
+"""I7: a segment that is cut, holed, overwritten, extended or removed under its users ends none of them by SIGBUS.
+
+A saboteur of the same user does all of that to a ring without pause, while a collector appends to it and readers read
+windows, latest frames and catalogs. Every accepted frame must be the one that was appended; every process must be
+there at the end, and the ring whole again, with its numbers going on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
+from typing import Final
+
+from exporter.rings import RingSet
+from shm.errors import RingError, RingLost
+from shm.files import ring_path
+from shm.ring.layout import IMMUTABLE_END
+from shm.ring.reader import RingReader
+from shm.ring.writer import RingWriter
+from tests.rings import append_proof, check_all, open_writer
+from tests.rings import check as check_frame
+from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
+
+_COLUMNS: Final = 256  # a slot of half a page, in a file of many: cuts fall anywhere
+_CAPACITY: Final = 64
+_fork = get_context("fork")
+
+MUTANTS = (
+    Mutant(
+        "truncation", "the interpreter stores into the map", "shm.ring.staging:Staging.copy",
+        patch="""
+            def fault(self, target, offset, hints):
+                target[offset] = 0
+                return original(self, target, offset, hints)
+        """,
+        says="ended by SIGBUS",
+    ),
+    Mutant(
+        "truncation", "a reader maps", "shm.ring.reader:RingReader.frame",
+        patch="""
+            import mmap
+            import time
+
+            def fault(self, sequence):
+                try:
+                    mapped = mmap.mmap(self._fd, self.header.segment_bytes, access=mmap.ACCESS_READ)
+                except ValueError:
+                    return None
+                time.sleep(0.001)
+                at = self.header.slot_offset(sequence)
+                return prove(mapped[at : at + self.header.slot_bytes], sequence, self._salt)
+        """,
+        says="ended by",
+    ),
+    Mutant(
+        "truncation", "the writer does not look at its file", "shm.ring.writable:WritableSegment.trouble",
+        patch='def fault(self): return ""', says="is not whole again",
+    ),
+    Mutant(
+        "truncation", "a ring published again forgets its numbers", "shm.ring.segment:StoredSegment.read_again",
+        patch="def fault(self, catalog, head): original(self, catalog, 0)", says="twice",
+    ),
+)  # fmt: skip
+
+
+def check(effort: Effort) -> Counts:
+    seconds = effort.seconds(4, 180)
+    with own_namespace() as namespace:
+        writer, written = _start(_write, namespace, seconds)
+        users = [_start(target, namespace, seconds) for target in (_read, _read_as_exporter)]
+        harms = _harm(namespace, seconds, effort.random())
+        processes = [(writer, written), *users]
+        for process, _ in processes:
+            process.join(seconds + 60)
+            end = process.exitcode
+            require(end is not None, f"the {process.name} hangs")
+            if end:
+                raise Violation(f"the {process.name} ended by {signal.Signals(-end).name} after {harms} harms")
+        said = {process.name: answers.recv() for process, answers in processes}
+        for name, answer in said.items():
+            require(not isinstance(answer, str), f"the {name}: {answer}")
+        _require_whole(namespace, said["writer"]["head"])
+    return {
+        "times a file was harmed": harms,
+        "frames appended": said["writer"]["appended"],
+        "rings published again": said["writer"]["published"],
+        "frames read": said["reader"]["frames"] + said["exporter"]["frames"],
+        "refused rings": said["reader"]["errors"] + said["exporter"]["errors"],
+        "processes ended by a signal": "none",
+    }
+
+
+def _start(target: object, namespace: str, seconds: float) -> tuple[ForkProcess, Connection]:
+    answers, answer = _fork.Pipe(duplex=False)
+    name = {_write: "writer", _read: "reader", _read_as_exporter: "exporter"}[target]  # type: ignore[index]
+    process = _fork.Process(target=_say, args=(target, namespace, seconds, answer), name=name, daemon=True)
+    process.start()
+    answer.close()
+    return process, answers
+
+
+def _say(target: object, namespace: str, seconds: float, answer: Connection) -> None:
+    try:
+        answer.send(target(namespace, time.monotonic() + seconds))  # type: ignore[operator]
+    except BaseException as error:  # noqa: BLE001 - told to the check, which says it
+        answer.send(f"{type(error).__name__}: {error}")
+
+
+def _write(namespace: str, deadline: float) -> dict[str, int]:
+    """A collector: looks, appends, a few thousand times a second; the ring's numbers may never be given twice."""
+    appended = published = head = 0
+    writer = _reopen(namespace)
+    with contextlib.closing(writer):
+        while time.monotonic() < deadline + 0.5:  # the saboteur ends before
+            generation = writer.header.generation
+            try:
+                writer.keep_published()
+                append_proof(writer)
+            except RingLost:  # cut as fast as it was published: what the collector does then is start again
+                writer.close()
+                writer = _reopen(namespace)
+                head = writer.head  # set aside as corrupt, the ring may have begun anew
+                continue
+            if writer.head <= head:
+                raise AssertionError(f"frame {writer.head} was numbered twice: {head} was appended before")
+            appended, head = appended + 1, writer.head
+            published += writer.header.generation != generation
+            time.sleep(0.0002)
+    return {"appended": appended, "published": published, "head": head}
+
+
+def _reopen(namespace: str) -> RingWriter:
+    while True:
+        with contextlib.suppress(RingError):
+            return open_writer(namespace, capacity=_CAPACITY, columns=_COLUMNS)
+
+
+def _read(namespace: str, deadline: float) -> dict[str, int]:
+    frames = errors = 0
+    while time.monotonic() < deadline:
+        try:
+            with RingReader(namespace, "s") as reader:
+                for _ in range(20):
+                    latest = reader.latest()
+                    if latest is not None:
+                        check_frame(latest, _COLUMNS)
+                        frames += 1
+                    window = reader.frames(0)
+                    check_all(window, _COLUMNS)
+                    frames += len(window.sequence)
+                    labels = [series.label_values[0] for series in reader.series]
+                    assert labels == [str(column) for column in range(len(labels))]
+        except RingError:
+            errors += 1
+    return {"frames": frames, "errors": errors}
+
+
+def _read_as_exporter(namespace: str, deadline: float) -> dict[str, int]:
+    frames = errors = 0
+    rings = RingSet(namespace)
+    while time.monotonic() < deadline:
+        for ring in rings.refresh():
+            window = ring.window(0, None)
+            check_all(window, _COLUMNS)
+            frames += len(window.sequence)
+        errors += len(rings.errors)
+    rings.close()
+    return {"frames": frames, "errors": errors}
+
+
+def _harm(namespace: str, seconds: float, random_: random.Random) -> int:
+    """Harm the ring's file in every way, each a moment after it is there; how often."""
+    path = ring_path(namespace, "s")
+    harms = 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(random_.uniform(0, 0.008))
+        with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+            size = os.fstat(file.fileno()).st_size
+            kind = random_.randrange(6)
+            if kind == 0:
+                path.unlink()
+            elif kind == 1:
+                os.ftruncate(file.fileno(), random_.randrange(size + 1))
+            elif kind == 2:
+                os.ftruncate(file.fileno(), 0)
+                os.ftruncate(file.fileno(), size)
+            elif kind == 3:
+                file.write(random_.randbytes(IMMUTABLE_END))
+            elif kind == 4:
+                os.ftruncate(file.fileno(), size + random_.randrange(1, 1 << 20))
+            else:  # cut again and again: into the moment between a look and a store
+                for _ in range(20):
+                    os.truncate(path, random_.randrange(size + 1))
+            harms += 1
+    return harms
+
+
+def _require_whole(namespace: str, head: int) -> None:
+    """The ring that the writer left is a whole one, with its newest frames."""
+    try:
+        with RingReader(namespace, "s") as reader:
+            newest = reader.newest_sequence()
+            require(newest == head, f"the ring is not whole again: it ends with frame {newest}, not {head}")
+            require(len(reader.series) == _COLUMNS, f"the ring is not whole again: it has {len(reader.series)} series")
+            check_all(reader.frames(), _COLUMNS)
+    except RingError as error:
+        raise Violation(f"the ring is not whole again: {error}") from error
