@@ -60,7 +60,7 @@ class Counting:
             )  # fmt: skip
         else:
             if self._kind == "drop_in":
-                from fogmetrics.application import drop_in
+                from fogmetrics import drop_in
 
                 drop_in.install(APPLICATION)
             from prometheus_client import Counter, Gauge, Histogram

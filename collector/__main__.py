@@ -34,7 +34,8 @@ from fogmetrics.exit import exit_status
 from fogmetrics.parent import Parent
 from shm.files import check_name, files_of, ring_path, unlink
 from shm.ring import disk_copy
-from shm.table import format
+from shm.table.format import applications_of
+from shm.table.format import unlink as unlink_tables
 
 if TYPE_CHECKING:
     import argparse
@@ -125,10 +126,10 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
 
 def _limits(source: MetricSource, config: Config) -> tuple[int, int]:
     """How many series the source may have, and one of its metrics."""
-    format = config.source.get(source.name, SourceConfig())
+    table = config.source.get(source.name, SourceConfig())
     return (
-        format.max_series or max(config.collector.max_series, getattr(source, "default_max_series", 0)),
-        format.max_series_per_metric
+        table.max_series or max(config.collector.max_series, getattr(source, "default_max_series", 0)),
+        table.max_series_per_metric
         or max(config.collector.max_series_per_metric, getattr(source, "default_max_series_per_metric", 0)),
     )
 
@@ -147,8 +148,8 @@ def _disabled(name: str, reason: str, config: Config) -> int:
 def _unlink(name: str, config: Config) -> int:
     check_name("the name of a source", name)
     removed = unlink(config.shm.namespace, name) if files_of(config.shm.namespace, name) else []
-    if name in format.applications_of(config.shm.namespace):
-        removed += format.unlink(config.shm.namespace, name)
+    if name in applications_of(config.shm.namespace):
+        removed += unlink_tables(config.shm.namespace, name)
     if (directory := config.shm.snapshot_directory) is not None:
         removed += disk_copy.unlink(directory, config.shm.namespace, name)
     for path in removed:

@@ -29,7 +29,7 @@ _MOST_TIMEOUT = 10.0
 _REQUEST_SHARE = 0.8
 _ANSWERS_SHARE = 0.9
 _BOUNDED = ("request_timeout_seconds", "group_timeout_seconds", "disk_timeout_seconds")
-# A ring has a guard of four slots, a frame in flight, and something to read (shm.ring.writer, which workers alone load).
+# A ring has a guard of four slots, a frame in flight, and something to read (shm.ring.writer, which only workers load).
 MIN_CAPACITY = 8
 
 # name: (module, class, its options)

@@ -1,1 +1,3 @@
-"""TODO collector/frame"""
+"""From samples to frames: collector stages samples and commits them as one frame; definitions and cardinality decide
+which metrics and series are let in.
+"""

@@ -12,8 +12,8 @@ exceeds one is, by the metric's ``beyond`` (:mod:`collector.frame.rules`),
 The daemon's own metrics have no limits. A sample of a series that has a place costs one look into ``known``; all below
 is for the others, and between frames.
 
-Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): for all newcomers of a frame at once, and then not for
-a minute, nor for a hundred times as long as it took. Who comes meanwhile is dropped, and comes again.
+Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): for all newcomers of a frame at once, and then not
+for a minute, nor for a hundred times as long as it took. Who comes meanwhile is dropped, and comes again.
 """
 
 from __future__ import annotations

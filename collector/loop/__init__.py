@@ -1,1 +1,1 @@
-"""TODO collector/loop"""
+"""The life of a collector process: worker ticks by schedule, bounds its source by timeouts, and ends by stop."""

@@ -1,1 +1,5 @@
-"""TODO exporter/exposition"""
+"""The latest samples as text.
+
+format has names and escapes, template one row a series, conflicts decides between metrics of one name; latest is the
+page.
+"""

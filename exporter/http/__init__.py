@@ -1,1 +1,1 @@
-"""TODO exporter/http"""
+"""HTTP: the server, its address and limits, request parameters and content negotiation."""

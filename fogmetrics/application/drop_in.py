@@ -1,12 +1,13 @@
 """The drop-in for prometheus_client's multiprocess mode: one line, and no directory.
 
-    from collector import drop_in
+    from fogmetrics import drop_in
     drop_in.install("web")
 
 in what each process of the application runs first, or in gunicorn.conf.py. From there on what the application keeps
-with prometheus_client is in this process's table of the application *web* (:mod:`fogmetrics.application.shared_collector`), and the exporter
-serves it: Counter, Gauge in all its modes, Summary, Histogram, Info, Enum, ``remove()`` and ``clear()``. Metrics that
-are there already, in whatever registry, move with their values. PROMETHEUS_MULTIPROC_DIR must not be set. What the
+with prometheus_client is in this process's table of the application *web*
+(:mod:`fogmetrics.application.shared_collector`), and the exporter serves it: Counter, Gauge in all its modes, Summary,
+Histogram, Info, Enum, ``remove()`` and ``clear()``. Metrics that are there already, in whatever registry, move with
+their values. PROMETHEUS_MULTIPROC_DIR must not be set. What the
 application has of ``prometheus_client.multiprocess`` goes on to work: a page of its own by MultiProcessCollector, and
 ``mark_process_dead``.
 

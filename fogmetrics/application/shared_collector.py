@@ -1,6 +1,6 @@
 """SharedCollector: the metrics of an application, from as many processes and threads as it has.
 
-    from fogmetrics.application.shared_collector import SharedCollector
+    from fogmetrics import SharedCollector
 
     collector = SharedCollector("web")
     collector.register_metric("web_requests", "counter", help="Requests served.", label_names=("path",))
@@ -9,8 +9,8 @@
     collector.increment("web_requests", labels={"path": "/"})
     collector.record_metric("web_request_seconds", 0.042)
 
-Every process that says so has a table of its own in shared memory (:mod:`shm.table.format`); the exporter makes one set of
-series of all of them at each scrape, and so does the source *applications*, for their history. Nothing has to be
+Every process that says so has a table of its own in shared memory (:mod:`shm.table.format`); the exporter makes one set
+of series of all of them at each scrape, and so does the source *applications*, for their history. Nothing has to be
 committed, nobody has to be told of a process's end, and what a fork has is its own.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m fogmetrics.cli.check DIRECTORY``: what would keep the daemon from running, said once and before it starts.
+"""``python -m fogmetrics.cli.check DIRECTORY``: find what would keep the daemon from running, before it starts.
 
 supervisord starts five processes at once; one mistake in the configuration would be five messages in five logs, ten
 times each. Here it is one sentence on the terminal. Then: where to look.

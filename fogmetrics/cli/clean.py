@@ -15,7 +15,8 @@ from fogmetrics.cli.check import InTheWay, listens, supervisor_socket
 from fogmetrics.exit import exit_status
 from shm.files import sources_of, unlink
 from shm.ring import disk_copy
-from shm.table import format
+from shm.table.format import applications_of, check_idle
+from shm.table.format import unlink as unlink_tables
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,14 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
         directory = config.snapshot_directory
         namespaces = config.namespace, f"{config.namespace}-demo"
         for namespace in namespaces:  # before anything is removed
-            for application in format.applications_of(namespace):
-                format.check_idle(namespace, application)
+            for application in applications_of(namespace):
+                check_idle(namespace, application)
         for namespace in namespaces:
             for source in sources_of(namespace):
                 for removed in unlink(namespace, source, lock_too=True):
                     print(f"removed {removed}")
-            for application in format.applications_of(namespace):
-                for removed in format.unlink(namespace, application, lock_too=True):
+            for application in applications_of(namespace):
+                for removed in unlink_tables(namespace, application, lock_too=True):
                     print(f"removed {removed}")
             for removed in disk_copy.unlink(directory, namespace) if directory is not None else []:
                 print(f"removed {removed}")

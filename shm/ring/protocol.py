@@ -1,7 +1,7 @@
 """The ring protocol: how one writer and any number of readers share a day of frames without a lock.
 
-This page is the specification. :mod:`shm.ring.layout` draws its bytes, :mod:`shm.ring.writer` and :mod:`shm.ring.reader`
-enforce it, and comments, tests and documentation cite the invariants below by their number.
+This page is the specification. :mod:`shm.ring.layout` draws its bytes, :mod:`shm.ring.writer` and
+:mod:`shm.ring.reader` enforce it, and comments, tests and documentation cite the invariants below by their number.
 
 Theory of operation
 ===================

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shm import catalog as entries
+from shm.catalog import Catalog, extend
 from shm.files import attach_readonly, ring_path
 from shm.metric import Series
 from shm.ring.frame import Frame as Frame
@@ -63,7 +63,7 @@ class RingReader:
         self._fd = -1
         self._fd, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
         self._salt = self.header.salt
-        self._catalog = entries.Catalog()
+        self._catalog = Catalog()
         self._windows: Windows | None = None
         self.skipped_frames = 0  # slots that were torn or lapped when this reader met them, since it was opened
 
@@ -109,13 +109,13 @@ class RingReader:
         return int.from_bytes(words[:8], "little"), int.from_bytes(words[-8:], "little")
 
     @property
-    def catalog(self) -> entries.Catalog:
+    def catalog(self) -> Catalog:
         """The catalog as far as it is proven, brought up to date."""
         announced = min(self._word(WORD_CATALOG_USED), self.header.catalog_bytes)
         used = self._catalog.used
         if announced != used or not announced:
             data = os.pread(self._fd, self.header.catalog_bytes - used, HEADER_BYTES + used)
-            entries.extend(self._catalog, data, announced, self.header.width, self._salt)
+            extend(self._catalog, data, announced, self.header.width, self._salt)
         return self._catalog
 
     @property

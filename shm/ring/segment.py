@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from shm import catalog as entries
+from shm.catalog import Catalog, extend
 from shm.metric import Series, SeriesKey, series_key
 from shm.ring.frame import Frame, prove
 from shm.ring.layout import FLAG_TICK, HEADER_BYTES, WORD_CATALOG_USED, WORD_HEAD, WORD_PID, Header
@@ -31,7 +31,7 @@ class StoredSegment:
     def __init__(self, fd: int, header: Header) -> None:
         self.header = header
         self.salt = header.salt
-        self.catalog = entries.Catalog()
+        self.catalog = Catalog()
         self.columns: dict[SeriesKey, Series] = {}
         self.metric_index: dict[str, int] = {}
         self.head = 0
@@ -50,7 +50,7 @@ class StoredSegment:
         header = self.header
         announced = self._word(WORD_CATALOG_USED)
         data = os.pread(self._fd, header.catalog_bytes, HEADER_BYTES)
-        entries.extend(self.catalog, data, announced, header.width, self.salt)
+        extend(self.catalog, data, announced, header.width, self.salt)
         self._index_catalog()
         self._announced = self._word(WORD_HEAD)
         found, columns = self._prove_slots()
@@ -63,7 +63,7 @@ class StoredSegment:
             })  # fmt: skip
         return found, damaged
 
-    def read_again(self, catalog: entries.Catalog, head: int) -> None:
+    def read_again(self, catalog: Catalog, head: int) -> None:
         """The same for the writer of the segment, which knows its catalog and its head better than a damaged file."""
         self.catalog = catalog
         self._index_catalog()

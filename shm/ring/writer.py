@@ -225,8 +225,8 @@ class RingWriter:
 
         One rebuild, in which the columns behind move up: a frame of before knows fewer columns than there are then, so
         that what is entered next is younger than all of them, and is credited with nothing that was theirs (see
-        :mod:`shm.ring.rebuild`). It costs a pass over the ring, and what was pruned can't be had back. Columns absent for a
-        whole capacity are freed as well. Raises NoSpace; the ring is untouched then.
+        :mod:`shm.ring.rebuild`). It costs a pass over the ring, and what was pruned can't be had back. Columns absent
+        for a whole capacity are freed as well. Raises NoSpace; the ring is untouched then.
         """
         self._check_open()
         kept = [series for series in self._kept() if series_key(series) not in gone]

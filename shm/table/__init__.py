@@ -1,1 +1,4 @@
-"""TODO shm/table"""
+"""Tables: the values of an application's many processes, a table each.
+
+Read format first; process and cells write, reader reads, dead folds the tables of ended processes, merge adds all up.
+"""

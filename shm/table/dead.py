@@ -24,8 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from shm import catalog as entries
-from shm import files
+from shm import catalog, files
 from shm.catalog import MetricExtra, Removed
 from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
@@ -396,28 +395,28 @@ def _publish(namespace: str, application: str, group: str, account: _Account) ->
             continue
         if metric.name not in index:
             index[metric.name] = len(index)
-            bodies.append((KIND_METRIC, entries.metric_body(metric, extra)))
-        bodies.append((KIND_SERIES, entries.series_body(index[metric.name], key[1], len(values))))
+            bodies.append((KIND_METRIC, catalog.metric_body(metric, extra)))
+        bodies.append((KIND_SERIES, catalog.series_body(index[metric.name], key[1], len(values))))
         values += kept.values
     bodies += [
-        (KIND_REMOVED, entries.removed_body(Removed(who, key, then))) for (who, key), then in account.removed.items()
+        (KIND_REMOVED, catalog.removed_body(Removed(who, key, then))) for (who, key), then in account.removed.items()
     ]
     for at in range(0, len(account.folded), 1000):
-        bodies.append((KIND_FOLDED, entries.folded_body(account.folded[at : at + 1000])))
-    catalog_bytes = max(aligned(sum(entries.entry_bytes(body) for _, body in bodies), 64), 64)
+        bodies.append((KIND_FOLDED, catalog.folded_body(account.folded[at : at + 1000])))
+    catalog_bytes = max(aligned(sum(catalog.entry_bytes(body) for _, body in bodies), 64), 64)
     header = TableHeader(application, max(len(values), 1), catalog_bytes, time.time_ns(), os.getpid(), 0)
     if header.width > MAX_WIDTH or header.file_bytes > MAX_TABLE_BYTES:  # which nobody would read
         raise NoSpace(application, f"the dead have {len(values)} columns, more than the {MAX_WIDTH} of a table")
-    catalog = entries.packed(bodies, header.salt)
+    packed = catalog.packed(bodies, header.salt)
     path = table_path(namespace, application, RETIRED)
     building = path.with_suffix(".new")
     fd, mapped = files.build(application, building, header.file_bytes, group)
     try:
         mapped.close()
         os.pwrite(fd, header.behind_magic(), 8)
-        os.pwrite(fd, catalog, HEADER_BYTES)
+        os.pwrite(fd, packed, HEADER_BYTES)
         os.pwrite(fd, values.tobytes(), header.values_offset)
-        os.pwrite(fd, len(catalog).to_bytes(8, "little"), CATALOG_USED)
+        os.pwrite(fd, len(packed).to_bytes(8, "little"), CATALOG_USED)
         os.pwrite(fd, MAGIC.to_bytes(8, "little"), 0)
         os.rename(building, path)
     except OSError as error:

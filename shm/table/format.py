@@ -54,8 +54,8 @@ from pathlib import Path
 from typing import Final
 
 from shm import catalog
-from shm import files as segment
 from shm.errors import RingCorrupt, RingForeign, RingLayout, RingMissing, WriterBusy
+from shm.files import DIRECTORY
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES, MAX_SEGMENT_BYTES, MAX_WIDTH, SOURCE_BYTES, check_byte_order
 from shm.ring.lock import WriterLock
@@ -122,11 +122,11 @@ def identity(pid: int, token: int) -> str:
 
 def table_path(namespace: str, application: str, who: str) -> Path:
     """``who``: an identity, or RETIRED."""
-    return segment.DIRECTORY / f"fogmetrics.{namespace}.{application}.{who}.table"
+    return DIRECTORY / f"fogmetrics.{namespace}.{application}.{who}.table"
 
 
 def fold_lock_path(namespace: str, application: str) -> Path:
-    return segment.DIRECTORY / f"fogmetrics.{namespace}.{application}.{RETIRED}.lock"
+    return DIRECTORY / f"fogmetrics.{namespace}.{application}.{RETIRED}.lock"
 
 
 def table_of(file_name: str, namespace: str) -> tuple[str, str] | None:
@@ -142,7 +142,7 @@ def table_of(file_name: str, namespace: str) -> tuple[str, str] | None:
 def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list[str]]:
     """The identities of the tables of each application of the namespace, sorted. ``names``: of the files, if known."""
     found: dict[str, list[str]] = {}
-    for name in sorted(os.listdir(segment.DIRECTORY) if names is None else names):
+    for name in sorted(os.listdir(DIRECTORY) if names is None else names):
         table = table_of(name, namespace)
         if table is not None:
             found.setdefault(table[0], []).append(table[1])
@@ -151,13 +151,13 @@ def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list
 
 def files_of(namespace: str, application: str) -> list[Path]:
     """What there is in shared memory of an application's tables, whatever its state; without the lock."""
-    files = segment.DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*")
+    files = DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*")
     return sorted(path for path in files if path.name.count(".") == 4 and path.suffix != ".lock")
 
 
 def applications_of(namespace: str) -> list[str]:
     """The applications of which there is anything in shared memory: tables, what dead processes left, locks."""
-    files = segment.DIRECTORY.glob(f"fogmetrics.{namespace}.*")
+    files = DIRECTORY.glob(f"fogmetrics.{namespace}.*")
     return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == 4})
 
 

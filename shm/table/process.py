@@ -26,7 +26,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from shm import catalog as entries
+from shm import catalog
 from shm.catalog import MetricExtra
 from shm.errors import FogmetricsError, MetricError, NoSpace
 from shm.files import build, check_name, group_number
@@ -251,7 +251,7 @@ class LiveTable:
             self._do_late()
 
     def _entered(self, metric: Metric, key: SeriesKey, mode: str) -> Place:
-        columns = entries.columns_of(metric, MetricExtra(mode, 0))
+        columns = catalog.columns_of(metric, MetricExtra(mode, 0))
         cls = PLACES[metric.type] if columns == metric.columns else LatestPlace
         if key not in self._vacant and len(self.places) >= self.max_series:
             self._say(f"the limit of {self.max_series} series is reached", metric.name)
@@ -302,7 +302,7 @@ class LiveTable:
             return None
         try:
             bodies = self._bodies(metric, key, mode)
-            room = sum(entries.entry_bytes(body) for _, body in bodies)
+            room = sum(catalog.entry_bytes(body) for _, body in bodies)
             if self._columns + columns > self._header.width or self._used + room > self._header.catalog_bytes:
                 self._grow(columns, room)
                 bodies = self._bodies(metric, key, mode)
@@ -324,14 +324,14 @@ class LiveTable:
         if index is None:
             index = len(self._index)
             extra = MetricExtra(mode, self._header.created_ns)
-            bodies.append((KIND_METRIC, entries.metric_body(metric, extra)))
-        bodies.append((KIND_SERIES, entries.series_body(index, key[1], self._columns)))
+            bodies.append((KIND_METRIC, catalog.metric_body(metric, extra)))
+        bodies.append((KIND_SERIES, catalog.series_body(index, key[1], self._columns)))
         return bodies
 
     def _enter(self, kind: int, body: bytes, place: Place) -> None:
         """Add an entry to the catalog: the place's metric, or its series, whose column is vacant until it has it."""
         columns = place.columns if kind == KIND_SERIES else 0
-        self._entry = Entry(self._used, entries.entry(kind, body, self._used, self._salt), place.key, columns)
+        self._entry = Entry(self._used, catalog.entry(kind, body, self._used, self._salt), place.key, columns)
         self._write_entry()
 
     def _write_entry(self) -> None:
@@ -388,7 +388,7 @@ class LiveTable:
         self._born(width, room, self._header.token)
 
     def _vacant_bytes(self) -> int:
-        return sum(entries.entry_bytes(entries.series_body(0, key[1], column)) for key, column in self._vacant.items())
+        return sum(catalog.entry_bytes(catalog.series_body(0, key[1], column)) for key, column in self._vacant.items())
 
     def _born(self, width: int, catalog_bytes: int, token: int) -> None:
         """Build a file with all series, publish it, and store into that. ``token``: 0 for a process's first."""
@@ -443,13 +443,13 @@ class LiveTable:
             metric, mode = self.metrics[place.key[0]]
             if metric.name not in index:
                 index[metric.name] = len(index)
-                bodies.append((KIND_METRIC, entries.metric_body(metric, MetricExtra(mode, state.header.created_ns))))
-            bodies.append((KIND_SERIES, entries.series_body(index[metric.name], place.key[1], column)))
+                bodies.append((KIND_METRIC, catalog.metric_body(metric, MetricExtra(mode, state.header.created_ns))))
+            bodies.append((KIND_SERIES, catalog.series_body(index[metric.name], place.key[1], column)))
             state.moved.append((place, column))
             words = self.values[place.column : place.column + place.columns]
             state.values[column : column + place.columns] = words
             column += place.columns
-        data = entries.packed(bodies, state.salt)
+        data = catalog.packed(bodies, state.salt)
         state.store(HEADER_BYTES, data)
         state.store(CATALOG_USED, len(data).to_bytes(8, "little"))
         state.used, state.columns, state.index = len(data), column, index

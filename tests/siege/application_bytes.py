@@ -28,7 +28,7 @@ from shm.files import DIRECTORY
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
-from shm.table import dead as retired
+from shm.table import dead as dead_tables
 from shm.table.cells import CounterPlace, GaugePlace
 from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, TableReader, identity, read_header, table_path
 from shm.table.process import LiveTable
@@ -97,7 +97,7 @@ class Scene:
         self.path = table_path(namespace, WEST, dead)
         self.whole = self.path.read_bytes()
         self.retired = table_path(namespace, WEST, RETIRED)
-        retired.fold(namespace, WEST)
+        dead_tables.fold(namespace, WEST)
         self.whole_retired = self.retired.read_bytes()
         self.exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
 
@@ -154,7 +154,7 @@ class Scene:
 
     def fold(self, what: str) -> None:
         try:
-            retired.fold(self.namespace, WEST)
+            dead_tables.fold(self.namespace, WEST)
         except FogmetricsError:  # in a word of ours; whoever folds logs it
             pass
         except Exception as error:  # noqa: BLE001 - the promise

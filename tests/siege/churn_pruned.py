@@ -50,14 +50,14 @@ class _Run:
     def run(self) -> None:
         rules = Rules({"pruned_*": MetricConfig(max_series=self.limit, beyond="oldest")})
         with MetricCollector(_SOURCE, namespace=self.namespace, capacity=_CAPACITY, rules=rules) as collector:
-            collector.frame.cardinality.clock = lambda: self.seconds
+            collector.cardinality.clock = lambda: self.seconds
             collector.register(GAUGE, HISTOGRAM)
             self.rings = RingSet(self.namespace)
             for tick in range(1, 121):
                 self.seconds += self.chance.choice((0.0, 100.0))
                 self._commit(collector, tick)
             self.rings.close()
-            self.done["series pruned"] += collector.frame.cardinality.pruned.total()
+            self.done["series pruned"] += collector.cardinality.pruned.total()
 
     def _commit(self, collector: MetricCollector, tick: int) -> None:
         newest = tick // 2

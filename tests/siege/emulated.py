@@ -161,7 +161,7 @@ def _no_code_knows_a_page() -> None:
     """For emulators that know no other page than the host's: nothing in shm/ asks how large a page is, nor maps a
     part of a file, which could begin within a page of another size.
     """
-    for path in sorted((ROOT / "shm").glob("*.py")):
+    for path in sorted((ROOT / "shm").rglob("*.py")):
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             name = getattr(node, "id", getattr(node, "attr", getattr(node, "value", None)))

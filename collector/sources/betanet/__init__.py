@@ -1,1 +1,1 @@
-"""TODO collector/sources/betanet"""
+"""The source betanet: client asks its endpoints, reply reads the answers, breaker spares an endpoint that fails."""

@@ -1,7 +1,7 @@
 """The deployment source: asks its providers, merges what they know, leaves out what none knows.
 
-Providers are asked apart from one another (collector/loop/apart.py), so that those that hang do so at the same time: each
-has the time of a request to itself, and all together that of the slowest. One that has not ended in
+Providers are asked apart from one another (collector/loop/apart.py), so that those that hang do so at the same time:
+each has the time of a request to itself, and all together that of the slowest. One that has not ended in
 ``timeout_seconds``, which only a kernel or a processor that is busy can bring about, is left behind and asked again
 when it has come back: one thread for each at most.
 

@@ -1,1 +1,1 @@
-"""TODO collector/sources/node"""
+"""The source node: processor, memory, disks and network of this host."""

@@ -1,1 +1,4 @@
-"""TODO exporter/window/incremental"""
+"""Long windows that are asked for again: kept up to date frame by frame instead of computed anew.
+
+Read rolling first; bands keep order statistics, blocks keep sums.
+"""

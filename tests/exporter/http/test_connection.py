@@ -59,7 +59,7 @@ def large_page(namespace: str) -> Iterator[None]:
     """A ring whose page has 220 KB."""
     with MetricCollector("s", namespace=namespace, capacity=8, max_series=2000) as collector:
         collector.register(Metric("x", "gauge", "X.", "", ("label",)))
-        collector.frame.cardinality.max_series_per_metric = 2000
+        collector.cardinality.max_series_per_metric = 2000
         for i in range(1500):
             collector.record_metric("x", 1.0, {"label": f"{i:0128}"})
         collector.commit()

@@ -99,7 +99,7 @@ def test_a_ring_without_frames_has_no_age(scene: Scene) -> None:
 
 def test_metrics_at_their_limit_are_named(scene: Scene) -> None:
     collector = scene.collector("s")
-    collector.frame.cardinality.max_series_per_metric = 1
+    collector.cardinality.max_series_per_metric = 1
     scene.commit("s", ("temperature", 1.0, ROOM), ("temperature", 1.0, {"room": "b"}))
     assert stats(scene.rings())["rings"]["s"]["limited_metrics"] == {"temperature": 1}
 

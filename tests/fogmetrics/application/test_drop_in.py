@@ -95,7 +95,7 @@ def test_an_application_has_the_same_page_as_with_the_original(namespace: str, t
     directory = tmp_path / "original"
     directory.mkdir()
     original = pages(tmp_path, "", PROMETHEUS_MULTIPROC_DIR=str(directory))
-    install = "from collector import drop_in; drop_in.install('web')"
+    install = "from fogmetrics import drop_in; drop_in.install('web')"
     ours = pages(tmp_path, *(("", install) if late else (install, "")), FOGMETRICS_NAMESPACE=namespace)
     assert len(original[0]) > 60
     assert ours[0] == original[0]
@@ -109,7 +109,7 @@ def test_an_application_has_the_same_page_as_with_the_original(namespace: str, t
     assert set(merged(namespace)) >= {"requests_total{/}", "requests_total{before}", "size_bytes_total{}"}
 
 
-BEGIN = "from collector import drop_in; drop_in.install('web'); import prometheus_client as p; import math"
+BEGIN = "from fogmetrics import drop_in; drop_in.install('web'); import prometheus_client as p; import math"
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_
 )
 def test_what_can_t_be_is_refused_with_a_remedy(namespace: str, begin: str, said: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", f"import os, sys; from collector import drop_in; {begin}"], cwd=ROOT, timeout=60,
+        [sys.executable, "-c", f"import os, sys; from fogmetrics import drop_in; {begin}"], cwd=ROOT, timeout=60,
         env={"FOGMETRICS_NAMESPACE": namespace}, capture_output=True, text=True,
     )  # fmt: skip
     assert run.returncode == 1

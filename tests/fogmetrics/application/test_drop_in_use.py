@@ -7,7 +7,7 @@ import pytest
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 
-INSTALL = "from collector import drop_in; drop_in.install('web')"
+INSTALL = "from fogmetrics import drop_in; drop_in.install('web')"
 BEGIN = f"{INSTALL}; import prometheus_client as p; import os, threading"
 FORK = "def forked(job):\n pid = os.fork()\n if not pid:\n  try: job()\n  finally: os._exit(0)\n os.waitpid(pid, 0)"
 

@@ -12,7 +12,7 @@ import pytest
 from shm.errors import WriterBusy
 from shm.metric import Metric
 from shm.ring.lock import WriterLock
-from shm.table import dead as retired
+from shm.table import dead as dead_tables
 from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
 from shm.table.format import files_of, fold_lock_path, listed, table_path
 from shm.table.process import LiveTable
@@ -58,16 +58,16 @@ def test_what_the_dead_had_counted_is_kept_and_their_tables_go(namespace: str) -
     for _ in range(2):
         dead(namespace, observes)
     before = merged(namespace)
-    assert retired.fold(namespace, "web") == 6
+    assert dead_tables.fold(namespace, "web") == 6
     assert listed(namespace) == {"web": ["retired"]}
     after = merged(namespace)
     assert str(after) == str(before)  # with the NaN of the histogram's raw sample
     assert (after["requests{/}"], after["requests{/other}"]) == ([7.0], [8.0])
     assert after["seconds{}"][1:] == [2.0, 4.0, 6.0, pytest.approx(4.7)]
     assert after["bytes{}"] == [6.0, pytest.approx(4.7)]
-    assert retired.fold(namespace, "web") == 0
+    assert dead_tables.fold(namespace, "web") == 0
     dead(namespace, counts("/", 1.0))
-    assert retired.fold(namespace, "web") == 1
+    assert dead_tables.fold(namespace, "web") == 1
     assert merged(namespace)["requests{/}"] == [8.0]
 
 
@@ -75,7 +75,7 @@ def test_a_process_that_lives_is_not_folded(namespace: str) -> None:
     living = LiveTable(namespace, "web")
     counts("/", 3.0)(living)
     dead(namespace, counts("/", 1.0))
-    assert retired.fold(namespace, "web") == 1
+    assert dead_tables.fold(namespace, "web") == 1
     counts("/", 1.0)(living)
     assert merged(namespace)["requests{/}"] == [5.0]
     assert sorted(listed(namespace)["web"]) == sorted([living.who, "retired"])
@@ -102,10 +102,10 @@ def test_gauges_of_the_dead_vanish_but_for_the_modes_that_keep_them(
         dead(namespace, sets(value))
     wanted = {} if kept is None else {"busy{}": [kept]}
     assert merged(namespace) == wanted
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     assert merged(namespace) == wanted
     dead(namespace, sets(values[0]))
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     assert merged(namespace) == wanted
 
 
@@ -120,7 +120,7 @@ def test_the_latest_of_the_dead_is_the_one_that_was_set_last(namespace: str) -> 
 
     for value, seconds in ((1.0, 20.0), (2.0, 30.0), (3.0, 10.0)):
         dead(namespace, sets(value, seconds))
-        retired.fold(namespace, "web")
+        dead_tables.fold(namespace, "web")
     assert merged(namespace) == {"busy{}": [2.0]}
     living = LiveTable(namespace, "web")
     sets(9.0, 25.0)(living)
@@ -134,12 +134,12 @@ def test_a_crash_before_the_dead_are_unlinked_counts_them_once(namespace: str, m
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(OSError("crash")))
         with pytest.raises(OSError, match="crash"):
-            retired.fold(namespace, "web")
+            dead_tables.fold(namespace, "web")
     assert all(path.exists() for path in paths)
     assert merged(namespace) == {"requests{/}": [3.0]}
     dead(namespace, counts("/", 4.0))
     assert merged(namespace) == {"requests{/}": [7.0]}
-    assert retired.fold(namespace, "web") == 4
+    assert dead_tables.fold(namespace, "web") == 4
     assert merged(namespace) == {"requests{/}": [7.0]}
     assert listed(namespace) == {"web": ["retired"]}
 
@@ -157,10 +157,10 @@ def test_of_two_definitions_that_of_the_later_process_holds(namespace: str) -> N
     observes_with((0.1, 0.5))(old)
     dead(namespace, observes_with((0.25,)))
     old.close()  # which began first, and dies last
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     assert merged(namespace)["seconds{}"][1:] == [1.0, 1.0, pytest.approx(0.2)]
     dead(namespace, observes_with((0.1, 0.2, 0.3)))
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     assert merged(namespace)["seconds{}"][1:] == [0.0, 1.0, 1.0, 1.0, pytest.approx(0.2)]
 
 
@@ -171,7 +171,7 @@ def test_a_table_that_can_t_be_read_is_set_aside_and_costs_no_other(
     dead(namespace, counts("/", 2.0))
     with broken.open("r+b") as file:
         file.write(b"x")
-    assert retired.fold(namespace, "web") == 1
+    assert dead_tables.fold(namespace, "web") == 1
     assert merged(namespace) == {"requests{/}": [2.0]}
     assert broken.with_suffix(".corrupt").exists()
     assert [one.getMessage() for one in caplog.records] == ["table set aside"]
@@ -179,12 +179,12 @@ def test_a_table_that_can_t_be_read_is_set_aside_and_costs_no_other(
 
 def test_the_dead_s_table_that_can_t_be_read_is_set_aside(namespace: str) -> None:
     dead(namespace, counts("/", 1.0))
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     path = table_path(namespace, "web", "retired")
     with path.open("r+b") as file:
         file.write(b"x")
     dead(namespace, counts("/", 2.0))
-    assert retired.fold(namespace, "web") == 1
+    assert dead_tables.fold(namespace, "web") == 1
     assert merged(namespace) == {"requests{/}": [2.0]}
     assert path.with_suffix(".corrupt").exists()
 
@@ -195,7 +195,7 @@ def test_what_was_left_by_who_died_building_is_removed_when_it_is_old(namespace:
     fresh = path.with_name(path.name.replace(".new", "x.new"))
     fresh.write_bytes(b"half")
     os.utime(path, (time.time() - 100, time.time() - 100))
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     assert not path.exists()
     assert fresh.exists()
     fresh.unlink()
@@ -205,13 +205,15 @@ def test_while_another_folds_nothing_is_done_and_nobody_waits(namespace: str, mo
     dead(namespace, counts("/", 1.0))
     lock = WriterLock.acquire(fold_lock_path(namespace, "web"), "web")
     try:
-        assert retired.fold(namespace, "web") == 0
-        monkeypatch.setattr(retired, "_LOCK_SECONDS", 0.01)
+        assert dead_tables.fold(namespace, "web") == 0
+        monkeypatch.setattr(dead_tables, "_LOCK_SECONDS", 0.01)
         with pytest.raises(WriterBusy):
-            retired.remove(namespace, "web", "", "none", [("requests", ("/",))], retired.Peers(namespace, "web"))
+            dead_tables.remove(
+                namespace, "web", "", "none", [("requests", ("/",))], dead_tables.Peers(namespace, "web")
+            )
     finally:
         lock.release()
-    assert retired.fold(namespace, "web") == 1
+    assert dead_tables.fold(namespace, "web") == 1
 
 
 # ---- removal -------------------------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def test_a_series_that_one_process_removes_is_gone_in_all_and_begins_at_0_again(
         for _ in range(2):
             assert merged(namespace)["r{a}"] == [11.0]
             assert merged(namespace)["h{}"][1:] == [1.0, 1.0, 0.25]
-            retired.fold(namespace, "web")
+            dead_tables.fold(namespace, "web")
         assert "g{}" not in merged(namespace)
         one.do(REMOVE)
         assert merged(namespace) == {"r{b}": [6.0]}
@@ -278,7 +280,9 @@ def test_a_removed_series_stays_removed_when_its_process_removes_another(namespa
     counts("/b", 1.0)(one)
     for table, path in ((zero, "/b"), (one, "/a")):
         table.remove([("requests", (path,))])
-        retired.remove(namespace, "web", "", table.who, [("requests", (path,))], retired.Peers(namespace, "web"))
+        dead_tables.remove(
+            namespace, "web", "", table.who, [("requests", (path,))], dead_tables.Peers(namespace, "web")
+        )
     assert merged(namespace) == {}
     counts("/b", 5.0)(one)
     assert merged(namespace) == {"requests{/b}": [5.0]}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
-from shm.table import dead as retired
+from shm.table import dead as dead_tables
 from shm.table import merge
 from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
 from shm.table.format import listed, table_path
@@ -100,13 +100,13 @@ def test_a_process_that_goes_takes_its_gauges_and_leaves_its_counts(namespace: s
     assert (reader.processes, reader.tables) == (3, 3)
     tables[0].close()
     assert merged(namespace) == {"requests{/}": [6.0], "g_sum{x}": [10.0]}
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     reader.refresh(listed(namespace)["web"])
     assert (reader.processes, reader.tables) == (2, 3)
     assert merged(namespace) == {"requests{/}": [6.0], "g_sum{x}": [10.0]}
     before = reader.bytes
     tables[1].close()
-    retired.fold(namespace, "web")
+    dead_tables.fold(namespace, "web")
     reader.refresh(listed(namespace)["web"])
     assert reader.bytes < before
 
@@ -155,7 +155,7 @@ def test_a_fold_while_the_tables_are_read_is_read_again(namespace: str, monkeypa
     def folded_behind_it() -> object:
         seen = read_retired()
         if not table_path(namespace, "web", "retired").exists():
-            retired.fold(namespace, "web")
+            dead_tables.fold(namespace, "web")
         return seen
 
     monkeypatch.setattr(reader, "_retired", folded_behind_it)
@@ -225,7 +225,7 @@ _steps = st.lists(
 @given(_steps)
 def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[str, int, int]]) -> None:
     namespace = f"t{os.getpid()}-merging"
-    peers = retired.Peers(namespace, "web")
+    peers = dead_tables.Peers(namespace, "web")
     reader = ApplicationReader(namespace, "web", {os.geteuid()})
     histogram = Metric("seconds", "histogram", "T.", "seconds", (), (1.0, 2.0))
     tables = [LiveTable(namespace, "web") for _ in range(2)]
@@ -261,11 +261,11 @@ def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[
             elif what == "begin" and len(tables) < 5:
                 tables.append(LiveTable(namespace, "web"))
             elif what == "fold":
-                retired.fold(namespace, "web")
+                dead_tables.fold(namespace, "web")
             elif what == "remove":
                 key = "requests", (f"/{number}",)
                 table.remove([key])
-                retired.remove(namespace, "web", "", table.who, [key], peers)
+                dead_tables.remove(namespace, "web", "", table.who, [key], peers)
                 counted.pop(f"/{number}", None)
             values = reader.refresh(listed(namespace)["web"])
             found = {

@@ -1,3 +1,3 @@
-from fogmetrics.application import drop_in
+from fogmetrics import drop_in
 
 drop_in.install("shop")

@@ -1,0 +1,7 @@
+"""The import path that applications know: ``from collector import drop_in``. See fogmetrics.application.drop_in."""
+
+from __future__ import annotations
+
+from fogmetrics.application.drop_in import install
+
+__all__ = ["install"]
