@@ -25,9 +25,8 @@ from shm.errors import FogmetricsError
 from shm.files import DIRECTORY
 from shm.metric import Metric
 from shm.ring.layout import ABSENT
-from shm.table import cells, dead, file, merge
+from shm.table import cells, dead, file, merge, process
 from shm.table import format as tables
-from shm.table import process as live
 from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace
 from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader
@@ -40,7 +39,7 @@ HITS: Final = Metric("hits", "counter", "Counted.", label_names=("of",))
 TAKEN: Final = Metric("taken", "histogram", "Observed.", buckets=(1.0, 2.0))
 HERE: Final = Metric("here", "gauge", "1 a process that lives.")
 MORE: Final = Metric("more", "counter", "Series that make tables grow.", label_names=("of",))
-OURS: Final = frozenset({live.__file__, file.__file__, cells.__file__})  # whose lines move a table's words
+OURS: Final = frozenset({process.__file__, file.__file__, cells.__file__})  # whose lines move a table's words
 _SLOTS: Final = 16  # a process and its threads and forks
 _GROUPS: Final = 5
 _ROLES: Final = ("plain", "growing", "threads", "forks", "folding")
@@ -402,7 +401,7 @@ def forks(namespace: str, times: str) -> Done:
 
 def halted(namespace: str, step: str) -> Done:
     """A fork while another thread stands still in the middle of its growth: the child's table is whole."""
-    setattr(live, "_FORK_SECONDS", 0.001)  # noqa: B010 - else it waits for the thread, and meets no middle
+    setattr(process, "_FORK_SECONDS", 0.001)  # noqa: B010 - else it waits for the thread, and meets no middle
     counts = at = 0
     while True:
         at += int(step)

@@ -43,7 +43,7 @@ def test_a_deadline_in_the_past_is_no_sleep_and_no_stop(stop: Stop) -> None:
 
 _SLEEPER = """
 import time
-from collector import stop
+from collector.loop import stop
 stop._LOOK_NS = 3_600_000_000_000
 one = stop.Stop()
 print("sleeps", flush=True)

@@ -106,7 +106,7 @@ def test_told_to_end_before_it_began_it_ends() -> None:
 
 _SERVICE = """
 import asyncio, socket
-from exporter import service
+from exporter.http import server as service
 from exporter.http.connection import Shared
 from exporter.http.places import Places
 from fogmetrics.config import ExporterConfig

@@ -173,7 +173,7 @@ taken = [os.open(victim, os.O_RDWR | os.O_CREAT) for _ in range(100)]
 for number in range(300):
     table.place(hits, (str(number),)).inc(1.0)
     if number == 20:
-        fold = "import sys; from shm import retired; print(retired.fold(sys.argv[1], 'app'))"
+        fold = "import sys; from shm.table.dead import fold; print(fold(sys.argv[1], 'app'))"
         assert subprocess.check_output([sys.executable, "-c", fold, namespace]) == b"0\\n"
 table.place(hits, ("first",)).inc(1.0)
 for fd in taken:

@@ -15,9 +15,9 @@ from tests.rings import namespace as namespace
 
 BEGIN = """\
 import sys, threading
-from shm import live, live_places
+from shm.table import cells, process
 from shm.metric import Metric
-table = live.LiveTable({namespace!r}, "web")
+table = process.LiveTable({namespace!r}, "web")
 C = Metric("c", "counter", "C.", "", ("n",))
 count, many = table.place(C, ("all",)), Metric("many", "counter", "M.", "", ("n",))
 busy = table.place(Metric("busy", "gauge", "B."), ())
@@ -46,7 +46,7 @@ for one in threads: one.join(60)
 def test_threads_lose_no_store_beside_a_table_that_grows(namespace: str, locked: bool) -> None:
     with Process(namespace, BEGIN.format(namespace=namespace)) as process:
         if locked:
-            process.do("live_places.lock_every_store()")
+            process.do("cells.lock_every_store()")
         process.do(COUNT)
         process.do(RUN)
         found = merged(namespace)

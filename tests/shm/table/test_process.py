@@ -360,11 +360,11 @@ def test_series_that_are_new_in_the_child_are_there(parent: Process, namespace: 
 
 
 NO_MEMORY = """\
-from shm import live
+from shm.table import process
 from shm.errors import NoSpace
 def full(*_): raise NoSpace('web', 'full')
 def job():
-    live.build = full
+    process.build = full
     collector.increment('r', 1, {'p': 'a'})
     collector.increment('r', 1, {'p': 'new'})
     return 'went on'

@@ -11,7 +11,7 @@ from exporter.window.incremental.memory import KEPT_BYTES
 _CODE = """
 import resource, sys, threading
 import numpy
-from exporter import memory
+from exporter.window.incremental import memory
 
 if sys.argv[1] == "kept":
     assert memory.keep_freed()
