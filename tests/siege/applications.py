@@ -92,11 +92,13 @@ MUTANTS = (
         says="and may be", scale=0.8, part="deaths",
     ),
     Mutant(
-        "applications", "what is stored while a table grows goes to the old file alone", "shm.table.process:LiveTable._born",
+        "applications", "what is stored while a table grows goes to the old file alone",
+        "shm.table.process:LiveTable._born",
         code="place.cell = AWAY", becomes="pass", says="a handler that counts", part="handlers",
     ),
     Mutant(
-        "applications", "a series that comes while a table grows is made at once", "shm.table.process:LiveTable._settled",
+        "applications", "a series that comes while a table grows is made at once",
+        "shm.table.process:LiveTable._settled",
         code="self._moving or self._entering", becomes="False",
         says="a handler that counts", scale=2.0, part="handlers",
     ),
@@ -119,7 +121,8 @@ MUTANTS = (
         says="a fork beside a thread", scale=0.8, part="halted",
     ),
     Mutant(
-        "applications", "what a process removes after another did is counted from there", "shm.table.dead:since_removal",
+        "applications", "what a process removes after another did is counted from there",
+        "shm.table.dead:since_removal",
         code="ABSENT in (own[-8:], then[-8:])", becomes="False", says="nan", part="deaths",
     ),
     Mutant(

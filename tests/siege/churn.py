@@ -236,7 +236,8 @@ MUTANTS = (
         code="series_key(series) not in gone", becomes="True", says="series for a limit of", scale=0.3,
     ),
     Mutant(
-        "churn", "histograms of freed series are kept for ever", "collector.frame.collector:MetricCollector._enter_series",
+        "churn", "histograms of freed series are kept for ever",
+        "collector.frame.collector:MetricCollector._enter_series",
         patch="""
             def fault(self, keys):
                 histograms = self._histograms

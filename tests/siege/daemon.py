@@ -212,12 +212,14 @@ MUTANTS = (
         says="as fresh, whose newest frame was stale",
     ),
     Mutant(
-        "daemon", "a collector that is started again begins its ring anew", "shm.ring.segment:StoredSegment._prove_slots",
+        "daemon", "a collector that is started again begins its ring anew",
+        "shm.ring.segment:StoredSegment._prove_slots",
         code="self.hold(whole, max(least_head, *whole, 0))", becomes="self.hold(set(), least_head)",
         says="went back from sequence",
     ),
     Mutant(
-        "daemon", "histograms do not go on where the history left them", "collector.frame.collector:MetricCollector._take_up",
+        "daemon", "histograms do not go on where the history left them",
+        "collector.frame.collector:MetricCollector._take_up",
         code="Cumulative(series.metric.buckets, whole)", becomes="Cumulative(series.metric.buckets)",
         says="fell from",
     ),

@@ -196,7 +196,8 @@ def _race(
 
 _MUTANTS = (
     Mutant(
-        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64", "shm.ring.layout:ABSENT",
+        "emulated", "an absent sample is made by arithmetic, whose NaN has another sign on arm64",
+        "shm.ring.layout:ABSENT",
         patch='fault = struct.pack("<d", float("inf") - float("inf"))',
         says="differ in the word", scale=0.2, part="border",
     ),

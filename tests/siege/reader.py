@@ -276,7 +276,8 @@ MUTANTS = (
         says="I8: the exporter holds", scale=0.2,
     ),
     Mutant(
-        "reader", "a reader that unlinks at its exit, as a resource tracker does", "shm.ring.reader:RingReader.__init__",
+        "reader", "a reader that unlinks at its exit, as a resource tracker does",
+        "shm.ring.reader:RingReader.__init__",
         patch="""
             import atexit
 
