@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from collector.metrics import OWN, TEXTFILE
-from collector.source import Sample
-from collector.sources.textfile import merge
 from collector.sources.textfile.exposition import BadText, parse
 from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.translation import translate
@@ -61,19 +59,3 @@ def test_samples_of_all_files_are_bounded() -> None:
     assert len(merged("a 1\nb 1\n", "c 1\n", most=3).samples) == 3
     with pytest.raises(BadText, match="there would be more than 3"):
         merged("a 1\nb 1\n", "c 1\nd 1\n", most=3)
-
-
-def test_a_metric_of_many_files_is_looked_through_once_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = 0
-    series = merge._series
-
-    def counted(sample: Sample) -> frozenset[tuple[str, str]]:
-        nonlocal looked
-        looked += 1
-        return series(sample)
-
-    monkeypatch.setattr(merge, "_series", counted)
-    merged(*(f'x{{a="{number}"}} 1\n' for number in range(50)))
-    assert looked == 50
-    with pytest.raises(BadText, match=r"a series of x is in 3\.prom too"):
-        merged(*(f'x{{a="{number}"}} 1\n' for number in (1, 2, 3, 4, 3)))
