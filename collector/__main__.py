@@ -26,10 +26,11 @@ from collector.loop.disk_copies import Snapshots
 from collector.loop.stop import Stop
 from collector.loop.worker import Worker
 from collector.metrics import OPTIONAL, OWN
+from collector.settings import SourceConfig
 from collector.source import MetricSource
 from fogmetrics import config as configuration
 from fogmetrics import log as logs
-from fogmetrics.config import Config, SourceConfig
+from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from fogmetrics.parent import Parent
 from shm.files import check_name, files_of, ring_path, unlink

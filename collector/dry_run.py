@@ -12,9 +12,9 @@ from collector.frame.samples import check_sample
 from collector.loop.threads import collect
 from collector.loop.timeouts import Runner
 from collector.metrics import OWN
-from collector.safe_repr import quoted, said, shown
 from collector.source import Collection, MetricSource
 from shm.metric import Metric
+from shm.safe_repr import quoted, said, shown
 
 _BETWEEN_SECONDS: Final = 0.5  # the two readings that a rate takes
 _BEYOND: Final = {

@@ -6,33 +6,27 @@ Nothing is imported until a source is built, so that a worker carries what its o
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from collector.metrics import LAST_SNAPSHOT, OWN
-from collector.safe_repr import shown
+from collector.settings import CollectorTables, SourceConfig
 from collector.source import MetricSource
-from fogmetrics.config import Config, SourceConfig, read_table
+from fogmetrics.settings.reader import Where, read_table
 from shm.errors import ConfigurationError
 from shm.metric import Metric
-from shm.ring.discovery import user_number
+from shm.safe_repr import shown
 
 # Without a timeout of its own a source has this share of its interval, up to this many seconds.
 _TIMEOUT_SHARE = 0.8
 _MOST_TIMEOUT = 10.0
-# A request's timeout is cut to this share of the collection's, so that one endpoint that hangs is given up before the
-# whole collection is, and the others' samples are kept; what asks several, to this larger one, in which also an answer
-# that came late is still read.
-_REQUEST_SHARE = 0.8
-_ANSWERS_SHARE = 0.9
-_BOUNDED = ("request_timeout_seconds", "group_timeout_seconds", "disk_timeout_seconds")
 # A ring has a guard of four slots, a frame in flight, and something to read (shm.ring.writer, which only workers load).
 MIN_CAPACITY = 8
 
-# name: (module, class, its options)
+# name: (module, class, its options). The class has a classmethod from_config(options, config, timeout_seconds), which
+# takes from the configuration what the source needs beside its own table.
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "node": ("collector.sources.node.source", "NodeMetricSource", "NodeOptions"),
     "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
@@ -48,7 +42,7 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
 ENTRY_POINTS = "fogmetrics.sources"
 
 
-def source_names(config: Config) -> list[str]:
+def source_names(config: CollectorTables) -> list[str]:
     """The sources that the daemon knows: the built-in ones and those of the configuration."""
     return list(dict.fromkeys([*BUILT_IN, *config.source]))
 
@@ -60,7 +54,7 @@ def _entry_points() -> dict[str, str]:
     return {one.name: one.value for one in metadata.entry_points(group=ENTRY_POINTS)}
 
 
-def times(name: str, config: Config) -> tuple[float, float]:
+def times(name: str, config: CollectorTables) -> tuple[float, float]:
     """(interval, timeout) of a source, in seconds. Raises ConfigurationError when the timeout is no shorter."""
     table = config.source.get(name, SourceConfig())
     interval = table.interval_seconds or config.collector.interval_seconds
@@ -78,7 +72,7 @@ def times(name: str, config: Config) -> tuple[float, float]:
     return interval, timeout
 
 
-def capacity(name: str, config: Config) -> int:
+def capacity(name: str, config: CollectorTables) -> int:
     """Frames that the source's ring is to hold. Raises ConfigurationError for fewer than a ring needs."""
     frames = config.source.get(name, SourceConfig()).capacity or config.shm.capacity
     if frames < MIN_CAPACITY:
@@ -89,10 +83,10 @@ def capacity(name: str, config: Config) -> int:
     return frames
 
 
-def build(name: str, config: Config) -> MetricSource:
+def build(name: str, config: CollectorTables) -> MetricSource:
     """The source of that name, made from its table. Raises ConfigurationError."""
     table = config.source.get(name, SourceConfig())
-    options = config.source_options.get(name, {})
+    options = table.options
     where = config.where(f"source.{name}")
     if name in BUILT_IN and not table.class_:
         try:
@@ -119,30 +113,14 @@ def build(name: str, config: Config) -> MetricSource:
     return _own(name, path, options, where)
 
 
-def _built_in(name: str, options: Mapping[str, Any], config: Config) -> MetricSource:
+def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) -> MetricSource:
     """One of ours. Raises ConfigurationError; a message of a class begins with its table."""
     module, class_name, options_name = BUILT_IN[name]
     loaded = importlib.import_module(module)
-    chosen = read_table(getattr(loaded, options_name), options, config.where(f"source.{name}"))
-    for key in _BOUNDED:
-        if hasattr(chosen, key):
-            share = _REQUEST_SHARE * times(name, config)[1]
-            chosen = dataclasses.replace(chosen, **{key: min(getattr(chosen, key), share)})
-    source: MetricSource = getattr(loaded, class_name)(chosen, **_of_daemon(name, config))
+    where = Where(config.file).inner("source").inner(name)
+    chosen = read_table(getattr(loaded, options_name), options, where, type(config))
+    source: MetricSource = getattr(loaded, class_name).from_config(chosen, config, times(name, config)[1])
     return source
-
-
-def _of_daemon(name: str, config: Config) -> dict[str, Any]:
-    """What a source has to know of the daemon, beside its own table."""
-    if name == "deployment":
-        return {"timeout_seconds": _ANSWERS_SHARE * times(name, config)[1]}
-    if name not in ("system", "applications"):
-        return {}
-    owner = user_number(config.shm.owner, config.where("shm"))
-    if name == "system":
-        return {"namespace": config.shm.namespace, "owner": owner}
-    users = (user_number(one, config.where("applications"), "users") for one in config.applications.users)
-    return {"namespace": config.shm.namespace, "owners": {owner, *users}, "group": config.shm.group}
 
 
 def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:

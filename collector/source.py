@@ -11,7 +11,8 @@ A source is anything with a ``name``, the ``metrics`` it offers, and ``collect()
 
 Absence is not failure: what a source can't know it leaves out (never 0). To report that all of it failed,
 raise; to report that a part failed, return a Collection with ``errors``. A source that is configured away has an
-attribute ``off`` that says how: its collector then ends at once, with success.
+attribute ``off`` that says how: its collector then ends at once, with success. An attribute ``notes`` lists settings of
+the source that have no effect, for ``python -m fogmetrics.cli.check``; each begins with the table: "[source.NAME] …".
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from collector.frame.histogram import Observations
-from shm.metric import Metric
-
-NO_LABELS: Mapping[str, str] = {}
+from shm.metric import NO_LABELS, Metric
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,12 @@ from exporter.http.parameters import (
 )
 from exporter.rings import Ring, RingSet
 from exporter.selfmetrics import SelfMetrics
+from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
 from exporter.window.incremental.rolling import RollingWindows
 from exporter.window.page import AggregatedPage, readable
-from fogmetrics.config import Config, windows_ns
 from shm.errors import FogmetricsError
 from shm.files import check_name
-from shm.ring.discovery import user_number
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Exporter:
 
     def __init__(
         self,
-        config: Config,
+        config: ExporterTables,
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -113,7 +112,7 @@ class Exporter:
         self._metric_tables = tuple(config.metric)
         self._window_ns, self._max_window_ns = windows_ns(config)
         check_name(f"{config.where('shm')} namespace", config.shm.namespace)
-        owner = user_number(config.shm.owner, config.where("shm"))
+        owner, owners = config.ring_owner(), config.table_owners()
 
         def rings() -> RingSet:
             return RingSet(
@@ -124,10 +123,6 @@ class Exporter:
                 monotonic=monotonic,
             )
 
-        owners = {
-            owner,
-            *(user_number(one, config.where("applications"), "users") for one in config.applications.users),
-        }
         self.rings, self._history = rings(), rings()
         self.applications = ApplicationSet(config.shm.namespace, owners)
         self._applications_told = ApplicationSet(config.shm.namespace, owners)  # for the worker's thread

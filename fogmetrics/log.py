@@ -10,10 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from fogmetrics.settings.reader import key
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """[log]"""
+
+    level: str = key("info", "Least severity that is written.", choices=("debug", "info", "warning", "error"))
+    format: str = key("logfmt", "logfmt for people, json for machines.", choices=("logfmt", "json"))
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

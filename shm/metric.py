@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from shm.errors import MetricError
+from shm.safe_repr import shown
 
 # untyped: what somebody else counted or measured, and did not say which, or said in a way that has no type here.
 MetricType = Literal["gauge", "counter", "histogram", "summary", "untyped"]
@@ -44,6 +45,8 @@ MAX_HELP = 2_000
 MAX_LABELS = 32
 MAX_LABEL_VALUE = 1_000
 MAX_BUCKETS = 64
+
+NO_LABELS: Mapping[str, str] = {}
 
 # Milliseconds; dense around 50, 100, 250, 500 ms and 1 s, where latency objectives are commonly set.
 DEFAULT_BUCKETS_MS = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0)
@@ -162,6 +165,34 @@ SeriesKey = tuple[str, tuple[str, ...]]  # metric name, label values
 
 def series_key(series: Series) -> SeriesKey:
     return series.metric.name, series.label_values
+
+
+def number_of(metric: Metric, value: object) -> float | None:
+    """The value as a float, None for a histogram's "nothing observed". Raises MetricError for what it can't be.
+
+    A gauge or counter may be infinite or NaN: those are numbers to Prometheus.
+    """
+    if value is None:
+        if metric.type != "histogram":
+            raise MetricError(f"metric {metric.name!r} got None; leave out a sample that is not known")
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise MetricError(f"metric {metric.name!r} got {shown(value)}, of type {type(value).__name__}; give a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise MetricError(f"metric {metric.name!r} got an integer beyond float64; give a smaller number") from None
+    if metric.type == "counter" and number < 0:
+        raise MetricError(f"counter {metric.name!r} got {value!r}; a counter never is below 0")
+    if metric.type == "histogram" and number != number:
+        raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
+    if metric.type == "histogram" and math.isinf(number):
+        # The sum goes on over restarts: nothing that comes later would bring it back.
+        raise MetricError(
+            f"histogram {metric.name!r} got {number}, after which its sum would be no number for good; leave the "
+            "sample out"
+        )
+    return number
 
 
 def check_text(what: str, text: object, limit: int) -> None:

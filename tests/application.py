@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from fogmetrics.config import ENV_GROUP, ENV_NAMESPACE
+from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
 from shm.ring.layout import ABSENT
 from shm.table.format import listed
 from shm.table.merge import ApplicationReader

@@ -23,15 +23,15 @@ from collector.frame.definitions import Definitions
 from collector.frame.folding import MOST_FOLDED, Folds, Staged, without_gaps
 from collector.frame.histogram import Cumulative, Observations
 from collector.frame.rules import Rules
-from collector.frame.samples import ABSENT_SAMPLE, check_observations, counted_of, number_of, stamp_ns_of
+from collector.frame.samples import ABSENT_SAMPLE, check_observations, counted_of, stamp_ns_of
 from collector.loop.threads import SourceResult, SourceThreads
-from collector.safe_repr import said, shown
-from collector.source import NO_LABELS, Collection, MetricSource
+from collector.source import Collection, MetricSource
 from shm.errors import MetricError, NoSpace
-from shm.metric import Metric, MetricType, SeriesKey
+from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame
 from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
+from shm.safe_repr import said, shown
 
 if TYPE_CHECKING:
     from fogmetrics.application.shared_collector import SharedCollector

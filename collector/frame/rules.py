@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fogmetrics.config import Config, MetricConfig, is_glob, metric_table, table_fits
+from collector.settings import CollectorTables, MetricConfig
+from fogmetrics.settings.metric_names import is_glob, metric_table, table_fits
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 
@@ -22,7 +23,7 @@ _NONE: Mapping[str, MetricConfig] = {}
 class Rule:
     """The limits of one metric. ``max_series`` 0: as many as any metric of its source; ``max_label_values`` 0: none.
 
-    ``beyond``: what becomes of more, one of :data:`fogmetrics.config.BEYOND`.
+    ``beyond``: what becomes of more, one of :data:`collector.settings.BEYOND`.
     """
 
     max_series: int = 0
@@ -47,12 +48,12 @@ class Rules:
         self._found: dict[tuple[str, str], Rule] = {}
 
     @classmethod
-    def of(cls, config: Config) -> Rules:
+    def of(cls, config: CollectorTables) -> Rules:
         return cls(
             config.metric,
             beyond=config.collector.beyond,
             max_label_values=config.collector.max_label_values,
-            file=str(config.path or "defaults"),
+            file=config.file,
         )
 
     def rule(self, metric: Metric) -> Rule:

@@ -1,4 +1,4 @@
-"""What a sample may be: the checks that record_metric makes, and ``--once`` too. Pure."""
+"""Checks of samples, for record_metric and for ``--once``. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Mapping, Sequence
 
 from collector.frame.histogram import Observations
-from collector.safe_repr import shown
 from collector.source import Sample
 from shm.errors import MetricError
-from shm.metric import Metric
+from shm.metric import Metric, number_of
 from shm.ring.layout import ABSENT
+from shm.safe_repr import shown
 
 ABSENT_SAMPLE = array("d", ABSENT)
 
@@ -30,34 +30,6 @@ def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
         counted_of(metric, sample.counted)
     if sample.timestamp is not None:
         stamp_ns_of(metric, sample.timestamp)
-
-
-def number_of(metric: Metric, value: object) -> float | None:
-    """The value as a float, None for a histogram's "nothing observed". Raises MetricError for what it can't be.
-
-    A gauge or counter may be infinite or NaN: those are numbers to Prometheus.
-    """
-    if value is None:
-        if metric.type != "histogram":
-            raise MetricError(f"metric {metric.name!r} got None; leave out a sample that is not known")
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise MetricError(f"metric {metric.name!r} got {shown(value)}, of type {type(value).__name__}; give a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        raise MetricError(f"metric {metric.name!r} got an integer beyond float64; give a smaller number") from None
-    if metric.type == "counter" and number < 0:
-        raise MetricError(f"counter {metric.name!r} got {value!r}; a counter never is below 0")
-    if metric.type == "histogram" and number != number:
-        raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
-    if metric.type == "histogram" and math.isinf(number):
-        # The sum goes on over restarts: nothing that comes later would bring it back.
-        raise MetricError(
-            f"histogram {metric.name!r} got {number}, after which its sum would be no number for good; leave the "
-            "sample out"
-        )
-    return number
 
 
 def check_observations(metric: Metric, value: Observations) -> None:

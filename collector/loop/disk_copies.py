@@ -14,9 +14,9 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from collector.safe_repr import said
 from shm.ring import disk_copy
 from shm.ring.writer import RingWriter
+from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Final, TypeVar, cast
 
 from collector.loop.timeouts import Call, Runner
-from collector.safe_repr import said, shown
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from shm.errors import MetricError
 from shm.metric import Metric
+from shm.safe_repr import said, shown
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from collector import metrics
+from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
-from fogmetrics.config import key
+from fogmetrics.settings.reader import key
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
 from shm.ring.discovery import Listing
@@ -51,6 +52,12 @@ class ApplicationsSource(MetricSource):
         self._group = group
         self._listing = Listing()
         self._readers: dict[str, ApplicationReader] = {}
+
+    @classmethod
+    def from_config(
+        cls, options: ApplicationsOptions, config: CollectorTables, timeout_seconds: float
+    ) -> ApplicationsSource:
+        return cls(options, config.shm.namespace, config.table_owners(), config.shm.group)
 
     def collect(self) -> Collection:
         found = listed(self._namespace, self._listing.names())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from collector.metrics import SYSTEM
+from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
+from fogmetrics.settings.reader import key
 from shm.errors import RingError
 from shm.ring.discovery import RingList
 from shm.ring.reader import Frame, RingReader
@@ -25,7 +27,7 @@ _REPLICAS = "deployment_replica_count"
 class SystemOptions:
     """[source.system]"""
 
-    proc: str = field(default="/proc", metadata={"doc": "Where proc(5) is mounted."})
+    proc: str = key("/proc", "Where proc(5) is mounted.")
 
 
 class SystemMetricSource(MetricSource):
@@ -49,6 +51,10 @@ class SystemMetricSource(MetricSource):
         self._monotonic = monotonic
         self._rings = RingList(namespace)
         self._readers: dict[str, RingReader] = {}
+
+    @classmethod
+    def from_config(cls, options: SystemOptions, config: CollectorTables, timeout_seconds: float) -> SystemMetricSource:
+        return cls(options, config.shm.namespace, config.ring_owner())
 
     def collect(self) -> Collection:
         errors: list[str] = []

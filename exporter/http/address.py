@@ -6,13 +6,13 @@ import errno
 import socket
 from typing import Any
 
-from fogmetrics.config import Config
+from exporter.settings import ExporterTables
 from shm.errors import ConfigurationError
 
 _EXAMPLES = 'such as "127.0.0.1" or "0.0.0.0"'
 
 
-def resolve(config: Config) -> tuple[int, int, int, Any]:
+def resolve(config: ExporterTables) -> tuple[int, int, int, Any]:
     """(family, type, protocol, place to bind) of [exporter] listen and port. Raises ConfigurationError."""
     address = config.exporter.listen
     try:
@@ -25,7 +25,7 @@ def resolve(config: Config) -> tuple[int, int, int, Any]:
     return family, kind, protocol, place
 
 
-def refused(config: Config, error: OSError) -> ConfigurationError:
+def refused(config: ExporterTables, error: OSError) -> ConfigurationError:
     """What to say when the kernel refuses the address or the port for another reason than that it is taken."""
     where, address, port = config.where("exporter"), config.exporter.listen, config.exporter.port
     if error.errno == errno.EADDRNOTAVAIL:

@@ -31,7 +31,7 @@ import httptools
 from exporter.http import messages
 from exporter.http.messages import Request, Response, http_date
 from exporter.http.places import Places
-from fogmetrics.config import ExporterConfig
+from exporter.settings import ExporterConfig
 
 MAX_PIPELINED: Final = 64
 MAX_ADVANCE: Final = 4

@@ -12,7 +12,7 @@ from exporter.applications import Application, ApplicationSet, shown_series
 from exporter.exposition.conflicts import gather
 from exporter.rings import Ring, RingSet, absent
 from exporter.status.largest import largest
-from fogmetrics.config import metric_table, table_fits
+from fogmetrics.settings.metric_names import metric_table, table_fits
 from shm.metric import Metric, Series
 from shm.ring.windows import GUARD_SLOTS
 

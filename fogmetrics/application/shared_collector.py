@@ -25,11 +25,9 @@ import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
-from collector.frame.samples import number_of
-from collector.source import NO_LABELS
-from fogmetrics.config import ENV_GROUP, ENV_NAMESPACE
+from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
 from shm.errors import MetricError
-from shm.metric import Metric, MetricType, SeriesKey
+from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
 from shm.table import dead
 from shm.table.cells import CounterPlace, HistogramPlace, Place, SummaryPlace
 from shm.table.process import DEFAULT_MAX_SERIES, LiveTable

@@ -16,20 +16,21 @@ import pwd
 import re
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from collector import registry
 from collector.frame.rules import Rules
 from collector.metrics import OPTIONAL, OWN
-from collector.sources.deployment.source import ADDRESSES, DeploymentOptions
+from collector.source import MetricSource
 from exporter.http import address
+from exporter.settings import windows_ns
 from fogmetrics import config as configuration
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY, check_name, group_number, lock_path, ring_path
 from shm.ring import disk_copy
-from shm.ring.discovery import user_number
 
 # sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.
 _MOST_SOCKET_PATH = 107 - 8
@@ -50,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def body() -> int:
         config = configuration.load(options.config)
-        check_configuration(config)
-        for note in notes(config, options.directory):
+        sources = check_configuration(config)
+        for note in notes(config, sources, options.directory):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if options.config_only:
             return 0
@@ -65,34 +66,30 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status("fogmetrics", body)
 
 
-def check_configuration(config: Config) -> None:
-    """Raises ConfigurationError for what any of the processes would refuse."""
+def check_configuration(config: Config) -> list[MetricSource]:
+    """The sources of the configuration. Raises ConfigurationError for what any of the processes would refuse."""
     check_name(f"{config.where('shm')} namespace", config.shm.namespace)
     group_number(config.shm.group, config.where("shm"))
-    user_number(config.shm.owner, config.where("shm"))
+    config.table_owners()
     if config.shm.snapshot_directory is not None:
         disk_copy.check_directory(config.shm.snapshot_directory, config.where("shm"))
-    configuration.windows_ns(config)
+    windows_ns(config)
+    sources = []
     for name in registry.source_names(config):
         registry.times(name, config)
         registry.capacity(name, config)
-        Rules.of(config).check((*registry.build(name, config).metrics, *OWN, *OPTIONAL))
+        source = registry.build(name, config)
+        Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
+        sources.append(source)
+    return sources
 
 
-def notes(config: Config, directory: Path) -> list[str]:
-    """What is no mistake to any process, and does nothing: a source without a program, an address that is not asked.
+def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
+    """Settings that are valid but have no effect: the sources' own ``notes``, and sources without a program.
 
-    Nothing is said of programs where ``directory`` has no supervisord.conf, or one that can't be read.
+    Programs are not looked for where ``directory`` has no supervisord.conf that can be read.
     """
-    found = []
-    options = config.source_options.get("deployment", {})
-    providers = options.get("providers", DeploymentOptions().providers)
-    for key, provider in ADDRESSES.items():
-        if options.get(key) and provider not in providers:
-            found.append(
-                f"{config.where('source.deployment')} {key} is set, but providers does not list {provider}, so it is "
-                "not asked; add it, or take the key out"
-            )
+    found = [f"{config.file}: {note}" for source in sources for note in getattr(source, "notes", ())]
     try:
         programs = [directory / "supervisord.conf", *sorted((directory / "conf.d").glob("*.conf"))]
         text = "\n".join(one.read_text() for one in programs)

@@ -8,6 +8,7 @@ Refuses while a daemon runs from the directory, a writer holds a ring, or a proc
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 from fogmetrics import config as configuration
@@ -29,24 +30,28 @@ def main(arguments: list[str] | None = None) -> int:
         path = supervisor_socket(options.directory)
         if listens(path):
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
-        config = configuration.load(options.config).shm
-        directory = config.snapshot_directory
-        namespaces = config.namespace, f"{config.namespace}-demo"
-        for namespace in namespaces:  # before anything is removed
-            for application in applications_of(namespace):
-                check_idle(namespace, application)
-        for namespace in namespaces:
-            for source in sources_of(namespace):
-                for removed in unlink(namespace, source, lock_too=True):
-                    print(f"removed {removed}")
-            for application in applications_of(namespace):
-                for removed in unlink_tables(namespace, application, lock_too=True):
-                    print(f"removed {removed}")
-            for removed in disk_copy.unlink(directory, namespace) if directory is not None else []:
-                print(f"removed {removed}")
+        shm = configuration.load(options.config).shm
+        for removed in clean(shm.namespace, shm.snapshot_directory):
+            print(f"removed {removed}")
         return 0
 
     return exit_status("fogmetrics", body)
+
+
+def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
+    """Remove the rings, tables and snapshots of a namespace; the paths of the files.
+
+    Raises WriterBusy or another FogmetricsError, before anything is removed, while a process of an application lives.
+    """
+    applications = applications_of(namespace)
+    for application in applications:
+        check_idle(namespace, application)
+    for source in sources_of(namespace):
+        yield from unlink(namespace, source, lock_too=True)
+    for application in applications:
+        yield from unlink_tables(namespace, application, lock_too=True)
+    if snapshot_directory is not None:
+        yield from disk_copy.unlink(snapshot_directory, namespace)
 
 
 if __name__ == "__main__":

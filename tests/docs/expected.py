@@ -15,16 +15,12 @@ from typing import Any
 
 from collector import metrics
 from collector.registry import BUILT_IN
+from collector.settings import CollectorConfig, MetricConfig, SourceConfig
 from collector.sources.host import groups
-from fogmetrics.config import (
-    ApplicationsConfig,
-    CollectorConfig,
-    ExporterConfig,
-    LogConfig,
-    MetricConfig,
-    ShmConfig,
-    SourceConfig,
-)
+from exporter.settings import ExporterConfig
+from fogmetrics.log import LogConfig
+from fogmetrics.settings.reader import keys_of
+from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
 from shm.metric import Metric
 
 _NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
@@ -44,14 +40,13 @@ def configuration() -> dict[str, str]:
     }
     for name, (module, _, options) in BUILT_IN.items():
         found[f"[source.{name}]"] = getattr(importlib.import_module(module), options)
-    return {title: _table(_TITLES, map(_row, _keys(cls), [cls] * len(_keys(cls)))) for title, cls in found.items()}
+    return {
+        title: _table(_TITLES, (_row(name, one, cls) for name, one in keys_of(cls).items()))
+        for title, cls in found.items()
+    }
 
 
-def _keys(cls: Any) -> list[dataclasses.Field[Any]]:
-    return list(dataclasses.fields(cls))
-
-
-def _row(one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
+def _row(name: str, one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
     rule = one.metadata
     if rule.get("choices"):
         bounds = ", ".join(f"`{choice}`" for choice in rule["choices"] if choice)
@@ -60,7 +55,7 @@ def _row(one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
     else:
         bounds = ""
     return (
-        f"`{one.name.rstrip('_')}`",
+        f"`{name}`",
         _kind(typing.get_type_hints(cls)[one.name]),
         f"`{toml(one.default)}`",
         bounds,

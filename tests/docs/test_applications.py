@@ -5,7 +5,8 @@ from __future__ import annotations
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.table.process import MODES
 from tests.application import Process
 from tests.docs.markdown import blocks, read

@@ -21,13 +21,15 @@ from collector.frame.folding import MOST_FOLDED
 from collector.frame.rules import Rule, Rules
 from collector.loop.selfmetrics import MOST_NAMED
 from collector.loop.threads import MOST_SAMPLES, SourceThreads
+from collector.settings import BEYOND, MetricConfig
 from exporter.app import Exporter
 from exporter.http.connection import MAX_ADVANCE, MAX_PIPELINED
 from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, MetricsQuery
 from exporter.http.places import BACKLOG, OTHER_FILES
 from exporter.window import coverage
-from fogmetrics.config import BEYOND, Config, MetricConfig, ShmConfig, parse
+from fogmetrics.config import Config, parse
+from fogmetrics.settings.tables import ShmConfig
 from shm import VERSION
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
 from shm.table.process import LiveTable
@@ -144,7 +146,7 @@ def test_the_configuration_file_as_it_is_sets_nothing() -> None:
     assert (config.shm, config.collector, config.exporter, config.applications, config.log) == (
         Config().shm, Config().collector, Config().exporter, Config().applications, Config().log,
     )  # fmt: skip
-    assert not any(config.source_options.values())
+    assert not any(one.options for one in config.source.values())
 
 
 def test_the_configuration_file_has_every_key_at_its_default() -> None:
@@ -159,7 +161,7 @@ def test_the_configuration_file_has_every_key_at_its_default() -> None:
         source = registry.build(name, config)
         options = source.options  # type: ignore[attr-defined]  # every built-in source keeps its own
         assert options == type(options)(), name
-        assert set(config.source_options[name]) == {one.name for one in dataclasses.fields(options)}, name
+        assert set(config.source[name].options) == {one.name for one in dataclasses.fields(options)}, name
 
 
 def test_the_configuration_file_has_every_key_of_a_metrics_own_table_at_its_default() -> None:

@@ -18,7 +18,9 @@ from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import RingSet
-from fogmetrics.config import Config, ExporterConfig, ShmConfig
+from exporter.settings import ExporterConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.files import ring_path
 from shm.metric import Metric
 from tests.exporter.wire import ask

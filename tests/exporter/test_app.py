@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from collector.settings import MetricConfig
 from exporter import app
 from exporter.app import Exporter
 from exporter.exposition.latest import MetricsPage
@@ -23,7 +24,6 @@ from exporter.window.incremental import rolling
 from exporter.window.incremental.bands import Bands
 from exporter.window.page import readable
 from exporter.window.ring_window import Window
-from fogmetrics.config import MetricConfig
 from shm.errors import ConfigurationError
 from shm.files import unlink
 from shm.metric import Metric

@@ -15,7 +15,8 @@ from exporter.http.messages import Request, Response
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery, parse_aggregated_query
 from exporter.status.stats import health, stats
-from fogmetrics.config import ApplicationsConfig, Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.table.cells import CounterPlace, GaugePlace

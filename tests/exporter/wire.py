@@ -10,7 +10,7 @@ import httpx
 
 from exporter.http.connection import Connection, Handler, Shared
 from exporter.http.places import Places
-from fogmetrics.config import ExporterConfig
+from exporter.settings import ExporterConfig
 
 
 class Wire(asyncio.Transport):

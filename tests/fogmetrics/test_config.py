@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+import typing
 from pathlib import Path
 
 import pytest
 
-from fogmetrics.config import (
-    Config,
-    ExporterConfig,
-    MetricConfig,
-    ShmConfig,
-    SourceConfig,
-    key,
-    load,
-    parse,
-    read_table,
-    windows_ns,
-)
+from fogmetrics.config import Config, load, parse
+from fogmetrics.settings.reader import keys_of
+from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError
 
 FILE = Path("etc/fog.toml")
@@ -59,8 +50,8 @@ def test_each_key_is_read_into_its_table() -> None:
         ("[exporte]\n", "etc/fog.toml has no table 'exporte'; did you mean 'exporter'?"),
         (
             "[zzz]\n",
-            "etc/fog.toml has no table 'zzz'; the tables are shm, collector, exporter, applications, log, source, "
-            "metric",
+            "etc/fog.toml has no table 'zzz'; the tables are shm, applications, exporter, metric, collector, source, "
+            "log",
         ),
         ("[exporter]\nprot = 1\n", "etc/fog.toml: [exporter] has no key 'prot'; did you mean 'port'?"),
         ("[log]\nzzz = 1\n", "etc/fog.toml: [log] has no key 'zzz'; the keys are level, format"),
@@ -91,30 +82,15 @@ def test_each_key_is_read_into_its_table() -> None:
         ("source = 3\n", "etc/fog.toml: source is 3; make it a table: [source.NAME]"),
         ("metric = 3\n", "etc/fog.toml: metric is 3; make it a table: [metric.NAME]"),
         ("[metric]\nx = 3\n", "etc/fog.toml: [metric] x is 3; make it a table: [metric.x]"),
-        ("[metric.x]\nmax_serie = 3\n", "[metric.x] has no key 'max_serie'; did you mean 'max_series'?"),
-        ('[metric.x]\nbeyond = "dorp"\n', "[metric.x] beyond is 'dorp'; give one of drop, oldest, other"),
-        ('[collector]\nbeyond = ""\n', "[collector] beyond is ''; give one of drop, oldest, other"),
-        ("[metric.x]\nmax_series = -1\n", "[metric.x] max_series is -1; give a number from 0 to 100000."),
-        ("[metric.x]\nmax_label_values = -2\n", "[metric.x] max_label_values is -2; give a number from -1 to 100000."),
-        ('[metric.x]\nbuckets = ["1"]\n', "[metric.x] buckets is '1'; give a number"),
-        (
-            "[metric.x]\nbuckets = [5, 1]\n",
-            "etc/fog.toml: [metric.x] buckets can't be used: histogram 'x' has buckets that do not rise: (5.0, 1.0)",
-        ),
-        ('[metric."x*"]\nbuckets = [nan]\n', "etc/fog.toml: [metric.\"x*\"] buckets can't be used: histogram 'x*' has"),
-        (
-            f"[metric.x]\nbuckets = {list(range(65))}\n",
-            "[metric.x] buckets can't be used: histogram 'x' has 65 buckets",
-        ),
-        ('[metric."a b"]\n', "etc/fog.toml: [metric.a b] is of no metric: metric name 'a b' is not a Prometheus name"),
-        ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] fits no metric\'s name; those have letters, digits'),
-        ("[metric.a.b]\nmax_series = 1\n", "etc/fog.toml: [metric.a] has no key 'b'; the keys are max_series, beyond"),
         (
             "port = 1\n",
             "etc/fog.toml has the key 'port' outside of any table; port is a key of [exporter]: write it below a line",
         ),
         ("prot = 1\n", "etc/fog.toml has the key 'prot' outside of any table; did you mean 'port' of [exporter]?"),
-        ("zzz = 1\n", "etc/fog.toml has the key 'zzz' outside of any table; the tables are shm, collector, exporter"),
+        (
+            "zzz = 1\n",
+            "etc/fog.toml has the key 'zzz' outside of any table; the tables are shm, applications, exporter",
+        ),
         (f"[exporter]\nport = 1{'0' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
         (f"[exporter]\nport = 0x{'f' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
         (f"[exporter]\nport = {'[' * 20_000}\n", "etc/fog.toml nests too deeply"),
@@ -130,77 +106,6 @@ def test_each_key_is_read_into_its_table() -> None:
 def test_what_is_wrong_is_refused_with_file_table_key_value_and_remedy(text: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         parse(text, FILE)
-
-
-@pytest.mark.parametrize(
-    ("keys", "says"),
-    [
-        ('window = "abc"', "window is 'abc'; give a duration such as \"5m\": it is not a duration"),
-        ('window = ""', "window is ''; give a duration"),
-        ('window = "0"', "window is '0'; give a duration such as \"5m\": it is out of range"),
-        ('max_window = "1x"', "max_window is '1x'; give a duration"),
-        ('window = "8d"', "window is '8d', longer than max_window, which is '7d': requests that name no window would"),
-    ],
-)
-def test_a_window_that_no_request_could_have_is_refused(keys: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(f"etc/fog.toml: [exporter] {says}")):
-        windows_ns(parse(f"[exporter]\n{keys}\n", FILE))
-
-
-def test_windows_are_nanoseconds_and_may_be_equal() -> None:
-    assert windows_ns(Config()) == (300 * 10**9, 7 * 86_400 * 10**9)
-    assert windows_ns(parse('[exporter]\nwindow = "1d"\nmax_window = "24h"\n', FILE)) == (86_400 * 10**9,) * 2
-
-
-def test_a_sources_table_is_split_into_what_all_sources_have_and_what_its_class_has() -> None:
-    config = parse(
-        """
-        [source.app]
-        class = "mine.metrics:App"
-        interval_seconds = 5
-        url = "http://localhost:1"
-        retries = 3
-        [source.node]
-        """,
-        FILE,
-    )
-    assert config.source == {
-        "app": SourceConfig(class_="mine.metrics:App", interval_seconds=5.0),
-        "node": SourceConfig(),
-    }
-    assert config.source_options == {"app": {"url": "http://localhost:1", "retries": 3}, "node": {}}
-
-
-def test_the_tables_of_metrics_are_read_by_name_and_glob_in_their_order() -> None:
-    config = parse('[metric."b_*"]\nbeyond = "other"\n[metric.a]\nmax_series = 3\nbuckets = [1, 2.5]\n', FILE)
-    assert list(config.metric.items()) == [
-        ("b_*", MetricConfig(beyond="other")), ("a", MetricConfig(max_series=3, buckets=(1.0, 2.5))),
-    ]  # fmt: skip
-
-
-def test_a_sources_own_table_is_checked_by_the_same_rules() -> None:
-    @dataclass(frozen=True)
-    class AppConfig:
-        urls: tuple[str, ...] = key((), "Where to ask.")
-        limit: float | None = key(None, "At most.", low=0, high=10)
-        ports: tuple[int, ...] | None = key(None, "Ports.", low=1, high=65535)
-
-    # get_type_hints needs the names that a local class was made with
-    AppConfig.__annotations__ = {
-        "urls": tuple[str, ...], "limit": float | None, "ports": tuple[int, ...] | None,
-    }  # fmt: skip
-    where = "fog.toml: [source.app]"
-    assert read_table(AppConfig, {"urls": ["a", "b"], "limit": 3}, where) == AppConfig(("a", "b"), 3.0)
-    assert read_table(AppConfig, {"ports": [80]}, where).ports == (80,)
-    for table, says in (
-        ({"urls": "a"}, """urls is 'a'; give a list, such as ["text"]"""),
-        ({"urls": [1]}, "urls is 1; give a string"),
-        ({"limit": 11}, "limit is 11.0; give a number from 0 to 10. At most."),
-        ({"ports": [0]}, "ports is 0; give a number from 1 to 65535"),
-        ({"url": "x"}, "[source.app] has no key 'url'; did you mean 'urls'?"),
-    ):
-        with pytest.raises(ConfigurationError, match=re.escape(says)):
-            read_table(AppConfig, table, where)
 
 
 def test_the_file_is_the_one_given_else_that_of_the_environment_else_that_in_the_working_directory(
@@ -236,21 +141,22 @@ def test_a_file_that_is_missing_or_unreadable_is_refused_by_name(tmp_path: Path)
         load(tmp_path / "latin.toml", {})
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "fog.toml").write_text("[exporter]\nport = 9300\n", encoding="utf-8-sig")
+    assert load(tmp_path / "fog.toml", {}).exporter.port == 9300
+
+
 def test_messages_name_the_file_or_say_that_there_is_none() -> None:
     assert Config().where("shm") == "defaults: [shm]"
     assert Config(path=FILE).where("shm") == "etc/fog.toml: [shm]"
 
 
 def test_every_key_has_a_sentence_that_says_what_it_means() -> None:
-    for table in (
-        ShmConfig,
-        ExporterConfig,
-        SourceConfig,
-        MetricConfig,
-        *(type(getattr(Config(), t)) for t in ("collector", "log")),
-    ):
-        for field in dataclasses.fields(table):
-            assert str(field.metadata["doc"]).endswith("."), f"{table.__name__}.{field.name}"
+    for table, hint in typing.get_type_hints(Config).items():
+        for cls in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(cls):
+                for name, field in keys_of(cls).items():
+                    assert str(field.metadata["doc"]).endswith("."), f"[{table}] {name}"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.status import stats as reports
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY
 from shm.metric import Metric

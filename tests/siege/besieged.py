@@ -21,7 +21,8 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery, parse_aggregated_query
 from exporter.rings import Ring, RingSet
 from exporter.status import stats as reports
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.files import ring_path
 from shm.ring.writer import RingWriter
 from tests.rings import INTERVAL_NS, SECOND_NS

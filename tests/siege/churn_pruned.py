@@ -11,8 +11,8 @@ from collections import Counter
 
 from collector.frame.collector import MetricCollector
 from collector.frame.rules import Rules
+from collector.settings import MetricConfig
 from exporter.rings import RingSet, absent
-from fogmetrics.config import MetricConfig
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS

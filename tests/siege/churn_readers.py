@@ -23,7 +23,8 @@ from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
 from exporter.rings import RingSet, absent
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.errors import RingMissing
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS

@@ -25,8 +25,9 @@ from collector.source import CollectResult, MetricSource, Sample
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
 from fogmetrics.parent import Parent
+from fogmetrics.settings.tables import ShmConfig
 from shm.metric import Metric
 from shm.ring.layout import FLAG_CLOCK_STEP
 from shm.ring.reader import Frames, RingReader

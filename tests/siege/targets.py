@@ -34,7 +34,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.ring.reader import RingReader
 from tests.programs import running
 from tests.siege import targets_betanet as betanet

@@ -1,7 +1,8 @@
 """``make demo``: the daemon with stand-ins, so that all 15 metrics can be seen live on a machine that has neither
 Betanet nor a HAProxy of its own.
 
-The stand-ins are named as such when they start; they listen on loopback, and end with the demo.
+The stand-ins are named as such when they start; they listen on loopback, and end with the demo, whose rings are removed
+then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from fogmetrics import config as configuration
 from fogmetrics.cli import check
+from fogmetrics.cli.clean import clean
+from fogmetrics.settings import ENV_NAMESPACE
 
 ROOT = Path(__file__).parent.parent.parent
 DIRECTORY = ROOT / "run" / "demo"
@@ -48,6 +51,8 @@ def main() -> int:
     if status:
         return status
     config = configuration.load()
+    # Rings of its own: what stand-ins say must never be in the history of the real daemon.
+    namespace = f"{config.shm.namespace[:59]}-demo"
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         betanet = _free_port(9000)
@@ -61,21 +66,22 @@ def main() -> int:
             print("demo: haproxy is not installed, so request rate, error rate and latency of deployments stay absent")
         path = DIRECTORY / "fogmetrics.toml"
         path.write_text(
-            # Rings of its own: what stand-ins say must never be in the history of the real daemon.
-            f'# Written by make demo.\n[shm]\nnamespace = "{config.shm.namespace}-demo"\n'
+            f'# Written by make demo.\n[shm]\nnamespace = "{namespace}"\n'
             f'capacity = {config.shm.capacity}\ngroup = "{config.shm.group}"\nowner = "{config.shm.owner}"\n'
             f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
             f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
             f'[source.betanet]\nurl = "http://127.0.0.1:{betanet}"\n'
             f'[source.deployment]\nproviders = {providers!r}\nhaproxy_url = "{haproxy_url}"\n'.replace("'", '"')
         )
-        environ = {**os.environ, configuration.ENV_CONFIG: str(path)}
+        environ = {**os.environ, configuration.ENV_CONFIG: str(path), ENV_NAMESPACE: namespace}
         supervisord = Path(sys.executable).parent / "supervisord"
         daemon = subprocess.Popen([supervisord, "-n", "-c", ROOT / "supervisord.conf"], cwd=ROOT, env=environ)
         # A terminal sends Ctrl-C to supervisord as well, kill does not; a second signal changes nothing.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: daemon.terminate())
-        return daemon.wait()
+        status = daemon.wait()
+        list(clean(namespace, None))
+        return status
 
 
 def _start_haproxy(stack: contextlib.ExitStack, haproxy: str) -> str:

@@ -11,15 +11,17 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from collector.metrics import BETANET, CIRCUIT_STATE
-from collector.safe_repr import said
+from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.betanet.breaker import CircuitBreaker
 from collector.sources.betanet.client import BetanetClient
+from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
+from shm.safe_repr import said
 
 __all__ = ["BetanetClient", "BetanetOptions", "BetanetSource"]
 
@@ -28,32 +30,21 @@ __all__ = ["BetanetClient", "BetanetOptions", "BetanetSource"]
 class BetanetOptions:
     """[source.betanet]"""
 
-    url: str = field(
-        default="http://localhost:9000", metadata={"doc": "Where Betanet's HTTP service is, without /api/v1."}
+    url: str = key("http://localhost:9000", "Where Betanet's HTTP service is, without /api/v1.")
+    request_timeout_seconds: float = key(
+        5.0, "Time that one endpoint may take for its whole answer.", low=0.01, high=60
     )
-    request_timeout_seconds: float = field(
-        default=5.0,
-        metadata={"doc": "Time that one endpoint may take for its whole answer.", "low": 0.01, "high": 60},
+    max_reply_bytes: int = key(
+        1_048_576, "Longest answer that is read from an endpoint.", low=1_024, high=1_073_741_824
     )
-    max_reply_bytes: int = field(
-        default=1_048_576,
-        metadata={"doc": "Longest answer that is read from an endpoint.", "low": 1_024, "high": 1_073_741_824},
+    failures_to_open: int = key(
+        5, "Collections in a row without any answer after which Betanet is left alone.", low=1, high=1_000_000
     )
-    failures_to_open: int = field(
-        default=5,
-        metadata={
-            "doc": "Collections in a row without any answer after which Betanet is left alone.",
-            "low": 1,
-            "high": 1_000_000,
-        },
+    open_seconds: float = key(
+        30.0, "Time that Betanet is then left alone before it is tried again.", low=0, high=86_400
     )
-    open_seconds: float = field(
-        default=30.0,
-        metadata={"doc": "Time that Betanet is then left alone before it is tried again.", "low": 0, "high": 86_400},
-    )
-    buckets: tuple[float, ...] = field(
-        default=DEFAULT_BUCKETS_MS,
-        metadata={"doc": "Upper bounds of betanet_latency's histogram, in milliseconds, rising."},
+    buckets: tuple[float, ...] = key(
+        DEFAULT_BUCKETS_MS, "Upper bounds of betanet_latency's histogram, in milliseconds, rising."
     )
 
 
@@ -70,6 +61,10 @@ class BetanetSource(MetricSource):
         )
         self.breaker = CircuitBreaker(self.options.failures_to_open, self.options.open_seconds, clock)
         self._last_error = ""
+
+    @classmethod
+    def from_config(cls, options: BetanetOptions, config: CollectorTables, timeout_seconds: float) -> BetanetSource:
+        return cls(cut_timeout(options, "request_timeout_seconds", timeout_seconds))
 
     def open(self) -> None:
         self.client.open()

@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any, Final, NoReturn
 
-from collector.safe_repr import shown
+from shm.safe_repr import shown
 
 # Each object and list takes up to 200 bytes, each value up to 64, however few of the answer's. 3,000 containers, as
 # the engine describes them, have 40,000 of the one and 100,000 of the other within 4 MiB.

@@ -14,24 +14,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from collector.loop.apart import MOMENT_SECONDS, Apart
 from collector.metrics import DEPLOYMENT
-from collector.safe_repr import said
+from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.haproxy import HaproxyProvider
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from collector.sources.deployment.supervisord import SupervisordProvider
+from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
+from shm.safe_repr import said
 
+# Share of the collection's timeout for all answers together. It is larger than a request's (collector.settings), so
+# that an answer that came late is still read.
+_ANSWERS_SHARE = 0.9
 # Of the time for all answers, how much later the last provider may begin than the first: well below what is left of it
-# behind the time of a request (collector/registry.py), so that the last one, too, has its own error when it is late.
+# behind the time of a request, so that the last one, too, has its own error when it is late.
 _BEGINNING_SHARE = 0.02
 
 # The provider that each address is of.
-ADDRESSES: Mapping[str, str] = {
+_ADDRESSES: Mapping[str, str] = {
     "supervisord_url": "supervisord",
     "haproxy_url": "haproxy",
     "control_plane_url": "control_plane",
@@ -46,54 +51,33 @@ _PROVIDERS_KEY = "[source.deployment] providers"
 class DeploymentOptions:
     """[source.deployment]"""
 
-    providers: tuple[str, ...] = field(
-        default=("supervisord",),
-        metadata={
-            "doc": "Who is asked, first come first believed: supervisord, haproxy, control_plane, docker, prometheus."
-        },
+    providers: tuple[str, ...] = key(
+        ("supervisord",),
+        "Who is asked, first come first believed: supervisord, haproxy, control_plane, docker, prometheus.",
     )
-    supervisord_url: str = field(
-        default="",
-        metadata={"doc": "supervisord's unix:///path or http://host:port; empty: the one that runs us."},
+    supervisord_url: str = key("", "supervisord's unix:///path or http://host:port; empty: the one that runs us.")
+    haproxy_url: str = key("", "HAProxy's stats socket, unix:///run/haproxy/admin.sock, or http://host:port/stats;csv.")
+    haproxy_exclude: tuple[str, ...] = key((), "Globs of HAProxy backends that are no deployments.")
+    control_plane_url: str = key(
+        "", "fog-compute's control plane, http://host:port, https or unix, without /api/deployment/list."
     )
-    haproxy_url: str = field(
-        default="",
-        metadata={"doc": "HAProxy's stats socket, unix:///run/haproxy/admin.sock, or http://host:port/stats;csv."},
+    control_plane_token_file: str = key(
+        "", "File that holds the bearer token for the control plane; empty: none is sent."
     )
-    haproxy_exclude: tuple[str, ...] = field(
-        default=(), metadata={"doc": "Globs of HAProxy backends that are no deployments."}
+    docker_url: str = key(
+        "unix:///var/run/docker.sock", "The engine's socket; Podman's is unix:///run/podman/podman.sock."
     )
-    control_plane_url: str = field(
-        default="",
-        metadata={"doc": "fog-compute's control plane, http://host:port, https or unix, without /api/deployment/list."},
+    docker_label: str = key("com.docker.compose.service", "Label of containers whose value is the deployment_id.")
+    prometheus: tuple[str, ...] = key(
+        (), 'Pages for Prometheus, each a mapping and its url: "traefik http://localhost:8080/metrics".'
     )
-    control_plane_token_file: str = field(
-        default="", metadata={"doc": "File that holds the bearer token for the control plane; empty: none is sent."}
+    prometheus_mappings: tuple[str, ...] = key(
+        (), "Mappings of your own, beside traefik, traefik_routers, envoy and caddy."
     )
-    docker_url: str = field(
-        default="unix:///var/run/docker.sock",
-        metadata={"doc": "The engine's socket; Podman's is unix:///run/podman/podman.sock."},
-    )
-    docker_label: str = field(
-        default="com.docker.compose.service", metadata={"doc": "Label of containers whose value is the deployment_id."}
-    )
-    prometheus: tuple[str, ...] = field(
-        default=(),
-        metadata={"doc": 'Pages for Prometheus, each a mapping and its url: "traefik http://localhost:8080/metrics".'},
-    )
-    prometheus_mappings: tuple[str, ...] = field(
-        default=(), metadata={"doc": "Mappings of your own, beside traefik, traefik_routers, envoy and caddy."}
-    )
-    request_timeout_seconds: float = field(
-        default=3.0, metadata={"doc": "Time that one provider may take to answer.", "low": 0.01, "high": 60}
-    )
-    max_reply_bytes: int = field(
-        default=4_194_304,
-        metadata={"doc": "Longest answer that is read from a provider.", "low": 1_024, "high": 1_073_741_824},
-    )
-    buckets: tuple[float, ...] = field(
-        default=DEFAULT_BUCKETS_MS,
-        metadata={"doc": "Upper bounds of deployment_latency's histogram, in milliseconds, rising."},
+    request_timeout_seconds: float = key(3.0, "Time that one provider may take to answer.", low=0.01, high=60)
+    max_reply_bytes: int = key(4_194_304, "Longest answer that is read from a provider.", low=1_024, high=1_073_741_824)
+    buckets: tuple[float, ...] = key(
+        DEFAULT_BUCKETS_MS, "Upper bounds of deployment_latency's histogram, in milliseconds, rising."
     )
 
 
@@ -188,6 +172,24 @@ class DeploymentMetricSource(MetricSource):
         self._timeout_seconds = timeout_seconds
         moment = min(MOMENT_SECONDS, _BEGINNING_SHARE * timeout_seconds / max(len(self._providers), 1))
         self._apart: Apart[list[Deployment]] = Apart("provider", moment)
+
+    @classmethod
+    def from_config(
+        cls, options: DeploymentOptions, config: CollectorTables, timeout_seconds: float
+    ) -> DeploymentMetricSource:
+        cut = cut_timeout(options, "request_timeout_seconds", timeout_seconds)
+        return cls(cut, timeout_seconds=_ANSWERS_SHARE * timeout_seconds)
+
+    @property
+    def notes(self) -> list[str]:
+        """The addresses that are configured, though their providers are not."""
+        default = DeploymentOptions()
+        return [
+            f"[source.deployment] {key} is set, but providers does not list {provider}, so it is not asked; add it, or "
+            "take the key out"
+            for key, provider in _ADDRESSES.items()
+            if getattr(self.options, key) != getattr(default, key) and provider not in self.options.providers
+        ]
 
     def collect(self) -> Collection:
         answers: list[list[Deployment]] = []

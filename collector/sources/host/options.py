@@ -6,8 +6,9 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 
 GROUPS = (
@@ -40,31 +41,23 @@ _DISKS = (
 class HostOptions:
     """[source.host]"""
 
-    enabled: bool = field(default=False, metadata={"doc": "Turns the source on."})
-    groups: tuple[str, ...] = field(default=GROUPS, metadata={"doc": "Groups that are read."})
-    cadence_seconds: tuple[str, ...] = field(
-        default=(),
-        metadata={"doc": 'Groups read less often than each frame, as "group=seconds"; between, samples are carried.'},
+    enabled: bool = key(False, "Turns the source on.")
+    groups: tuple[str, ...] = key(GROUPS, "Groups that are read.")
+    cadence_seconds: tuple[str, ...] = key(
+        (), 'Groups read less often than each frame, as "group=seconds"; between, samples are carried.'
     )
-    group_timeout_seconds: float = field(
-        default=1.0,
-        metadata={
-            "doc": "Time that one group may take; past it the others go on without it.",
-            "low": 0.01,
-            "high": 60,
-        },
+    group_timeout_seconds: float = key(
+        1.0, "Time that one group may take; past it the others go on without it.", low=0.01, high=60
     )
-    filesystem_exclude_mounts: tuple[str, ...] = field(
-        default=_MOUNTS, metadata={"doc": "Globs of mount points that are left out."}
+    filesystem_exclude_mounts: tuple[str, ...] = key(_MOUNTS, "Globs of mount points that are left out.")
+    filesystem_exclude_types: tuple[str, ...] = key(
+        (*_TYPES, *_NETWORK), "Globs of file system types that are left out."
     )
-    filesystem_exclude_types: tuple[str, ...] = field(
-        default=(*_TYPES, *_NETWORK), metadata={"doc": "Globs of file system types that are left out."}
-    )
-    disk_exclude: tuple[str, ...] = field(default=_DISKS, metadata={"doc": "Globs of block devices that are left out."})
-    network_exclude: tuple[str, ...] = field(default=(), metadata={"doc": "Globs of interfaces that are left out."})
-    proc: str = field(default="/proc", metadata={"doc": "Where proc(5) of the host is mounted."})
-    sys: str = field(default="/sys", metadata={"doc": "Where sysfs of the host is mounted."})
-    rootfs: str = field(default="/", metadata={"doc": "Where the root directory of the host is mounted."})
+    disk_exclude: tuple[str, ...] = key(_DISKS, "Globs of block devices that are left out.")
+    network_exclude: tuple[str, ...] = key((), "Globs of interfaces that are left out.")
+    proc: str = key("/proc", "Where proc(5) of the host is mounted.")
+    sys: str = key("/sys", "Where sysfs of the host is mounted.")
+    rootfs: str = key("/", "Where the root directory of the host is mounted.")
 
     def __post_init__(self) -> None:
         if not self.groups:
@@ -73,11 +66,11 @@ class HostOptions:
             )
         for name in self.groups:
             _check_group("groups", name)
-        for key in ("proc", "sys", "rootfs"):
-            if not getattr(self, key).startswith("/"):
+        for name in ("proc", "sys", "rootfs"):
+            if not getattr(self, name).startswith("/"):
                 raise ConfigurationError(
-                    f"[source.host] {key} is {getattr(self, key)!r}; give an absolute path, such as "
-                    f"{self.__dataclass_fields__[key].default!r}"
+                    f"[source.host] {name} is {getattr(self, name)!r}; give an absolute path, such as "
+                    f"{self.__dataclass_fields__[name].default!r}"
                 )
         self.cadences()
 

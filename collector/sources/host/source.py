@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from collector.loop.apart import Apart
-from collector.safe_repr import said
+from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.files import Files
 from collector.sources.host.group import Group, Places, Read, Reading
 from collector.sources.host.groups import DURATION, SUCCESS, load
 from collector.sources.host.options import HostOptions
 from shm.metric import Metric
+from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,10 @@ class HostMetricSource(MetricSource):
             SUCCESS,
         )
         self._apart: Apart[_Timed] = Apart("group")
+
+    @classmethod
+    def from_config(cls, options: HostOptions, config: CollectorTables, timeout_seconds: float) -> HostMetricSource:
+        return cls(cut_timeout(options, "group_timeout_seconds", timeout_seconds))
 
     @property
     def off(self) -> str:

@@ -16,13 +16,15 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector.loop.timeouts import Hung, Runner
 from collector.metrics import NODE
+from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.node.host_readings import LinuxHost
+from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 
 # Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
@@ -51,19 +53,12 @@ _NETWORK_FILE_SYSTEMS = (
 class NodeOptions:
     """[source.node]"""
 
-    node_id: str = field(default="", metadata={"doc": "Value of the label node_id; empty: the host's name."})
-    disk_path: str = field(default="/", metadata={"doc": "Path whose file system node_disk_usage is about."})
-    disk_timeout_seconds: float = field(
-        default=2.0,
-        metadata={
-            "doc": "Time the file system may take to answer; past it the sample is absent.",
-            "low": 0.01,
-            "high": 60,
-        },
+    node_id: str = key("", "Value of the label node_id; empty: the host's name.")
+    disk_path: str = key("/", "Path whose file system node_disk_usage is about.")
+    disk_timeout_seconds: float = key(
+        2.0, "Time the file system may take to answer; past it the sample is absent.", low=0.01, high=60
     )
-    network_exclude: tuple[str, ...] = field(
-        default=_VIRTUAL, metadata={"doc": "Globs of interfaces that node_network_io leaves out."}
-    )
+    network_exclude: tuple[str, ...] = key(_VIRTUAL, "Globs of interfaces that node_network_io leaves out.")
 
 
 class Host(Protocol):
@@ -99,6 +94,10 @@ class NodeMetricSource(MetricSource):
         self._disk_runner = Runner(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None
         self._network: tuple[float, dict[str, int]] | None = None
+
+    @classmethod
+    def from_config(cls, options: NodeOptions, config: CollectorTables, timeout_seconds: float) -> NodeMetricSource:
+        return cls(cut_timeout(options, "disk_timeout_seconds", timeout_seconds))
 
     def open(self) -> None:
         """Take the baselines that the first collection compares with."""

@@ -19,8 +19,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from collector.safe_repr import shown
 from shm.errors import FogmetricsError
+from shm.safe_repr import shown
 
 KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from collector import metrics
+from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.textfile import exposition, reading
 from collector.sources.textfile.merge import Merged, NoRoom
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import Told, translate
-from fogmetrics.config import key
+from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, FogmetricsError
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,10 @@ class TextfileSource(MetricSource):
                 "shorter path, or a link to it"
             )
         self.off = "" if directory else "[source.textfile] directory is empty"
+
+    @classmethod
+    def from_config(cls, options: TextfileOptions, config: CollectorTables, timeout_seconds: float) -> TextfileSource:
+        return cls(options)
 
     def collect(self) -> Collection:
         try:

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from collector.frame.samples import check_sample
-from collector.safe_repr import shown
 from collector.source import Sample
 from collector.sources.textfile.exposition import BadText, Family, Point
 from shm.errors import MetricError
 from shm.metric import MAX_BUCKETS, Metric, MetricType
+from shm.safe_repr import shown
 
 _CREATED: Final = "_created"
 

@@ -11,7 +11,7 @@ from collector.frame.collector import MetricCollector
 from collector.frame.rules import Rules
 from collector.loop.selfmetrics import MOST_NAMED, SelfMetrics
 from collector.metrics import SERIES_LIMITED, SERIES_PRUNED
-from fogmetrics.config import MetricConfig
+from collector.settings import MetricConfig
 from shm.errors import NoSpace
 from shm.metric import Metric, series_key
 from shm.ring.reader import RingReader

@@ -6,8 +6,8 @@ import pytest
 
 from collector.frame.collector import MetricCollector
 from collector.frame.rules import Rules
+from collector.settings import MetricConfig
 from collector.source import Collection, MetricSource, Sample
-from fogmetrics.config import MetricConfig
 from shm.errors import MetricError, NoSpace
 from shm.metric import Metric
 from shm.ring.reader import RingReader

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from exporter.http.address import refused, resolve, url
-from fogmetrics.config import Config, ExporterConfig
+from exporter.settings import ExporterConfig
+from fogmetrics.config import Config
 from shm.errors import ConfigurationError
 
 

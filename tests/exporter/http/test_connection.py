@@ -17,7 +17,7 @@ from collector.frame.collector import MetricCollector
 from exporter.http.connection import Connection, Handler, Shared
 from exporter.http.messages import Request, Response
 from exporter.http.places import Places
-from fogmetrics.config import ExporterConfig
+from exporter.settings import ExporterConfig
 from shm.metric import Metric
 from tests.exporter.test_main import exporter, get
 from tests.exporter.wire import Wire

@@ -15,7 +15,7 @@ from exporter.http.connection import Handler, Shared
 from exporter.http.messages import Request, Response
 from exporter.http.places import Places
 from exporter.http.server import Service
-from fogmetrics.config import ExporterConfig
+from exporter.settings import ExporterConfig
 from fogmetrics.parent import Parent
 from tests.orphans import watched
 
@@ -109,7 +109,7 @@ import asyncio, socket
 from exporter.http import server as service
 from exporter.http.connection import Shared
 from exporter.http.places import Places
-from fogmetrics.config import ExporterConfig
+from exporter.settings import ExporterConfig
 from fogmetrics.parent import Parent
 service.LOOK_SECONDS = 3600.0
 

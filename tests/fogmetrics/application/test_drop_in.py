@@ -236,7 +236,8 @@ def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str) -> None:
     from exporter.app import Exporter
     from exporter.http.negotiation import Format
     from exporter.http.parameters import MetricsQuery
-    from fogmetrics.config import Config, ShmConfig
+    from fogmetrics.config import Config
+    from fogmetrics.settings.tables import ShmConfig
 
     with Process(namespace, BEGIN) as process:
         process.do("c = p.Counter('jobs', 'Jobs.', ['l']); c.labels('x').inc()")

@@ -103,7 +103,7 @@ def test_caddy_by_its_ready_mapping(tmp_path: Path) -> None:
 def _documented(name: str) -> PageMapping:
     page = read("docs/configuration.md")
     [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "prometheus_mappings" in one]
-    options = parse(example, Path("example.toml")).source_options["deployment"]
+    options = parse(example, Path("example.toml")).source["deployment"].options
     endpoints = parse_endpoints(options["prometheus"], options["prometheus_mappings"])
     return {mapping.name: mapping for _, mapping in endpoints}[name]
 

@@ -15,7 +15,7 @@ from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
 from collector.sources.deployment.provider import Deployment, ProviderError
 from collector.sources.deployment.source import PROVIDERS, merge
-from fogmetrics.config import read_table
+from fogmetrics.settings.reader import Where, read_table
 from shm.errors import ConfigurationError
 from tests.collector import hostile
 from tests.programs import wait_until
@@ -270,9 +270,9 @@ def test_the_options_are_a_table_of_the_configuration_and_each_key_is_documented
         "request_timeout_seconds": 1,
         "buckets": [1, 2.5],
     }
-    assert read_table(DeploymentOptions, table, "[source.deployment]") == DeploymentOptions(
+    assert read_table(DeploymentOptions, table, Where("x", "source.deployment")) == DeploymentOptions(
         providers=("haproxy",), haproxy_url="http://h/;csv", request_timeout_seconds=1.0, buckets=(1.0, 2.5)
     )
     assert [one.name for one in fields(DeploymentOptions) if not one.metadata["doc"].endswith(".")] == []
     with pytest.raises(ConfigurationError, match="request_timeout_seconds"):
-        read_table(DeploymentOptions, {"request_timeout_seconds": 0}, "[source.deployment]")
+        read_table(DeploymentOptions, {"request_timeout_seconds": 0}, Where("x", "source.deployment"))

@@ -1,4 +1,4 @@
-"""What messages say of things that come from a source: bounded, and safe whatever the thing does when asked."""
+"""Bounded, exception-safe ``repr()`` and ``str()`` of foreign objects, for messages."""
 
 from __future__ import annotations
 

@@ -1,0 +1,119 @@
+"""The collectors' tables: [collector], [source.NAME] and [metric.NAME]. The keys of one source are beside its class."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fogmetrics.settings.metric_names import is_glob, metric_table
+from fogmetrics.settings.reader import key, other_keys
+from fogmetrics.settings.tables import SharedTables
+from shm.errors import ConfigurationError, MetricError
+from shm.metric import Metric, check_buckets
+
+# What becomes of series beyond a limit: their samples are dropped; they replace the series whose last sample is oldest;
+# or they are added to the series whose label's value is "other".
+BEYOND = ("drop", "oldest", "other")
+_GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
+# One endpoint that hangs must be given up before the whole collection is, so that the samples of the others are kept.
+_REQUEST_SHARE = 0.8
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorConfig:
+    """[collector]"""
+
+    interval_seconds: float = key(15.0, "Time from one frame to the next.", low=0.1, high=3600)
+    timeout_seconds: float = key(
+        0.0,
+        "Time a collection may take; 0: 80 % of the interval, 10 s at most. Must be below the interval.",
+        low=0,
+        high=3600,
+    )
+    max_series: int = key(
+        1000, "Series that one source may have; beyond says what becomes of more.", low=1, high=100_000
+    )
+    max_series_per_metric: int = key(
+        200, "Series that one metric may have; beyond says what becomes of more.", low=1, high=100_000
+    )
+    max_label_values: int = key(
+        0, "Distinct values that any one label of a metric may have; 0: no limit.", low=0, high=100_000
+    )
+    beyond: str = key(
+        "drop",
+        "What becomes of series beyond a limit: dropped, let in for the oldest, or folded into other.",
+        choices=BEYOND,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """[source.NAME]: what every source may set. ``options``: the keys of the source's own class."""
+
+    class_: str = key("", "module:Class of a source of your own; the built-in names need none.")
+    interval_seconds: float = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
+    timeout_seconds: float = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
+    max_series: int = key(0, "Series that this source may have; 0: [collector]'s.", low=0, high=100_000)
+    max_series_per_metric: int = key(
+        0, "Series that one metric of this source may have; 0: [collector]'s.", low=0, high=100_000
+    )
+    capacity: int = key(0, "Frames that its ring holds, 8 or more; 0: [shm]'s.", low=0, high=16_777_216)
+    options: Mapping[str, Any] = other_keys()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricConfig:
+    """[metric.NAME]: one metric, or all whose names fit a glob."""
+
+    max_series: int = key(
+        0, "Series that the metric may have in one source; 0: max_series_per_metric.", low=0, high=100_000
+    )
+    beyond: str = key("", "What becomes of series beyond a limit; empty: [collector]'s.", choices=("", *BEYOND))
+    max_label_values: int = key(
+        -1, "Distinct values that any one label may have; 0: no limit, -1: [collector]'s.", low=-1, high=100_000
+    )
+    buckets: tuple[float, ...] = key(
+        (), "Upper bounds of a histogram, in the metric's unit, rising; empty: the source's."
+    )
+
+
+@dataclass(frozen=True)
+class CollectorTables(SharedTables):
+    """What a collector reads. Raises ConfigurationError for a table [metric.NAME] that no metric could have."""
+
+    collector: CollectorConfig = key(CollectorConfig(), "Defaults of every source; [source.NAME] may set its own.")
+    source: Mapping[str, SourceConfig] = key({}, "What one source sets.")
+    metric: Mapping[str, MetricConfig] = key({}, "What one metric sets, by name or glob, in the order of the file.")
+
+    def __post_init__(self) -> None:
+        for name, table in self.metric.items():
+            _check_metric(name, table, f"{self.file}: {metric_table(name)}")
+
+
+def _check_metric(name: str, table: MetricConfig, where: str) -> None:
+    if is_glob(name):
+        if not _GLOB.match(name):
+            raise ConfigurationError(
+                f"{where} fits no metric's name; those have letters, digits, '_' and ':', and a glob *, ? and [] beside"
+            )
+    else:
+        try:
+            Metric(name, "gauge", "")
+        except MetricError as error:
+            raise ConfigurationError(f"{where} is of no metric: {error}") from None
+    if table.buckets:
+        try:
+            check_buckets(name, table.buckets)
+        except MetricError as error:
+            raise ConfigurationError(f"{where} buckets can't be used: {error}") from None
+
+
+def cut_timeout(options: T, key_name: str, timeout_seconds: float) -> T:
+    """A source's options with that timeout cut to 80 % of the collection's, ``timeout_seconds``."""
+    seconds = min(getattr(options, key_name), _REQUEST_SHARE * timeout_seconds)
+    return dataclasses.replace(options, **{key_name: seconds})  # type: ignore[type-var]  # every source's is a dataclass

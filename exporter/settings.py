@@ -1,0 +1,79 @@
+"""The exporter's table: [exporter]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fogmetrics.durations import parse_duration
+from fogmetrics.settings.reader import key
+from fogmetrics.settings.tables import SharedTables
+from shm.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterConfig:
+    """[exporter]"""
+
+    listen: str = key("127.0.0.1", 'Address to listen on; "0.0.0.0" opens the port to the network.')
+    port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
+    window: str = key("5m", "Window of /metrics/aggregated where the request names none.")
+    max_window: str = key("7d", "Longest window that a request may ask for.")
+    stale_intervals: float = key(
+        3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
+    )
+    gzip_min_bytes: int = key(
+        1024, "Smallest page that is compressed for clients that accept gzip.", low=0, high=1_000_000_000
+    )
+    nice: int = key(
+        5,
+        "Niceness that the exporter adds to its own, so that collectors come first where processors are scarce.",
+        low=0,
+        high=19,
+    )
+    max_connections: int = key(
+        256, "Connections kept; one more takes the place of one that waits, or is answered 503.", low=1, high=100_000
+    )
+    keep_alive_seconds: float = key(
+        75.0, "Time that a connection is kept after an answer without the next request.", low=0.1, high=86_400
+    )
+    request_seconds: float = key(10.0, "Time that a request may take to arrive.", low=0.1, high=3600)
+    answer_seconds: float = key(60.0, "Time that an answer may wait for its client to take it.", low=0.1, high=3600)
+    max_request_bytes: int = key(
+        65_536, "Longest request, head and body; a longer one is answered 431.", low=1024, high=1_048_576
+    )
+    max_jobs: int = key(
+        16,
+        "Requests for /metrics/aggregated and /stats that wait at once; one more is answered 503.",
+        low=1,
+        high=1000,
+    )
+
+
+@dataclass(frozen=True)
+class ExporterTables(SharedTables):
+    """What the exporter reads. Of [metric.NAME] the names are enough: /stats lists those that no metric has."""
+
+    exporter: ExporterConfig = key(ExporterConfig(), "The HTTP server.")
+    metric: Mapping[str, Any] = key({}, "What one metric sets.")
+
+
+def windows_ns(config: ExporterTables) -> tuple[int, int]:
+    """[exporter] (window, max_window) in nanoseconds. Raises ConfigurationError."""
+    found = []
+    for name, text in (("window", config.exporter.window), ("max_window", config.exporter.max_window)):
+        try:
+            found.append(parse_duration(text))
+        except ValueError as error:
+            raise ConfigurationError(
+                f'{config.where("exporter")} {name} is {text!r}; give a duration such as "5m": it {error}'
+            ) from None
+    window_ns, max_window_ns = found
+    if window_ns > max_window_ns:
+        raise ConfigurationError(
+            f"{config.where('exporter')} window is {config.exporter.window!r}, longer than max_window, which is "
+            f"{config.exporter.max_window!r}: requests that name no window would be refused; lower the one or raise "
+            "the other"
+        )
+    return window_ns, max_window_ns

@@ -1,0 +1,187 @@
+"""Reads a TOML table into a frozen dataclass. Each field is a key, with its meaning and its bounds.
+
+    @dataclass(frozen=True, slots=True)
+    class QueueOptions:
+        directory: str = key("/var/spool/jobs", "Directory that is counted.")
+        depth: int = key(10, "Directories below it that are counted, too.", low=0, high=100)
+        shelf: Mapping[str, ShelfOptions] = key({}, "Parts with keys of their own.")
+
+    read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
+
+A field is a str, int, float or bool; ``tuple[X, ...]`` of those; ``X | None``; another such dataclass, which is the
+table [queue.FIELD]; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table [queue.FIELD],
+or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
+
+Whatever is wrong raises ConfigurationError, which names file, table, key, value and remedy. A misspelt key that was
+ignored would be noticed only when its history is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from shm.errors import ConfigurationError
+
+T = TypeVar("T")
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
+_KINDS: Mapping[Any, tuple[str, str]] = {  # what messages call a type, and an example of it
+    str: ("a string", '"text"'),
+    int: ("a whole number", "15"),
+    float: ("a number", "1.5"),
+    bool: ("true or false", "true"),
+}
+_MOST_WHOLE = 1 << 53  # whole numbers up to here are float64 without loss
+
+
+def key(
+    default: Any,
+    doc: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    removed: Mapping[str, str] | None = None,
+) -> Any:
+    """A key of a table: its default, its meaning in one sentence, its bounds (inclusive) or its choices.
+
+    ``removed``: choices that there were once, each with the rest of the sentence that refuses it.
+    """
+    metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "removed": removed or {}}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def other_keys() -> Any:
+    """A field for the keys that no other field has, as a mapping, unchecked."""
+    return dataclasses.field(default_factory=dict, metadata={"other_keys": True})
+
+
+class Where(NamedTuple):
+    """How messages name a table of a file; ``table`` is empty for the file as a whole."""
+
+    file: str
+    table: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}: [{self.table}]" if self.table else self.file
+
+    def key(self, name: str) -> str:
+        return f"{self.file}: {name}" if not self.table else f"{self} {name}"
+
+    def inner(self, name: str) -> Where:
+        """The table ``name`` in this one."""
+        return Where(self.file, f"{self.table}.{toml_key(name)}".lstrip("."))
+
+
+def toml_key(name: str) -> str:
+    """The name as it is written in TOML, in quotes where it needs them."""
+    return name if _BARE_KEY.match(name) else json.dumps(name, ensure_ascii=False)
+
+
+def keys_of(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    """The keys of a table's dataclass, in its order."""
+    return {one.name.rstrip("_"): one for one in dataclasses.fields(cls) if "doc" in one.metadata}
+
+
+def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type | None = None) -> T:
+    """``table`` as the dataclass ``cls``, each key checked. Raises ConfigurationError.
+
+    ``root``: the dataclass of the whole file, for messages that say in which table an unknown key belongs.
+    """
+    return cls(**read_values(cls, table, where, root))
+
+
+def read_values(cls: type, table: Mapping[str, Any], where: Where, root: type | None = None) -> dict[str, Any]:
+    """The same as keyword arguments of ``cls``."""
+    keys, hints = keys_of(cls), typing.get_type_hints(cls)
+    rest = next((one.name for one in dataclasses.fields(cls) if one.metadata.get("other_keys")), None)
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in keys:
+            one = keys[name]
+            values[one.name] = _checked(value, hints[one.name], one.metadata, where, name, root)
+        elif rest is not None:
+            values.setdefault(rest, {})[name] = value
+        else:
+            raise _unknown(name, value, keys, where, root)
+    return values
+
+
+def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: Where, name: str, root: type | None) -> Any:
+    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        [kind] = [one for one in of if one is not types.NoneType]
+        return _checked(value, kind, rule, where, name, root)
+    inner = where.inner(name)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{inner.table}]")
+        return read_table(typing.cast(type, kind), value, inner, root)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            written = f"{inner.table}.NAME" if dataclasses.is_dataclass(of[1]) else inner.table
+            raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{written}]")
+        return {one: _checked(each, of[1], rule, inner, one, root) for one, each in value.items()}
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigurationError(f"{where.key(name)} is {value!r}; give a list, such as [{_KINDS[of[0]][1]}]")
+        return tuple(_checked(one, of[0], rule, where, name, root) for one in value)
+    return _scalar(value, kind, rule, where.key(name))
+
+
+def _scalar(value: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
+    if kind is float and type(value) is int and abs(value) < _MOST_WHOLE:
+        value = float(value)
+    if type(value) is not kind:
+        kind_name, example = _KINDS[kind]
+        raise ConfigurationError(f"{what} is {value!r}; give {kind_name}, such as {example}")
+    low, high, choices = rule["low"], rule["high"], rule["choices"]
+    if low is not None and not low <= value <= high:
+        raise ConfigurationError(f"{what} is {value!r}; give a number from {low} to {high}. {rule['doc']}")
+    if choices and value not in choices:
+        if value in rule["removed"]:
+            raise ConfigurationError(f"{what} is {value!r}, {rule['removed'][value]}")
+        raise ConfigurationError(f"{what} is {value!r}; give one of {', '.join(filter(None, choices))}")
+    return value
+
+
+def _unknown(
+    name: str, value: Any, keys: Mapping[str, Any], where: Where, root: type | None
+) -> ConfigurationError:  # fmt: skip
+    tables = {
+        one: hint
+        for one, hint in (typing.get_type_hints(root) if root else {}).items()
+        if dataclasses.is_dataclass(hint)
+    }
+    homes = {one: table for table, cls in reversed(tables.items()) for one in keys_of(cls)}
+    if where.table or isinstance(value, dict):
+        what = "key" if where.table else "table"
+        if where.table and name in homes:
+            hint = f"{name} is a key of [{homes[name]}]"
+        elif close := _close(name, keys):
+            hint = f"did you mean {close!r}?"
+        else:
+            hint = f"the {what}s are {', '.join(keys)}"
+        return ConfigurationError(f"{where} has no {what} {name!r}; {hint}")
+    if name in homes:
+        hint = f"{name} is a key of [{homes[name]}]: write it below a line [{homes[name]}]"
+    elif close := _close(name, homes):
+        hint = f"did you mean {close!r} of [{homes[close]}]?"
+    else:
+        hint = f"the tables are {', '.join(keys)}"
+    return ConfigurationError(f"{where} has the key {name!r} outside of any table; {hint}")
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant; empty where none is close."""
+    import difflib  # loaded for a misspelt key alone
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")

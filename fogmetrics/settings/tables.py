@@ -1,0 +1,66 @@
+"""The tables that collectors and exporter share: [shm] and [applications]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fogmetrics.settings.reader import Where, key
+from shm.ring.discovery import user_number
+
+
+@dataclass(frozen=True, slots=True)
+class ShmConfig:
+    """[shm]"""
+
+    namespace: str = key("default", "Keeps two instances on one host apart; part of every segment's name.")
+    capacity: int = key(
+        5760,
+        "Frames that a ring holds: 5760 are 24 h at 15 s. Memory is taken for all of them.",
+        low=8,
+        high=16_777_216,
+    )
+    group: str = key("", "Group (name or number) that may read the rings; empty: the collector's own group.")
+    owner: str = key("", "User (name or number) whose rings readers trust; empty: the reader's own user.")
+    snapshot_dir: str = key("", "Directory on disk for snapshots of the rings, restored after a reboot; empty: none.")
+    snapshot_seconds: float = key(300.0, "Time from one snapshot of a ring to the next.", low=1, high=86_400)
+
+    @property
+    def snapshot_directory(self) -> Path | None:
+        return Path(self.snapshot_dir) if self.snapshot_dir else None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationsConfig:
+    """[applications]"""
+
+    users: tuple[str, ...] = key((), "Users (names or numbers), beside [shm] owner, whose tables are believed.")
+
+
+@dataclass(frozen=True)
+class SharedTables:
+    """What every process of the daemon reads. ``path`` is None where no file was found and all is default."""
+
+    path: Path | None = None
+    shm: ShmConfig = key(ShmConfig(), "Where the rings are and how long they reach.")
+    applications: ApplicationsConfig = key(ApplicationsConfig(), "Programs that keep their metrics in tables.")
+
+    @property
+    def file(self) -> str:
+        """What messages call the file."""
+        return str(self.path or "defaults")
+
+    def where(self, table: str) -> str:
+        """What messages call a table, such as ``fog.toml: [source.node]``."""
+        return str(Where(self.file, table))
+
+    def ring_owner(self) -> int:
+        """The user whose rings are trusted. Raises ConfigurationError where there is none of that name."""
+        return user_number(self.shm.owner, self.where("shm"))
+
+    def table_owners(self) -> set[int]:
+        """The users whose tables are trusted. Raises ConfigurationError."""
+        return {
+            self.ring_owner(),
+            *(user_number(one, self.where("applications"), "users") for one in self.applications.users),
+        }
