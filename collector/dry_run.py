@@ -20,7 +20,6 @@ _BETWEEN_SECONDS: Final = 0.5  # the two readings that a rate takes
 _BEYOND: Final = {
     "drop": "error: {}: the daemon drops the samples of more; drop a label with many values, or raise the limit",
     "oldest": "note: {}: the daemon lets more in, in the place of the series whose last sample is oldest",
-    "other": "note: {}: the daemon folds more into the value 'other'",
 }
 
 

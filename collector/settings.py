@@ -14,9 +14,13 @@ from fogmetrics.settings.tables import SharedTables
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import Metric, check_buckets
 
-# What becomes of series beyond a limit: their samples are dropped; they replace the series whose last sample is oldest;
-# or they are added to the series whose label's value is "other".
-BEYOND = ("drop", "oldest", "other")
+# What becomes of series beyond a limit: their samples are dropped; or they replace the series whose last sample is
+# oldest.
+BEYOND = ("drop", "oldest")
+_NO_OTHER = {
+    "other": 'which added up the series beyond a limit in one series and was removed; give "drop", which counts their '
+    'samples in collector_series_limited_total, or "oldest"'
+}
 _GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
 # One endpoint that hangs must be given up before the whole collection is, so that the samples of the others are kept.
 _REQUEST_SHARE = 0.8
@@ -46,8 +50,9 @@ class CollectorConfig:
     )
     beyond: str = key(
         "drop",
-        "What becomes of series beyond a limit: dropped, let in for the oldest, or folded into other.",
+        "What becomes of series beyond a limit: dropped, or let in for the oldest.",
         choices=BEYOND,
+        removed=_NO_OTHER,
     )
 
 
@@ -73,7 +78,9 @@ class MetricConfig:
     max_series: int = key(
         0, "Series that the metric may have in one source; 0: max_series_per_metric.", low=0, high=100_000
     )
-    beyond: str = key("", "What becomes of series beyond a limit; empty: [collector]'s.", choices=("", *BEYOND))
+    beyond: str = key(
+        "", "What becomes of series beyond a limit; empty: [collector]'s.", choices=("", *BEYOND), removed=_NO_OTHER
+    )
     max_label_values: int = key(
         -1, "Distinct values that any one label may have; 0: no limit, -1: [collector]'s.", low=-1, high=100_000
     )

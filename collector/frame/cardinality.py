@@ -1,19 +1,18 @@
-"""Cardinality control: which series of a collector have a place, and what becomes of those beyond the limits.
+"""Cardinality limits: which series a collector admits, and what becomes of series beyond a limit.
 
-There are three limits: series of the source, series of a metric, distinct values of any one label of a metric. What
-exceeds one is, by the metric's ``beyond`` (:mod:`collector.frame.rules`),
+There are three limits: series of the source, series of a metric, distinct values of any one label of a metric. A series
+beyond one is, by the metric's ``beyond`` (:mod:`collector.frame.rules`),
 
     drop      dropped, sample by sample
-    oldest    let in, in the place of the series of the metric whose last sample is oldest, which is pruned: at the
-              commit, when it is known who has a sample in this frame, for nobody of those is displaced
-    other     folded into the series whose label's value is "other": of the label that has too many values, or of all
-              labels where there are too many series. The latter, one a metric, is beyond the limits
+    oldest    admitted in the place of the metric's series whose last sample is oldest, which is pruned. That is decided
+              at the commit, since no series with a sample in the same frame is pruned
 
-The daemon's own metrics have no limits. A sample of a series that has a place costs one look into ``known``; all below
-is for the others, and between frames.
+The daemon's own metrics have no limits. A sample of an admitted series costs one lookup in ``known``; all code below is
+for the others, or runs between frames.
 
-Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): for all newcomers of a frame at once, and then not
-for a minute, nor for a hundred times as long as it took. Who comes meanwhile is dropped, and comes again.
+Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): once for all newcomers of a frame, and then not
+for a minute, nor for a hundred times as long as it took. Newcomers in between are dropped, and tried again when they
+return.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
 from collector.frame.eviction import Eviction
-from collector.frame.folding import OTHER, folded_key
 from collector.frame.rules import Rule, Rules
 from shm.errors import NoSpace
 from shm.metric import Metric, SeriesKey
@@ -48,11 +46,11 @@ class Excess(NamedTuple):
 
 
 class Cardinality:
-    """The places of one ring's series. Not for two threads at once.
+    """The series of one ring. Not for two threads at once.
 
-    ``known``: the series that have a place of their own, also before they have a column. ``folds``: the folded ones.
-    ``dropped`` counts samples, ``limited`` those beyond a limit by (metric, beyond), ``pruned`` series by metric.
-    ``limits``: the metrics that met a limit, and which. ``newcomers`` wait for the commit, each with its samples.
+    ``known``: the admitted series, also before they have a column. ``dropped`` counts samples, ``limited`` those beyond
+    a limit by (metric, beyond), ``pruned`` series by metric. ``limits``: the metrics that met a limit, and which.
+    ``newcomers`` wait for the commit, each with the number of its samples.
     """
 
     def __init__(
@@ -66,7 +64,6 @@ class Cardinality:
         self.max_series = max_series
         self.max_series_per_metric = max_series_per_metric
         self.known: set[SeriesKey] = set()
-        self.folds: set[SeriesKey] = set()
         self.limits: dict[str, int] = {}
         self.dropped = 0
         self.limited: Counter[tuple[str, str]] = Counter()
@@ -74,7 +71,7 @@ class Cardinality:
         self.clock = clock
         self._writer = writer
         self._rules = rules
-        self._series_of: Counter[str] = Counter()  # by metric, staged ones included, the folds of all labels left out
+        self._series_of: Counter[str] = Counter()  # by metric, staged ones included
         self._users = 0  # of those, all but the daemon's own
         self._values: dict[str, list[Counter[str]]] = {}  # of metrics with a limit of values: series by value, by label
         self.newcomers: dict[SeriesKey, int] = {}
@@ -83,65 +80,39 @@ class Cardinality:
         self._rests_until = -math.inf
         self.know()
 
-    def __contains__(self, key: SeriesKey) -> bool:
-        """Whether the series has a place."""
-        return key in self.known or key in self.folds
-
     def know(self, staged: Set[SeriesKey] = frozenset()) -> None:
-        """Take the places from the ring, and of the series that are staged and have no column yet."""
-        metrics = self._writer.metrics
-        places = self._writer.columns.keys() | staged
-        self.folds = {key for key in places if OTHER in key[1] and self._folds(metrics.get(key[0]))}
-        self.known.clear()  # in place: whoever records looks into it
-        self.known |= places - self.folds
-        self._series_of = Counter(key[0] for key in places if key not in self.folds or not _is_rest(key))
-        own = {name for name, metric in metrics.items() if metric.own}
+        """Admit the series of the ring, and those that are staged and have no column yet; forget all others."""
+        self.known.clear()  # in place: the collector has a reference to it
+        self.known |= self._writer.columns.keys() | staged
+        self._series_of = Counter(key[0] for key in self.known)
+        own = {name for name, metric in self._writer.metrics.items() if metric.own}
         self._users = sum(count for name, count in self._series_of.items() if name not in own)
         self._values = {}
 
     # ---- one sample ------------------------------------------------------------------------------------------
 
-    def admit(self, metric: Metric, key: SeriesKey) -> SeriesKey | None:
-        """Where a sample goes whose series is not known: to itself, into one of ``folds``, or nowhere (None)."""
+    def admit(self, metric: Metric, key: SeriesKey) -> bool:
+        """Whether a sample of a series that is not known is taken, at least until the commit."""
         rule = self._rules.rule(metric)
         if key in self.newcomers:
             self.newcomers[key] += 1
             self.limited[metric.name, rule.beyond] += 1
-            return key
-        if key in self.folds:
-            return key
-        place = key
-        excess = self._excess_of_label(metric, key, rule)
+            return True
+        excess = self._excess(metric, key, rule)
         if excess and self._free():
-            excess = self._excess_of_label(metric, key, rule)
-        if excess and rule.beyond == "other":
-            self._say(metric, excess, rule)
-            place, excess = folded_key(key, self._crowded(metric, key, rule)), None
-        if place in self.folds:
-            self.limited[metric.name, rule.beyond] += 1
-            return place
+            excess = self._excess(metric, key, rule)
         if not excess:
-            excess = self._excess_of_series(metric, rule)
-            if excess and self._free():
-                excess = self._excess_of_series(metric, rule)
-        if not excess:
-            self._enter(metric, place)
-            if place != key:
-                self.limited[metric.name, rule.beyond] += 1
-            return place
+            self._enter(metric, key)
+            return True
         self._say(metric, excess, rule)
         self.limited[metric.name, rule.beyond] += 1
-        if rule.beyond == "other" and metric.label_names:
-            rest = folded_key(key)
-            self.folds.add(rest)
-            return rest
-        # No more can be let in at once than there are places.
+        # No more can replace others in one frame than the limit allows at all.
         if rule.beyond == "oldest" and self._newcomers_of[metric.name] < self._most_of(rule):
             self.newcomers[key] = 1
             self._newcomers_of[metric.name] += 1
-            return key
+            return True
         self.drop(metric.name, excess.said)
-        return None
+        return False
 
     def drop(self, metric: str, why: str) -> None:
         """Count a sample that is dropped for another reason than a limit."""
@@ -153,18 +124,14 @@ class Cardinality:
     def _most_of(self, rule: Rule) -> int:
         return rule.max_series or self.max_series_per_metric
 
-    def _excess_of_label(self, metric: Metric, key: SeriesKey, rule: Rule) -> Excess | None:
-        if not rule.max_label_values or metric.own:
-            return None
-        crowded = self._crowded(metric, key, rule)
-        if not crowded:
-            return None
-        label, limit = metric.label_names[min(crowded)], rule.max_label_values
-        return Excess(limit, f"the limit of {limit} values of the label {label!r} is reached")
-
-    def _excess_of_series(self, metric: Metric, rule: Rule) -> Excess | None:
+    def _excess(self, metric: Metric, key: SeriesKey, rule: Rule) -> Excess | None:
+        """The first limit that the series would exceed."""
         if metric.own:
             return None
+        if limit := rule.max_label_values:
+            for label, value, values in zip(metric.label_names, key[1], self._values_of(metric), strict=True):
+                if value not in values and len(values) >= limit:
+                    return Excess(limit, f"the limit of {limit} values of the label {label!r} is reached")
         limit = self._most_of(rule)
         if self._series_of[metric.name] >= limit:
             return Excess(limit, f"the limit of {limit} series of the metric is reached")
@@ -172,43 +139,25 @@ class Cardinality:
             return Excess(self.max_series, f"the limit of {self.max_series} series of the source is reached")
         return None
 
-    def _crowded(self, metric: Metric, key: SeriesKey, rule: Rule) -> frozenset[int]:
-        """The labels, by their place, of which the series would bring one value too many."""
-        values = self._values_of(metric)
-        return frozenset(
-            i for i, value in enumerate(key[1]) if value not in values[i] and len(values[i]) >= rule.max_label_values
-        )
-
     def _values_of(self, metric: Metric) -> list[Counter[str]]:
         found = self._values.get(metric.name)
         if found is None:
             found = self._values[metric.name] = [Counter() for _ in metric.label_names]
-            for key in (*self.known, *self.folds):
+            for key in self.known:
                 if key[0] == metric.name:
                     self._count_values(metric, key)
         return found
 
     def _count_values(self, metric: Metric, key: SeriesKey) -> None:
-        folds = key in self.folds
         for value, values in zip(key[1], self._values[metric.name], strict=True):
-            if value != OTHER or not folds:
-                values[value] += 1
+            values[value] += 1
 
     def _enter(self, metric: Metric, key: SeriesKey) -> None:
-        """Give the series a place."""
-        if OTHER in key[1] and self._folds(metric):
-            self.folds.add(key)
-            if _is_rest(key):
-                return
-        else:
-            self.known.add(key)
+        self.known.add(key)
         self._series_of[metric.name] += 1
         self._users += not metric.own
         if metric.name in self._values:
             self._count_values(metric, key)
-
-    def _folds(self, metric: Metric | None) -> bool:
-        return metric is not None and not metric.own and self._rules.rule(metric).beyond == "other"
 
     def _say(self, metric: Metric, excess: Excess, rule: Rule) -> None:
         """A warning, once a metric."""
@@ -218,10 +167,8 @@ class Cardinality:
         said = {"ring": self._writer.source, "metric": metric.name, "error": excess.said, "remedy": _REMEDY}
         if rule.beyond == "drop":
             log.warning("series dropped", extra={**said, "remedy": f"{_REMEDY}, or set beyond"})
-        elif rule.beyond == "oldest":
-            log.warning("series pruned", extra=said)
         else:
-            log.warning("series folded", extra=said)
+            log.warning("series pruned", extra=said)
 
     def _free(self) -> bool:
         """Give back the places of series without a sample in the whole ring; True if there were any.
@@ -231,7 +178,7 @@ class Cardinality:
         if self._writer.head - self._freed_at < self._writer.header.capacity // 8:
             return False
         self._freed_at = self._writer.head
-        staged = (self.known | self.folds) - self._writer.columns.keys()
+        staged = self.known - self._writer.columns.keys()
         try:
             if not self._writer.free():
                 return False
@@ -319,8 +266,3 @@ class Cardinality:
         for name, _ in evicted:
             self.pruned[name] += 1
         self.know()  # those without columns yet are entered next
-
-
-def _is_rest(key: SeriesKey) -> bool:
-    """Whether all labels are folded. Such a series is beyond the limits, one a metric."""
-    return all(value == OTHER for value in key[1])

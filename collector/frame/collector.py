@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from collector.frame.cardinality import Cardinality
 from collector.frame.definitions import Definitions
-from collector.frame.folding import MOST_FOLDED, Folds, Staged, without_gaps
 from collector.frame.histogram import Cumulative, Observations
 from collector.frame.rules import Rules
 from collector.frame.samples import ABSENT_SAMPLE, check_observations, counted_of, stamp_ns_of
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_RULES = Rules()
+
+_Staged = dict[SeriesKey, float | None]
 
 
 class MetricCollector:
@@ -69,8 +70,8 @@ class MetricCollector:
         self._guard = threading.Lock()
         self._definitions = Definitions(name, rules)
         self._metrics = self._definitions.metrics
-        self._tick: dict[SeriesKey, float | None] = {}
-        self._apart: dict[int, dict[SeriesKey, float | None]] = {}  # frames of their own, by timestamp
+        self._tick: _Staged = {}
+        self._apart: dict[int, _Staged] = {}  # frames of their own, by timestamp
         self._histograms: dict[SeriesKey, Cumulative] = {}
         self.threads = SourceThreads()
         self.writer = RingWriter(
@@ -79,7 +80,6 @@ class MetricCollector:
         )  # fmt: skip
         self.cardinality = Cardinality(self.writer, max_series, max_series_per_metric, rules)
         self._known = self.cardinality.known
-        self._folds = Folds(self._newest)
         self.writer.staged = self._series_staged
 
     @property
@@ -143,7 +143,6 @@ class MetricCollector:
 
     def _begin_anew(self, names: Set[str]) -> None:
         self._histograms = {key: one for key, one in self._histograms.items() if key[0] not in names}
-        self._folds.forget_metrics(names)
 
     def _metric_count(self) -> int:
         return len(self._metrics.keys() | self.writer.metrics.keys())
@@ -180,13 +179,8 @@ class MetricCollector:
             check_observations(metric, observations)
         stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
         with self._guard:
-            if key not in self._known:
-                place = self._place(metric, key)
-                if place is None:
-                    return False
-                if place in self.cardinality.folds and metric.type != "histogram":
-                    return self._fold(metric, place, key, (number,), stamp_ns)  # type: ignore[arg-type]  # only a histogram's is None
-                key = place
+            if key not in self._known and not self.cardinality.admit(metric, key):
+                return False
             if metric.type == "histogram":
                 self._observe(metric, key, number, stamp_ns, observations)
             elif stamp_ns is not None:
@@ -207,12 +201,8 @@ class MetricCollector:
         columns = counted_of(metric, counted)
         key = name, metric.label_values(labels)
         with self._guard:
-            if key not in self._known:
-                place = self._place(metric, key)
-                if place is None:
-                    return False
-                if place in self.cardinality.folds:
-                    return self._fold(metric, place, key, without_gaps(counted), None)
+            if key not in self._known and not self.cardinality.admit(metric, key):
+                return False
             self._histograms[key] = Cumulative(metric.buckets, columns)
             self._tick[key] = None
             return True
@@ -243,21 +233,6 @@ class MetricCollector:
         else:
             self._tick[key] = number
 
-    def _place(self, metric: Metric, key: SeriesKey) -> SeriesKey | None:
-        """Where a sample goes whose series is not known: see :meth:`Cardinality.admit`."""
-        place = self.cardinality.admit(metric, key)
-        if place is not None and place not in self.cardinality.folds:
-            self._folds.forget_series(key)
-        return place
-
-    def _fold(
-        self, metric: Metric, into: SeriesKey, key: SeriesKey, columns: tuple[float, ...], stamp_ns: int | None
-    ) -> bool:
-        if self._folds.add(metric, into, key, columns, stamp_ns):
-            return True
-        self.cardinality.drop(metric.name, f"more than {MOST_FOLDED} series of the source would be folded in one frame")
-        return False
-
     # ---- frames --------------------------------------------------------------------------------------------
 
     def commit(self, timestamp_ns: int | None = None, monotonic_ns: int | None = None, flags: int = FLAG_TICK) -> int:
@@ -278,8 +253,6 @@ class MetricCollector:
     def _commit(self, timestamp_ns: int, monotonic_ns: int, flags: int) -> int:
         tick, apart = self._tick, self._apart
         self._enter_metrics()
-        for key, columns in self._folds.settle(tick, apart).items():
-            self._histograms[key] = Cumulative(self._metrics[key[0]].buckets, columns)
         self._let_in(tick, apart)
         for values in (tick, *apart.values()):
             self._drop_waiting(values)
@@ -292,25 +265,23 @@ class MetricCollector:
 
     def _series_staged(self) -> Set[SeriesKey]:
         """The series that have a sample in the frames that are being made."""
-        apart = (key for values in self._apart.values() for key in values)
-        return {*self._tick, *apart, *self._folds.staged()}
+        return {*self._tick, *(key for values in self._apart.values() for key in values)}
 
     def _enter_metrics(self) -> None:
         if self._definitions.enter(self.writer):
-            # Who is staged and has a place keeps it, though it has no column yet.
-            self.cardinality.know({key for key in self._series_staged() if key in self.cardinality})
+            # Series that are staged and admitted stay so, though they have no column yet.
+            self.cardinality.know(self._series_staged() & self._known)
 
-    def _let_in(self, tick: Staged, apart: Mapping[int, Staged]) -> None:
+    def _let_in(self, tick: _Staged, apart: Mapping[int, _Staged]) -> None:
         """Give newcomers the places of the oldest; samples of those who get none are taken out of the frames."""
         if not self.cardinality.newcomers:
             return
-        present = tick.keys() | {key for values in apart.values() for key in values}
-        for key in self.cardinality.settle(self._metrics, present):
+        for key in self.cardinality.settle(self._metrics, self._series_staged()):
             self._histograms.pop(key, None)
             for values in (tick, *apart.values()):
                 values.pop(key, None)
 
-    def _drop_waiting(self, values: dict[SeriesKey, float | None]) -> None:
+    def _drop_waiting(self, values: _Staged) -> None:
         """Leave out the samples that don't fit the ring before it is rebuilt, for which there is no room."""
         for key in [key for key in values if key[0] in self._definitions.waiting]:
             del values[key]
@@ -333,8 +304,7 @@ class MetricCollector:
                 self.cardinality.drop(key[0], str(error))
         self.cardinality.know()
         # Growth frees columns, too.
-        self._histograms = {key: one for key, one in self._histograms.items() if key in self.cardinality}
-        self._folds.keep(self.cardinality.folds)
+        self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
 
     def _note_limit(self, name: str, limit: int) -> None:
         try:
@@ -397,20 +367,6 @@ class MetricCollector:
         if value is not None:
             last[key] = value
         return value is not None
-
-    def _newest(self, key: SeriesKey) -> tuple[float, ...] | None:
-        """The cumulative columns that the ring has of a counter or histogram; None for none, or where frames lack."""
-        series = self.writer.columns.get(key)
-        if series is None or not self.writer.continues or not self._definitions.fits(series):
-            return None
-        first = series.column + (series.metric.type == "histogram")
-        for sequence in reversed(self.writer.history()):
-            frame = self.writer.frame(sequence)
-            if frame is not None:
-                values = [frame.value(column) for column in range(first, series.end)]
-                if None not in values:
-                    return tuple(value for value in values if value is not None)
-        return None
 
     # ---- sources -------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collector import metrics
 from collector.frame.collector import MetricCollector
-from collector.frame.folding import OTHER
 from collector.loop.disk_copies import Snapshots
 from shm.metric import Metric, SeriesKey
 
@@ -69,4 +68,4 @@ class SelfMetrics:
         return found
 
     def _name(self, metric: str) -> str:
-        return self._named.setdefault(metric, metric if len(self._named) < MOST_NAMED else OTHER)
+        return self._named.setdefault(metric, metric if len(self._named) < MOST_NAMED else "other")

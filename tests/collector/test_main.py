@@ -251,8 +251,8 @@ def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daem
             "note: metric 'depth' has 3 series, more than max_series, 2: the daemon lets",
         ),
         (
-            'max_label_values = 2\nbeyond = "other"', 0,
-            "note: label 'queue' of metric 'depth' has 3 values, more than max_label_values, 2: the daemon folds",
+            "max_label_values = 2", 1,
+            "error: label 'queue' of metric 'depth' has 3 values, more than max_label_values, 2: the daemon drops",
         ),
     ],
 )  # fmt: skip
@@ -286,7 +286,7 @@ def test_limits_of_metrics_and_of_the_source_are_those_of_the_configuration(
     (tmp_path / "a.prom").write_text("".join(f'{name}{{k="{k}"}} 1\n' for name in ("a", "b") for k in range(5)))
     toml.write_text(
         f'{toml.read_text()}[source.textfile]\ndirectory = "{tmp_path}"\nmax_series_per_metric = 3\n'
-        '[metric."b*"]\nmax_series = 1\nbeyond = "other"\n'
+        '[metric."b*"]\nmax_series = 1\nbeyond = "oldest"\n'
     )
     process = start(toml, "textfile")
     wait_until(lambda: frames(namespace, "textfile") >= 2, 20, "two frames")
@@ -297,12 +297,12 @@ def test_limits_of_metrics_and_of_the_source_are_those_of_the_configuration(
         assert frame is not None
         found = {(one.metric.name, *one.label_values): frame.value(one.column) for one in reader.series}
     assert {key: value for key, value in found.items() if key[0] in ("a", "b")} == {
-        ("a", "0"): 1, ("a", "1"): 1, ("a", "2"): 1, ("b", "0"): 1, ("b", "other"): 4,
+        ("a", "0"): 1, ("a", "1"): 1, ("a", "2"): 1, ("b", "0"): 1,
     }  # fmt: skip
     assert found["collector_series_limited_total", "textfile", "a", "drop"] in (2, 4, 6, 8)
-    assert found["collector_series_limited_total", "textfile", "b", "other"] in (4, 8, 12, 16)
+    assert found["collector_series_limited_total", "textfile", "b", "oldest"] in (4, 8, 12, 16)
     assert 'event="series dropped" ring=textfile metric=a error="the limit of 3 series of the metric is reached"' in log
-    assert 'event="series folded" ring=textfile metric=b error="the limit of 1 series of the metric is reached"' in log
+    assert 'event="series pruned" ring=textfile metric=b error="the limit of 1 series of the metric is reached"' in log
 
 
 def test_buckets_for_a_gauge_are_a_mistake_in_the_configuration(

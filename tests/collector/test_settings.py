@@ -18,8 +18,8 @@ FILE = Path("etc/fog.toml")
     ("text", "says"),
     [
         ("[metric.x]\nmax_serie = 3\n", "[metric.x] has no key 'max_serie'; did you mean 'max_series'?"),
-        ('[metric.x]\nbeyond = "dorp"\n', "[metric.x] beyond is 'dorp'; give one of drop, oldest, other"),
-        ('[collector]\nbeyond = ""\n', "[collector] beyond is ''; give one of drop, oldest, other"),
+        ('[metric.x]\nbeyond = "dorp"\n', "[metric.x] beyond is 'dorp'; give one of drop, oldest"),
+        ('[collector]\nbeyond = ""\n', "[collector] beyond is ''; give one of drop, oldest"),
         ("[metric.x]\nmax_series = -1\n", "[metric.x] max_series is -1; give a number from 0 to 100000."),
         ("[metric.x]\nmax_label_values = -2\n", "[metric.x] max_label_values is -2; give a number from -1 to 100000."),
         ('[metric.x]\nbuckets = ["1"]\n', "[metric.x] buckets is '1'; give a number"),
@@ -38,6 +38,12 @@ FILE = Path("etc/fog.toml")
         ),
         ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] fits no metric\'s name; those have letters, digits'),
         ("[metric.a.b]\nmax_series = 1\n", "etc/fog.toml: [metric.a] has no key 'b'; the keys are max_series, beyond"),
+        (
+            '[collector]\nbeyond = "other"\n',
+            "[collector] beyond is 'other', which added up the series beyond a limit in one series and was removed; "
+            'give "drop", which counts their samples in collector_series_limited_total, or "oldest"',
+        ),
+        ('[metric.x]\nbeyond = "other"\n', "[metric.x] beyond is 'other', which added up the series beyond a limit"),
     ],
 )
 def test_what_is_wrong_is_refused_with_file_table_key_value_and_remedy(text: str, says: str) -> None:

@@ -17,7 +17,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import metrics, registry
-from collector.frame.folding import MOST_FOLDED
 from collector.frame.rules import Rule, Rules
 from collector.loop.selfmetrics import MOST_NAMED
 from collector.loop.threads import MOST_SAMPLES, SourceThreads
@@ -177,11 +176,10 @@ def test_the_limits_of_the_documentation_are_those_of_the_code() -> None:
     assert defaults == [str(config.max_series), str(config.max_series_per_metric), "none"]
     policies = table(read("docs/cardinality.md"), "beyond", "a series beyond the limit", "what it costs")
     assert tuple(row["beyond"].strip('`"') for row in policies) == BEYOND
-    assert f"at most {MOST_FOLDED:,} series of a source" in page
     assert f"They name {MOST_NAMED} metrics of a source" in page
     [example] = re.findall(r"```toml\n(.*?)```", read("docs/cardinality.md"), re.S)
     rules = Rules.of(parse(example, Path("example.toml")))
-    assert rules.rule(Metric("app_requests", "counter", "")) == Rule(100, "other", 500)
+    assert rules.rule(Metric("app_requests", "counter", "")) == Rule(100, "drop", 500)
     assert rules.rule(Metric("job_depth", "gauge", "")) == Rule(0, "oldest", 500)
 
 

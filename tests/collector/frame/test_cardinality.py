@@ -73,13 +73,7 @@ class Ring:
 
 @pytest.fixture
 def ring(namespace: str) -> Iterator[Ring]:
-    made = Ring(
-        namespace,
-        depth=MetricConfig(max_series=3, beyond="oldest"),
-        done=MetricConfig(max_series=2, beyond="other"),
-        latency=MetricConfig(max_series=1, beyond="other"),
-        hits=MetricConfig(max_label_values=2, beyond="other"),
-    )
+    made = Ring(namespace, depth=MetricConfig(max_series=3, beyond="oldest"))
     yield made
     made.close()
 
@@ -174,34 +168,6 @@ def test_who_comes_back_in_the_frame_that_the_ring_grows_for_has_its_sample_in_i
             assert frame.value(columns["m", ("idle",)].column) == 42
             histogram = columns["h", ("idle",)]
             assert [tick.value(column) for column in range(histogram.column + 1, histogram.end)] == [1, 2, 2, 2.5]
-
-
-def test_a_fold_that_comes_back_after_a_whole_ring_goes_on(namespace: str) -> None:
-    rules = Rules({"m_total": MetricConfig(max_series=1, beyond="other")})
-    with MetricCollector("folds", namespace=namespace, capacity=8, rules=rules) as one:
-        one.register_metric("m_total", "counter", label_names=("l",), help="M.")
-        one.register_metric("wide", "gauge", label_names=("l",), help="For the ring to grow.")
-
-        def count(value: float) -> None:
-            for number in range(3):
-                one.record_metric("m_total", value + number, {"l": str(number)})
-
-        count(0)
-        one.commit()
-        count(10)
-        one.commit()
-        for _ in range(30):
-            one.record_metric("wide", 1, {"l": "always"})
-            one.commit()
-        count(20)
-        for number in range(30):
-            one.record_metric("wide", 1, {"l": str(number)})
-        head = one.commit()
-        with RingReader(namespace, "folds") as reader:
-            frame = reader.frame(head)
-            assert frame is not None
-            [fold] = [series for series in reader.series if series.label_values == ("other",)]
-            assert frame.value(fold.column) == 40
 
 
 # ---- oldest ------------------------------------------------------------------------------------------------------
@@ -374,177 +340,6 @@ def test_a_displaced_series_stays_gone_over_a_restart(ring: Ring) -> None:
     assert ring.history() == {"a": [2], "c": [1], "d": [1]}
 
 
-# ---- other -------------------------------------------------------------------------------------------------------
-
-
-def test_counters_beyond_the_limit_are_one_that_never_falls(ring: Ring) -> None:
-    ring.commit({"a": 10, "b": 20, "c": 1000, "d": 500}, COUNTER)
-    ring.commit({"a": 11, "b": 20, "c": 1003, "d": 500}, COUNTER)
-    ring.commit({"a": 11, "b": 22, "c": 2, "d": 501}, COUNTER)  # c was reset
-    assert ring.history(COUNTER) == {"a": [10, 11, 11], "b": [20, 20, 22], "other": [0, 3, 6]}
-    assert ring.collector.series_dropped == 0
-    assert ring.collector.cardinality.limited == {("done_total", "other"): 6}
-
-
-def test_a_folded_counter_goes_on_over_a_restart(ring: Ring) -> None:
-    for value in (100.0, 104.0):
-        ring.commit({"a": 1, "b": 1, "c": value}, COUNTER)
-    ring.close()
-    ring.open()
-    for value in (110.0, 111.0):
-        ring.commit({"a": 1, "b": 1, "c": value}, COUNTER)
-    # What came while nobody collected is not known; it does not fall.
-    assert ring.history(COUNTER)["other"] == [0, 4, 4, 5]
-
-
-def test_histograms_beyond_the_limit_are_counted_in_one(ring: Ring) -> None:
-    ring.commit({"a": 5, "b": 50, "c": 7}, HISTOGRAM)
-    ring.commit({"a": 5, "b": 8}, HISTOGRAM)
-    assert ring.newest(HISTOGRAM) == {"a": [5, 2, 2, 10], "other": [8, 2, 3, 65]}
-    ring.close()
-    ring.open()
-    ring.commit({"c": 9}, HISTOGRAM)
-    assert ring.newest(HISTOGRAM)["other"] == [9, 3, 4, 74]
-
-
-def test_counted_histograms_beyond_the_limit_are_the_sum_of_their_increases(ring: Ring) -> None:
-    for counted in ((1.0, 2.0, 9.0), (2.0, 5.0, 20.0)):
-        for path in ("a", "b", "c"):
-            assert ring.collector.record_counted("latency", counted, {"path": path})
-        ring.collector.commit()
-    assert ring.newest(HISTOGRAM) == {"a": [None, 2, 5, 20], "other": [None, 2, 6, 22]}
-    ring.close()
-    ring.open()
-    ring.collector.record_counted("latency", (7.0, 7.0, 7.0), {"path": "b"})
-    ring.collector.commit()
-    assert ring.newest(HISTOGRAM)["other"] == [None, 2, 6, 22]
-
-
-def test_gauges_beyond_the_limit_are_the_sum_of_the_frame(namespace: str) -> None:
-    ring = Ring(namespace, depth=MetricConfig(max_series=1, beyond="other"))
-    ring.commit({"a": 1, "b": 2, "c": 3})
-    ring.commit({"b": 7})
-    assert ring.history() == {"a": [1], "other": [5, 7]}
-    ring.close()
-
-
-def test_only_the_label_with_too_many_values_is_folded_and_all_of_them_where_series_are_too_many(
-    namespace: str,
-) -> None:
-    ring = Ring(namespace, hits=MetricConfig(max_series=6, max_label_values=2, beyond="other"))
-    for host in "ab":
-        for path in "1234":
-            assert ring.collector.record_metric("hits", 1, {"host": host, "path": path})
-    ring.collector.commit()
-    assert ring.history(TWO) == {"a/1": [1], "a/2": [1], "a/other": [2], "b/1": [1], "b/2": [1], "b/other": [2]}
-    assert ring.collector.cardinality.limited == {("hits", "other"): 4}
-    ring.collector.record_metric("hits", 1, {"host": "a", "path": "other"})
-    ring.collector.record_metric("hits", 1, {"host": "a", "path": "3"})
-    ring.collector.record_metric("hits", 1, {"host": "c", "path": "1"})
-    ring.collector.record_metric("hits", 1, {"host": "d", "path": "9"})
-    ring.collector.commit()
-    assert ring.history(TWO) == {
-        "a/1": [1], "a/2": [1], "a/other": [2, 2], "b/1": [1], "b/2": [1], "b/other": [2], "other/other": [2],
-    }  # fmt: skip
-    # What bears the name itself is beyond no limit.
-    assert ring.collector.cardinality.limited == {("hits", "other"): 7}
-    ring.close()
-
-
-def test_the_fold_of_all_labels_is_beyond_the_limits_and_counts_for_no_place(ring: Ring) -> None:
-    for _ in range(2):
-        ring.commit(dict.fromkeys("abcdef", 1.0), COUNTER)
-        assert set(ring.history(COUNTER)) == {"a", "b", "other"}
-        ring.close()
-        ring.open(max_series=2)
-    assert ring.collector.cardinality._users == 2
-    ring.commit(dict.fromkeys("x", 5.0), HISTOGRAM)
-    assert set(ring.history(HISTOGRAM)) == {"other"}
-
-
-def test_the_fold_of_a_metrics_only_label_takes_no_place_either(namespace: str) -> None:
-    ring = Ring(namespace, depth=MetricConfig(max_label_values=2, beyond="other"))
-    ring.close()
-    ring.open(max_series=3)
-    for path in "abcd":
-        assert ring.collector.record_metric("depth", 1, {"path": path})
-    assert ring.collector.record_metric("hits", 1, {"host": "a", "path": "1"})
-    ring.collector.commit()
-    assert set(ring.history()) == {"a", "b", "other"}
-    assert set(ring.history(TWO)) == {"a/1"}
-    ring.close()
-
-
-def test_other_is_no_value_that_takes_anothers_place(namespace: str) -> None:
-    ring = Ring(namespace, hits=MetricConfig(max_label_values=2, beyond="other"))
-    for path in ("other", "1", "2", "3"):
-        ring.collector.record_metric("hits", 1, {"host": "a", "path": path})
-    ring.collector.commit()
-    assert ring.history(TWO) == {"a/1": [1], "a/2": [1], "a/other": [2]}
-    ring.close()
-
-
-def test_a_metric_without_labels_has_nothing_to_fold(namespace: str) -> None:
-    ring = Ring(namespace, **{"*": MetricConfig(beyond="other")})
-    ring.close()
-    ring.open(max_series=1)
-    ring.collector.register_metric("one", "gauge")
-    ring.collector.register_metric("two", "gauge")
-    assert [ring.collector.record_metric("one", 1), ring.collector.record_metric("two", 1)] == [True, False]
-    ring.close()
-
-
-def test_a_place_that_is_freed_is_given_to_one_of_those_that_are_folded(ring: Ring) -> None:
-    ring.commit({"a": 1, "b": 1, "c": 5}, COUNTER)
-    for value in range(6, 40):
-        ring.commit({"b": 1, "c": float(value)}, COUNTER)
-    held = ring.history(COUNTER)
-    assert set(held) == {"b", "c", "other"}, "a was absent for a whole ring"
-    assert held["c"] == sorted(held["c"])
-    assert held["c"][-1] == 39
-    assert held["other"] == sorted(held["other"])
-
-
-def test_what_a_counter_counts_in_a_place_of_its_own_is_in_no_fold_later(ring: Ring) -> None:
-    for value in range(40):
-        ring.commit({"a": 1, "b": 1, "c": 5} if value == 0 else {"b": 1, "c": float(5 + value)}, COUNTER)
-    assert ring.history(COUNTER)["c"][-1] == 44
-    for _ in range(40):
-        ring.commit({"a": 1, "b": 1}, COUNTER)
-    ring.commit({"c": 1000}, COUNTER)
-    ring.commit({"c": 1003}, COUNTER)
-    held = ring.history(COUNTER)
-    assert (set(held), held["other"]) == ({"a", "b", "other"}, [17, 20])
-
-
-def test_a_fold_that_comes_back_after_a_whole_ring_has_not_fallen(ring: Ring) -> None:
-    for value in (5.0, 9.0):
-        ring.commit({"a": 1, "b": 1, "c": value}, COUNTER)
-    for _ in range(40):
-        ring.commit({"a": 1, "b": 1}, COUNTER)
-    ring.commit({"a": 1, "b": 1, "d": 1}, COUNTER)
-    assert ring.history(COUNTER)["other"] == [4]
-
-
-def test_a_fold_that_was_freed_costs_no_memory(ring: Ring) -> None:
-    ring.commit({"a": 1, "b": 1, "c": 5}, COUNTER)
-    for _ in range(40):
-        ring.commit({"a": 1, "b": 1}, COUNTER)
-    assert len(ring.collector._folds._totals) == 1
-    ring.commit(dict.fromkeys("abcde", 1.0))
-    assert "other" not in ring.history(COUNTER)
-    assert not ring.collector._folds._totals
-
-
-def test_a_flood_of_label_values_is_bounded_and_what_is_over_is_dropped(
-    ring: Ring, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("collector.frame.folding.MOST_FOLDED", 10)
-    taken = ring.commit({str(i): 1.0 for i in range(15)}, COUNTER)
-    assert taken == [True] * 12 + [False] * 3
-    assert ring.collector.series_dropped == 3
-
-
 # ---- what is said and counted ------------------------------------------------------------------------------------
 
 
@@ -554,7 +349,6 @@ def test_each_policy_is_said_once_a_metric_and_counted_by_metric_and_policy(
     ring = Ring(
         namespace,
         depth=MetricConfig(max_series=1, beyond="oldest"),
-        done=MetricConfig(max_series=1, beyond="other"),
         hits=MetricConfig(max_label_values=1),
     )
     own = SelfMetrics(ring.collector, "app")
@@ -562,23 +356,21 @@ def test_each_policy_is_said_once_a_metric_and_counted_by_metric_and_policy(
         ring.seconds += 1000
         ring.collector.record_metric("depth", 1, {"path": str(number)})
         for path in "ab":
-            ring.collector.record_metric("done_total", 1, {"path": path})
             ring.collector.record_metric("hits", 1, {"host": "h", "path": path})
         own.record(True, 0.1, 0)
         ring.collector.commit()
     assert messages(caplog, "depth") == ["series pruned"]
-    assert messages(caplog, "done_total") == ["series folded"]
     [said] = [one for one in caplog.records if one.message == "series dropped"]
     assert said.__dict__["error"] == "the limit of 1 values of the label 'path' is reached"
     assert said.__dict__["remedy"] == "drop a label with many values, or raise the limit, or set beyond"
-    assert set(ring.collector.cardinality.limits) == {"depth", "done_total", "hits"}
+    assert set(ring.collector.cardinality.limits) == {"depth", "hits"}
     ring.close()
     ring.open()
     own = SelfMetrics(ring.collector, "app")
     own.record(True, 0.1, 0)
     ring.collector.commit()
     assert {path: values[-1] for path, values in ring.history(SERIES_LIMITED).items()} == {
-        "app/depth/oldest": 2, "app/done_total/other": 3, "app/hits/drop": 3,
+        "app/depth/oldest": 2, "app/hits/drop": 3,
     }  # fmt: skip
     assert ring.history(SERIES_PRUNED)["app/depth"][-1] == 1, "of the third frame's commit nothing was recorded"
     ring.close()
@@ -600,13 +392,13 @@ def test_counters_name_a_bounded_number_of_metrics(namespace: str) -> None:
 
 
 def test_the_daemons_own_metrics_have_no_limits(namespace: str) -> None:
-    ring = Ring(namespace, **{"*": MetricConfig(max_series=1, max_label_values=1, beyond="other")})
+    ring = Ring(namespace, **{"*": MetricConfig(max_series=1, max_label_values=1, beyond="oldest")})
     ring.collector.register(SERIES_LIMITED)
     for value in (7.0, 3.0):
         for number in range(5):
-            labels = {"source": "app", "metric": str(number), "beyond": "other"}
+            labels = {"source": "app", "metric": str(number), "beyond": "oldest"}
             assert ring.collector.record_metric(SERIES_LIMITED.name, value, labels)
         ring.collector.commit()
-    assert ring.history(SERIES_LIMITED) == {f"app/{number}/other": [7, 3] for number in range(5)}
+    assert ring.history(SERIES_LIMITED) == {f"app/{number}/oldest": [7, 3] for number in range(5)}
     assert ring.commit({"a": 1}) == [True]
     ring.close()

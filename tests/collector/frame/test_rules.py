@@ -25,7 +25,7 @@ LATENCY = Metric("app_latency", "histogram", "L.", buckets=(1.0, 2.0))
 
 def test_without_a_table_a_metric_has_the_limits_of_all() -> None:
     assert rules("").rule(gauge("a")) == Rule(0, "drop", 0)
-    assert rules('[collector]\nbeyond = "other"\nmax_label_values = 7\n').rule(gauge("a")) == Rule(0, "other", 7)
+    assert rules('[collector]\nbeyond = "oldest"\nmax_label_values = 7\n').rule(gauge("a")) == Rule(0, "oldest", 7)
 
 
 def test_the_exact_name_comes_before_globs_and_globs_in_the_order_of_the_file_key_by_key() -> None:
@@ -37,7 +37,7 @@ def test_the_exact_name_comes_before_globs_and_globs_in_the_order_of_the_file_ke
         beyond = "oldest"
         [metric."app_*"]
         max_series = 5
-        beyond = "other"
+        beyond = "drop"
         [metric."app_r?quests"]
         max_label_values = 3
         [metric.app_requests]
