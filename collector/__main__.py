@@ -7,17 +7,9 @@ so that supervisord tries again.
 
 from __future__ import annotations
 
-from collector.lazily import HARDLY_NEEDED, postpone
-
-for _name in HARDLY_NEEDED:
-    postpone(_name)  # before the imports below, which would load them
-
-# isort: split
-
+import argparse
 import logging
 import sys
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from collector import registry
 from collector.frame.collector import MetricCollector
@@ -38,15 +30,12 @@ from shm.ring import disk_copy
 from shm.table.format import applications_of
 from shm.table.format import unlink as unlink_tables
 
-if TYPE_CHECKING:
-    import argparse
-
 log = logging.getLogger("collector")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
-    options = _options(sys.argv[1:] if arguments is None else arguments)
+    options = _options(arguments)
 
     def body() -> int:
         config = configuration.load(options.config)
@@ -69,12 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(f"collector {options.name}", body)
 
 
-def _options(arguments: list[str]) -> SimpleNamespace | argparse.Namespace:
-    if len(arguments) == 1 and not arguments[0].startswith("-"):
-        # As supervisord starts us. The parser of more than a name is 0.9 MiB for as long as the process lives.
-        return SimpleNamespace(name=arguments[0], config=None, once=False, unlink=False)
-    import argparse
-
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m collector", description="Collect one source into its ring.")
     parser.add_argument(
         "name", help="the source: node, deployment, betanet, system, host, textfile, applications, or one of your own"

@@ -14,6 +14,7 @@ from exporter.window.incremental import simd
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", simd.left_out())
 
+import argparse
 import asyncio
 import errno
 import gc
@@ -46,7 +47,7 @@ class AddressTaken(FogmetricsError):
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
-    path = _config_path(sys.argv[1:] if arguments is None else arguments)
+    path = _config_path(arguments)
 
     def body() -> int:
         config = configuration.load(path)
@@ -61,11 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status("exporter", body)
 
 
-def _config_path(arguments: list[str]) -> str | None:
-    if not arguments:
-        return None  # as supervisord starts us; the parser is 0.6 MiB for as long as the process lives
-    import argparse
-
+def _config_path(arguments: list[str] | None) -> str | None:
     parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     found: str | None = parser.parse_args(arguments).config

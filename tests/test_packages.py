@@ -35,5 +35,3 @@ def test_supervisord_runs_modules_of_the_product(path: str) -> None:
     modules = set(re.findall(r"^command = .* -m (\w+)", text, re.MULTILINE))
     assert modules
     assert modules <= set(PRODUCT)
-    for factory in re.findall(r"rpcinterface_factory = (\w+)[.\w]*:", text):
-        assert factory in {"supervisor", *PRODUCT}
