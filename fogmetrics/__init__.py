@@ -1,7 +1,7 @@
 """fogmetrics: host metrics with a day of history in shared memory. The public names, imported when they are first used.
 
-``durations``, ``exit``, ``log`` and ``parent`` are the ground floor, which every package may import; ``config`` and
-``cli`` are on top of all packages.
+``settings``, ``durations``, ``exit``, ``log`` and ``parent`` are the ground floor, which every package may import;
+``config`` and ``cli`` are on top of all packages. tests/test_layers.py has the rules.
 """
 
 from __future__ import annotations

@@ -39,10 +39,10 @@ _REST_SHARE: Final = 100
 
 
 class Excess(NamedTuple):
-    """A limit that one more series would exceed, as a number and in words."""
+    """A limit that one more series would exceed, and the sentence for it."""
 
     limit: int
-    said: str
+    sentence: str
 
 
 class Cardinality:
@@ -78,9 +78,9 @@ class Cardinality:
         self._newcomers_of: Counter[str] = Counter()
         self._freed_at = 0  # the head at which columns were last looked for that could be freed
         self._rests_until = -math.inf
-        self.know()
+        self.reload()
 
-    def know(self, staged: Set[SeriesKey] = frozenset()) -> None:
+    def reload(self, staged: Set[SeriesKey] = frozenset()) -> None:
         """Admit the series of the ring, and those that are staged and have no column yet; forget all others."""
         self.known.clear()  # in place: the collector has a reference to it
         self.known |= self._writer.columns.keys() | staged
@@ -104,14 +104,14 @@ class Cardinality:
         if not excess:
             self._enter(metric, key)
             return True
-        self._say(metric, excess, rule)
+        self._warn(metric, excess, rule)
         self.limited[metric.name, rule.beyond] += 1
         # No more can replace others in one frame than the limit allows at all.
         if rule.beyond == "oldest" and self._newcomers_of[metric.name] < self._most_of(rule):
             self.newcomers[key] = 1
             self._newcomers_of[metric.name] += 1
             return True
-        self.drop(metric.name, excess.said)
+        self.drop(metric.name, excess.sentence)
         return False
 
     def drop(self, metric: str, why: str) -> None:
@@ -159,21 +159,21 @@ class Cardinality:
         if metric.name in self._values:
             self._count_values(metric, key)
 
-    def _say(self, metric: Metric, excess: Excess, rule: Rule) -> None:
-        """A warning, once a metric."""
+    def _warn(self, metric: Metric, excess: Excess, rule: Rule) -> None:
+        """Log the limit, once a metric."""
         if metric.name in self.limits:
             return
         self.limits[metric.name] = excess.limit
-        said = {"ring": self._writer.source, "metric": metric.name, "error": excess.said, "remedy": _REMEDY}
+        fields = {"ring": self._writer.source, "metric": metric.name, "error": excess.sentence, "remedy": _REMEDY}
         if rule.beyond == "drop":
-            log.warning("series dropped", extra={**said, "remedy": f"{_REMEDY}, or set beyond"})
+            log.warning("series dropped", extra={**fields, "remedy": f"{_REMEDY}, or set beyond"})
         else:
-            log.warning("series pruned", extra=said)
+            log.warning("series pruned", extra=fields)
 
     def _free(self) -> bool:
-        """Give back the places of series without a sample in the whole ring; True if there were any.
+        """Forget series without a sample in the whole ring; True if there were any.
 
-        It reads the ring to know, so it is tried eight times in a ring's length and no more.
+        That reads the ring, so it is tried at most eight times in a ring's length.
         """
         if self._writer.head - self._freed_at < self._writer.header.capacity // 8:
             return False
@@ -185,13 +185,13 @@ class Cardinality:
         except NoSpace as error:
             log.debug("columns not freed", extra={"ring": self._writer.source, "error": str(error)})
             return False
-        self.know(staged)
+        self.reload(staged)
         return True
 
     # ---- between frames --------------------------------------------------------------------------------------
 
-    def settle(self, metrics: Mapping[str, Metric], present: Set[SeriesKey]) -> set[SeriesKey]:
-        """Let the newcomers of this frame in, in others' places; those for whom there was none, who are dropped.
+    def replace_oldest(self, metrics: Mapping[str, Metric], present: Set[SeriesKey]) -> set[SeriesKey]:
+        """Prune the oldest series for the newcomers of this frame; the newcomers that are dropped all the same.
 
         ``present``: the series that have a sample in the frame.
         """
@@ -215,7 +215,7 @@ class Cardinality:
     def _plan(
         self, newcomers: Iterable[SeriesKey], metrics: Mapping[str, Metric], present: Set[SeriesKey]
     ) -> tuple[set[SeriesKey], set[SeriesKey]]:
-        """(who gives way, who is let in)."""
+        """(series to prune, newcomers to admit)."""
         by_metric: dict[str, list[SeriesKey]] = {}
         for key in newcomers:
             by_metric.setdefault(key[0], []).append(key)
@@ -235,11 +235,11 @@ class Cardinality:
         return evicted, let_in
 
     def _oldest_first(self, names: Set[str]) -> dict[str, list[SeriesKey]]:
-        """Of each of these metrics the series that have a place, that whose last sample is oldest first.
+        """The admitted series of each of these metrics, the one whose last sample is oldest first.
 
-        It reads the ring back to the frame in which each has been seen: nothing is noted when a sample is recorded.
+        It reads the ring back to the last sample of each, so that recording a sample need not note its time.
         """
-        missing = {key: one for key, one in self._writer.columns.items() if key[0] in names and key in self.known}
+        missing = {key: one for key, one in self._writer.columns.items() if key[0] in names}
         found = [key for key in self.known if key[0] in names and key not in missing]  # the first sample is staged
         for sequence in reversed(self._writer.history()):
             if not missing:
@@ -265,4 +265,4 @@ class Cardinality:
         self._writer.prune(evicted, columns)
         for name, _ in evicted:
             self.pruned[name] += 1
-        self.know()  # those without columns yet are entered next
+        self.reload()  # those without columns yet are entered next

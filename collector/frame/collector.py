@@ -84,7 +84,7 @@ class MetricCollector:
 
     @property
     def series_dropped(self) -> int:
-        """Samples that were dropped because their series has no place."""
+        """Samples that were dropped because their series was not admitted."""
         return self.cardinality.dropped
 
     @staticmethod
@@ -270,13 +270,13 @@ class MetricCollector:
     def _enter_metrics(self) -> None:
         if self._definitions.enter(self.writer):
             # Series that are staged and admitted stay so, though they have no column yet.
-            self.cardinality.know(self._series_staged() & self._known)
+            self.cardinality.reload(self._series_staged() & self._known)
 
     def _let_in(self, tick: _Staged, apart: Mapping[int, _Staged]) -> None:
-        """Give newcomers the places of the oldest; samples of those who get none are taken out of the frames."""
+        """Replace the oldest series by newcomers; take samples of newcomers without room out of the frames."""
         if not self.cardinality.newcomers:
             return
-        for key in self.cardinality.settle(self._metrics, self._series_staged()):
+        for key in self.cardinality.replace_oldest(self._metrics, self._series_staged()):
             self._histograms.pop(key, None)
             for values in (tick, *apart.values()):
                 values.pop(key, None)
@@ -302,7 +302,7 @@ class MetricCollector:
                 self.writer.add_series(self._metrics[key[0]], key[1])
             except NoSpace as error:
                 self.cardinality.drop(key[0], str(error))
-        self.cardinality.know()
+        self.cardinality.reload()
         # Growth frees columns, too.
         self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
 

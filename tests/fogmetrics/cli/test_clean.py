@@ -9,7 +9,7 @@ from collector.frame.collector import MetricCollector
 from fogmetrics.cli.clean import main as clean
 from shm.files import DIRECTORY
 from shm.ring import disk_copy
-from tests.rings import files_of
+from tests.rings import files_of, remove_files_of
 
 
 @pytest.fixture
@@ -66,3 +66,20 @@ def test_nothing_is_removed_while_a_daemon_runs_from_the_directory(
         assert clean([str(tmp_path), "--config", str(toml)]) == 75
     assert "stop it first" in capsys.readouterr().err
     assert [path for path in files_of(namespace) if path.suffix == ".ring"]
+
+
+def test_a_namespace_whose_name_only_begins_alike_is_left_and_the_longest_name_is_cleaned(
+    toml: Path, tmp_path: Path, namespace: str
+) -> None:
+    name = namespace.ljust(64, "x")
+    toml.write_text(f'[shm]\nnamespace = "{name}"\n')
+    MetricCollector("node", namespace=name, capacity=8).close()
+    MetricCollector("node", namespace=namespace, capacity=8).close()
+    MetricCollector("node", namespace=f"{namespace}-demo", capacity=8).close()
+    assert clean([str(tmp_path), "--config", str(toml)]) == 0
+    assert files_of(name) == []
+    toml.write_text(f'[shm]\nnamespace = "{namespace}"\n')
+    assert clean([str(tmp_path), "--config", str(toml)]) == 0
+    assert files_of(namespace) == []
+    assert files_of(f"{namespace}-demo") != []
+    remove_files_of(f"{namespace}-demo")
