@@ -9,10 +9,9 @@ from typing import Final
 
 from collector.frame.rules import Rules
 from collector.frame.samples import check_sample
-from collector.loop.threads import collect
-from collector.loop.timeouts import Runner
+from collector.loop.source_thread import SourceThread
 from collector.metrics import OWN
-from collector.source import Collection, MetricSource
+from collector.source import MetricSource
 from shm.metric import Metric
 from shm.safe_repr import quoted, said, shown
 
@@ -28,15 +27,20 @@ def once(source: MetricSource, timeout: float, max_series: int, max_series_per_m
 
     1 where the source is down, or the daemon would refuse or drop a sample.
     """
+    thread = SourceThread(source)
     try:
-        collection = _collected(source, timeout)
-    except Exception as error:  # noqa: BLE001 - what the daemon would log, for whoever sets up or writes a source
+        thread.open(timeout)
+    except Exception as error:  # noqa: BLE001 - as in the daemon, whatever the source raises
         print(f"error: {said(error)}", file=sys.stderr)
         return 1
-    told = [f"error: {error}" for error in collection.errors]
-    known = {metric.name: metric for metric in (*source.metrics, *collection.metrics, *OWN)}
+    time.sleep(_BETWEEN_SECONDS)
+    result = thread.finish(thread.start(timeout))
+    with contextlib.suppress(Exception):  # as in the daemon: what was collected counts
+        thread.close(timeout)
+    told = [f"error: {error}" for error in result.errors]
+    known = {metric.name: metric for metric in (*source.metrics, *result.metrics, *OWN)}
     series: dict[str, set[tuple[str, ...]]] = {}
-    for sample in collection.samples:
+    for sample in result.samples:
         try:
             check_sample(known, sample)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon would refuse it too
@@ -53,26 +57,7 @@ def once(source: MetricSource, timeout: float, max_series: int, max_series_per_m
     for text in told:
         print(text, file=sys.stderr)
     errors = sum(text.startswith("error: ") for text in told)
-    return 0 if collection.up and errors == len(collection.errors) else 1
-
-
-def _collected(source: MetricSource, timeout: float) -> Collection:
-    runner = Runner(source.name)
-
-    def job() -> Collection:
-        opened = source.open()
-        if opened is not None:
-            runner.await_(opened, timeout)
-        try:
-            time.sleep(_BETWEEN_SECONDS)
-            return collect(source, runner, timeout)
-        finally:
-            with contextlib.suppress(Exception):  # as in the daemon: what was collected counts
-                closed = source.close()
-                if closed is not None:
-                    runner.await_(closed, timeout)
-
-    return runner.call(job, _BETWEEN_SECONDS + 3 * timeout + 1)
+    return 0 if result.up and errors == len(result.errors) else 1
 
 
 def _beyond(metric: Metric, series: set[tuple[str, ...]], max_series_per_metric: int, rules: Rules) -> list[str]:

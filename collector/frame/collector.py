@@ -23,8 +23,8 @@ from collector.frame.definitions import Definitions
 from collector.frame.histogram import Cumulative, Observations
 from collector.frame.rules import Rules
 from collector.frame.samples import ABSENT_SAMPLE, check_observations, counted_of, stamp_ns_of
-from collector.loop.threads import SourceResult, SourceThreads
-from collector.source import Collection, MetricSource
+from collector.loop.source_thread import SourceResult, SourceThread
+from collector.source import MetricSource
 from shm.errors import MetricError, NoSpace
 from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
 from shm.ring.layout import FLAG_TICK
@@ -73,7 +73,7 @@ class MetricCollector:
         self._tick: _Staged = {}
         self._apart: dict[int, _Staged] = {}  # frames of their own, by timestamp
         self._histograms: dict[SeriesKey, Cumulative] = {}
-        self.threads = SourceThreads()
+        self._threads: dict[str, SourceThread] = {}  # of the sources that are collected here, by name
         self.writer = RingWriter(
             namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group,
             snapshot_dir=snapshot_dir,
@@ -250,6 +250,15 @@ class MetricCollector:
             finally:
                 self._tick, self._apart = {}, {}
 
+    def keep_alive(self) -> None:
+        """Say between two frames that this process lives, and publish the ring again if its file was removed.
+
+        Raises RingLost and NoSpace, as :meth:`commit` does.
+        """
+        with self._guard:
+            self.writer.keep_published()
+            self.writer.beat()
+
     def _commit(self, timestamp_ns: int, monotonic_ns: int, flags: int) -> int:
         tick, apart = self._tick, self._apart
         self._enter_metrics()
@@ -371,23 +380,33 @@ class MetricCollector:
     # ---- sources -------------------------------------------------------------------------------------------
 
     def collect_from_sources(
-        self, sources: Sequence[MetricSource], timeout_seconds: float, stop: Callable[[], bool] = lambda: False
+        self,
+        sources: Sequence[MetricSource | SourceThread],
+        timeout_seconds: float,
+        stop: Callable[[], bool] = lambda: False,
     ) -> list[SourceResult]:
         """Collect from all sources at once, each in a thread of its own, and stage their samples.
 
-        A source that raises, hangs past the timeout or gives nonsense costs itself alone: its Collection then has
-        ``up`` False, or the errors of its bad samples. Never raises for what a source does.
+        A source that raises, hangs past the timeout or gives nonsense costs itself alone: its result then has ``up``
+        False, or the errors of its bad samples. Never raises for what a source does. Of a source that is opened and
+        closed as well, give its SourceThread, so that all is done in one thread.
         """
-        return [
-            SourceResult(result.source, self._staged(result.source, result.collection), result.seconds)
-            for result in self.threads.collect(sources, timeout_seconds, stop)
-        ]
+        threads = [one if isinstance(one, SourceThread) else self._thread_of(one) for one in sources]
+        calls = [thread.start(timeout_seconds) for thread in threads]
+        results = [thread.finish(call, stop) for thread, call in zip(threads, calls, strict=True)]
+        for result in results:
+            self._stage(result)
+        return results
 
-    def _staged(self, source: MetricSource, collection: Collection) -> Collection:
-        errors = list(collection.errors)
-        if collection.metrics:
-            errors += map(str, self.redeclare(collection.metrics))
-        for sample in collection.samples:
+    def _thread_of(self, source: MetricSource) -> SourceThread:
+        thread = self._threads.setdefault(source.name, SourceThread(source))
+        thread.source = source  # another one of that name waits for the one before
+        return thread
+
+    def _stage(self, result: SourceResult) -> None:
+        """Record the samples of one collection; those that are refused become errors of its."""
+        result.errors += map(str, self.redeclare(result.metrics))
+        for sample in result.samples:
             try:
                 if sample.counted is None:
                     self.record_metric(
@@ -396,16 +415,16 @@ class MetricCollector:
                 else:
                     self.record_counted(sample.metric, sample.counted, sample.labels)
             except MetricError as error:
-                errors.append(str(error))
+                result.errors.append(str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is no sample
-                errors.append(f"{source.name} gave {shown(sample)}, which is no sample: {said(error)}")
-        return Collection(collection.samples, errors, collection.up, collection.metrics)
+                result.errors.append(f"{result.source.name} gave {shown(sample)}, which is no sample: {said(error)}")
 
     # ---- the end -------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Release the ring to the next writer; its frames stay. Staged samples are dropped."""
-        self.threads.stop()
+        for thread in self._threads.values():
+            thread.end()
         self.writer.close()
 
     def __enter__(self) -> MetricCollector:

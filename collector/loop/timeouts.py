@@ -1,18 +1,25 @@
-"""Runner: a thread for work that may hang, so that the tick loop never does.
+"""Calls bounded in time, each in a thread that is abandoned when the call hangs.
 
-A call into the kernel can hang beyond any signal (statvfs on a dead NFS mount); a thread stuck in one can't be
-killed, only left behind. So whatever may hang runs here, and the caller waits for as long as it chose. While an
-abandoned call is still stuck, the next one is refused at once; when it comes back, its result is dropped and the
-runner works again.
+A call into the kernel can hang beyond any signal (statvfs on a dead NFS mount), and the thread that made it can't be
+killed. So calls that may hang run in daemon threads, and their callers wait for a limited time:
+
+    a call that      has for its caller
+    returns          its result; if it raised, its exception
+    is late          Hung; its thread is abandoned, and its result is dropped when it comes
+    follows a late   Hung at once, until the late one has returned
+    has no thread    RuntimeError, where the process may have no more threads; the next call tries again
+
+concurrent.futures has the results (Future), but no executor for this: at exit its pools wait for all of their threads.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from shm.errors import FogmetricsError
 
@@ -21,96 +28,113 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How often a waiting caller looks whether it was told to stop. Work that ends wakes it at once.
-_LOOK_SECONDS = 0.1
+# Ten times what the slowest of the host's groups takes on a small machine. Calls that ran at once would share one
+# interpreter, and the time of each would include the others.
+MOMENT_SECONDS: Final = 0.01
+
+# How often a waiting caller asks whether the process is to stop. A call that returns wakes it at once.
+_STOP_CHECK_SECONDS: Final = 0.1
+_JOIN_SECONDS: Final = 1.0
 
 
 class Hung(FogmetricsError):
-    """The call did not end in its time, or the one before it still has not."""
+    """The call did not return in time, or an earlier one has not returned yet."""
 
 
 class Broken(FogmetricsError):
-    """The call raised what is no Exception and would end a process: SystemExit, KeyboardInterrupt, CancelledError."""
+    """The call raised an exception that would end a process: SystemExit, KeyboardInterrupt, CancelledError."""
 
 
-class Call(Generic[T]):
-    """One job, and in the end its result or its error. One thread waits for it."""
+class Call(Future[T]):
+    """One call: pending until it returned or raised. ``name`` is for messages."""
 
-    def __init__(self, job: Callable[[], T]) -> None:
-        self.job = job
+    def __init__(self, name: str, timeout_seconds: float) -> None:
+        super().__init__()
+        self.name = name
         self.begun = time.monotonic()
-        self.done = False
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        # Held until it is done. A bare lock: a threading.Event is Python code around two, all of it cold after the
-        # sleep between two ticks.
-        self._running = threading.Lock()
-        self._running.acquire()
+        self._timeout_seconds = timeout_seconds
 
-    def run(self, name: str) -> None:
-        """Do the job; ``name`` is for messages."""
+    def run(self, job: Callable[[], T]) -> None:
+        """Make the call, in this thread."""
         try:
-            self.result = self.job()
-        except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
-            self.error = error
-        except BaseException as error:  # noqa: BLE001 - a failure of the call, no more
-            self.error = Broken(f"{name} raised {type(error).__name__}, which would end its process")
-        self.done = True  # before it is let go of: who waited for it must find it done
-        self._running.release()
+            self.set_result(job())
+        except Exception as error:  # noqa: BLE001 - for the caller
+            self.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - fails this call, and not the thread
+            self.set_exception(Broken(f"{self.name} raised {type(error).__name__}, which would end its process"))
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it was done within that time."""
-        return self.done or self._running.acquire(timeout=seconds)
+    def returned_within(self, seconds: float) -> bool:
+        """Wait up to that time; whether the call has returned or raised."""
+        return self.done() or bool(wait((self,), max(seconds, 0.0)).done)
+
+    def value(self, stop: Callable[[], bool] = lambda: False) -> T:
+        """Its result, or raise its exception. Raises Hung when its time is over, or once ``stop()`` is true."""
+        deadline = self.begun + self._timeout_seconds
+        while not self.returned_within(min(deadline - time.monotonic(), _STOP_CHECK_SECONDS)):
+            if time.monotonic() >= deadline:
+                raise Hung(f"{self.name} did not answer within {self._timeout_seconds:g} s")
+            if stop():
+                raise Hung(f"{self.name} was left in mid-collection, because this process stops")
+        return self.result()
+
+    def outcome(self) -> T | Exception:
+        """Its result or its exception, as :meth:`value` gives them."""
+        try:
+            return self.value()
+        except Exception as error:  # noqa: BLE001 - any failure is that call's own
+            return error
 
 
-class Runner:
-    """Runs one call at a time in a daemon thread of its own, which starts with the first call."""
+class CallThread:
+    """A daemon thread that makes one call at a time. It starts with the first call; ``name`` is for messages."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._calls: SimpleQueue[Call[Any] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Call[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._last: Call[Any] | None = None
         self._loop: asyncio.Runner | None = None
 
-    def call(self, job: Callable[[], T], timeout_seconds: float, stop: Callable[[], bool] = lambda: False) -> T:
-        """The result of ``job()``, or its exception. Raises Hung past the timeout, or when ``stop()`` says so."""
-        return self.wait(self.start(job), timeout_seconds, stop)
+    @property
+    def busy(self) -> bool:
+        """True while a call has not returned."""
+        return self._last is not None and not self._last.done()
 
-    def start(self, job: Callable[[], T]) -> Call[T]:
-        """Begin ``job`` without waiting. Raises Hung while the call before is still running."""
-        if self._last is not None and not self._last.done:
-            raise Hung(f"{self.name} still hangs in an earlier collection")
+    def call(self, job: Callable[[], T], timeout_seconds: float) -> T:
+        """The result of ``job()``. Raises its exception, Hung, or RuntimeError where no thread can be started."""
+        return self.start(job, timeout_seconds).value()
+
+    def start(self, job: Callable[[], T], timeout_seconds: float, name: str = "") -> Call[T]:
+        """Begin ``job()`` without waiting for it; its timeout runs from now. A call that is refused has failed."""
+        call: Call[T] = Call(name or self.name, timeout_seconds)
+        if self.busy:
+            call.set_exception(Hung(f"{call.name} still hangs in an earlier collection"))
+            return call
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name=f"runner-{self.name}", daemon=True)
-            thread.start()  # RuntimeError where there may be no more threads: then it is tried again the next time
+            thread = threading.Thread(target=self._run, name=f"calls-{self.name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                call.set_exception(error)
+                return call
             self._thread = thread
-        self._last = call = Call(job)
-        self._calls.put(call)
+        self._last = call
+        self._jobs.put((call, job))
         return call
 
-    def wait(self, call: Call[T], timeout_seconds: float, stop: Callable[[], bool] = lambda: False) -> T:
-        """The result of a started call; see :meth:`call`."""
-        deadline = time.monotonic() + timeout_seconds
-        while not call.wait(min(_LOOK_SECONDS, max(deadline - time.monotonic(), 0))):
-            if time.monotonic() >= deadline:
-                raise Hung(f"{self.name} did not answer within {time.monotonic() - call.begun:.2g} s")
-            if stop():
-                raise Hung(f"{self.name} was left in mid-collection, because this process stops")
-        if call.error is not None:
-            raise call.error
-        return call.result  # type: ignore[return-value]  # set before done
+    def resolve(self, result: Any, timeout_seconds: float) -> Any:
+        """``result``, awaited if it is awaitable, on an event loop that lives as long as the thread.
 
-    def await_(self, awaitable: Awaitable[T], timeout_seconds: float) -> T:
-        """For jobs: run ``awaitable`` on this thread's event loop, which lives as long as the runner.
-
-        asyncio is imported here, so that workers whose source is plain never pay for it.
+        Only for jobs, in this thread. Raises Hung past the timeout. asyncio is imported here: a process whose calls
+        are all plain needs 7 MiB less.
         """
+        if not hasattr(result, "__await__"):
+            return result
         import asyncio
 
-        async def bounded() -> T:
+        async def bounded() -> Any:
             async with asyncio.timeout(timeout_seconds):
-                return await awaitable
+                return await result
 
         if self._loop is None:
             self._loop = asyncio.Runner()
@@ -119,15 +143,49 @@ class Runner:
         except TimeoutError:
             raise Hung(f"{self.name} did not answer within {timeout_seconds:g} s") from None
 
-    def stop(self, timeout_seconds: float = 1.0) -> None:
-        """End the thread if it is idle; one that hangs is left to the end of the process."""
+    def close(self) -> None:
+        """End the thread once it is idle, now or when its call returns."""
         if self._thread is not None:
-            self._calls.put(None)
-            self._thread.join(timeout_seconds)
+            self._jobs.put(None)
+            if not self.busy:
+                self._thread.join(_JOIN_SECONDS)
             self._thread = None
 
     def _run(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call.run(self.name)
+        while (one := self._jobs.get()) is not None:
+            call, job = one
+            call.run(job)
         if self._loop is not None:
             self._loop.close()
+            self._loop = None
+
+
+class CallPool(Generic[T]):
+    """Makes several calls by name so that none holds up another; ``what`` they call is for messages.
+
+    Calls run in turn on one thread. If one takes longer than ``moment_seconds``, the rest move to a new thread. A call
+    that exceeds its timeout is abandoned; asking for it again fails at once until it returns.
+    """
+
+    def __init__(self, what: str, moment_seconds: float = MOMENT_SECONDS) -> None:
+        self._what = what
+        self._moment_seconds = moment_seconds
+        self._shared = CallThread(what)
+        self._slow: dict[str, CallThread] = {}  # the threads of calls that took longer than a moment, by name
+
+    def call(self, jobs: Mapping[str, Callable[[], T]], timeout_seconds: float) -> dict[str, T | Exception]:
+        """By name: the result, or the exception. Takes the timeout and a moment for each call, at most."""
+        for name in [name for name, thread in self._slow.items() if not thread.busy]:
+            self._slow.pop(name).close()
+        calls: dict[str, Call[T]] = {}
+        for name, job in jobs.items():
+            thread = self._slow.get(name, self._shared)
+            call = calls[name] = thread.start(job, timeout_seconds, f"{self._what} {name}")
+            if not call.returned_within(self._moment_seconds):
+                self._slow[name], self._shared = thread, CallThread(self._what)
+        return {name: call.outcome() for name, call in calls.items()}
+
+    def close(self) -> None:
+        """End the threads, each once it is idle."""
+        for thread in (self._shared, *self._slow.values()):
+            thread.close()

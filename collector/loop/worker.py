@@ -16,6 +16,7 @@ from collector.frame.collector import MetricCollector
 from collector.loop.disk_copies import Snapshots
 from collector.loop.schedule import Clock, Schedule
 from collector.loop.selfmetrics import SelfMetrics
+from collector.loop.source_thread import SourceResult, SourceThread
 from collector.loop.stop import Stop
 from collector.source import MetricSource
 from shm.errors import RingError
@@ -67,7 +68,7 @@ class Worker:
             loop.close_source()
             if self.snapshots is not None:
                 with contextlib.suppress(RingError):  # the end has a reason of its own then
-                    self.collector.writer.keep_published()
+                    self.collector.keep_alive()
                 self.snapshots.finish(self.collector.writer)
             self.collector.close()
             self.stop.close()
@@ -87,27 +88,19 @@ class _Loop:
         worker.collector.register(*worker.source.metrics)
         self.own = SelfMetrics(worker.collector, self._name, worker.snapshots)
         self.schedule = Schedule(self._name, round(worker.interval_seconds * 1e9), worker.wall, worker.monotonic)
-        self._opened = False
+        self._source = SourceThread(worker.source)
         self._open_error = ""
         self._was: tuple[bool, bool] | None = None  # up, with errors
 
     def open_source(self) -> None:
-        worker = self._worker
         try:
-            worker.collector.threads.run(
-                worker.source, worker.source.open, worker.timeout_seconds, done=self._note_that_it_is_open
-            )
+            self._source.open(self._worker.timeout_seconds)
         except Exception as error:  # noqa: BLE001 - a source that can't open is down, not the end of its collector
             self._open_error = f"{type(error).__name__}: {error}"
 
-    def _note_that_it_is_open(self) -> None:
-        """By the source's thread: one that takes longer than its time is not opened a second time for that."""
-        self._opened = True
-
     def close_source(self) -> None:
-        worker = self._worker
         try:
-            worker.collector.threads.run(worker.source, worker.source.close, _CLOSE_SECONDS)
+            self._source.close(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 - the process ends anyway; the frame is written
             log.debug("source not closed", extra={"source": self._name, "error": str(error)})
 
@@ -120,48 +113,41 @@ class _Loop:
             flags |= FLAG_CLOCK_STEP
             self.own.count(metrics.CLOCK_STEPS)
             log.warning("wall clock was set", extra={"source": self._name})
-        worker.collector.writer.keep_published()
-        if not self._opened:
-            # Alive, also while it tries to open. A collection that takes its time needs no word of that: its timeout
-            # is below the interval, and the heartbeat of the frame before holds for three.
-            worker.collector.writer.beat()
+        worker.collector.keep_alive()
+        if not self._source.opened:
             self.open_source()
-        if self._opened:
-            up, errors, seconds = self._collect()
+        if self._source.opened:
+            [result] = worker.collector.collect_from_sources([self._source], worker.timeout_seconds, worker.stop.asked)
         else:
-            up, errors, seconds = False, [self._open_error], (worker.monotonic() - monotonic_ns) / 1e9
-        self.own.count(metrics.ERRORS, len(errors))
-        self.own.record(up, seconds, timestamp_ns)
+            seconds = (worker.monotonic() - monotonic_ns) / 1e9
+            result = SourceResult(worker.source, errors=[self._open_error], up=False, seconds=seconds)
+        self.own.count(metrics.ERRORS, len(result.errors))
+        self.own.record(result.up, result.seconds, timestamp_ns)
         sequence = worker.collector.commit(timestamp_ns, monotonic_ns, flags)
         log.debug(
             "collected",
             extra={
                 "source": self._name,
                 "sequence": sequence,
-                "up": int(up),
-                "seconds": seconds,
-                "errors": len(errors),
-                "error": "; ".join(errors)[:_MOST_SAID],
+                "up": int(result.up),
+                "seconds": result.seconds,
+                "errors": len(result.errors),
+                "error": "; ".join(result.errors)[:_MOST_SAID],
             },
         )
-        self._say(up, errors)
+        self._log_change(result)
         return monotonic_ns
 
-    def _collect(self) -> tuple[bool, list[str], float]:
-        worker = self._worker
-        [result] = worker.collector.collect_from_sources([worker.source], worker.timeout_seconds, worker.stop.asked)
-        return result.collection.up, list(result.collection.errors), result.seconds
-
-    def _say(self, up: bool, errors: list[str]) -> None:
+    def _log_change(self, result: SourceResult) -> None:
         """One line at each change of state, none while it lasts."""
-        state = up, bool(errors)
+        state = result.up, bool(result.errors)
         if state == self._was:
             return
         first, self._was = self._was is None, state
-        said = {"source": self._name, "error": "; ".join(errors)[:_MOST_SAID]}
-        if not up:
+        said = {"source": self._name, "error": "; ".join(result.errors)[:_MOST_SAID]}
+        if not result.up:
             log.warning("source down", extra=said)
-        elif errors:
+        elif result.errors:
             log.warning("source failing in part", extra=said)
         else:
             log.info("source up" if first else "source recovered", extra={"source": self._name})

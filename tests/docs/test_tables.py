@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from collector import metrics, registry
 from collector.frame.rules import Rule, Rules
 from collector.loop.selfmetrics import MOST_NAMED
-from collector.loop.threads import MOST_SAMPLES, SourceThreads
+from collector.loop.source_thread import MOST_SAMPLES, SourceThread
 from collector.settings import BEYOND, MetricConfig
 from exporter.app import Exporter
 from exporter.http.connection import MAX_ADVANCE, MAX_PIPELINED
@@ -219,13 +219,13 @@ def test_the_async_source_in_the_documentation_is_awaited_and_observes(
     [code] = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "class ProbeSource" in one]
     (tmp_path / "fog_docs_probe.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    threads = SourceThreads()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         text = f'[source.probe]\nclass = "fog_docs_probe:ProbeSource"\nport = {port}\n'
-        [result] = threads.collect([registry.build("probe", parse(text, Path("example.toml")))], 30)
-    threads.stop()
-    [sample] = result.collection.samples
+        thread = SourceThread(registry.build("probe", parse(text, Path("example.toml"))))
+        result = thread.finish(thread.start(30))
+    thread.close(30)
+    [sample] = result.samples
     assert (sample.metric, sample.labels) == ("probe_seconds", {"port": str(port)})
 
 

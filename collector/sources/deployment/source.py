@@ -1,9 +1,9 @@
 """The deployment source: asks its providers, merges what they know, leaves out what none knows.
 
-Providers are asked apart from one another (collector/loop/apart.py), so that those that hang do so at the same time:
-each has the time of a request to itself, and all together that of the slowest. One that has not ended in
-``timeout_seconds``, which only a kernel or a processor that is busy can bring about, is left behind and asked again
-when it has come back: one thread for each at most.
+Providers are asked by a CallPool (collector/loop/timeouts.py), so that several slow ones are waited for at the same
+time: each has the time of a request, and all together that of the slowest. A call that has not returned within
+``timeout_seconds``, as when the kernel hangs or the processor is busy, is abandoned, and that provider is asked again
+once the call has returned: one thread for each at most.
 
 Their order is that of [source.deployment] providers, whoever answers first. Two that know the same deployment_id speak
 of the same deployment: of each of its values, the first provider's that knows it is taken. To join a process group of
@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from collector.loop.apart import MOMENT_SECONDS, Apart
+from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
@@ -171,7 +171,7 @@ class DeploymentMetricSource(MetricSource):
         self._providers = build_providers(self.options) if providers is None else list(providers)
         self._timeout_seconds = timeout_seconds
         moment = min(MOMENT_SECONDS, _BEGINNING_SHARE * timeout_seconds / max(len(self._providers), 1))
-        self._apart: Apart[list[Deployment]] = Apart("provider", moment)
+        self._calls: CallPool[list[Deployment]] = CallPool("provider", moment)
 
     @classmethod
     def from_config(
@@ -203,7 +203,7 @@ class DeploymentMetricSource(MetricSource):
         return Collection(samples, errors, up=bool(answers))
 
     def close(self) -> None:
-        self._apart.close()
+        self._calls.close()
 
     def _ask(self) -> list[list[Deployment] | Exception]:
         """What each provider answered or raised, in their order."""
@@ -217,7 +217,7 @@ class DeploymentMetricSource(MetricSource):
             f"{number} of {count}{f' at {one.where}' if hasattr(one, 'where') else ''}": one.deployments
             for number, one in enumerate(self._providers, 1)
         }
-        return list(self._apart.call(jobs, self._timeout_seconds).values())
+        return list(self._calls.call(jobs, self._timeout_seconds).values())
 
 
 def build_providers(options: DeploymentOptions) -> list[DeploymentProvider]:

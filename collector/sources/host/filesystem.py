@@ -5,7 +5,7 @@ r"""filesystem: space and files of each mounted file system, by statvfs(3) of th
 The mount points are those of process 1, the host's, also where we run in a container; its files are then below
 ``rootfs``, and the label has the mount point without it. What is mounted twice in one place is one file system.
 
-A statvfs of a file system whose server is gone hangs beyond any signal: each is called apart from the others, and one
+A statvfs of a file system whose server is gone hangs beyond any signal: each call is bounded in time, and a file system
 that does not answer has ``node_filesystem_device_error`` 1 and nothing else, as in node_exporter.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from collector.loop.apart import Apart
+from collector.loop.timeouts import CallPool
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, Read, Reading, gauge
 from collector.sources.host.options import HostOptions, excluded
@@ -86,7 +86,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     no_mount = excluded(options.filesystem_exclude_mounts)
     no_type = excluded(options.filesystem_exclude_types)
     rootfs = options.rootfs.rstrip("/")
-    apart: Apart[Space] = Apart("statvfs of")
+    calls: CallPool[Space] = CallPool("statvfs of")
 
     def read() -> Reading:
         wanted = {}
@@ -94,7 +94,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
             if not (no_type(mount.fstype) or no_mount(mount.mountpoint)):
                 wanted[mount.device, mount.mountpoint, mount.fstype] = mount
         jobs = {mount.mountpoint: partial(ask, f"{rootfs}{mount.mountpoint}") for mount in wanted.values()}
-        found = apart.call(jobs, options.group_timeout_seconds * _SHARE)
+        found = calls.call(jobs, options.group_timeout_seconds * _SHARE)
         samples: list[Sample] = []
         errors = []
         for mount in wanted.values():

@@ -1,4 +1,4 @@
-"""The host source: each group read when it is due, apart from the others, and what it said carried until the next.
+"""The host source: reads each group when it is due, and carries its samples until it is read again.
 
 A collection asks the groups that are due, for ``group_timeout_seconds`` at most; one that fails or hangs has
 ``node_scrape_collector_success`` 0 and no samples until it is due again, and costs no other group its own. A group
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from collector.loop.apart import Apart
+from collector.loop.timeouts import CallPool
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.files import Files
@@ -75,7 +75,7 @@ class HostMetricSource(MetricSource):
             DURATION,
             SUCCESS,
         )
-        self._apart: Apart[_Timed] = Apart("group")
+        self._calls: CallPool[_Timed] = CallPool("group")
 
     @classmethod
     def from_config(cls, options: HostOptions, config: CollectorTables, timeout_seconds: float) -> HostMetricSource:
@@ -89,7 +89,7 @@ class HostMetricSource(MetricSource):
     def collect(self) -> Collection:
         now = self._clock()
         due = {turn.group.name: turn for turn in self._turns if turn.due <= now}
-        answers = self._apart.call(
+        answers = self._calls.call(
             {name: _timed(turn.read) for name, turn in due.items()}, self.options.group_timeout_seconds
         )
         for name, turn in due.items():
@@ -103,7 +103,7 @@ class HostMetricSource(MetricSource):
         )
 
     def close(self) -> None:
-        self._apart.close()
+        self._calls.close()
         for turn in self._turns:
             turn.places.proc.close()
             turn.places.sys.close()

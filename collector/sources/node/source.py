@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from collector.loop.timeouts import Hung, Runner
+from collector.loop.timeouts import CallThread, Hung
 from collector.metrics import NODE
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
@@ -91,7 +91,7 @@ class NodeMetricSource(MetricSource):
         self._clock = clock
         # One expression of all the globs. Of none, the empty one: it fits no name, since none is empty.
         self._excluded = re.compile("|".join(map(fnmatch.translate, self.options.network_exclude))).fullmatch
-        self._disk_runner = Runner(f"disk usage of {self.options.disk_path}")
+        self._disk_thread = CallThread(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None
         self._network: tuple[float, dict[str, int]] | None = None
 
@@ -146,7 +146,7 @@ class NodeMetricSource(MetricSource):
                 f"[source.node] disk_path is {path!r}, on a network file system ({kind}) that may hang; "
                 "choose a local one"
             )
-        usage = self._disk_runner.call(lambda: self._host.disk_usage(path), self.options.disk_timeout_seconds)
+        usage = self._disk_thread.call(lambda: self._host.disk_usage(path), self.options.disk_timeout_seconds)
         return float(usage.percent)
 
     def _network_rate(self) -> float | None:

@@ -135,7 +135,7 @@ def test_observations_of_a_sample_reach_the_ring(collector: MetricCollector) -> 
 
     collector.register(*Source.metrics)
     [result] = collector.collect_from_sources([Source()], 5.0)
-    assert not result.collection.errors
+    assert not result.errors
     collector.commit()
     with RingReader(collector.writer.namespace, "app") as reader:
         frame = reader.latest()
@@ -426,7 +426,7 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
         Source("bad samples", [sample("good"), Sample("unknown", 1), "no sample", Sample("depth", 1, {})]),
         Source("part", Collection([sample("part")], ["half of it failed"])),
     ]
-    results = {one.source.name: one.collection for one in collector.collect_from_sources(sources, 1.0)}
+    results = {one.source.name: one for one in collector.collect_from_sources(sources, 1.0)}
     go_on.set()
     collector.commit()
     for queue in ("a", "b", "good", "part"):
@@ -500,9 +500,9 @@ def test_whatever_a_source_does_costs_that_source_alone(
     first, second = collector.collect_from_sources([Source("bad", result), good], 5)
     collector.commit()
     assert held(collector, "depth", "good") == [1]
-    assert second.collection.up
-    assert first.collection.up is up
-    [error] = first.collection.errors
+    assert second.up
+    assert first.up is up
+    [error] = first.errors
     assert said in error
 
 
@@ -518,7 +518,7 @@ def test_async_sources_are_awaited(collector: MetricCollector) -> None:
     collector.register(*Async.metrics)
     [result] = collector.collect_from_sources([Async()], 5)
     collector.commit()
-    assert result.collection.up
+    assert result.up
     assert held(collector, "depth", "async") == [9]
 
 

@@ -171,7 +171,7 @@ def test_of_metrics_that_come_and_go_the_counted_keep_their_buckets_and_the_obse
     with MetricCollector("app", namespace=namespace, capacity=64, rules=by) as collector:
         for _ in range(3):
             [result] = collector.collect_from_sources([Source()], 5.0)
-            assert not result.collection.errors
+            assert not result.errors
             collector.commit()
     assert "metrics begin anew" not in caplog.messages
     assert columns(namespace, "theirs") == [1, 2, 3]

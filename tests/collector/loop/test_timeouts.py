@@ -1,87 +1,215 @@
+"""Calls that hang cost themselves alone, and are refused until they return."""
+
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from collector.loop.timeouts import Hung, Runner
+from collector.loop.timeouts import CallPool, CallThread, Hung
 from tests.collector.crowded import refuse_the_next_thread
+from tests.programs import wait_until
 
 
 def test_a_call_gives_its_result_or_raises_its_error_in_the_caller() -> None:
-    runner = Runner("test")
-    assert runner.call(lambda: 6 * 7, 5) == 42
+    thread = CallThread("test")
+    assert thread.call(lambda: 6 * 7, 5) == 42
     with pytest.raises(ZeroDivisionError):
-        runner.call(lambda: 1 // 0, 5)
-    assert runner.call(threading.get_ident, 5) == runner.call(threading.get_ident, 5) != threading.get_ident()
-    runner.stop()
+        thread.call(lambda: 1 // 0, 5)
+    assert thread.call(threading.get_ident, 5) == thread.call(threading.get_ident, 5) != threading.get_ident()
+    thread.close()
 
 
-def test_a_call_that_hangs_is_left_behind_the_next_refused_and_after_it_the_runner_works_again() -> None:
-    runner = Runner("dead mount")
-    go_on, gone_on = threading.Event(), threading.Event()
+def test_a_call_that_hangs_is_abandoned_the_next_refused_and_once_it_returned_the_thread_works_again() -> None:
+    thread = CallThread("dead mount")
+    go_on = threading.Event()
 
     def hang() -> str:
         go_on.wait(30)
-        gone_on.set()
         return "late"
 
     with pytest.raises(Hung, match=r"dead mount did not answer within 0\.\d+ s"):
-        runner.call(hang, 0.05)
+        thread.call(hang, 0.05)
     with pytest.raises(Hung, match="still hangs in an earlier collection"):
-        runner.call(lambda: "new", 5)
+        thread.call(lambda: "new", 5)
     go_on.set()
-    assert gone_on.wait(5)
-    for _ in range(1000):  # until the thread has marked the late call as done
-        try:
-            assert runner.call(lambda: "new", 5) == "new"
-            break
-        except Hung:
-            threading.Event().wait(0.005)
-    else:
-        pytest.fail("the runner never worked again")
-    runner.stop()
+    wait_until(lambda: not thread.busy, 10, "the late call to return")
+    assert thread.call(lambda: "new", 5) == "new"
+    thread.close()
 
 
 def test_a_wait_ends_when_the_process_is_to_stop() -> None:
-    runner = Runner("slow")
+    thread = CallThread("slow")
     go_on = threading.Event()
     with pytest.raises(Hung, match="because this process stops"):
-        runner.call(lambda: go_on.wait(30), 30, stop=lambda: True)
+        thread.start(lambda: go_on.wait(30), 30).value(stop=lambda: True)
     go_on.set()
-    runner.stop()
+    thread.close()
 
 
 def test_awaitables_share_one_event_loop_and_are_bounded_by_the_timeout() -> None:
-    runner = Runner("async")
+    thread = CallThread("async")
 
     async def loop() -> int:
         await asyncio.sleep(0)
         return id(asyncio.get_running_loop())
 
-    first = runner.call(lambda: runner.await_(loop(), 5), 5)
-    assert runner.call(lambda: runner.await_(loop(), 5), 5) == first
+    first = thread.call(lambda: thread.resolve(loop(), 5), 5)
+    assert thread.call(lambda: thread.resolve(loop(), 5), 5) == first
+    assert thread.call(lambda: thread.resolve("plain", 5), 5) == "plain"
     with pytest.raises(Hung, match=r"async did not answer within 0\.05 s"):
-        runner.call(lambda: runner.await_(asyncio.sleep(30), 0.05), 5)
-    runner.stop()
+        thread.call(lambda: thread.resolve(asyncio.sleep(30), 0.05), 5)
+    thread.close()
 
 
-def test_a_runner_without_awaitables_does_not_import_asyncio() -> None:
+def test_a_thread_without_awaitables_does_not_import_asyncio() -> None:
     code = (
-        "import sys; from collector.loop.timeouts import Runner; r = Runner('x'); r.call(int, 5); r.stop(); "
+        "import sys; from collector.loop.timeouts import CallThread; r = CallThread('x'); r.call(int, 5); r.close(); "
         "sys.exit('asyncio' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
 
 
 def test_where_no_thread_can_be_started_the_next_call_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = Runner("crowded")
+    thread = CallThread("crowded")
     refuse_the_next_thread(monkeypatch)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        runner.call(lambda: "never", 5)
-    runner.stop()
-    assert runner.call(lambda: "then", 5) == "then"
-    runner.stop()
+        thread.call(lambda: "never", 5)
+    thread.close()
+    assert thread.call(lambda: "then", 5) == "then"
+    thread.close()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a hung call waits for; opened at the end, so that no thread is left."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def hangs(gate: threading.Event) -> Callable[[], str]:
+    def job() -> str:
+        gate.wait(60)
+        return "late"
+
+    return job
+
+
+def test_calls_that_end_share_one_thread_and_each_has_its_result_or_its_error() -> None:
+    threads = set()
+
+    def job() -> int:
+        threads.add(threading.get_ident())
+        return 7
+
+    def fails() -> int:
+        raise OSError("gone")
+
+    pool: CallPool[int] = CallPool("call")
+    for _ in range(3):
+        found = pool.call({"a": job, "b": fails, "c": job}, 5)
+        assert list(found) == ["a", "b", "c"]
+        assert (found["a"], found["c"]) == (7, 7)
+        assert isinstance(found["b"], OSError)
+    assert len(threads) == 1
+    pool.close()
+
+
+def test_calls_that_hang_are_given_up_together_and_the_others_are_made(gate: threading.Event) -> None:
+    pool: CallPool[str] = CallPool("call")
+    found = pool.call({"a": hangs(gate), "b": lambda: "b", "c": hangs(gate), "d": lambda: "d"}, 0.3)
+    assert isinstance(found["a"], Hung)
+    assert "call c did not answer within 0.3 s" in str(found["c"])
+    assert (found["b"], found["d"]) == ("b", "d")
+
+
+def test_a_call_that_hangs_is_refused_at_once_until_it_comes_back(gate: threading.Event) -> None:
+    pool: CallPool[str] = CallPool("call")
+    pool.call({"a": hangs(gate)}, 0.05)
+    made = []
+
+    def again() -> str:
+        made.append(1)
+        return "new"
+
+    found = pool.call({"a": again, "b": lambda: "b"}, 60)
+    assert "call a still hangs in an earlier collection" in str(found["a"])
+    assert found["b"] == "b"
+    assert not made
+    gate.set()
+    wait_until(lambda: pool.call({"a": lambda: "new"}, 5)["a"] == "new", 10, "the call to be made again")
+    pool.close()
+
+
+def test_a_slow_call_is_waited_for_and_the_ones_behind_it_do_not_wait() -> None:
+    order = []
+
+    def slow() -> str:
+        time.sleep(0.3)
+        order.append("slow")
+        return "slow"
+
+    def quick() -> str:
+        order.append("b")
+        return "b"
+
+    pool: CallPool[str] = CallPool("call")
+    found = pool.call({"a": slow, "b": quick}, 10)
+    assert found == {"a": "slow", "b": "b"}
+    assert order == ["b", "slow"]
+    pool.close()
+
+
+def test_calls_wait_for_the_one_before_as_long_as_a_moment_is() -> None:
+    threads = set()
+
+    def slow() -> None:
+        threads.add(threading.get_ident())
+        time.sleep(0.1)
+
+    pool: CallPool[None] = CallPool("call", moment_seconds=30.0)
+    assert pool.call({"a": slow, "b": slow}, 60) == {"a": None, "b": None}
+    assert len(threads) == 1
+    pool.close()
+
+
+def test_slow_calls_leave_no_more_threads_than_hang(gate: threading.Event) -> None:
+    pool: CallPool[str] = CallPool("bounded call", moment_seconds=0.001)
+
+    def threads() -> int:
+        return sum("bounded call" in thread.name for thread in threading.enumerate())
+
+    def slow() -> str:
+        time.sleep(0.02)
+        return "slow"
+
+    pool.call({"hangs": hangs(gate)}, 0.05)
+    for _ in range(5):
+        pool.call({"hangs": hangs(gate), "a": slow, "b": slow, "c": slow}, 10)
+    pool.call({"a": lambda: "quick"}, 10)
+    wait_until(lambda: threads() <= 2, 10, "the threads of slow calls to end, but for the shared one")
+    gate.set()
+    pool.close()
+    wait_until(lambda: threads() == 0, 10, "the abandoned thread to end with its call")
+
+
+def test_a_call_without_a_thread_costs_itself_alone(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: CallPool[str] = CallPool("call", moment_seconds=0.01)
+
+    def hangs_and_then_none() -> str:
+        refuse_the_next_thread(monkeypatch)  # that of the call behind this one
+        gate.wait(60)
+        return "late"
+
+    found = pool.call({"hangs": hangs_and_then_none, "none": lambda: "none", "well": lambda: "well"}, 0.3)
+    assert isinstance(found["hangs"], Hung)
+    assert isinstance(found["none"], RuntimeError)
+    assert found["well"] == "well"
+    # What hung is known, and not asked a second time.
+    assert "still hangs in an earlier" in str(pool.call({"hangs": lambda: "again"}, 5)["hangs"])

@@ -82,7 +82,7 @@ def test_its_frames_keep_them_and_the_dead_are_folded(namespace: str, source: Ap
         collector.register(*source.metrics)
         for _ in range(2):
             [result] = collector.collect_from_sources([source], 5.0)
-            assert list(result.collection.errors) == []
+            assert list(result.errors) == []
             collector.commit()
         with RingReader(namespace, "applications") as ring:
             frame = ring.latest()

@@ -168,7 +168,7 @@ def test_a_histogram_of_a_page_is_the_same_histogram_in_the_ring(tmp_path: Path,
             for text in (began, page, page):
                 said = text
                 [result] = collector.collect_from_sources([source], 10.0)
-                assert not result.collection.errors
+                assert not result.errors
                 collector.commit()
             with RingReader(namespace, "deployment") as reader:
                 [series] = [

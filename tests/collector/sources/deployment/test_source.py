@@ -157,7 +157,7 @@ def test_a_provider_that_hangs_costs_one_thread_until_it_comes_back_and_the_othe
     assert first == Collection([sample], [f"{named} did not answer within 0.1 s"])
     threads = threading.active_count()
     for _ in range(5):
-        assert source.collect() == Collection([sample], [f"{named} still hangs in an earlier reading"])
+        assert source.collect() == Collection([sample], [f"{named} still hangs in an earlier collection"])
     assert threading.active_count() == threads
     go_on.set()
 

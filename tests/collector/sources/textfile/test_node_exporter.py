@@ -105,7 +105,7 @@ def ours(directory: Path, namespace: str, form: Format) -> str:
     with MetricCollector("textfile", namespace=namespace, capacity=64) as collector:
         collector.register(*source.metrics)
         [result] = collector.collect_from_sources([source], 5)
-        assert not result.collection.errors
+        assert not result.errors
         collector.commit()
         rings = RingSet(namespace)
         try:

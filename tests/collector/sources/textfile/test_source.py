@@ -234,7 +234,7 @@ def test_metrics_come_and_go_and_change_their_type_and_nothing_is_killed(directo
 
         def frame() -> dict[str, float | None]:
             [result] = collector.collect_from_sources([one], 5)
-            assert not result.collection.errors, result.collection.errors
+            assert not result.errors, result.errors
             collector.commit()
             with RingReader(namespace, "textfile") as reader:
                 latest = reader.latest()
