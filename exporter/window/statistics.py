@@ -11,11 +11,14 @@
 
 STALE_NAN_BITS is a signalling NaN, which arithmetic turns into an ordinary one (and would warn of). So absent values
 are recognised and written as 64-bit words, and never computed with.
+
+``values`` is float64, shape (frames, series), rows in sequence order; it is never changed. Functions raise ValueError
+where shapes do not fit or a statistic is unknown. Any thread may call them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -38,129 +41,69 @@ _WORK_SAMPLES: Final = 2**18
 _WORK_SERIES: Final = 16  # at least, two cache lines of each frame
 
 
-class MetricAggregator:
-    """Aggregates windows of samples. Keeps no state: every method may be called on the class, from any thread.
+def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floats]:
+    """Each of ``stats`` over the frames: float64, shape (series,), in the unit of the values.
 
-    ``values`` is float64, shape (frames, series), rows in sequence order, absent = the stale NaN; it is never
-    changed. Every method raises ValueError where shapes do not fit or a statistic is unknown.
+    Percentiles are exact: sorted[ceil(p / 100 · (n − 1))] of the n samples that are numbers. A series without a
+    sample is absent in each result; one with only ordinary NaNs is NaN.
     """
+    matrix = _matrix(values, stats)
+    result = {stat: _absent(matrix.shape[1]) for stat in stats}
+    for some, rows in _rows(matrix):
+        for stat, part in _statistics(rows, stats).items():
+            result[stat][some] = part
+    return result
 
-    @staticmethod
-    def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floats]:
-        """Each of ``stats`` over the frames: float64, shape (series,), in the unit of the values.
 
-        Percentiles are exact: sorted[ceil(p / 100 · (n − 1))] of the n samples that are numbers. A series without a
-        sample is absent in each result; one with only ordinary NaNs is NaN.
-        """
-        matrix = _matrix(values, stats)
-        result = {stat: _absent(matrix.shape[1]) for stat in stats}
-        for some, rows in _rows(matrix):
+def aggregate_by_label(
+    values: ArrayLike, label_values: Sequence[str | None], stats: Sequence[str] = STATS
+) -> tuple[list[str], dict[str, Floats]]:
+    """Pools the samples of all series that share a label value, then aggregates each pool.
+
+    ``label_values``: one per series, None = without that label, left out. Returns the label values in first-seen
+    order and each statistic, shape (label values,): of the samples together, never a percentile of percentiles.
+    """
+    matrix = _matrix(values, stats)
+    if len(label_values) != matrix.shape[1]:
+        raise ValueError(f"{len(label_values)} label values for {matrix.shape[1]} series; give one per series")
+    pools: dict[str, list[int]] = {}
+    for column, label in enumerate(label_values):
+        if label is not None:
+            pools.setdefault(label, []).append(column)
+    result = {stat: _absent(len(pools)) for stat in stats}
+    # Pools of one size make a matrix together: a label of 1,000 values costs one call and not 1,000.
+    by_size: dict[int, list[tuple[int, list[int]]]] = {}
+    for position, columns in enumerate(pools.values()):
+        by_size.setdefault(len(columns), []).append((position, columns))
+    for size, members in by_size.items() if len(matrix) else ():
+        step = max(1, _WORK_SAMPLES // (size * len(matrix)))
+        for start in range(0, len(members), step):
+            some = members[start : start + step]
+            chosen = [column for _, columns in some for column in columns]
+            rows = transposed(matrix[:, chosen]).reshape(len(some), size * len(matrix))
             for stat, part in _statistics(rows, stats).items():
-                result[stat][some] = part
-        return result
+                result[stat][[position for position, _ in some]] = part
+    return list(pools), result
 
-    @staticmethod
-    def aggregate_by_label(
-        values: ArrayLike, label_values: Sequence[str | None], stats: Sequence[str] = STATS
-    ) -> tuple[list[str], dict[str, Floats]]:
-        """Pools the samples of all series that share a label value, then aggregates each pool.
 
-        ``label_values``: one per series, None = without that label, left out. Returns the label values in first-seen
-        order and each statistic, shape (label values,): of the samples together, never a percentile of percentiles.
-        """
-        matrix = _matrix(values, stats)
-        if len(label_values) != matrix.shape[1]:
-            raise ValueError(f"{len(label_values)} label values for {matrix.shape[1]} series; give one per series")
-        pools: dict[str, list[int]] = {}
-        for column, label in enumerate(label_values):
-            if label is not None:
-                pools.setdefault(label, []).append(column)
-        result = {stat: _absent(len(pools)) for stat in stats}
-        # Pools of one size make a matrix together: a label of 1,000 values costs one call and not 1,000.
-        by_size: dict[int, list[tuple[int, list[int]]]] = {}
-        for position, columns in enumerate(pools.values()):
-            by_size.setdefault(len(columns), []).append((position, columns))
-        for size, members in by_size.items() if len(matrix) else ():
-            step = max(1, _WORK_SAMPLES // (size * len(matrix)))
-            for start in range(0, len(members), step):
-                some = members[start : start + step]
-                chosen = [column for _, columns in some for column in columns]
-                rows = transposed(matrix[:, chosen]).reshape(len(some), size * len(matrix))
-                for stat, part in _statistics(rows, stats).items():
-                    result[stat][[position for position, _ in some]] = part
-        return list(pools), result
+def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> tuple[Floats, Floats]:
+    """Rate per second and increase of counters, each float64, shape (series,).
 
-    @staticmethod
-    def window_rows(timestamps_ns: ArrayLike, window_ns: int, now_ns: int) -> slice | NDArray[np.intp]:
-        """The rows with now − window < timestamp ≤ now: a slice where they are contiguous, else their indices.
+    The increase sums the increments from sample to sample; a fall is a reset of the counter, and the increment is
+    then the value after it. The rate divides by the time from first to last sample: by the monotonic clock, and
+    for steps where that does not advance (a reboot) by the wall clock. NaNs are passed over. Both are absent with
+    fewer than two samples, the rate also where neither clock advanced. Clocks: int64, shape (frames,).
 
-        ``timestamps_ns``: wall clock, int64, shape (frames,), in any order: a clock may have been set back.
-        """
-        if window_ns <= 0:
-            raise ValueError(f"window_ns is {window_ns}; give a positive number of nanoseconds")
-        times: Integers = np.asarray(timestamps_ns, dtype=np.int64)
-        chosen = np.flatnonzero((times > now_ns - window_ns) & (times <= now_ns))
-        if not chosen.size:
-            return slice(0, 0)
-        start, stop = int(chosen[0]), int(chosen[-1]) + 1
-        return slice(start, stop) if stop - start == chosen.size else chosen
-
-    @staticmethod
-    def rolling_window(timestamps_ns: ArrayLike, values: ArrayLike, window_ns: int, now_ns: int) -> Floats:
-        """The rows of ``values`` that ``window_rows`` chooses: a view where they are contiguous, else a copy."""
-        array: Floats = np.asarray(values, dtype=np.float64)
-        if array.shape[:1] != np.shape(timestamps_ns):
-            raise ValueError(f"{np.shape(timestamps_ns)} timestamps for values of shape {array.shape}; give one a row")
-        return array[MetricAggregator.window_rows(timestamps_ns, window_ns, now_ns)]
-
-    @staticmethod
-    def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> tuple[Floats, Floats]:
-        """Rate per second and increase of counters, each float64, shape (series,).
-
-        The increase sums the increments from sample to sample; a fall is a reset of the counter, and the increment is
-        then the value after it. The rate divides by the time from first to last sample: by the monotonic clock, and
-        for steps where that does not advance (a reboot) by the wall clock. NaNs are passed over. Both are absent with
-        fewer than two samples, the rate also where neither clock advanced. Clocks: int64, shape (frames,).
-
-        PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as
-        3.2. Here nothing is: the increase is what was counted, the rate its mean over the time in which it was.
-        """
-        matrix = _matrix(values)
-        elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
-        rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
-        for some, rows in _rows(matrix):
-            found = steps(rows)
-            rate[some], increase[some] = rates(found[INCREASE], found[FIRST_AT], found[LAST_AT], elapsed)
-        return rate, increase
-
-    @staticmethod
-    def export_prometheus_format(
-        name: str, help_text: str, labels: Sequence[Mapping[str, str]], stats: Mapping[str, ArrayLike]
-    ) -> bytes:
-        """One family of aggregated series as Prometheus text 0.0.4: a gauge, with the label ``stat`` appended.
-
-        ``labels``: one mapping per series; ``stats``: from each statistic's name to its values, shape (series,).
-        Absent values are left out; b"" where none is left. ValueError for names that are not Prometheus names.
-        """
-        if not (name.isascii() and name.replace(":", "_").isidentifier()):
-            raise ValueError(f"metric name {name!r} is not a Prometheus name; use letters, digits, '_' and ':'")
-        for label in {label for one in labels for label in one}:
-            if label == "stat" or not (label.isascii() and label.isidentifier()):
-                raise ValueError(f"label name {label!r} is reserved or not a Prometheus label name; rename it")
-        columns: list[tuple[str, list[float], list[bool]]] = []
-        for stat, numbers in stats.items():
-            array: Floats = np.ascontiguousarray(numbers, dtype=np.float64)
-            if array.shape != (len(labels),):
-                raise ValueError(f"{stat!r} has the shape {array.shape} for {len(labels)} label sets; give one each")
-            columns.append((_escaped(stat), array.tolist(), (array.view(np.uint64) != STALE_NAN_BITS).tolist()))
-        lines: list[str] = []
-        for index, one in enumerate(labels):
-            front = name + "{" + "".join(f'{label}="{_escaped(text)}",' for label, text in one.items())
-            lines += [f'{front}stat="{stat}"}} {_number(line[index])}\n' for stat, line, has in columns if has[index]]
-        if not lines:
-            return b""
-        text = help_text.replace("\\", "\\\\").replace("\n", "\\n")
-        return "".join([f"# HELP {name} {text}\n# TYPE {name} gauge\n", *lines]).encode()
+    PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as
+    3.2. Here nothing is: the increase is what was counted, the rate its mean over the time in which it was.
+    """
+    matrix = _matrix(values)
+    elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
+    rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
+    for some, rows in _rows(matrix):
+        found = steps(rows)
+        rate[some], increase[some] = rates(found[INCREASE], found[FIRST_AT], found[LAST_AT], elapsed)
+    return rate, increase
 
 
 def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
@@ -292,11 +235,3 @@ def _matrix(values: ArrayLike, stats: Sequence[str] = ()) -> Floats:
     if matrix.ndim != 2:
         raise ValueError(f"values have the shape {matrix.shape}; give a matrix of frames × series")
     return matrix
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(number: float) -> str:
-    return {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}.get(text := repr(number), text)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import struct
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from exporter.window.statistics import STATS, MetricAggregator
+from exporter.window.statistics import STATS, aggregate, aggregate_by_label, calculate_rate
 from shm.ring.layout import STALE_NAN_BITS
 
 SECOND = 10**9
@@ -97,7 +97,7 @@ def windows(draw: st.DrawFn, values: st.SearchStrategy[Sample] = samples) -> lis
 
 
 def assert_aggregates(rows: list[list[Sample]], stats: Sequence[str] = STATS) -> None:
-    got = {stat: literals(array) for stat, array in MetricAggregator.aggregate(matrix(rows), stats).items()}
+    got = {stat: literals(array) for stat, array in aggregate(matrix(rows), stats).items()}
     assert list(got) == list(dict.fromkeys(stats))
     for column, one in enumerate(zip(*rows, strict=True)):
         wanted = plain(one)
@@ -117,13 +117,13 @@ def test_a_window_without_gaps_is_what_plain_python_computes(rows: list[list[Sam
 @given(windows(), st.lists(st.sampled_from(STATS), max_size=4))
 def test_a_statistic_does_not_depend_on_which_others_are_asked(rows: list[list[Sample]], stats: list[str]) -> None:
     assert_aggregates(rows, stats)
-    every = MetricAggregator.aggregate(matrix(rows))
-    for stat, array in MetricAggregator.aggregate(matrix(rows), stats).items():
+    every = aggregate(matrix(rows))
+    for stat, array in aggregate(matrix(rows), stats).items():
         np.testing.assert_array_equal(array, every[stat])
 
 
 def test_percentiles_are_observed_samples_by_the_ceiling_rule() -> None:
-    got = MetricAggregator.aggregate(matrix([[float(one)] for one in (7, 1, 9, 3, 5, 8, 2, 10, 4, 6)]))
+    got = aggregate(matrix([[float(one)] for one in (7, 1, 9, 3, 5, 8, 2, 10, 4, 6)]))
     assert {stat: literals(array) for stat, array in got.items()} == {
         "avg": [5.5], "min": [1.0], "max": [10.0], "sum": [55.0], "p50": [6.0], "p95": [10.0], "p99": [10.0],
     }  # fmt: skip
@@ -131,13 +131,13 @@ def test_percentiles_are_observed_samples_by_the_ceiling_rule() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 21, 100, 101, 201, 1001, 5760])
 def test_percentile_positions_are_exact_at_every_size(count: int) -> None:
-    got = MetricAggregator.aggregate(np.arange(count, dtype=float)[::-1].reshape(count, 1))
+    got = aggregate(np.arange(count, dtype=float)[::-1].reshape(count, 1))
     for stat, p in (("p50", 50), ("p95", 95), ("p99", 99)):
         assert got[stat].tolist() == [-(-p * (count - 1) // 100)]
 
 
 def test_absent_samples_are_ignored_and_a_series_of_them_is_absent() -> None:
-    got = MetricAggregator.aggregate(matrix([[1.0, ABSENT], [ABSENT, ABSENT], [3.0, ABSENT]]))
+    got = aggregate(matrix([[1.0, ABSENT], [ABSENT, ABSENT], [3.0, ABSENT]]))
     assert {stat: literals(array) for stat, array in got.items()} == {
         "avg": [2.0, ABSENT], "min": [1.0, ABSENT], "max": [3.0, ABSENT], "sum": [4.0, ABSENT],
         "p50": [3.0, ABSENT], "p95": [3.0, ABSENT], "p99": [3.0, ABSENT],
@@ -145,7 +145,7 @@ def test_absent_samples_are_ignored_and_a_series_of_them_is_absent() -> None:
 
 
 def test_an_ordinary_nan_makes_sum_and_avg_nan_and_nothing_else() -> None:
-    got = MetricAggregator.aggregate(matrix([[NAN, NAN], [2.0, ABSENT], [6.0, NAN]]))
+    got = aggregate(matrix([[NAN, NAN], [2.0, ABSENT], [6.0, NAN]]))
     assert repr({stat: literals(array) for stat, array in got.items()}) == repr({
         "avg": [NAN, NAN], "min": [2.0, NAN], "max": [6.0, NAN], "sum": [NAN, NAN],
         "p50": [6.0, NAN], "p95": [6.0, NAN], "p99": [6.0, NAN],
@@ -154,29 +154,27 @@ def test_an_ordinary_nan_makes_sum_and_avg_nan_and_nothing_else() -> None:
 
 def test_min_and_max_alone_leave_nans_out_too() -> None:
     values = matrix([[NAN, NAN, -3.0], [2.0, NAN, ABSENT], [6.0, ABSENT, -4.0]])
-    got = MetricAggregator.aggregate(values, ("min", "max"))
+    got = aggregate(values, ("min", "max"))
     assert repr({stat: literals(array) for stat, array in got.items()}) == repr({
         "min": [2.0, NAN, -4.0], "max": [6.0, NAN, -3.0],
     })  # fmt: skip
 
 
 def test_a_window_without_frames_is_absent_everywhere() -> None:
-    got = MetricAggregator.aggregate(matrix([], series=2))
+    got = aggregate(matrix([], series=2))
     assert {stat: literals(array) for stat, array in got.items()} == {stat: [ABSENT, ABSENT] for stat in STATS}
-    keys, pooled = MetricAggregator.aggregate_by_label(matrix([], series=2), ["a", "b"], ("p50",))
+    keys, pooled = aggregate_by_label(matrix([], series=2), ["a", "b"], ("p50",))
     assert (keys, literals(pooled["p50"])) == (["a", "b"], [ABSENT, ABSENT])
 
 
 def test_a_window_without_series_has_empty_results() -> None:
-    assert {stat: array.shape for stat, array in MetricAggregator.aggregate(np.empty((3, 0))).items()} == (
-        dict.fromkeys(STATS, (0,))
-    )
+    assert {stat: array.shape for stat, array in aggregate(np.empty((3, 0))).items()} == (dict.fromkeys(STATS, (0,)))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_wide_and_tall_window_is_cut_into_parts_without_a_seam(order: str) -> None:
     values = np.random.default_rng(7).permutation(1300 * 700).reshape(1300, 700).astype(float)
-    got = MetricAggregator.aggregate(np.asarray(values, order="F" if order == "F" else "C"))
+    got = aggregate(np.asarray(values, order="F" if order == "F" else "C"))
     in_order = np.sort(values, axis=0)
     for stat, index in (("min", 0), ("p50", 650), ("p95", 1235), ("p99", 1287), ("max", 1299)):
         np.testing.assert_array_equal(got[stat], in_order[index])
@@ -186,16 +184,16 @@ def test_a_wide_and_tall_window_is_cut_into_parts_without_a_seam(order: str) -> 
 def test_the_input_is_never_changed() -> None:
     values = np.asfortranarray(matrix([[3.0, ABSENT], [1.0, 5.0], [ABSENT, 4.0]]))
     before = values.tobytes()
-    MetricAggregator.aggregate(values)
-    MetricAggregator.aggregate_by_label(values, ["a", "a"])
-    MetricAggregator.calculate_rate(values, [0, 1, 2], [0, 1, 2])
+    aggregate(values)
+    aggregate_by_label(values, ["a", "a"])
+    calculate_rate(values, [0, 1, 2], [0, 1, 2])
     assert values.tobytes() == before
 
 
 def test_extra_memory_is_bounded_by_the_part_in_work_and_not_by_the_window() -> None:
     values = np.ones((2000, 2000))
     tracemalloc.start()
-    MetricAggregator.aggregate(values)
+    aggregate(values)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < values.nbytes / 2
@@ -210,14 +208,14 @@ def test_extra_memory_is_bounded_by_the_part_in_work_and_not_by_the_window() -> 
 )
 def test_what_cannot_be_aggregated_is_named(values: list[float], stats: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        MetricAggregator.aggregate(values, stats)
+        aggregate(values, stats)
 
 
 @given(windows(), st.data())
 def test_a_pool_is_the_samples_of_its_series_together(rows: list[list[Sample]], data: st.DataObject) -> None:
     series = len(rows[0])
     labels = data.draw(st.lists(st.sampled_from([None, "a", "b"]), min_size=series, max_size=series))
-    keys, got = MetricAggregator.aggregate_by_label(matrix(rows), labels)
+    keys, got = aggregate_by_label(matrix(rows), labels)
     assert keys == list(dict.fromkeys(one for one in labels if one is not None))
     for position, key in enumerate(keys):
         wanted = plain([row[column] for column, label in enumerate(labels) if label == key for row in rows])
@@ -226,7 +224,7 @@ def test_a_pool_is_the_samples_of_its_series_together(rows: list[list[Sample]], 
 
 def test_pools_of_unequal_size_keep_their_order() -> None:
     values = matrix([[1.0, 20.0, 3.0, 99.0, 400.0], [2.0, 30.0, 4.0, 99.0, 500.0]])
-    keys, got = MetricAggregator.aggregate_by_label(values, ["x", "y", "x", None, "z"], ("sum", "max"))
+    keys, got = aggregate_by_label(values, ["x", "y", "x", None, "z"], ("sum", "max"))
     assert keys == ["x", "y", "z"]
     assert {stat: literals(array) for stat, array in got.items()} == {
         "sum": [10.0, 50.0, 900.0], "max": [4.0, 30.0, 500.0],
@@ -234,50 +232,27 @@ def test_pools_of_unequal_size_keep_their_order() -> None:
 
 
 def test_pools_of_interleaved_series_are_not_mixed_up() -> None:
-    keys, got = MetricAggregator.aggregate_by_label([[1.0, 20.0, 3.0, 40.0]], ["x", "y", "x", "y"], ("sum", "min"))
+    keys, got = aggregate_by_label([[1.0, 20.0, 3.0, 40.0]], ["x", "y", "x", "y"], ("sum", "min"))
     assert (keys, got["sum"].tolist(), got["min"].tolist()) == (["x", "y"], [4.0, 60.0], [1.0, 20.0])
 
 
 def test_many_pools_are_cut_into_parts_without_a_seam() -> None:
     values = np.arange(2000.0 * 300).reshape(2000, 300)
-    keys, got = MetricAggregator.aggregate_by_label(values, [str(one // 2) for one in range(300)], ("max",))
+    keys, got = aggregate_by_label(values, [str(one // 2) for one in range(300)], ("max",))
     assert keys == [str(one) for one in range(150)]
     assert got["max"].tolist() == values[-1, 1::2].tolist()
 
 
 def test_a_label_value_is_needed_for_each_series() -> None:
     with pytest.raises(ValueError, match="1 label values for 2 series; give one per series"):
-        MetricAggregator.aggregate_by_label([[1.0, 2.0]], ["a"])
-
-
-@given(st.lists(st.integers(0, 12), max_size=12), st.integers(1, 15), st.integers(-3, 15))
-def test_a_window_is_open_at_its_old_end_and_closed_at_now(times: list[int], window: int, now: int) -> None:
-    values = np.arange(len(times) * 2.0).reshape(-1, 2)
-    got = MetricAggregator.rolling_window(np.array(times, np.int64), values, window, now)
-    assert got.tolist() == [values[row].tolist() for row, time in enumerate(times) if now - window < time <= now]
-
-
-def test_contiguous_rows_are_a_view_and_scattered_rows_a_copy_in_order() -> None:
-    values = np.array([[1.0], [2.0], [3.0], [4.0]])
-    view = MetricAggregator.rolling_window([10, 20, 30, 40], values, 20, 30)
-    copy = MetricAggregator.rolling_window([20, 90, 15, 30], values, 20, 30)
-    assert (view.tolist(), copy.tolist()) == ([[2.0], [3.0]], [[1.0], [3.0], [4.0]])
-    assert np.shares_memory(view, values)
-    assert not np.shares_memory(copy, values)
-
-
-def test_a_window_has_a_length_and_a_row_for_each_time() -> None:
-    with pytest.raises(ValueError, match="window_ns is 0; give a positive number"):
-        MetricAggregator.window_rows([1], 0, 1)
-    with pytest.raises(ValueError, match="give one a row"):
-        MetricAggregator.rolling_window([1, 2], [[1.0]], 1, 1)
+        aggregate_by_label([[1.0, 2.0]], ["a"])
 
 
 @given(windows(st.one_of(st.integers(0, 1000).map(float), st.sampled_from([ABSENT, NAN]))), st.data())
 def test_rates_are_what_plain_python_computes(rows: list[list[Sample]], data: st.DataObject) -> None:
     steps = data.draw(st.lists(st.integers(0, 20), min_size=len(rows), max_size=len(rows)))
     clock = np.cumsum(steps) * SECOND
-    rate, increase = MetricAggregator.calculate_rate(matrix(rows), clock, np.zeros(len(rows), np.int64))
+    rate, increase = calculate_rate(matrix(rows), clock, np.zeros(len(rows), np.int64))
     for column, one in enumerate(zip(*rows, strict=True)):
         wanted = plain_rate(one, clock.tolist())
         assert same(literals(rate)[column], wanted[0])
@@ -287,7 +262,7 @@ def test_rates_are_what_plain_python_computes(rows: list[list[Sample]], data: st
 def rate_of(column: Sequence[Sample], monotonic: Sequence[int], wall: Sequence[int]) -> tuple[Sample, Sample]:
     """Rate and increase of one series; clocks in seconds."""
     clocks = (np.array(clock, np.int64) * SECOND for clock in (monotonic, wall))
-    rate, increase = MetricAggregator.calculate_rate(matrix([[one] for one in column]), *clocks)
+    rate, increase = calculate_rate(matrix([[one] for one in column]), *clocks)
     return literals(rate)[0], literals(increase)[0]
 
 
@@ -328,51 +303,10 @@ def test_a_large_counter_before_a_reset_costs_the_increase_no_precision() -> Non
 
 
 def test_rates_of_a_window_without_frames_are_absent() -> None:
-    rate, increase = MetricAggregator.calculate_rate(matrix([], series=2), [], [])
+    rate, increase = calculate_rate(matrix([], series=2), [], [])
     assert literals(rate) == literals(increase) == [ABSENT, ABSENT]
 
 
 def test_a_rate_needs_both_times_of_each_frame() -> None:
     with pytest.raises(ValueError, match="for 2 frames; give one time per frame"):
-        MetricAggregator.calculate_rate([[1.0], [2.0]], [1, 2], [1])
-
-
-def test_an_aggregated_family_is_a_gauge_with_the_label_stat() -> None:
-    stats: Mapping[str, ArrayLike] = {
-        "avg": matrix([[1.5], [ABSENT]])[:, 0], "max": matrix([[INF], [-INF]])[:, 0], "sum": [NAN, 1e16],
-    }  # fmt: skip
-    labels = [{"node_id": "a"}, {"node_id": 'q"\\\n'}]
-    text = MetricAggregator.export_prometheus_format("node_cpu_usage", "CPU \\ in\nuse", labels, stats)
-    assert text.decode() == (
-        "# HELP node_cpu_usage CPU \\\\ in\\nuse\n"
-        "# TYPE node_cpu_usage gauge\n"
-        'node_cpu_usage{node_id="a",stat="avg"} 1.5\n'
-        'node_cpu_usage{node_id="a",stat="max"} +Inf\n'
-        'node_cpu_usage{node_id="a",stat="sum"} NaN\n'
-        'node_cpu_usage{node_id="q\\"\\\\\\n",stat="max"} -Inf\n'
-        'node_cpu_usage{node_id="q\\"\\\\\\n",stat="sum"} 1e+16\n'
-    )
-
-
-def test_a_family_without_labels_has_only_stat_and_one_without_samples_is_no_text() -> None:
-    export = MetricAggregator.export_prometheus_format
-    assert export("up", "Up", [{}], {"min": [0.0]}) == b'# HELP up Up\n# TYPE up gauge\nup{stat="min"} 0.0\n'
-    assert export("up", "Up", [{}], {"min": matrix([[ABSENT]])[:, 0]}) == b""
-    assert export("up", "Up", [], {"min": []}) == b""
-
-
-@pytest.mark.parametrize(
-    ("name", "labels", "values", "complaint"),
-    [
-        ("a b", {}, [1.0], "metric name 'a b' is not a Prometheus name"),
-        ("", {}, [1.0], "metric name '' is not a Prometheus name"),
-        ("a", {"stat": "x"}, [1.0], "label name 'stat' is reserved or not a Prometheus label name"),
-        ("a", {"é": "x"}, [1.0], "label name 'é' is reserved or not"),
-        ("a", {}, [1.0, 2.0], r"'avg' has the shape \(2,\) for 1 label sets; give one each"),
-    ],
-)
-def test_what_would_make_an_invalid_exposition_is_refused(
-    name: str, labels: dict[str, str], values: list[float], complaint: str
-) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        MetricAggregator.export_prometheus_format(name, "help", [labels], {"avg": values})
+        calculate_rate([[1.0], [2.0]], [1, 2], [1])

@@ -19,7 +19,7 @@ from exporter.window.incremental import ordering, rolling
 from exporter.window.incremental.blocks import BLOCK_FRAMES
 from exporter.window.incremental.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window.ring_window import Window
-from exporter.window.statistics import STATS, MetricAggregator
+from exporter.window.statistics import STATS, aggregate, calculate_rate
 from shm.files import unlink
 from shm.ring.frame import Frames
 from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
@@ -95,7 +95,7 @@ def assert_same_bits(found: dict[str, Floats], right: dict[str, Floats]) -> None
 def assert_as_computed(found: dict[str, Floats], window: Window) -> None:
     """Against the plain computation: the same samples; sums, in another order, within its rounding."""
     values = window.frames.values[:, COLUMNS]
-    for stat, right in MetricAggregator.aggregate(values, STATS).items():
+    for stat, right in aggregate(values, STATS).items():
         if stat in ("sum", "avg"):
             with np.errstate(invalid="ignore"):
                 rounding = 1e-13 * np.nansum(np.abs(np.where(np.isfinite(values), values, 0.0)), axis=0)
@@ -168,9 +168,7 @@ def test_kept_rates_are_those_of_all_samples(data: st.DataObject, seed: int, gap
             found = kept.statistics()
             assert_same_bits(found, fresh(ring.window(LEAST_FRAMES + 40), counters))
             frames = window.frames
-            rate, increase = MetricAggregator.calculate_rate(
-                frames.values[:, COLUMNS], frames.monotonic_ns, frames.timestamp_ns
-            )
+            rate, increase = calculate_rate(frames.values[:, COLUMNS], frames.monotonic_ns, frames.timestamp_ns)
             assert_same_bits(found, {"rate": rate, "increase": increase})  # whole numbers: sums have no rounding
 
 

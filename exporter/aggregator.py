@@ -1,0 +1,262 @@
+"""MetricAggregator: statistics of what rings hold, by the names of metrics.
+
+    aggregator = MetricAggregator("default")
+    for labels, values in aggregator.rolling_window("cpu_usage_percent", 300):
+        print(labels, values["p95"])
+
+The exporter makes /metrics/aggregated with one. Beneath it are functions on arrays: :mod:`exporter.window.statistics`
+and :mod:`exporter.window.compute`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from exporter.exposition.conflicts import Family, gather
+from exporter.http.negotiation import Format
+from exporter.http.parameters import COUNTER_STATS, AggregatedQuery, Matcher
+from exporter.rings import Ring, RingSet, absent
+from exporter.window.compute import Part, Vector, part_statistics, pool_of, pool_statistics
+from exporter.window.from_buckets import grouped
+from exporter.window.incremental.rolling import RollingWindows
+from exporter.window.page import AggregatedPage, readable
+from exporter.window.ring_window import Window
+from exporter.window.statistics import STATS
+from shm.errors import MetricError
+from shm.metric import Metric, Series
+from shm.ring.series import did_you_mean, names_of, nanoseconds
+
+T = TypeVar("T")
+
+_KEPT_LAYOUTS: Final = 16  # of different queries; the layout of one takes some 200 bytes a line
+_KEPT_WINDOW_BYTES: Final = 64 << 20  # of the results of long windows: 5 KiB a series and day
+
+
+class WrittenRing(Protocol):
+    """What a MetricCollector has: the name of its ring, and the namespace that the ring is in."""
+
+    name: str
+    namespace: str
+
+
+class SeriesStatistics(NamedTuple):
+    """One series' labels, and its statistics by name, in the unit of the metric (rate: per second)."""
+
+    labels: dict[str, str]
+    values: dict[str, float]
+
+
+class MetricAggregator:
+    """Aggregates the rings of a namespace, or the one ring of a MetricCollector. Not for two threads at once.
+
+    ``source``: a namespace, a MetricCollector, or a RingSet that the caller closes. ``owner``: the user id whose rings
+    are trusted, by default our own. Times are Unix seconds. Gauges and histograms have the statistics avg, min, max,
+    sum, p50, p95 and p99, counters have rate and increase (docs/http-api.md says how each is computed); a series
+    without a sample in the window is left out. Every method raises MetricError for a metric that no ring has, and for
+    a statistic that the metric's type does not have.
+    """
+
+    def __init__(self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None) -> None:
+        self._only = "" if isinstance(source, str | RingSet) else source.name
+        self._shared = isinstance(source, RingSet)
+        if isinstance(source, RingSet):
+            self._rings = source
+        else:
+            self._rings = RingSet(source if isinstance(source, str) else source.namespace, owner=owner)
+        self._rolling = RollingWindows(_KEPT_WINDOW_BYTES)
+        self._layouts: OrderedDict[AggregatedQuery, tuple[object, AggregatedPage]] = OrderedDict()
+
+    def close(self) -> None:
+        """Close the rings, unless they are the caller's."""
+        if not self._shared:
+            self._rings.close()
+
+    def __enter__(self) -> MetricAggregator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- by name -------------------------------------------------------------------------------------------
+
+    def aggregate(
+        self, name: str, start: float | None = None, end: float | None = None,
+        labels: Mapping[str, str] | None = None, stats: Sequence[str] | None = None,
+    ) -> list[SeriesStatistics]:  # fmt: skip
+        """Statistics of each series of a metric over start ≤ time ≤ end.
+
+        ``start`` None: all that the rings hold; ``end`` None: up to now. ``labels``: only series with these labels.
+        ``stats``: some of the statistics, by default all that the metric's type has.
+        """
+        return self._aggregate(name, *self._span(start, end), labels, stats)
+
+    def rolling_window(
+        self, name: str, seconds: float, end: float | None = None,
+        labels: Mapping[str, str] | None = None, stats: Sequence[str] | None = None,
+    ) -> list[SeriesStatistics]:  # fmt: skip
+        """Statistics of each series over the window end − seconds < time ≤ end, as /metrics/aggregated has them."""
+        return self._aggregate(name, *self._window(seconds, end), labels, stats)
+
+    def aggregate_by_label(
+        self, name: str, label: str, start: float | None = None, end: float | None = None,
+        labels: Mapping[str, str] | None = None, stats: Sequence[str] | None = None,
+    ) -> dict[str, dict[str, float]]:  # fmt: skip
+        """Statistics of the samples of all series that share a value of ``label``, by that value.
+
+        They are of the samples together, never percentiles of percentiles; rates and increases of counters are added.
+        Raises MetricError where the metric has no such label.
+        """
+        rings = self._readable()
+        family = self._family(rings, name, labels)
+        if label not in family.metric.label_names:
+            known = ", ".join(family.metric.label_names) or "none"
+            raise MetricError(f"metric {name!r} has no label {label!r}; its labels are {known}")
+        chosen = _stats_of(family.metric, stats)
+        since_ns, until_ns = self._span(start, end)
+        pool = pool_of(family, label, chosen)
+        frames = {
+            ring: self._guarded(rings[ring], lambda ring: ring.window(since_ns, until_ns)) for ring, _ in pool.columns
+        }
+        vectors = pool_statistics(frames, pool)
+        groups = list(dict.fromkeys(pool.label_values))
+        found: dict[str, dict[str, float]] = {}
+        for stat, vector in zip(chosen, vectors, strict=True):
+            for group, value, missing in zip(groups, vector.tolist(), absent(vector).tolist(), strict=True):
+                if not missing:
+                    found.setdefault(group, {})[stat] = value
+        return found
+
+    def calculate_rate(
+        self, name: str, seconds: float, end: float | None = None, labels: Mapping[str, str] | None = None
+    ) -> list[SeriesStatistics]:
+        """Rate per second and increase of each series of a counter over the window end − seconds < time ≤ end.
+
+        A fall is a reset of the counter. Nothing is extrapolated to the borders of the window, as PromQL's rate() does.
+        """
+        return self.rolling_window(name, seconds, end, labels, COUNTER_STATS)
+
+    def export_prometheus_format(
+        self, name: str | None = None, seconds: float = 300.0, labels: Mapping[str, str] | None = None,
+        stats: Sequence[str] | None = None, openmetrics: bool = False,
+    ) -> str:  # fmt: skip
+        """The page /metrics/aggregated of one metric, or of all: Prometheus text 0.0.4, or OpenMetrics 1.0."""
+        selector = tuple(Matcher(label, value) for label, value in (labels or {}).items())
+        query = AggregatedQuery(
+            nanoseconds("seconds", seconds),
+            (name,) if name else (),
+            tuple(stats) if stats else (*STATS, *COUNTER_STATS),
+            (selector,) if selector else (),
+            sources=(self._only,) if self._only else (),
+        )
+        form = Format.OPENMETRICS if openmetrics else Format.TEXT
+        return b"".join(self.page(query, form)).decode()
+
+    # ---- the page ------------------------------------------------------------------------------------------
+
+    def page(self, query: AggregatedQuery, form: Format) -> list[bytes]:
+        """The text of /metrics/aggregated for a query, in parts; a ring that can't be read is left out and noted."""
+        rings = self._rings.refresh()
+        layout = self._layout(query, rings)
+        now_ns = self._rings.wall()
+        windows = [
+            readable(self._rings, ring, query, now_ns) if place in layout.places else None
+            for place, ring in enumerate(rings)
+        ]
+        body = layout.render(windows, form, self._rolling.of(self._rings.key()), self._rings)
+        covered = layout.coverage.render(windows, query.window_ns, form)
+        return [*body, covered, b"# EOF\n" if form is Format.OPENMETRICS else b""]
+
+    def _layout(self, query: AggregatedQuery, rings: list[Ring]) -> AggregatedPage:
+        """The lines of the query's page, kept while the rings and their catalogs stay the same."""
+        key = dataclasses.replace(query, window_ns=0)  # the window is no part of the layout
+        made_from = self._rings.key()
+        kept = self._layouts.get(key)
+        if kept is None or kept[0] != made_from:
+            kept = self._layouts[key] = made_from, AggregatedPage(rings, key)
+            if len(self._layouts) > _KEPT_LAYOUTS:
+                self._layouts.popitem(last=False)
+        self._layouts.move_to_end(key)
+        return kept[1]
+
+    # ---- beneath -------------------------------------------------------------------------------------------
+
+    def _aggregate(
+        self, name: str, since_ns: int, until_ns: int, labels: Mapping[str, str] | None, stats: Sequence[str] | None
+    ) -> list[SeriesStatistics]:
+        rings = self._readable()
+        family = self._family(rings, name, labels)
+        chosen = _stats_of(family.metric, stats)
+        found = []
+        by_ring: dict[int, list[Series]] = {}
+        for placed in family.placed:
+            by_ring.setdefault(placed.ring, []).append(placed.series)
+        for number, series in by_ring.items():
+            counted = grouped(list(enumerate(series))) if family.metric.type in ("histogram", "summary") else ()
+            part = Part(number, np.array([one.column for one in series], dtype=np.intp), chosen, counted)
+
+            def read(ring: Ring, part: Part = part) -> dict[str, Vector]:
+                return part_statistics(Window(ring.reader, since_ns, until_ns), part)
+
+            values = self._guarded(rings[number], read) or {}
+            present = {stat: (~absent(vector)).tolist() for stat, vector in values.items()}
+            for at, one in enumerate(series):
+                statistics = {stat: float(vector[at]) for stat, vector in values.items() if present[stat][at]}
+                if statistics:
+                    found.append(SeriesStatistics(one.labels, statistics))
+        return found
+
+    def _readable(self) -> list[Ring]:
+        return [ring for ring in self._rings.refresh() if self._only in ("", ring.source)]
+
+    def _family(self, rings: list[Ring], name: str, labels: Mapping[str, str] | None) -> Family:
+        """The series of the metric that have these labels. Raises MetricError where no ring has the metric."""
+        wanted = (labels or {}).items()
+
+        def chosen(source: str, series: Series) -> bool:
+            return name in names_of(series.metric) and wanted <= series.labels.items()
+
+        families, _ = gather([(ring.source, ring.series) for ring in rings], chosen)
+        if families:
+            return families[0]
+        for ring in rings:
+            for metric in ring.metrics:
+                if name in names_of(metric):
+                    return Family(metric)  # it has no series with these labels
+        known = list({metric.name for ring in rings for metric in ring.metrics})
+        where = f"ring {self._only!r}" if self._only else f"namespace {self._rings.namespace!r}"
+        raise MetricError(f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}")
+
+    def _guarded(self, ring: Ring, read: Callable[[Ring], T]) -> T | None:
+        """What ``read`` makes of the ring; None, and noted, where it can't be read: the others go on."""
+        try:
+            return read(ring)
+        except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input: the others go on
+            self._rings.fail(ring.source, error)
+            return None
+
+    def _span(self, start: float | None, end: float | None) -> tuple[int, int]:
+        """(since, until] in nanoseconds for start ≤ time ≤ end."""
+        since_ns = -1 if start is None else nanoseconds("start", start) - 1
+        return since_ns, self._rings.wall() if end is None else nanoseconds("end", end)
+
+    def _window(self, seconds: float, end: float | None) -> tuple[int, int]:
+        if not seconds > 0:
+            raise MetricError(f"seconds is {seconds!r}; give a window longer than 0")
+        until_ns = self._rings.wall() if end is None else nanoseconds("end", end)
+        return until_ns - nanoseconds("seconds", seconds), until_ns
+
+
+def _stats_of(metric: Metric, stats: Sequence[str] | None) -> tuple[str, ...]:
+    known = COUNTER_STATS if metric.type == "counter" else STATS
+    for stat in stats or ():
+        if stat not in known:
+            raise MetricError(f"{metric.type} {metric.name!r} has no statistic {stat!r}; it has {', '.join(known)}")
+    return tuple(stats or known)

@@ -1,0 +1,82 @@
+"""The samples of series by metric name, as arrays: what a ring holds of each, oldest first.
+
+with RingReader("default", "node") as reader:
+    for series in time_series(reader, "cpu_usage_percent"):
+        print(series.labels, series.timestamps[-1], series.values[-1])
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from shm.errors import MetricError
+from shm.metric import Metric, Series
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shm.ring.reader import RingReader
+
+
+class TimeSeries(NamedTuple):
+    """One series' samples: ``timestamps`` in Unix seconds, rising, ``values`` in the metric's unit.
+
+    Both are float64, shape (n,).
+    """
+
+    labels: dict[str, str]
+    timestamps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+def time_series(
+    reader: RingReader, name: str, start: float | None = None, end: float | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> list[TimeSeries]:  # fmt: skip
+    """The samples with start ≤ time ≤ end of each series of a metric; frames without a sample of it are left out.
+
+    ``start``, ``end``: Unix seconds, None: without that bound. ``labels``: only series with these labels. A histogram
+    has the raw sample of each frame, a summary the count of its observations. A series without a sample in that time
+    has empty arrays. Raises MetricError for a metric that the ring does not have.
+    """
+    import numpy as np  # only for callers that ask for arrays
+
+    from shm.ring.layout import STALE_NAN_BITS
+
+    wanted = (labels or {}).items()
+    of_metric = [series for series in reader.series if name in names_of(series.metric)]
+    if not of_metric:
+        known = [metric.name for metric in reader.catalog.metrics]
+        raise MetricError(f"ring {reader.source!r} has no metric {name!r}; {did_you_mean(name, known)}")
+    chosen: list[Series] = [series for series in of_metric if wanted <= series.labels.items()]
+    since_ns = None if start is None else nanoseconds("start", start) - 1
+    frames = reader.frames(since_ns, None if end is None else nanoseconds("end", end))
+    order = np.argsort(frames.timestamp_ns, kind="stable")
+    found = []
+    for series in chosen:
+        values = frames.values[order, series.column]
+        present = values.view(np.uint64) != STALE_NAN_BITS
+        found.append(TimeSeries(series.labels, frames.timestamp_ns[order][present] / 1e9, values[present]))
+    return found
+
+
+def names_of(metric: Metric) -> set[str]:
+    """The names that a caller may give for a metric: of a counter with and without ``_total``."""
+    return {metric.name, metric.family, *((f"{metric.family}_total",) if metric.type == "counter" else ())}
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The end of a sentence about a name that is not among ``known``."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known)[:20]) or 'none yet'}"
+
+
+def nanoseconds(what: str, seconds: float) -> int:
+    """``seconds`` in nanoseconds. Raises MetricError, naming ``what``, unless it is a finite number."""
+    if not (isinstance(seconds, int | float) and math.isfinite(seconds) and abs(seconds) < 9e9):
+        raise MetricError(f"{what} is {seconds!r}; give seconds, as a finite number")
+    return round(seconds * 1e9)
