@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from exporter.window.incremental import simd
+from exporter.window.incremental import machine
 
 # One thread is all that numpy is asked for; each more would cost a stack and a workspace for nothing.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", simd.left_out())
+os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", machine.features_left_out())
 
 import argparse
 import asyncio
@@ -28,7 +28,6 @@ from exporter.http import address
 from exporter.http.connection import Shared
 from exporter.http.places import Places, fitting
 from exporter.http.server import Service
-from exporter.window.incremental import memory
 from fogmetrics import config as configuration
 from fogmetrics import log as logs
 from fogmetrics.config import Config
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         config = configuration.load(path)
         logs.set_up(config.log.level, config.log.format)
-        memory.keep_freed()
+        machine.keep_freed_memory()
         os.nice(config.exporter.nice)
         size, backlog = fitting(config.exporter.max_connections)
         with listen(config, backlog) as server_socket:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.aggregator import MetricAggregator
+from exporter.aggregator import MetricAggregator, SeriesStatistics
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
@@ -36,7 +36,7 @@ def aggregator(scene: Scene) -> Iterator[MetricAggregator]:
     rings.close()
 
 
-def by_room(found: list[tuple[dict[str, str], dict[str, float]]], stat: str) -> dict[str, float]:
+def by_room(found: list[SeriesStatistics], stat: str) -> dict[str, float]:
     return {labels["room"]: values[stat] for labels, values in found}
 
 

@@ -8,27 +8,24 @@ processor's wide registers as the sort does; for several in a call it does not. 
     AVX2                    34     24
     no wide registers      286    127
 
-For shorter rows it is the other way round on some. So it is measured once, which is faster on this machine, not guessed
-from names of processors: it depends on numpy's release, too.
+For shorter rows it is the other way round on some machines, so :func:`.machine.sorts_faster` measures it.
 """
 
 from __future__ import annotations
 
-import functools
-import time
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.window.incremental.machine import sorts_faster
+
 Floats = NDArray[np.float64]
 Range = tuple[int, int]  # ranks from begin to before end
 
 _SHORT: Final = 128  # samples; up to there sorting is never much slower
 _LENGTHS: Final = (256, 512, 1024, 2048, 4096)  # that are tried; a row goes by the last that is not longer
-_TRIED_ROWS: Final = 16
-_TRIALS: Final = 5
 
 
 def rank_of(percent: NDArray[np.intp] | int, numbers: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -47,14 +44,15 @@ def put_in_order(rows: Floats, ranks: Sequence[Range] | None) -> None:
     if ranks is None or rows.shape[1] <= _SHORT or sorts_faster(_tried_length(rows.shape[1])):
         rows.sort(axis=1)
     else:
-        _select(rows, ranks)
+        select(rows, ranks)
 
 
 def _tried_length(samples: int) -> int:
     return max([_LENGTHS[0], *(one for one in _LENGTHS if one <= samples)])
 
 
-def _select(rows: Floats, ranks: Sequence[Range]) -> None:
+def select(rows: Floats, ranks: Sequence[Range]) -> None:
+    """Put in every range of ``ranks`` what sorting each row would put there, by partitions of one rank each."""
     samples = rows.shape[1]
     done = 0  # everything before is in its place, or at least not above what comes
     for begin, end in sorted(ranks):
@@ -68,25 +66,3 @@ def _select(rows: Floats, ranks: Sequence[Range]) -> None:
         if end - begin > 1:
             rows[:, begin:end].sort(axis=1)
         done = end
-
-
-@functools.cache
-def sorts_faster(samples: int) -> bool:
-    """Whether sorting rows of that many samples is faster than selecting the ranks of five statistics."""
-    rows = np.random.default_rng(1).random((_TRIED_ROWS, samples))
-    size = samples // 64
-    ranks = [(int(share * (samples - size)), int(share * (samples - size)) + size) for share in (0, 0.5, 0.95, 0.99, 1)]
-
-    def seconds(sort: bool) -> float:
-        tried = []
-        for _ in range(_TRIALS):
-            some = rows.copy()
-            begun = time.perf_counter()
-            if sort:
-                some.sort(axis=1)
-            else:
-                _select(some, ranks)
-            tried.append(time.perf_counter() - begun)
-        return min(tried)
-
-    return seconds(sort=True) <= seconds(sort=False)

@@ -38,13 +38,6 @@ def test_long_rows_are_partitioned_where_sorting_is_slower(monkeypatch: pytest.M
     assert not (np.diff(rows) >= 0).all()
 
 
-def test_which_is_faster_is_measured_once() -> None:
-    assert ordering.sorts_faster(512) in (True, False)
-    before = ordering.sorts_faster.cache_info().misses
-    ordering.sorts_faster(512)
-    assert ordering.sorts_faster.cache_info().misses == before
-
-
 @pytest.mark.parametrize(("samples", "asked"), [(128, []), (129, [256]), (1439, [1024]), (5760, [4096])])
 def test_a_row_goes_by_the_trial_of_its_length(monkeypatch: pytest.MonkeyPatch, samples: int, asked: list[int]) -> None:
     found: list[int] = []

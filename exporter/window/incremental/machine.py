@@ -1,0 +1,108 @@
+"""Choices that depend on the machine: the processor's registers, the C library's allocator, how fast numpy sorts.
+
+    features_left_out()   a day of 1,000 series is sorted in 40 ms instead of 136 on AMD's Zen 4
+    keep_freed_memory()   an hour of 1,000 series is computed in half the time: no page faults for its scratch memory
+    sorts_faster(n)       ranks of long rows are selected in 24 ms instead of 34 with AVX2, (AVX-512: 152, 218)
+
+Measured by ``make bench ONLY="windows simd"``. To be imported before numpy, which reads its environment once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import time
+from pathlib import Path
+from typing import Final
+
+# ---- the processor's registers -------------------------------------------------------------------------------
+
+_ZEN_3_AND_4: Final = "25"  # the processor family; of these, only Zen 4 has AVX-512
+
+
+def features_left_out(cpuinfo: Path = Path("/proc/cpuinfo"), version: str = "") -> str:
+    """The value for numpy's NPY_DISABLE_CPU_FEATURES: AVX-512 on AMD's Zen 4, elsewhere nothing.
+
+    A compressed store to memory is microcode there, and numpy's AVX-512 sort makes one for every eight samples
+    (https://github.com/numpy/x86-simd-sort/issues/6). ``version``: numpy's, by default the installed one's.
+    """
+    if not _is_zen_4(cpuinfo):
+        return ""
+    from importlib import metadata  # 2 MiB, only on these processors
+
+    release = tuple(int(part) for part in (version or metadata.version("numpy")).split(".")[:2] if part.isdigit())
+    return "X86_V4" if release >= (2, 4) else "AVX512_SKX"  # from 2.4 on features go by the levels of x86-64
+
+
+def _is_zen_4(cpuinfo: Path) -> bool:
+    try:
+        with cpuinfo.open(encoding="ascii", errors="replace") as lines:
+            first = list(itertools.takewhile(str.strip, lines))  # of the processors, which are alike
+    except OSError:
+        return False
+    pairs = dict(line.split(":", 1) for line in first if ":" in line)
+    fields = {name.strip(): value.split() for name, value in pairs.items()}
+    return (
+        fields.get("vendor_id") == ["AuthenticAMD"]
+        and fields.get("cpu family") == [_ZEN_3_AND_4]
+        and "avx512f" in fields.get("flags", ())
+    )
+
+
+# ---- the allocator -------------------------------------------------------------------------------------------
+
+KEPT_BYTES: Final = 8 << 20
+# mallopt(3)
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep up to KEPT_BYTES of freed memory, in one arena for all threads. False for another C library.
+
+    By default a window's few MiB go back to the kernel after each request, and the next request pays a page fault for
+    each 4 KiB.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl has none
+        return False
+    settings = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_THRESHOLD, KEPT_BYTES), (_M_ARENA_MAX, 1))
+    return all(mallopt(option, value) for option, value in settings)
+
+
+# ---- sorting or selecting ------------------------------------------------------------------------------------
+
+_TRIED_ROWS: Final = 16
+_TRIALS: Final = 5
+
+
+@functools.cache
+def sorts_faster(samples: int) -> bool:
+    """Whether sorting rows of that many samples is faster here than selecting the ranks of five statistics.
+
+    Measured once: it depends on the processor and on numpy's release.
+    """
+    import numpy as np
+
+    from exporter.window.incremental.ordering import select
+
+    rows = np.random.default_rng(1).random((_TRIED_ROWS, samples))
+    size = samples // 64
+    ranks = [(int(share * (samples - size)), int(share * (samples - size)) + size) for share in (0, 0.5, 0.95, 0.99, 1)]
+
+    def seconds(sort: bool) -> float:
+        tried = []
+        for _ in range(_TRIALS):
+            some = rows.copy()
+            begun = time.perf_counter()
+            if sort:
+                some.sort(axis=1)
+            else:
+                select(some, ranks)
+            tried.append(time.perf_counter() - begun)
+        return min(tried)
+
+    return seconds(sort=True) <= seconds(sort=False)
