@@ -11,31 +11,60 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collector.frame.collector import MetricCollector
-    from collector.source import MetricSource, Sample
+    from collector.source import Collection, MetricSource, Sample
+    from collector.sources.betanet.client import BetanetClient
+    from collector.sources.deployment import DeploymentMetricSource
+    from collector.sources.node.source import NodeMetricSource
+    from exporter.aggregator import MetricAggregator
     from fogmetrics.application import drop_in
     from fogmetrics.application.shared_collector import SharedCollector
     from shm.metric import Metric
     from shm.ring.reader import RingReader
+    from shm.ring.series import TimeSeries
+    from shm.ring.series import read_time_series as get_time_series
 
-__all__ = ["Metric", "MetricCollector", "MetricSource", "RingReader", "Sample", "SharedCollector", "drop_in"]
-
-# Which module has each name. An application that imports drop_in must not load numpy or any collector for it.
-_MODULES = {
-    "Metric": "shm.metric",
-    "MetricCollector": "collector.frame.collector",
-    "MetricSource": "collector.source",
-    "RingReader": "shm.ring.reader",
-    "Sample": "collector.source",
-    "SharedCollector": "fogmetrics.application.shared_collector",
-    "drop_in": "fogmetrics.application",
+# Which module has each name, and by which name. An application that imports drop_in must not load numpy for it.
+_NAMES = {
+    "BetanetClient": ("collector.sources.betanet.client", "BetanetClient"),
+    "Collection": ("collector.source", "Collection"),
+    "DeploymentMetricSource": ("collector.sources.deployment", "DeploymentMetricSource"),
+    "Metric": ("shm.metric", "Metric"),
+    "MetricAggregator": ("exporter.aggregator", "MetricAggregator"),
+    "MetricCollector": ("collector.frame.collector", "MetricCollector"),
+    "MetricSource": ("collector.source", "MetricSource"),
+    "NodeMetricSource": ("collector.sources.node.source", "NodeMetricSource"),
+    "RingReader": ("shm.ring.reader", "RingReader"),
+    "Sample": ("collector.source", "Sample"),
+    "SharedCollector": ("fogmetrics.application.shared_collector", "SharedCollector"),
+    "TimeSeries": ("shm.ring.series", "TimeSeries"),
+    "drop_in": ("fogmetrics.application.drop_in", ""),
+    "get_time_series": ("shm.ring.series", "read_time_series"),
 }
+
+__all__ = [
+    "BetanetClient",
+    "Collection",
+    "DeploymentMetricSource",
+    "Metric",
+    "MetricAggregator",
+    "MetricCollector",
+    "MetricSource",
+    "NodeMetricSource",
+    "RingReader",
+    "Sample",
+    "SharedCollector",
+    "TimeSeries",
+    "drop_in",
+    "get_time_series",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _NAMES:
         raise AttributeError(f"module 'fogmetrics' has no attribute {name!r}; it has {', '.join(__all__)}")
-    module = importlib.import_module(_MODULES[name])
-    return importlib.import_module(f"{module.__name__}.{name}") if name == "drop_in" else getattr(module, name)
+    module_name, attribute = _NAMES[name]
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute) if attribute else module
 
 
 def __dir__() -> list[str]:

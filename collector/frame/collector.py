@@ -1,11 +1,13 @@
-"""MetricCollector: from samples by name to frames in a ring.
+"""MetricCollector: from samples by name to frames in a ring, and back.
 
     with MetricCollector("queue") as collector:
-        collector.register_metric("queue_depth", "gauge", unit="jobs", help="Jobs waiting.", label_names=("queue",))
+        collector.register_metric("queue_depth", "gauge", "jobs", "Jobs waiting.", ("queue",))
         collector.record_metric("queue_depth", 17, {"queue": "mail"})
-        collector.commit()
+        collector.record_metric("queue_depth", 12, {"queue": "mail"})
+        [mail] = collector.get_time_series("queue_depth")
 
-``record_metric`` stages; ``commit`` appends what was staged as one frame with one timestamp.
+``record_metric`` stages a sample; ``commit`` appends what was staged as one frame with one timestamp. A second sample
+of a staged series commits the frame before it is staged itself, and so do reading and the end of ``with``.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from collector.source import MetricSource
 from shm.errors import MetricError, NoSpace
 from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
 from shm.ring.layout import FLAG_TICK
-from shm.ring.reader import Frame
+from shm.ring.reader import Frame, RingReader
+from shm.ring.series import TimeSeries, time_series
 from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
 from shm.safe_repr import said, shown
 
@@ -56,10 +59,10 @@ class MetricCollector:
     def __init__(
         self,
         name: str,
+        capacity: int = DEFAULT_CAPACITY,
+        interval_seconds: float = 15.0,
         *,
         namespace: str = "default",
-        interval_seconds: float = 15.0,
-        capacity: int = DEFAULT_CAPACITY,
         group: str = "",
         max_series: int = 1000,
         max_series_per_metric: int = 200,
@@ -67,7 +70,8 @@ class MetricCollector:
         snapshot_dir: Path | None = None,
     ) -> None:
         self.name = name
-        self._guard = threading.Lock()
+        self.namespace = namespace
+        self._guard = threading.RLock()  # a second sample of a series commits while it is recorded
         self._definitions = Definitions(name, rules)
         self._metrics = self._definitions.metrics
         self._tick: _Staged = {}
@@ -102,10 +106,10 @@ class MetricCollector:
         self,
         name: str,
         type: MetricType,  # noqa: A002 - the field's word
-        *,
         unit: str = "",
         help: str = "",  # noqa: A002 - the field's words
         label_names: Sequence[str] = (),
+        *,
         buckets: Sequence[float] = (),
     ) -> Metric:
         """Declare a metric before its samples are recorded. Raises MetricError when a rule is broken."""
@@ -163,13 +167,35 @@ class MetricCollector:
     ) -> bool:
         """Stage one sample; False when it was dropped at a cardinality limit (:mod:`collector.frame.cardinality`).
 
-        Samples without ``timestamp`` share the frame of the next commit. A frame has one sample of a series: the
-        last one recorded; of a histogram each is in the buckets, the count and the sum, but only the last is kept
-        raw. ``timestamp``, in Unix seconds, makes a frame of its own, also an older one. ``value`` None keeps a
-        histogram's series visible though nothing was observed. ``observations`` go into its buckets in the place of
-        ``value``, which then is kept raw and no more. Raises MetricError for an unknown metric, labels that don't fit,
-        or a value that is no number or a negative counter.
+        A frame has one sample of a series, so a second one commits what is staged first. Of a histogram a frame takes
+        many: each is in the buckets, the count and the sum, and the last is kept raw.
+
+        Samples without ``timestamp`` share the frame of the next commit. ``timestamp``, in Unix seconds, makes a frame
+        of its own, also an older one. ``value`` None keeps a histogram's series visible though nothing was observed.
+        ``observations`` go into its buckets in the place of ``value``, which then is only kept raw. Raises MetricError
+        for an unknown metric, labels that don't fit, or a value that is no number or a negative counter; RingLost and
+        NoSpace as :meth:`commit` does.
         """
+        with self._guard:
+            metric = self._registered(name)
+            if metric.type != "histogram" and self._is_staged((name, metric.label_values(labels)), timestamp):
+                self.commit()
+            return self._record(name, value, labels, timestamp, observations)
+
+    def _is_staged(self, key: SeriesKey, timestamp: float | None) -> bool:
+        if timestamp is None:
+            return key in self._tick
+        return key in self._apart.get(stamp_ns_of(self._metrics[key[0]], timestamp), ())
+
+    def _record(
+        self,
+        name: str,
+        value: float | None,
+        labels: Mapping[str, str],
+        timestamp: float | None,
+        observations: Observations | None,
+    ) -> bool:
+        """Stage one sample in the frame that is being made, in the place of an earlier one of its series."""
         metric = self._registered(name)
         if metric.type == "summary":
             raise MetricError(f"summary {name!r} got a value; record_counted takes its count and its sum")
@@ -382,7 +408,7 @@ class MetricCollector:
     def collect_from_sources(
         self,
         sources: Sequence[MetricSource | SourceThread],
-        timeout_seconds: float,
+        timeout_seconds: float = 10.0,
         stop: Callable[[], bool] = lambda: False,
     ) -> list[SourceResult]:
         """Collect from all sources at once, each in a thread of its own, and stage their samples.
@@ -409,9 +435,7 @@ class MetricCollector:
         for sample in result.samples:
             try:
                 if sample.counted is None:
-                    self.record_metric(
-                        sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations
-                    )
+                    self._record(sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations)
                 else:
                     self.record_counted(sample.metric, sample.counted, sample.labels)
             except MetricError as error:
@@ -420,6 +444,23 @@ class MetricCollector:
                 result.errors.append(f"{result.source.name} gave {shown(sample)}, which is no sample: {said(error)}")
 
     # ---- the end -------------------------------------------------------------------------------------------
+
+    def get_time_series(
+        self, name: str, start: float | None = None, end: float | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> list[TimeSeries]:  # fmt: skip
+        """The samples of each series of a metric with start ≤ time ≤ end, as far back as the ring goes.
+
+        Commits what is staged first. See :func:`shm.ring.series.time_series`. Raises MetricError for a metric that is
+        neither registered nor in the ring.
+        """
+        with self._guard:
+            if self._tick or self._apart:
+                self.commit()
+        with RingReader(self.namespace, self.name) as reader:
+            if name in self._metrics and not any(name == metric.name for metric in reader.catalog.metrics):
+                return []  # registered, and without a sample so far
+            return time_series(reader, name, start, end, labels)
 
     def close(self) -> None:
         """Release the ring to the next writer; its frames stay. Staged samples are dropped."""
@@ -431,4 +472,9 @@ class MetricCollector:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        """Commit what is staged, and close."""
+        try:
+            if self._tick or self._apart:
+                self.commit()
+        finally:
+            self.close()

@@ -64,6 +64,20 @@ def time_series(
     return found
 
 
+def read_time_series(
+    ring: str, name: str, start: float | None = None, end: float | None = None,
+    labels: Mapping[str, str] | None = None, *, namespace: str = "default", owner: int | None = None,
+) -> list[TimeSeries]:  # fmt: skip
+    """The samples of a metric in the ring of that name, read from any process; see :func:`time_series`.
+
+    ``owner``: the user id whose ring is trusted, by default our own. Raises RingMissing, RingForeign and RingCorrupt.
+    """
+    from shm.ring.reader import RingReader
+
+    with RingReader(namespace, ring, owner=owner) as reader:
+        return time_series(reader, name, start, end, labels)
+
+
 def names_of(metric: Metric) -> set[str]:
     """The names that a caller may give for a metric: of a counter with and without ``_total``."""
     return {metric.name, metric.family, *((f"{metric.family}_total",) if metric.type == "counter" else ())}

@@ -17,6 +17,7 @@ from shm.errors import MetricError, NoSpace, WriterBusy
 from shm.metric import Metric
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import RingReader
+from shm.ring.series import read_time_series
 
 SECOND = 1_000_000_000
 
@@ -59,12 +60,77 @@ def test_a_series_not_recorded_is_absent_from_the_frame(collector: MetricCollect
     assert held(collector, "depth", "b") == [2, 3]
 
 
-def test_the_last_value_of_a_tick_wins_for_a_gauge(collector: MetricCollector) -> None:
+def test_a_second_sample_of_a_series_begins_a_new_frame(collector: MetricCollector) -> None:
     collector.register_metric("depth", "gauge")
+    collector.register_metric("done", "counter")
+    collector.record_metric("done", 1)
     for value in (1, 5, 2):
         collector.record_metric("depth", value)
+    assert held(collector, "depth") == [1, 5]
+    assert held(collector, "done") == [1]
+    assert collector.commit() == 3
+
+
+def test_a_second_sample_with_the_same_timestamp_begins_a_new_frame(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge")
+    collector.record_metric("depth", 1, timestamp=50)
+    collector.record_metric("depth", 2, timestamp=60)
+    collector.record_metric("depth", 3, timestamp=50)
     collector.commit()
+    assert held(collector, "depth") == [1, 2, 3]
+
+
+def test_of_a_source_that_gives_a_series_twice_the_last_sample_counts_and_no_frame_is_added(
+    collector: MetricCollector,
+) -> None:
+    class Twice(MetricSource):
+        name = "twice"
+        metrics = (Metric("depth", "gauge", "Jobs."),)
+
+        def collect(self) -> list[Sample]:
+            return [Sample("depth", 1), Sample("depth", 2)]
+
+    collector.register(*Twice.metrics)
+    collector.collect_from_sources([Twice()])
+    assert collector.commit() == 1
     assert held(collector, "depth") == [2]
+
+
+# ---- reading back ----------------------------------------------------------------------------------------------
+
+
+def test_what_was_recorded_is_read_back_with_what_is_still_staged(collector: MetricCollector) -> None:
+    collector.register_metric("depth", "gauge", "jobs", "Jobs waiting.", ("queue",))
+    before = time.time()
+    for value in (3, 4, 5):
+        collector.record_metric("depth", value, {"queue": "mail"})
+    [mail] = collector.get_time_series("depth")
+    assert (mail.labels, mail.values.tolist()) == ({"queue": "mail"}, [3.0, 4.0, 5.0])
+    assert before <= mail.timestamps[0] <= mail.timestamps[1] <= mail.timestamps[2] <= time.time()
+    assert collector.get_time_series("depth", end=before - 1)[0].values.tolist() == []
+    assert collector.get_time_series("depth", labels={"queue": "other"}) == []
+
+
+def test_a_metric_without_samples_reads_back_as_nothing_and_an_unknown_one_is_an_error(
+    collector: MetricCollector,
+) -> None:
+    collector.register_metric("depth", "gauge")
+    assert collector.get_time_series("depth") == []
+    with pytest.raises(MetricError, match="ring 'app' has no metric 'width'"):
+        collector.get_time_series("width")
+
+
+def test_the_end_of_with_commits_and_a_restart_reads_it_back(namespace: str) -> None:
+    with MetricCollector("app", 64, 1, namespace=namespace) as one:
+        one.register_metric("depth", "gauge")
+        one.record_metric("depth", 1)
+    with MetricCollector("app", 64, 1, namespace=namespace) as again:
+        again.register_metric("depth", "gauge")
+        again.record_metric("depth", 2)
+        [series] = again.get_time_series("depth")
+        assert series.values.tolist() == [1.0, 2.0]
+        [elsewhere] = read_time_series("app", "depth", namespace=namespace)
+        assert elsewhere.values.tolist() == [1.0, 2.0]
 
 
 def test_a_timestamp_makes_a_frame_of_its_own_also_an_older_one(collector: MetricCollector) -> None:

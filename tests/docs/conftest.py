@@ -1,0 +1,1 @@
+from tests.rings import namespace as namespace
