@@ -20,7 +20,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from exporter.applications import Application, ApplicationSet
+from exporter.applications import Application, ApplicationSet, Shown
 from exporter.exposition.conflicts import Conflict
 from exporter.exposition.latest import MetricsPage
 from exporter.http import messages
@@ -209,8 +209,8 @@ class Exporter:
         return self._answers.get((request.query, accept, coding), parts, lambda: self._text(coding, form, parts))
 
     def metrics_parts(self, query: MetricsQuery, form: Format) -> tuple[bytes, ...]:
-        """The page /metrics, in parts. While no ring moved, its own bytes come from the last time."""
-        rings, applications = self.rings.refresh(), self.applications.refresh()
+        """The page /metrics, in parts. While nothing moved, its bytes are those of the last time."""
+        rings, applications, own = self.rings.refresh(), self.applications.refresh(), self.own.refresh()
         stale = self.rings.stale(rings)
         wanted = query.names, query.sources, form is Format.OPENMETRICS
         moved = (
@@ -219,20 +219,20 @@ class Exporter:
             stale,
             self.applications.generation,
             self.applications.changes,
+            own.changes,
         )
         body = self._bodies.get(wanted, moved, lambda: self._render(rings, stale, applications, query, form))
-        own = b"" if query.sources else self.own.render(form, query.names)
-        return *body, own, _EOF if form is Format.OPENMETRICS else b""
+        return *body, _EOF if form is Format.OPENMETRICS else b""
 
     def _render(
         self, rings: list[Ring], stale: tuple[bool, ...], applications: list[Application], query: MetricsQuery,
         form: Format,
     ) -> list[bytes]:  # fmt: skip
-        shown: list[Ring | Application] = [*rings, *applications]
-        made_from = self.rings.key(), self.applications.generation
-        page = self._pages.get(query, made_from, lambda: MetricsPage(shown, query, self.own.names))
+        shown: list[Shown] = [self.own, *rings, *applications]
+        made_from = self.rings.key(), self.applications.generation, self.own.generation
+        page = self._pages.get(query, made_from, lambda: MetricsPage(shown, query))
         self._note_conflicts(page.conflicts)
-        return page.render(shown, (*stale, *(False for _ in applications)), form)
+        return page.render(shown, (False, *stale, *(False for _ in applications)), form)
 
     async def _aggregated(self, request: Request) -> Response:
         parameters = parse_query_string(request.query)
@@ -262,8 +262,10 @@ class Exporter:
         return *body, covered, _EOF if form is Format.OPENMETRICS else b""
 
     async def _stats(self, request: Request) -> Response:
+        self.rings.refresh()
+        own = self.own.refresh().series
         found = await self._in_worker(
-            lambda: reports.stats(self._history, self.own.names, self._applications_told, self._metric_tables)
+            lambda: reports.stats(self._history, own, self._applications_told, self._metric_tables)
         )
         return _json(found, 200)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,23 @@ from shm.table.merge import ApplicationReader
 log = logging.getLogger(__name__)
 
 
-def shown_series(ring: Ring | Application) -> Sequence[Series]:
+class Shown(Protocol):
+    """What /metrics shows: a ring, an application, or the exporter itself.
+
+    ``latest``: float64, shape (width,) once something was read; ``series`` says whose value each column is.
+    """
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def series(self) -> Sequence[Series]: ...
+    @property
+    def latest(self) -> NDArray[np.float64]: ...
+    @property
+    def width(self) -> int: ...
+
+
+def shown_series(ring: Shown) -> Sequence[Series]:
     """What /metrics has of it: of the ring of the applications' history the daemon's own alone, theirs are live."""
     if isinstance(ring, Ring) and ring.source == HISTORY_SOURCE:
         return [series for series in ring.series if series.metric.own]

@@ -1,182 +1,143 @@
-"""The exporter's own metrics, at the end of /metrics: what it serves, how the rings are, and its process."""
+"""The exporter's own metrics: what it serves, how the rings are, and its process.
+
+They are prometheus_client metrics in a registry of the exporter's own. ``refresh`` collects the registry into series
+and values, so that the pages show the exporter as they show a ring: a family may have series of both.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from exporter import process
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, Summary
+from prometheus_client import Metric as ClientMetric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
 from exporter.applications import ApplicationSet
-from exporter.exposition.conflicts import Conflict
-from exporter.exposition.format import header, label_set
-from exporter.http.negotiation import Format
-from exporter.rings import Counts, RingSet
-from exporter.window import coverage
+from exporter.exposition.conflicts import EXPORTER, Conflict
+from exporter.rings import Counts, RingSet, all_absent
 from shm import VERSION
+from shm.metric import Metric, Series
 
-# Reading /proc and rendering takes 0.15 ms, ten times what a page of rings takes; nobody scrapes faster than this.
+# To collect takes 0.3 ms, more than a page of small rings; nobody scrapes faster than this.
 REFRESH_NS = 1_000_000_000
-
-# What a family of each type may put after its name; no ring may have these names. ``_created`` is not written, but
-# OpenMetrics keeps it free.
-_SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
-    "gauge": ("",),
-    "counter": ("", "_total", "_created"),
-    "summary": ("", "_count", "_sum", "_created"),
-    "info": ("", "_info"),
-}
-
-
-@dataclass(slots=True)
-class _Family:
-    """One metric with its samples: (suffix of the name, label values, value)."""
-
-    name: str
-    type: str
-    help: str
-    labels: tuple[str, ...] = ()
-    samples: list[tuple[str, tuple[str, ...], float]] = field(default_factory=list)
-
-    def add(self, value: float, *labels: str, suffix: str = "") -> None:
-        self.samples.append((suffix or ("_total" if self.type == "counter" else ""), labels, value))
-
-    def names(self) -> Iterator[str]:
-        return (self.name + suffix for suffix in _SUFFIXES[self.type])
-
-    def text(self, form: Format, names: Set[str]) -> str:
-        """Its lines, empty without samples. ``names``: only the samples of these names, or all for the family's."""
-        samples = self.samples
-        if names and self.name not in names:
-            samples = [one for one in samples if self.name + one[0] in names]
-        if not samples:
-            return ""
-        name, kind = self.name, self.type
-        if kind == "info" and form is Format.TEXT:
-            name, kind = f"{name}_info", "gauge"
-        lines = [header(name, kind, self.help, "", form)]
-        lines += [
-            f"{self.name}{suffix}{label_set(zip(self.labels, values, strict=True))} {float(value)!r}\n"
-            for suffix, values, value in samples
-        ]
-        return "".join(lines)
 
 
 class SelfMetrics:
-    """Counts requests, and tells at each scrape how the rings are. Not for two threads at once.
+    """Counts requests, and has the state of rings, applications and process as series. Not for two threads at once.
 
-    ``names``: every name that its samples or families may have.
+    ``series`` and ``latest``, float64, shape (width,), belong together; ``generation`` changes whenever series came or
+    went, ``changes`` with every collection. ``conflicts``: what the pages dropped, to be shown by the next one.
     """
+
+    source: Final = EXPORTER
 
     def __init__(
         self, rings: RingSet, elsewhere: Callable[[], Counts], applications: ApplicationSet | None = None
     ) -> None:
         """``elsewhere``: what another thread's set of the same rings counted, as a copy that nobody changes."""
         self.conflicts: list[Conflict] = []
+        self.series: list[Series] = []
+        self.latest = all_absent(0)
+        self.generation = self.changes = 0
         self._rings = rings
         self._applications = applications
         self._elsewhere = elsewhere
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._seconds: Counter[str] = Counter()
-        self._rendered: dict[Format, tuple[int, bytes]] = {}
-        self.names = frozenset(name for one in self._families() for name in one.names()) | coverage.NAMES
+        self._collected_ns: int | None = None
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._requests = Counter("exporter_requests", "Requests answered.", ("page", "status"), registry=self._registry)
+        self._seconds = Summary(
+            "exporter_request_duration_seconds", "Time to make a page, in seconds.", ("page",), registry=self._registry
+        )
+        build = Gauge("exporter_build_info", "The release that runs.", ("version",), registry=self._registry)
+        build.labels(VERSION).set(1)
+        ProcessCollector(registry=self._registry)
+
+    @property
+    def width(self) -> int:
+        return len(self.latest)
 
     def observe(self, page: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self._requests[page, str(status)] += 1
-        self._seconds[page] += seconds  # type: ignore[assignment]  # Counter counts floats as well
+        self._requests.labels(page, str(status)).inc()
+        self._seconds.labels(page).observe(seconds)
 
-    def render(self, form: Format, names: Iterable[str] = ()) -> bytes:
-        """The own metrics as text, without OpenMetrics' EOF; at most a second old. ``names``: only these samples."""
-        chosen = tuple(names)
-        if chosen:
-            return self._generate(form, chosen)
+    def refresh(self) -> SelfMetrics:
+        """Collect ``series`` and ``latest`` anew, once a second at most; returns self."""
         now_ns = self._rings.monotonic()
-        kept = self._rendered.get(form)
-        if kept is None or now_ns - kept[0] >= REFRESH_NS:
-            self._rendered[form] = kept = now_ns, self._generate(form, ())
-        return kept[1]
+        if self._collected_ns is not None and now_ns - self._collected_ns < REFRESH_NS:
+            return self
+        self._collected_ns = now_ns
+        series: list[Series] = []
+        values: list[float] = []
+        for family in self._registry.collect():
+            samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            if not samples:
+                continue
+            labels = tuple(samples[0].labels)
+            metric = Metric(family.name, family.type, family.documentation, label_names=labels)  # type: ignore[arg-type]  # a gauge, counter or summary
+            for at in range(0, len(samples), metric.columns):  # of a summary: the count, then the sum
+                series.append(Series(metric, tuple(samples[at].labels.values()), len(values) + at))
+            values += [sample.value for sample in samples]
+        self.latest = np.array(values, dtype=np.float64)
+        self.changes += 1
+        if series != self.series:
+            self.series = series
+            self.generation += 1
+        return self
 
-    def _generate(self, form: Format, names: tuple[str, ...]) -> bytes:
-        wanted = frozenset(names)
-        return "".join([family.text(form, wanted) for family in self._families()]).encode()
-
-    def _families(self) -> Iterator[_Family]:
+    def collect(self) -> Iterator[ClientMetric]:
+        """The families of rings and applications, as a custom collector of prometheus_client."""
         yield from self._of_rings()
         yield from self._of_applications()
-        yield from self._of_requests()
-        build = _Family("exporter_build", "info", "The release that runs.", ("version",))
-        build.add(1, VERSION, suffix="_info")
-        yield build
-        values = process.read()
-        for metric in process.METRICS:
-            family = _Family(metric.name, metric.type, metric.help)
-            if metric.name in values:
-                family.add(values[metric.name])
-            yield family
 
-    def _of_rings(self) -> Iterable[_Family]:
-        of_source = ("source",)
-        age = _Family("exporter_ring_age_seconds", "gauge", "Age of the newest frame.", of_source)
-        fresh = _Family("exporter_ring_fresh", "gauge", "1 while the source is not stale, else 0.", of_source)
-        alive = _Family("exporter_ring_writer_alive", "gauge", "1 while the ring has a writer.", of_source)
-        skipped = _Family(
-            "exporter_ring_skipped_frames",
-            "counter",
-            "Slots that were torn or lapped when they were read.",
-            of_source,
+    def _of_rings(self) -> Iterator[ClientMetric]:
+        age = GaugeMetricFamily("exporter_ring_age_seconds", "Age of the newest frame.", labels=["source"])
+        fresh = GaugeMetricFamily("exporter_ring_fresh", "1 while the source is not stale, else 0.", labels=["source"])
+        alive = GaugeMetricFamily("exporter_ring_writer_alive", "1 while the ring has a writer.", labels=["source"])
+        skipped = CounterMetricFamily(
+            "exporter_ring_skipped_frames", "Slots that were torn or lapped when they were read.", labels=["source"]
         )
-        errors = _Family(
-            "exporter_ring_errors", "counter", "Times that a ring, or a part of it, could not be read.", of_source
+        errors = CounterMetricFamily(
+            "exporter_ring_errors", "Times that a ring, or a part of it, could not be read.", labels=["source"]
         )
         rings = self._rings
         here, elsewhere = rings.counts(), self._elsewhere()
         counts = here.skipped_frames + elsewhere.skipped_frames
         for source, ring in rings.rings.items():
             if ring.sequence:
-                age.add(ring.age_seconds(rings.monotonic(), rings.wall()), source)
-            fresh.add(not rings.is_stale(ring), source)
-            alive.add(ring.writer_alive(), source)
-            skipped.add(counts[source], source)
+                age.add_metric([source], ring.age_seconds(rings.monotonic(), rings.wall()))
+            fresh.add_metric([source], not rings.is_stale(ring))
+            alive.add_metric([source], ring.writer_alive())
+            skipped.add_metric([source], counts[source])
         for source in rings.errors:
             if source not in rings.rings:  # unreadable as a whole
-                fresh.add(0, source)
+                fresh.add_metric([source], 0)
         for source, count in (here.errors + elsewhere.errors).items():
-            errors.add(count, source)
-        dropped = _Family(
+            errors.add_metric([source], count)
+        dropped = GaugeMetricFamily(
             "exporter_series_in_conflict",
-            "gauge",
             "Series left out because another ring has the series or the name.",
-            ("source", "metric", "reason"),
+            labels=["source", "metric", "reason"],
         )
         for conflict in self.conflicts:
-            dropped.add(conflict.series, conflict.source, conflict.metric, conflict.reason)
-        return age, fresh, alive, skipped, errors, dropped
+            dropped.add_metric([conflict.source, conflict.metric, conflict.reason], conflict.series)
+        yield from (age, fresh, alive, skipped, errors, dropped)
 
-    def _of_applications(self) -> Iterable[_Family]:
-        of_application = ("application",)
-        processes = _Family("exporter_application_processes", "gauge", "Processes that live.", of_application)
-        size = _Family(
-            "exporter_application_bytes", "gauge", "Shared memory that the tables take, in bytes.", of_application
+    def _of_applications(self) -> Iterator[ClientMetric]:
+        processes = GaugeMetricFamily("exporter_application_processes", "Processes that live.", labels=["application"])
+        size = GaugeMetricFamily(
+            "exporter_application_bytes", "Shared memory that the tables take, in bytes.", labels=["application"]
         )
-        errors = _Family(
-            "exporter_application_errors", "counter", "Times that a table, or a part of it, could not be read.",
-            of_application,
-        )  # fmt: skip
+        errors = CounterMetricFamily(
+            "exporter_application_errors",
+            "Times that a table, or a part of it, could not be read.",
+            labels=["application"],
+        )
         for name, one in self._applications.applications.items() if self._applications else ():
-            processes.add(one.reader.processes, name)
-            size.add(one.reader.bytes, name)
-            errors.add(one.errors, name)
-        return processes, size, errors
-
-    def _of_requests(self) -> Iterable[_Family]:
-        requests = _Family("exporter_requests", "counter", "Requests answered.", ("page", "status"))
-        for (page, status), count in self._requests.items():
-            requests.add(count, page, status)
-        seconds = _Family("exporter_request_duration_seconds", "summary", "Time to make a page, in seconds.", ("page",))
-        for page, total in self._seconds.items():
-            count = sum(n for (name, _), n in self._requests.items() if name == page)
-            seconds.add(count, page, suffix="_count")
-            seconds.add(total, page, suffix="_sum")
-        return requests, seconds
+            processes.add_metric([name], one.reader.processes)
+            size.add_metric([name], one.reader.bytes)
+            errors.add_metric([name], one.errors)
+        yield from (processes, size, errors)

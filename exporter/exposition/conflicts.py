@@ -1,16 +1,20 @@
 """Families: which series of which rings a page has, each once, no metric with two types.
 
-Two rings may claim the same series, or one name for two types. The first ring by name has it; what the others claim
-is dropped, counted and named, so that the exposition is valid whatever the rings hold.
+Two rings may claim the same series, or one name for two types. The exporter's own series come first, then the rings by
+name; what later ones claim is dropped, counted and named, so that the exposition is valid whatever the rings hold.
+Series of one family with different labels are no conflict: a ring may add to a family of the exporter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shm.metric import Metric, Series
+
+# The source of the exporter's own series, which come from no ring.
+EXPORTER: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Conflict:
 
 class _Owner(NamedTuple):
     metric: Metric
-    ring: str
+    source: str
 
 
 def gather(
@@ -68,7 +72,7 @@ def gather(
             if not reason:
                 identity = metric.family, tuple(sorted(pair for pair in series.labels.items() if pair[1]))
                 if identity in seen:
-                    reason = f"ring {seen[identity]!r} has the same series"
+                    reason = f"{_named(seen[identity])} has the same series"
                 seen.setdefault(identity, source)
             if reason:
                 key = source, metric.name, reason
@@ -88,13 +92,17 @@ def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set
             return f"the name {name} is the exporter's own"
         if name not in owners:
             continue
-        owner, ring = owners[name]
+        owner, holder = owners[name].metric, _named(owners[name].source)
         if owner.family != metric.family:
-            return f"its name {name} belongs to the {owner.type} {owner.name} of ring {ring!r}"
+            return f"its name {name} belongs to the {owner.type} {owner.name} of {holder}"
         if owner.type != metric.type:
-            return f"it is of type {metric.type} here and {owner.type} in ring {ring!r}"
+            return f"it is of type {metric.type} here and {owner.type} in {holder}"
         if owner.buckets != metric.buckets:
-            return f"its buckets differ from those in ring {ring!r}"
+            return f"its buckets differ from those in {holder}"
     for name in names:
         owners.setdefault(name, _Owner(metric, source))
     return ""
+
+
+def _named(source: str) -> str:
+    return "the exporter" if source == EXPORTER else f"ring {source!r}"

@@ -6,35 +6,35 @@ of each ring is a metric of the exporter instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from exporter.applications import Application, shown_series
+from exporter.applications import Shown, shown_series
 from exporter.exposition.conflicts import Conflict, Family, Placed, gather
 from exporter.exposition.format import label_set
 from exporter.exposition.template import TEXT_ONLY, UNGUARDED, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
-from exporter.rings import Ring, all_absent
+from exporter.rings import all_absent
+from exporter.window import coverage
 from shm.metric import Series
 
 
 class MetricsPage:
     """The page of one query for one set of catalogs; make another when a ring's catalog grew."""
 
-    def __init__(
-        self, rings: Sequence[Ring | Application], query: MetricsQuery, reserved: Set[str] = frozenset()
-    ) -> None:
-        """``reserved``: names that no ring may have, because the page has them from elsewhere."""
+    def __init__(self, rings: Sequence[Shown], query: MetricsQuery) -> None:
+        """``rings``: in the order of precedence."""
         self.conflicts: list[Conflict]
         families, self.conflicts = gather(
             [(ring.source, shown_series(ring)) for ring in rings],
             lambda source, series: not query.sources or source in query.sources,
-            reserved,
+            coverage.NAMES,
         )
         self._widths = [ring.width for ring in rings]
-        offsets = [0, *np.cumsum(self._widths).tolist()]
+        starts = offsets(self._widths)
         self._lines = Lines()
         for family in families:
             metric = family.metric
@@ -44,9 +44,9 @@ class MetricsPage:
                 metric.help,
                 metric.unit,
                 (
-                    Line(f"{name}{labels}", at, guard)
+                    Line(f"{name}{label_set(labels)}", at, guard)
                     for placed in family.placed
-                    for name, labels, at, guard in _samples(placed, offsets[placed.ring])
+                    for name, labels, at, guard in samples(placed, starts[placed.ring])
                     if _named(name, family, query)
                 ),
             )
@@ -54,19 +54,27 @@ class MetricsPage:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def render(self, rings: Sequence[Ring | Application], stale: Sequence[bool], form: Format) -> list[bytes]:
+    def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
         """The text, in parts, for the rings of the constructor, in its order; a stale ring's series are left out."""
-        if not rings:
-            return []
-        rows = [
-            all_absent(width) if is_stale or len(ring.latest) != width else ring.latest
-            for ring, width, is_stale in zip(rings, self._widths, stale, strict=True)
-        ]
-        return self._lines.parts(np.concatenate(rows), form)
+        return self._lines.parts(fresh_values(rings, self._widths, stale), form)
 
 
-def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]:
-    """(sample name, labels as text, place of the value, guard) of a series, in exposition order."""
+def offsets(widths: Sequence[int]) -> list[int]:
+    """Where the columns of each ring begin in the vector of :func:`fresh_values`."""
+    return [0, *np.cumsum(widths, dtype=int).tolist()]
+
+
+def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[bool]) -> NDArray[np.float64]:
+    """The latest values of all rings, one behind the other; absent where a ring is stale or has another width."""
+    rows = [
+        all_absent(width) if is_stale or len(ring.latest) != width else ring.latest
+        for ring, width, is_stale in zip(rings, widths, stale, strict=True)
+    ]
+    return np.concatenate([all_absent(0), *rows])
+
+
+def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:
+    """(sample name, labels, place of the value, guard) of a series, in exposition order."""
     series = placed.series
     metric = series.metric
     at = offset + series.column
@@ -74,24 +82,26 @@ def _samples(placed: Placed, offset: int) -> Iterator[tuple[str, str, int, int]]
     if metric.type == "histogram":
         yield from _histogram(series, pairs, at)
     elif metric.type == "summary":
-        yield f"{metric.name}_count", label_set(pairs), at, at
-        yield f"{metric.name}_sum", label_set(pairs), at + 1, at + 1
+        yield f"{metric.name}_count", pairs, at, at
+        yield f"{metric.name}_sum", pairs, at + 1, at + 1
     elif metric.type == "counter":
-        yield f"{metric.family}_total", label_set(pairs), at, at
+        yield f"{metric.family}_total", pairs, at, at
     else:
-        yield metric.name, label_set(pairs), at, UNGUARDED
+        yield metric.name, pairs, at, UNGUARDED
 
 
-def _histogram(series: Series, pairs: list[tuple[str, str]], at: int) -> Iterator[tuple[str, str, int, int]]:
+def _histogram(
+    series: Series, pairs: list[tuple[str, str]], at: int
+) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:
     """Buckets, count and sum; shm.metric draws the columns."""
     name, bounds = series.metric.name, series.metric.buckets
     first, total = at + 1, at + 2 + len(bounds)
     for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
-        yield f"{name}_bucket", label_set([*pairs, ("le", bound)]), first + i, first + i
+        yield f"{name}_bucket", [*pairs, ("le", bound)], first + i, first + i
     # Where samples may be below 0 the sum is no counter, and OpenMetrics has neither it nor the count beside it.
     guard = TEXT_ONLY if bounds[0] < 0 else total
-    yield f"{name}_count", label_set(pairs), first + len(bounds), guard  # the same column as +Inf
-    yield f"{name}_sum", label_set(pairs), total, guard
+    yield f"{name}_count", pairs, first + len(bounds), guard  # the same column as +Inf
+    yield f"{name}_sum", pairs, total, guard
 
 
 def _named(sample: str, family: Family, query: MetricsQuery) -> bool:

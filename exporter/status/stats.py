@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Set
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
 
-from exporter.applications import Application, ApplicationSet, shown_series
-from exporter.exposition.conflicts import gather
+from exporter.applications import Application, ApplicationSet, Shown, shown_series
+from exporter.exposition.conflicts import EXPORTER, gather
 from exporter.rings import Ring, RingSet, absent
 from exporter.status.largest import largest
+from exporter.window import coverage
 from fogmetrics.settings.metric_names import metric_table, table_fits
 from shm.metric import Metric, Series
 from shm.ring.windows import GUARD_SLOTS
@@ -19,13 +20,13 @@ from shm.ring.windows import GUARD_SLOTS
 
 def stats(
     rings: RingSet,
-    reserved: Set[str] = frozenset(),
+    own: Sequence[Series] = (),
     applications: ApplicationSet | None = None,
     tables: Collection[str] = (),
 ) -> dict[str, Any]:
     """What /stats says. Reads every frame of every ring, to count the samples held.
 
-    ``reserved``: names that no ring may have on /metrics. ``tables``: the NAME of each [metric.NAME].
+    ``own``: the exporter's own series, which no ring may have on /metrics. ``tables``: the NAME of each [metric.NAME].
     """
     held: Counter[str] = Counter()
     metrics: set[Metric] = set()
@@ -41,17 +42,17 @@ def stats(
             continue
         metrics.update(ring.metrics)
     users = {metric.name for metric in metrics if not metric.own}
-    own = {metric.name for metric in metrics if metric.own}
+    daemon = {metric.name for metric in metrics if metric.own}
     live = [] if applications is None else applications.refresh()
     told_of = [_of_application(one, users) for one in live]
-    both: list[Ring | Application] = [*found, *live]
+    both: list[Shown] = [*found, *live]
     shown = [(one.source, shown_series(one)) for one in both]
-    _, conflicts = gather(shown, reserved=reserved)
+    _, conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES)
     return {
         "buffer_stats": {name: held[name] for name in sorted(users)},
         "registered_metrics": sorted(users),
         "total_metrics": len(users),
-        "daemon_metrics": {name: held[name] for name in sorted(own)},
+        "daemon_metrics": {name: held[name] for name in sorted(daemon)},
         "total_samples": sum(held.values()),
         "total_bytes": sum(one["bytes"] for one in by_ring.values()) + sum(one["bytes"] for _, one in told_of),
         **largest(series for source, some in shown if source not in rings.errors for series in some),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,9 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from collector.frame.collector import MetricCollector
 from exporter.app import Exporter
+from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import RingSet
+from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterConfig
 from fogmetrics.config import Config
 from fogmetrics.settings.tables import ShmConfig
@@ -107,12 +110,15 @@ class Scene:
 
 
 def rings_page(exporter: Exporter, form: Format = Format.TEXT, *names: str) -> str:
-    """/metrics without the exporter's own metrics."""
+    """/metrics without the exporter's own metrics, and without OpenMetrics' end."""
     text = b"".join(exporter.metrics_parts(MetricsQuery(names), form)).decode()
-    own = exporter.own.render(form, names).decode()
-    end = own + ("# EOF\n" if form is Format.OPENMETRICS else "")
-    assert text.endswith(end)
-    return text.removesuffix(end)
+    return re.sub(r"^((# \w+ )?(exporter|process)_.*|# EOF)\n", "", text, flags=re.MULTILINE)
+
+
+def own_page(own: SelfMetrics, form: Format = Format.TEXT, *names: str) -> str:
+    """The exporter's own metrics as /metrics has them where there are no rings, without OpenMetrics' end."""
+    shown = [own.refresh()]
+    return b"".join(MetricsPage(shown, MetricsQuery(names)).render(shown, [False], form)).decode()
 
 
 def get(exporter: Exporter, path: str, method: str = "GET", **headers: str) -> httpx.Response:

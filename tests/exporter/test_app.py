@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +26,7 @@ from exporter.window.incremental import rolling
 from exporter.window.incremental.bands import Bands
 from exporter.window.page import readable
 from exporter.window.ring_window import Window
+from shm import VERSION
 from shm.errors import ConfigurationError
 from shm.files import unlink
 from shm.metric import Metric
@@ -42,14 +45,13 @@ def fill(scene: Scene) -> Exporter:
 # ---- /metrics ----------------------------------------------------------------------------------------------------
 
 
-def test_metrics_are_the_rings_then_the_exporter_s_own(scene: Scene) -> None:
+def test_metrics_are_those_of_the_rings_and_the_exporter_s_own(scene: Scene) -> None:
     exporter = fill(scene)
     answer = get(exporter, "/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.headers["vary"] == "accept, accept-encoding"
-    names = [name for name, _ in samples_of(answer.text)]
-    assert names.index("packets_total") < names.index("exporter_ring_fresh")
+    assert {"packets_total", "exporter_ring_fresh"} <= {name for name, _ in samples_of(answer.text)}
     assert answer.text.endswith("\n")
 
 
@@ -84,6 +86,7 @@ def test_without_rings_there_are_the_own_metrics_alone(scene: Scene) -> None:
 def test_names_choose_from_rings_and_own_metrics_alike(scene: Scene) -> None:
     exporter = fill(scene)
     get(exporter, "/metrics")
+    scene.advance(1)  # the exporter's own metrics may be a second old
     answer = get(exporter, "/metrics?name[]=latency_bucket&name[]=exporter_requests_total&name[]=process_open_fds")
     assert {name for name, _ in samples_of(answer.text)} == {
         "latency_bucket", "exporter_requests_total", "process_open_fds"
@@ -98,14 +101,57 @@ def test_a_source_is_a_ring_and_never_the_exporter(scene: Scene) -> None:
     assert get(exporter, "/metrics?source[]=nobody", accept=OPENMETRICS).text == "# EOF\n"
 
 
-def test_a_ring_s_metric_never_collides_with_an_own_one(scene: Scene) -> None:
-    scene.collector("s", Metric("process_open_fds", "gauge", ""), Metric("exporter_requests", "counter", ""))
-    scene.commit("s", ("process_open_fds", -1.0), ("exporter_requests", 1e9))
+def test_a_ring_may_add_to_the_exporter_s_families_but_not_take_its_series(scene: Scene) -> None:
+    scene.collector(
+        "s",
+        Metric("process_open_fds", "gauge", "Files of a program.", "files", ("job",)),
+        Metric("process_cpu_seconds_total", "counter", "", "seconds", ("job",)),
+        Metric("exporter_build_info", "gauge", "", "", ("version",)),
+        Metric("process_max_fds", "counter", ""),
+    )
+    scene.commit(
+        "s",
+        ("process_open_fds", 7.0, {"job": "web"}),
+        ("process_open_fds", -1.0, {"job": ""}),  # the exporter's own series
+        ("process_cpu_seconds_total", 3.5, {"job": "web"}),
+        ("exporter_build_info", 0.0, {"version": VERSION}),
+        ("process_max_fds", 1.0),
+    )
     exporter = scene.exporter()
-    get(exporter, "/metrics")
-    found = samples_of(get(exporter, "/metrics").text)  # which fails for a sample that comes twice
-    assert found["process_open_fds", ()] > 0
-    assert get(exporter, "/stats").json()["conflicts"][0]["metric"] == "process_open_fds"
+    for form, headers in ((Format.TEXT, {}), (Format.OPENMETRICS, {"accept": OPENMETRICS})):
+        page = get(exporter, "/metrics", **headers).text
+        found = samples_of(page, form)  # which fails for a sample that comes twice
+        assert found["process_open_fds", ()] > 0
+        assert found["process_open_fds", (("job", "web"),)] == 7.0
+        assert found["process_cpu_seconds_total", ()] > 0
+        assert found["process_cpu_seconds_total", (("job", "web"),)] == 3.5
+        assert found["exporter_build_info", (("version", VERSION),)] == 1.0
+        headed = re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)
+        assert len(headed) == len(set(headed))
+        families = [re.match(r"\w+", line)[0] for line in page.splitlines() if not line.startswith("#")]  # type: ignore[index]
+        assert len([name for name, _ in itertools.groupby(families)]) == len(set(families))
+        if form is Format.TEXT:
+            promtool_accepts(page)
+    reasons = {one["metric"]: one["reason"] for one in get(exporter, "/stats").json()["conflicts"]}
+    assert reasons == {
+        "process_open_fds": "the exporter has the same series",
+        "exporter_build_info": "the exporter has the same series",
+        "process_max_fds": "it is of type counter here and gauge in the exporter",
+    }
+    names = get(exporter, "/metrics?name[]=process_cpu_seconds").text.splitlines()[2:]
+    assert [line.split(" ")[0] for line in names] == [
+        "process_cpu_seconds_total",
+        'process_cpu_seconds_total{job="web"}',
+    ]
+    chosen = get(exporter, "/metrics?source[]=s&name[]=process_open_fds")
+    assert samples_of(chosen.text) == {("process_open_fds", (("job", "web"),)): 7.0}
+
+
+def test_a_conflict_shows_at_the_first_stats_before_any_scrape(scene: Scene) -> None:
+    scene.collector("s", Metric("process_open_fds", "gauge", ""))
+    scene.commit("s", ("process_open_fds", -1.0))
+    [conflict] = get(scene.exporter(), "/stats").json()["conflicts"]
+    assert conflict["metric"] == "process_open_fds"
 
 
 def test_conflicts_are_logged_once_and_served(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -469,6 +515,7 @@ def test_what_the_worker_counts_reaches_the_scrape_as_a_copy(scene: Scene) -> No
     assert ("exporter_ring_errors_total", (("source", "s"),)) not in samples_of(get(exporter, "/metrics").text)
     scene.advance(1)
     get(exporter, "/stats")
+    scene.advance(1)
     found = samples_of(get(exporter, "/metrics").text)
     assert found["exporter_ring_errors_total", (("source", "s"),)] == 5
     assert found["exporter_ring_skipped_frames_total", (("source", "s"),)] == 7

@@ -14,6 +14,7 @@ from exporter.app import Exporter
 from exporter.http.messages import Request, Response
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery, parse_aggregated_query
+from exporter.selfmetrics import SelfMetrics
 from exporter.status.stats import health, stats
 from fogmetrics.config import Config
 from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
@@ -23,6 +24,7 @@ from shm.table.cells import CounterPlace, GaugePlace
 from shm.table.format import table_path
 from shm.table.process import LiveTable
 from tests.application import Process
+from tests.exporter.scene import own_page
 from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace
 
@@ -89,7 +91,7 @@ def test_a_series_that_two_have_is_the_first_s_and_the_other_is_named(namespace:
         count(other, "gauge", 1.0)
         assert page(exporter) == ['gauge{column="0"} 1.0']
     assert [(one.source, one.metric) for one in exporter.own.conflicts] == [("web", "gauge"), ("xyz", "gauge")]
-    told = stats(exporter.rings, frozenset(), exporter.applications)["conflicts"]
+    told = stats(exporter.rings, (), exporter.applications)["conflicts"]
     assert [(one["source"], one["metric"]) for one in told] == [("web", "gauge"), ("xyz", "gauge")]
 
 
@@ -119,12 +121,12 @@ def test_a_table_that_is_damaged_costs_itself_and_is_told_everywhere(namespace: 
     with table_path(namespace, "web", table.who).open("r+b") as file:
         file.write(b"\xff")
     assert page(exporter) == ["jobs_total 2.0"]
-    own = exporter.own.render(Format.TEXT, ("exporter_application_errors_total", "exporter_application_processes"))
-    assert b'exporter_application_errors_total{application="web"} 1.0\n' in own
-    assert b'exporter_application_processes{application="web"} 1.0\n' in own
+    own = own_page(SelfMetrics(exporter.rings, exporter.rings.counts, exporter.applications))
+    assert 'exporter_application_errors_total{application="web"} 1.0\n' in own
+    assert 'exporter_application_processes{application="web"} 1.0\n' in own
     _, told = health(exporter.rings, exporter.applications)
     assert "magic is 0x" in told["applications"]["web"]["error"]
-    assert "magic is 0x" in stats(exporter.rings, frozenset(), exporter.applications)["errors"]["web"]
+    assert "magic is 0x" in stats(exporter.rings, (), exporter.applications)["errors"]["web"]
 
 
 def test_what_can_t_be_read_at_all_costs_no_other(
@@ -160,7 +162,7 @@ def test_stats_and_health_tell_of_applications(namespace: str, exporter: Exporte
     count(table, "jobs", 1.0)
     fresh, told = health(exporter.rings, exporter.applications)
     assert (fresh, told["status"], told["applications"]) == (True, "ok", {"web": {"processes": 1}})
-    found = stats(exporter.rings, frozenset(), exporter.applications)
+    found = stats(exporter.rings, (), exporter.applications)
     size = table_path(namespace, "web", table.who).stat().st_size
     assert found["applications"] == {"web": {"processes": 1, "tables": 1, "bytes": size, "series": 1, "conflicts": {}}}
     assert found["total_bytes"] == size
@@ -183,7 +185,7 @@ def test_memory_of_tables_that_are_no_more_is_let_go_also_where_nobody_scrapes(
     with Process(namespace, BEGIN.format(name="web")) as process:
         process.do("collector.increment('jobs', 2, {'l': 'x'})")
         page(exporter)
-        stats(exporter.rings, frozenset(), exporter._applications_told)
+        stats(exporter.rings, (), exporter._applications_told)
         assert held() == 2
         process.end()
     asyncio.run(exporter.let_go())

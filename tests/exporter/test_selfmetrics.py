@@ -10,7 +10,7 @@ from exporter.exposition.conflicts import Conflict
 from exporter.http.negotiation import Format
 from exporter.rings import Counts, RingSet
 from exporter.selfmetrics import SelfMetrics
-from tests.exporter.scene import Sampled, Scene, samples_of
+from tests.exporter.scene import Sampled, Scene, own_page, samples_of
 
 NOTHING = Counts(Counter(), Counter())
 
@@ -21,7 +21,7 @@ def own(rings: RingSet, elsewhere: Counts = NOTHING) -> SelfMetrics:
 
 
 def samples(one: SelfMetrics, *names: str) -> Sampled:
-    return samples_of(one.render(Format.TEXT, names).decode())
+    return samples_of(own_page(one, Format.TEXT, *names))
 
 
 def test_each_ring_tells_its_age_freshness_and_writer(scene: Scene) -> None:
@@ -77,31 +77,40 @@ def test_the_process_and_the_release_are_there(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("form", Format)
-def test_both_formats_parse_and_the_end_is_left_to_the_page(scene: Scene, form: Format) -> None:
+def test_both_formats_parse(scene: Scene, form: Format) -> None:
     scene.commit("s", ("packets", 1.0))
     one = own(scene.rings())
     one.observe("metrics", 200, 0.1)
-    text = one.render(form).decode()
-    assert "# EOF" not in text
-    assert (
-        samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)["exporter_ring_fresh", (("source", "s"),)]
-        == 1
-    )
+    text = own_page(one, form)
+    found = samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)
+    assert found["exporter_ring_fresh", (("source", "s"),)] == 1
+    assert not [name for name, _ in found if name.endswith("_created")]
 
 
 def test_a_family_without_samples_has_no_header(scene: Scene) -> None:
-    assert "exporter_ring_age_seconds" not in own(scene.rings()).render(Format.TEXT).decode()
+    assert "exporter_ring_age_seconds" not in own_page(own(scene.rings()))
 
 
-def test_the_text_is_made_again_after_a_second_and_not_before(scene: Scene) -> None:
+def test_they_are_collected_again_after_a_second_and_not_before(scene: Scene) -> None:
     one = own(scene.rings())
-    first = one.render(Format.TEXT)
+    first = own_page(one)
     one.observe("metrics", 200, 0.1)
     scene.advance(0.9)
-    assert one.render(Format.TEXT) == first
-    assert b"exporter_requests" in one.render(Format.OPENMETRICS)  # kept apart
+    assert own_page(one) == first
     scene.advance(0.1)
-    assert b"exporter_requests" in one.render(Format.TEXT)
+    assert "exporter_requests" in own_page(one)
+
+
+def test_the_generation_changes_with_the_series_and_not_with_the_values(scene: Scene) -> None:
+    scene.commit("s", ("packets", 1.0))
+    one = own(scene.rings())
+    generations = []
+    for status in (200, 200, 404):
+        one.observe("metrics", status, 0.1)
+        one.refresh()
+        generations.append((one.generation, one.changes))
+        scene.advance(1)
+    assert generations == [(1, 1), (1, 2), (2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -119,13 +128,3 @@ def test_names_choose_among_the_own_metrics(scene: Scene, name: str, samples_fou
     one = own(scene.rings())
     one.observe("metrics", 200, 0.1)
     assert {sample for sample, _ in samples(one, name)} == samples_found
-
-
-def test_every_name_that_is_written_is_reserved(scene: Scene) -> None:
-    scene.commit("s", ("packets", 1.0))
-    one = own(scene.rings(), Counts(Counter(s=1), Counter(s=1)))
-    one.observe("metrics", 200, 0.1)
-    one.conflicts = [Conflict("s", "x", "r", 1)]
-    assert {name for name, _ in samples(one)} <= one.names
-    assert {"exporter_requests", "exporter_requests_created", "process_cpu_seconds_total"} <= one.names
-    assert "packets" not in one.names

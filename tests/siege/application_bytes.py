@@ -147,7 +147,7 @@ class Scene:
         page = self.page()
         for line in (_WEST_LINE, _EAST_LINE):
             require(line in page, f"{what}: a page lacks {line.decode()}, of a process that lives:\n{page.decode()}")
-        told = reports.stats(self.exporter.rings, self.exporter.own.names, self.exporter.applications)
+        told = reports.stats(self.exporter.rings, self.exporter.own.series, self.exporter.applications)
         for name in (WEST, EAST):
             require(told["applications"][name]["processes"] == 1, f"{what}: /stats says {told['applications'][name]}")
         fresh, said = reports.health(self.exporter.rings, self.exporter.applications)

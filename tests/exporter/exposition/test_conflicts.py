@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.exposition.conflicts import Conflict, Family, Placed, gather
+from exporter.exposition.conflicts import EXPORTER, Conflict, Family, Placed, gather
 from shm.metric import Metric, Series
 
 GAUGE = Metric("x", "gauge", "X.", "", ("a",))
@@ -100,6 +100,17 @@ def test_a_reserved_name_is_for_no_ring() -> None:
     families, conflicts = gather([("r", only(metric("x", "counter")))], reserved={"x_total"})
     assert families == []
     assert conflicts == [Conflict("r", "x", "the name x_total is the exporter's own", 1)]
+
+
+def test_the_exporter_keeps_its_series_and_its_types_and_shares_its_families() -> None:
+    own, mine = Metric("x", "counter", "Own."), Metric("x", "counter", "X.", "", ("a",))
+    series = [Series(mine, ("1",), 0), Series(mine, ("",), 1), Series(metric("x_total", "gauge"), (), 2)]
+    families, conflicts = gather([(EXPORTER, only(own)), ("r", series)])
+    assert families == [Family(own, [Placed(0, Series(own, (), 0)), Placed(1, series[0])])]
+    assert conflicts == [
+        Conflict("r", "x", "the exporter has the same series", 1),
+        Conflict("r", "x_total", "its name x_total belongs to the counter x of the exporter", 1),
+    ]
 
 
 def test_a_counter_is_one_family_with_or_without_its_ending() -> None:

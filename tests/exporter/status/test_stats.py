@@ -10,7 +10,7 @@ import pytest
 
 from collector import metrics
 from exporter.status.stats import health, stats
-from shm.metric import Metric
+from shm.metric import Metric, Series
 from tests.exporter.scene import INTERVAL, METRICS, Scene
 from tests.rings import append_proof, open_writer
 
@@ -116,10 +116,10 @@ def test_conflicts_and_errors_are_named(scene: Scene) -> None:
     scene.commit("one", ("packets", 1.0))
     scene.commit("two", ("packets", 1.0), ("temperature", 1.0, ROOM))
     scene.path("bad").write_bytes(b"no ring" * 1000)
-    found = stats(scene.rings(), {"temperature"})
+    found = stats(scene.rings(), [Series(Metric("temperature", "gauge", "T.", "", ("room",)), tuple(ROOM.values()), 0)])
     assert found["conflicts"] == [
         {"source": "two", "metric": "packets", "reason": "ring 'one' has the same series", "series": 1},
-        {"source": "two", "metric": "temperature", "reason": "the name temperature is the exporter's own", "series": 1},
+        {"source": "two", "metric": "temperature", "reason": "the exporter has the same series", "series": 1},
     ]
     assert found["errors"].keys() == {"bad"}
     assert found["rings"].keys() == {"one", "two"}
