@@ -124,7 +124,7 @@ def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) ->
 
 
 def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:
-    """A user's source: ``Class(**options)``, the table's other keys as keyword arguments."""
+    """A user's source, or custom collector: ``Class(**options)``, the table's other keys as keyword arguments."""
     module, separator, class_name = path.partition(":")
     if not separator:
         raise ConfigurationError(f'{where} class is {path!r}; give "module:Class"')
@@ -132,6 +132,10 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
     try:
         cls = getattr(importlib.import_module(module), class_name)
         source = cls(**options)
+        if _is_custom_collector(source):
+            from collector.sources.custom_collector import CustomCollectorSource  # and with it prometheus_client
+
+            return CustomCollectorSource(name, source)
         whole = isinstance(source, MetricSource) and type(source).collect is not MetricSource.collect
         found = {key: getattr(source, key, None) for key in ("name", "metrics", "first_ticks_seconds", "off")}
     except ConfigurationError:
@@ -144,7 +148,7 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
     if not whole or found["name"] is None:
         raise ConfigurationError(
             f"{what} is no source; it needs name, metrics, open(), collect() and close(): "
-            "subclass collector.source.MetricSource"
+            "subclass collector.source.MetricSource; a custom collector of prometheus_client needs collect() alone"
         )
     _check_metrics(found["metrics"], what)
     first = found["first_ticks_seconds"]
@@ -155,6 +159,12 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
             f"{what} calls itself {shown(found['name'])}; one name everywhere: rename the table or the source"
         )
     return cast(MetricSource, source)
+
+
+def _is_custom_collector(made: object) -> bool:
+    """Whether it is what prometheus_client registers: it has collect(), and is not meant to be a MetricSource."""
+    meant = MetricSource in type(made).__mro__ or (hasattr(made, "name") and hasattr(made, "metrics"))
+    return not meant and callable(getattr(made, "collect", None))
 
 
 def _check_metrics(metrics: object, what: str) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.aggregator import MetricAggregator
     from fogmetrics.application import drop_in
     from fogmetrics.application.shared_collector import SharedCollector
+    from fogmetrics.ring_collector import RingCollector
     from shm.metric import Metric
     from shm.ring.reader import RingReader
     from shm.ring.series import TimeSeries
@@ -33,6 +34,7 @@ _NAMES = {
     "MetricCollector": ("collector.frame.collector", "MetricCollector"),
     "MetricSource": ("collector.source", "MetricSource"),
     "NodeMetricSource": ("collector.sources.node.source", "NodeMetricSource"),
+    "RingCollector": ("fogmetrics.ring_collector", "RingCollector"),
     "RingReader": ("shm.ring.reader", "RingReader"),
     "Sample": ("collector.source", "Sample"),
     "SharedCollector": ("fogmetrics.application.shared_collector", "SharedCollector"),
@@ -50,6 +52,7 @@ __all__ = [
     "MetricCollector",
     "MetricSource",
     "NodeMetricSource",
+    "RingCollector",
     "RingReader",
     "Sample",
     "SharedCollector",

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from collector import registry
-from collector.source import MetricSource
+from collector.source import Collection, MetricSource, Sample
 from collector.sources.node.source import NodeMetricSource
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError
+from shm.metric import Metric
 from shm.ring.writer import MIN_CAPACITY
 
 OWN = """
@@ -80,6 +81,25 @@ class Fails(QueueSource):
     @property
     def off(self) -> str:
         raise OSError("no idea")
+
+
+class Duck:
+    name, metrics = "queue", ()
+
+    def collect(self) -> list[Sample]:
+        return []
+
+
+class Custom:
+    metrics = {"depth": 1}  # for itself: a source has a name as well
+
+    def __init__(self, depth: float = 1) -> None:
+        self.depth = depth
+
+    def collect(self):
+        from prometheus_client.core import GaugeMetricFamily
+
+        yield GaugeMetricFamily("queue_depth", "Jobs waiting.", value=self.depth)
 """
 
 
@@ -121,6 +141,15 @@ def test_a_source_takes_the_keys_of_its_table() -> None:
 def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None:
     source = registry.build("queue", config('[source.queue]\nclass = "own_queue:QueueSource"\ndepth = 5\n'))
     assert [sample.value for sample in source.collect()] == [5]  # type: ignore[union-attr]  # it gives a list
+
+
+def test_a_custom_collector_of_prometheus_client_is_a_source_of_its_table_s_name(own_module: str) -> None:
+    source = registry.build("depths", config('[source.depths]\nclass = "own_queue:Custom"\ndepth = 5\n'))
+    assert (source.name, source.metrics) == ("depths", ())
+    found = source.collect()
+    assert isinstance(found, Collection)
+    assert found.samples == [Sample("queue_depth", 5.0, {})]
+    assert found.metrics == (Metric("queue_depth", "gauge", "Jobs waiting."),)
 
 
 @pytest.fixture
@@ -178,6 +207,11 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             "TypeError.*unexpected keyword.*takes these keys",
         ),
         ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
+        (
+            "queue",
+            "[source.queue]\nclass = 'own_queue:Duck'\n",
+            "is no source; it needs name, metrics.* collect.* alone",
+        ),
         ("queue", "[source.queue]\nclass = 'own_queue:NoMetrics'\n", "has the metrics None; give a list of Metric"),
         ("queue", "[source.queue]\nclass = 'own_queue:Words'\n", "has the metrics .* give a list of Metric"),
         (

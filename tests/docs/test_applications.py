@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
+from collector.frame.collector import MetricCollector
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
+from fogmetrics import RingCollector
 from fogmetrics.config import Config
 from fogmetrics.settings.tables import ShmConfig
 from shm.table.process import MODES
@@ -16,7 +21,7 @@ PAGE = read("docs/applications.md")
 
 
 def test_the_first_example_gives_the_page_below_it(namespace: str) -> None:
-    code, drop_in = (block.text for block in blocks(PAGE, "python"))
+    code, drop_in, _ = (block.text for block in blocks(PAGE, "python"))
     console = blocks(PAGE, "console")[0].text
     with Process(namespace, code):
         exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
@@ -29,6 +34,19 @@ def test_the_first_example_gives_the_page_below_it(namespace: str) -> None:
         assert (
             process.do("__import__('fogmetrics.application.drop_in').drop_in._installed.table.application") == "'web'"
         )
+
+
+def test_the_rings_are_in_the_registry_of_a_program_as_documented(namespace: str) -> None:
+    *_, example = (block.text for block in blocks(PAGE, "python"))
+    with MetricCollector("queue", namespace=namespace, capacity=64) as collector:
+        collector.register_metric("queue_depth", "gauge", help="Jobs waiting.")
+        collector.record_metric("queue_depth", 17)
+        collector.commit()
+        code = f"{example.replace('RingCollector()', f'RingCollector({namespace!r})')}\nimport prometheus_client as p"
+        with Process(namespace, code) as process:
+            assert "queue_depth 17.0" in process.do("p.generate_latest().decode()")
+    signature = str(inspect.signature(RingCollector)).partition(" ->")[0]
+    assert f"`RingCollector{re.sub(r': [^=]+ = ', '=', signature).replace('*, ', '')}`".replace("'", '"') in PAGE
 
 
 def test_every_mode_is_in_the_table() -> None:

@@ -21,6 +21,7 @@ from collector.frame.rules import Rule, Rules
 from collector.loop.selfmetrics import MOST_NAMED
 from collector.loop.source_thread import MOST_SAMPLES, SourceThread
 from collector.settings import BEYOND, MetricConfig
+from collector.source import Collection
 from exporter import selfmetrics
 from exporter.app import Exporter
 from exporter.http.connection import MAX_ADVANCE, MAX_PIPELINED
@@ -197,6 +198,22 @@ def test_the_source_of_ones_own_in_the_documentation_collects(monkeypatch: pytes
     assert (sample.metric, sample.labels) == ("queue_depth", {"queue": "mail"})
     assert sample.value is not None
     assert sample.value >= 1
+
+
+def test_the_custom_collector_in_the_documentation_collects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = read("docs/configuration.md")
+    [code] = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "class SpoolCollector" in one]
+    (tmp_path / "fog_docs_spool.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "[source.spool]" in one]
+    example = example.replace("mypackage.spool", "fog_docs_spool").replace("/var/spool/mail", str(tmp_path))
+    source = registry.build("spool", parse(example, Path("example.toml")))
+    for collections in (1.0, 2.0):
+        found = source.collect()
+        assert isinstance(found, Collection)
+        assert [(one.metric, one.value) for one in found.samples[:1]] == [("spool_collections_total", collections)]
+        assert [(one.metric, dict(one.labels)) for one in found.samples[1:]] == [("spool_files", {"queue": "mail"})]
+        assert found.errors == []
 
 
 def test_the_program_of_a_source_of_ones_own_is_made_as_documented(tmp_path: Path) -> None:

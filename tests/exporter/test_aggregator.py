@@ -13,7 +13,8 @@ from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
 from exporter.rings import RingSet
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.errors import MetricError
 from shm.metric import Metric
 from tests.exporter.scene import NOW_NS, SECOND, Scene

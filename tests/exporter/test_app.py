@@ -130,8 +130,6 @@ def test_a_ring_may_add_to_the_exporter_s_families_but_not_take_its_series(scene
         assert len(headed) == len(set(headed))
         families = [re.match(r"\w+", line)[0] for line in page.splitlines() if not line.startswith("#")]  # type: ignore[index]
         assert len([name for name, _ in itertools.groupby(families)]) == len(set(families))
-        if form is Format.TEXT:
-            promtool_accepts(page)
     reasons = {one["metric"]: one["reason"] for one in get(exporter, "/stats").json()["conflicts"]}
     assert reasons == {
         "process_open_fds": "the exporter has the same series",

@@ -54,12 +54,13 @@ class BadText(FogmetricsError):
 
 
 class Point(NamedTuple):
-    """One line with a value: the name that stands there, its labels as they come."""
+    """One line with a value: the name that stands there, its labels as they come. A text has no timestamps."""
 
     name: str
     labels: dict[str, str]
     value: float
     line: int
+    timestamp: float | None = None
 
 
 @dataclass(slots=True)

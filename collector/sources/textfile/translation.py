@@ -7,11 +7,12 @@
                                 its own, and the others are absent
     histogram without a finite bound, or with more than 64
                                 its samples as untyped metrics: NAME_bucket with the label le, NAME_sum, NAME_count
-    summary                     its samples as untyped metrics: NAME with the label quantile, NAME_sum, NAME_count
+    summary                     summary: its count and its sum
+    summary with quantiles      its samples as untyped metrics: NAME with the label quantile, NAME_sum, NAME_count
 
 The label names of a metric are those of all its series; a label that one does not have is empty, which is the same to
-Prometheus. ``NAME_created`` beside a counter NAME_total or a histogram NAME, as prometheus_client writes it, is left
-out: the name is OpenMetrics' for the time that a counter began.
+Prometheus. ``NAME_created`` beside a counter NAME_total, a histogram or a summary NAME, as prometheus_client writes it,
+is left out: the name is OpenMetrics' for the time that a counter began.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ def translate(families: Sequence[Family], help_text: str) -> list[Told]:
 
 
 def _counts(family: Family) -> bool:
-    return (family.kind == "counter" and family.name.endswith("_total")) or family.kind == "histogram"
+    return (family.kind == "counter" and family.name.endswith("_total")) or family.kind in ("histogram", "summary")
 
 
 def _metrics(family: Family, help_text: str) -> list[Told]:
     if family.kind == "summary":
-        return _apart(family, [_quantile(family, point) for point in family.points], help_text)
+        return _summary(family, help_text)
     if family.kind == "histogram":
         return _histogram(family, help_text)
     kind: MetricType = "gauge" if family.kind == "gauge" else "untyped"
@@ -80,7 +81,7 @@ def _plain(name: str, kind: MetricType, help_text: str, unit: str, points: Seque
         first = seen.setdefault(tuple(full.values()), point.line)
         if first != point.line:
             raise BadText(point.line, f"the same series of {name} is in line {first}; leave one of them")
-        samples.append(_checked(metric, Sample(name, point.value, full), point.line))
+        samples.append(_checked(metric, Sample(name, point.value, full, point.timestamp), point.line))
     return Told(metric, tuple(samples), points[0].line)
 
 
@@ -107,6 +108,19 @@ def _checked(metric: Metric, sample: Sample, line: int) -> Sample:
 
 
 # ---- summaries, and histograms that none of ours can hold ----------------------------------------------------
+
+
+def _summary(family: Family, help_text: str) -> list[Told]:
+    if any(point.name == family.name for point in family.points):
+        return _apart(family, [_quantile(family, point) for point in family.points], help_text)
+    series = _by_series(family)
+    line, labels = family.points[0].line, tuple(series[0].labels)
+    metric = _metric(line, family.name, "summary", help_text, family.unit, labels)
+    samples = []
+    for one in series:
+        counted = [point and point.value for point in (one.count, one.sum)]
+        samples.append(_checked(metric, Sample(family.name, None, one.labels, counted=counted), one.line))
+    return [Told(metric, tuple(samples), line)]
 
 
 def _quantile(family: Family, point: Point) -> Point:
@@ -143,7 +157,7 @@ def _bound(point: Point, label: str) -> float:
 
 @dataclass(slots=True)
 class _Counted:
-    """One series of a histogram: its points by what they are of, a bucket under its bound."""
+    """One series of a histogram or summary: its points by what they are of, a bucket under its bound."""
 
     line: int
     labels: dict[str, str]
@@ -153,23 +167,29 @@ class _Counted:
 
 
 def _histogram(family: Family, help_text: str) -> list[Told]:
+    series = _by_series(family)
+    counts = [_count(family.name, one) for one in series]
+    bounds = tuple(sorted({bound for one in series for bound in one.buckets if bound != math.inf}))
+    if not 1 <= len(bounds) <= MAX_BUCKETS:
+        return _apart(family, family.points, help_text)
+    line, labels = family.points[0].line, tuple(series[0].labels)
+    metric = _metric(line, family.name, "histogram", help_text, family.unit, labels, bounds)
+    samples = []
+    for one, (count, total) in zip(series, counts, strict=True):
+        found = [one.buckets[bound].value if bound in one.buckets else None for bound in bounds]
+        samples.append(
+            _checked(metric, Sample(family.name, None, one.labels, counted=(*found, count, total)), one.line)
+        )
+    return [Told(metric, tuple(samples), line)]
+
+
+def _by_series(family: Family) -> list[_Counted]:
     labels = _label_names((name for name in point.labels if name != "le") for point in family.points)
     series: dict[tuple[str, ...], _Counted] = {}
     for point in family.points:
         full = {label: point.labels.get(label, "") for label in labels}
         _take(series.setdefault(tuple(full.values()), _Counted(point.line, full)), family.name, point)
-    counts = [_count(family.name, one) for one in series.values()]
-    bounds = tuple(sorted({bound for one in series.values() for bound in one.buckets if bound != math.inf}))
-    if not 1 <= len(bounds) <= MAX_BUCKETS:
-        return _apart(family, family.points, help_text)
-    metric = _metric(family.points[0].line, family.name, "histogram", help_text, family.unit, labels, bounds)
-    samples = []
-    for one, (count, total) in zip(series.values(), counts, strict=True):
-        found = [one.buckets[bound].value if bound in one.buckets else None for bound in bounds]
-        samples.append(
-            _checked(metric, Sample(family.name, None, one.labels, counted=(*found, count, total)), one.line)
-        )
-    return [Told(metric, tuple(samples), family.points[0].line)]
+    return list(series.values())
 
 
 def _take(one: _Counted, name: str, point: Point) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np

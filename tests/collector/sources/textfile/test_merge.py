@@ -52,7 +52,7 @@ def test_a_file_that_differs_is_refused_as_a_whole(text: str, said: str) -> None
 
 def test_one_name_is_not_two_metrics_of_a_file() -> None:
     with pytest.raises(BadText, match="s_sum is two metrics of this file"):
-        merged("# TYPE s summary\ns_sum 1\ns_count 1\n# HELP s_sum S.\ns_sum 2\n")
+        merged('# TYPE s summary\ns{quantile="0.5"} 1\ns_sum 1\n# HELP s_sum S.\ns_sum 2\n')
 
 
 def test_samples_of_all_files_are_bounded() -> None:

@@ -61,6 +61,15 @@ def test_a_summary_is_its_samples_untyped_a_quantile_written_as_prometheus_does(
     ]  # fmt: skip
 
 
+def test_a_summary_without_quantiles_is_one() -> None:
+    [one] = told('# TYPE s summary\n# UNIT s seconds\ns_sum{a="x"} 3\ns_count{a="x"} 4\ns_count{b="y"} 5\n')
+    assert one.metric == Metric("s", "summary", "Read.", "seconds", ("a", "b"))
+    assert one.samples == (
+        Sample("s", None, {"a": "x", "b": ""}, counted=[4.0, 3.0]),
+        Sample("s", None, {"a": "", "b": "y"}, counted=[5.0, None]),
+    )
+
+
 def test_a_counter_is_one_only_if_its_name_can_stay() -> None:
     text = "# TYPE a_total counter\na_total 1\n# TYPE b counter\nb 2\n# TYPE c gauge\nc 3\nd 4\n"
     assert [(one.metric.name, one.metric.type) for one in told(text)] == [
@@ -68,11 +77,12 @@ def test_a_counter_is_one_only_if_its_name_can_stay() -> None:
     ]  # fmt: skip
 
 
-def test_created_beside_a_counter_or_a_histogram_is_left_out_and_kept_elsewhere() -> None:
+def test_created_beside_what_counts_is_left_out_and_kept_elsewhere() -> None:
     text = (
         f"# TYPE a_total counter\na_total 1\n# TYPE a_created gauge\na_created 5\n{HISTOGRAM}t_created 6\nb_created 7\n"
+        "# TYPE s summary\ns_sum 1\ns_count 1\ns_created 8\n"
     )
-    assert [one.metric.name for one in told(text)] == ["a_total", "t", "b_created"]
+    assert [one.metric.name for one in told(text)] == ["a_total", "t", "b_created", "s"]
 
 
 def test_labels_of_a_metric_are_those_of_all_its_series_and_help_and_unit_its_own() -> None:

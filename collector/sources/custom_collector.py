@@ -1,0 +1,137 @@
+"""A custom collector of prometheus_client as a source: whatever ``REGISTRY.register`` takes.
+
+https://prometheus.github.io/client_python/collector/custom/. Its families become metrics and samples by the rules of
+text files (:mod:`collector.sources.textfile.translation`), and further:
+
+    counter                          counter NAME_total
+    info, stateset                   gauge NAME_info, gauge NAME
+    unknown, gaugehistogram          their samples as untyped metrics
+    a timestamp of a single value    the sample's own time
+    exemplars, ``_created``          left out
+
+A series that no ring can hold is left out with an error that names its family, and the others are kept. Where the whole
+family can't be held, as one with a reserved label, it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final, Protocol
+
+from prometheus_client import Metric as Family
+from prometheus_client.core import Sample
+
+from collector.metrics import OPTIONAL, OWN
+from collector.safe_repr import said, shown
+from collector.source import Collection, MetricSource
+from collector.sources.textfile import exposition
+from collector.sources.textfile.exposition import BadText, Point
+from collector.sources.textfile.merge import Merged
+from collector.sources.textfile.translation import Told, translate
+from shm.metric import Metric
+
+# As many as [collector] max_series can be. A generator without an end takes no more memory than that.
+_MOST_SAMPLES: Final = 100_000
+_MOST_FAMILIES: Final = 10_000
+
+_KINDS: Final = {"info": "gauge", "stateset": "gauge", "unknown": "untyped", "gaugehistogram": "untyped"}
+# The samples that make up one metric; those of other types are a metric each, by their names.
+_PARTS: Final = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
+_WITH_CREATED: Final = ("counter", "histogram", "summary")
+
+
+class Collector(Protocol):
+    def collect(self) -> Iterable[object]: ...
+
+
+class CustomCollectorSource(MetricSource):
+    """Collects ``collector``. Its metrics are those of each collection."""
+
+    metrics: Sequence[Metric] = ()
+
+    def __init__(self, name: str, collector: Collector) -> None:
+        self.name = name
+        self._collector = collector
+
+    def collect(self) -> Collection:
+        merged = Merged((*OWN, *OPTIONAL), _MOST_SAMPLES)
+        errors: list[str] = []
+        families = list(islice(self._collector.collect(), _MOST_FAMILIES + 1))
+        if len(families) > _MOST_FAMILIES:
+            errors.append(f"collect() of source {self.name!r} gave more than {_MOST_FAMILIES} families; give fewer")
+        for family in families[:_MOST_FAMILIES]:
+            if not isinstance(family, Family):
+                errors.append(
+                    f"collect() of source {self.name!r} gave {shown(family)}; give prometheus_client's metrics"
+                )
+                continue
+            for name, kind, samples in _metrics(family):
+                told, wrong = _translated(family, name, kind, samples)
+                try:
+                    merged.take("another family", told)
+                except BadText as error:
+                    wrong.append(error)
+                errors += [f"metric family {family.name!r}: {_reason(error)}" for error in wrong]
+        errors = list(dict.fromkeys(errors))  # what is wrong with a family is wrong with each of its series
+        return Collection(merged.samples, errors, bool(merged.samples or not errors), tuple(merged.metrics.values()))
+
+
+def _metrics(family: Family) -> list[tuple[str, str, list[Sample]]]:
+    """(name, type as in a text file, samples) of each metric that the family makes."""
+    whole = {family.name + ending for ending in _PARTS.get(family.type, ())}
+    created = f"{family.name}_created" if family.type in _WITH_CREATED else None
+    found: dict[str, list[Sample]] = {}
+    for sample in family.samples:
+        if sample.name != created:
+            found.setdefault(family.name if sample.name in whole else sample.name, []).append(sample)
+    kind = _KINDS.get(family.type, family.type)
+    return [(name, "untyped" if whole and name != family.name else kind, samples) for name, samples in found.items()]
+
+
+def _translated(
+    family: Family, name: str, kind: str, samples: Sequence[Sample]
+) -> tuple[Sequence[Told], list[Exception]]:
+    """(the metrics and samples that a ring can hold, what is wrong with the others). Never raises."""
+
+    def translated(some: Sequence[Sample]) -> Sequence[Told]:
+        points = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
+        if len({(point.name, *sorted(point.labels.items())) for point in points}) < len(points):
+            raise BadText(0, f"two samples of one series of {name}; leave one of them")
+        return translate([exposition.Family(name, kind, family.documentation, family.unit, points)], "")
+
+    try:
+        return translated(samples), []
+    except Exception as error:  # noqa: BLE001 - whatever a foreign sample makes Python raise
+        whole_error = error
+    series: dict[object, list[Sample]] = {}
+    for sample in samples:
+        labels = {label: value for label, value in sample.labels.items() if label not in ("le", "quantile")}
+        series.setdefault(str(sorted(map(str, labels.items()))), []).append(sample)
+    good: list[Sample] = []
+    errors: list[Exception] = []
+    for some in series.values():
+        try:
+            translated(some)
+            good += some
+        except Exception as error:  # noqa: BLE001 - as above
+            errors.append(error)
+    try:
+        return translated(good) if good and errors else (), errors or [whole_error]
+    except Exception as error:  # noqa: BLE001 - each is right, and not all of them together
+        return (), [*errors, error]
+
+
+def _point(sample: Sample, number: int, kind: str) -> Point:
+    """Raises BadText for what no ring can hold, and whatever a value that is no number makes Python raise."""
+    if getattr(sample, "native_histogram", None) is not None:
+        raise BadText(number, f"{sample.name} is a native histogram; give it classic buckets")
+    if sample.timestamp is not None and kind in _PARTS:
+        raise BadText(number, f"{sample.name} has a timestamp, which only a single value may have; leave it out")
+    stamp = None if sample.timestamp is None else float(sample.timestamp)
+    labels = {label: value for label, value in sample.labels.items() if value != ""}  # to Prometheus the same as none
+    return Point(sample.name, labels, float(sample.value), number, stamp)
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, BadText) else said(error)

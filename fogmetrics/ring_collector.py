@@ -1,0 +1,77 @@
+"""RingCollector: the rings of this host in any program that serves prometheus_client's metrics.
+
+REGISTRY.register(RingCollector())
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from prometheus_client import Metric
+from prometheus_client.core import Sample
+
+from exporter.applications import ApplicationSet, Shown, shown_series
+from exporter.exposition.conflicts import Family, gather
+from exporter.exposition.latest import fresh_values, offsets, samples
+from exporter.exposition.template import UNGUARDED
+from exporter.rings import RingSet, absent
+from shm.files import check_name
+from shm.ring.discovery import user_number
+
+_WHERE: Final = "RingCollector()"
+
+
+class RingCollector:
+    """A custom collector of prometheus_client: the latest samples of all fresh rings and of applications.
+
+    The series, names and types are those of /metrics, without the exporter's own. ``owner``: user whose rings are
+    trusted, by name or number, empty for this program's own; ``users``: others, whose applications are as well. Any
+    thread may collect. Raises ConfigurationError for a namespace or user that can't be.
+    """
+
+    def __init__(
+        self, namespace: str = "default", *, owner: str = "", users: Sequence[str] = (), stale_intervals: float = 3.0
+    ) -> None:
+        check_name(f"{_WHERE} namespace", namespace)
+        number = user_number(owner, _WHERE)
+        self._rings = RingSet(namespace, owner=number, stale_intervals=stale_intervals)
+        self._applications = ApplicationSet(namespace, {number, *(user_number(one, _WHERE, "users") for one in users)})
+        self._lock = threading.Lock()
+
+    def describe(self) -> Iterable[Metric]:
+        """No metrics: which there are changes with the rings, so no name is claimed when this is registered."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One family a metric. A ring that can't be read is left out; the log has the reason."""
+        with self._lock:
+            rings, applications = self._rings.refresh(), self._applications.refresh()
+            shown: list[Shown] = [*rings, *applications]
+            stale = (*self._rings.stale(rings), *(False for _ in applications))
+            widths = [one.width for one in shown]
+            values = fresh_values(shown, widths, stale)
+            families, _ = gather([(one.source, shown_series(one)) for one in shown])
+        present, numbers, starts = (~absent(values)).tolist(), values.tolist(), offsets(widths)
+        found = [_client_metric(family, starts, numbers, present) for family in families]
+        return [one for one in found if one.samples]
+
+    def close(self) -> None:
+        """Close the rings, and so give back what replaced ones take. Collecting again opens them."""
+        with self._lock:
+            self._rings.close()
+            self._applications.close()
+
+
+def _client_metric(family: Family, starts: list[int], numbers: list[float], present: list[bool]) -> Metric:
+    metric = family.metric
+    # Of another unit prometheus_client would make a part of the name.
+    unit = metric.unit if metric.family.endswith(f"_{metric.unit}") else ""
+    found = Metric(metric.family, metric.help, metric.type, unit)
+    for placed in family.placed:
+        for name, labels, at, guard in samples(placed, starts[placed.ring]):
+            # What OpenMetrics forbids is left out in both formats: nothing here knows which will be written.
+            if present[at] and (guard == UNGUARDED or (guard >= 0 and numbers[guard] >= 0)):
+                found.samples.append(Sample(name, dict(labels), numbers[at]))
+    return found
