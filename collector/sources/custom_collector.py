@@ -23,13 +23,13 @@ from prometheus_client import Metric as Family
 from prometheus_client.core import Sample
 
 from collector.metrics import OPTIONAL, OWN
-from collector.safe_repr import said, shown
 from collector.source import Collection, MetricSource
 from collector.sources.textfile import exposition
 from collector.sources.textfile.exposition import BadText, Point
 from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.translation import Told, translate
 from shm.metric import Metric
+from shm.safe_repr import said, shown
 
 # As many as [collector] max_series can be. A generator without an end takes no more memory than that.
 _MOST_SAMPLES: Final = 100_000

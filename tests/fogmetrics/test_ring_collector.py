@@ -17,7 +17,8 @@ from collector.frame.collector import MetricCollector
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from fogmetrics import RingCollector
-from fogmetrics.config import Config, ShmConfig
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError
 from shm.files import ring_path
 from shm.metric import Metric

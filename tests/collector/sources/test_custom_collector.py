@@ -61,8 +61,8 @@ def test_every_type_of_a_registry_is_on_the_page_as_prometheus_client_writes_it(
     source = CustomCollectorSource("given", registry)
     with MetricCollector("given", namespace=namespace, capacity=64) as collector:
         [result] = collector.collect_from_sources([source], 30)
-        assert result.collection.errors == []
-        assert result.collection.up
+        assert result.errors == []
+        assert result.up
         collector.commit()
         rings = RingSet(namespace)
         found = rings.refresh()
