@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from collector.sources.files import Files
+from collector.sources.host.files import Files
 from collector.sources.host.group import Places
 from collector.sources.host.groups import load
 from collector.sources.host.options import HostOptions

@@ -1,4 +1,4 @@
-"""The system: uptime, and what the other rings of this host say of nodes and deployments.
+"""The system: uptime, and the numbers of nodes and deployments in the other rings of this host.
 
 The other rings are read as the exporter reads them, through RingReader, and believed only while they are fresh: a
 stale ring says nothing about now. Where no fresh ring could know, the sample is absent, not 0.
@@ -58,7 +58,11 @@ class SystemMetricSource(MetricSource):
 
     def collect(self) -> Collection:
         errors: list[str] = []
-        samples = [Sample("system_uptime", uptime_seconds(Path(self.options.proc, "uptime").read_text()))]
+        samples: list[Sample] = []
+        try:
+            samples.append(Sample("system_uptime", uptime_seconds(Path(self.options.proc, "uptime").read_text())))
+        except (OSError, ValueError, IndexError) as error:
+            errors.append(f"system_uptime: {said(error)}")
         nodes: set[str] = set()
         deployments: set[str] = set()
         deployments_known = False
@@ -83,7 +87,7 @@ class SystemMetricSource(MetricSource):
             samples.append(Sample("system_total_nodes", len(nodes)))
         if deployments_known:
             samples.append(Sample("system_active_deployments", len(deployments)))
-        return Collection(samples, errors)
+        return Collection(samples, errors, up=bool(samples))
 
     def _read(self, source: str) -> tuple[RingReader, Frame] | None:
         """The ring's reader and newest frame; None when it is empty or stale. Raises RingError."""
@@ -107,7 +111,10 @@ class SystemMetricSource(MetricSource):
 
 
 def uptime_seconds(text: str) -> float:
-    """Seconds since boot from /proc/uptime: ``350735.47 234388.90`` (uptime, idle; proc(5))."""
+    """Seconds since boot from /proc/uptime: ``350735.47 234388.90`` (uptime, idle; proc(5)).
+
+    psutil has the time of the boot alone, in whole seconds, and it moves when the wall clock is set.
+    """
     return float(text.split()[0])
 
 

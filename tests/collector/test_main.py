@@ -101,12 +101,12 @@ def test_once_of_a_source_that_is_down_says_why_and_exits_1(toml: Path, capsys: 
     assert "error: no connection to http://127.0.0.1:9" in capsys.readouterr().err
 
 
-def test_once_of_a_source_that_raises_says_why_and_exits_1(
+def test_once_of_a_source_that_reads_nothing_says_why_and_exits_1(
     toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toml.write_text(toml.read_text() + f'[source.system]\nproc = "{tmp_path / "nope"}"\n')
     assert main(["system", "--once", "--config", str(toml)]) == 1
-    assert capsys.readouterr().err.startswith("error: FileNotFoundError: ")
+    assert capsys.readouterr().err.startswith("error: system_uptime: FileNotFoundError: ")
 
 
 def test_once_tells_of_samples_that_the_daemon_would_refuse(

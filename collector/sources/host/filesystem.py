@@ -20,7 +20,6 @@ from collector.loop.timeouts import CallPool
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, Read, Reading, gauge
 from collector.sources.host.options import HostOptions, excluded
-from collector.sources.proc import mount_lines
 
 _LABELS = ("device", "fstype", "mountpoint")
 _SIZE = gauge("node_filesystem_size_bytes", "Space of the file system, in bytes.", "bytes", *_LABELS)
@@ -31,6 +30,9 @@ _FILES_FREE = gauge("node_filesystem_files_free", "Files that can still be made,
 _READONLY = gauge("node_filesystem_readonly", "1 where nothing can be written, else 0.", "", *_LABELS)
 _ERROR = gauge("node_filesystem_device_error", "1 where statvfs failed or hangs, else 0.", "", *_LABELS)
 METRICS = (_SIZE, _FREE, _AVAIL, _FILES, _FILES_FREE, _READONLY, _ERROR)
+
+# getmntent(3): characters that would end a field are written in octal, and so is the backslash; that one last.
+_OCTAL = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 # Of the group's time; the rest is for the list of mount points, and for those that are asked after one hung.
 _SHARE = 0.8
@@ -56,7 +58,14 @@ class Space(NamedTuple):
 def mounts(text: str) -> list[Mount]:
     """In the order of the file, each once."""
     found: dict[tuple[str, str, str], Mount] = {}
-    for device, mountpoint, fstype, options in mount_lines(text):
+    for line in text.split("\n"):  # not splitlines(), which parts at characters that a path may hold
+        fields = line.split(" ")
+        if len(fields) < 4:
+            continue
+        device, mountpoint, fstype, options = fields[:4]
+        if "\\" in mountpoint:
+            for octal, character in _OCTAL:
+                mountpoint = mountpoint.replace(octal, character)
         found.setdefault((device, mountpoint, fstype), Mount(device, mountpoint, fstype, "ro" in options.split(",")))
     return list(found.values())
 

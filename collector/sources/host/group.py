@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from collector.source import Sample
-from collector.sources.files import Files
+from collector.sources.host.files import Files
 from collector.sources.host.options import HostOptions
 from shm.metric import Metric
 

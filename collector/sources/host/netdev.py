@@ -10,7 +10,6 @@ from __future__ import annotations
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, Read, Reading, counter
 from collector.sources.host.options import HostOptions, excluded
-from collector.sources.proc import interface_counts
 
 _RECEIVED = ("bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast")
 _SENT = ("bytes", "packets", "errs", "drop", "fifo", "colls", "carrier", "compressed")
@@ -25,6 +24,16 @@ METRICS = tuple(
     for direction, word, fields in (("receive", "receiving", _RECEIVED), ("transmit", "sending", _SENT))
     for field in fields
 )
+
+
+def interface_counts(text: str) -> dict[str, list[int]]:
+    """By the name of an interface, its sixteen counts."""
+    found = {}
+    for line in text.split("\n")[2:]:
+        name, separator, rest = line.rpartition(":")  # the last: an alias has one in its name
+        if separator:
+            found[name.strip()] = [int(word) for word in rest.split()]
+    return found
 
 
 def reader(places: Places, options: HostOptions) -> Read:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from collector.loop.timeouts import CallPool
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
-from collector.sources.files import Files
+from collector.sources.host.files import Files
 from collector.sources.host.group import Group, Places, Read, Reading
 from collector.sources.host.groups import DURATION, SUCCESS, load
 from collector.sources.host.options import HostOptions

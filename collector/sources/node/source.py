@@ -1,4 +1,4 @@
-"""The node: CPU, memory, disk and network of this host.
+"""The node: CPU, memory, disk and network of this host, as psutil reads them.
 
 node_cpu_usage: the share of CPU time that was not idle between the last two collections, so that nothing between
 two readings is lost; waiting for I/O counts as idle, as in ``top``. node_memory_usage: memory that new programs can
@@ -17,13 +17,14 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import psutil
 
 from collector.loop.timeouts import CallThread, Hung
 from collector.metrics import NODE
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
-from collector.sources.node.host_readings import LinuxHost
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 
@@ -62,14 +63,13 @@ class NodeOptions:
 
 
 class Host(Protocol):
-    """What is read, in psutil's words; tests give their own."""
+    """The functions of psutil that are called; tests give their own."""
 
     def cpu_times(self) -> Any: ...
     def virtual_memory(self) -> Any: ...
     def disk_usage(self, path: str) -> Any: ...
     def disk_partitions(self, all: bool = ...) -> Sequence[Any]: ...  # noqa: A002 - psutil's word
-    def net_io_counters(self, pernic: bool = ..., nowrap: bool = ...) -> Mapping[str, Any]: ...
-    def close(self) -> None: ...
+    def net_io_counters(self, pernic: Literal[True], nowrap: bool = ...) -> Mapping[str, Any]: ...
 
 
 class NodeMetricSource(MetricSource):
@@ -79,7 +79,7 @@ class NodeMetricSource(MetricSource):
     metrics = NODE
 
     def __init__(
-        self, options: NodeOptions | None = None, host: Host | None = None, clock: Callable[[], float] = time.monotonic
+        self, options: NodeOptions | None = None, host: Host = psutil, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.options = options or NodeOptions()
         if not self.options.disk_path.startswith("/"):
@@ -87,7 +87,7 @@ class NodeMetricSource(MetricSource):
                 f'[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as "/"'
             )
         self.node_id = self.options.node_id or os.uname().nodename
-        self._host: Host = host or LinuxHost()
+        self._host = host
         self._clock = clock
         # One expression of all the globs. Of none, the empty one: it fits no name, since none is empty.
         self._excluded = re.compile("|".join(map(fnmatch.translate, self.options.network_exclude))).fullmatch
@@ -122,9 +122,6 @@ class NodeMetricSource(MetricSource):
             if value is not None:
                 samples.append(Sample(name, value, labels))
         return Collection(samples, errors, up=bool(samples))
-
-    def close(self) -> None:
-        self._host.close()
 
     def _cpu_percent(self) -> float | None:
         before, self._cpu = self._cpu, _busy_and_total(self._host.cpu_times())

@@ -26,6 +26,24 @@ def test_uptime_comes_from_the_configured_proc(tmp_path: Path, namespace: str) -
     assert collected(source) == {"system_uptime": 12.5}
 
 
+@pytest.mark.parametrize("text", [None, "", "soon\n"])
+def test_an_uptime_that_cannot_be_read_costs_itself_alone(tmp_path: Path, namespace: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "uptime").write_text(text)
+    source = SystemMetricSource(SystemOptions(proc=str(tmp_path)), namespace)
+    assert not source.collect().up
+    with MetricCollector("node", namespace=namespace) as node:
+        node.register(*NODE)
+        node.record_metric("node_cpu_usage", 1, {"node_id": "fog-1"})
+        node.commit()
+        collection = source.collect()
+    assert collection.up
+    assert [(sample.metric, sample.value) for sample in collection.samples] == [("system_total_nodes", 1)]
+    [error] = collection.errors
+    assert error.startswith("system_uptime: ")
+    source.close()
+
+
 def test_the_real_uptime_is_that_since_the_boot(namespace: str) -> None:
     found = collected(SystemMetricSource(namespace=namespace))["system_uptime"]
     assert found == pytest.approx(time.time() - psutil.boot_time(), abs=30)

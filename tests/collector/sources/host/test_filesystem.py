@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.sources.files import Files
+from collector.sources.host.files import Files
 from collector.sources.host.filesystem import Mount, Space, below, mounts, reader, space
 from collector.sources.host.group import Places
 from collector.sources.host.options import HostOptions
@@ -33,6 +33,8 @@ def test_the_list_is_read_with_its_escapes_and_each_mount_once() -> None:
         Mount("/dev/a", "/mnt/my disk\\x", "ext4", False),
         Mount("/dev/b", "/b", "xfs", True),
     ]
+    for written, name in (("/a\\011\\012", "/a\t\n"), ("/a\\134040b", "/a\\040b"), ("/\x0cfeed\x85", "/\x0cfeed\x85")):
+        assert mounts(f"/dev/d {written} vfat rw 0 0\n") == [Mount("/dev/d", name, "vfat", False)]
     assert mounts("/dev/c /c ext4 rw,errors=remount-ro 0 0\n")[0].readonly is False
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from collector.source import Sample
-from collector.sources.files import Files
 from collector.sources.host import (
     cpu,
     diskstats,
@@ -26,6 +25,7 @@ from collector.sources.host import (
     uname,
 )
 from collector.sources.host import time as clock
+from collector.sources.host.files import Files
 from collector.sources.host.group import Group, Places
 from collector.sources.host.options import HostOptions
 

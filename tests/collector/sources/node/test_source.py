@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import itertools
+import os
+import socket
 import threading
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 
 from collector.sources.node.source import NodeMetricSource, NodeOptions
@@ -53,9 +56,6 @@ class FakeHost:
         assert pernic
         assert not nowrap, "psutil would add up the counters of interfaces that are gone"
         return self.nics
-
-    def close(self) -> None:
-        pass
 
 
 class Node:
@@ -179,14 +179,47 @@ def test_a_relative_disk_path_is_refused_by_name() -> None:
         NodeMetricSource(NodeOptions(disk_path="data"))
 
 
-def test_the_real_host_gives_all_four_metrics_within_their_ranges() -> None:
-    source = NodeMetricSource(NodeOptions(node_id="here"))
+# ---- this host, by readings of its own ---------------------------------------------------------------------------
+
+
+def busy_and_total() -> tuple[int, int]:
+    """Ticks of all CPUs from /proc/stat: ``cpu  user nice system idle iowait irq softirq steal guest guest_nice``."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+def memory_percent() -> float:
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return 100 * (total - available) / total
+
+
+def bytes_moved() -> int:
+    """Bytes in both directions of all interfaces, from /proc/net/dev."""
+    rows = [line.rsplit(":", 1)[1].split() for line in Path("/proc/net/dev").read_text().splitlines()[2:]]
+    return sum(int(row[0]) + int(row[8]) for row in rows)
+
+
+def test_the_values_of_this_host_are_those_of_proc_and_statvfs() -> None:
+    clock = itertools.count()  # one second from one collection to the next, so that a rate is a number of bytes
+    source = NodeMetricSource(NodeOptions(node_id="here", network_exclude=()), clock=lambda: next(clock))
+    moved_before, cpu_before = bytes_moved(), busy_and_total()
     source.open()
-    before = psutil.cpu_times()
-    while sum(psutil.cpu_times()) - sum(before) < 0.05:  # until the kernel has counted some ticks
+    moved_open = bytes_moved()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", 0))
+        sender.sendto(bytes(30_000), sender.getsockname())
+    while busy_and_total()[1] - cpu_before[1] < 100:  # until the kernel has counted some ticks
         pass
+    least_moved, least_percent = bytes_moved() - moved_open, memory_percent()
     found = {sample.metric: sample.value for sample in source.collect().samples}
+    cpu_after = busy_and_total()
     assert set(found) == {"node_cpu_usage", "node_memory_usage", "node_disk_usage", "node_network_io"}
-    assert all(value is not None and 0 <= value <= 100 for name, value in found.items() if name != "node_network_io")
-    assert found["node_disk_usage"] == pytest.approx(psutil.disk_usage("/").percent, abs=5)
-    assert found["node_memory_usage"] == pytest.approx(psutil.virtual_memory().percent, abs=10)
+    busy, total = (after - before for after, before in zip(cpu_after, cpu_before, strict=True))
+    assert found["node_cpu_usage"] == pytest.approx(100 * busy / total, abs=10)
+    assert found["node_memory_usage"] == pytest.approx(least_percent, abs=5)
+    disk = os.statvfs("/")
+    used = disk.f_blocks - disk.f_bfree
+    assert found["node_disk_usage"] == pytest.approx(100 * used / (used + disk.f_bavail), abs=1)
+    assert found["node_network_io"] is not None
+    assert 60_000 <= least_moved <= found["node_network_io"] <= bytes_moved() - moved_before
