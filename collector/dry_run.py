@@ -12,8 +12,8 @@ from collector.frame.samples import check_sample
 from collector.loop.source_thread import SourceThread
 from collector.metrics import OWN
 from collector.source import MetricSource
-from shm.metric import Metric
-from shm.safe_repr import quoted, said, shown
+from shm.metric import Metric, escape_label
+from shm.safe_repr import said, shown
 
 _BETWEEN_SECONDS: Final = 0.5  # the two readings that a rate takes
 _BEYOND: Final = {
@@ -47,7 +47,7 @@ def once(source: MetricSource, timeout: float, max_series: int, max_series_per_m
             told.append(f"error: {shown(sample)}: {said(error)}")
             continue
         series.setdefault(sample.metric, set()).add(known[sample.metric].label_values(sample.labels))
-        labels = ",".join(f"{name}={quoted(value)}" for name, value in sample.labels.items())
+        labels = ",".join(f'{name}="{escape_label(value)}"' for name, value in sample.labels.items())
         value = sample.value if sample.counted is None else list(sample.counted)
         print(f"{sample.metric}{{{labels}}} {value}" if labels else f"{sample.metric} {value}")
     for name, values in series.items():

@@ -21,7 +21,7 @@ import numpy as np
 from exporter.exposition.conflicts import Family, gather
 from exporter.http.negotiation import Format
 from exporter.http.parameters import COUNTER_STATS, AggregatedQuery, Matcher
-from exporter.rings import Ring, RingSet, absent
+from exporter.rings import Ring, RingSet
 from exporter.window.compute import Part, Vector, part_statistics, pool_of, pool_statistics
 from exporter.window.from_buckets import grouped
 from exporter.window.incremental.rolling import RollingWindows
@@ -30,6 +30,7 @@ from exporter.window.ring_window import Window
 from exporter.window.statistics import STATS
 from shm.errors import MetricError
 from shm.metric import Metric, Series
+from shm.ring.frame import absent
 from shm.ring.series import did_you_mean, names_of, nanoseconds
 
 T = TypeVar("T")

@@ -34,7 +34,6 @@ from exporter.http.parameters import (
     parse_aggregated_query,
     parse_metrics_query,
     parse_query_string,
-    shown,
 )
 from exporter.rings import Ring, RingSet
 from exporter.selfmetrics import SelfMetrics
@@ -44,6 +43,7 @@ from exporter.window.incremental.rolling import RollingWindows
 from exporter.window.page import AggregatedPage, readable
 from shm.errors import FogmetricsError
 from shm.files import check_name
+from shm.safe_repr import shown
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.rings import Ring, all_absent
+from exporter.rings import Ring
 from shm.metric import Series
 from shm.ring.discovery import Listing
+from shm.ring.frame import all_absent
 from shm.table.format import HISTORY_SOURCE, listed
 from shm.table.merge import ApplicationReader
 

@@ -10,7 +10,6 @@ aggregates. An open ring costs a descriptor; nothing is mapped.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from numpy.typing import NDArray
 from shm.errors import RingError, RingMissing
 from shm.metric import Metric, Series
 from shm.ring.discovery import RingList, writer_alive
-from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
+from shm.ring.frame import absent, all_absent
+from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, Frames, RingReader
 from shm.table.format import HISTORY_SOURCE
 
@@ -36,17 +36,6 @@ _MOST_APART = 64
 _APART_INTERVALS = 3
 
 
-def absent(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values are the stale NaN. float64 in, bool of the same shape out."""
-    found: NDArray[np.bool_] = values.view(np.uint64) == STALE_NAN_BITS
-    return found
-
-
-def all_absent(shape: int | tuple[int, int]) -> NDArray[np.float64]:
-    """A new array of that shape in which every sample is absent. Filled as words: arithmetic would quiet the NaN."""
-    return np.full(shape, STALE_NAN_BITS, dtype=np.uint64).view(np.float64)
-
-
 @dataclass(slots=True)
 class Ring:
     """One open ring and what was last read from it.
@@ -57,9 +46,6 @@ class Ring:
 
     source: str
     reader: RingReader
-    path: str
-    inode: int
-    segment_bytes: int
     head: int = -1
     sequence: int = 0
     timestamp_ns: int = 0
@@ -108,17 +94,6 @@ class Ring:
         """
         age_ns = monotonic_ns - self.monotonic_ns
         return (age_ns if age_ns >= 0 else max(wall_ns - self.timestamp_ns, 0)) / 1e9
-
-    def in_place(self) -> bool:
-        """Whether the ring's name still leads to the segment that we read, and nobody has cut that short.
-
-        One stat: while we have it open, its inode number is given to no other.
-        """
-        try:
-            status = os.stat(self.path, follow_symlinks=False)
-        except OSError:
-            return False
-        return status.st_ino == self.inode and status.st_size == self.segment_bytes
 
     def unchanged(self) -> bool:
         """Whether everything that the ring announces has been read already."""
@@ -242,7 +217,7 @@ class RingSet:
             self._listed = sources
         for source in sources:
             ring = self.rings.get(source)
-            if ring is not None and not ring.in_place():
+            if ring is not None and ring.reader.replaced:
                 self._let_go(source)
                 ring = None
             if ring is None or source in self.errors or not ring.unchanged():
@@ -269,7 +244,7 @@ class RingSet:
 
     def let_go(self) -> None:
         """Close the rings whose segments are no longer in place; refresh() opens what is there instead."""
-        for source in [source for source, ring in self.rings.items() if not ring.in_place()]:
+        for source in [source for source, ring in self.rings.items() if ring.reader.replaced]:
             self._let_go(source)
 
     def is_stale(self, ring: Ring) -> bool:
@@ -305,9 +280,7 @@ class RingSet:
         ring = self.rings.get(source)
         if ring is None:
             reader = RingReader(self.namespace, source, owner=self._owner)
-            ring = self.rings[source] = Ring(
-                source, reader, str(reader.path), reader.identity[0], reader.header.segment_bytes
-            )
+            ring = self.rings[source] = Ring(source, reader)
             self.generation += 1
         ring.read_latest()
 

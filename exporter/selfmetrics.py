@@ -16,9 +16,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from exporter.applications import ApplicationSet
 from exporter.exposition.conflicts import EXPORTER, Conflict
-from exporter.rings import Counts, RingSet, all_absent
+from exporter.rings import Counts, RingSet
 from shm import VERSION
 from shm.metric import Metric, Series
+from shm.ring.frame import all_absent
 
 # To collect takes 0.3 ms, more than a page of small rings; nobody scrapes faster than this.
 REFRESH_NS = 1_000_000_000

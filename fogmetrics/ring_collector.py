@@ -16,9 +16,10 @@ from exporter.applications import ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import Family, gather
 from exporter.exposition.latest import fresh_values, offsets, samples
 from exporter.exposition.template import UNGUARDED
-from exporter.rings import RingSet, absent
+from exporter.rings import RingSet
 from shm.files import check_name
 from shm.ring.discovery import user_number
+from shm.ring.frame import absent
 
 _WHERE: Final = "RingCollector()"
 

@@ -195,6 +195,21 @@ def number_of(metric: Metric, value: object) -> float | None:
     return number
 
 
+def escape_label(value: str) -> str:
+    """The value of a label as the text formats write it between quotes, on one line."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def increase(before: float | None, now: float | None) -> float | None:
+    """The increase of a counter from one sample to the next; None where one of them is unknown.
+
+    A fall is a reset of the counter, and the increase is then the value after it.
+    """
+    if before is None or now is None:
+        return None
+    return now - before if now >= before else now
+
+
 def check_text(what: str, text: object, limit: int) -> None:
     """MetricError, naming ``what``, unless it is a string of UTF-8 with at most ``limit`` characters."""
     if not isinstance(text, str):

@@ -16,12 +16,6 @@ def shown(value: object) -> str:
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"
 
 
-def quoted(label_value: str) -> str:
-    """As the exposition format writes the value of a label, in one line."""
-    escaped = label_value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
 def said(error: BaseException) -> str:
     """A sentence of ours as it is; anything else with its class, which may be all that it says."""
     try:

@@ -19,7 +19,7 @@ from fogmetrics.settings.reader import key
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
 from shm.ring.discovery import Listing
-from shm.ring.layout import ABSENT
+from shm.ring.frame import is_absent
 from shm.table import dead
 from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader
@@ -82,7 +82,7 @@ class ApplicationsSource(MetricSource):
                     refused.add(f"application {name!r}: metric {series.metric.name!r} is {owner}'s; rename one")
                     continue
                 own = values[series.column : series.end]
-                if own[-1:].tobytes() == ABSENT:
+                if is_absent(own[-1]):
                     continue
                 if seen.setdefault((series.metric.name, series.label_values), name) != name:
                     refused.add(

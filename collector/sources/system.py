@@ -18,6 +18,7 @@ from fogmetrics.settings.reader import key
 from shm.errors import RingError
 from shm.ring.discovery import RingList
 from shm.ring.reader import Frame, RingReader
+from shm.safe_repr import said
 
 STALE_INTERVALS = 3.0  # as the exporter's default: older than this many intervals, a ring says nothing about now
 _REPLICAS = "deployment_replica_count"

@@ -13,13 +13,10 @@ import orjson
 from numpy.typing import NDArray
 
 from exporter.http.negotiation import Format
+from shm.metric import escape_label
 
 # https://github.com/prometheus/client_golang/blob/main/prometheus/testutil/promlint/validations/histogram_validations.go
 _RESERVED_ENDINGS = ("_bucket", "_count", "_sum")
-
-
-def escape_label(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def escape_help(text: str, form: Format) -> str:

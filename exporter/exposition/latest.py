@@ -17,9 +17,9 @@ from exporter.exposition.format import label_set
 from exporter.exposition.template import TEXT_ONLY, UNGUARDED, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
-from exporter.rings import all_absent
 from exporter.window import coverage
 from shm.metric import Series
+from shm.ring.frame import all_absent
 
 
 class MetricsPage:

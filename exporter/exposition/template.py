@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exporter.exposition.format import fill, header, place_behind
 from exporter.http.negotiation import Format
-from exporter.rings import absent
+from shm.ring.frame import absent
 
 _FORMATS = (Format.TEXT, Format.OPENMETRICS)
 

@@ -21,6 +21,7 @@ from typing import Final
 from exporter.window.statistics import STATS
 from fogmetrics.durations import parse_duration
 from shm.errors import FogmetricsError
+from shm.safe_repr import shown
 
 COUNTER_STATS: Final = ("rate", "increase")
 ALL_STATS: Final = (*STATS, *COUNTER_STATS)
@@ -261,8 +262,3 @@ def _names(given: Mapping[str, list[str]], rule: re.Pattern[str], *keys: str) ->
 
 def _shown_bytes(text: bytes) -> str:
     return shown(text[:200].decode("ascii", "backslashreplace"))
-
-
-def shown(text: str) -> str:
-    """A value as a message repeats it, shortened."""
-    return repr(text if len(text) <= 80 else text[:80] + "…")

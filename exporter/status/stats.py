@@ -10,11 +10,12 @@ import orjson
 
 from exporter.applications import Application, ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import EXPORTER, gather
-from exporter.rings import Ring, RingSet, absent
+from exporter.rings import Ring, RingSet
 from exporter.status.largest import largest
 from exporter.window import coverage
 from fogmetrics.settings.metric_names import metric_table, table_fits
 from shm.metric import Metric, Series
+from shm.ring.frame import absent, is_absent
 from shm.ring.windows import GUARD_SLOTS
 
 
@@ -147,6 +148,6 @@ def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[
 def _last(ring: Ring, metric: str) -> float | None:
     """The newest value of the first series of a metric, None where it is absent."""
     found: Series | None = next((one for one in ring.series if one.metric.name == metric), None)
-    if found is None or found.column >= len(ring.latest) or absent(ring.latest[found.column : found.column + 1])[0]:
+    if found is None or found.column >= len(ring.latest) or is_absent(ring.latest[found.column]):
         return None
     return float(ring.latest[found.column])

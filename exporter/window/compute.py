@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from exporter.exposition.conflicts import Family
 from exporter.http.parameters import COUNTER_STATS
-from exporter.rings import absent, all_absent
 from exporter.window.from_buckets import Counted, grouped
 from exporter.window.from_buckets import statistics as statistics_of_counted
 from exporter.window.incremental.rolling import Rolling, RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window.ring_window import Window
 from exporter.window.statistics import aggregate, aggregate_by_label, calculate_rate, columns_of
 from shm.metric import Series
+from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frames
 

@@ -14,8 +14,9 @@ import numpy as np
 from exporter.exposition.format import label_set
 from exporter.exposition.template import Line, Lines
 from exporter.http.negotiation import Format
-from exporter.rings import Ring, all_absent
+from exporter.rings import Ring
 from exporter.window.ring_window import Window
+from shm.ring.frame import all_absent
 
 
 class Gauge(NamedTuple):

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.rings import absent, all_absent
 from shm.metric import Series
+from shm.ring.frame import absent, all_absent
 
 Vector = NDArray[np.float64]
 

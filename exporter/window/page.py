@@ -21,7 +21,7 @@ from exporter.exposition.format import label_set
 from exporter.exposition.template import Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import COUNTER_STATS, AggregatedQuery
-from exporter.rings import Ring, RingSet, all_absent
+from exporter.rings import Ring, RingSet
 from exporter.window import coverage
 from exporter.window.compute import Part, Pool, Vector, part_statistics, pool_of, pool_statistics
 from exporter.window.from_buckets import grouped
@@ -29,6 +29,7 @@ from exporter.window.incremental.rolling import RollingWindows
 from exporter.window.ring_window import Window
 from exporter.window.statistics import STATS
 from shm.metric import Series
+from shm.ring.frame import all_absent
 from shm.ring.series import names_of
 
 V = TypeVar("V")

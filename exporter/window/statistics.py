@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from exporter.window.incremental.blocks import FIRST_AT, INCREASE, LAST_AT, steps
 from exporter.window.incremental.ordering import put_in_order, rank_of
+from shm.ring.frame import absent, all_absent
 from shm.ring.layout import STALE_NAN_BITS
 
 Floats = NDArray[np.float64]  # shape (series,) or (frames, series)
@@ -48,7 +49,7 @@ def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floa
     sample is absent in each result; one with only ordinary NaNs is NaN.
     """
     matrix = _matrix(values, stats)
-    result = {stat: _absent(matrix.shape[1]) for stat in stats}
+    result = {stat: all_absent(matrix.shape[1]) for stat in stats}
     for some, rows in _rows(matrix):
         for stat, part in _statistics(rows, stats).items():
             result[stat][some] = part
@@ -70,7 +71,7 @@ def aggregate_by_label(
     for column, label in enumerate(label_values):
         if label is not None:
             pools.setdefault(label, []).append(column)
-    result = {stat: _absent(len(pools)) for stat in stats}
+    result = {stat: all_absent(len(pools)) for stat in stats}
     # Pools of one size make a matrix together: a label of 1,000 values costs one call and not 1,000.
     by_size: dict[int, list[tuple[int, list[int]]]] = {}
     for position, columns in enumerate(pools.values()):
@@ -99,7 +100,7 @@ def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: Ar
     """
     matrix = _matrix(values)
     elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
-    rate, increase = _absent(matrix.shape[1]), _absent(matrix.shape[1])
+    rate, increase = all_absent(matrix.shape[1]), all_absent(matrix.shape[1])
     for some, rows in _rows(matrix):
         found = steps(rows)
         rate[some], increase[some] = rates(found[INCREASE], found[FIRST_AT], found[LAST_AT], elapsed)
@@ -142,14 +143,14 @@ def tally(rows: Floats) -> tuple[Floats, Integers, Integers, Integers]:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         total = rows.sum(axis=1)
-        present, numbers, gapped = counted(rows, total)
+        present, numbers, gapped = count_samples(rows, total)
         if gapped.size:
             some = rows[gapped]
-            total[gapped] = np.where(some.view(np.uint64) == STALE_NAN_BITS, 0.0, some).sum(axis=1)
+            total[gapped] = np.where(absent(some), 0.0, some).sum(axis=1)
     return total, present, numbers, gapped
 
 
-def counted(rows: Floats, total: Floats | None = None) -> tuple[Integers, Integers, Integers]:
+def count_samples(rows: Floats, total: Floats | None = None) -> tuple[Integers, Integers, Integers]:
     """What :func:`tally` gives behind the sum. ``total``: of each row any sum of its samples."""
     present = np.full(len(rows), rows.shape[1])
     numbers = present.copy()
@@ -160,7 +161,7 @@ def counted(rows: Floats, total: Floats | None = None) -> tuple[Integers, Intege
     gapped = np.flatnonzero(np.isnan(total))
     if gapped.size:
         some = rows[gapped]
-        present[gapped] -= np.count_nonzero(some.view(np.uint64) == STALE_NAN_BITS, axis=1)
+        present[gapped] -= np.count_nonzero(absent(some), axis=1)
         numbers[gapped] -= np.count_nonzero(np.isnan(some), axis=1)
     return present, numbers, gapped
 
@@ -170,7 +171,7 @@ def rates(total: Floats, first: Floats, last: Floats, elapsed: Integers) -> tupl
 
     NaN: no usable sample. ``elapsed``: see :func:`elapsed_ns`.
     """
-    rate, increase = _absent(len(total)), _absent(len(total))
+    rate, increase = all_absent(len(total)), all_absent(len(total))
     counted = last > first  # without two samples they are the same, or NaN
     increase[counted] = total[counted]
     seconds = np.zeros(len(total))
@@ -220,10 +221,6 @@ def transposed(part: Floats) -> Floats:
     for start in range(0, len(part), _TILE_FRAMES):
         rows[:, start : start + _TILE_FRAMES] = part[start : start + _TILE_FRAMES].T
     return rows
-
-
-def _absent(count: int) -> Floats:
-    return np.full(count, STALE_NAN_BITS, np.uint64).view(np.float64)
 
 
 def _matrix(values: ArrayLike, stats: Sequence[str] = ()) -> Floats:

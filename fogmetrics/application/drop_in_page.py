@@ -9,7 +9,7 @@ from typing import Any
 
 from fogmetrics.application.shared_collector import fold
 from shm.metric import Series
-from shm.ring.layout import ABSENT
+from shm.ring.frame import is_absent
 from shm.table.format import listed
 from shm.table.process import LiveTable
 
@@ -71,7 +71,7 @@ def families(namespace: str, application: str) -> Iterator[Any]:
             if family is None:
                 family = found[metric.family] = Metric(metric.family, metric.help, metric.type, metric.unit)
             own = values[series.column : series.end]
-            if own[-1:].tobytes() != ABSENT:
+            if not is_absent(own[-1]):
                 for name, labels, value in _samples(series, own.tolist()):
                     family.add_sample(name, labels, value)
         yield from (family for family in found.values() if family.samples)

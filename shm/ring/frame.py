@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shm.ring.layout import MAX_SEQUENCE, SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS
+from shm.ring.layout import ABSENT, MAX_SEQUENCE, SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS
 from shm.ring.protocol import frame_seal
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def is_absent(value: float) -> bool:
+    """Whether a value is the stale NaN, which says that there is no sample; any other NaN is a sample."""
+    return value != value and array("d", (value,)).tobytes() == ABSENT
+
+
+def absent(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """:func:`is_absent` of each value: float64 in, bool of the same shape out."""
+    found: NDArray[np.bool_] = values.view("u8") == STALE_NAN_BITS
+    return found
+
+
+def all_absent(shape: int | tuple[int, int]) -> NDArray[np.float64]:
+    """A new array in which every sample is absent. Filled as integers: arithmetic would change the NaN's bits."""
+    import numpy as np  # only for readers that ask for arrays
+
+    return np.full(shape, STALE_NAN_BITS, dtype=np.uint64).view(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +45,9 @@ class Frame:
 
     def value(self, column: int) -> float | None:
         """The sample in that column, None where it is absent."""
-        if column >= self.count or self.values.cast("B").cast("Q")[column] == STALE_NAN_BITS:
+        if column >= self.count or is_absent(value := self.values[column]):
             return None
-        return float(self.values[column])
+        return value
 
 
 @dataclass(frozen=True, slots=True)

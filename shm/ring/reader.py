@@ -62,6 +62,7 @@ class RingReader:
         self.path = path or ring_path(namespace, source)
         self._fd = -1
         self._fd, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
+        self._inode = os.fstat(self._fd).st_ino
         self._salt = self.header.salt
         self._catalog = Catalog()
         self._windows: Windows | None = None
@@ -85,18 +86,17 @@ class RingReader:
 
         Open it again then.
         """
-        mine = os.fstat(self._fd)
-        if mine.st_nlink == 0 or mine.st_size != self.header.segment_bytes:
-            return True
+        # One stat: while this reader has the segment open, its inode number is given to no other file.
         try:
-            return os.stat(self.path, follow_symlinks=False).st_ino != mine.st_ino
+            status = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return True
+        return status.st_ino != self._inode or status.st_size != self.header.segment_bytes
 
     @property
     def identity(self) -> tuple[int, int]:
         """Tells this segment from the one that replaces it: (inode, creation time)."""
-        return os.fstat(self._fd).st_ino, self.header.created_ns
+        return self._inode, self.header.created_ns
 
     @property
     def head(self) -> int:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shm.metric import SeriesKey
+from shm.ring.frame import is_absent
 from shm.ring.layout import ABSENT
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ if not ATOMIC:
 
 def _known(value: float) -> float:
     """0 for the absent sample; another NaN is one that was set."""
-    return 0.0 if array("d", [value]).tobytes() == ABSENT else value
+    return 0.0 if is_absent(value) else value
 
 
 def first_value(place: Place) -> array[float]:

@@ -28,6 +28,7 @@ from shm import catalog, files
 from shm.catalog import MetricExtra, Removed
 from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
+from shm.ring.frame import is_absent
 from shm.ring.layout import (
     ABSENT,
     HEADER_BYTES,
@@ -348,7 +349,7 @@ def _take_in(account: _Account, table: TableReader) -> None:
         since = account.removed.get((table.who, series_key(series)))
         if since is not None:
             own = array("d", since_removal(own.tobytes(), since, gauge=series.metric.type == "gauge"))
-        if own[-1:].tobytes() == ABSENT:  # removed, or never set
+        if is_absent(own[-1]):  # removed, or never set
             continue
         if series.metric.type == "gauge" and not extra.mode.endswith("+dead"):
             continue

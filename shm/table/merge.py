@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from shm.catalog import MetricExtra, Removed
 from shm.errors import RingError, RingMissing
 from shm.metric import Metric, Series, SeriesKey, series_key
+from shm.ring.frame import absent
 from shm.ring.layout import STALE_NAN_BITS
 from shm.table.dead import since_removal
 from shm.table.format import RETIRED, OpenTables, TableReader, listed, table_path
@@ -244,7 +245,7 @@ class ApplicationReader:
 def _picked(values: Values, source: Indexes) -> tuple[Values, NDArray[np.bool_]]:
     """(those of the columns, whether each is no absent sample)."""
     picked = values[source]
-    return picked, picked.view(np.uint64) != STALE_NAN_BITS
+    return picked, ~absent(picked)
 
 
 def _take_off(values: Values, columns: tuple[int, int, bool] | None, then: bytes) -> None:

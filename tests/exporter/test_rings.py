@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.rings import Ring, RingSet, absent, all_absent
+from exporter.rings import Ring, RingSet
 from shm.errors import RingCorrupt
 from shm.files import unlink
 from shm.metric import Metric
 from shm.ring.discovery import RingList
+from shm.ring.frame import absent
 from shm.ring.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
 from shm.ring.reader import Frame, RingReader
 from tests.exporter.scene import INTERVAL, LATENCY, NOW_NS, PACKETS, SECOND, Scene
@@ -39,13 +40,7 @@ def only(rings: RingSet) -> Ring:
     return ring
 
 
-# ---- absent and stale --------------------------------------------------------------------------------------------
-
-
-def test_only_the_stale_nan_is_absent() -> None:
-    values = np.concatenate((all_absent(2), np.array([np.nan, np.inf, 0.0])))
-    assert absent(values).tolist() == [True, True, False, False, False]
-    assert all_absent((2, 3)).view(np.uint64).tolist() == [[STALE_NAN_BITS] * 3] * 2
+# ---- stale ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("interval", [1, 15])

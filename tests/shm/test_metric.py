@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shm.errors import MetricError
-from shm.metric import DEFAULT_BUCKETS_MS, Metric, Series, series_key
+from shm.metric import DEFAULT_BUCKETS_MS, Metric, Series, escape_label, increase, series_key
 
 
 def metric(**fields: Any) -> Metric:
@@ -93,3 +93,15 @@ def test_a_series_knows_its_labels_columns_and_key() -> None:
     assert series.labels == {"a": "x"}
     assert (series.column, series.end) == (7, 12)
     assert series_key(series) == ("app_requests", ("x",))
+
+
+def test_the_increase_of_a_counter_is_what_it_grew_by_or_after_a_reset_what_it_has() -> None:
+    assert increase(3.0, 10.0) == 7.0
+    assert increase(10.0, 10.0) == 0.0
+    assert increase(10.0, 4.0) == 4.0
+    assert increase(None, 4.0) is None
+    assert increase(4.0, None) is None
+
+
+def test_label_values_are_escaped_for_the_text_formats() -> None:
+    assert escape_label('a\\b"c\nd') == r"a\\b\"c\nd"

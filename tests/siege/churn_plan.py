@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.rings import absent
 from shm.metric import Metric, Series
+from shm.ring.frame import absent
 from shm.ring.reader import Frame, Frames
 from tests.rings import SECOND_NS
 from tests.siege.harness import require

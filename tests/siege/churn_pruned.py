@@ -12,8 +12,9 @@ from collections import Counter
 from collector.frame.collector import MetricCollector
 from collector.frame.rules import Rules
 from collector.settings import MetricConfig
-from exporter.rings import RingSet, absent
+from exporter.rings import RingSet
 from shm.metric import Metric
+from shm.ring.frame import absent
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.siege.harness import Counts, Effort, own_namespace, require

@@ -22,10 +22,11 @@ import numpy as np
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
-from exporter.rings import RingSet, absent
+from exporter.rings import RingSet
 from fogmetrics.config import Config
 from fogmetrics.settings.tables import ShmConfig
 from shm.errors import RingMissing
+from shm.ring.frame import absent
 from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.siege.churn_plan import COUNTER, METRICS, STARTED_NS, STRIDE, Plan, prove_frames

@@ -403,7 +403,7 @@ MUTANTS: tuple[Mutant, ...] = (
         code="0 <= value <= MAX_COUNT", becomes="True", says="not a number from 0 up", part=_OTHERS,
     ),
     Mutant(
-        "targets", "a page may have lines of any length", f"{_PROVIDERS}.prometheus_text:_lines",
+        "targets", "a page may have lines of any length", f"{_PROVIDERS}.provider:reply_lines",
         code="len(line) > MAX_LINE_BYTES", becomes="False", says="answers a line of 1 MiB, and", part=_OTHERS,
     ),
     Mutant(

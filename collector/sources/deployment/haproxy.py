@@ -28,13 +28,13 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from collector.exchange import BrokenOff, ExchangeError, Limits, ask, http_request, line_request, parse_address
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError, reply_lines
+from shm.metric import increase
 
 KEY = "[source.deployment] haproxy_url"
 # HAProxy counts in 64 bits; a number beyond is none of its own, and might not fit a float.
@@ -43,7 +43,6 @@ _MAX_COUNT = 2**64 - 1
 _MAX_TIME_MS = 2**32 - 1
 # HAProxy 2.6 has 128 columns, so that a line takes 128 bytes at least, and less than 1 KiB: 4 MiB hold 32,768. A MiB of
 # commas would be a row of a million cells.
-_MAX_LINE = 65_536
 _MAX_LINES = 50_000
 
 
@@ -73,7 +72,8 @@ def parse_stats(page: bytes) -> list[BackendStats]:
     backends: list[BackendStats] = []
     try:
         # Strict, because a quote without its twin swallows the lines behind it: backends would be absent, unsaid.
-        rows = csv.reader(_lines(page), strict=True)
+        lines = (line.decode("utf-8", "replace") for line in reply_lines(page, _MAX_LINES))
+        rows = csv.reader(lines, strict=True)
         header = next(rows)
         for row in rows:
             # Most lines are of servers: a dictionary of 128 columns would be made of each for nothing.
@@ -88,17 +88,6 @@ def parse_stats(page: bytes) -> list[BackendStats]:
 
 def _begin(page: bytes) -> str:
     return page[:60].decode("utf-8", "replace")
-
-
-def _lines(page: bytes) -> Iterator[str]:
-    """Its lines, each decoded when it is asked for. Raises ValueError at one too long, or one too many."""
-    text = io.TextIOWrapper(io.BytesIO(page), "utf-8", "replace", newline="\n")
-    for count, line in enumerate(iter(lambda: text.readline(_MAX_LINE + 1), "")):
-        if len(line) > _MAX_LINE:
-            raise ValueError(f"its answer has a line of more than {_MAX_LINE} characters")
-        if count >= _MAX_LINES:
-            raise ValueError(f"its answer has more than {_MAX_LINES} lines")
-        yield line
 
 
 def _backend(name: str, line: dict[str, str]) -> BackendStats:
@@ -185,11 +174,11 @@ def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) 
     replicas = None if now.servers_up is None else float(now.servers_up)
     if before is None or now.tcp != before.tcp:
         return Deployment(now.name, replicas, keeps_latency=measures_latency)
-    requests = _increase(now.requests, before.requests)
-    unreached = _increase(now.connection_errors, before.connection_errors)
-    errors = [unreached, _increase(now.response_errors, before.response_errors)]
+    requests = increase(before.requests, now.requests)
+    unreached = increase(before.connection_errors, now.connection_errors)
+    errors = [unreached, increase(before.response_errors, now.response_errors)]
     if not now.tcp:
-        errors.append(_increase(now.http_errors, before.http_errors))
+        errors.append(increase(before.http_errors, now.http_errors))
     known = [one for one in errors if one is not None]
     # rtime stays what it was (0 at first) while no server answers: a dead server would look the fastest of all.
     answered = requests is not None and requests > (unreached or 0)
@@ -204,9 +193,3 @@ def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) 
         else None,
         keeps_latency=measures_latency,
     )
-
-
-def _increase(now: int | None, before: int | None) -> int | None:
-    if now is None or before is None:
-        return None
-    return now - before if now >= before else now

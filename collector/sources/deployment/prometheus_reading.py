@@ -22,6 +22,7 @@ from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Selector
 from collector.sources.deployment.prometheus_text import TextSample, bound, read_samples
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
+from shm.metric import increase
 
 # Counts are of 64 bits at most.
 _MAX_COUNT: Final = 2.0**64
@@ -144,13 +145,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _increase(now: Counters, before: Counters) -> float | None:
-    return _sum(_risen(value, before.get(key, 0.0)) for key, value in now.items())
-
-
-def _risen(now: float | None, before: float | None) -> float | None:
-    if now is None or before is None:
-        return None
-    return now - before if now >= before else now
+    return _sum(increase(before.get(key, 0.0), value) for key, value in now.items())
 
 
 def _observations(now: Mapping[bytes, Histogram], before: Mapping[bytes, Histogram]) -> Observations | None:

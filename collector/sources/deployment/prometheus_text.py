@@ -14,15 +14,15 @@ not wanted.
 
 from __future__ import annotations
 
-import io
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
+
+from collector.sources.deployment.provider import reply_lines
 
 # 4 MiB hold some 60,000 samples; of empty lines alone they would be 4,000,000.
 MAX_LINES: Final = 200_000
-MAX_LINE_BYTES: Final = 65_536
 # Of one page, those that are wanted. Each takes some 300 bytes until the next page has been read.
 MAX_SAMPLES: Final = 30_000
 _SHOWN_BYTES: Final = 60
@@ -53,7 +53,7 @@ def read_samples(page: bytes, wanted: Collection[str]) -> Iterator[TextSample]:
     prefixes = tuple(names)
     kept = 0
     found = False
-    for number, line in enumerate(_lines(page), 1):
+    for number, line in enumerate(reply_lines(page, MAX_LINES), 1):
         if not line.startswith(prefixes):
             # As far as it takes to tell a page from something else: a name, or a comment, or nothing.
             if line[0] not in b"#\n\r":
@@ -84,17 +84,6 @@ def bound(text: str) -> float | None:
         return None
     value = float(text)
     return None if math.isnan(value) else value
-
-
-def _lines(page: bytes) -> Iterator[bytes]:
-    reading: Callable[[], bytes] = lambda: file.readline(MAX_LINE_BYTES + 1)  # noqa: E731 - for iter() to call
-    file = io.BytesIO(page)
-    for count, line in enumerate(iter(reading, b"")):
-        if len(line) > MAX_LINE_BYTES:
-            raise ValueError(f"its answer has a line of more than {MAX_LINE_BYTES} bytes")
-        if count >= MAX_LINES:
-            raise ValueError(f"its answer has more than {MAX_LINES} lines")
-        yield line
 
 
 def _labels(line: bytes, position: int, number: int) -> tuple[dict[str, str], int]:

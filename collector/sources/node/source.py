@@ -27,6 +27,7 @@ from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
+from shm.metric import increase
 
 # Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
 # twice or for nothing. VLANs ("eth0.5") are among them.
@@ -153,13 +154,8 @@ class NodeMetricSource(MetricSource):
         seconds = self._network[0] - before[0]
         if seconds <= 0:
             return None
-        # By interface, so that one that comes brings no jump and one that goes takes nothing back. A count that
-        # fell was reset; what it has now came since.
-        moved = sum(
-            count - previous if count >= previous else count
-            for name, count in self._network[1].items()
-            if (previous := before[1].get(name)) is not None
-        )
+        # By interface, so that one that comes brings no jump and one that goes takes nothing back.
+        moved = sum(increase(before[1].get(name), count) or 0.0 for name, count in self._network[1].items())
         return moved / seconds
 
     def _bytes_by_interface(self) -> dict[str, int]:

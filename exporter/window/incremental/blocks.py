@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.ring.layout import STALE_NAN_BITS
+from shm.ring.frame import absent
 
 Floats = NDArray[np.float64]
 Summarise = Callable[[Floats], Floats]  # (…, frames) → (fields, …)
@@ -117,8 +117,7 @@ def sums(rows: Floats) -> Floats:
         gapped = np.isnan(total)
         if gapped.any():
             some = rows[gapped]
-            absent = some.view(np.uint64) == STALE_NAN_BITS
-            total[gapped] = np.einsum("...i->...", np.where(absent, 0.0, some))
+            total[gapped] = np.einsum("...i->...", np.where(absent(some), 0.0, some))
     return np.asarray(total[None])
 
 
@@ -157,4 +156,5 @@ def steps(rows: Floats) -> Floats:
 
 
 def step(before: Floats, after: Floats) -> Floats:
+    """:func:`shm.metric.increase` for arrays; NaN where one of the two is."""
     return np.where(after < before, after, after - before)

@@ -18,7 +18,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.rings import absent
 from exporter.window.incremental.bands import BAND, Bands
 from exporter.window.incremental.blocks import (
     BLOCK_FRAMES,
@@ -35,8 +34,8 @@ from exporter.window.incremental.blocks import (
 from exporter.window.incremental.ordering import put_in_order
 from exporter.window.parallel import in_parallel
 from exporter.window.ring_window import Window
-from exporter.window.statistics import columns_of, counted, elapsed_ns, rates, transposed, work_slices
-from shm.ring.frame import Frames
+from exporter.window.statistics import columns_of, count_samples, elapsed_ns, rates, transposed, work_slices
+from shm.ring.frame import Frames, absent
 from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 
 Vector = NDArray[np.float64]
@@ -146,7 +145,7 @@ class RollingSamples(Rolling):
         def fill(some: slice) -> None:
             rows = transposed(columns_of(frames.values, self._columns[some]))
             self._blocks.fill(some, rows)
-            present, numbers, gapped = counted(rows)
+            present, numbers, gapped = count_samples(rows)
             self._present[some] = present
             if self._names:
                 # Series with gaps have their ranks each in a place of its own.

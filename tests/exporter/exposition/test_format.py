@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.exposition.format import escape_help, escape_label, fill, header, label_set, numbers, place_behind
+from exporter.exposition.format import escape_help, fill, header, label_set, numbers, place_behind
 from exporter.http.negotiation import Format
 from tests.exporter.scene import promtool_accepts, samples_of
 
 
 def test_label_values_have_backslash_quote_and_newline_escaped() -> None:
-    assert escape_label('a\\b"c\nd') == r"a\\b\"c\nd"
+    assert label_set([("a", 'a\\b"c\nd')]) == r'{a="a\\b\"c\nd"}'
     assert label_set([("a", "1"), ("b", '"')]) == r'{a="1",b="\""}'
     assert label_set([]) == ""
 

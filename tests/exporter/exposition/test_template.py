@@ -9,7 +9,7 @@ import pytest
 
 from exporter.exposition.template import TEXT_ONLY, Line, Lines
 from exporter.http.negotiation import Format
-from exporter.rings import all_absent
+from shm.ring.frame import all_absent
 
 
 def page() -> Lines:

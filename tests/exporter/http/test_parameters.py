@@ -137,7 +137,7 @@ def test_a_selector_reads_as_in_promql(text: str, matchers: list[tuple[str, str,
         (r'{a="\ud800"}', r"unknown escape '\\ud800'"),
         (r'{a="\UFFFFFFFF"}', r"unknown escape '\\UFFFFFFFF'"),
         ('{stat="p95"}', "choose statistics with the parameter stat="),
-        ("a" * 4097, "…' has 4097 characters; at most 4096"),
+        ("a" * 4097, "… has 4097 characters; at most 4096"),
     ],
 )
 def test_a_broken_selector_is_told_where_and_what_would_be_right(text: str, complaint: str) -> None:

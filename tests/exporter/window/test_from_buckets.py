@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.rings import absent, all_absent
 from exporter.window.from_buckets import statistics
 from exporter.window.statistics import STATS
 from shm.metric import Metric
+from shm.ring.frame import absent, all_absent
 from tests.exporter.scene import INTERVAL, Scene
 from tests.exporter.window.test_page import of, samples
 
