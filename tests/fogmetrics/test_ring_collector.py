@@ -85,8 +85,11 @@ def test_the_samples_are_those_of_metrics(
     assert {line for line in text.split("\n") if line[:6] == "# HELP"} == {
         line for line in page.split("\n") if line[:6] == "# HELP"
     }
-    if form is Format.TEXT:
-        promtool_accepts(text)
+
+
+@pytest.mark.real
+def test_promtool_accepts_the_page(one: MetricCollector, registry: CollectorRegistry) -> None:
+    promtool_accepts(exposed(registry, Format.TEXT))
 
 
 def test_what_openmetrics_forbids_is_in_neither_format(one: MetricCollector, registry: CollectorRegistry) -> None:
