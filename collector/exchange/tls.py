@@ -18,7 +18,10 @@ _REMEDY = "add its authority's to the certificates of this host, or name a file 
 
 @functools.cache
 def context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    made = ssl.create_default_context()
+    # Python 3.11.2 (Debian 12) sets this option: a connection that was cut would look like the end of the answer.
+    made.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return made
 
 
 def wrap(plain: socket.socket, host: str) -> ssl.SSLSocket:
