@@ -1,4 +1,4 @@
-"""Segments as files: names, creation, attachment, permissions, removal.
+"""Segments as files: names, attachment, permissions, removal. :mod:`shm.create` creates them.
 
 A segment is POSIX shared memory: a file in /dev/shm. Names carry namespace and source, so that discovery is one
 directory listing, and tests and a second instance never meet:
@@ -9,16 +9,12 @@ directory listing, and tests and a second instance never meet:
     fogmetrics.NAMESPACE.SOURCE.layout-N  set aside by a writer of another release: layout version N
     fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
 
-It is what ``multiprocessing.shared_memory`` makes, under the name that it would have there, without that module: it
-takes 2.6 MiB of each process that imports it (random numbers, OpenSSL), has no way to reserve what it creates, opens
-read-write only, and its resource tracker unlinks what an attaching process leaves behind (python/cpython#82300,
-#153279). Only the writer maps: a reader reads, since to touch the end that a map has lost to a truncation would be a
-SIGBUS.
+They are opened by descriptor. ``multiprocessing.shared_memory`` attaches read-write only, and its resource tracker
+unlinks segments when a process that attached to them ends (python/cpython#82300, #153279).
 """
 
 from __future__ import annotations
 
-import errno
 import grp
 import itertools
 import mmap
@@ -30,7 +26,6 @@ from typing import Final
 
 from shm.errors import (
     ConfigurationError,
-    NoSpace,
     RingCorrupt,
     RingError,
     RingForeign,
@@ -44,10 +39,6 @@ DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
 _MAX_ID: Final = (1 << 32) - 2
-_MEMINFO: Final = Path("/proc/meminfo")
-# Of the memory that the kernel calls available, what one segment may take: the rest is for whoever asks next.
-_MOST_OF_MEMORY: Final = 0.8
-MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
 
 
 def check_name(what: str, name: str) -> str:
@@ -110,78 +101,6 @@ def ring_name_of(file_name: str, namespace: str) -> str | None:
     return None
 
 
-def build(source: str, path: Path, size: int, group: str = "") -> tuple[int, mmap.mmap]:
-    """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
-
-    Raises NoSpace, with what is needed and how to get it, when the memory is not there; nothing is left behind
-    then (I7). The caller holds the writer's lock: what a dead writer left under this name is removed.
-    """
-    group_id = group_number(group)
-    path.unlink(missing_ok=True)
-    _refuse_beyond_memory(source, size)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
-            message = f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
-            raise NoSpace(source, message) from error
-        raise NoSpace(source, _no_space(path, size, error)) from error
-    try:
-        # A hole in a full tmpfs is a SIGBUS for whoever touches it, reader or writer; this is a clean error.
-        os.posix_fallocate(fd, 0, size)
-        if group_id is not None:
-            os.fchown(fd, -1, group_id)
-        os.fchmod(fd, MODE)  # after creation, so that no umask takes the group's bit away
-        return fd, mmap.mmap(fd, size)
-    except BaseException as error:
-        os.close(fd)
-        path.unlink(missing_ok=True)
-        _refuse_overflow(source, size, error)
-        if not isinstance(error, OSError):
-            raise
-        if isinstance(error, PermissionError):
-            raise ConfigurationError(
-                f"[shm] group is {group!r}, and this user may not give files to that group; "
-                "add the user to the group, or leave the key empty"
-            ) from error
-        raise NoSpace(source, _no_space(path, size, error)) from error
-
-
-def _refuse_beyond_memory(source: str, size: int) -> None:
-    """A tmpfs may be larger than what memory is left: to reserve that has the kernel kill processes, of anybody."""
-    try:
-        available = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
-        most = int(available.split()[1]) * 1024 * _MOST_OF_MEMORY
-    except (OSError, StopIteration, ValueError, IndexError):
-        return  # who does not know refuses nothing
-    if size > most:
-        raise NoSpace(
-            source,
-            f"its segment needs {size / 2**20:.1f} MiB of shared memory, but of this host's available memory it may "
-            f"have {most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%}; lower [shm] capacity",
-        )
-
-
-def _refuse_overflow(source: str, size: int, error: BaseException) -> None:
-    if isinstance(error, OverflowError) and size >= 1 << 31:  # on a 32-bit machine
-        message = f"its segment of {size / 2**20:.1f} MiB is more than this machine can map; lower [shm] capacity"
-        raise NoSpace(source, message) from error
-
-
-def _no_space(path: Path, size: int, error: OSError) -> str:
-    try:
-        usage = os.statvfs(DIRECTORY)
-        free = f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free"
-    except OSError:
-        free = "what is free is unknown"
-    aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
-    return (
-        f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "
-        "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower [shm] capacity"
-        + (f"; or remove {aside[0]}, the history of another release" if aside else "")
-    )
-
-
 def group_number(group: str, where: str = "[shm]") -> int | None:
     """The id of the group of that name or number; None for the empty name. Raises ConfigurationError.
 
@@ -220,7 +139,7 @@ def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
         return fd, mmap.mmap(fd, header.segment_bytes), header
     except BaseException as error:
         os.close(fd)
-        if not isinstance(error, (OSError, ValueError, OverflowError)):  # Overflow: 2 GiB, to a 32-bit machine
+        if not isinstance(error, (OSError, ValueError)):
             raise
         raise RingError(source, f"{path} can't be mapped: {error}") from error  # no address space, or cut since
 

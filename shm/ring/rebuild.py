@@ -15,8 +15,9 @@ from types import MappingProxyType
 from typing import Final
 
 from shm import catalog
+from shm.create import create
 from shm.errors import MetricError, RingCorrupt
-from shm.files import aside_path, build, building_path, ring_path
+from shm.files import aside_path, building_path, ring_path
 from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring.layout import (
     ABSENT,
@@ -113,7 +114,7 @@ def publish(
     ConfigurationError; what is published stays as it is then.
     """
     temporary = building_path(namespace, header.source)
-    fd, mapped = build(header.source, temporary, header.segment_bytes, group)
+    fd, mapped = create(header.source, temporary, header.segment_bytes, group)
     segment = WritableSegment(fd, mapped, header, ring_path(namespace, header.source))
     try:
         segment.write_header()

@@ -26,6 +26,7 @@ from typing import Final
 
 from shm import catalog, files
 from shm.catalog import MetricExtra, Removed
+from shm.create import create
 from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
 from shm.ring.frame import is_absent
@@ -411,7 +412,7 @@ def _publish(namespace: str, application: str, group: str, account: _Account) ->
     packed = catalog.packed(bodies, header.salt)
     path = table_path(namespace, application, RETIRED)
     building = path.with_suffix(".new")
-    fd, mapped = files.build(application, building, header.file_bytes, group)
+    fd, mapped = create(application, building, header.file_bytes, group)
     try:
         mapped.close()
         os.pwrite(fd, header.behind_magic(), 8)

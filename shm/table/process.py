@@ -28,8 +28,9 @@ from typing import Any, Final, TypeVar
 
 from shm import catalog
 from shm.catalog import MetricExtra
+from shm.create import create
 from shm.errors import FogmetricsError, MetricError, NoSpace
-from shm.files import build, check_name, group_number
+from shm.files import check_name, group_number
 from shm.metric import Metric, MetricType, SeriesKey
 from shm.ring.layout import HEADER_BYTES, KIND_METRIC, KIND_SERIES, MAX_WIDTH, aligned
 from shm.table.cells import (
@@ -411,7 +412,7 @@ class LiveTable:
         header = TableHeader(self.application, width, catalog_bytes, created, pid, new)
         path = table_path(self.namespace, self.application, identity(pid, new))
         building = path.with_suffix(".new")
-        fd, mapped = build(self.application, building, header.file_bytes, self.group)
+        fd, mapped = create(self.application, building, header.file_bytes, self.group)
         state = LiveFile(fd, mapped, header)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

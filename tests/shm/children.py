@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 import shm
+from shm.create import create
 from shm.errors import NoSpace, RingError, RingMissing, WriterClosed
-from shm.files import build, building_path, lock_path, unlink
+from shm.files import building_path, lock_path, unlink
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, append_proof, check, files_of, open_writer, sequences
@@ -194,7 +195,7 @@ def _check_after_death(namespace: str, k: int, at_most_lost: int) -> None:
 
 def die_while_building(namespace: str) -> None:
     """Leave a half-built segment, as a writer killed before the rename does."""
-    build("s", building_path(namespace, "s"), 65536)
+    create("s", building_path(namespace, "s"), 65536)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -13,7 +13,6 @@ from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingForeign, Ri
 from shm.files import (
     attach_readonly,
     attach_writable,
-    build,
     building_path,
     check_name,
     corrupt_path,
@@ -162,88 +161,6 @@ def test_a_group_beyond_the_last_number_is_refused(group: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\[shm\] group is .*, which is out of range; give a name"):
         group_number(group)
     assert group_number("4294967294") == 4294967294
-
-
-@as_root
-def test_a_group_that_the_user_is_not_in_is_a_configuration_error(namespace: str) -> None:
-    program = f"""
-import os
-from tests.rings import open_writer, files_of
-from shm.errors import ConfigurationError
-os.setgroups([]); os.setgid(4242); os.setuid(4242)
-try:
-    open_writer({namespace!r}, group="4243")
-except ConfigurationError as error:
-    assert "'4243'" in str(error), error
-else:
-    raise AssertionError("a file was given to a foreign group")
-assert [path.suffix for path in files_of({namespace!r})] == [".lock"]
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
-def test_build_reserves_all_of_its_memory_and_replaces_litter(namespace: str) -> None:
-    path = building_path(namespace, "s")
-    path.write_bytes(b"litter")
-    fd, mapped = build("s", path, 1 << 20)
-    try:
-        status = os.fstat(fd)
-        assert status.st_size == 1 << 20
-        assert status.st_blocks * 512 >= 1 << 20
-        assert mapped[:] == bytes(1 << 20)
-    finally:
-        mapped.close()
-        os.close(fd)
-        path.unlink()
-
-
-def test_more_than_the_host_has_memory_for_is_refused_however_large_shared_memory_is(
-    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    meminfo = tmp_path / "meminfo"
-    monkeypatch.setattr("shm.files._MEMINFO", meminfo)
-    path = building_path(namespace, "node")
-    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 1000 kB\n")
-    with pytest.raises(NoSpace, match=r"needs 0\.8 MiB .* it may have 0\.8 MiB, 80%; lower \[shm\] capacity"):
-        build("node", path, 800 * 1024 + 1)
-    assert not path.exists()
-    for text in ("MemTotal: 9000 kB\n", "MemAvailable: much\n", "MemAvailable:\n", "MemAvailable: 1001 kB\n"):
-        meminfo.write_text(text)
-        fd, memory = build("node", path, 800 * 1024 + 1)
-        memory.close()
-        os.close(fd)
-    path.unlink()
-
-
-def test_build_leaves_nothing_behind_when_it_fails(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
-
-    def full(fd: int, offset: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(NoSpace, match=r"needs 1\.0 MiB"):
-        build("s", building_path(namespace, "s"), 1 << 20)
-    assert files_of(namespace) == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-
-
-@pytest.mark.parametrize("call", ["posix_fallocate", "fchmod", "open"])
-def test_build_leaves_nothing_behind_whatever_it_fails_of(
-    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
-
-    def fails(*arguments: object) -> None:
-        raise OverflowError("signed integer is greater than maximum")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, call, fails)
-        with pytest.raises(OverflowError):
-            build("s", building_path(namespace, "s"), 1 << 20)
-    assert files_of(namespace) == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_a_start_that_fails_frees_lock_map_and_descriptors(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_without_memory_the_program_goes_on_and_nothing_is_lost(
     def full(application: str, *_: object) -> None:
         raise NoSpace(application, "its segment needs more")
 
-    monkeypatch.setattr(process, "build", full)
+    monkeypatch.setattr(process, "create", full)
     for i in range(200):
         counter(table, f"/{i}").inc(1.0)
     first.inc(1.0)
@@ -364,7 +364,7 @@ from shm.table import process
 from shm.errors import NoSpace
 def full(*_): raise NoSpace('web', 'full')
 def job():
-    process.build = full
+    process.create = full
     collector.increment('r', 1, {'p': 'a'})
     collector.increment('r', 1, {'p': 'new'})
     return 'went on'

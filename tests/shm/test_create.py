@@ -1,0 +1,122 @@
+"""Segments as multiprocessing.shared_memory creates them: reserved, of their group, without a resource tracker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shm.create import create
+from shm.errors import NoSpace
+from shm.files import building_path
+from shm.ring.reader import RingReader
+from tests.rings import ROOT, files_of
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
+
+
+@as_root
+def test_a_group_that_the_user_is_not_in_is_a_configuration_error(namespace: str) -> None:
+    program = f"""
+import os
+from tests.rings import open_writer, files_of
+from shm.errors import ConfigurationError
+os.setgroups([]); os.setgid(4242); os.setuid(4242)
+try:
+    open_writer({namespace!r}, group="4243")
+except ConfigurationError as error:
+    assert "'4243'" in str(error), error
+else:
+    raise AssertionError("a file was given to a foreign group")
+assert [path.suffix for path in files_of({namespace!r})] == [".lock"]
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_create_reserves_all_of_its_memory_and_replaces_litter(namespace: str) -> None:
+    path = building_path(namespace, "s")
+    path.write_bytes(b"litter")
+    fd, mapped = create("s", path, 1 << 20)
+    try:
+        status = os.fstat(fd)
+        assert status.st_size == 1 << 20
+        assert status.st_blocks * 512 >= 1 << 20
+        assert mapped[:] == bytes(1 << 20)
+    finally:
+        mapped.close()
+        os.close(fd)
+        path.unlink()
+
+
+def test_more_than_the_host_has_memory_for_is_refused_however_large_shared_memory_is(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr("shm.create._MEMINFO", meminfo)
+    path = building_path(namespace, "node")
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 1000 kB\n")
+    with pytest.raises(NoSpace, match=r"needs 0\.8 MiB .* it may have 0\.8 MiB, 80%; lower \[shm\] capacity"):
+        create("node", path, 800 * 1024 + 1)
+    assert not path.exists()
+    for text in ("MemTotal: 9000 kB\n", "MemAvailable: much\n", "MemAvailable:\n", "MemAvailable: 1001 kB\n"):
+        meminfo.write_text(text)
+        fd, memory = create("node", path, 800 * 1024 + 1)
+        memory.close()
+        os.close(fd)
+    path.unlink()
+
+
+def test_create_leaves_nothing_behind_when_it_fails(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(NoSpace, match=r"needs 1\.0 MiB"):
+        create("s", building_path(namespace, "s"), 1 << 20)
+    assert files_of(namespace) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "fchmod", "open"])
+def test_create_leaves_nothing_behind_whatever_it_fails_of(
+    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    def fails(*arguments: object) -> None:
+        raise OverflowError("signed integer is greater than maximum")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fails)
+        with pytest.raises(OverflowError):
+            create("s", building_path(namespace, "s"), 1 << 20)
+    assert files_of(namespace) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_segment_outlives_its_writer_and_starts_no_resource_tracker(namespace: str) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from tests.rings import append_proof, open_writer
+with open_writer({namespace!r}, columns=2) as writer:
+    append_proof(writer)
+    writer.reserve(100)  # a second segment replaces the first
+    children = Path(f"/proc/self/task/{{os.getpid()}}/children").read_text()
+    opened = [path.readlink().name for path in Path("/proc/self/fd").iterdir() if int(path.name) > 2 and path.exists()]
+    print(repr(children), [name for name in opened if "pipe" in name], flush=True)
+    from multiprocessing import resource_tracker, shared_memory
+    assert shared_memory.resource_tracker is resource_tracker, "the standard library's own module was changed"
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGKILL, "'' []\n", "")
+    with RingReader(namespace, "s") as reader:
+        assert reader.newest_sequence() == 1
