@@ -37,7 +37,7 @@ RULES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
     for part, pattern in (
         # System calls, as the C library has them.
         (_SOCKETS, r"^(writev?|send\w*|readv?|recv\w*|accept4?|epoll_ctl|shutdown|close) \(libc"),
-        (_FILES, r"^(p?readv?64(v2)?|preadv?|fstat\w*|l?stat\w*|open\w*|getdents64) \(libc"),
+        (_FILES, r"^(p?(read|write)v?64(v2)?|p(read|write)v?|fstat\w*|l?stat\w*|open\w*|getdents64) \(libc"),
         (_MEMORY, r"^(munmap|mmap\w*|madvise|brk|mremap) \(libc"),
         # Libraries that do one thing.
         (_DIGITS, r"\(orjson/"),

@@ -4,7 +4,7 @@ A RingSet follows the rings of a namespace: opens what is new, lets go of what i
 replaced another. Whatever is wrong with one ring is kept as a sentence beside its name and costs the others nothing.
 
 Not for two threads at once: the server has one set for the scrapes of its event loop, another for the thread that
-aggregates. An open ring costs a descriptor; nothing is mapped.
+aggregates. An open ring costs two descriptors and a read-only map.
 """
 
 from __future__ import annotations

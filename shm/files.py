@@ -134,23 +134,27 @@ def id_number(what: str, text: str) -> int | None:
 
 def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
     """Map a published segment read-write, for the writer that holds its lock: (fd, map, header)."""
-    fd, header = open_segment(source, path, os.O_RDWR, os.geteuid())
+    return _attach(source, path, os.O_RDWR, os.geteuid(), mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, mmap.mmap, Header]:
+    """Map a published segment read-only (I8): (fd, map, header).
+
+    Raises RingMissing, RingForeign when it is not a regular file of user ``owner``, RingCorrupt when its header,
+    its size and its allocated blocks do not agree (I7, I9), RingError where there is no address space.
+    """
+    return _attach(source, path, os.O_RDONLY, owner, mmap.PROT_READ)
+
+
+def _attach(source: str, path: Path, flags: int, owner: int, rights: int) -> tuple[int, mmap.mmap, Header]:
+    fd, header = open_segment(source, path, flags, owner)
     try:
-        return fd, mmap.mmap(fd, header.segment_bytes), header
+        return fd, mmap.mmap(fd, header.segment_bytes, prot=rights), header
     except BaseException as error:
         os.close(fd)
         if not isinstance(error, (OSError, ValueError)):
             raise
         raise RingError(source, f"{path} can't be mapped: {error}") from error  # no address space, or cut since
-
-
-def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, Header]:
-    """Open a published segment for reading alone, without a map (I8): (fd, header).
-
-    Raises RingMissing, RingForeign when it is not a regular file of user ``owner``, RingCorrupt when its header,
-    its size and its allocated blocks do not agree (I7, I9).
-    """
-    return open_segment(source, path, os.O_RDONLY, owner)
 
 
 def open_segment(
@@ -159,7 +163,7 @@ def open_segment(
     """Open and check a whole segment.
 
     ``on_disk``: blocks may be fewer, as where the file system compresses. ``harmed``: the file may have any size and
-    holes, for whoever reads what is left of it, and never maps it.
+    holes, for whoever reads what is left of it, and does not map it.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -5,6 +5,7 @@ Import the fixture into a conftest.py: ``from tests.rings import namespace as na
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import subprocess
@@ -87,6 +88,17 @@ def open_writer(
 def append_proof(writer: RingWriter, frames: int = 1) -> None:
     for sequence in range(writer.head + 1, writer.head + 1 + frames):
         writer.append(proof(sequence, writer.column_count), sequence * SECOND_NS, sequence)
+
+
+def punch_hole(path: Path, start: int, size: int) -> None:
+    """Free a part of the file, which keeps its size."""
+    with path.open("r+b") as file:
+        numbers = ctypes.c_long(start), ctypes.c_long(size)
+        if ctypes.CDLL(None, use_errno=True).fallocate(file.fileno(), _KEEP_SIZE | _PUNCH_HOLE, *numbers):
+            raise OSError(ctypes.get_errno(), "fallocate", str(path))
+
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
 
 
 def put_word(writer: RingWriter, number: int, value: int) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from shm.errors import ConfigurationError, RingCorrupt, RingError, RingMissing
-from shm.files import DIRECTORY, aside_path, attach_readonly, check_name, open_segment, ring_path
+from shm.files import DIRECTORY, aside_path, check_name, open_segment, ring_path
 from shm.ring.layout import WORD_HEAD, Header
 from shm.ring.segment import StoredSegment
 
@@ -51,7 +51,7 @@ def take(directory: Path, namespace: str, source: str, opened: tuple[int, Header
     ``opened``: a descriptor of the ring, which is closed, and its header; by default the published one is opened.
     Raises OSError (BlockingIOError while another takes one), RingMissing, RingCorrupt; the snapshot before it stays.
     """
-    ring, header = opened or attach_readonly(source, ring_path(namespace, source), os.geteuid())
+    ring, header = opened or open_segment(source, ring_path(namespace, source), os.O_RDONLY, os.geteuid())
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         final = file_of(directory, namespace, source)

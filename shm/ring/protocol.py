@@ -26,7 +26,8 @@ order, by one preadv (:mod:`shm.ring.staging`): where the file has lost the page
 SIGBUS. A reader takes a frame s:
 
     R1  h = header.head               a hint; it may lag, lead or lie
-    R2  copy = the slot's bytes       one private copy; everything after works on the copy alone
+    R2  copy = the slot's bytes       one private copy, by the kernel (:mod:`shm.ring.read_only_map`); everything
+                                      after works on the copy alone
     R3  accept when copy.sequence == s and copy.seal == XXH3-64(the rest of the copy, seeded with s)
 
 R3 is the whole proof. The seal covers the payload by its bytes and the sequence by its seed; a copy that mixes
@@ -82,10 +83,11 @@ I4  A reader never spins: a slot that is not whole is skipped and counted.
 I5  One writer: a second start fails at once and names the holder's pid. ``fcntl.lockf`` for life on a separate
     0600 file that is never replaced or removed while the segment may be written.
 I6  A half-made segment is never taken for a whole one: temporary name, magic last, publish by rename.
-I7  No access beyond reserved memory, and no SIGBUS: ``posix_fallocate`` before the first store; only the writer
-    maps, and stores into its map by the kernel alone; a reader reads. None of us truncates a segment in place,
-    and whoever else does ends no process by it.
-I8  A reader can't write: it opens O_RDONLY, and maps nothing. It never unlinks, whatever way it ends.
+I7  No access beyond reserved memory, and no SIGBUS: ``posix_fallocate`` before the first store; nobody touches a
+    map but by the kernel, which copies into the writer's and out of the readers'. None of us truncates a segment in
+    place, and whoever else does ends no process by it.
+I8  A reader can't write: it opens O_RDONLY and maps PROT_READ. It changes no byte; it could at most fill a hole with
+    zeros, in the moment between the look for holes and the copy. It never unlinks, whatever way it ends.
 I9  Corrupt or foreign bytes anywhere in a segment cost that ring at most.
 
 Assumptions, as assumptions

@@ -1,7 +1,6 @@
 """RingReader: one source's ring, read-only, without waiting, believing nothing that is not proven.
 
-It reads, by pread, and does not map: to touch the end that a map has lost to a truncation is a SIGBUS, which no Python
-process outlives, while a read of it falls short. A frame of 16 series costs half a microsecond more.
+It maps the segment read-only, and has the kernel copy out of the map (:mod:`shm.ring.read_only_map`).
 
 ``latest()`` and ``catalog`` need no numpy; ``frames()`` imports it when it is called.
 """
@@ -30,11 +29,16 @@ from shm.ring.layout import (
     WORD_PID_NAMESPACE,
     WORD_PID_START,
 )
+from shm.ring.read_only_map import COPY_BYTES, ReadOnlyMap
 
 if TYPE_CHECKING:
     from shm.ring.windows import Chosen, Run, Windows
 
-_BLOCK_BYTES = 1 << 20  # read at once where every slot is looked at
+# Where the header's words are.
+_HEAD, _CATALOG_USED, *_WRITER = (
+    slice(8 * word, 8 * word + 8)
+    for word in (WORD_HEAD, WORD_CATALOG_USED, WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE, WORD_HEARTBEAT)
+)
 
 # How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
 _STEPS_BACK = 3
@@ -60,19 +64,21 @@ class RingReader:
     def __init__(self, namespace: str, source: str, *, owner: int | None = None, path: Path | None = None) -> None:
         self.source = source
         self.path = path or ring_path(namespace, source)
-        self._fd = -1
-        self._fd, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
-        self._inode = os.fstat(self._fd).st_ino
+        fd, mapped, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
+        self._map = ReadOnlyMap(fd, mapped, self.header.slot_bytes)
+        self._inode = os.fstat(fd).st_ino
         self._salt = self.header.salt
+        self._capacity = self.header.capacity
+        self._slot_bytes = self.header.slot_bytes
+        self._slots_offset = self.header.slots_offset
+        self._head = 0  # as it was last read
         self._catalog = Catalog()
         self._windows: Windows | None = None
         self.skipped_frames = 0  # slots that were torn or lapped when this reader met them, since it was opened
 
     def close(self) -> None:
         """Let go of the segment. Arrays that frames() gave are copies and stay valid."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._map.close()
 
     def __enter__(self) -> RingReader:
         return self
@@ -82,7 +88,7 @@ class RingReader:
 
     @property
     def replaced(self) -> bool:
-        """True once the name no longer leads to this segment, whole: rebuilt, set aside, removed, cut short.
+        """True once the name no longer leads to this segment, whole: rebuilt, set aside, removed, cut short, holed.
 
         Open it again then.
         """
@@ -91,7 +97,8 @@ class RingReader:
             status = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return True
-        return status.st_ino != self._inode or status.st_size != self.header.segment_bytes
+        size = self.header.segment_bytes
+        return status.st_ino != self._inode or status.st_size != size or status.st_blocks * 512 < size
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -101,21 +108,24 @@ class RingReader:
     @property
     def head(self) -> int:
         """The newest sequence as the header hints. Equal hints mean: nothing new was announced."""
-        return self._word(WORD_HEAD)
+        self._head = self._word(_HEAD)
+        return self._head
 
     def announced(self) -> tuple[int, int]:
         """What the header announces, by one call: the head, and the bytes of the catalog that are used."""
-        words = os.pread(self._fd, 8 * (WORD_CATALOG_USED + 1 - WORD_HEAD), 8 * WORD_HEAD)
-        return int.from_bytes(words[:8], "little"), int.from_bytes(words[-8:], "little")
+        words = self._map.copy(_HEAD, _CATALOG_USED)
+        self._head = int.from_bytes(words[:8], "little")
+        return self._head, int.from_bytes(words[8:], "little")
 
     @property
     def catalog(self) -> Catalog:
         """The catalog as far as it is proven, brought up to date."""
-        announced = min(self._word(WORD_CATALOG_USED), self.header.catalog_bytes)
+        announced = min(self._word(_CATALOG_USED), self.header.catalog_bytes)
         used = self._catalog.used
         if announced != used or not announced:
-            data = os.pread(self._fd, self.header.catalog_bytes - used, HEADER_BYTES + used)
-            extend(self._catalog, data, announced, self.header.width, self._salt)
+            data = bytearray(self.header.catalog_bytes - used)
+            size = self._map.copy_into(memoryview(data), HEADER_BYTES + used)
+            extend(self._catalog, bytes(data[:size]), announced, self.header.width, self._salt)
         return self._catalog
 
     @property
@@ -124,37 +134,49 @@ class RingReader:
 
     @property
     def writer(self) -> WriterInfo:
-        size = 8 * (WORD_PID_NAMESPACE + 1 - WORD_HEARTBEAT)
-        page = os.pread(self._fd, size, 8 * WORD_HEARTBEAT).ljust(size, b"\0")
-        words = memoryview(page).cast("Q")
-        pid, start, namespace = (
-            words[word - WORD_HEARTBEAT] for word in (WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE)
-        )
-        return WriterInfo(pid, start, namespace, words[0])
+        words = self._map.copy(*_WRITER)
+        return WriterInfo(*memoryview(words.ljust(32, b"\0")).cast("Q"))
 
-    def _word(self, number: int) -> int:
+    def _word(self, place: slice) -> int:
         """One of the header's mutable words; 0 of a file that was cut."""
-        return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
+        return int.from_bytes(self._map.copy(place), "little")
 
     def frame(self, sequence: int) -> Frame | None:
         """The frame of that sequence, or None when its slot does not hold it whole."""
         if sequence < 1:
             return None
-        copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
-        return prove(copy, sequence, self._salt)
+        return prove(self._map.copy(self._slot(sequence, self._slot_bytes)), sequence, self._salt)
+
+    def _slot(self, sequence: int, size: int) -> slice:
+        """Where the first ``size`` bytes of the slot of that sequence are."""
+        start = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
+        return slice(start, start + size)
 
     def flags(self, sequence: int) -> int:
         """What the slot of that sequence, if it has it, says of its flags; 0 if it has not. No seal is checked here."""
-        found = os.pread(self._fd, SLOT_HEADER_BYTES, self.header.slot_offset(sequence))
+        found = self._map.copy(self._slot(sequence, SLOT_HEADER_BYTES))
         if len(found) < SLOT_HEADER_BYTES:
             return 0
         claimed, *_, flags = SLOT_HEADER.unpack(found)
         return flags if claimed == sequence else 0
 
     def latest(self) -> Frame | None:
-        """The newest frame that is whole; None in an empty ring.
+        """The newest frame that is whole; None in an empty ring."""
+        for _ in range(2):
+            head = self._head
+            copy = self._map.copy(_HEAD, self._slot(head + 1, 8), self._slot(head, self._slot_bytes))
+            self._head = int.from_bytes(copy[:8], "little")
+            if self._head == head:
+                frame = prove(memoryview(copy)[16:], head, self._salt) if head else None
+                if frame is None or int.from_bytes(copy[8:16], "little") == head + 1:
+                    break
+                return frame
+        return self._latest_by_search()
 
-        Bounded (I4): a few slots around the head's hint, then, if the hint was wrong, one look at each slot.
+    def _latest_by_search(self) -> Frame | None:
+        """The newest frame that is whole, wherever the head's hint points.
+
+        Bounded (I4): a few slots around the hint, then, if it was wrong, one look at each slot.
         """
         head = newest = self.head
         lies = False
@@ -176,18 +198,19 @@ class RingReader:
 
     def _claims(self, sequence: int) -> bool:
         """Whether the slot of that sequence says that it holds it. No seal is checked here."""
-        return int.from_bytes(os.pread(self._fd, 8, self.header.slot_offset(sequence)), "little") == sequence
+        return int.from_bytes(self._map.copy(self._slot(sequence, 8)), "little") == sequence
 
     def _sequences(self) -> list[int]:
         """The sequences that the slots claim, those in their right place. No seal is checked here."""
         header = self.header
         size = header.slot_bytes
         claimed: list[int] = []
-        step = max(_BLOCK_BYTES // size, 1)
+        step = max(COPY_BYTES // size, 1)
         for first in range(0, header.capacity, step):
             number = min(step, header.capacity - first)
-            block = os.pread(self._fd, number * size, header.slots_offset + first * size)
-            claimed += memoryview(block)[: len(block) // 8 * 8].cast("Q")[:: size // 8].tolist()
+            start = header.slots_offset + first * size
+            block = memoryview(self._map.copy(slice(start, start + number * size)))
+            claimed += block[: len(block) // 8 * 8].cast("Q")[:: size // 8].tolist()
         return [s for slot, s in enumerate(claimed) if s and (s - 1) % header.capacity == slot]
 
     def newest_sequence(self) -> int:
@@ -221,5 +244,5 @@ class RingReader:
         if self._windows is None:
             from shm.ring.windows import Windows  # numpy: only for those who ask for arrays
 
-            self._windows = Windows(self._fd, self.header)
+            self._windows = Windows(self._map, self.header)
         return self._windows

@@ -16,7 +16,6 @@ takes none (I2). It costs a microsecond a frame.
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 from typing import Final
@@ -25,11 +24,10 @@ from xxhash import xxh3_64_intdigest
 
 from shm.errors import NoSpace
 from shm.ring.layout import ABSENT, SLOT_HEADER_BYTES, SLOT_PAYLOAD, SLOT_SEAL, WORD_HEAD, WORD_HEARTBEAT
+from shm.ring.memfd import create_memfd
 
 HINTS: Final = slice(8 * WORD_HEAD, 8 * WORD_HEARTBEAT + 8)  # the header's bytes that change with every frame
 _HEARTBEAT: Final = 1 + WORD_HEARTBEAT - WORD_HEAD  # of the words behind the slot
-# Nobody can cut or grow it, not even through /proc/PID/fd: the interpreter's own stores into it are safe.
-_SEALS: Final = fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Staging:
@@ -44,9 +42,8 @@ class Staging:
         self.bytes = slot_bytes + 8 + HINTS.stop - HINTS.start
         self._fd = -1
         try:
-            self._fd = os.memfd_create("fogmetrics-staging", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            self._fd = create_memfd("fogmetrics-staging", self.bytes)
             os.pwrite(self._fd, bytes(self.bytes), 0)  # so that all of its memory is there
-            fcntl.fcntl(self._fd, *_SEALS)
             self._map = mmap.mmap(self._fd, self.bytes)
         except OSError as error:
             if self._fd >= 0:

@@ -328,8 +328,8 @@ def test_a_damaged_ring_costs_that_ring_alone_and_is_back_when_mended(
     assert rings.counts().errors == {"bad": 2}
 
 
-@pytest.mark.parametrize("damage", [truncated, emptied])
-def test_a_ring_truncated_while_it_is_open_is_refused_before_it_is_touched(
+@pytest.mark.parametrize("damage", [truncated, emptied, with_a_hole])
+def test_a_ring_that_is_cut_or_holed_while_it_is_open_is_refused_before_it_is_touched(
     scene: Scene, damage: Callable[[Path], None]
 ) -> None:
     for source in ("bad", "good"):
@@ -493,6 +493,8 @@ def test_nothing_stays_open_once_a_set_is_closed(scene: Scene) -> None:
     scene.commit("s", ("packets", 1.0))
     rings = scene.rings()
     rings.refresh()
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    assert sorted(line.split()[1] for line in lines if line.endswith(str(scene.path("s")))) == ["r--s", "rw-s"]
     rings.close()
     assert rings.rings == {}
     mapped = Path("/proc/self/maps").read_text().count(str(scene.path("s")))

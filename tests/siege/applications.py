@@ -126,7 +126,7 @@ MUTANTS = (
         code="ABSENT in (own[-8:], then[-8:])", becomes="False", says="nan", part="deaths",
     ),
     Mutant(
-        "applications", "memory that is not reserved", "shm.create:build",
+        "applications", "memory that is not reserved", "shm.create:create",
         code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
         says="full", scale=0.3, part="full",
     ),

@@ -208,7 +208,8 @@ MUTANTS = (
         code="max(min(end, frame.count) - start, 0)", becomes="end - start", says="which is younger", scale=0.3,
     ),
     Mutant(
-        "churn", "the series of a metric are counted up and never down", "collector.frame.cardinality:Cardinality.reload",
+        "churn", "the series of a metric are counted up and never down",
+        "collector.frame.cardinality:Cardinality.reload",
         patch="""
             def fault(self, *staged):
                 before = self._series_of

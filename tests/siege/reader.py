@@ -254,7 +254,7 @@ def _scrape(exporter: _Exporter, sequence: int, done: Counter[str]) -> None:
 
 MUTANTS = (
     Mutant(
-        "reader", "rings that the group may write", "shm.files:MODE", patch="fault = 0o660",
+        "reader", "rings that the group may write", "shm.create:MODE", patch="fault = 0o660",
         says="I8: a reader that may only read could open for writing", scale=0.2,
     ),
     Mutant(

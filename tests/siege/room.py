@@ -44,12 +44,12 @@ def check(effort: Effort) -> Counts:
 
 MUTANTS = (
     Mutant(
-        "room", "memory that is not reserved", "shm.create:build",
+        "room", "memory that is not reserved", "shm.create:create",
         code="os.posix_fallocate", becomes="lambda fd, start, size: os.ftruncate(fd, size)",
         says="began with what was not reserved", scale=0.05,
     ),
     Mutant(
-        "room", "a refused segment is left", "shm.create:build",
+        "room", "a refused segment is left", "shm.create:create",
         patch="""
             def fault(source, path, size, group=""):
                 try:

@@ -226,7 +226,7 @@ def check_reader(namespace: str, payload: Callable[[int, int], Payload], appends
     asked = range(1, appends + 2)
     copies = 0
     with Recorder(ring_path(namespace, "r"), first, end) as recorder, RingReader(namespace, "r") as reader:
-        windows = Windows(recorder.fd, reader.header)
+        windows = Windows(reader._map, reader.header)
         for words in history.combinations():
             recorder.put_words(words)
             for frame in _all_ways(reader, asked):

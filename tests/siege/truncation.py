@@ -3,6 +3,9 @@
 A saboteur of the same user does all of that to a ring without pause, while a collector appends to it and readers read
 windows, latest frames and catalogs. Every accepted frame must be the one that was appended; every process must be
 there at the end, and the ring whole again, with its numbers going on.
+
+Then holes are cut into a ring that readers have open: nothing of it is served, no reader allocates a page of it, and
+another ring is served as before.
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ from shm.files import ring_path
 from shm.ring.layout import IMMUTABLE_END
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
-from tests.rings import append_proof, check_all, open_writer
+from tests.rings import append_proof, check_all, open_writer, punch_hole, sequences
 from tests.rings import check as check_frame
 from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
 
 _COLUMNS: Final = 256  # a slot of half a page, in a file of many: cuts fall anywhere
 _CAPACITY: Final = 64
+_PAGE_BYTES: Final = 4096
 _fork = get_context("fork")
 
 MUTANTS = (
@@ -42,21 +46,14 @@ MUTANTS = (
         says="ended by SIGBUS",
     ),
     Mutant(
-        "truncation", "a reader maps", "shm.ring.reader:RingReader.frame",
-        patch="""
-            import mmap
-            import time
-
-            def fault(self, sequence):
-                try:
-                    mapped = mmap.mmap(self._fd, self.header.segment_bytes, access=mmap.ACCESS_READ)
-                except ValueError:
-                    return None
-                time.sleep(0.001)
-                at = self.header.slot_offset(sequence)
-                return prove(mapped[at : at + self.header.slot_bytes], sequence, self._salt)
-        """,
-        says="ended by",
+        "truncation", "a reader touches its map", "shm.ring.read_only_map:ReadOnlyMap.copy",
+        code="scratch.map[: os.pwritev(scratch.fd, [self._bytes[one] for one in ranges], 0)]",
+        becomes='b"".join([bytes(self._bytes[one]) for one in ranges])',
+        says="ended by SIGBUS",
+    ),
+    Mutant(
+        "truncation", "a reader does not look for holes", "shm.ring.read_only_map:ReadOnlyMap.copy",
+        code="status.st_blocks * 512 < status.st_size", becomes="False", says="filled a hole",
     ),
     Mutant(
         "truncation", "the writer does not look at its file", "shm.ring.writable:WritableSegment.trouble",
@@ -86,12 +83,15 @@ def check(effort: Effort) -> Counts:
         for name, answer in said.items():
             require(not isinstance(answer, str), f"the {name}: {answer}")
         _require_whole(namespace, said["writer"]["head"])
+    with own_namespace() as namespace:
+        holes = _cut_holes(namespace, effort.many(40, 4000), effort.random())
     return {
         "times a file was harmed": harms,
         "frames appended": said["writer"]["appended"],
         "rings published again": said["writer"]["published"],
         "frames read": said["reader"]["frames"] + said["exporter"]["frames"],
         "refused rings": said["reader"]["errors"] + said["exporter"]["errors"],
+        "holes beside readers": holes,
         "processes ended by a signal": "none",
     }
 
@@ -183,7 +183,7 @@ def _harm(namespace: str, seconds: float, random_: random.Random) -> int:
         time.sleep(random_.uniform(0, 0.008))
         with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
             size = os.fstat(file.fileno()).st_size
-            kind = random_.randrange(6)
+            kind = random_.randrange(7)
             if kind == 0:
                 path.unlink()
             elif kind == 1:
@@ -195,11 +195,50 @@ def _harm(namespace: str, seconds: float, random_: random.Random) -> int:
                 file.write(random_.randbytes(IMMUTABLE_END))
             elif kind == 4:
                 os.ftruncate(file.fileno(), size + random_.randrange(1, 1 << 20))
+            elif kind == 5:
+                punch_hole(path, _page(random_, size), _PAGE_BYTES)
             else:  # cut again and again: into the moment between a look and a store
                 for _ in range(20):
                     os.truncate(path, random_.randrange(size + 1))
             harms += 1
     return harms
+
+
+def _page(random_: random.Random, size: int) -> int:
+    """Where one of the file's pages begins."""
+    return random_.randrange(size // _PAGE_BYTES + 1) * _PAGE_BYTES
+
+
+def _cut_holes(namespace: str, holes: int, random_: random.Random) -> int:
+    """Cut that many holes, one after the other, into a ring that readers have open, and mend it again."""
+    path = ring_path(namespace, "s")
+    rings = RingSet(namespace)
+    with (
+        contextlib.closing(rings),
+        open_writer(namespace, capacity=_CAPACITY, columns=_COLUMNS) as writer,
+        open_writer(namespace, "whole", capacity=_CAPACITY, columns=_COLUMNS) as other,
+    ):
+        append_proof(writer, _CAPACITY)
+        for _ in range(holes):
+            append_proof(other)
+            with RingReader(namespace, "s") as reader:
+                require(reader.latest() is not None, "a ring without holes is not read")
+                require({ring.source for ring in rings.refresh()} == {"s", "whole"}, "a ring without holes is refused")
+                start = _page(random_, writer.header.segment_bytes - _PAGE_BYTES)
+                punch_hole(path, start, random_.choice((1, 7)) * _PAGE_BYTES)
+                allocated = path.stat().st_blocks
+                served = [ring.window(0, None) for ring in rings.rings.values() if ring.source == "s"]
+                for ring in rings.refresh():
+                    check_all(ring.window(0, None), _COLUMNS)
+                read = [*sequences(reader), reader.latest(), *reader.series, *reader.frames().sequence]
+                require(path.stat().st_blocks == allocated, "a reader filled a hole")
+                require(not any(read), "frames of a ring with holes are served")
+                require(not any(len(window.sequence) for window in served), "a window of a ring with holes is served")
+                require(rings.rings.keys() == {"whole"}, f"the exporter has the rings {set(rings.rings)}")
+                require(reader.replaced, "a reader does not say that its ring has holes")
+            writer.keep_published()
+            append_proof(writer, _CAPACITY)
+    return holes
 
 
 def _require_whole(namespace: str, head: int) -> None:

@@ -95,7 +95,7 @@ def test_a_window_larger_than_a_block_is_the_same_window(namespace: str, monkeyp
     with open_writer(namespace, capacity=64, columns=2) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 100)
         for block in (1, 112, 500, 1 << 20):
-            monkeypatch.setattr("shm.ring.windows._BLOCK_BYTES", block)
+            monkeypatch.setattr("shm.ring.windows.COPY_BYTES", block)
             window = reader.frames()
             assert window.sequence.tolist() == list(range(41, 101))
             check_all(window, 2)

@@ -1,0 +1,132 @@
+"""ReadOnlyMap: a segment mapped read-only (I8), out of which the kernel alone copies (I7).
+
+A load from the map of a file that somebody cut short is a SIGBUS, which ends a Python process whatever it does about
+it. So the interpreter never loads from the map: ``pwritev`` copies from there into a memfd of this process, and reports
+a missing page by a short copy or an error. A hole is another matter: the copy would allocate its page. So fstat comes
+before each copy, and of a file with fewer blocks than bytes nothing is copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from shm.ring.memfd import create_memfd
+
+COPY_BYTES: Final = 1 << 20  # at once: within a cache, for whoever goes on with it
+
+
+class ReadOnlyMap:
+    """The bytes of an open segment. Takes over ``fd`` and ``mapped``, whose slots have ``slot_bytes`` bytes.
+
+    For several threads at once.
+    """
+
+    __slots__ = ("_bytes", "_map", "_most", "fd")
+
+    def __init__(self, fd: int, mapped: mmap.mmap, slot_bytes: int) -> None:
+        self.fd = fd
+        self._map = mapped
+        self._bytes = memoryview(mapped)
+        self._most = max(COPY_BYTES, slot_bytes + 64)  # that are copied at once
+
+    def whole(self) -> bool:
+        """Whether the file has no holes. It may have been cut short."""
+        status = os.fstat(self.fd)
+        return status.st_blocks * 512 >= status.st_size
+
+    def copy(self, *ranges: slice) -> bytes:
+        """The bytes of these ranges, copied in this order, joined. At most a slot and some words.
+
+        Less where the file was cut short, nothing where it has holes.
+        """
+        status = os.fstat(self.fd)
+        if status.st_blocks * 512 < status.st_size:
+            return b""
+        scratch = _borrow(self._most)
+        try:
+            return scratch.map[: os.pwritev(scratch.fd, [self._bytes[one] for one in ranges], 0)]
+        except OSError as error:
+            if error.errno == errno.EFAULT:  # not even the first byte is there
+                return b""
+            raise
+        finally:
+            _idle.append(scratch)
+
+    def copy_into(self, target: memoryview, start: int) -> int:
+        """Fill ``target`` with the bytes from ``start`` on; how many there were."""
+        scratch = _borrow(self._most)
+        done = 0
+        try:
+            while done < len(target) and self.whole():
+                wanted = min(len(target) - done, self._most)
+                size = scratch.fill([self._bytes[start + done : start + done + wanted]])
+                target[done : done + size] = memoryview(scratch.map)[:size]
+                done += size
+                if size < wanted:
+                    break
+            return done
+        finally:
+            _idle.append(scratch)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            self._bytes.release()
+            self._map.close()
+            os.close(self.fd)
+            self.fd = -1
+
+
+class _Scratch:
+    """Memory of this process that the kernel copies into. Loads of what it has filled are safe: nobody can cut it."""
+
+    __slots__ = ("fd", "map", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.fd = create_memfd("fogmetrics-scratch", size)
+        try:
+            self.map = mmap.mmap(self.fd, size, prot=mmap.PROT_READ)
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def fill(self, views: Sequence[memoryview]) -> int:
+        """Copy these views of a map to the beginning; how many bytes there were."""
+        try:
+            return os.pwritev(self.fd, views, 0)
+        except OSError as error:
+            if error.errno == errno.EFAULT:  # not even the first
+                return 0
+            raise
+
+    def close(self) -> None:
+        self.map.close()
+        os.close(self.fd)
+
+
+# One for each thread that copies, at most.
+_idle: list[_Scratch] = []
+
+
+def _borrow(size: int) -> _Scratch:
+    try:
+        scratch = _idle.pop()
+    except IndexError:
+        return _Scratch(size)
+    if scratch.size >= size:
+        return scratch
+    scratch.close()
+    return _Scratch(size)
+
+
+def _disown() -> None:
+    # A forked child shares their memory with its parent, which goes on copying into it.
+    while _idle:
+        _idle.pop().close()
+
+
+os.register_at_fork(after_in_child=_disown)
