@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import exact_cpu_seconds
-from shm.ring.discovery import process_fields
+from shm.process import process_fields
 
 MIB = 2**20
 _SWITCHES = re.compile(r"^(?:non)?voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)

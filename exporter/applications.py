@@ -13,11 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.rings import Ring
+from exporter.rings import HISTORY_SOURCE, Ring
 from shm.metric import Series
 from shm.ring.discovery import Listing
 from shm.ring.frame import all_absent
-from shm.table.format import HISTORY_SOURCE, listed
+from shm.table.format import listed
 from shm.table.merge import ApplicationReader
 
 log = logging.getLogger(__name__)

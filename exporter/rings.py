@@ -14,20 +14,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shm.errors import RingError, RingMissing
 from shm.metric import Metric, Series
-from shm.ring.discovery import RingList, writer_alive
+from shm.process import writer_alive
+from shm.ring.discovery import RingList
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, Frames, RingReader
-from shm.table.format import HISTORY_SOURCE
 
 log = logging.getLogger(__name__)
+
+# The source whose ring has the history of the applications' series: of what others have, too, it never is the owner.
+HISTORY_SOURCE: Final = "applications"
 
 # How many frames are looked through for the newest whole one and those that were committed with it. A collector
 # commits a few with timestamps of their own a tick; what lies behind more than this is not among the newest anyway.

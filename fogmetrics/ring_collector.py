@@ -18,7 +18,7 @@ from exporter.exposition.latest import fresh_values, offsets, samples
 from exporter.exposition.template import UNGUARDED
 from exporter.rings import RingSet
 from shm.files import check_name
-from shm.ring.discovery import user_number
+from shm.owners import user_number
 from shm.ring.frame import absent
 
 _WHERE: Final = "RingCollector()"

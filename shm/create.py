@@ -16,7 +16,8 @@ from types import FunctionType
 from typing import Any, Final
 
 from shm.errors import ConfigurationError, NoSpace
-from shm.files import DIRECTORY, group_number
+from shm.files import DIRECTORY
+from shm.owners import group_number
 
 MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
 _MEMINFO: Final = Path("/proc/meminfo")
@@ -81,7 +82,7 @@ def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mm
             raise
         if error.errno == errno.EPERM:  # of fchown
             raise ConfigurationError(
-                f"[shm] group is {group!r}, and this user may not give files to that group; "
+                f"group is {group!r}, and this user may not give files to that group; "
                 "add the user to the group, or leave the key empty"
             ) from error
         raise NoSpace(source, _no_space(path, size, error)) from error
@@ -98,7 +99,7 @@ def _refuse_beyond_memory(source: str, size: int) -> None:
         raise NoSpace(
             source,
             f"its segment needs {size / 2**20:.1f} MiB of shared memory, but of this host's available memory it may "
-            f"have {most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%}; lower [shm] capacity",
+            f"have {most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%}; lower its capacity",
         )
 
 
@@ -113,6 +114,6 @@ def _no_space(path: Path, size: int, error: OSError) -> str:
     aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
     return (
         f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "
-        "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower [shm] capacity"
+        "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower its capacity"
         + (f"; or remove {aside[0]}, the history of another release" if aside else "")
     )

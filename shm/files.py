@@ -15,12 +15,12 @@ unlinks segments when a process that attached to them ends (python/cpython#82300
 
 from __future__ import annotations
 
-import grp
 import itertools
 import mmap
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +37,8 @@ from shm.ring.lock import WriterLock
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
+RING_DOTS, TABLE_DOTS = 3, 4  # in the names of files
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
-_MAX_ID: Final = (1 << 32) - 2
 
 
 def check_name(what: str, name: str) -> str:
@@ -81,16 +81,17 @@ def aside_path(base: Path, error: RingCorrupt) -> Path:
     return path
 
 
-def files_of(namespace: str, source: str) -> list[Path]:
-    """What there is in shared memory of a source, whatever its state; without the lock."""
-    files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.{source}.*")
-    return sorted(path for path in files if path.name.count(".") == 3 and path.suffix != ".lock")
+def files_of(namespace: str, name: str, dots: int = RING_DOTS) -> list[Path]:
+    """All files of a source's ring, or of an application's tables (TABLE_DOTS), whatever their state; not the lock."""
+    files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.{name}.*")
+    return sorted(path for path in files if path.name.count(".") == dots and path.suffix != ".lock")
 
 
-def sources_of(namespace: str) -> list[str]:
-    """The sources of which there is anything in shared memory: rings, what dead writers left, locks."""
-    check_name("[shm] namespace", namespace)
-    return sorted({path.name.split(".")[2] for path in DIRECTORY.glob(f"{_PREFIX}.{namespace}.*.*")})
+def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
+    """The sources, or the applications (TABLE_DOTS), that have any file in shared memory, the lock included."""
+    check_name("namespace", namespace)
+    files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.*")
+    return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == dots})
 
 
 def ring_name_of(file_name: str, namespace: str) -> str | None:
@@ -99,37 +100,6 @@ def ring_name_of(file_name: str, namespace: str) -> str | None:
     if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
         return parts[2]
     return None
-
-
-def group_number(group: str, where: str = "[shm]") -> int | None:
-    """The id of the group of that name or number; None for the empty name. Raises ConfigurationError.
-
-    ``where``: how the message names the table.
-    """
-    if not group:
-        return None
-    number = id_number(f"{where} group", group)
-    if number is not None:
-        return number
-    try:
-        return grp.getgrnam(group).gr_gid
-    except (KeyError, ValueError):  # ValueError: a NUL in it
-        raise ConfigurationError(
-            f"{where} group is {group!r}, which is no group of this host; create it (groupadd -r {group}), or leave "
-            "the key empty"
-        ) from None
-
-
-def id_number(what: str, text: str) -> int | None:
-    """The user's or group's id that ``text`` is; None where it is a name. Raises ConfigurationError.
-
-    2**32 − 1 is no id: chown(2) takes it for "leave as it is".
-    """
-    if not (text.isascii() and text.isdecimal()):
-        return None
-    if len(text) > 10 or int(text) > _MAX_ID:
-        raise ConfigurationError(f"{what} is {text!r}, which is out of range; give a name, or a number up to {_MAX_ID}")
-    return int(text)
 
 
 def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
@@ -170,14 +140,14 @@ def open_segment(
     except FileNotFoundError:
         raise RingMissing(source, f"there is no segment {path}; is its collector running?") from None
     except OSError as error:
-        remedy = "see that it is a file of this user" if on_disk else "give this user the group of [shm] group"
+        remedy = "see that it is a file of this user" if on_disk else "give this user the group of that file"
         raise RingForeign(source, f"{path} can't be opened: {error.strerror}; {remedy}") from error
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise RingForeign(source, f"{path} is not a regular file; remove it")
         if status.st_uid != owner:
-            remedy = "chown it" if on_disk else "remove it, or set [shm] owner"
+            remedy = "chown it" if on_disk else "remove it, or name that user as the owner"
             raise RingForeign(source, f"{path} belongs to user {status.st_uid}, expected {owner}; {remedy}")
         page = os.pread(fd, HEADER_BYTES, 0)
         size = int.from_bytes(page[IMMUTABLE_START : IMMUTABLE_START + 8], "little") if harmed else status.st_size
@@ -195,18 +165,26 @@ def open_segment(
 
 
 def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]:
-    """Remove all that shared memory holds of a source, on purpose, under its lock; the paths that were removed.
+    """Remove all files of a source's ring, on purpose; the paths that were removed. As :func:`remove`."""
+    check_name("namespace", namespace)
+    check_name("the name of a source", source)
+    return remove(source, lock_path(namespace, source), lambda: files_of(namespace, source), lock_too)
+
+
+def remove(name: str, lock: Path, find: Callable[[], list[Path]], lock_too: bool) -> list[Path]:
+    """Remove the files that ``find`` returns, under the lock at that path; the paths that were removed.
 
     ``lock_too``: the lock's file as well, where all of a namespace is given up; a writer that began just then sees it
-    at its first frame, and ends. Raises WriterBusy while a writer holds it.
+    at its first frame, and ends. Raises WriterBusy while a writer holds the lock, RingForeign for another user's file.
     """
-    check_name("[shm] namespace", namespace)
-    check_name("the name of a source", source)
-    lock = WriterLock.acquire(lock_path(namespace, source), source)
+    held = WriterLock.acquire(lock, name)
     try:
-        removed = files_of(namespace, source) + ([lock.path] if lock_too else [])
+        removed = find() + ([lock] if lock_too else [])
         for path in removed:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise RingForeign(name, f"{path} can't be removed: {error.strerror}; remove it") from error
         return removed
     finally:
-        lock.release()
+        held.release()

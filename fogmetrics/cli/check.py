@@ -29,7 +29,8 @@ from fogmetrics import config as configuration
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from shm.errors import FogmetricsError
-from shm.files import DIRECTORY, check_name, group_number, lock_path, ring_path
+from shm.files import DIRECTORY, check_name, lock_path, ring_path
+from shm.owners import group_number
 from shm.ring import disk_copy
 
 # sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.

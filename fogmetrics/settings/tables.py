@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fogmetrics.settings.reader import Where, key
-from shm.ring.discovery import user_number
+from shm.owners import user_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def completing(stored: StoredSegment, directory: Path | None, namespace: str) ->
 
 def unlink(directory: Path, namespace: str, source: str = "*") -> list[Path]:
     """Remove a source's snapshots on purpose, or all; those set aside included. The paths that were removed."""
-    check_name("[shm] namespace", namespace)
+    check_name("namespace", namespace)
     if source != "*":
         check_name("the name of a source", source)
     removed = sorted(directory.glob(f"{file_of(directory, namespace, source).name}*"))

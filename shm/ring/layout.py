@@ -156,7 +156,7 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     if version != LAYOUT_VERSION:
         message = (
             f"layout version is {version}, this program reads {LAYOUT_VERSION}; "
-            "run the same release on both sides, or remove the segment with --unlink"
+            "run the same release on both sides, or remove the segment"
         )
         # A number that no release will reach in our time is damage.
         raise RingLayout(ring, message, version) if 0 < version < 256 else RingCorrupt(ring, message)

@@ -50,7 +50,7 @@ class WriterLock:
             raise RingForeign(
                 source,
                 f"its lock {path} can't be opened: {error.strerror}; "
-                "run as the user that owns it, or choose another [shm] namespace",
+                "run as the user that owns it, or choose another namespace",
             ) from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -78,16 +78,25 @@ class WriterLock:
                 _held.discard(self.path)
 
 
-def _holder(fd: int) -> int:
-    """Pid of the process that holds the lock; 0 where it can't be told.
+def record_lock(fd: int) -> int | None:
+    """Pid of another process that holds a record lock on the file; None where there is none.
 
-    The kernel knows at any instant. The word in the file is that of the holder before for the moment between the
-    lock and the word; it is for a holder in another pid namespace, of which the kernel says 0 or −1.
+    0 or −1 for a holder in another pid namespace.
     """
     asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-    if kind != fcntl.F_UNLCK and pid > 0:
-        return int(pid)
+    return None if kind == fcntl.F_UNLCK else int(pid)
+
+
+def _holder(fd: int) -> int:
+    """Pid of the process that holds the lock; 0 where it is unknown.
+
+    The kernel knows at any instant. The word in the file is that of the holder before for the moment between the
+    lock and the word; it is for a holder in another pid namespace.
+    """
+    pid = record_lock(fd) or 0
+    if pid > 0:
+        return pid
     said = os.pread(fd, 32, 0).split()
     return int(said[0]) if said and said[0].isdigit() else 0
 

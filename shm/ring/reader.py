@@ -8,13 +8,13 @@ It maps the segment read-only, and has the kernel copy out of the map (:mod:`shm
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shm.catalog import Catalog, extend
 from shm.files import attach_readonly, ring_path
 from shm.metric import Series
+from shm.process import WriterInfo
 from shm.ring.frame import Frame as Frame
 from shm.ring.frame import Frames as Frames
 from shm.ring.frame import prove as prove
@@ -42,16 +42,6 @@ _HEAD, _CATALOG_USED, *_WRITER = (
 
 # How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
 _STEPS_BACK = 3
-
-
-@dataclass(frozen=True, slots=True)
-class WriterInfo:
-    """Who writes, as the header says. ``pid`` is 0 after an orderly stop; ``heartbeat_ns`` is CLOCK_BOOTTIME."""
-
-    pid: int
-    start_ticks: int
-    pid_namespace: int
-    heartbeat_ns: int
 
 
 class RingReader:

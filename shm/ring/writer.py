@@ -39,12 +39,10 @@ from shm.ring.layout import (
     aligned,
     check_byte_order,
 )
-from shm.ring.lifecycle import open_ring
+from shm.ring.lifecycle import grown_width, open_ring, publish, shape, still_present, successor
 from shm.ring.lock import WriterLock
-from shm.ring.rebuild import grown_width, publish, shape, still_present, successor
-from shm.ring.segment import StoredSegment
+from shm.ring.segment import StoredSegment, WritableSegment
 from shm.ring.staging import HINTS, Staging
-from shm.ring.writable import WritableSegment
 
 log = logging.getLogger(__name__)
 
@@ -70,10 +68,10 @@ class RingWriter:
         self, namespace: str, source: str, *, interval_ns: int, capacity: int = DEFAULT_CAPACITY, width: int = 8,
         group: str = "", snapshot_dir: Path | None = None,
     ) -> None:  # fmt: skip
-        self.namespace = check_name("[shm] namespace", namespace)
+        self.namespace = check_name("namespace", namespace)
         self.source = check_name("the name of a source", source)
         if not MIN_CAPACITY <= capacity <= MAX_CAPACITY:
-            raise ConfigurationError(f"[shm] capacity is {capacity}; use {MIN_CAPACITY} to {MAX_CAPACITY} frames")
+            raise ConfigurationError(f"capacity is {capacity}; use {MIN_CAPACITY} to {MAX_CAPACITY} frames")
         self.path = ring_path(namespace, source)
         self.group = group
         self.snapshot_dir = snapshot_dir
@@ -225,7 +223,7 @@ class RingWriter:
 
         One rebuild, in which the columns behind move up: a frame of before knows fewer columns than there are then, so
         that what is entered next is younger than all of them, and is credited with nothing that was theirs (see
-        :mod:`shm.ring.rebuild`). It costs a pass over the ring, and what was pruned can't be had back. Columns absent
+        :mod:`shm.ring.lifecycle`). It costs a pass over the ring, and what was pruned can't be had back. Columns absent
         for a whole capacity are freed as well. Raises NoSpace; the ring is untouched then.
         """
         self._check_open()
@@ -266,7 +264,7 @@ class RingWriter:
         elif (known := self._catalog.metrics[index]) != metric:
             raise MetricError(
                 f"metric {metric.name!r} is in ring {self.source!r} as {known}, and can't also be {metric}; "
-                "choose another name, or remove the ring with --unlink"
+                "choose another name, or remove the ring"
             )
 
     def redefine(self, metrics: Iterable[Metric]) -> list[str]:

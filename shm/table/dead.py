@@ -41,22 +41,19 @@ from shm.ring.layout import (
     aligned,
 )
 from shm.ring.lock import WriterLock
+from shm.table.descriptors import in_use, let_go, open_table
 from shm.table.format import (
     CATALOG_USED,
     MAGIC,
     MAX_TABLE_BYTES,
     RETIRED,
-    OpenTables,
     TableHeader,
-    TableReader,
     files_of,
     fold_lock_path,
-    in_use,
-    let_go,
     listed,
-    open_table,
     table_path,
 )
+from shm.table.reader import OpenTables, TableReader
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from shm.metric import SeriesKey
-from shm.table.format import TableHeader, leads_to, own_files
+from shm.table.descriptors import leads_to, own_files
+from shm.table.format import TableHeader
 
 if TYPE_CHECKING:
     from shm.table.cells import Place

@@ -29,7 +29,8 @@ from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring.frame import absent
 from shm.ring.layout import STALE_NAN_BITS
 from shm.table.dead import since_removal
-from shm.table.format import RETIRED, OpenTables, TableReader, listed, table_path
+from shm.table.format import RETIRED, listed, table_path
+from shm.table.reader import OpenTables, TableReader
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,9 @@ from shm import catalog
 from shm.catalog import MetricExtra
 from shm.create import create
 from shm.errors import FogmetricsError, MetricError, NoSpace
-from shm.files import check_name, group_number
+from shm.files import check_name
 from shm.metric import Metric, MetricType, SeriesKey
+from shm.owners import group_number
 from shm.ring.layout import HEADER_BYTES, KIND_METRIC, KIND_SERIES, MAX_WIDTH, aligned
 from shm.table.cells import (
     ABSENT_WORD,
@@ -44,16 +45,9 @@ from shm.table.cells import (
     Place,
     first_value,
 )
+from shm.table.descriptors import own_files
 from shm.table.file import Entry, LiveFile
-from shm.table.format import (
-    CATALOG_USED,
-    MAGIC,
-    MAX_TABLE_BYTES,
-    TableHeader,
-    identity,
-    own_files,
-    table_path,
-)
+from shm.table.format import CATALOG_USED, MAGIC, MAX_TABLE_BYTES, TableHeader, identity, table_path
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +76,7 @@ class LiveTable:
     def __init__(
         self, namespace: str, application: str, *, group: str = "", max_series: int = DEFAULT_MAX_SERIES
     ) -> None:  # fmt: skip
-        self.namespace = check_name("[shm] namespace", namespace)
+        self.namespace = check_name("namespace", namespace)
         self.application = check_name("the name of an application", application)
         group_number(group)
         self.group = group

@@ -158,7 +158,7 @@ def test_a_segment_that_is_gone_is_not_kept_though_nobody_asks(namespace: str, t
         with exporter(namespace, tmp_path, "", sys.executable, "-c", quick) as (program, port):
             for page in ("/metrics", "/metrics/aggregated"):
                 assert get(port, page).status_code == 200
-            assert _opened(program, namespace) == 2
+            assert _opened(program, namespace) == 4  # of each of two sets the ring and its map
             ring_path(namespace, "s").unlink()
             program.wait_until(lambda: _opened(program, namespace) == 0, 20, "it to let go")
             assert get(port, "/metrics/aggregated").status_code == 200

@@ -16,7 +16,6 @@ from shm.files import (
     building_path,
     check_name,
     corrupt_path,
-    group_number,
     lock_path,
     ring_name_of,
     ring_path,
@@ -140,27 +139,6 @@ else:
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-def test_a_group_is_found_by_name_and_number_and_an_unknown_one_is_refused_by_name() -> None:
-    assert group_number("") is None
-    assert group_number("1234") == 1234
-    assert group_number("root") == 0
-    with pytest.raises(ConfigurationError, match="'no-such-group', which is no group"):
-        group_number("no-such-group")
-
-
-@pytest.mark.parametrize("group", ["²", "a\0b", "١"])
-def test_what_only_looks_like_a_number_is_no_group(group: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] group is .*, which is no group"):
-        group_number(group, "fog.toml: [shm]")
-
-
-@pytest.mark.parametrize("group", ["4294967295", "99999999999999999999", "9" * 5000])
-def test_a_group_beyond_the_last_number_is_refused(group: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"\[shm\] group is .*, which is out of range; give a name"):
-        group_number(group)
-    assert group_number("4294967294") == 4294967294
 
 
 def test_a_start_that_fails_frees_lock_map_and_descriptors(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,9 @@ from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import dead as dead_tables
 from shm.table.cells import CounterPlace, GaugePlace
-from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, TableReader, identity, read_header, table_path
+from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, identity, read_header, table_path
 from shm.table.process import LiveTable
+from shm.table.reader import TableReader
 from tests.siege.apart import Done, main
 from tests.siege.application_storm import HITS, TAKEN, ended, fork, identities, reading, scraped
 from tests.siege.harness import require

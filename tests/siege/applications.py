@@ -108,7 +108,7 @@ MUTANTS = (
         says="a handler that raises", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "a reader frees the lock of its own process", "shm.table.format:let_go",
+        "applications", "a reader frees the lock of its own process", "shm.table.descriptors:let_go",
         patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
     ),
     Mutant(

@@ -195,16 +195,16 @@ def _report(process: subprocess.Popen[str]) -> dict[str, int]:
 
 MUTANTS = (
     Mutant(
-        "churn", "a rebuild joins columns that are no neighbours", "shm.ring.rebuild:_blocks",
+        "churn", "a rebuild joins columns that are no neighbours", "shm.ring.lifecycle:_blocks",
         patch="def fault(kept): return [(kept[0].column, kept[-1].end)] if kept else []",
         says="a sample is", scale=0.3,
     ),
     Mutant(
-        "churn", "a rebuild frees what the older half of the ring has samples of", "shm.ring.rebuild:still_present",
+        "churn", "a rebuild frees what the older half of the ring has samples of", "shm.ring.lifecycle:still_present",
         code="reversed(history)", becomes="reversed(history[len(history) // 2 :])", says="a sample is lost", scale=0.3,
     ),
     Mutant(
-        "churn", "a rebuild counts columns in a frame that are younger", "shm.ring.rebuild:_carry_frames",
+        "churn", "a rebuild counts columns in a frame that are younger", "shm.ring.lifecycle:_carry_frames",
         code="max(min(end, frame.count) - start, 0)", becomes="end - start", says="which is younger", scale=0.3,
     ),
     Mutant(

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from shm.files import ring_path
-from shm.ring.discovery import process_fields
+from shm.process import process_fields
 from shm.ring.layout import FLAG_CLOCK_STEP
 from shm.ring.reader import Frames, RingReader
 from tests.programs import Program, running

@@ -13,8 +13,8 @@ from typing import Final
 
 from shm.errors import WriterBusy
 from shm.files import unlink
-from shm.ring.discovery import start_ticks, writer_alive
-from shm.ring.reader import RingReader, WriterInfo
+from shm.process import WriterInfo, start_ticks, writer_alive
+from shm.ring.reader import RingReader
 from tests.rings import append_proof, check, open_writer, sequences
 from tests.siege import apart
 from tests.siege.contender import Contender, Gate, Message

@@ -36,7 +36,7 @@ _LONGEST_SECONDS: Final = 0.012  # from fork to kill: half of it the start, with
 
 MUTANTS = (
     Mutant(
-        "death", "the name is given before the segment is whole", "shm.ring.rebuild:publish",
+        "death", "the name is given before the segment is whole", "shm.ring.lifecycle:publish",
         code="segment.finish()",
         becomes="temporary = temporary.rename(ring_path(namespace, header.source))\nsegment.finish()",
         says="magic is 0x0",
@@ -54,7 +54,7 @@ MUTANTS = (
         code="max(least_head, *whole, 0)", becomes="max(least_head, *whole, 0) + 1", says="resumes",
     ),
     Mutant(
-        "death", "a rebuild forgets the newest frame", "shm.ring.rebuild:_carry_frames",
+        "death", "a rebuild forgets the newest frame", "shm.ring.lifecycle:_carry_frames",
         code="old.history()[-new.header.capacity :]", becomes="old.history()[:-1]", says="a reader finds",
     ),
 )  # fmt: skip

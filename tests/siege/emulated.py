@@ -207,7 +207,7 @@ _MUTANTS = (
         says="on arm64 a reader followed a symbolic link", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "the catalog takes whole pages of the machine", "shm.ring.rebuild:shape",
+        "emulated", "the catalog takes whole pages of the machine", "shm.ring.lifecycle:shape",
         code="64", becomes='os.sysconf("SC_PAGESIZE")', says="page", scale=0.2, part="border",
     ),
     Mutant(

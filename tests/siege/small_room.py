@@ -35,7 +35,7 @@ MIB: Final = 1 << 20
 ABSENT: Final = array("d", STALE_NAN_BITS.to_bytes(8, "little"))
 SAID: Final = re.compile(
     r"^ring '[^']+': its segment needs (\d+\.\d) MiB of shared memory, but in /dev/shm (\d+\.\d) MiB are free "
-    r"\(.+\); make it larger \(docker run --shm-size=256m, or mount -o remount,size=…\), or lower \[shm\] capacity$"
+    r"\(.+\); make it larger \(docker run --shm-size=256m, or mount -o remount,size=…\), or lower its capacity$"
 )
 NUMBER: Final = Metric("number", "gauge", "A value that tells its series and its frame.", "", ("of",))
 

@@ -56,7 +56,7 @@ MUTANTS = (
         code="status.st_blocks * 512 < status.st_size", becomes="False", says="filled a hole",
     ),
     Mutant(
-        "truncation", "the writer does not look at its file", "shm.ring.writable:WritableSegment.trouble",
+        "truncation", "the writer does not look at its file", "shm.ring.segment:WritableSegment.trouble",
         patch='def fault(self): return ""', says="is not whole again",
     ),
     Mutant(

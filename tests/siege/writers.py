@@ -11,9 +11,9 @@ import sys
 
 from shm.errors import WriterBusy
 from shm.files import lock_path, ring_path
-from shm.ring.discovery import pid_namespace, start_ticks, writer_alive
+from shm.process import WriterInfo, pid_namespace, start_ticks, writer_alive
 from shm.ring.layout import WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
-from shm.ring.reader import RingReader, WriterInfo
+from shm.ring.reader import RingReader
 from tests.rings import INTERVAL_NS, append_proof, open_writer
 from tests.siege.apart import ask
 from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require
@@ -132,7 +132,7 @@ MUTANTS = (
         code="list(_writers)", becomes="()", says="I5: a fork of the writer could", scale=0.5,
     ),
     Mutant(
-        "writers", "start times are not compared", "shm.ring.discovery:writer_alive",
+        "writers", "start times are not compared", "shm.process:writer_alive",
         code="start_ticks(writer.pid) == writer.start_ticks != 0", becomes="start_ticks(writer.pid) != 0",
         says="is taken for a writer that lives", scale=0.1,
     ),

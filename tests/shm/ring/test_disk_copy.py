@@ -241,13 +241,13 @@ def test_frames_of_an_earlier_boot_continue_on_the_clock_of_this_one(
 ) -> None:
     second = 1_000_000_000
     before_ns, now_ns = 5_000_000 * second, 5_000_100 * second  # the wall clock: 100 s lie between
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"a" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"a" * 16)
     with open_writer(namespace, columns=1) as writer:
         for i in range(3):
             writer.append([float(i)], before_ns + i * second, 777 * second + i * second)
         disk_copy.take(tmp_path, namespace, "s")
     ring_path(namespace, "s").unlink()
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"b" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"b" * 16)
     monkeypatch.setattr("time.time_ns", lambda: now_ns)
     monkeypatch.setattr("time.monotonic_ns", lambda: 20 * second)
     with reopen(namespace, tmp_path) as writer:
@@ -266,12 +266,12 @@ def test_within_one_boot_monotonic_times_stay_as_they_are(namespace: str, tmp_pa
 def test_a_snapshot_without_a_whole_collection_is_restored_with_the_times_that_it_has(
     namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"a" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"a" * 16)
     with open_writer(namespace, columns=1) as writer:
         writer.append([1.0], 5, 6, flags=0)
         disk_copy.take(tmp_path, namespace, "s")
     ring_path(namespace, "s").unlink()
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"b" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"b" * 16)
     with reopen(namespace, tmp_path) as writer:
         frame = writer.frame(1)
         assert frame is not None

@@ -83,11 +83,11 @@ def test_a_ring_of_an_earlier_boot_goes_on_with_monotonic_times_of_this_one(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_ns, now_ns = 5_000_000 * SECOND, 5_000_100 * SECOND
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"a" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"a" * 16)
     with open_writer(namespace, columns=1) as writer:
         for i in range(3):
             writer.append([float(i)], before_ns + i * SECOND, (777 + i) * SECOND)
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"b" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"b" * 16)
     monkeypatch.setattr("time.time_ns", lambda: now_ns)
     monkeypatch.setattr("time.monotonic_ns", lambda: 20 * SECOND)
     with open_writer(namespace) as writer:
@@ -147,10 +147,10 @@ def test_a_file_of_which_only_size_or_blocks_are_wrong_keeps_its_frames(namespac
 def test_a_ring_of_an_earlier_boot_goes_on_where_it_is_when_there_is_no_room_for_two(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"a" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"a" * 16)
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer, 3)
-    monkeypatch.setattr("shm.ring.rebuild._boot_id", lambda: b"b" * 16)
+    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"b" * 16)
     monkeypatch.setattr(os, "posix_fallocate", _full)
     with open_writer(namespace) as writer:
         assert writer.history() == [1, 2, 3]

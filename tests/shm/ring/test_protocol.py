@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
 from shm.files import building_path, corrupt_path, lock_path, ring_path, unlink
-from shm.ring.discovery import writer_alive
+from shm.process import writer_alive
 from shm.ring.layout import HEADER_BYTES, MAGIC, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, Header, read_header
 from shm.ring.protocol import entry_seal, frame_seal
 from shm.ring.reader import RingReader, prove
@@ -385,7 +385,7 @@ def test_i6_the_magic_is_stored_before_the_name_is_given(namespace: str, monkeyp
         at_rename.append(old.read_bytes())
         os.replace(old, new)
 
-    monkeypatch.setattr("shm.ring.rebuild.os.rename", rename)
+    monkeypatch.setattr("shm.ring.lifecycle.os.rename", rename)
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer, 3)
         writer.reserve(20)
@@ -440,9 +440,9 @@ def test_i7_whatever_fails_while_a_segment_is_built_the_ring_in_use_goes_on(
     with open_writer(namespace, columns=8) as writer:
         append_proof(writer, 12)
         for place in (
-            "shm.ring.rebuild._carry_catalog",
-            "shm.ring.rebuild._carry_frames",
-            "shm.ring.rebuild.os.rename",
+            "shm.ring.lifecycle._carry_catalog",
+            "shm.ring.lifecycle._carry_frames",
+            "shm.ring.lifecycle.os.rename",
         ):
 
             def fail(*_: object) -> None:

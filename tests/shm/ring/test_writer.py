@@ -639,7 +639,7 @@ def test_closing_gives_the_lock_back_whatever_became_of_the_file(
 
 
 def test_a_rebuilt_ring_is_news_once_it_has_frames(namespace: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "shm.ring.rebuild"), open_writer(namespace, columns=1) as writer:
+    with caplog.at_level(logging.DEBUG, "shm.ring.lifecycle"), open_writer(namespace, columns=1) as writer:
         writer.reserve(100)
         append_proof(writer)
         writer.reserve(1000)

@@ -24,11 +24,14 @@ from shm.errors import NoSpace
 from shm.files import DIRECTORY
 from shm.metric import Metric
 from shm.ring.layout import ABSENT, MAX_WIDTH
+from shm.ring.lock import record_lock
 from shm.table import dead
 from shm.table.cells import CounterPlace, GaugePlace
-from shm.table.format import TableReader, identity, is_locked, listed, table_path, unlink
+from shm.table.descriptors import unlink
+from shm.table.format import identity, listed, table_path
 from shm.table.merge import ApplicationReader
 from shm.table.process import LiveTable
+from shm.table.reader import TableReader
 
 HITS = Metric("hits", "counter", "Hits.", label_names=("of",))
 PLAIN = Metric("plain", "counter", "Without labels.")
@@ -85,7 +88,8 @@ def in_child(work: Callable[[], object], status: int = 0) -> int:
 def seen_locked(path: Path) -> bool:
     """Whether another process sees the lock."""
     code = (
-        "import os, sys; from shm.table.format import is_locked; sys.exit(is_locked(os.open(sys.argv[1], os.O_RDONLY)))"
+        "import os, sys; from shm.ring.lock import record_lock\n"
+        "sys.exit(record_lock(os.open(sys.argv[1], os.O_RDONLY)) is not None)"
     )
     return subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 1
 
@@ -557,7 +561,7 @@ def test_the_lock_of_the_fold_is_the_one_that_others_see(namespace: str) -> None
     path = DIRECTORY / f"fogmetrics.{namespace}.app.retired.lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     fcntl.lockf(fd, fcntl.LOCK_EX)
-    assert not is_locked(fd)  # ours
+    assert record_lock(fd) is None  # ours
     os.close(fd)
     assert dead.fold(namespace, "app") == 1
 

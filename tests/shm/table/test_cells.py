@@ -7,9 +7,9 @@ import os
 import pytest
 
 from shm.metric import Metric
-from shm.table.format import TableReader
 from shm.table.merge import ApplicationReader
 from shm.table.process import LiveTable
+from shm.table.reader import TableReader
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 

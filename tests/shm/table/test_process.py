@@ -12,8 +12,9 @@ from shm.errors import ConfigurationError, MetricError, NoSpace
 from shm.metric import Metric
 from shm.table import process
 from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
-from shm.table.format import TableReader, files_of
+from shm.table.format import files_of
 from shm.table.process import LiveTable
+from shm.table.reader import TableReader
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 

@@ -14,8 +14,10 @@ from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import format as tables
 from shm.table.cells import CounterPlace
-from shm.table.format import TableHeader, TableReader, files_of, identity, listed, read_header, table_of
+from shm.table.descriptors import unlink
+from shm.table.format import TableHeader, files_of, identity, listed, read_header, table_of
 from shm.table.process import LiveTable
+from shm.table.reader import TableReader
 from tests.application import Process
 from tests.rings import namespace as namespace
 
@@ -150,8 +152,8 @@ def test_a_catalog_entry_that_is_damaged_ends_what_is_known(namespace: str, path
     reader.close()
 
 
-def test_whose_table_is_not_believed_is_named_with_the_key(namespace: str, path: Path) -> None:
-    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}.*\[applications\] users"):
+def test_the_owner_of_a_table_that_is_not_believed_is_named(namespace: str, path: Path) -> None:
+    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}.*name that user among the trusted users"):
         opened(namespace, {12345})
 
 
@@ -213,7 +215,7 @@ def test_a_process_that_reads_its_own_table_keeps_its_lock(namespace: str) -> No
     reader = opened(namespace)
     assert reader.alive()
     reader.close()
-    with Process(namespace, "import os; from shm.table.format import TableReader, listed") as other:
+    with Process(namespace, "import os; from shm.table.reader import TableReader") as other:
         told = f"TableReader({namespace!r}, 'web', {table.who!r}, {{os.geteuid()}}).alive()"
         assert other.do(told) == "True"
         table.close()
@@ -222,13 +224,13 @@ def test_a_process_that_reads_its_own_table_keeps_its_lock(namespace: str) -> No
 
 def test_an_application_that_runs_is_not_removed_and_one_that_does_not_is(namespace: str, process: Process) -> None:
     with pytest.raises(WriterBusy, match=f"process {process.pid}"):
-        tables.unlink(namespace, "web")
+        unlink(namespace, "web")
     assert files_of(namespace, "web")
     process.kill()
     assert tables.applications_of(namespace) == ["web"]
-    [removed] = tables.unlink(namespace, "web")
+    [removed] = unlink(namespace, "web")
     assert removed.suffix == ".table"
-    [lock] = tables.unlink(namespace, "web", lock_too=True)
+    [lock] = unlink(namespace, "web", lock_too=True)
     assert lock.suffix == ".lock"
     assert tables.applications_of(namespace) == []
 

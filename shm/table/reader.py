@@ -1,0 +1,165 @@
+"""Read tables: TableReader is one, OpenTables those of an application, kept open from one look to the next."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from array import array
+from collections.abc import Collection, Iterator
+
+from shm import catalog
+from shm.errors import RingCorrupt, RingForeign, RingMissing
+from shm.metric import Metric
+from shm.ring.layout import HEADER_BYTES, check_byte_order
+from shm.table.descriptors import in_use, let_go, open_table
+from shm.table.format import CATALOG_USED, RETIRED, TableHeader, identity, read_header, table_path
+
+
+class TableReader:
+    """One table, opened for reading alone. ``catalog`` is what :meth:`refresh` has proven of it so far.
+
+    ``owners``: user ids whose tables are believed; ``serial``: no other reader of this process has the same. Raises
+    RingMissing, RingForeign, RingCorrupt, which name the application and the file.
+    """
+
+    _serials = itertools.count()
+
+    def __init__(self, namespace: str, application: str, who: str, owners: Collection[int]) -> None:
+        self.application = application
+        self.who = who
+        self.path = table_path(namespace, application, who)
+        check_byte_order(application)
+        try:
+            self._fd = open_table(self.path)
+        except FileNotFoundError:
+            raise RingMissing(application, f"there is no table {self.path}") from None
+        except OSError as error:
+            raise RingForeign(
+                application, f"{self.path} can't be opened: {error.strerror}; give this user the application's group"
+            ) from error
+        try:
+            self.header = self._checked(owners)
+        except BaseException:
+            let_go(self._fd)
+            raise
+        self.catalog = catalog.Catalog()
+        self.salt = self.header.salt
+        self.serial = next(self._serials)
+
+    def _checked(self, owners: Collection[int]) -> TableHeader:
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RingForeign(self.application, f"{self.path} is not a regular file; remove it")
+        if status.st_uid not in owners:
+            raise RingForeign(
+                self.application,
+                f"{self.path} belongs to user {status.st_uid}, who is not trusted; name that user "
+                "among the trusted users, or remove it",
+            )
+        header = read_header(self.application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
+        if header.application != self.application or self.who not in (RETIRED, identity(header.pid, header.token)):
+            raise RingCorrupt(
+                self.application,
+                f"the table is of {header.application!r}, {identity(header.pid, header.token)}, but the file is "
+                f"{self.path.name}",
+            )
+        return header
+
+    def refresh(self) -> bool:
+        """Read on in the catalog; True when that brought something."""
+        used = self.catalog.used
+        announced = int.from_bytes(os.pread(self._fd, 8, CATALOG_USED), "little")
+        if announced == used:
+            return False
+        data = os.pread(self._fd, max(self.header.catalog_bytes - used, 0), HEADER_BYTES + used)
+        catalog.extend(self.catalog, data, announced, self.header.width, self.salt)
+        return self.catalog.used != used
+
+    def columns_of(self, metric: Metric) -> int:
+        """How many columns a series of the metric has here."""
+        return catalog.columns_of(metric, self.catalog.extra.get(metric.name))
+
+    def values(self) -> array[float]:
+        """A copy of the values: float64, one a column, as many as the catalog names. Raises RingCorrupt for a table
+        that was cut short."""
+        size = 8 * self.catalog.columns
+        data = os.pread(self._fd, size, self.header.values_offset)
+        if len(data) != size:
+            raise RingCorrupt(self.application, f"{self.path} was cut short")
+        return array("d", data)
+
+    def read_into(self, target: memoryview) -> bool:
+        """The same into the bytes ``target``; False when the table was cut short."""
+        return os.preadv(self._fd, (target,), self.header.values_offset) == len(target)
+
+    def in_place(self) -> bool:
+        """Whether its name still leads to this file."""
+        return os.fstat(self._fd).st_nlink > 0
+
+    def alive(self) -> bool:
+        """Whether its process lives."""
+        return in_use(self._fd)
+
+    def mapped(self) -> bool:
+        """Whether its process stores into it although the lock is gone: closing *all* descriptors, as some programs do
+        when they begin, frees it. False where /proc does not tell, as of another pid namespace."""
+        status = os.fstat(self._fd)
+        file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino} "
+        try:
+            with open(f"/proc/{self.header.pid}/maps", errors="replace") as maps:
+                return any(file in line for line in maps)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        let_go(self._fd)
+
+
+class OpenTables:
+    """The tables of one application, kept open from one look to the next. ``owners``: as for a reader."""
+
+    def __init__(self, namespace: str, application: str, owners: Collection[int]) -> None:
+        self._of = namespace, application
+        self._owners = owners
+        self._tables: dict[str, TableReader] = {}
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __iter__(self) -> Iterator[TableReader]:
+        return iter(self._tables.values())
+
+    def get(self, who: str) -> TableReader | None:
+        """The one that is open, whether it is up to date or not."""
+        return self._tables.get(who)
+
+    def keep(self, wanted: Collection[str]) -> None:
+        """Close those of all other identities."""
+        for who in [who for who in self._tables if who not in wanted]:
+            self._tables.pop(who).close()
+
+    def refreshed(self, who: str) -> TableReader:
+        """That table as it is now: opened, or opened anew where another file has its name, and read on in.
+
+        Raises what TableReader does, and OSError.
+        """
+        self._drop_replaced(who)
+        table = self._tables.get(who)
+        if table is None:
+            table = self._tables[who] = TableReader(*self._of, who, self._owners)
+        table.refresh()
+        return table
+
+    def let_go(self) -> None:
+        """Close the tables that have lost their names: as long as somebody has them open, their memory is not free."""
+        for who in list(self._tables):
+            self._drop_replaced(who)
+
+    def close(self) -> None:
+        self.keep(())
+
+    def _drop_replaced(self, who: str) -> None:
+        table = self._tables.get(who)
+        if table is not None and not table.in_place():
+            self._tables.pop(who).close()
