@@ -11,7 +11,6 @@ and :mod:`exporter.window.compute`.
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -21,6 +20,7 @@ import numpy as np
 from exporter.exposition.conflicts import Family, gather
 from exporter.http.negotiation import Format
 from exporter.http.parameters import COUNTER_STATS, AggregatedQuery, Matcher
+from exporter.layouts import Layouts
 from exporter.rings import Ring, RingSet
 from exporter.window.compute import Part, Vector, part_statistics, pool_of, pool_statistics
 from exporter.window.from_buckets import grouped
@@ -35,7 +35,7 @@ from shm.ring.series import did_you_mean, names_of, nanoseconds
 
 T = TypeVar("T")
 
-_KEPT_LAYOUTS: Final = 16  # of different queries; the layout of one takes some 200 bytes a line
+_LAYOUT_BYTES: Final = 16 << 20  # some 200 bytes a line
 _KEPT_WINDOW_BYTES: Final = 64 << 20  # of the results of long windows: 5 KiB a series and day
 
 
@@ -63,7 +63,11 @@ class MetricAggregator:
     a statistic that the metric's type does not have.
     """
 
-    def __init__(self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None) -> None:
+    def __init__(
+        self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None,
+        layouts: Layouts | None = None,
+    ) -> None:  # fmt: skip
+        """``layouts``: where the layouts of pages are kept, by default in a cache of its own."""
         self._only = "" if isinstance(source, str | RingSet) else source.name
         self._shared = isinstance(source, RingSet)
         if isinstance(source, RingSet):
@@ -71,7 +75,7 @@ class MetricAggregator:
         else:
             self._rings = RingSet(source if isinstance(source, str) else source.namespace, owner=owner)
         self._rolling = RollingWindows(_KEPT_WINDOW_BYTES)
-        self._layouts: OrderedDict[AggregatedQuery, tuple[object, AggregatedPage]] = OrderedDict()
+        self._layouts = layouts or Layouts(_LAYOUT_BYTES)
 
     def close(self) -> None:
         """Close the rings, unless they are the caller's."""
@@ -158,14 +162,15 @@ class MetricAggregator:
             sources=(self._only,) if self._only else (),
         )
         form = Format.OPENMETRICS if openmetrics else Format.TEXT
-        return b"".join(self.page(query, form)).decode()
+        return b"".join(self.page(query, form)).decode() + ("# EOF\n" if openmetrics else "")
 
     # ---- the page ------------------------------------------------------------------------------------------
 
     def page(self, query: AggregatedQuery, form: Format) -> list[bytes]:
         """The text of /metrics/aggregated for a query, in parts; a ring that can't be read is left out and noted."""
         rings = self._rings.refresh()
-        layout = self._layout(query, rings)
+        key = dataclasses.replace(query, window_ns=0)  # the window is no part of the layout
+        layout = self._layouts.get(key, self._rings.key(), lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
         windows = [
             readable(self._rings, ring, query, now_ns) if place in layout.places else None
@@ -173,19 +178,7 @@ class MetricAggregator:
         ]
         body = layout.render(windows, form, self._rolling.of(self._rings.key()), self._rings)
         covered = layout.coverage.render(windows, query.window_ns, form)
-        return [*body, covered, b"# EOF\n" if form is Format.OPENMETRICS else b""]
-
-    def _layout(self, query: AggregatedQuery, rings: list[Ring]) -> AggregatedPage:
-        """The lines of the query's page, kept while the rings and their catalogs stay the same."""
-        key = dataclasses.replace(query, window_ns=0)  # the window is no part of the layout
-        made_from = self._rings.key()
-        kept = self._layouts.get(key)
-        if kept is None or kept[0] != made_from:
-            kept = self._layouts[key] = made_from, AggregatedPage(rings, key)
-            if len(self._layouts) > _KEPT_LAYOUTS:
-                self._layouts.popitem(last=False)
-        self._layouts.move_to_end(key)
-        return kept[1]
+        return [*body, covered]
 
     # ---- beneath -------------------------------------------------------------------------------------------
 

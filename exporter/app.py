@@ -1,31 +1,33 @@
-"""The pages: what is asked, and what is answered.
+"""The application: which page answers a request.
 
-/metrics and /health are made in the event loop: they take microseconds while nothing changed. /metrics/aggregated
-and /stats may read a day of every ring and sort it: they are made in one thread of their own, with rings of its
-own, so that a scrape of /metrics never waits behind one. They wait for each other in a queue of bounded length: when
-it is full the answer is 503 with Retry-After, at once, so that a burst costs the burst and not the memory of all.
+/metrics and /health are made in the event loop, in microseconds. /metrics/aggregated and /stats may read a day of every
+ring and sort it: one worker thread makes them, with rings of its own, so that a scrape of /metrics never waits for one.
+At most ``max_jobs`` of them wait; another is answered 503 with Retry-After at once, so that a burst costs no memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 import functools
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from exporter.applications import Application, ApplicationSet, Shown
+from exporter.aggregator import MetricAggregator
+from exporter.applications import ApplicationSet, Shown
 from exporter.exposition.conflicts import Conflict
 from exporter.exposition.latest import MetricsPage
-from exporter.http import messages
-from exporter.http.coding import gzipped
-from exporter.http.messages import Request, Response
 from exporter.http.negotiation import Format, accepts_gzip, choose_format
 from exporter.http.parameters import (
     AggregatedQuery,
@@ -35,12 +37,11 @@ from exporter.http.parameters import (
     parse_metrics_query,
     parse_query_string,
 )
-from exporter.rings import Ring, RingSet
+from exporter.layouts import Layouts
+from exporter.rings import RingSet
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
-from exporter.window.incremental.rolling import RollingWindows
-from exporter.window.page import AggregatedPage, readable
 from shm.errors import FogmetricsError
 from shm.files import check_name
 from shm.safe_repr import shown
@@ -48,9 +49,10 @@ from shm.safe_repr import shown
 log = logging.getLogger(__name__)
 
 _EOF = b"# EOF\n"
-_KEPT_PAGES = 16  # of different queries; the layout of one takes some 200 bytes a line
-_KEPT_WINDOW_BYTES = 64 << 20  # of what long windows came to: 5 KiB a series and day
-_RETRY_SECONDS = 1
+_LAYOUT_BYTES: Final = 64 << 20  # for the layouts of queries: both pages of 10,000 series take 40 MiB
+_RETRY_SECONDS: Final = 1
+_LET_GO_SECONDS = 15.0  # one stat per ring; a segment that a restart replaced is kept so long at most
+_GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
 
 _INDEX = b"""<!doctype html><title>fogmetrics</title><h1>fogmetrics</h1><ul>
 <li><a href="/metrics">/metrics</a>: the latest sample of each series
@@ -61,43 +63,16 @@ _INDEX = b"""<!doctype html><title>fogmetrics</title><h1>fogmetrics</h1><ul>
 </ul>
 """
 
-_HTML: Final = "text/html; charset=utf-8"
-_JSON: Final = "application/json"
-
-K = TypeVar("K")
-V = TypeVar("V")
+T = TypeVar("T")
+Page = Callable[[Request], Awaitable[Response]]
 
 
 class Busy(FogmetricsError):
-    """As many requests as may wait for the worker do. HTTP status 503."""
-
-
-class _Page(NamedTuple):
-    """``name``, by which its requests are counted, and what makes it: at once, or in the worker."""
-
-    name: str
-    make: Callable[[Request], Response | Awaitable[Response]]
-
-
-class _Recent(Generic[K, V]):
-    """The values of the keys asked for last, one a key: made anew when what it was made from has changed."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._kept: OrderedDict[K, tuple[object, V]] = OrderedDict()
-
-    def get(self, key: K, made_from: object, make: Callable[[], V]) -> V:
-        kept = self._kept.get(key)
-        if kept is None or kept[0] != made_from:
-            kept = self._kept[key] = made_from, make()
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return kept[1]
+    """As many requests wait for the worker as may. HTTP status 503."""
 
 
 class Exporter:
-    """The pages over the rings of a configuration's namespace.
+    """The pages over the rings of a configuration's namespace; ``app`` serves them.
 
     ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
     """
@@ -129,19 +104,22 @@ class Exporter:
         self._history_counts = self._history.counts()  # replaced by the worker, never changed
         self.own = SelfMetrics(self.rings, lambda: self._history_counts, self.applications)
         self._jobs = 0
+        self._turn = asyncio.Lock()  # the worker's: waiting here, a job can still be dropped
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
-        self._pages: _Recent[MetricsQuery, MetricsPage] = _Recent(_KEPT_PAGES)
-        self._bodies: _Recent[tuple[object, ...], list[bytes]] = _Recent(_KEPT_PAGES)
-        self._answers: _Recent[tuple[object, ...], Response] = _Recent(_KEPT_PAGES)
-        self._rolling = RollingWindows(_KEPT_WINDOW_BYTES)
-        self._aggregated_pages: _Recent[AggregatedQuery, AggregatedPage] = _Recent(_KEPT_PAGES)
-        self._routes: Mapping[str, _Page] = {
-            "/": _Page("index", lambda request: Response(200, (_INDEX,), _HTML)),
-            "/metrics": _Page("metrics", self._metrics),
-            "/metrics/aggregated": _Page("aggregated", self._aggregated),
-            "/stats": _Page("stats", self._stats),
-            "/health": _Page("health", self._health),
-        }
+        self._layouts = Layouts(_LAYOUT_BYTES)
+        self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker's thread
+        self.app = Starlette(
+            routes=[
+                self._route("/", "index", self._index),
+                self._route("/metrics", "metrics", self._metrics),
+                self._route("/metrics/aggregated", "aggregated", self._aggregated),
+                self._route("/stats", "stats", self._stats),
+                self._route("/health", "health", self._health),
+            ],
+            exception_handlers={HTTPException: self._no_page},
+            lifespan=self._lifespan,
+        )
+        self.app.router.redirect_slashes = False
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
@@ -150,10 +128,24 @@ class Exporter:
         self.applications.close()
         self._applications_told.close()
 
-    async def let_go(self) -> None:
-        """Let go of segments that were replaced or removed, also where no request comes that would meet them.
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        letting_go = asyncio.create_task(self._let_go_regularly())
+        yield
+        letting_go.cancel()
 
-        As long as somebody has them open, their memory counts against /dev/shm.
+    async def _let_go_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_LET_GO_SECONDS)
+            try:
+                await self.let_go()
+            except Exception as error:  # noqa: BLE001 - such as no thread to be had: the next time
+                log.warning("segments not looked through", extra={"error": f"{type(error).__name__}: {error}"})
+
+    async def let_go(self) -> None:
+        """Close segments that were replaced or removed, also where no request comes that would find them.
+
+        As long as a process has them open, their memory counts against /dev/shm.
         """
         self.rings.let_go()
         self.applications.let_go()
@@ -166,121 +158,92 @@ class Exporter:
 
     # ---- answers -------------------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> Response | Awaitable[Response]:
-        """400 for a bad request, 503 when the worker has its fill, 500 for a fault of ours. Never raises; counts each.
+    def _route(self, path: str, name: str, page: Page) -> Route:
+        return Route(path, functools.partial(self._answer, name, page))
 
-        What takes its time is made in the worker's thread; cancelled before its turn, it is not made.
-        """
+    async def _answer(self, name: str, page: Page, request: Request) -> Response:
+        """The page, or why there is none: 400 for a bad query, 503 for a full worker, 500 for a fault of ours."""
         begun = time.perf_counter()
-        page = self._routes.get(request.path)
-        if page is None or request.method not in ("GET", "HEAD"):
-            name, response = "other", _refusal(page is not None)
-        else:
-            name = page.name
-            try:
-                found = page.make(request)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
-                found = _failed(name, request, error)
-            if not isinstance(found, Response):
-                return self._later(name, request, found, begun)
-            response = found
-        self.own.observe(name, response.status, time.perf_counter() - begun)
+        try:
+            response = await page(request)
+        except QueryError as error:
+            response = _text(400, str(error))
+        except Busy as error:
+            response = _text(503, str(error), {"retry-after": str(_RETRY_SECONDS)})
+        except Exception as error:
+            query = request.scope["query_string"][:200].decode("latin-1")
+            log.error("request failed", extra={"page": name, "query": query}, exc_info=error)
+            response = _text(500, "internal error; the exporter's log has it")
+        self.own.observe(name, response.status_code, time.perf_counter() - begun)
         return response
+
+    async def _no_page(self, request: Request, error: Exception) -> Response:
+        """404 for an unknown path, 405 for a method that no page has."""
+        assert isinstance(error, HTTPException)
+        self.own.observe("other", error.status_code, 0.0)
+        return _text(error.status_code, error.detail, {"allow": "GET, HEAD"} if error.status_code == 405 else None)
 
     def refused(self, status: int) -> None:
-        """Count what was answered so before it was a request."""
+        """Count an answer that the server gave before there was a request."""
         self.own.observe("none", status, 0.0)
-
-    async def _later(self, name: str, request: Request, awaited: Awaitable[Response], begun: float) -> Response:
-        try:
-            response = await awaited
-        except Exception as error:  # noqa: BLE001 - as above
-            response = _failed(name, request, error)
-        self.own.observe(name, response.status, time.perf_counter() - begun)
-        return response
 
     # ---- pages ---------------------------------------------------------------------------------------------
 
-    def _metrics(self, request: Request) -> Response:
-        accept, coding = request.header("accept"), request.header("accept-encoding")
-        form = choose_format(accept)
-        parts = self.metrics_parts(_metrics_query(request.query), form)
-        # Two servers that scrape between two frames get one answer, which is compressed once.
-        return self._answers.get((request.query, accept, coding), parts, lambda: self._text(coding, form, parts))
+    async def _index(self, request: Request) -> Response:
+        return Response(_INDEX, media_type="text/html")
+
+    async def _metrics(self, request: Request) -> Response:
+        form = choose_format(request.headers.get("accept", ""))
+        query = parse_metrics_query(parse_query_string(request.scope["query_string"]))
+        return self._exposition(request, form, self.metrics_parts(query, form))
 
     def metrics_parts(self, query: MetricsQuery, form: Format) -> tuple[bytes, ...]:
-        """The page /metrics, in parts. While nothing moved, its bytes are those of the last time."""
+        """The page /metrics, in parts."""
         rings, applications, own = self.rings.refresh(), self.applications.refresh(), self.own.refresh()
-        stale = self.rings.stale(rings)
-        wanted = query.names, query.sources, form is Format.OPENMETRICS
-        moved = (
-            self.rings.generation,
-            self.rings.changes,
-            stale,
-            self.applications.generation,
-            self.applications.changes,
-            own.changes,
-        )
-        body = self._bodies.get(wanted, moved, lambda: self._render(rings, stale, applications, query, form))
+        all_shown: list[Shown] = [own, *rings, *applications]
+        made_from = self.rings.key(), self.applications.generation, own.generation
+        page = self._layouts.get(query, made_from, lambda: MetricsPage(all_shown, query))
+        self._note_conflicts(page.conflicts)
+        body = page.render(all_shown, (False, *self.rings.stale(rings), *(False for _ in applications)), form)
         return *body, _EOF if form is Format.OPENMETRICS else b""
 
-    def _render(
-        self, rings: list[Ring], stale: tuple[bool, ...], applications: list[Application], query: MetricsQuery,
-        form: Format,
-    ) -> list[bytes]:  # fmt: skip
-        shown: list[Shown] = [self.own, *rings, *applications]
-        made_from = self.rings.key(), self.applications.generation, self.own.generation
-        page = self._pages.get(query, made_from, lambda: MetricsPage(shown, query))
-        self._note_conflicts(page.conflicts)
-        return page.render(shown, (False, *stale, *(False for _ in applications)), form)
-
     async def _aggregated(self, request: Request) -> Response:
-        parameters = parse_query_string(request.query)
+        parameters = parse_query_string(request.scope["query_string"])
         query = parse_aggregated_query(parameters, self._window_ns)
         if query.window_ns > self._max_window_ns:
             raise QueryError(
                 f"window={shown(dict(parameters)['window'])} is longer than {self._config.max_window}, "
                 "the longest that [exporter] max_window allows"
             )
-        form = choose_format(request.header("accept"))
-        parts = await self._in_worker(lambda: self.aggregated_parts(query, form))
-        return self._text(request.header("accept-encoding"), form, parts)
+        form = choose_format(request.headers.get("accept", ""))
+        return self._exposition(
+            request, form, await self._in_worker(request, lambda: self.aggregated_parts(query, form))
+        )
 
     def aggregated_parts(self, query: AggregatedQuery, form: Format) -> tuple[bytes, ...]:
         """The page /metrics/aggregated, in parts. In the worker's thread only."""
-        rings = self._history.refresh()
-        # The window is no part of the layout.
-        layout = dataclasses.replace(query, window_ns=0)
-        page = self._aggregated_pages.get(layout, self._history.key(), lambda: AggregatedPage(rings, layout))
-        now_ns = self._history.wall()
-        windows = [
-            readable(self._history, ring, query, now_ns) if place in page.places else None
-            for place, ring in enumerate(rings)
-        ]
-        body = page.render(windows, form, self._rolling.of(self._history.key()), self._history)
-        covered = page.coverage.render(windows, query.window_ns, form)
-        return *body, covered, _EOF if form is Format.OPENMETRICS else b""
+        return *self._aggregator.page(query, form), _EOF if form is Format.OPENMETRICS else b""
 
     async def _stats(self, request: Request) -> Response:
         self.rings.refresh()
         own = self.own.refresh().series
         found = await self._in_worker(
-            lambda: reports.stats(self._history, own, self._applications_told, self._metric_tables)
+            request, lambda: reports.stats(self._history, own, self._applications_told, self._metric_tables)
         )
-        return _json(found, 200)
+        return _json(200, found)
 
-    def _health(self, request: Request) -> Response:
+    async def _health(self, request: Request) -> Response:
         fresh, found = reports.health(self.rings, self.applications)
-        return _json(found, 200 if fresh else 503)
+        return _json(200 if fresh else 503, found)
 
     # ---- around them ---------------------------------------------------------------------------------------
 
-    async def _in_worker(self, job: Callable[[], V]) -> V:
+    async def _in_worker(self, request: Request, job: Callable[[], T]) -> T:
         """What ``job`` returns, made in the worker's thread. Raises Busy, and what ``job`` raises."""
         if self._jobs >= self._config.max_jobs:
             raise Busy(f"{self._config.max_jobs} requests wait already; try again in {_RETRY_SECONDS} s")
 
-        def run() -> V:
+        def run() -> T:
             try:
                 return job()
             finally:
@@ -288,16 +251,19 @@ class Exporter:
 
         self._jobs += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, run)
+            async with self._turn:
+                if await request.is_disconnected():
+                    raise Busy("the client has left")
+                return await asyncio.get_running_loop().run_in_executor(self._worker, run)
         finally:
             self._jobs -= 1
 
-    def _text(self, coding: str, form: Format, parts: tuple[bytes, ...]) -> Response:
-        headers = {"vary": "accept, accept-encoding"}
-        if sum(map(len, parts)) >= self._config.gzip_min_bytes and accepts_gzip(coding):
-            parts = (gzipped(parts),)
+    def _exposition(self, request: Request, form: Format, parts: tuple[bytes, ...]) -> Response:
+        page, headers = b"".join(parts), {"vary": "accept, accept-encoding"}
+        if len(page) >= self._config.gzip_min_bytes and accepts_gzip(request.headers.get("accept-encoding", "")):
+            page = zlib.compress(page, 1, _GZIP)  # higher levels take several times the time, for less than a fifth
             headers["content-encoding"] = "gzip"
-        return Response(200, parts, form.content_type, headers)
+        return Response(page, headers=headers, media_type=form.content_type)
 
     def _note_conflicts(self, conflicts: list[Conflict]) -> None:
         if conflicts != self.own.conflicts:
@@ -315,27 +281,9 @@ class Exporter:
             self.own.conflicts = conflicts
 
 
-@functools.lru_cache(_KEPT_PAGES)
-def _metrics_query(raw: bytes) -> MetricsQuery:
-    """Of a query that comes with every scrape the meaning is known. Raises QueryError."""
-    return parse_metrics_query(parse_query_string(raw))
+def _text(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    return PlainTextResponse(f"{sentence}\n", status, headers)
 
 
-def _refusal(method_is_wrong: bool) -> Response:
-    if method_is_wrong:
-        return messages.text(405, "Method Not Allowed", {"allow": "GET, HEAD"})
-    return messages.text(404, "Not Found")
-
-
-def _failed(page: str, request: Request, error: Exception) -> Response:
-    if isinstance(error, QueryError):
-        return messages.text(400, str(error))
-    if isinstance(error, Busy):
-        return messages.text(503, str(error), {"retry-after": str(_RETRY_SECONDS)})
-    query = request.query[:200].decode("latin-1")
-    log.error("request failed", extra={"page": page, "query": query}, exc_info=error)
-    return messages.text(500, "internal error; the exporter's log has it")
-
-
-def _json(found: object, status: int) -> Response:
-    return Response(status, (orjson.dumps(found, option=orjson.OPT_INDENT_2), b"\n"), _JSON)
+def _json(status: int, found: object) -> Response:
+    return Response(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n", status, media_type="application/json")

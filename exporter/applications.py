@@ -68,13 +68,12 @@ class Application:
 class ApplicationSet:
     """The applications of one namespace, sorted by name. ``owners``: user ids whose tables are believed.
 
-    Not for two threads at once. ``generation`` changes whenever series came or went, ``changes`` with any sample.
+    Not for two threads at once. ``generation`` changes whenever series came or went.
     """
 
     def __init__(self, namespace: str, owners: Collection[int]) -> None:
         self.applications: dict[str, Application] = {}
         self.generation = 0
-        self.changes = 0
         self._namespace = namespace
         self._owners = owners
         self._listing = Listing()
@@ -104,13 +103,10 @@ class ApplicationSet:
         return [self.applications[name] for name in sorted(self.applications)]
 
     def _read(self, one: Application, identities: list[str]) -> None:
-        latest = one.reader.refresh(identities)
+        one.latest = one.reader.refresh(identities)
         if one.reader.layout.series is not one.series:
             one.series = one.reader.layout.series
             self.generation += 1
-        if latest.tobytes() != one.latest.tobytes():
-            one.latest = latest
-            self.changes += 1
         errors = one.reader.errors
         if errors != one.wrong:
             one.errors += sum(one.wrong.get(who) != error for who, error in errors.items())

@@ -198,7 +198,6 @@ class RingSet:
         self.error_counts: Counter[str] = Counter()  # how often something was, since the start
         self._skipped: Counter[str] = Counter()  # of readers that were let go
         self.generation = 0  # changes whenever a ring came, went or was replaced
-        self.changes = 0  # changes whenever a sample of a ring did, or may have
         self._owner = owner
         self._list = RingList(namespace)
         self._listed: list[str] = []
@@ -242,8 +241,6 @@ class RingSet:
             log.exception("ring can't be read", extra={"ring": source})
             self._let_go(source)
             self._settle(source, _sentence(source, error))
-        if source in self.rings:
-            self.changes += 1
 
     def let_go(self) -> None:
         """Close the rings whose segments are no longer in place; refresh() opens what is there instead."""

@@ -54,6 +54,10 @@ class MetricsPage:
     def __len__(self) -> int:
         return len(self._lines)
 
+    @property
+    def bytes(self) -> int:
+        return self._lines.bytes
+
     def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
         """The text, in parts, for the rings of the constructor, in its order; a stale ring's series are left out."""
         return self._lines.parts(fresh_values(rings, self._widths, stale), form)

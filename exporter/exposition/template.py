@@ -24,6 +24,9 @@ TEXT_ONLY: Final = -2
 # A page is made in parts of so many lines, and sent in these: the numbers of one, and what they become, fit a cache.
 # 100,000 lines take a quarter less time, and are in memory once.
 _PART_LINES: Final = 4000
+# Memory of a line beside its text, and how often its text is kept: alone, and in the templates of both formats.
+_LINE_BYTES: Final = 200
+_COPIES: Final = 5
 
 
 class Line(NamedTuple):
@@ -44,6 +47,7 @@ class Lines:
     def __init__(self) -> None:
         self._prefixes: list[bytes] = []
         self._headers: dict[Format, list[bytes]] = {form: [] for form in _FORMATS}
+        self.bytes = 0  # of memory, about and at most
         self._index: list[int] = []
         self._family_of_line: list[int] = []
         self._guards: list[int] = []
@@ -55,7 +59,9 @@ class Lines:
         """Append a family; one without lines is left out."""
         before = len(self._index)
         for text, at, guard in lines:
-            self._prefixes.append(place_behind(f"\n{text} ".encode()))
+            prefix = place_behind(f"\n{text} ".encode())
+            self._prefixes.append(prefix)
+            self.bytes += _COPIES * len(prefix) + _LINE_BYTES
             self._index.append(at)
             self._guards.append(guard)
         if len(self._index) == before:

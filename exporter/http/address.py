@@ -1,4 +1,4 @@
-"""Where the exporter listens: the address of the configuration resolved, and what is said when it can't be had."""
+"""Where the exporter listens: the configured address resolved and bound, and the errors when that fails."""
 
 from __future__ import annotations
 
@@ -7,9 +7,36 @@ import socket
 from typing import Any
 
 from exporter.settings import ExporterTables
-from shm.errors import ConfigurationError
+from shm.errors import ConfigurationError, FogmetricsError
 
 _EXAMPLES = 'such as "127.0.0.1" or "0.0.0.0"'
+
+
+class AddressTaken(FogmetricsError):
+    """Another program listens on the port."""
+
+
+def listen(config: ExporterTables) -> socket.socket:
+    """A socket bound to the configured address. Raises AddressTaken or ConfigurationError."""
+    family, kind, protocol, place = resolve(config)
+    try:
+        found = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise refused(config, error) from None
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(place)
+        found.listen()  # two sockets may be bound to one port until one of them listens
+    except OSError as error:
+        found.close()
+        if error.errno == errno.EADDRINUSE:
+            port = config.exporter.port
+            raise AddressTaken(
+                f"port {port} of {config.exporter.listen} is taken (9200 is also Elasticsearch's); stop the program "
+                f"that has it, or set another: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
+            ) from None
+        raise refused(config, error) from None
+    return found
 
 
 def resolve(config: ExporterTables) -> tuple[int, int, int, Any]:

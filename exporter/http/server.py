@@ -1,68 +1,263 @@
-"""Service: accepts connections until it is told to end, or supervisord has ended; sleeps while nothing happens."""
+"""The HTTP server: uvicorn with h11, a guard over each connection, and the end of the process.
+
+uvicorn alone lets a client hold a connection for ever with half a request or an untaken answer, and its
+``limit_concurrency`` counts silent connections. :class:`Guard` bounds what a connection may cost. At any moment one key
+of [exporter] limits the time for what it waits for:
+
+    request_seconds      the rest of a request; of the first one from the connection on
+    (none)               our own answer, while it is made
+    answer_seconds       the client, while the kernel has not taken all of an answer
+    keep_alive_seconds   the next request
+
+In the first and the last state a connection rests: it makes room when more than ``max_connections`` are open. In the
+other two it is busy, and stays. A request that comes while ``max_connections`` are busy is answered 503.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
-import socket
-from typing import Final
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from typing import Any, Final
 
-from exporter.http.connection import Connection, Shared
+import h11
+import uvicorn
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from exporter.settings import ExporterConfig
 from fogmetrics.parent import Parent
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 5.0  # whether supervisord still lives, where nothing wakes us when it ends
-_FINISH_SECONDS: Final = 2.0  # for answers under way when it is told to end
+LOOK_SECONDS: Final = 5.0  # how often to look for supervisord where the kernel has no pidfd to announce its end
+_FINISH_SECONDS: Final = 2  # for answers under way when the server ends
+_LOG_SECONDS: Final = 60.0  # at most one line a minute about connections that are closed to make room
+
+# File descriptors that are no connections: two a ring, the log, the event loop's own, files open for a moment.
+OTHER_FILES: Final = 128
+# Added where the hard limit has room, as it mostly has: two for each process of an application.
+_TABLE_FILES: Final = 8192
+
+# The request headers that answers depend on. The others are dropped at once: 64 KiB of short headers would be 10 MiB of
+# Python objects for as long as the connection lives.
+_KEPT_HEADERS: Final = (b"accept", b"accept-encoding")
 
 
-class Service:
-    """Serves until :meth:`stop`, SIGTERM or SIGINT, or the end of ``parent``."""
+class State(ServerState):
+    """What the connections of a server share."""
 
-    def __init__(self, shared: Shared, parent: Parent) -> None:
-        self._shared = shared
+    def __init__(self, limits: ExporterConfig, refused: Callable[[int], None]) -> None:
+        """``refused`` is called with the status of each answer that is not the application's."""
+        super().__init__()
+        self.limits = limits
+        self.refused = refused
+        self.resting: dict[Guard, None] = {}  # in the order in which they began to rest
+        self._logged = -_LOG_SECONDS
+
+    @property
+    def busy(self) -> int:
+        return len(self.connections) - len(self.resting)
+
+    def make_room(self) -> None:
+        """Close the connection that rests longest if too many are open.
+
+        Half of ``max_connections`` may rest in any case, so that clients that connect together while many are busy are
+        not closed before their requests are read.
+        """
+        most = self.limits.max_connections
+        if len(self.connections) <= most or len(self.resting) <= max(most // 2, 1):
+            return
+        oldest = next(iter(self.resting))
+        del self.resting[oldest]
+        self.connections.discard(oldest)
+        oldest.transport.abort()
+        if time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._logged = time.monotonic()
+            log.warning("more connections than places, idle ones are closed", extra={"max_connections": most})
+
+    async def all_busy(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application of a request that comes while ``max_connections`` are busy."""
+        self.refused(503)
+        sentence = f"all {self.limits.max_connections} connections are busy with answers; try again in 1 s\n"
+        await PlainTextResponse(sentence, 503, {"retry-after": "1", "connection": "close"})(scope, receive, send)
+
+
+class Guard(H11Protocol):
+    """One connection, bounded in time and bytes."""
+
+    def __init__(
+        self, config: uvicorn.Config, server_state: State, app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, server_state, app_state, _loop)
+        self.state = server_state
+        self.limits = server_state.limits
+        self._received = 0  # bytes since the last whole request
+        self._clock: str | None = None  # the key of [exporter] that limits the present wait; see _awaited
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # writing is paused whenever the kernel has not taken all of an answer
+        self._watch()
+        self.state.make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.state.resting.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self.conn.their_state is h11.MUST_CLOSE:
+            return  # nothing is read behind a last request
+        self._received += len(data)
+        if self._received > self.limits.max_request_bytes:
+            self.send_400_response(f"The request is larger than {self.limits.max_request_bytes} bytes.")
+            return
+        self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        if self in self.state.resting:
+            full = self.state.busy >= self.limits.max_connections
+            self.app = self.state.all_busy if full else self.config.loaded_app
+        super().data_received(data)
+        self._progressed()
+
+    def on_response_complete(self) -> None:
+        if self.flow.write_paused:
+            return  # the next request waits until this answer is taken: one page a connection is in memory
+        self._count()
+        super().on_response_complete()
+        self._progressed()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.cycle is not None and self.cycle.response_complete:
+            self.on_response_complete()
+        self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer 400, unless another answer has begun, and close the connection."""
+        self.state.refused(400)
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # the application may still answer the head of this request: to nobody
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(f"{msg}\n")
+        else:
+            self.transport.abort()
+
+    def _progressed(self) -> None:
+        if self.headers:
+            self.headers[:] = [
+                (name, b",".join([value for key, value in self.headers if key == name])) for name in _KEPT_HEADERS
+            ]
+        self._count()
+        self._watch()
+
+    def _count(self) -> None:
+        """Between requests only what is not read yet counts."""
+        if self.conn.their_state in (h11.IDLE, h11.DONE):
+            self._received = len(self.conn.trailing_data[0])
+
+    def _watch(self) -> None:
+        """Start the clock of the present wait, unless it runs already; note whether the connection rests."""
+        clock = self._awaited()
+        if clock == self._clock:
+            return
+        self._clock = clock
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(getattr(self.limits, clock), self.transport.abort) if clock else None
+        self.state.resting.pop(self, None)
+        if clock in ("request_seconds", "keep_alive_seconds"):
+            self.state.resting[self] = None
+
+    def _awaited(self) -> str:
+        """The key of [exporter] that limits the present wait; empty while an answer is made."""
+        if self.flow.write_paused:
+            return "answer_seconds"
+        if self.cycle is not None and not self.cycle.response_complete:
+            return ""
+        return "request_seconds" if self._received or self.cycle is None else "keep_alive_seconds"
+
+
+class Server(uvicorn.Server):
+    """Serves an application until SIGTERM, SIGINT, :meth:`stop` or the end of ``parent``; sleeps in between."""
+
+    def __init__(
+        self, app: ASGIApp, limits: ExporterConfig, parent: Parent, refused: Callable[[int], None] = lambda status: None
+    ) -> None:
+        config = uvicorn.Config(
+            app, http=Guard, ws="none", loop="uvloop", lifespan="on", log_config=None, log_level="error", access_log=False,
+            proxy_headers=False, server_header=False, h11_max_incomplete_event_size=limits.max_request_bytes,
+            timeout_keep_alive=86_400, timeout_graceful_shutdown=_FINISH_SECONDS, backlog=backlog(limits),
+        )  # fmt: skip
+        super().__init__(config)
+        self.server_state = State(limits, refused)
         self._parent = parent
-        self._told = asyncio.Event()
-        self._stopped = False
+        self._ending = asyncio.Event()
 
     def stop(self) -> None:
-        """To be called in the event loop's thread, or by a signal handler before the loop runs."""
-        self._stopped = True
-        self._told.set()
+        self.should_exit = True
+        self._ending.set()
 
-    async def run(self, listening: socket.socket, backlog: int) -> None:
-        """Accept from ``listening``, whose queue is of ``backlog`` connections, until told to end."""
-        loop = asyncio.get_running_loop()
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        """By the event loop, which they wake; uvicorn's own handlers rely on a loop that wakes ten times a second."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        yield
+
+    async def main_loop(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._parent.fd >= 0:
             loop.add_reader(self._parent.fd, self._parent_ended)
         look_seconds = LOOK_SECONDS if self._parent.pid and self._parent.fd < 0 else None
-        server = await loop.create_server(lambda: Connection(self._shared), sock=listening, backlog=backlog)
-        # Looked at before the first sleep, too: of one that went before we began nothing will tell.
-        while not self._stopped and not self._parent.gone:
+        # Also before the first wait: no event announces the end of a parent that ended before.
+        while not self.should_exit and not self._parent.gone:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds):
-                    await self._told.wait()
-        if not self._stopped:
+                    await self._ending.wait()
+        if not self.should_exit:
             log.warning("supervisord is gone")
-        server.close()
-        await self._finish()
-
-    async def _finish(self) -> None:
-        self._shared.stopping = True
-        for one in list(self._shared.open):
-            one.stop()
-        deadline = asyncio.get_running_loop().time() + _FINISH_SECONDS
-        while self._shared.open and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-        for one in list(self._shared.open):
-            one.evict()
-        await asyncio.sleep(0)  # a turn for connection_lost
 
     def _parent_ended(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._parent.fd)  # readable for ever, from now on
+        asyncio.get_running_loop().remove_reader(self._parent.fd)  # it stays readable
         self._parent.ended()
-        self._told.set()
+        self._ending.set()
+
+
+def backlog(limits: ExporterConfig) -> int:
+    """The length of the listening queue: as many connections as may be accepted before a request is read."""
+    return max(limits.max_connections // 4, 1)
+
+
+def fitting(max_connections: int) -> int:
+    """``max_connections``, or what the limit on open files leaves room for. Raises the soft limit as far as it may.
+
+    Twice as many descriptors are needed: for those that stay, and for those that connect together. At the limit libuv
+    accepts a connection and closes it at once.
+    """
+    needed = 2 * max_connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = needed + _TABLE_FILES if hard == resource.RLIM_INFINITY else min(needed + _TABLE_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    fit = min(max_connections, max((most - OTHER_FILES) // 2, 1))
+    if fit < max_connections:
+        log.warning(
+            "fewer connections than configured; raise the limit on open files",
+            extra={"max_connections": max_connections, "now": fit, "files": most, "needed": needed},
+        )
+    return fit

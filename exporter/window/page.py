@@ -78,6 +78,10 @@ class AggregatedPage:
     def __len__(self) -> int:
         return len(self._lines)
 
+    @property
+    def bytes(self) -> int:
+        return self._lines.bytes
+
     def _stats(self, family: Family) -> tuple[str, ...]:
         kinds: tuple[str, ...] = COUNTER_STATS if family.metric.type == "counter" else STATS
         return tuple(stat for stat in kinds if stat in self._query.stats)

@@ -124,7 +124,7 @@ def own_page(own: SelfMetrics, form: Format = Format.TEXT, *names: str) -> str:
 def get(exporter: Exporter, path: str, method: str = "GET", **headers: str) -> httpx.Response:
     """One request, without a socket. Nothing is compressed unless it is asked for."""
 
-    return asyncio.run(ask(exporter.answer, method, quote(path, "/?&=[]%"), headers.items()))
+    return asyncio.run(ask(exporter.app, method, quote(path, "/?&=[]%"), headers.items()))
 
 
 def samples_of(page: str, form: Format = Format.TEXT) -> Sampled:

@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import re
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from exporter import app
 from exporter.app import Exporter
 from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
-from exporter.http.parameters import AggregatedQuery, MetricsQuery
+from exporter.http.parameters import AggregatedQuery
 from exporter.rings import Ring, RingSet
 from exporter.status import stats
 from exporter.window.incremental import rolling
@@ -63,18 +62,6 @@ def test_openmetrics_comes_to_those_who_ask_and_ends_as_it_must(scene: Scene) ->
     found = samples_of(answer.text, Format.OPENMETRICS)
     assert found["packets_total", ()] == 7.0
     assert ("process_open_fds", ()) in found
-
-
-def test_a_wish_in_several_lines_is_one_wish(scene: Scene) -> None:
-    exporter = fill(scene)
-
-    lines = [
-        ("accept", "text/html"), ("accept", "application/openmetrics-text"),
-        ("accept-encoding", "br"), ("accept-encoding", "gzip"),
-    ]  # fmt: skip
-    answer = asyncio.run(ask(exporter.answer, "GET", "/metrics", lines))
-    assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    assert answer.headers["content-encoding"] == "gzip"
 
 
 def test_without_rings_there_are_the_own_metrics_alone(scene: Scene) -> None:
@@ -168,32 +155,32 @@ def test_conflicts_are_logged_once_and_served(scene: Scene, caplog: pytest.LogCa
     assert [record.__dict__["ring"] for record in caplog.records] == ["two", "three"]
 
 
-def test_the_kept_text_is_served_while_nothing_changed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_is_laid_out_anew_only_when_series_come_or_go(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = fill(scene)
     scene.commit("t", ("temperature", 1.0, {"room": "t"}))
-    renders: list[Format] = []
-    whole = MetricsPage.render
+    made = 0
+    whole = MetricsPage.__init__
 
-    def render(self: MetricsPage, rings: Sequence[Ring], stale: Sequence[bool], form: Format) -> list[bytes]:
-        renders.append(form)
-        return whole(self, rings, stale, form)
+    def counted(self: MetricsPage, *arguments: Any) -> None:
+        nonlocal made
+        made += 1
+        whole(self, *arguments)
 
-    monkeypatch.setattr(MetricsPage, "render", render)
+    monkeypatch.setattr(MetricsPage, "__init__", counted)
 
     def text() -> tuple[str, int]:
-        before = len(renders)
-        return rings_page(exporter), len(renders) - before
+        before = made
+        return rings_page(exporter), made - before
 
-    first, made = text()
-    assert made == 1
+    first, new = text()
+    assert new == 1
     assert text() == (first, 0)
-    scene.commit("t", ("temperature", 2.0, {"room": "t"}))  # a new sequence
-    second, made = text()
-    assert (second, made) == (first.replace('t"} 1.0', 't"} 2.0'), 1)
+    scene.commit("t", ("temperature", 2.0, {"room": "t"}))
+    second = first.replace('t"} 1.0', 't"} 2.0')
+    assert text() == (second, 0)
     scene.commit("t", ("temperature", 2.0, {"room": "t"}), ("temperature", 3.0, {"room": "u"}))  # a new series
     assert text() == (second + 'temperature{room="u"} 3.0\n', 1)
     scene.advance(3 * INTERVAL + 1)  # all stale
-    assert text() == ("", 1)
     assert text() == ("", 0)
     scene.commit("t", ("temperature", 4.0, {"room": "t"}))
     assert "packets" not in text()[0]
@@ -217,17 +204,6 @@ def test_the_two_formats_are_kept_apart(scene: Scene) -> None:
     assert "# TYPE packets_total counter" in text
     assert "# TYPE packets counter" in openmetrics
     assert (rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)) == (text, openmetrics)
-
-
-def test_what_is_kept_of_queries_is_bounded(scene: Scene) -> None:
-    exporter = fill(scene)
-    for i in range(40):
-        exporter.metrics_parts(MetricsQuery((f"n{i}",)), Format.TEXT)
-    assert len(exporter._pages._kept) == len(exporter._bodies._kept) == 16
-    for _ in range(40):  # and one query keeps one text, whatever the rings do
-        scene.commit("s", ("packets", 1.0))
-        rings_page(exporter)
-    assert len(exporter._bodies._kept) == 16
 
 
 # ---- coding, methods, errors -------------------------------------------------------------------------------------
@@ -476,11 +452,11 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     monkeypatch.setattr(exporter, "aggregated_parts", held)
 
     async def burst() -> tuple[list[httpx.Response], httpx.Response, httpx.Response]:
-        waiting = [asyncio.create_task(ask(exporter.answer, "GET", "/metrics/aggregated")) for _ in range(3)]
+        waiting = [asyncio.create_task(ask(exporter.app, "GET", "/metrics/aggregated")) for _ in range(3)]
         while exporter._jobs < 3:
             await asyncio.sleep(0)
-        refused = await ask(exporter.answer, "GET", "/stats")
-        scraped = await ask(exporter.answer, "GET", "/metrics")
+        refused = await ask(exporter.app, "GET", "/stats")
+        scraped = await ask(exporter.app, "GET", "/metrics")
         go.set()
         return await asyncio.gather(*waiting), refused, scraped
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import email.utils
 import os
@@ -19,7 +18,6 @@ import httpx
 import pytest
 
 from collector.frame.collector import MetricCollector
-from exporter import __main__ as main_module
 from shm.files import ring_path
 from shm.metric import Metric
 from tests import http_client
@@ -150,7 +148,7 @@ def test_a_namespace_that_can_not_be_part_of_a_file_name_is_refused(tmp_path: Pa
 
 
 def test_a_segment_that_is_gone_is_not_kept_though_nobody_asks(namespace: str, tmp_path: Path) -> None:
-    quick = "import sys, exporter.__main__ as it; it._LET_GO_SECONDS = 0.1; sys.exit(it.main())"
+    quick = "import sys, exporter.__main__ as it, exporter.app as app; app._LET_GO_SECONDS = 0.1; sys.exit(it.main())"
     with MetricCollector("s", namespace=namespace, capacity=64) as collector:
         collector.register(Metric("x", "gauge", "X."))
         collector.record_metric("x", 42.0)
@@ -226,28 +224,3 @@ def test_a_limit_on_open_files_bounds_the_connections_and_is_told(namespace: str
         for _ in range(400):
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         wait_until(lambda: get(port, "/metrics").status_code == 200, 10, "an answer")
-
-
-def test_what_can_t_be_looked_through_once_is_looked_through_the_next_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(main_module, "_LET_GO_SECONDS", 0.001)
-    asked = 0
-
-    class Crowded:
-        async def let_go(self) -> None:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
-                raise RuntimeError("can't start new thread")
-
-    async def run() -> None:
-        looking = asyncio.create_task(main_module._let_go(Crowded()))  # type: ignore[arg-type]
-        async with asyncio.timeout(20):
-            while asked < 3:
-                await asyncio.sleep(0.001)
-        looking.cancel()
-
-    asyncio.run(run())
-    [said] = [record for record in caplog.records if record.message == "segments not looked through"]
-    assert said.error == "RuntimeError: can't start new thread"  # type: ignore[attr-defined]

@@ -1,73 +1,58 @@
-"""A connection of the exporter without a socket: bytes in, bytes out."""
+"""The exporter's clients in tests: of its application without a socket, and of its server over one."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
-from typing import Any
+import contextlib
+import re
+import socket
+from collections.abc import Iterable, Iterator
 
 import httpx
+from starlette.types import ASGIApp
 
-from exporter.http.connection import Connection, Handler, Shared
-from exporter.http.places import Places
-from exporter.settings import ExporterConfig
-
-
-class Wire(asyncio.Transport):
-    """A transport whose client takes everything at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = bytearray()
-        self.closed = asyncio.Event()
-
-    def write(self, data: Any) -> None:
-        assert not self.closed.is_set()
-        self.sent += data
-
-    def writelines(self, parts: Iterable[Any]) -> None:
-        self.write(b"".join(parts))
-
-    def close(self) -> None:
-        self.closed.set()
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.closed.is_set()
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        pass
-
-    resume_reading = pause_reading
+SECONDS = 20  # only for hangs
+REQUEST = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
-async def ask(handle: Handler, method: str, target: str, headers: Iterable[tuple[str, str]] = ()) -> httpx.Response:
-    """The answer to one request on a connection of its own."""
-    shared = Shared(handle, ExporterConfig(), Places(8))
-    connection, wire = Connection(shared), Wire()
-    connection.connection_made(wire)
-    lines = [f"{method} {target} HTTP/1.1", "host: exporter", "connection: close"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    connection.data_received("\r\n".join([*lines, "", ""]).encode())
-    await wire.closed.wait()
-    connection.connection_lost(None)
-    return read(bytes(wire.sent), method)
+async def ask(app: ASGIApp, method: str, target: str, headers: Iterable[tuple[str, str]] = ()) -> httpx.Response:
+    """The application's answer to one request."""
+    request = httpx.Request(method, f"http://exporter{target}", headers=list(headers))
+    response = await httpx.ASGITransport(app=app).handle_async_request(request)
+    await response.aread()
+    return response
 
 
-def read(sent: bytes, method: str = "GET") -> httpx.Response:
-    """A whole answer; fails where its length is not what its head says."""
-    head, _, body = sent.partition(b"\r\n\r\n")
-    status, *lines = head.decode("latin-1").split("\r\n")
-    version, code, _ = status.split(" ", 2)
-    assert version == "HTTP/1.1"
-    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
-    length = next(int(value) for name, value in headers if name == "content-length")
-    assert len(body) == (0 if method == "HEAD" else length)
-    return httpx.Response(int(code), headers=headers, content=body)
+@contextlib.contextmanager
+def connected(port: int, receive_bytes: int = 0) -> Iterator[socket.socket]:
+    """A connection to the server. ``receive_bytes``: the kernel's buffer for answers; 0: its default."""
+    with socket.socket() as one:
+        if receive_bytes:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        one.settimeout(SECONDS)
+        one.connect(("127.0.0.1", port))
+        yield one
+
+
+def everything(one: socket.socket) -> bytes:
+    """All bytes until the server closes the connection."""
+    found = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while data := one.recv(1 << 20):
+            found += data
+    return bytes(found)
+
+
+def answer(one: socket.socket) -> bytes:
+    """The next answer, head and body."""
+    found = b""
+    while not (end := found.find(b"\r\n\r\n") + 4) > 3 or len(found) < end + _length(found[:end]):
+        data = one.recv(1 << 20)
+        assert data, f"the connection ended after {found!r}"
+        found += data
+    return found
+
+
+def _length(head: bytes) -> int:
+    found = re.search(rb"\r\ncontent-length: ([0-9]+)\r\n", head)
+    assert found is not None, head
+    return int(found[1])

@@ -1,0 +1,51 @@
+"""A cache of page layouts, bounded in bytes.
+
+A layout is a page without its numbers (template.py). It takes 20 times as long to make as to fill, and a scrape asks
+what the last one asked. The event loop and the worker thread share the cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final, Protocol, TypeVar
+
+_ENTRY_BYTES: Final = 4096  # of an empty layout
+
+
+class Layout(Protocol):
+    @property
+    def bytes(self) -> int:
+        """About how much memory it takes."""
+
+
+L = TypeVar("L", bound=Layout)
+
+
+class Layouts:
+    """The layouts of the queries that came last: ``most_bytes`` together, and the newest in any case."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[object, Layout, int]] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, query: Hashable, made_from: object, make: Callable[[], L]) -> L:
+        """The layout of ``query``, made anew unless the kept one was made from an equal ``made_from``."""
+        with self._lock:
+            if query in self._kept:
+                before, layout, _ = self._kept[query]
+                if before == made_from:
+                    self._kept.move_to_end(query)
+                    return layout  # type: ignore[return-value]  # what an equal query made
+        made = make()
+        size = made.bytes + 2 * len(repr(query)) + _ENTRY_BYTES
+        with self._lock:
+            self.bytes += size - self._kept.pop(query, (None, None, 0))[2]
+            self._kept[query] = made_from, made, size
+            while self.bytes > self._most_bytes and len(self._kept) > 1:
+                _, (_, _, gone) = self._kept.popitem(last=False)
+                self.bytes -= gone
+        return made
