@@ -170,6 +170,8 @@ class Exporter:
             response = _text(400, str(error))
         except Busy as error:
             response = _text(503, str(error), {"retry-after": str(_RETRY_SECONDS)})
+        except asyncio.CancelledError:  # by the server, after its last seconds
+            response = _text(503, "the exporter ends")
         except Exception as error:
             query = request.scope["query_string"][:200].decode("latin-1")
             log.error("request failed", extra={"page": name, "query": query}, exc_info=error)

@@ -16,7 +16,7 @@ _ENTRY_BYTES: Final = 4096  # of an empty layout
 
 class Layout(Protocol):
     @property
-    def bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """About how much memory it takes."""
 
 
@@ -30,7 +30,7 @@ class Layouts:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[object, Layout, int]] = OrderedDict()
-        self.bytes = 0
+        self.memory_bytes = 0
 
     def get(self, query: Hashable, made_from: object, make: Callable[[], L]) -> L:
         """The layout of ``query``, made anew unless the kept one was made from an equal ``made_from``."""
@@ -41,11 +41,11 @@ class Layouts:
                     self._kept.move_to_end(query)
                     return layout  # type: ignore[return-value]  # what an equal query made
         made = make()
-        size = made.bytes + 2 * len(repr(query)) + _ENTRY_BYTES
+        size = made.memory_bytes + 2 * len(repr(query)) + _ENTRY_BYTES
         with self._lock:
-            self.bytes += size - self._kept.pop(query, (None, None, 0))[2]
+            self.memory_bytes += size - self._kept.pop(query, (None, None, 0))[2]
             self._kept[query] = made_from, made, size
-            while self.bytes > self._most_bytes and len(self._kept) > 1:
+            while self.memory_bytes > self._most_bytes and len(self._kept) > 1:
                 _, (_, _, gone) = self._kept.popitem(last=False)
-                self.bytes -= gone
+                self.memory_bytes -= gone
         return made

@@ -55,8 +55,8 @@ class MetricsPage:
         return len(self._lines)
 
     @property
-    def bytes(self) -> int:
-        return self._lines.bytes
+    def memory_bytes(self) -> int:
+        return self._lines.memory_bytes
 
     def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
         """The text, in parts, for the rings of the constructor, in its order; a stale ring's series are left out."""

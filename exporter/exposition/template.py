@@ -47,7 +47,7 @@ class Lines:
     def __init__(self) -> None:
         self._prefixes: list[bytes] = []
         self._headers: dict[Format, list[bytes]] = {form: [] for form in _FORMATS}
-        self.bytes = 0  # of memory, about and at most
+        self.memory_bytes = 0  # of memory, about and at most
         self._index: list[int] = []
         self._family_of_line: list[int] = []
         self._guards: list[int] = []
@@ -61,7 +61,7 @@ class Lines:
         for text, at, guard in lines:
             prefix = place_behind(f"\n{text} ".encode())
             self._prefixes.append(prefix)
-            self.bytes += _COPIES * len(prefix) + _LINE_BYTES
+            self.memory_bytes += _COPIES * len(prefix) + _LINE_BYTES
             self._index.append(at)
             self._guards.append(guard)
         if len(self._index) == before:

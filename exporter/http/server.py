@@ -41,6 +41,8 @@ LOOK_SECONDS: Final = 5.0  # how often to look for supervisord where the kernel 
 _FINISH_SECONDS: Final = 2  # for answers under way when the server ends
 _LOG_SECONDS: Final = 60.0  # at most one line a minute about connections that are closed to make room
 
+# The listening queue: how many connections the kernel keeps while a page is made.
+BACKLOG: Final = 128
 # File descriptors that are no connections: two a ring, the log, the event loop's own, files open for a moment.
 OTHER_FILES: Final = 128
 # Added where the hard limit has room, as it mostly has: two for each process of an application.
@@ -199,9 +201,11 @@ class Server(uvicorn.Server):
         self, app: ASGIApp, limits: ExporterConfig, parent: Parent, refused: Callable[[int], None] = lambda status: None
     ) -> None:
         config = uvicorn.Config(
-            app, http=Guard, ws="none", loop="uvloop", lifespan="on", log_config=None, log_level="error", access_log=False,
-            proxy_headers=False, server_header=False, h11_max_incomplete_event_size=limits.max_request_bytes,
-            timeout_keep_alive=86_400, timeout_graceful_shutdown=_FINISH_SECONDS, backlog=backlog(limits),
+            app, http=Guard, ws="none", loop="uvloop", lifespan="on", log_config=None, log_level="error",
+            access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
+            h11_max_incomplete_event_size=limits.max_request_bytes,
+            timeout_keep_alive=86_400,  # the guard's is shorter
+            timeout_graceful_shutdown=_FINISH_SECONDS,
         )  # fmt: skip
         super().__init__(config)
         self.server_state = State(limits, refused)
@@ -213,7 +217,7 @@ class Server(uvicorn.Server):
         self._ending.set()
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """By the event loop, which they wake; uvicorn's own handlers rely on a loop that wakes ten times a second."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
@@ -238,23 +242,19 @@ class Server(uvicorn.Server):
         self._ending.set()
 
 
-def backlog(limits: ExporterConfig) -> int:
-    """The length of the listening queue: as many connections as may be accepted before a request is read."""
-    return max(limits.max_connections // 4, 1)
-
-
 def fitting(max_connections: int) -> int:
     """``max_connections``, or what the limit on open files leaves room for. Raises the soft limit as far as it may.
 
-    Twice as many descriptors are needed: for those that stay, and for those that connect together. At the limit libuv
-    accepts a connection and closes it at once.
+    Twice as many descriptors are needed, for those that stay and for those that make room, and those of the listening
+    queue. At the limit libuv accepts a connection and closes it at once.
     """
-    needed = 2 * max_connections + OTHER_FILES
+    others = BACKLOG + OTHER_FILES
+    needed = 2 * max_connections + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = needed + _TABLE_FILES if hard == resource.RLIM_INFINITY else min(needed + _TABLE_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    fit = min(max_connections, max((most - OTHER_FILES) // 2, 1))
+    fit = min(max_connections, max((most - others) // 2, 1))
     if fit < max_connections:
         log.warning(
             "fewer connections than configured; raise the limit on open files",

@@ -79,8 +79,8 @@ class AggregatedPage:
         return len(self._lines)
 
     @property
-    def bytes(self) -> int:
-        return self._lines.bytes
+    def memory_bytes(self) -> int:
+        return self._lines.memory_bytes
 
     def _stats(self, family: Family) -> tuple[str, ...]:
         kinds: tuple[str, ...] = COUNTER_STATS if family.metric.type == "counter" else STATS

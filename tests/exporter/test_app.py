@@ -468,6 +468,79 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     assert get(exporter, "/stats").status_code == 200
 
 
+def test_a_page_that_nobody_waits_for_any_more_is_not_made(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = fill(scene)
+    made = 0
+    whole = exporter.aggregated_parts
+
+    def counted(*arguments: Any) -> tuple[bytes, ...]:
+        nonlocal made
+        made += 1
+        return whole(*arguments)
+
+    monkeypatch.setattr(exporter, "aggregated_parts", counted)
+
+    async def left() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def work() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/metrics/aggregated", "query_string": b"", "headers": []}
+        await exporter.app(scope, left, send)
+        assert made == 0
+        assert (await ask(exporter.app, "GET", "/metrics/aggregated")).status_code == 200
+        assert made == 1
+
+    asyncio.run(work())
+
+
+def test_a_page_that_is_not_ready_when_the_server_ends_is_given_up_without_a_fault(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter = fill(scene)
+    go = threading.Event()
+    monkeypatch.setattr(exporter, "aggregated_parts", lambda *arguments: (b"%d" % go.wait(60),))
+
+    async def work() -> httpx.Response:
+        waiting = asyncio.create_task(ask(exporter.app, "GET", "/metrics/aggregated"))
+        while not exporter._jobs:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        return await waiting
+
+    answer = asyncio.run(work())
+    go.set()
+    assert (answer.status_code, answer.text) == (503, "the exporter ends\n")
+    assert caplog.records == []
+
+
+def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "_LET_GO_SECONDS", 0.001)
+    exporter = scene.exporter()
+    asked = 0
+
+    async def crowded() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(exporter, "let_go", crowded)
+
+    async def work() -> None:
+        async with asyncio.timeout(20), exporter.app.router.lifespan_context(exporter.app):
+            while asked < 3:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(work())
+    [said] = [record for record in caplog.records if record.message == "segments not looked through"]
+    assert said.__dict__["error"] == "RuntimeError: can't start new thread"
+
+
 def test_a_job_that_fails_frees_its_place(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = fill(scene)
     monkeypatch.setattr(exporter, "aggregated_parts", lambda *arguments: 1 // 0)

@@ -7,11 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
 import pytest
 
 from exporter.app import Exporter
-from exporter.http.messages import Request, Response
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery, parse_aggregated_query
 from exporter.selfmetrics import SelfMetrics
@@ -24,7 +22,7 @@ from shm.table.cells import CounterPlace, GaugePlace
 from shm.table.format import table_path
 from shm.table.process import LiveTable
 from tests.application import Process
-from tests.exporter.scene import own_page
+from tests.exporter.scene import get, own_page
 from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace
 
@@ -168,9 +166,7 @@ def test_stats_and_health_tell_of_applications(namespace: str, exporter: Exporte
     assert found["total_bytes"] == size
     assert found["registered_metrics"] == ["jobs"]
     assert [one["metric"] for one in found["largest_metrics"]] == ["jobs"]
-    answer = exporter.answer(Request("GET", "/health", b"", {}))
-    assert isinstance(answer, Response)
-    assert orjson.loads(b"".join(answer.body))["applications"] == {"web": {"processes": 1}}
+    assert get(exporter, "/health").json()["applications"] == {"web": {"processes": 1}}
     table.close()
     fresh, _ = health(exporter.rings, exporter.applications)
     assert not fresh

@@ -23,13 +23,9 @@ async def ask(app: ASGIApp, method: str, target: str, headers: Iterable[tuple[st
 
 
 @contextlib.contextmanager
-def connected(port: int, receive_bytes: int = 0) -> Iterator[socket.socket]:
-    """A connection to the server. ``receive_bytes``: the kernel's buffer for answers; 0: its default."""
-    with socket.socket() as one:
-        if receive_bytes:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        one.settimeout(SECONDS)
-        one.connect(("127.0.0.1", port))
+def connected(port: int) -> Iterator[socket.socket]:
+    """A connection to the server."""
+    with socket.create_connection(("127.0.0.1", port), SECONDS) as one:
         yield one
 
 

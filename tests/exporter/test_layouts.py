@@ -1,0 +1,91 @@
+"""What is kept of queries: their layouts, within a number of bytes."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from exporter.exposition.latest import MetricsPage
+from exporter.http.negotiation import Format
+from exporter.http.parameters import AggregatedQuery, MetricsQuery
+from exporter.layouts import Layouts
+from exporter.window.page import AggregatedPage
+from tests.exporter.scene import Scene, get
+
+
+class Sized:
+    def __init__(self, memory_bytes: int) -> None:
+        self.memory_bytes = memory_bytes
+
+
+def test_a_layout_is_kept_for_its_query_until_it_is_made_from_something_else() -> None:
+    layouts = Layouts(1 << 20)
+    first = layouts.get("a", 1, lambda: Sized(10))
+    assert layouts.get("b", 1, lambda: Sized(10)) is not first
+    assert layouts.get("a", 1, lambda: Sized(10)) is first
+    second = layouts.get("a", 2, lambda: Sized(10))
+    assert second is not first
+    assert layouts.get("a", 2, lambda: Sized(10)) is second
+
+
+def test_those_asked_for_longest_ago_go_when_all_together_are_too_large() -> None:
+    layouts = Layouts(1_000_000)
+    made = {name: layouts.get(name, 0, lambda: Sized(300_000)) for name in "abc"}
+    assert layouts.get("a", 0, lambda: Sized(300_000)) is made["a"]
+    layouts.get("d", 0, lambda: Sized(300_000))
+    assert layouts.get("a", 0, lambda: Sized(300_000)) is made["a"]
+    assert layouts.get("b", 0, lambda: Sized(300_000)) is not made["b"]
+    assert layouts.memory_bytes < 1_000_000
+
+
+def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
+    layouts = Layouts(1000)
+    large = layouts.get("a", 0, lambda: Sized(10_000))
+    assert layouts.get("a", 0, lambda: Sized(10_000)) is large
+    layouts.get("b", 0, lambda: Sized(1))
+    assert layouts.memory_bytes < 10_000
+
+
+def test_a_long_query_counts_too() -> None:
+    layouts = Layouts(1_000_000)
+    for i in range(100):
+        layouts.get("x" * 50_000 + str(i), 0, lambda: Sized(0))
+    assert layouts.memory_bytes <= 1_000_000
+    assert len(layouts._kept) < 20
+
+
+@pytest.mark.parametrize("padding", [10, 300])
+def test_a_layout_takes_no_more_memory_than_it_says(scene: Scene, padding: int) -> None:
+    scene.commit("s", *[("temperature", 1.0, {"room": "x" * padding + str(i)}) for i in range(90)])
+    exporter = scene.exporter()
+    get(exporter, "/metrics/aggregated")
+    rings = exporter.rings.refresh()
+
+    def latest() -> MetricsPage:
+        page = MetricsPage(rings, MetricsQuery())
+        for form in Format:
+            for stale in ([False], [True]):
+                page.render(rings, stale, form)
+        return page
+
+    for make in (latest, lambda: AggregatedPage(rings, AggregatedQuery(1))):
+        make()
+        gc.collect()
+        tracemalloc.start()
+        page = make()
+        gc.collect()
+        took = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert 0.8 * took < page.memory_bytes < 8 * took
+
+
+def test_many_queries_take_no_more_memory_than_all_that_is_kept(scene: Scene) -> None:
+    scene.commit("s", *[("temperature", 1.0, {"room": "x" * 300 + str(i)}) for i in range(90)])
+    exporter = scene.exporter()
+    exporter._layouts = Layouts(1_000_000)
+    whole = get(exporter, "/metrics?source[]=s").text
+    for i in range(40):
+        assert get(exporter, f"/metrics?source[]=s&source[]=n{i}").text == whole
+        assert exporter._layouts.memory_bytes <= 1_000_000
