@@ -58,8 +58,8 @@ MISSING: Final = ("/nothing", "/metrics/", "//metrics", "/../../etc/passwd", "/%
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes on a connection of their own, the status that they get (0: the connection is closed without a word) and
-    what the answer must hold.
+    """Bytes on a connection of their own, the status that they get (0: the connection is closed without an answer),
+    and what the answer must hold.
     """
 
     name: str
@@ -81,32 +81,27 @@ def _post(*headers: str) -> bytes:
 
 
 _NO_HTTP: Final = {
-    "a word that is no method": _head("SCRAPE /metrics HTTP/1.1"),
-    "a method in lower case": _head("get /metrics HTTP/1.1"),
-    "CONNECT to another host": _head("CONNECT example.com:443 HTTP/1.1"),
-    "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(40),
-    "HTTP/9.9": _head("GET /metrics HTTP/9.9"),
+    "HTTP of two digits": _head("GET /metrics HTTP/10.0"),
+    "no host": b"GET /metrics HTTP/1.1\r\n\r\n",
+    "two hosts": _get("host: y"),
+    "two hosts in HTTP/1.0": _head("GET /metrics HTTP/1.0", "host: y"),
+    "a host that is none": _get("host: a b[\xff"),
     "a TLS hello": bytes.fromhex("16030100a5010000a10303") + bytes(range(160)),
     "zeros": bytes(1000),
-    "an SSH banner": b"SSH-2.0-OpenSSH_9.6\r\n",
-    "length and chunks": _post("transfer-encoding: chunked", "content-length: 5") + b"0\r\n\r\n",
     "an unknown coding": _post("transfer-encoding: xchunked") + b"0\r\n\r\n",
     "chunked, but not last": _post("transfer-encoding: chunked, identity") + b"0\r\n\r\n",
-    "a chunk of 2^72": _post("transfer-encoding: chunked") + b"ffffffffffffffffff\r\n",
+    "a chunk of 2^84": _post("transfer-encoding: chunked") + b"fffffffffffffffffffff\r\n",
     "a negative length": _post("content-length: -1"),
     "two lengths": _post("content-length: 1", "content-length: 2") + b"ab",
     "a length of letters": _post("content-length: 1a"),
-    "a folded header": _get("a: b", " c"),
     "a NUL in a header": _get("a: \0"),
-    "bare line feeds": b"GET /metrics HTTP/1.1\nhost: x\n\n",
-    "bare carriage returns": b"GET /metrics HTTP/1.1\rhost: x\r\r",
+    "carriage returns alone": b"GET /metrics HTTP/1.1\rhost: x\r\r\r\n\r\n",
     "a header without a colon": b"GET /metrics HTTP/1.1\r\nhost\r\n\r\n",
     "a space before the colon": b"GET /metrics HTTP/1.1\r\nhost : x\r\n\r\n",
     "bytes above 127 in the path": _head("GET /\xff HTTP/1.1"),
-    "an URL without a path": _head("GET http://x HTTP/1.1"),
 }
 
-_METHODS: Final = ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "CONNECT")
+_METHODS: Final = ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "CONNECT", "SCRAPE", "get")
 
 # Unusual, and answered as if it were not.
 _HARMLESS: Final = {
@@ -115,15 +110,15 @@ _HARMLESS: Final = {
     "HTTP/2 by upgrade": _get("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMA"),
     "Range": _get("range: bytes=0-9,20-29,5-"),
     "conditions": _get('if-none-match: "x", *', "if-modified-since: Sat, 01 Jan 2000 00:00:00 GMT", "if-range: x"),
-    "two hosts": _get("host: y"),
-    "a host that is none": _get("host: a b[\xff"),
+    "a folded header": _get("a: b", " c"),
+    "line feeds alone": b"GET /metrics?source[]=one HTTP/1.1\nhost: x\n\n",
+    "HTTP/9.9": _head("GET /metrics?source[]=one HTTP/9.9"),
     "Accept of 60 KB": _get("accept: " + "a/b;q=0.1;x=y, " * 4000),
     "Accept of semicolons": _get("accept: " + ";" * 60_000),
     "many Accept headers": _get(*["accept: text/plain;q=0.00001, */*;q=1.1, ;;q="] * 1200),
     "many Accept-Encoding headers": _get(*["accept-encoding: gzip;q=0, x-gzip;q=.1"] * 1400),
     "an Accept of no characters": _get("accept: \xff\xfe;q=\xff"),
     "thousands of headers": _get(*[f"h{i}: {i}" for i in range(3000)]),
-    "an absolute URL": _head("GET http://y/metrics?source[]=one HTTP/1.1"),
 }  # fmt: skip
 
 RAW: Final = (
@@ -131,10 +126,15 @@ RAW: Final = (
     *(Raw(f"{one} /metrics", _head(f"{one} /metrics HTTP/1.1"), 405) for one in _METHODS),
     *(Raw(name, sent, 200, b"\nload{") for name, sent in _HARMLESS.items()),
     Raw("OPTIONS *", _head("OPTIONS * HTTP/1.1"), 404),
+    Raw("CONNECT to another host", _head("CONNECT example.com:443 HTTP/1.1"), 404),
+    Raw("an absolute URL", _head("GET http://y/metrics HTTP/1.1"), 404),
+    Raw("HTTP/2's preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(40), 404),
+    Raw("an SSH banner", b"SSH-2.0-OpenSSH_9.6\r\n", 0),
     Raw("a body that is expected", _post("expect: 100-continue", "content-length: 100000"), 405),
     Raw("a chunk that is no number", _post("transfer-encoding: chunked") + b"zz\r\n", 400),
-    Raw("a header of 1 MB", _get("long: " + "x" * 1_000_000), 431, b"larger than 65536 bytes"),
-    Raw("an URL of 1 MB", _head(f"GET /metrics?{'x' * 1_000_000} HTTP/1.1"), 431, b"larger than 65536 bytes"),
-    Raw("a window of 10 MB of digits", _head(f"GET {AGGREGATED}window={'9' * 10_000_000} HTTP/1.1"), 431),
-    Raw("empty lines", b"\r\n" * 40_000, 431),
+    Raw("length and chunks", _post("transfer-encoding: chunked", "content-length: 5") + b"0\r\n\r\n", 405),
+    Raw("a header of 1 MB", _get("long: " + "x" * 1_000_000), 400, b"larger than 65536 bytes"),
+    Raw("an URL of 1 MB", _head(f"GET /metrics?{'x' * 1_000_000} HTTP/1.1"), 400, b"larger than 65536 bytes"),
+    Raw("a window of 10 MB of digits", _head(f"GET {AGGREGATED}window={'9' * 10_000_000} HTTP/1.1"), 400),
+    Raw("empty lines", b"\r\n" * 40_000, 400),
 )
