@@ -52,9 +52,9 @@ RULES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
         (_ORDER, r"\(exporter/(ordering|bands)|^_statistics \(exporter/aggregate"),
         (_LINES, r"\(exporter/(lines|exposition|aggregated|coverage|rolling)|^absent \(exporter/snapshot"),
         (_READING, r"\(shm/|\(exporter/(snapshot|window)"),
-        (_SERVING, r"\(exporter/(connection|messages|negotiation|places|query|selfmetrics|server)"),
+        (_SERVING, r"\(exporter/(http/|app|layouts|selfmetrics)"),
         (REST, r"\(exporter/"),
-        (_SERVING, r"\(loop\.c|\(uvloop/|^uv_|\(httptools/|\(asyncio/"),
+        (_SERVING, r"\(loop\.c|\(uvloop/|^uv_|\((h11|uvicorn|starlette|asyncio)/"),
     )
 )
 

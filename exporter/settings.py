@@ -41,7 +41,7 @@ class ExporterConfig:
     request_seconds: float = key(10.0, "Time that a request may take to arrive.", low=0.1, high=3600)
     answer_seconds: float = key(60.0, "Time that an answer may wait for its client to take it.", low=0.1, high=3600)
     max_request_bytes: int = key(
-        65_536, "Longest request, head and body; a longer one is answered 431.", low=1024, high=1_048_576
+        65_536, "Longest request, head and body; a longer one is answered 400.", low=1024, high=1_048_576
     )
     max_jobs: int = key(
         16,

@@ -1,7 +1,7 @@
 """The least that an answer costs: bytes that are there already, to whoever asks.
 
-Once as our own server would send them, by a route of Starlette on uvicorn, with the event loop and the HTTP parser in C
-that the exporter has; once by the event loop alone, which parses nothing: what the kernel takes, and little more.
+Once by a route of Starlette on uvicorn, with the event loop and the parser that the exporter has, but unguarded; once
+by the event loop alone, which parses nothing: what the kernel takes, and little more.
 ``python -m benchmarks.peers.bare starlette|loop PORT FILE`` serves the file's bytes.
 """
 
@@ -42,7 +42,7 @@ def starlette(port: int, body: bytes) -> None:
 
     app = Starlette(routes=[Route("/metrics", answer)])
     uvicorn.run(
-        app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", ws="none", lifespan="off",
+        app, host="127.0.0.1", port=port, loop="uvloop", http="h11", ws="none", lifespan="off",
         access_log=False, server_header=False, log_level="error",
     )  # fmt: skip
 

@@ -24,10 +24,9 @@ from collector.settings import BEYOND, MetricConfig
 from collector.source import Collection
 from exporter import selfmetrics
 from exporter.app import Exporter
-from exporter.http.connection import MAX_ADVANCE, MAX_PIPELINED
 from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, MetricsQuery
-from exporter.http.places import BACKLOG, OTHER_FILES
+from exporter.http.server import BACKLOG, OTHER_FILES
 from exporter.window import coverage
 from fogmetrics.config import Config, parse
 from fogmetrics.settings.tables import ShmConfig
@@ -124,12 +123,10 @@ def test_http_api_has_every_limit_of_a_client_at_its_default() -> None:
     rows = table(page, "limit", "key", "default", "past it")
     limits = {row["key"].strip("`"): row["default"] for row in rows}
     names = [one.name for one in dataclasses.fields(config)]
-    assert set(limits) == {*names[names.index("max_connections") :], ""}
+    assert set(limits) == {*names[names.index("max_connections") :]}
     for name, default in limits.items():
-        if name:
-            assert default.split(" ")[0] == f"{getattr(config, name):g}", name
-    assert limits[""].replace("`", "") == f"{MAX_PIPELINED}, of {MAX_ADVANCE} × max_request_bytes together"
-    needed = config.max_connections + BACKLOG + OTHER_FILES
+        assert default.split(" ")[0] == f"{getattr(config, name):g}", name
+    needed = 2 * config.max_connections + BACKLOG + OTHER_FILES
     assert f"{BACKLOG} for connections that come together" in page
     assert f"{OTHER_FILES} for the rings and itself: {needed} with the defaults" in page
 
