@@ -14,7 +14,7 @@ from typing import Final
 import psutil
 
 from benchmarks.served import Rings, Scrapers, exporting
-from fogmetrics.config import ExporterConfig
+from exporter.settings import ExporterConfig
 
 _KEYS: Final = "request_seconds = 600\nkeep_alive_seconds = 600\nanswer_seconds = 600"
 _LIMITS: Final = ExporterConfig()

@@ -390,7 +390,7 @@ def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(
         looked.append(ring.source)
         return real(rings, ring, query, now_ns)
 
-    monkeypatch.setattr(app, "readable", noted)
+    monkeypatch.setattr("exporter.aggregator.readable", noted)
     for query, sources in (("source[]=t", ["t"]), ("metric=packets", ["s"]), ("", ["s", "t"]), ("source[]=none", [])):
         del looked[:]
         assert get(exporter, f"/metrics/aggregated?{query}").status_code == 200

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from collector.frame.collector import MetricCollector
 from exporter.http import server as module
 from exporter.http.server import BACKLOG, OTHER_FILES, Server, fitting
+from exporter.selfmetrics import REFRESH_NS
 from exporter.settings import ExporterConfig
 from fogmetrics.parent import Parent
 from shm.metric import Metric
@@ -55,7 +56,8 @@ def established(pid: int) -> int:
 
 
 def counted(port: int, page: str, status: int) -> float:
-    """How many requests were answered so."""
+    """How many requests were answered so, once the exporter's own metrics are collected anew."""
+    time.sleep(REFRESH_NS / 1e9)
     found = samples_of(get(port, "/metrics?name[]=exporter_requests_total").text)
     return found.get(("exporter_requests_total", (("page", page), ("status", str(status)))), 0.0)
 
