@@ -106,6 +106,14 @@ def test_quantiles_and_gauge_histograms_are_untyped_samples() -> None:
     ]  # fmt: skip
 
 
+def test_a_sample_that_is_no_part_of_its_histogram_is_untyped() -> None:
+    histogram = HistogramMetricFamily("h", "H.", buckets=[("1", 1), ("+Inf", 1)], sum_value=1)
+    histogram.add_sample("h_max", {}, 7)
+    found = collected(histogram)
+    assert found.errors == []
+    assert [(one.name, one.type) for one in found.metrics] == [("h", "histogram"), ("h_max", "untyped")]
+
+
 def test_a_single_value_may_have_its_own_time() -> None:
     found = GaugeMetricFamily("g", "G.")
     found.add_metric([], 1.0, timestamp=Timestamp(1_700_000_000, 500_000_000))
