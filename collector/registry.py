@@ -17,13 +17,12 @@ from collector.source import MetricSource
 from fogmetrics.settings.reader import Where, read_table
 from shm.errors import ConfigurationError
 from shm.metric import Metric
+from shm.ring.layout import MIN_CAPACITY
 from shm.safe_repr import shown
 
 # Without a timeout of its own a source has this share of its interval, up to this many seconds.
 _TIMEOUT_SHARE = 0.8
 _MOST_TIMEOUT = 10.0
-# A ring has a guard of four slots, a frame in flight, and something to read (shm.ring.writer, which only workers load).
-MIN_CAPACITY = 8
 
 # name: (module, class, its options). The class has a classmethod from_config(options, config, timeout_seconds), which
 # takes from the configuration what the source needs beside its own table.

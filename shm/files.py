@@ -58,10 +58,6 @@ def building_path(namespace: str, source: str) -> Path:
     return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.new"
 
 
-def corrupt_path(namespace: str, source: str) -> Path:
-    return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.corrupt"
-
-
 def lock_path(namespace: str, source: str) -> Path:
     return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.lock"
 

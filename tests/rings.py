@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from shm.files import DIRECTORY
+from shm.files import DIRECTORY, ring_path
 from shm.metric import Metric
 from shm.ring.reader import Frame, Frames, RingReader
 from shm.ring.writer import RingWriter
@@ -38,6 +38,11 @@ def namespace() -> Iterator[str]:
     for path in left:
         path.unlink()
     assert not [path.name for path in left if path.suffix == ".new"], "a half-built segment was left behind"
+
+
+def corrupt_path(namespace: str, source: str) -> Path:
+    """Where a writer sets a ring aside that it can't read."""
+    return ring_path(namespace, source).with_suffix(".corrupt")
 
 
 def files_of(namespace: str) -> list[Path]:

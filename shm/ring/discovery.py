@@ -17,15 +17,6 @@ log = logging.getLogger(__name__)
 _SETTLED_NS = 100_000_000
 
 
-def ring_sources(namespace: str, directory: Path = DIRECTORY) -> list[str]:
-    """The sources with a published segment in ``namespace``, sorted by name. Nothing is opened."""
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return []
-    return _sources(names, namespace)
-
-
 @dataclass(slots=True)
 class Listing:
     """The names in a directory, listed again only after it changed: one stat where nothing did."""
@@ -53,7 +44,7 @@ class Listing:
 
 @dataclass(slots=True)
 class RingList:
-    """ring_sources() for whoever asks again and again."""
+    """The sources with a published segment in ``namespace``, sorted by name. Nothing is opened."""
 
     namespace: str
     directory: Path = DIRECTORY

@@ -67,7 +67,6 @@ WORD_PID_NAMESPACE: Final = 656 // 8
 WORD_CATALOG_USED: Final = 704 // 8
 
 SLOT_HEADER_BYTES: Final = 48
-SLOT_SEQUENCE: Final = 0
 SLOT_SEAL: Final = 8
 SLOT_PAYLOAD: Final = 16  # what the seal covers begins here
 SLOT_HEADER: Final = struct.Struct("<QQqqQQ")  # sequence, seal, timestamp, monotonic, count, flags
@@ -83,6 +82,8 @@ MAX_ENTRY_BODY: Final = 64 * 1024  # a series with all its labels at their limit
 # Frame flags.
 FLAG_TICK: Final = 1  # a whole collection: what is absent here is absent now
 FLAG_CLOCK_STEP: Final = 2  # the wall clock was set since the frame before
+
+MIN_CAPACITY: Final = 8  # of a writer: a guard of four slots, a frame in flight, and something to read
 
 # Bounds of what a header may claim, so that a corrupt one can't make a reader reserve memory without end.
 MAX_CAPACITY: Final = 1 << 24

@@ -34,6 +34,7 @@ from shm.ring.layout import (
     KIND_METRIC,
     KIND_SERIES,
     MAX_CAPACITY,
+    MIN_CAPACITY,
     WORD_HEARTBEAT,
     Header,
     aligned,
@@ -47,7 +48,6 @@ from shm.ring.staging import HINTS, Staging
 log = logging.getLogger(__name__)
 
 DEFAULT_CAPACITY: Final = 5760  # 24 h at 15 s
-MIN_CAPACITY: Final = 8  # a guard of four slots, a frame in flight, and something to read
 
 _writers: weakref.WeakSet[RingWriter] = weakref.WeakSet()
 

@@ -11,7 +11,6 @@ from collector.sources.node.source import NodeMetricSource
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError
 from shm.metric import Metric
-from shm.ring.writer import MIN_CAPACITY
 
 OWN = """
 from collector.source import MetricSource, Sample
@@ -121,7 +120,6 @@ def test_a_source_has_a_capacity_of_its_own_or_that_of_all_and_never_too_small_a
     assert registry.capacity("system", config(text)) == 100
     with pytest.raises(ConfigurationError, match=r"\[source.betanet\] capacity is 7; give 8 frames or more"):
         registry.capacity("betanet", config(text))
-    assert registry.MIN_CAPACITY == MIN_CAPACITY
 
 
 @pytest.mark.parametrize("name", registry.BUILT_IN)

@@ -37,7 +37,7 @@ def test_the_immutable_fields_of_the_header_are_where_the_page_says() -> None:
 def test_the_slot_is_as_the_page_says() -> None:
     offsets = [int(row["offset"]) for row in table(PAGE, "offset", "bytes", "slot field")]
     assert offsets == [
-        layout.SLOT_SEQUENCE,
+        0,
         layout.SLOT_SEAL,
         layout.SLOT_PAYLOAD,
         24,

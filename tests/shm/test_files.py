@@ -15,23 +15,21 @@ from shm.files import (
     attach_writable,
     building_path,
     check_name,
-    corrupt_path,
     lock_path,
     ring_name_of,
     ring_path,
     unlink,
 )
 from shm.ring.reader import RingReader
-from tests.rings import ROOT, append_proof, child, end, files_of, is_replaced, line, open_writer
+from tests.rings import ROOT, append_proof, child, corrupt_path, end, files_of, is_replaced, line, open_writer
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
 
 
 def test_the_names_of_a_sources_files_carry_namespace_and_source() -> None:
-    assert [str(path("ns", "node")) for path in (ring_path, building_path, corrupt_path, lock_path)] == [
+    assert [str(path("ns", "node")) for path in (ring_path, building_path, lock_path)] == [
         "/dev/shm/fogmetrics.ns.node.ring",
         "/dev/shm/fogmetrics.ns.node.new",
-        "/dev/shm/fogmetrics.ns.node.corrupt",
         "/dev/shm/fogmetrics.ns.node.lock",
     ]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from shm.errors import RingError
 from shm.files import building_path, ring_path
 from shm.metric import Metric
-from shm.ring.discovery import ring_sources
+from shm.ring.discovery import RingList
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import files_of
@@ -183,7 +183,7 @@ class Disorder:
             with contextlib.suppress(OSError), path.open("wb") as file:
                 # Little of it: the next start frees it, and what is free was looked at before.
                 file.write(whole[: self.chance.randrange(min(len(whole), 65_536))])
-            require(ring.source in ring_sources(self.namespace), "a published ring is not found")
+            require(ring.source in RingList(self.namespace).sources(), "a published ring is not found")
             self.counts["frames read"] += read(self.namespace, ring.source, ring.head, ring.frames)
             self.reopen(ring)
             require(not path.exists(), f"I6: half a segment was left behind: {path}")
@@ -222,7 +222,7 @@ def watch(*namespaces: str) -> apart.Done:
     frames = 0
     while not select.select([sys.stdin], [], [], 0.02)[0]:
         for namespace in namespaces:
-            for source in ring_sources(namespace):
+            for source in RingList(namespace).sources():
                 with contextlib.suppress(RingError), RingReader(namespace, source) as reader:
                     frame = reader.latest()
                     if frame is not None:

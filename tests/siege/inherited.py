@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from shm.errors import FogmetricsError, RingError
-from shm.files import corrupt_path, ring_path
+from shm.files import ring_path
 from shm.metric import SeriesKey
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
-from tests.rings import INTERVAL_NS, files_of
+from tests.rings import INTERVAL_NS, corrupt_path, files_of
 from tests.siege.appended import CAPACITY, FRAMES, VICTIM, columns_at, metrics_of, stamp_ns, value
 from tests.siege.harness import Violation, require
 from tests.siege.mutations import Mutation

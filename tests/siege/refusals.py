@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from shm.errors import NoSpace, RingCorrupt, RingError
-from shm.files import building_path, corrupt_path, ring_path, unlink
+from shm.files import building_path, ring_path, unlink
 from shm.metric import Metric
 from shm.ring.reader import RingReader
-from tests.rings import files_of
+from tests.rings import corrupt_path, files_of
 from tests.siege import apart
 from tests.siege.harness import require
 from tests.siege.refused_collectors import (

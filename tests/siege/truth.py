@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from shm.errors import RingMissing
 from shm.metric import Series
-from shm.ring.discovery import ring_sources
+from shm.ring.discovery import RingList
 from shm.ring.layout import STALE_NAN_BITS
 from shm.ring.reader import RingReader
 from shm.ring.windows import GUARD_SLOTS
@@ -169,7 +169,7 @@ class Truth:
 
     def catch_up(self) -> dict[str, int]:
         """The sequence of each ring's head, as announced before anything new was read."""
-        for source in ring_sources(self.namespace):
+        for source in RingList(self.namespace).sources():
             if source not in self.rings:
                 self.rings[source] = History(self.namespace, source)
         for ring in self.rings.values():

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from shm.ring import discovery
-from shm.ring.discovery import RingList, ring_sources
+from shm.ring.discovery import RingList
 
 
 def test_sources_are_the_published_rings_of_the_namespace_sorted(tmp_path: Path) -> None:
     for name in ("ns.system.ring", "ns.node.ring", "ns.half.new", "ns.node.lock", "other.x.ring", "ns.old.corrupt"):
         (tmp_path / f"fogmetrics.{name}").touch()
     (tmp_path / "psm_abc").touch()
-    assert ring_sources("ns", tmp_path) == ["node", "system"]
-    assert ring_sources("none", tmp_path) == []
-    assert ring_sources("ns", tmp_path / "not there") == []
+    assert RingList("ns", tmp_path).sources() == ["node", "system"]
+    assert RingList("none", tmp_path).sources() == []
+    assert RingList("ns", tmp_path / "not there").sources() == []
 
 
 def test_a_list_of_rings_sees_each_change_and_lists_again_only_after_one(
@@ -37,9 +36,8 @@ def test_a_list_of_rings_sees_each_change_and_lists_again_only_after_one(
     assert rings.sources() == ["a", "b"]
     os.utime(tmp_path, ns=(0, time.time_ns() - 10**9))
     assert rings.sources() == ["a", "b"]
-    monkeypatch.setattr(discovery, "ring_sources", lambda *_: pytest.fail("listed again without a change"))
+    monkeypatch.setattr(os, "listdir", lambda *_: pytest.fail("listed again without a change"))
     assert rings.sources() == ["a", "b"]
-    assert RingList("ns", tmp_path / "not there").sources() == []
 
 
 def test_without_a_descriptor_to_list_the_directory_the_rings_are_those_of_before(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingLayout
-from shm.files import corrupt_path, files_of, ring_path, sources_of, unlink
+from shm.files import files_of, ring_path, sources_of, unlink
 from shm.ring import disk_copy
 from shm.ring.reader import RingReader
-from tests.rings import append_proof, check, open_writer, sequences
+from tests.rings import append_proof, check, corrupt_path, open_writer, sequences
 
 SECOND = 1_000_000_000
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
-from shm.files import building_path, corrupt_path, lock_path, ring_path, unlink
+from shm.files import building_path, lock_path, ring_path, unlink
 from shm.process import writer_alive
 from shm.ring.layout import HEADER_BYTES, MAGIC, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, Header, read_header
 from shm.ring.protocol import entry_seal, frame_seal
@@ -28,6 +28,7 @@ from tests.rings import (
     check,
     check_all,
     child,
+    corrupt_path,
     end,
     files_of,
     finish,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shm.errors import ConfigurationError, MetricError, NoSpace, RingError, RingLost, WriterClosed
-from shm.files import corrupt_path, lock_path, ring_path
+from shm.files import lock_path, ring_path
 from shm.metric import Metric
 from shm.ring.layout import (
     FLAG_CLOCK_STEP,
@@ -33,6 +33,7 @@ from tests.rings import (
     ROOT,
     append_proof,
     check,
+    corrupt_path,
     files_of,
     is_replaced,
     open_writer,
