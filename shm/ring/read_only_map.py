@@ -16,13 +16,13 @@ from typing import Final
 
 from shm.ring.memfd import create_memfd
 
-COPY_BYTES: Final = 1 << 20  # at once: within a cache, for whoever goes on with it
+COPY_BYTES: Final = 1 << 20  # at once, so that the copy is still in a cache when its seals are computed
 
 
 class ReadOnlyMap:
-    """The bytes of an open segment. Takes over ``fd`` and ``mapped``, whose slots have ``slot_bytes`` bytes.
+    """The bytes of an open segment, copied out by the kernel. Several threads may copy at once.
 
-    For several threads at once.
+    Owns ``fd`` and ``mapped`` until :meth:`close`. ``slot_bytes``: of the segment's slots.
     """
 
     __slots__ = ("_bytes", "_map", "_most", "fd")
@@ -39,20 +39,15 @@ class ReadOnlyMap:
         return status.st_blocks * 512 >= status.st_size
 
     def copy(self, *ranges: slice) -> bytes:
-        """The bytes of these ranges, copied in this order, joined. At most a slot and some words.
+        """The bytes of these ranges, joined, copied in this order. At most a slot and some words in all.
 
         Less where the file was cut short, nothing where it has holes.
         """
-        status = os.fstat(self.fd)
-        if status.st_blocks * 512 < status.st_size:
+        if not self.whole():
             return b""
         scratch = _borrow(self._most)
         try:
-            return scratch.map[: os.pwritev(scratch.fd, [self._bytes[one] for one in ranges], 0)]
-        except OSError as error:
-            if error.errno == errno.EFAULT:  # not even the first byte is there
-                return b""
-            raise
+            return scratch.map[: scratch.fill([self._bytes[one] for one in ranges])]
         finally:
             _idle.append(scratch)
 
@@ -108,7 +103,7 @@ class _Scratch:
         os.close(self.fd)
 
 
-# One for each thread that copies, at most.
+# Not in use; as many as threads have copied at once.
 _idle: list[_Scratch] = []
 
 

@@ -47,13 +47,13 @@ MUTANTS = (
     ),
     Mutant(
         "truncation", "a reader touches its map", "shm.ring.read_only_map:ReadOnlyMap.copy",
-        code="scratch.map[: os.pwritev(scratch.fd, [self._bytes[one] for one in ranges], 0)]",
+        code="scratch.map[: scratch.fill([self._bytes[one] for one in ranges])]",
         becomes='b"".join([bytes(self._bytes[one]) for one in ranges])',
         says="ended by SIGBUS",
     ),
     Mutant(
-        "truncation", "a reader does not look for holes", "shm.ring.read_only_map:ReadOnlyMap.copy",
-        code="status.st_blocks * 512 < status.st_size", becomes="False", says="filled a hole",
+        "truncation", "a reader does not look for holes", "shm.ring.read_only_map:ReadOnlyMap.whole",
+        patch="def fault(self): return True", says="filled a hole",
     ),
     Mutant(
         "truncation", "the writer does not look at its file", "shm.ring.segment:WritableSegment.trouble",
