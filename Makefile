@@ -26,8 +26,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	then echo "$$p"; break; fi; done)
 
-# A file's tests run in one process: what they share is started once.
-TESTS = $(PYTEST) -n auto --dist loadfile
+# A worker for each processor. The tests of a file run in one worker where they share a daemon, which is started once.
+BY_FILE := -n auto --dist loadfile
+ONE_BY_ONE := -n auto --dist worksteal
 
 .PHONY: run demo test real promises mutants siege smoke loadtest bench lint clean
 
@@ -38,16 +39,16 @@ demo: $(BIN)/.run
 	@exec $(BIN)/python -m tests.stand_ins.demo
 
 test: $(BIN)/.test
-	$(TESTS) $(PYTEST_ARGS)
+	$(PYTEST) $(BY_FILE) $(PYTEST_ARGS)
 
 real: $(BIN)/.real
-	$(TESTS) -m real $(PYTEST_ARGS)
+	$(PYTEST) $(BY_FILE) -m real $(PYTEST_ARGS)
 
 promises: $(BIN)/.test
-	$(TESTS) -m promise $(PYTEST_ARGS)
+	$(PYTEST) $(ONE_BY_ONE) -m promise $(PYTEST_ARGS)
 
 mutants: $(BIN)/.test
-	$(TESTS) -m mutant $(PYTEST_ARGS)
+	$(PYTEST) $(ONE_BY_ONE) -m mutant $(PYTEST_ARGS)
 
 siege: $(BIN)/.test
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,fuzz]' \
