@@ -16,7 +16,6 @@ from exporter.rings import RingSet
 from fogmetrics.config import Config
 from fogmetrics.settings.tables import ShmConfig
 from shm.errors import MetricError
-from shm.metric import Metric
 from tests.exporter.scene import NOW_NS, SECOND, Scene
 
 NOW = NOW_NS / SECOND
@@ -101,19 +100,6 @@ def test_one_collector_s_ring_alone_can_be_aggregated(aggregator: MetricAggregat
         assert by_room(only.aggregate("temperature", end=NOW + 60), "max") == {"shed": 1.0}
         assert 'room="hall"' not in only.export_prometheus_format("temperature")
     assert by_room(aggregator.aggregate("temperature"), "max") == {"hall": 24.0, "attic": 9.0, "shed": 1.0}
-
-
-def test_a_histogram_counted_elsewhere_has_what_its_buckets_tell(scene: Scene) -> None:
-    metric = Metric("wait", "histogram", "Waiting.", "seconds", (), (1.0, 2.0))
-    one = scene.collector("queue", metric)
-    for counts in ((0.0, 0.0, 0.0, 0.0), (10.0, 10.0, 10.0, 5.0)):
-        one.record_counted("wait", counts)
-        one.commit(scene.wall_ns, scene.monotonic_ns)
-        scene.advance(15)
-    with MetricAggregator(scene.namespace) as aggregator:
-        [(labels, values)] = aggregator.aggregate("wait", end=NOW + 60, stats=("avg", "p50"))
-    assert (labels, values["avg"]) == ({}, 0.5)
-    assert 0.0 < values["p50"] <= 1.0
 
 
 def test_the_text_is_that_of_the_page(aggregator: MetricAggregator, scene: Scene) -> None:

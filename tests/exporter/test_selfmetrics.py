@@ -20,8 +20,8 @@ def own(rings: RingSet, elsewhere: Counts = NOTHING) -> SelfMetrics:
     return SelfMetrics(rings, lambda: elsewhere)
 
 
-def samples(one: SelfMetrics, *names: str) -> Sampled:
-    return samples_of(own_page(one, Format.TEXT, *names))
+def samples(one: SelfMetrics) -> Sampled:
+    return samples_of(own_page(one))
 
 
 def test_each_ring_tells_its_age_freshness_and_writer(scene: Scene) -> None:
@@ -87,10 +87,6 @@ def test_both_formats_parse(scene: Scene, form: Format) -> None:
     assert not [name for name, _ in found if name.endswith("_created")]
 
 
-def test_a_family_without_samples_has_no_header(scene: Scene) -> None:
-    assert "exporter_ring_age_seconds" not in own_page(own(scene.rings()))
-
-
 def test_they_are_collected_again_after_a_second_and_not_before(scene: Scene) -> None:
     one = own(scene.rings())
     first = own_page(one)
@@ -99,32 +95,3 @@ def test_they_are_collected_again_after_a_second_and_not_before(scene: Scene) ->
     assert own_page(one) == first
     scene.advance(0.1)
     assert "exporter_requests" in own_page(one)
-
-
-def test_the_generation_changes_with_the_series_and_not_with_the_values(scene: Scene) -> None:
-    scene.commit("s", ("packets", 1.0))
-    one = own(scene.rings())
-    generations = []
-    for status in (200, 200, 404):
-        one.observe("metrics", status, 0.1)
-        one.refresh()
-        generations.append((one.generation, one.changes))
-        scene.advance(1)
-    assert generations == [(1, 1), (1, 2), (2, 3)]
-
-
-@pytest.mark.parametrize(
-    ("name", "samples_found"),
-    [
-        ("exporter_requests_total", {"exporter_requests_total"}),
-        ("exporter_requests", {"exporter_requests_total"}),
-        ("exporter_request_duration_seconds_sum", {"exporter_request_duration_seconds_sum"}),
-        ("process_open_fds", {"process_open_fds"}),
-        ("exporter_build_info", {"exporter_build_info"}),
-        ("packets", set()),
-    ],
-)
-def test_names_choose_among_the_own_metrics(scene: Scene, name: str, samples_found: set[str]) -> None:
-    one = own(scene.rings())
-    one.observe("metrics", 200, 0.1)
-    assert {sample for sample, _ in samples(one, name)} == samples_found

@@ -113,10 +113,6 @@ def test_the_exporter_keeps_its_series_and_its_types_and_shares_its_families() -
     ]
 
 
-def test_a_counter_is_one_family_with_or_without_its_ending() -> None:
-    assert metric("x", "counter").sample_names == metric("x_total", "counter").sample_names
-
-
 def test_a_name_that_one_ring_defines_twice_is_what_it_was_first() -> None:
     """No writer enters that; a forged catalog may, and must not make a page that no server takes."""
     series = [Series(X_GAUGE, (), 0), Series(X_HISTOGRAM, (), 1)]

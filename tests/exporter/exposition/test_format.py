@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.exposition.format import escape_help, fill, header, label_set, numbers, place_behind
+from exporter.exposition.format import escape_help, header, label_set, numbers
 from exporter.http.negotiation import Format
 from tests.exporter.scene import promtool_accepts, samples_of
 
@@ -78,16 +78,6 @@ def test_every_number_reads_back_exactly(values: list[float]) -> None:
 def test_a_slice_of_a_matrix_is_written_as_well_as_a_vector_of_its_own() -> None:
     matrix = np.arange(6.0).reshape(3, 2)
     assert numbers(matrix[:, 1]) == [b"1.0", b"3.0", b"5.0"]
-
-
-def test_lines_are_joined_without_a_blank_first_line() -> None:
-    assert fill(b"".join([place_behind(b"a "), place_behind(b"\nb ")]), np.array([1.0, 2.0])) == b"a 1.0\nb 2.0"
-    assert fill(b"".join([]), np.empty(0)) == b""
-
-
-def test_a_percent_sign_in_a_label_is_no_place_for_a_number() -> None:
-    parts = [place_behind(b'a{x="5%b"} '), place_behind(b'\na{x="%%"} ')]
-    assert fill(b"".join(parts), np.array([1.0, 2.0])) == b'a{x="5%b"} 1.0\na{x="%%"} 2.0'
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))

@@ -38,13 +38,6 @@ def test_an_absent_sample_has_no_line_and_an_ordinary_nan_has_one() -> None:
     )
 
 
-def test_a_family_without_samples_has_no_header() -> None:
-    values = np.array([1.0, 2.0, 3.0])
-    values[1:2] = all_absent(1)
-    assert b"b_total" not in page().render(values, Format.TEXT)
-    assert page().render(all_absent(3), Format.OPENMETRICS) == b""
-
-
 def test_a_family_without_lines_leaves_no_trace() -> None:
     lines = Lines()
     lines.add_family("none", "gauge", "N.", "", [])
@@ -69,15 +62,6 @@ def test_the_two_formats_do_not_share_what_is_kept() -> None:
         b"# TYPE b_total", b"# TYPE b"
     )
     assert lines.render(values, Format.TEXT) == text
-
-
-def test_a_family_added_after_a_page_was_made_is_on_the_next() -> None:
-    lines = page()
-    before = lines.render(np.array([1.0, 2.0, 3.0, 4.0]), Format.TEXT)
-    lines.add_family("c", "gauge", "C.", "", [Line("c", 3)])
-    assert lines.render(np.array([1.0, 2.0, 3.0, 4.0]), Format.TEXT) == (
-        before + b"# HELP c C.\n# TYPE c gauge\nc 4.0\n"
-    )
 
 
 def test_openmetrics_leaves_out_what_it_forbids_and_text_shows_it() -> None:

@@ -144,31 +144,11 @@ def test_absent_samples_are_ignored_and_a_series_of_them_is_absent() -> None:
     }  # fmt: skip
 
 
-def test_an_ordinary_nan_makes_sum_and_avg_nan_and_nothing_else() -> None:
-    got = aggregate(matrix([[NAN, NAN], [2.0, ABSENT], [6.0, NAN]]))
-    assert repr({stat: literals(array) for stat, array in got.items()}) == repr({
-        "avg": [NAN, NAN], "min": [2.0, NAN], "max": [6.0, NAN], "sum": [NAN, NAN],
-        "p50": [6.0, NAN], "p95": [6.0, NAN], "p99": [6.0, NAN],
-    })  # fmt: skip
-
-
-def test_min_and_max_alone_leave_nans_out_too() -> None:
-    values = matrix([[NAN, NAN, -3.0], [2.0, NAN, ABSENT], [6.0, ABSENT, -4.0]])
-    got = aggregate(values, ("min", "max"))
-    assert repr({stat: literals(array) for stat, array in got.items()}) == repr({
-        "min": [2.0, NAN, -4.0], "max": [6.0, NAN, -3.0],
-    })  # fmt: skip
-
-
 def test_a_window_without_frames_is_absent_everywhere() -> None:
     got = aggregate(matrix([], series=2))
     assert {stat: literals(array) for stat, array in got.items()} == {stat: [ABSENT, ABSENT] for stat in STATS}
     keys, pooled = aggregate_by_label(matrix([], series=2), ["a", "b"], ("p50",))
     assert (keys, literals(pooled["p50"])) == (["a", "b"], [ABSENT, ABSENT])
-
-
-def test_a_window_without_series_has_empty_results() -> None:
-    assert {stat: array.shape for stat, array in aggregate(np.empty((3, 0))).items()} == (dict.fromkeys(STATS, (0,)))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -229,11 +209,6 @@ def test_pools_of_unequal_size_keep_their_order() -> None:
     assert {stat: literals(array) for stat, array in got.items()} == {
         "sum": [10.0, 50.0, 900.0], "max": [4.0, 30.0, 500.0],
     }  # fmt: skip
-
-
-def test_pools_of_interleaved_series_are_not_mixed_up() -> None:
-    keys, got = aggregate_by_label([[1.0, 20.0, 3.0, 40.0]], ["x", "y", "x", "y"], ("sum", "min"))
-    assert (keys, got["sum"].tolist(), got["min"].tolist()) == (["x", "y"], [4.0, 60.0], [1.0, 20.0])
 
 
 def test_many_pools_are_cut_into_parts_without_a_seam() -> None:

@@ -6,7 +6,6 @@ import math
 from collections import deque
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -57,37 +56,3 @@ def test_whatever_comes_and_goes(data: st.DataObject, series: int, frames: int) 
             found = bands.ranked()
         assert found is not None, "it was filled just now"
         np.testing.assert_array_equal(found, expected(np.array(window).reshape(len(window), series)))
-
-
-@pytest.mark.parametrize("direction", [1.0, -1.0])
-def test_a_steady_trend_leaves_its_band_after_half_of_it_at_the_earliest(direction: float) -> None:
-    frames = 10 * BAND
-    samples = direction * np.arange(2.0 * frames)[:, None]
-    bands = filled(samples[:frames])
-    for i in range(frames):
-        bands.insert(samples[frames + i])
-        bands.remove(samples[i])
-        found = bands.ranked()
-        if found is None:
-            break
-        np.testing.assert_array_equal(found, expected(samples[i + 1 : frames + i + 1]))
-    assert BAND // 2 - 1 <= i < frames - 1
-
-
-def test_samples_that_stand_still_never_leave_it() -> None:
-    bands = filled(np.full((10 * BAND, 2), 7.0))
-    for _ in range(5 * BAND):
-        bands.insert(np.full(2, 7.0))
-        bands.remove(np.full(2, 7.0))
-    assert bands.ranked() is not None
-    np.testing.assert_array_equal(bands.ranked(), np.full((5, 2), 7.0))
-
-
-def test_a_series_that_begins_has_its_ranks_from_its_first_sample() -> None:
-    bands = filled(np.empty((0, 1)))
-    assert np.isnan(np.asarray(bands.ranked())).all()
-    seen = []
-    for value in np.random.default_rng(1).random(BAND):
-        seen.append([value])
-        bands.insert(np.array([value]))
-        np.testing.assert_array_equal(bands.ranked(), expected(np.array(seen)))

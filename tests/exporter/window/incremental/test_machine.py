@@ -1,4 +1,4 @@
-"""What depends on the machine: AVX-512 is left out on Zen 4 alone, freed memory is kept, sorting is measured once."""
+"""What depends on the machine: AVX-512 is left out on Zen 4 alone, and freed memory is kept."""
 
 from __future__ import annotations
 
@@ -24,13 +24,10 @@ ZEN_4 = (
     [
         (ZEN_4, "2.4.6", "X86_V4"),
         (ZEN_4, "2.10.0rc1", "X86_V4"),
-        (ZEN_4, "3.0.0", "X86_V4"),
         (ZEN_4, "2.3.5", "AVX512_SKX"),
-        (ZEN_4, "1.26.4", "AVX512_SKX"),
         (ZEN_4.replace("25", "26"), "2.4.6", ""),
         (ZEN_4.replace(" avx512f", ""), "2.4.6", ""),
         (ZEN_4.replace("AuthenticAMD", "GenuineIntel"), "2.4.6", ""),
-        ("", "2.4.6", ""),
         ("no such file", "2.4.6", ""),
     ],
 )
@@ -81,10 +78,3 @@ def test_freed_memory_is_found_again() -> None:
     pages = machine.KEPT_BYTES // resource.getpagesize()
     assert faults("kept") < 2 * pages, "once, at most"
     assert faults("") > 10 * pages, "without, every time: there would be no need for it"
-
-
-def test_which_is_faster_is_measured_once() -> None:
-    assert machine.sorts_faster(512) in (True, False)
-    before = machine.sorts_faster.cache_info().misses
-    machine.sorts_faster(512)
-    assert machine.sorts_faster.cache_info().misses == before

@@ -28,24 +28,3 @@ def test_at_the_ranks_is_what_sorting_puts_there(
     for begin, end in ranks:
         np.testing.assert_array_equal(rows[:, begin:end], right[:, begin:end])
     np.testing.assert_array_equal(np.sort(rows, axis=1), right, err_msg="no sample is lost")
-
-
-def test_long_rows_are_partitioned_where_sorting_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordering, "sorts_faster", lambda samples: False)
-    rows = np.random.default_rng(1).random((2, 5760))
-    put_in_order(rows, [(5700, 5760)])
-    assert (np.diff(rows[:, 5700:]) >= 0).all()
-    assert not (np.diff(rows) >= 0).all()
-
-
-@pytest.mark.parametrize(("samples", "asked"), [(128, []), (129, [256]), (1439, [1024]), (5760, [4096])])
-def test_a_row_goes_by_the_trial_of_its_length(monkeypatch: pytest.MonkeyPatch, samples: int, asked: list[int]) -> None:
-    found: list[int] = []
-
-    def noted(samples: int) -> bool:
-        found.append(samples)
-        return True
-
-    monkeypatch.setattr(ordering, "sorts_faster", noted)
-    put_in_order(np.zeros((1, samples)), [(0, 1)])
-    assert found == asked

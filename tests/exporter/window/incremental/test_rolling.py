@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from exporter.window.incremental import ordering, rolling
 from exporter.window.incremental.blocks import BLOCK_FRAMES
-from exporter.window.incremental.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
+from exporter.window.incremental.rolling import RollingCounters, RollingSamples, is_long
 from exporter.window.ring_window import Window
 from exporter.window.statistics import STATS, aggregate, calculate_rate
 from shm.files import unlink
@@ -257,40 +257,3 @@ def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: 
         window = ring.window(300)
         assert kept.up_to_date(window)
         assert_same_bits(kept.statistics(), fresh(window, samples))
-
-
-def test_what_was_not_asked_for_lately_makes_room() -> None:
-    one = samples()
-    kept = RollingWindows(2 * one.bytes)
-    assert kept.get("a", samples) is kept.get("a", samples)
-    b = kept.get("b", samples)
-    a = kept.get("a", samples)
-    kept.get("c", samples)
-    assert kept.get("a", samples) is a
-    assert kept.get("b", samples) is not b
-    assert kept.of("others") is kept
-    assert kept.get("a", samples) is not a
-    assert kept.of("others").get("a", samples) is kept.get("a", samples)
-    small = RollingWindows(one.bytes - 1)
-    assert small.get("a", samples) is not small.get("a", samples)
-
-
-def test_a_window_is_weighed_by_the_frames_that_it_may_come_to_have() -> None:
-    """It is kept while the ring fills, and must not outgrow the memory that it was counted with."""
-    with history() as ring:
-        grown(ring, 130)
-        day, short = ring.window(86_400), ring.window(100)
-        assert (day.frame_count, day.most_frames) == (130, CAPACITY)
-        assert short.most_frames == short.frame_count == 100, "more than one an interval"
-
-
-def test_blocks_that_are_gone_take_no_memory() -> None:
-    with history() as ring:
-        grown(ring, 200)
-        kept = counters()
-        for _ in range(100):
-            assert kept.up_to_date(ring.window(200))
-            grown(ring, 1)
-        whole = kept._blocks._whole
-        assert len(whole) <= 200 // BLOCK_FRAMES + 1
-        assert all(block.base is None for block in whole.values()), "a part of an array keeps all of it"
