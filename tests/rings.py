@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from shm.errors import RingError
 from shm.files import DIRECTORY, ring_path
 from shm.metric import Metric
 from shm.ring.reader import Frame, Frames, RingReader
@@ -104,6 +105,33 @@ def punch_hole(path: Path, start: int, size: int) -> None:
 
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+
+
+def newest_sequence(namespace: str, source: str) -> int:
+    """The newest frame's number; 0 while there is no ring."""
+    try:
+        with RingReader(namespace, source) as reader:
+            return reader.newest_sequence()
+    except RingError:
+        return 0
+
+
+def newest(namespace: str, source: str) -> dict[tuple[str, ...], list[float | None]]:
+    """The columns of each series in the newest frame, by the metric's name and the label values."""
+    with RingReader(namespace, source) as reader:
+        frame = reader.latest()
+        assert frame is not None
+        return {
+            (one.metric.name, *one.label_values): [frame.value(column) for column in range(one.column, one.end)]
+            for one in reader.series
+        }
+
+
+def held(namespace: str, source: str, metric: str, *label_values: str) -> list[float]:
+    """The samples of a series that the ring holds, oldest first: of a histogram the raw ones."""
+    with RingReader(namespace, source) as reader:
+        [series] = [one for one in reader.series if (one.metric.name, one.label_values) == (metric, label_values)]
+        return [value for value in reader.frames().values[:, series.column].tolist() if value == value]
 
 
 def put_word(writer: RingWriter, number: int, value: int) -> None:

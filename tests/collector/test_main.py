@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from collector.__main__ import main
-from shm.errors import FogmetricsError
 from shm.files import ring_path
 from shm.ring.reader import RingReader
 from tests.daemon import ROOT
 from tests.programs import wait_until
-from tests.rings import files_of
+from tests.rings import files_of, newest, newest_sequence
 
 ONCE = """
 from collector.source import MetricSource, Sample
@@ -49,20 +48,12 @@ def start(toml: Path, name: str) -> subprocess.Popen[str]:
     )
 
 
-def frames(namespace: str, source: str) -> int:
-    try:
-        with RingReader(namespace, source) as reader:
-            return reader.newest_sequence()
-    except FogmetricsError:
-        return 0
-
-
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_collector_ends_in_order_at_each_stop_signal_and_its_ring_stays(
     toml: Path, namespace: str, stop: signal.Signals
 ) -> None:
     process = start(toml, "node")
-    wait_until(lambda: frames(namespace, "node") >= 3, 20, "three frames")
+    wait_until(lambda: newest_sequence(namespace, "node") >= 3, 20, "three frames")
     process.send_signal(stop)
     _, log = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -78,7 +69,7 @@ def test_a_worker_carries_neither_numpy_nor_asyncio_nor_tls(toml: Path, namespac
     for source in ("node", "system", "deployment", "betanet", "host", "textfile"):
         process = start(toml, source)
         try:
-            wait_until(lambda: frames(namespace, source) >= 1, 20, "a frame")  # noqa: B023 - called before the next
+            wait_until(lambda: newest_sequence(namespace, source) >= 1, 20, "a frame")  # noqa: B023 - called before the next
             maps = Path(f"/proc/{process.pid}/maps").read_text()
         finally:
             process.terminate()
@@ -127,7 +118,7 @@ def test_unlink_removes_the_ring_on_purpose_but_not_under_a_writer(
     toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process = start(toml, "node")
-    wait_until(lambda: frames(namespace, "node") >= 1, 20, "a frame")
+    wait_until(lambda: newest_sequence(namespace, "node") >= 1, 20, "a frame")
     assert main(["node", "--unlink", "--config", str(toml)]) == 75
     assert f"process {process.pid} already writes to it" in capsys.readouterr().err
     process.terminate()
@@ -169,15 +160,13 @@ def test_a_textfile_directory_that_is_set_is_collected(toml: Path, namespace: st
     (tmp_path / "a.prom").write_text("a 1\n")
     toml.write_text(toml.read_text() + f'[source.textfile]\ndirectory = "{tmp_path}"\ncapacity = 77\n')
     process = start(toml, "textfile")
-    wait_until(lambda: frames(namespace, "textfile") >= 2, 20, "two frames")
+    wait_until(lambda: newest_sequence(namespace, "textfile") >= 2, 20, "two frames")
     process.terminate()
     _, log = process.communicate(timeout=20)
     assert process.returncode == 0, log
     with RingReader(namespace, "textfile") as reader:
         assert reader.header.capacity == 77
-        frame = reader.latest()
-        assert frame is not None
-        assert {one.metric.name: frame.value(one.column) for one in reader.series}["a"] == 1
+    assert newest(namespace, "textfile")["a",] == [1]
 
 
 CLOSES = """
@@ -289,18 +278,13 @@ def test_limits_of_metrics_and_of_the_source_are_those_of_the_configuration(
         '[metric."b*"]\nmax_series = 1\nbeyond = "oldest"\n'
     )
     process = start(toml, "textfile")
-    wait_until(lambda: frames(namespace, "textfile") >= 2, 20, "two frames")
+    wait_until(lambda: newest_sequence(namespace, "textfile") >= 2, 20, "two frames")
     process.terminate()
     _, log = process.communicate(timeout=20)
-    with RingReader(namespace, "textfile") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        found = {(one.metric.name, *one.label_values): frame.value(one.column) for one in reader.series}
-    assert {key: value for key, value in found.items() if key[0] in ("a", "b")} == {
-        ("a", "0"): 1, ("a", "1"): 1, ("a", "2"): 1, ("b", "0"): 1,
-    }  # fmt: skip
-    assert found["collector_series_limited_total", "textfile", "a", "drop"] in (2, 4, 6, 8)
-    assert found["collector_series_limited_total", "textfile", "b", "oldest"] in (4, 8, 12, 16)
+    found = newest(namespace, "textfile")
+    assert [key for key in found if key[0] in ("a", "b")] == [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0")]
+    assert found["collector_series_limited_total", "textfile", "a", "drop"][0] in (2, 4, 6, 8)
+    assert found["collector_series_limited_total", "textfile", "b", "oldest"][0] in (4, 8, 12, 16)
     assert 'event="series dropped" ring=textfile metric=a error="the limit of 3 series of the metric is reached"' in log
     assert 'event="series pruned" ring=textfile metric=b error="the limit of 1 series of the metric is reached"' in log
 

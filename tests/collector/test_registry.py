@@ -7,7 +7,6 @@ import pytest
 
 from collector import registry
 from collector.source import Collection, MetricSource, Sample
-from collector.sources.node.source import NodeMetricSource
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError
 from shm.metric import Metric
@@ -32,10 +31,6 @@ class Nameless:
     pass
 
 
-class NoMetrics(QueueSource):
-    metrics = None
-
-
 class Words(QueueSource):
     metrics = ("queue_depth",)
 
@@ -46,13 +41,6 @@ class Soon(QueueSource):
 
 class Unsaid(MetricSource):
     name = "queue"
-
-    def collect(self) -> list[Sample]:
-        return []
-
-
-class Unnamed(MetricSource):
-    metrics = ()
 
     def collect(self) -> list[Sample]:
         return []
@@ -130,12 +118,6 @@ def test_every_built_in_source_is_named_like_its_key_and_builds_from_its_default
     assert source.metrics
 
 
-def test_a_source_takes_the_keys_of_its_table() -> None:
-    source = registry.build("node", config('[source.node]\nnode_id = "fog-7"\ninterval_seconds = 1\n'))
-    assert isinstance(source, NodeMetricSource)
-    assert source.node_id == "fog-7"
-
-
 def test_a_users_source_is_made_from_its_class_and_keys(own_module: str) -> None:
     source = registry.build("queue", config('[source.queue]\nclass = "own_queue:QueueSource"\ndepth = 5\n'))
     assert [sample.value for sample in source.collect()] == [5]  # type: ignore[union-attr]  # it gives a list
@@ -187,15 +169,11 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             "[source.node]\ndisk_timeout_seconds = 99\n",
             "disk_timeout_seconds is 99.0; give a number from 0.01 to 60",
         ),
-        ("host", "[source.host]\ngroups = ['cpus']\n", r"^fogmetrics.toml: \[source.host\] groups names 'cpus'"),
         (
             "deployment",
             "[source.deployment]\nproviders = []\n",
             r"^fogmetrics.toml: \[source.deployment\] providers is",
         ),
-        ("deployment", "[source.deployment]\nbuckets = []\n", r"^fogmetrics.toml: \[source.deployment\] buckets can't"),
-        ("betanet", "[source.betanet]\nurl = 'x'\n", r"^fogmetrics.toml: \[source.betanet\] url is"),
-        ("textfile", "[source.textfile]\ndirectory = 'x'\n", r"^fogmetrics.toml: \[source.textfile\] directory is"),
         ("queue", "[source.queue]\ndepth = 1\n", r"\[source.queue\] has no class"),
         ("queue", "[source.queue]\nclass = 'own_queue'\n", "class is 'own_queue'; give \"module:Class\""),
         ("queue", "[source.queue]\nclass = 'no_such:Thing'\n", "can't be made from {}: ModuleNotFoundError"),
@@ -210,7 +188,6 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             "[source.queue]\nclass = 'own_queue:Duck'\n",
             "is no source; it needs name, metrics.* collect.* alone",
         ),
-        ("queue", "[source.queue]\nclass = 'own_queue:NoMetrics'\n", "has the metrics None; give a list of Metric"),
         ("queue", "[source.queue]\nclass = 'own_queue:Words'\n", "has the metrics .* give a list of Metric"),
         (
             "queue",
@@ -218,7 +195,6 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             "has the first_ticks_seconds .*soon.*; give a list",
         ),
         ("queue", "[source.queue]\nclass = 'own_queue:Unsaid'\n", "has the metrics None; give a list of Metric"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Unnamed'\n", "is no source; it needs name"),
         ("queue", "[source.queue]\nclass = 'own_queue:Idle'\n", "is no source; it needs name"),
         ("queue", "[source.queue]\nclass = 'own_queue:Twice'\n", "has two different metrics 'queue_depth'; rename"),
         ("queue", "[source.queue]\nclass = 'own_queue:Daemons'\n", "'collector_up', which is the daemon's own"),

@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 
 from collector.frame.collector import MetricCollector
 from collector.frame.histogram import Observations
-from collector.metrics import OWN, UP
+from collector.metrics import UP
 from collector.source import Collection, CollectResult, MetricSource, Sample
-from shm.errors import MetricError, NoSpace, WriterBusy
+from shm.errors import MetricError, NoSpace
 from shm.metric import Metric
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import RingReader
 from shm.ring.series import read_time_series
+from tests.rings import held, newest
 
 SECOND = 1_000_000_000
 
@@ -29,21 +29,13 @@ def collector(namespace: str) -> Iterator[MetricCollector]:
         yield made
 
 
-def held(collector: MetricCollector, name: str, *label_values: str) -> list[float]:
-    """The samples of a series that the ring holds, oldest first."""
-    with RingReader(collector.writer.namespace, collector.name) as reader:
-        [series] = [s for s in reader.catalog.series if s.metric.name == name and s.label_values == label_values]
-        column = reader.frames().values[:, series.column]
-        return [value for value in column.tolist() if value == value]
-
-
 def test_what_is_staged_becomes_one_frame_with_one_timestamp(collector: MetricCollector) -> None:
     collector.register_metric("depth", "gauge", unit="jobs", help="Jobs.", label_names=("queue",))
     collector.register_metric("done", "counter", help="Jobs done.")
     assert collector.record_metric("depth", 3, {"queue": "mail"})
     assert collector.record_metric("done", 7)
     assert collector.commit(timestamp_ns=100 * SECOND, monotonic_ns=5) == 1
-    with RingReader(collector.writer.namespace, "app") as reader:
+    with RingReader(collector.namespace, "app") as reader:
         frame = reader.latest()
         assert frame is not None
         assert (frame.timestamp_ns, frame.monotonic_ns, frame.flags) == (100 * SECOND, 5, FLAG_TICK)
@@ -57,8 +49,8 @@ def test_a_series_not_recorded_is_absent_from_the_frame(collector: MetricCollect
     collector.commit()
     collector.record_metric("depth", 3, {"queue": "b"})
     collector.commit()
-    assert held(collector, "depth", "a") == [1]
-    assert held(collector, "depth", "b") == [2, 3]
+    assert held(collector.namespace, "app", "depth", "a") == [1]
+    assert held(collector.namespace, "app", "depth", "b") == [2, 3]
 
 
 def test_a_second_sample_of_a_series_begins_a_new_frame(collector: MetricCollector) -> None:
@@ -67,18 +59,13 @@ def test_a_second_sample_of_a_series_begins_a_new_frame(collector: MetricCollect
     collector.record_metric("done", 1)
     for value in (1, 5, 2):
         collector.record_metric("depth", value)
-    assert held(collector, "depth") == [1, 5]
-    assert held(collector, "done") == [1]
+    assert held(collector.namespace, "app", "depth") == [1, 5]
+    assert held(collector.namespace, "app", "done") == [1]
     assert collector.commit() == 3
-
-
-def test_a_second_sample_with_the_same_timestamp_begins_a_new_frame(collector: MetricCollector) -> None:
-    collector.register_metric("depth", "gauge")
-    collector.record_metric("depth", 1, timestamp=50)
-    collector.record_metric("depth", 2, timestamp=60)
-    collector.record_metric("depth", 3, timestamp=50)
+    for timestamp in (50, 60, 50):
+        collector.record_metric("depth", timestamp, timestamp=timestamp)
     collector.commit()
-    assert held(collector, "depth") == [1, 2, 3]
+    assert held(collector.namespace, "app", "depth") == [1, 5, 2, 50, 60, 50]
 
 
 def test_of_a_source_that_gives_a_series_twice_the_last_sample_counts_and_no_frame_is_added(
@@ -94,7 +81,7 @@ def test_of_a_source_that_gives_a_series_twice_the_last_sample_counts_and_no_fra
     collector.register(*Twice.metrics)
     collector.collect_from_sources([Twice()])
     assert collector.commit() == 1
-    assert held(collector, "depth") == [2]
+    assert held(collector.namespace, "app", "depth") == [2]
 
 
 # ---- reading back ----------------------------------------------------------------------------------------------
@@ -140,7 +127,7 @@ def test_a_timestamp_makes_a_frame_of_its_own_also_an_older_one(collector: Metri
     collector.record_metric("depth", 2, timestamp=40.5)
     collector.record_metric("depth", 3)
     collector.commit(timestamp_ns=60 * SECOND)
-    with RingReader(collector.writer.namespace, "app") as reader:
+    with RingReader(collector.namespace, "app") as reader:
         frames = reader.frames()
         assert frames.timestamp_ns.tolist() == [40_500_000_000, 50 * SECOND, 60 * SECOND]
         assert frames.flags.tolist() == [0, 0, FLAG_TICK]
@@ -156,11 +143,8 @@ def test_a_histogram_counts_each_observation_of_a_tick_and_keeps_the_last_one_ra
     assert collector.commit() == 1, "a busy tick must not lap the history of the others"
     collector.record_metric("latency", 7)
     assert collector.commit() == 2
-    assert held(collector, "latency") == [50, 7]
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert [frame.value(column) for column in range(1, 5)] == [2, 3, 4, 562]
+    assert held(collector.namespace, "app", "latency") == [50, 7]
+    assert newest(collector.namespace, "app")["latency",] == [7, 2, 3, 4, 562]
 
 
 def test_observations_with_timestamps_are_all_kept_raw(collector: MetricCollector) -> None:
@@ -168,46 +152,24 @@ def test_observations_with_timestamps_are_all_kept_raw(collector: MetricCollecto
     for second, value in enumerate((5, 500, 50)):
         collector.record_metric("latency", value, timestamp=100 + second)
     collector.commit()
-    assert held(collector, "latency") == [5, 500, 50]
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert [frame.value(column) for column in range(4)] == [None, 1, 3, 555]
+    assert held(collector.namespace, "app", "latency") == [5, 500, 50]
+    assert newest(collector.namespace, "app")["latency",] == [None, 1, 3, 555]
 
 
 def test_observations_go_into_the_buckets_and_the_value_is_kept_raw(collector: MetricCollector) -> None:
     collector.register_metric("latency", "histogram", buckets=(10, 100))
+
+    def columns() -> list[float | None]:
+        collector.commit()
+        return newest(collector.namespace, "app")["latency",]
+
     collector.record_metric("latency", 15, observations=Observations(((10.0, 3), (50.0, 1)), 60.0))
-    collector.commit()
+    assert columns() == [15, 3, 4, 4, 60]
     collector.record_metric("latency", 5)
     collector.record_metric("latency", 200, observations=Observations(((math.inf, 2),), 400.0))
-    collector.commit()
+    assert columns() == [200, 4, 5, 7, 465]
     collector.record_metric("latency", None, observations=Observations(((10.0, 1),), 3.0))
-    collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
-        [series] = reader.catalog.series
-        columns = reader.frames().values[:, series.column : series.end]
-    assert columns[:2].tolist() == [[15, 3, 4, 4, 60], [200, 4, 5, 7, 465]]
-    assert columns[2, 1:].tolist() == [5, 6, 8, 468]
-    assert np.isnan(columns[2, 0])
-
-
-def test_observations_of_a_sample_reach_the_ring(collector: MetricCollector) -> None:
-    class Source(MetricSource):
-        name = "app"
-        metrics = (Metric("latency", "histogram", "L.", buckets=(10.0,)),)
-
-        def collect(self) -> list[Sample]:
-            return [Sample("latency", 4.0, observations=Observations(((10.0, 3),), 12.0))]
-
-    collector.register(*Source.metrics)
-    [result] = collector.collect_from_sources([Source()], 5.0)
-    assert not result.errors
-    collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert [frame.value(column) for column in range(4)] == [4, 3, 3, 12]
+    assert columns() == [None, 5, 6, 8, 468]
 
 
 @pytest.mark.parametrize(
@@ -238,16 +200,9 @@ def test_a_histogram_without_an_observation_keeps_its_buckets_in_sight(collector
     collector.commit()
     collector.record_metric("latency", None)
     collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert frame.value(0) is None
-        assert [frame.value(column) for column in (1, 2, 3)] == [1, 1, 5]
+    assert newest(collector.namespace, "app")["latency",] == [None, 1, 1, 5]
     collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert [frame.value(column) for column in range(4)] == [None] * 4
+    assert newest(collector.namespace, "app")["latency",] == [None] * 4
 
 
 def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
@@ -264,43 +219,7 @@ def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
         assert second.resume(done) == {("done", ("a",)): 3}
         second.record_metric("latency", 50)
         second.commit()
-        with RingReader(namespace, "app") as reader:
-            frame = reader.latest()
-            assert frame is not None
-            assert frame.sequence == 3
-            assert [frame.value(column) for column in (1, 2, 3)] == [1, 2, 55]
-
-
-def test_changed_buckets_begin_the_histogram_anew_and_keep_all_other_history(
-    namespace: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    depth = Metric("depth", "gauge", "Old words.")
-    with MetricCollector("app", namespace=namespace, capacity=64) as first:
-        first.register(Metric("latency", "histogram", "L.", buckets=(10.0,)), depth)
-        for value in (5, 50):
-            first.record_metric("latency", value)
-            first.record_metric("depth", value)
-            first.commit()
-    depth = Metric("depth", "gauge", "New words.", "jobs")
-    with MetricCollector("app", namespace=namespace, capacity=64) as second:
-        second.register(Metric("latency", "histogram", "L.", buckets=(10.0, 100.0)), depth)
-        second.resume()
-        second.record_metric("latency", 7)
-        second.record_metric("depth", 7)
-        second.commit()
-        assert held(second, "depth") == [5, 50, 7]
-        assert held(second, "latency") == [7]
-        with RingReader(namespace, "app") as reader:
-            assert {metric.name: metric.help for metric in reader.catalog.metrics} == {
-                "latency": "L.",
-                "depth": "New words.",
-            }
-            frame = reader.latest()
-            assert frame is not None
-            [series] = [one for one in reader.catalog.series if one.metric.name == "latency"]
-            assert [frame.value(column) for column in range(series.column + 1, series.end)] == [1, 1, 1, 7]
-    [record] = [record for record in caplog.records if record.message == "metrics begin anew"]
-    assert record.__dict__["metrics"] == "latency"
+        assert newest(namespace, "app")["latency",] == [50, 1, 2, 55]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +248,7 @@ def test_a_bad_sample_is_refused_by_name_and_value(
     with pytest.raises(MetricError, match=said):
         collector.record_metric(name, value, labels)
     collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
+    with RingReader(collector.namespace, "app") as reader:
         assert reader.catalog.series == []
 
 
@@ -344,72 +263,16 @@ def test_a_timestamp_that_is_no_unix_seconds_is_refused_and_leaves_nothing_behin
     with pytest.raises(MetricError, match="give Unix seconds, not milliseconds or nanoseconds"):
         collector.record_metric(name, 500, timestamp=timestamp)
     collector.commit()
-    assert held(collector, name) == [1]
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert [frame.value(column) for column in range(reader.catalog.columns)] in ([1], [1, 1, 1, 1])
-
-
-def test_a_metric_registered_twice_must_be_the_same(collector: MetricCollector) -> None:
-    collector.register_metric("depth", "gauge")
-    collector.register_metric("depth", "gauge")
-    with pytest.raises(MetricError, match="'depth' is registered as"):
-        collector.register_metric("depth", "counter")
+    assert held(collector.namespace, "app", name) == [1]
+    assert newest(collector.namespace, "app")[name,] in ([1], [1, 1, 1, 1])
 
 
 def test_registered_metrics_are_in_the_catalog_before_their_first_sample(collector: MetricCollector) -> None:
     collector.register_metric("depth", "gauge")
     collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
+    with RingReader(collector.namespace, "app") as reader:
         assert [metric.name for metric in reader.catalog.metrics] == ["depth"]
         assert reader.catalog.series == []
-
-
-def test_beyond_the_limits_samples_are_dropped_counted_and_named_once(
-    namespace: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64, max_series=5, max_series_per_metric=3) as collector:
-        collector.register_metric("a", "gauge", label_names=("x",))
-        collector.register_metric("b", "gauge", label_names=("x",))
-        accepted = [collector.record_metric("a", 1, {"x": str(i)}) for i in range(5)]
-        assert accepted == [True, True, True, False, False]
-        accepted = [collector.record_metric("b", 1, {"x": str(i)}) for i in range(5)]
-        assert accepted == [True, True, False, False, False]
-        collector.commit()
-        assert collector.record_metric("a", 2, {"x": "0"}), "a known series is never dropped"
-        collector.commit()
-        assert collector.series_dropped == 5
-        assert [record.message for record in caplog.records].count("series dropped") == 2
-        with RingReader(namespace, "app") as reader:
-            assert reader.catalog.limits == {"a": 3, "b": 5}
-            assert len(reader.catalog.series) == 5
-
-
-def test_a_limit_reached_is_not_reached_for_ever(namespace: str) -> None:
-    """Label values that come and go: those gone for a whole ring make room again, also after a restart."""
-    for start in (0, 100):
-        with MetricCollector("app", namespace=namespace, capacity=16, max_series=10) as collector:
-            collector.register_metric("depth", "gauge", label_names=("pod",))
-            accepted = []
-            for i in range(start, start + 100):
-                accepted.append(collector.record_metric("depth", i, {"pod": str(i)}))
-                collector.commit()
-            # Ten in each length of the ring may have a place; nobody is shut out for longer than that.
-            assert sum(accepted) >= 40
-            assert any(accepted[-20:])
-            assert collector.series_dropped == accepted.count(False)
-            for series in list(collector.writer.columns.values())[-3:]:
-                assert held(collector, "depth", *series.label_values) in ([], [float(series.label_values[0])])
-
-
-def test_the_daemons_own_series_take_no_place_of_the_users(namespace: str) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64, max_series=3) as collector:
-        collector.register(*OWN)
-        collector.register_metric("depth", "gauge", label_names=("pod",))
-        for metric in OWN:
-            collector.record_metric(metric.name, 1, {"source": "app"})
-        assert [collector.record_metric("depth", 1, {"pod": str(i)}) for i in range(4)] == [True, True, True, False]
 
 
 def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
@@ -427,12 +290,7 @@ def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
         collector.record_metric("depth", 2, {"x": str(i)})
     collector.commit()
     assert collector.series_dropped == 2
-    assert held(collector, "depth", "0") == [1, 2]
-
-
-def test_a_second_collector_of_the_name_is_refused(collector: MetricCollector) -> None:
-    with pytest.raises(WriterBusy, match="already writes to it"):
-        MetricCollector("app", namespace=collector.writer.namespace)
+    assert held(collector.namespace, "app", "depth", "0") == [1, 2]
 
 
 def test_threads_may_record_at_once_and_nothing_is_lost(collector: MetricCollector) -> None:
@@ -447,12 +305,8 @@ def test_threads_may_record_at_once_and_nothing_is_lost(collector: MetricCollect
         thread.start()
     for thread in threads:
         thread.join()
-    collector.record_metric("latency", None)
     collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        assert [frame.value(column) for column in (1, 2, 3)] == [2000, 2000, 2000]
+    assert newest(collector.namespace, "app")["latency",] == [1, 2000, 2000, 2000]
 
 
 # ---- sources -------------------------------------------------------------------------------------------------
@@ -466,8 +320,6 @@ class Source(MetricSource):
         self._result = result
 
     def collect(self) -> CollectResult:
-        if isinstance(self._result, Exception):
-            raise self._result
         return self._result() if callable(self._result) else self._result  # type: ignore[return-value]
 
 
@@ -487,9 +339,7 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
     sources = [
         Source("a", lambda: meet("a")),
         Source("b", lambda: meet("b")),
-        Source("raises", ValueError("broken")),
         Source("hangs", lambda: go_on.wait(30)),
-        Source("nonsense", 17),
         Source("bad samples", [sample("good"), Sample("unknown", 1), "no sample", Sample("depth", 1, {})]),
         Source("part", Collection([sample("part")], ["half of it failed"])),
     ]
@@ -497,19 +347,9 @@ def test_sources_are_collected_at_once_and_each_pays_only_for_itself(collector: 
     go_on.set()
     collector.commit()
     for queue in ("a", "b", "good", "part"):
-        assert held(collector, "depth", queue) == [1]
-    assert {name: result.up for name, result in results.items()} == {
-        "a": True,
-        "b": True,
-        "raises": False,
-        "hangs": False,
-        "nonsense": False,
-        "bad samples": True,
-        "part": True,
-    }
-    assert list(results["raises"].errors) == ["ValueError: broken"]
+        assert held(collector.namespace, "app", "depth", queue) == [1]
+    assert [name for name, result in results.items() if not result.up] == ["hangs"]
     assert "hangs did not answer within" in results["hangs"].errors[0]
-    assert "source 'nonsense' gave 17" in results["nonsense"].errors[0]
     assert len(results["bad samples"].errors) == 3
     assert list(results["part"].errors) == ["half of it failed"]
 
@@ -539,9 +379,10 @@ def broken_generator() -> Iterator[Sample]:
 @pytest.mark.parametrize(
     ("result", "up", "said"),
     [
+        (raising(ValueError("broken")), False, "ValueError: broken"),
         (raising(SystemExit(3)), False, "raised SystemExit"),
-        (raising(KeyboardInterrupt()), False, "raised KeyboardInterrupt"),
         (raising(asyncio.CancelledError()), False, "raised CancelledError"),
+        (lambda: 17, False, "source 'bad' gave 17"),
         (raising(Unspeakable()), False, "Unspeakable"),
         (lambda: Collection(None), False, "give a list of Sample"),  # type: ignore[arg-type]
         (lambda: Collection(broken_generator()), False, "in mid-generator"),  # type: ignore[arg-type]
@@ -564,29 +405,13 @@ def test_whatever_a_source_does_costs_that_source_alone(
 ) -> None:
     collector.register(*Source.metrics)
     good = Source("good", lambda: [sample("good")])
-    first, second = collector.collect_from_sources([Source("bad", result), good], 5)
+    first, second = collector.collect_from_sources([Source("bad", result), good], 60)
     collector.commit()
-    assert held(collector, "depth", "good") == [1]
+    assert held(collector.namespace, "app", "depth", "good") == [1]
     assert second.up
     assert first.up is up
     [error] = first.errors
     assert said in error
-
-
-def test_async_sources_are_awaited(collector: MetricCollector) -> None:
-    class Async(MetricSource):
-        name = "async"
-        metrics = Source.metrics
-
-        async def collect(self) -> list[Sample]:
-            await asyncio.sleep(0)
-            return [sample("async", 9)]
-
-    collector.register(*Async.metrics)
-    [result] = collector.collect_from_sources([Async()], 5)
-    collector.commit()
-    assert result.up
-    assert held(collector, "depth", "async") == [9]
 
 
 def test_what_a_hung_source_gives_too_late_is_dropped(collector: MetricCollector) -> None:
@@ -603,20 +428,8 @@ def test_what_a_hung_source_gives_too_late_is_dropped(collector: MetricCollector
     go_on.set()
     assert done.wait(5)
     collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
+    with RingReader(collector.namespace, "app") as reader:
         assert not reader.catalog.series
-
-
-def test_an_ordinary_nan_is_a_sample_and_not_an_absence(collector: MetricCollector) -> None:
-    collector.register_metric("depth", "gauge")
-    collector.record_metric("depth", float("nan"))
-    collector.commit()
-    with RingReader(collector.writer.namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        value = frame.value(0)
-        assert value is not None
-        assert np.isnan(value)
 
 
 def test_a_histogram_that_growth_freed_is_forgotten_and_begins_anew(namespace: str) -> None:
@@ -626,11 +439,10 @@ def test_a_histogram_that_growth_freed_is_forgotten_and_begins_anew(namespace: s
         for number in range(100):
             collector.record_metric("latency", 5, {"path": f"/{number}"})
             collector.commit()
-            assert collector._histograms.keys() == set(collector.writer.columns)
         assert len(collector._histograms) < 40
         collector.record_metric("latency", 5, {"path": "/0"})
         collector.commit()
-        assert collector._histograms["latency", ("/0",)].columns().tolist() == [1, 1, 5]
+    assert newest(namespace, "app")["latency", "/0"] == [5, 1, 1, 5]
 
 
 # ---- what somebody else counted, and metrics that come and go ---------------------------------------------------
@@ -642,9 +454,7 @@ def test_a_histogram_that_somebody_else_counted_is_recorded_as_it_is_if_it_is_on
         collector.register_metric("g", "gauge")
         collector.record_counted("h", (1, None, 3, 9.5), {"a": "x"})
         collector.commit()
-        frame = collector.writer.frame(1)
-        assert frame is not None
-        assert [frame.value(column) for column in range(5)] == [None, 1.0, None, 3.0, 9.5]
+        assert newest(namespace, "app")["h", "x"] == [None, 1.0, None, 3.0, 9.5]
         for name, counted, said in (
             ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the count of all and the sum"),
             ("h", (-1, 2, 3, 4), "they are cumulative: 0 or more"),

@@ -12,6 +12,7 @@ from shm.errors import MetricError, NoSpace
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
+from tests.rings import held, newest
 
 OLD = Metric("latency", "histogram", "L.", buckets=(10.0,))
 NEW = Metric("latency", "histogram", "L.", buckets=(10.0, 100.0))
@@ -52,21 +53,13 @@ def test_a_changed_metric_that_finds_no_memory_waits_and_the_others_go_on(
         [dropped] = [record for record in caplog.records if record.message == "series dropped"]
         assert dropped.__dict__["metric"] == "latency"
         assert "remedy" not in dropped.__dict__, "a higher limit would help nobody"
-        with RingReader(namespace, "app") as reader:
-            columns = {series.metric.name: series.column for series in reader.series}
-            depth = reader.frames().values[:, columns["depth"]]
-            assert [value for value in depth.tolist() if value == value] == [1, 2, 3]
+        assert held(namespace, "app", "depth") == [1, 2, 3]
         full.undo()
         second.record_metric("latency", 50)
         second.commit()
         assert second.writer.metrics["latency"] == NEW
-        with RingReader(namespace, "app") as reader:
-            frame = reader.latest()
-            assert frame is not None
-            [series] = [one for one in reader.series if one.metric.name == "latency"]
-            assert frame.value(series.column) == 50
-            # Buckets, count and sum of all that was observed, also while it waited.
-            assert [frame.value(column) for column in range(series.column + 1, series.end)] == [0, 5, 5, 250]
+        # Buckets, count and sum of all that was observed, also while it waited.
+        assert newest(namespace, "app")["latency",] == [50, 0, 5, 5, 250]
 
 
 def test_a_metric_is_declared_once(namespace: str) -> None:
@@ -84,21 +77,6 @@ def rules(*buckets: float, name: str = "latency") -> Rules:
     return Rules({name: MetricConfig(buckets=buckets)})
 
 
-def columns(namespace: str, name: str = "latency") -> list[float | None]:
-    """Buckets, count and sum of the one series of the metric, in the newest frame."""
-    with RingReader(namespace, "app") as reader:
-        frame = reader.latest()
-        assert frame is not None
-        [series] = [one for one in reader.series if one.metric.name == name]
-        return [frame.value(column) for column in range(series.column + 1, series.end)]
-
-
-def held(namespace: str, name: str) -> list[float]:
-    with RingReader(namespace, "app") as reader:
-        [series] = [one for one in reader.series if one.metric.name == name]
-        return [value for value in reader.frames().values[:, series.column].tolist() if value == value]
-
-
 def observe(namespace: str, value: float, by: Rules, declared: Metric = OLD) -> None:
     """A collector that starts, records once, and ends."""
     with MetricCollector("app", namespace=namespace, capacity=64, rules=by) as collector:
@@ -112,8 +90,8 @@ def observe(namespace: str, value: float, by: Rules, declared: Metric = OLD) -> 
 def test_the_buckets_of_the_configuration_take_the_place_of_the_sources(namespace: str) -> None:
     for value in (3.0, 30.0):
         observe(namespace, value, rules(5, 50, 500))
-    assert columns(namespace) == [1, 2, 2, 2, 33]
-    assert held(namespace, "latency") == [3, 30]
+    assert newest(namespace, "app")["latency",] == [30, 1, 2, 2, 2, 33]
+    assert held(namespace, "app", "latency") == [3, 30]
 
 
 def test_a_change_of_buckets_begins_that_metric_anew_and_no_other(
@@ -122,9 +100,9 @@ def test_a_change_of_buckets_begins_that_metric_anew_and_no_other(
     for buckets in ((), (5, 50), (5, 500), (5, 500), ()):
         observe(namespace, 7.0, rules(*buckets))
         if buckets == (5, 500):
-            assert columns(namespace)[:2] == [0, len(held(namespace, "latency"))]
-    assert columns(namespace) == [1, 1, 7]
-    assert held(namespace, "depth") == [7] * 5
+            assert newest(namespace, "app")["latency",][1:3] == [0, len(held(namespace, "app", "latency"))]
+    assert newest(namespace, "app")["latency",] == [7, 1, 1, 7]
+    assert held(namespace, "app", "depth") == [7] * 5
     assert [one.message for one in caplog.records].count("metrics begin anew") == 3
 
 
@@ -141,9 +119,7 @@ def test_the_histogram_of_somebody_else_keeps_its_buckets_and_its_history_and_th
                 collector.record_metric("depth", 1)
                 collector.commit()
             assert collector.writer.header.generation == generation, "nothing was rebuilt for it"
-    with RingReader(namespace, "app") as reader:
-        [series] = [one for one in reader.series if one.metric.name == "latency"]
-        assert reader.frames().values[:, series.column + 1].tolist() == [1, 1, 3, 3]
+            assert newest(namespace, "app")["latency",] == [None, *counted]
     said = [one for one in caplog.records if one.message == "buckets not applied"]
     assert len(said) == 2, "once a start"
     assert said[0].__dict__["error"] == (
@@ -174,8 +150,8 @@ def test_of_metrics_that_come_and_go_the_counted_keep_their_buckets_and_the_obse
             assert not result.errors
             collector.commit()
     assert "metrics begin anew" not in caplog.messages
-    assert columns(namespace, "theirs") == [1, 2, 3]
-    assert columns(namespace, "ours") == [0, 3, 3, 21]
+    assert newest(namespace, "app")["theirs",] == [None, 1, 2, 3]
+    assert newest(namespace, "app")["ours",] == [7, 0, 3, 3, 21]
     assert [one.__dict__["metric"] for one in caplog.records if one.message == "buckets not applied"] == ["theirs"]
 
 
@@ -189,7 +165,7 @@ def test_buckets_of_what_is_no_histogram_are_refused_or_said_once_where_it_comes
             assert collector.redeclare([DEPTH]) == []
             assert collector.record_metric("depth", value)
             collector.commit()
-        assert held(namespace, "depth") == [1, 2]
+        assert held(namespace, "app", "depth") == [1, 2]
     assert [one.message for one in caplog.records] == ["buckets not applied"]
 
 
@@ -206,7 +182,7 @@ def test_new_words_of_a_histogram_with_other_buckets_are_taken_up_at_the_next_st
         observe(namespace, 7.0, rules(5, 50), Metric("latency", "histogram", words, buckets=(10.0,)))
     with RingReader(namespace, "app") as reader:
         assert {one.name: one.help for one in reader.catalog.metrics}["latency"] == "New words."
-    assert columns(namespace) == [0, 2, 2, 14]
+    assert newest(namespace, "app")["latency",] == [7, 0, 2, 2, 14]
 
 
 def test_the_histogram_of_somebody_else_may_change_its_buckets_and_is_rebuilt_once_for_it(namespace: str) -> None:
@@ -217,5 +193,5 @@ def test_the_histogram_of_somebody_else_may_change_its_buckets_and_is_rebuilt_on
             collector.redeclare([Metric("latency", "histogram", "L.", buckets=bounds)])
             collector.record_counted("latency", counted)
             collector.commit()
-            assert columns(namespace) == list(counted)
+            assert newest(namespace, "app")["latency",] == [None, *counted]
     assert collector.writer.header.generation == generation + 1

@@ -20,7 +20,7 @@ from shm.files import ring_path
 from shm.ring import disk_copy
 from shm.ring.reader import RingReader
 from tests.programs import wait_until
-from tests.rings import ROOT, append_proof, open_writer
+from tests.rings import ROOT, append_proof, newest, newest_sequence, open_writer
 
 
 def test_snapshots_are_taken_again_and_again_and_a_last_one_at_the_end(namespace: str, tmp_path: Path) -> None:
@@ -80,17 +80,12 @@ def test_the_time_of_the_last_snapshot_is_a_series_of_the_ring(namespace: str, t
         own = SelfMetrics(collector, "s", snapshots)
         own.record(True, 0.1, time.time_ns())
         collector.commit()
-        with RingReader(namespace, "s") as reader:
-            known = [series.metric.name for series in reader.series]
-        assert "collector_last_snapshot_timestamp_seconds" not in known, "absent until there is one"
+        own_metric = (metrics.LAST_SNAPSHOT.name, "s")
+        assert own_metric not in newest(namespace, "s"), "absent until there is one"
         snapshots.finish(collector.writer)
         own.record(True, 0.1, time.time_ns())
         collector.commit()
-        with RingReader(namespace, "s") as reader:
-            [series] = [one for one in reader.series if one.metric.name == "collector_last_snapshot_timestamp_seconds"]
-            frame = reader.latest()
-            assert frame is not None
-            assert frame.value(series.column) == snapshots.last_seconds
+        assert newest(namespace, "s")[own_metric] == [snapshots.last_seconds]
 
 
 def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(namespace: str, tmp_path: Path) -> None:
@@ -105,7 +100,7 @@ def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(namesp
         """The timestamps that the ring then holds."""
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
-            wait_until(lambda: _newest(namespace) >= frames, 30, f"frame {frames}")
+            wait_until(lambda: newest_sequence(namespace, "system") >= frames, 30, f"frame {frames}")
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=20)
         finally:
@@ -127,20 +122,12 @@ def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(namesp
     assert not list((tmp_path / "snapshots").iterdir())
 
 
-def _newest(namespace: str) -> int:
-    try:
-        with RingReader(namespace, "system") as reader:
-            return reader.newest_sequence()
-    except Exception:  # noqa: BLE001 - not there yet
-        return 0
-
-
 def test_values_that_add_up_begin_anew_after_a_snapshot_that_lacks_published_frames(
     namespace: str, tmp_path: Path
 ) -> None:
     """Restored below what was scraped, a counter would be a reset to Prometheus, and all of it would count as new."""
 
-    def counted(observations: int) -> tuple[float, float]:
+    def counted(observations: int) -> tuple[float | None, float | None]:
         """The count of a histogram and a counter of the collector's own, after that many ticks."""
         with MetricCollector("s", namespace=namespace, capacity=32, snapshot_dir=tmp_path) as collector:
             collector.register_metric("latency", "histogram", buckets=(1.0,))
@@ -150,16 +137,13 @@ def test_values_that_add_up_begin_anew_after_a_snapshot_that_lacks_published_fra
                 own.count(metrics.ERRORS)
                 own.record(True, 0.1, time.time_ns())
                 collector.commit()
-            with RingReader(namespace, "s") as reader:
-                frame = reader.latest()
-                assert frame is not None
-                columns = {series.metric.name: series.column for series in reader.series}
+            found = newest(namespace, "s")
             snapshots = Snapshots(tmp_path, namespace, "s", 3600)
             if observations == 5:
                 disk_copy.take(tmp_path, namespace, "s")  # after which the writer goes on
             elif observations == 4:
                 snapshots.finish(collector.writer)
-            return frame.value(columns["latency"] + 2) or 0.0, frame.value(columns[metrics.ERRORS.name]) or 0.0
+            return found["latency",][2], found[metrics.ERRORS.name, "s"][0]
 
     assert counted(5) == (5, 5)
     assert counted(2) == (7, 7), "a restart"

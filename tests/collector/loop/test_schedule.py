@@ -27,32 +27,12 @@ def schedule(clocks: Clocks, interval_ns: int = 15 * SECOND, source: str = "node
     return Schedule(source, interval_ns, clocks.wall, clocks.monotonic)
 
 
-def test_ticks_fall_on_a_grid_of_the_wall_clock_with_the_phase_of_the_source() -> None:
-    clocks = Clocks()
-    plan = schedule(clocks)
-    for _ in range(5):
-        deadline, missed = plan.next()
-        clocks.advance_to(deadline)
-        assert (clocks.wall_ns - plan.phase_ns) % plan.interval_ns == 0
-        assert missed == 0
-
-
 def test_the_phase_is_stable_and_differs_between_sources() -> None:
     phases = {name: schedule(Clocks(), source=name).phase_ns for name in ("node", "system", "betanet", "deployment")}
     assert len(set(phases.values())) == 4
     assert all(0 <= phase < 15 * SECOND for phase in phases.values())
     # A changed hash would move every host's ticks at an upgrade.
     assert phases["node"] == schedule(Clocks(), source="node").phase_ns == 10_567_942_933
-
-
-def test_a_late_tick_is_not_made_up_for_and_what_it_missed_is_counted() -> None:
-    clocks = Clocks()
-    plan = schedule(clocks)
-    deadline, _ = plan.next()
-    clocks.advance_to(deadline + 47 * SECOND)  # three grid points went by in the collection
-    following, missed = plan.next()
-    assert missed == 3
-    assert following == deadline + 60 * SECOND
 
 
 def test_a_tick_that_woke_a_hair_early_does_not_come_twice() -> None:
@@ -89,16 +69,17 @@ def test_a_set_wall_clock_is_noticed_once_and_a_slewed_one_never() -> None:
     assert plan.clock_stepped(90_000 * SECOND, 60 * SECOND)
 
 
-def test_the_first_tick_comes_when_it_is_wanted_and_the_second_on_the_grid() -> None:
+def test_the_first_tick_comes_when_it_is_wanted_and_the_others_on_the_grid_of_the_wall_clock() -> None:
     clocks = Clocks()
     plan = schedule(clocks)
     first = plan.first(clocks.monotonic_ns + SECOND // 2)
     assert first == clocks.monotonic_ns + SECOND // 2
     clocks.advance_to(first)
-    second, missed = plan.next()
-    clocks.advance_to(second)
-    assert missed == 0
-    assert (clocks.wall_ns - plan.phase_ns) % plan.interval_ns == 0
+    for _ in range(3):
+        deadline, missed = plan.next()
+        clocks.advance_to(deadline)
+        assert missed == 0
+        assert (clocks.wall_ns - plan.phase_ns) % plan.interval_ns == 0
 
 
 def test_after_a_tick_that_came_late_the_next_is_not_closer_than_half_an_interval() -> None:

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -67,7 +65,6 @@ class Life:
         self.monotonic_ns = 50 * SECOND
         self.wall_steps: dict[int, int] = {}  # before which tick the wall clock is set, and by how much
         self.late: dict[int, int] = {}  # before which tick the process was stopped, and for how long
-        self.before: dict[int, Callable[[], object]] = {}  # what happens before which tick
 
     def run(self, source: MetricSource, ticks: int) -> None:
         done = 0
@@ -76,7 +73,6 @@ class Life:
             nonlocal done
             if done == ticks:
                 return True
-            self.before.get(done, lambda: None)()
             passed = max(deadline_ns - self.monotonic_ns, 0) + self.late.get(done, 0)
             self.monotonic_ns += passed
             self.wall_ns += passed + self.wall_steps.get(done, 0)
@@ -167,34 +163,6 @@ def test_a_source_that_cannot_open_is_down_and_tried_again_at_each_tick(life: Li
     assert life.column("collector_up") == [0, 0, 0]
     assert life.column("collector_errors_total") == [1, 2, 3]
     assert source.opened == 4, "once at the start, and at each tick"
-
-
-def test_a_source_that_takes_long_to_open_is_opened_once(life: Life) -> None:
-    """Longer than a collection may: it goes on in its thread, and counts when it is there."""
-    source = Source(gives(1))
-    go_on, there = threading.Event(), threading.Event()
-
-    def opens() -> None:
-        source.opened += 1
-        go_on.wait(30)
-        there.set()
-
-    def first() -> CollectResult:
-        return [Sample("depth", 1)]
-
-    source.open = opens  # type: ignore[method-assign]
-    source._plan = [first]
-
-    def go() -> None:
-        go_on.set()
-        assert there.wait(30)
-        time.sleep(0.05)  # what is noted then comes right behind it
-
-    life.before[1] = go
-    life.run(source, 3)
-    assert source.opened == 1
-    assert life.column("collector_up") == [0, 1, 1]
-    assert life.column("depth") == [None, 1, 1]
 
 
 def test_own_counters_go_on_after_a_restart(life: Life) -> None:
