@@ -107,6 +107,13 @@ def punch_hole(path: Path, start: int, size: int) -> None:
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
 
 
+def frame_of(ring: RingReader | RingWriter, sequence: int) -> Frame:
+    """The frame of that number, which the ring must hold."""
+    frame = ring.frame(sequence)
+    assert frame is not None, f"no frame {sequence}"
+    return frame
+
+
 def newest_sequence(namespace: str, source: str) -> int:
     """The newest frame's number; 0 while there is no ring."""
     try:

@@ -53,23 +53,9 @@ def test_an_untyped_metric_may_be_a_part_of_another_programs_summary_or_histogra
         metric(type="untyped", label_names=("stat",))
 
 
-def test_a_metric_error_is_a_value_error_so_that_callers_need_not_know_us() -> None:
-    with pytest.raises(ValueError, match="not a Prometheus name"):
-        metric(name="!")
-
-
 def test_a_gauge_takes_one_column_and_a_histogram_three_more_than_its_buckets() -> None:
     assert metric().columns == 1
     assert metric(type="histogram", buckets=DEFAULT_BUCKETS_MS).columns == 15
-
-
-def test_the_family_of_a_counter_has_no_total() -> None:
-    assert metric(name="requests_total").family == "requests"
-    assert metric(name="requests_total", type="gauge").family == "requests_total"
-
-
-def test_label_values_come_in_the_order_of_the_label_names() -> None:
-    assert metric(label_names=("a", "b")).label_values({"b": "2", "a": "1"}) == ("1", "2")
 
 
 @pytest.mark.parametrize(

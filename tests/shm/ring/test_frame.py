@@ -6,7 +6,7 @@ from array import array
 import numpy as np
 
 from shm.ring.frame import absent, all_absent, is_absent
-from shm.ring.layout import ABSENT, STALE_NAN_BITS
+from shm.ring.layout import ABSENT
 
 
 def test_the_stale_nan_alone_is_an_absent_sample() -> None:
@@ -18,8 +18,3 @@ def test_the_stale_nan_alone_is_an_absent_sample() -> None:
     assert all(is_absent(value) for value in nothing)
     assert all(is_absent(value) for value in nothing.tolist())
     assert is_absent(array("d", ABSENT)[0])
-
-
-def test_an_array_without_samples_has_its_shape() -> None:
-    assert all_absent((2, 3)).shape == (2, 3)
-    assert all_absent((2, 3)).view(np.uint64).tolist() == [[STALE_NAN_BITS] * 3] * 2

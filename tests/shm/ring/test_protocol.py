@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import struct
 import time
 from array import array
 from pathlib import Path
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
 from shm.files import building_path, lock_path, ring_path, unlink
 from shm.process import writer_alive
-from shm.ring.layout import HEADER_BYTES, MAGIC, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, Header, read_header
+from shm.ring.layout import HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, read_header
 from shm.ring.protocol import entry_seal, frame_seal
 from shm.ring.reader import RingReader, prove
 from shm.ring.writer import RingWriter
@@ -28,10 +27,10 @@ from tests.rings import (
     check,
     check_all,
     child,
-    corrupt_path,
     end,
     files_of,
     finish,
+    frame_of,
     line,
     open_writer,
     proof,
@@ -84,6 +83,7 @@ def test_i1_a_whole_slot_is_refused_under_another_sequence_and_in_another_segmen
         renumbered = (11).to_bytes(8, "little") + slot[8:]
         assert prove(renumbered, 11, salt) is None, "the seal must cover the sequence"
         assert prove(slot, 3, other.header.salt) is None, "the seal must cover the segment"
+    assert entry_seal(slot, 8, salt) != frame_seal(slot, 8, salt), "an entry must not pass for a frame"
 
 
 def test_i1_a_whole_slot_in_another_slots_place_is_refused_by_reader_and_by_the_next_writer(namespace: str) -> None:
@@ -122,13 +122,6 @@ def test_i1_every_mixture_of_two_frames_at_a_word_is_refused(namespace: str) -> 
         if mixed not in (old, new):
             assert prove(mixed, 3, salt) is None
             assert prove(mixed, 11, salt) is None
-
-
-@given(payload=st.binary(max_size=64), sequence=st.integers(1, 2**64 - 1), salt=st.integers(0, 2**64 - 1))
-def test_i1_the_seal_depends_on_sequence_and_salt(payload: bytes, sequence: int, salt: int) -> None:
-    assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence ^ 1, salt)
-    assert frame_seal(payload, sequence, salt) != frame_seal(payload, sequence, salt ^ 2)
-    assert entry_seal(payload, 8, salt) != frame_seal(payload, 8, salt), "an entry must not pass for a frame"
 
 
 def test_i1_a_frame_numbered_beyond_what_a_writer_can_reach_is_refused_though_its_seal_holds(namespace: str) -> None:
@@ -219,9 +212,7 @@ def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_
             held = sequences(reader)
             assert len(held) >= min(head, 16) - 1
             for sequence in held:
-                frame = reader.frame(sequence)
-                assert frame is not None
-                check(frame, 8)
+                check(frame_of(reader, sequence), 8)
     assert head > 0
 
 
@@ -251,21 +242,16 @@ def test_i4_a_torn_slot_is_skipped_and_counted(namespace: str) -> None:
         assert reader.skipped_frames == 3
 
 
+@pytest.mark.parametrize(("head", "held"), [(12, [9, 10, 11, 12]), (6, [3, 4, 5, 6])])
 @pytest.mark.parametrize("hint", [0, 1, 5, 9, 10, 11, 13, 14, 20, 28, 1 << 32, (1 << 64) - 1])
-def test_i4_a_wrong_head_hint_neither_loops_nor_hides_the_newest_frame(namespace: str, hint: int) -> None:
+def test_i4_a_wrong_head_hint_neither_loops_nor_hides_the_newest_frame(
+    namespace: str, hint: int, head: int, held: list[int]
+) -> None:
     with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
-        append_proof(writer, 12)
+        append_proof(writer, head)
         put_word(namespace, 8 * WORD_HEAD, hint)
-        assert reader.newest_sequence() == 12
-        assert reader.frames().sequence.tolist() == [9, 10, 11, 12]
-
-
-def test_i4_a_low_hint_in_a_ring_not_yet_lapped_does_not_hide_the_newest_frame(namespace: str) -> None:
-    with open_writer(namespace, columns=2) as writer, RingReader(namespace, "s") as reader:
-        append_proof(writer, 6)
-        for hint in range(7):
-            put_word(namespace, 8 * WORD_HEAD, hint)
-            assert reader.newest_sequence() == 6
+        assert reader.newest_sequence() == head
+        assert reader.frames().sequence.tolist()[-4:] == held
 
 
 def test_i4_slots_that_all_claim_wild_sequences_do_not_hide_a_whole_one(namespace: str) -> None:
@@ -364,19 +350,6 @@ def test_i6_what_a_writer_left_that_died_while_building_is_not_read_and_is_remov
     with open_writer(namespace, columns=2) as writer:
         assert not building_path(namespace, "s").exists()
         append_proof(writer)
-
-
-def test_i6_a_segment_without_its_magic_is_refused_by_readers_and_begun_anew_by_the_writer(namespace: str) -> None:
-    with open_writer(namespace, columns=2) as writer:
-        append_proof(writer)
-    put_word(namespace, 0, 0)
-    with pytest.raises(RingCorrupt, match="magic"):
-        RingReader(namespace, "s")
-    with open_writer(namespace, columns=2) as writer:
-        assert writer.head == 0
-        append_proof(writer)
-    assert corrupt_path(namespace, "s").exists()
-    assert RingReader(namespace, "s").newest_sequence() == 1
 
 
 def test_i6_the_magic_is_stored_before_the_name_is_given(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,13 +552,6 @@ def test_i8_the_segment_outlives_a_writer_and_a_reader_that_fail_to_map_it(names
     assert RingReader(namespace, "s").newest_sequence() == 1
 
 
-def test_i8_the_segment_outlives_its_killed_creator(namespace: str) -> None:
-    creator = child("hold_writer", namespace)
-    line(creator)
-    end(creator)
-    assert RingReader(namespace, "s").newest_sequence() == 1
-
-
 # ---- I9: corrupt bytes cost that ring at most ----------------------------------------------------------------
 
 
@@ -636,8 +602,7 @@ class Damaged:
             history = writer.history()
             series = writer.add_series(GAUGE, ("new",))
             for sequence in history:
-                frame = writer.frame(sequence)
-                assert frame is not None
+                frame = frame_of(writer, sequence)
                 assert frame.value(series.column) is None
                 for (_, (label,)), old in writer.columns.items():
                     if label != "new":
@@ -684,35 +649,6 @@ def test_i9_a_flip_of_any_one_byte_of_the_catalog_costs_the_series_from_there_on
             data[8 * 88 : 8 * 89] = bytes(8)
             damaged.put(bytes(data))
             damaged.resume()
-
-
-@given(
-    field=st.sampled_from(["capacity", "width", "interval_ns", "catalog_bytes", "source", "generation", "created_ns"]),
-    value=st.sampled_from([0, 1, 7, 8, 9, 64, 4096, 1 << 20, 1 << 24, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]),
-)
-def test_i9_a_header_that_holds_its_seal_but_claims_what_can_not_be_is_refused(field: str, value: int) -> None:
-    fields = {
-        "source": "s", "capacity": 8, "width": 8, "interval_ns": INTERVAL_NS, "created_ns": 1, "catalog_bytes": 4096,
-        "generation": 0, "boot_id": bytes(16),
-    }  # fmt: skip
-    honest = Header(**fields)  # type: ignore[arg-type]
-    size = honest.segment_bytes
-    fields[field] = str(value) if field == "source" else value
-    claimed = Header(**fields)  # type: ignore[arg-type]
-    page = bytearray(HEADER_BYTES)
-    page[:16] = MAGIC.to_bytes(8, "little") + (1).to_bytes(8, "little")
-    try:
-        page[24:256] = claimed.immutable()
-    except struct.error:
-        return  # does not fit the field at all
-    page[16:24] = claimed.salt.to_bytes(8, "little")
-    try:
-        header = read_header("s", bytes(page), size)
-    except RingCorrupt:
-        return
-    assert header.segment_bytes == size
-    assert header.capacity > 0
-    assert header.width > 0
 
 
 def test_i9_a_damaged_ring_costs_no_more_memory_than_its_own_size(namespace: str) -> None:
