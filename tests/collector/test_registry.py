@@ -240,6 +240,8 @@ def test_a_request_may_not_take_the_whole_time_of_its_collection() -> None:
     both = 'interval_seconds = 1.0\nproviders = ["supervisord", "haproxy"]\nhaproxy_url = "http://h/"\n'
     deployment = registry.build("deployment", config(f"[source.deployment]\n{both}"))
     assert deployment.options.request_timeout_seconds == pytest.approx(0.64)  # type: ignore[attr-defined]
+    host = registry.build("host", config("[source.host]\ninterval_seconds = 0.5\n"))
+    assert host.options.group_timeout_seconds == pytest.approx(0.32)  # type: ignore[attr-defined]
     node = registry.build("node", config("[source.node]\ninterval_seconds = 0.1\n"))
     assert node.options.disk_timeout_seconds == pytest.approx(0.064)  # type: ignore[attr-defined]
     own = registry.build("betanet", config("[source.betanet]\nrequest_timeout_seconds = 2\n"))

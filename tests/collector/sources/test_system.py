@@ -8,16 +8,12 @@ import pytest
 
 from collector.frame.collector import MetricCollector
 from collector.metrics import DEPLOYMENT, NODE
-from collector.sources.system import SystemMetricSource, SystemOptions, uptime_seconds
+from collector.sources.system import SystemMetricSource, SystemOptions
 from shm.files import ring_path
 
 
 def collected(source: SystemMetricSource) -> dict[str, float | None]:
     return {sample.metric: sample.value for sample in source.collect().samples}
-
-
-def test_uptime_is_the_first_number_of_the_file() -> None:
-    assert uptime_seconds("350735.47 234388.90\n") == 350735.47
 
 
 def test_uptime_comes_from_the_configured_proc(tmp_path: Path, namespace: str) -> None:

@@ -13,14 +13,22 @@ def test_a_file_longer_than_one_read_is_read_whole_and_anew_each_time(tmp_path: 
     (tmp_path / "mounts").write_text(text)
     files = Files(str(tmp_path))
     assert files.text("mounts") == text
-    (tmp_path / "mounts").write_text("short\n")
-    assert files.text("mounts") == "short\n"
+    (tmp_path / "mounts").write_bytes(b"\xff\n")
+    assert files.text("mounts") == "\ufffd\n"
     files.close()
 
 
-def test_a_file_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) -> None:
+def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
+    files = Files(str(tmp_path))
+    (tmp_path / "meminfo").mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.text("meminfo")
+    (tmp_path / "meminfo").rmdir()
     with pytest.raises(FileNotFoundError, match="meminfo"):
-        Files(str(tmp_path)).text("meminfo")
+        files.text("meminfo")
+    (tmp_path / "meminfo").write_text("now a file")
+    assert files.text("meminfo") == "now a file"
+    files.close()
 
 
 def test_files_stay_open_until_they_are_closed_and_reading_goes_on_after_that() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from collector.sources.host import (
     pressure,
     stat,
     thermal_zone,
-    uname,
 )
 from collector.sources.host import time as clock
 from collector.sources.host.files import Files
@@ -143,13 +141,6 @@ def test_loadavg_filefd_and_entropy_are_plain_numbers(tmp_path: Path) -> None:
     assert [one.value for one in read(entropy.GROUP, places)] == [256, 4096]
 
 
-def test_uname_has_all_of_it_as_labels() -> None:
-    [sample] = read(uname.GROUP, Places(Files("/proc"), Files("/sys")))
-    assert sample.value == 1
-    assert sample.labels["nodename"] == os.uname().nodename
-    assert sample.labels["domainname"] == Path("/proc/sys/kernel/domainname").read_text().strip()
-
-
 def test_time_is_unix_seconds_and_the_zones_offset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "XYZ-5:30")
     time.tzset()
@@ -187,18 +178,3 @@ def test_a_chip_is_called_by_its_place_else_its_name_else_its_number() -> None:
     assert hwmon.chip_of("/…/coretemp.0", None, "/sys/x/hwmon0") == "coretemp_0"
     assert hwmon.chip_of(None, "Ac-Pitz\n", "/sys/x/hwmon0") == "ac_pitz"
     assert hwmon.chip_of(None, None, "/sys/x/hwmon7") == "hwmon7"
-
-
-def test_a_file_that_fails_is_opened_anew(tmp_path: Path) -> None:
-    files = Files(str(tmp_path))
-    (tmp_path / "a").write_text("é" * 40_000)
-    assert files.text("a") == "é" * 40_000
-    (tmp_path / "a").write_bytes(b"\xff\n")
-    assert files.text("a") == "\ufffd\n"
-    (tmp_path / "directory").mkdir()
-    with pytest.raises(IsADirectoryError):
-        files.text("directory")
-    (tmp_path / "directory").rmdir()
-    (tmp_path / "directory").write_text("now a file")
-    assert files.text("directory") == "now a file"
-    files.close()

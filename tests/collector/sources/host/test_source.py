@@ -22,7 +22,6 @@ from shm.errors import ConfigurationError
 from shm.files import ring_path
 from shm.ring.reader import RingReader
 from tests.programs import wait_until
-from tests.rings import files_of
 
 
 class Clock:
@@ -165,7 +164,6 @@ def test_only_the_chosen_groups_are_read_and_their_metrics_offered() -> None:
         ('cadence_seconds = ["cpu=5", "cpu=6"]', "has two cadences of cpu; take one out"),
         ('cadence_seconds = ["cpus=5"]', "names 'cpus', which is no group"),
         ('cadence_seconds = ["cpu"]', 'give "group=seconds"'),
-        ('cadence_seconds = ["cpu=soon"]', 'give "group=seconds"'),
         ('cadence_seconds = ["cpu=nan"]', 'give "group=seconds"'),
         ('cadence_seconds = ["cpu=-1"]', 'give "group=seconds"'),
         ('rootfs = "host"', "give an absolute path"),
@@ -179,13 +177,6 @@ def test_a_key_that_makes_no_sense_is_an_error_that_names_it(key: str, message: 
     assert message in str(raised.value)
 
 
-def test_a_group_has_no_more_time_than_fits_a_collection() -> None:
-    config = parse("[source.host]\ninterval_seconds = 0.5\n", Path("fogmetrics.toml"))
-    source = registry.build("host", config)
-    assert isinstance(source, HostMetricSource)
-    assert source.options.group_timeout_seconds == pytest.approx(0.8 * 0.8 * 0.5)
-
-
 # ---- the collector's process ---------------------------------------------------------------------------------
 
 
@@ -195,21 +186,13 @@ def config_file(directory: Path, namespace: str, text: str) -> str:
     return str(path)
 
 
-def test_without_its_key_it_ends_at_once_and_makes_no_ring(
-    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["host", "--config", config_file(tmp_path, namespace, "")]) == 0
-    assert 'event="source disabled" source=host' in capsys.readouterr().err
-    assert not files_of(namespace)
-
-
 def test_a_ring_that_is_left_of_it_is_named_with_what_removes_it(
     namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with MetricCollector("host", namespace=namespace, capacity=8):
         pass
     config = config_file(tmp_path, namespace, "")
-    assert main(["host", "--config", config]) == 0
+    assert main(["host", "--config", config]) == 0  # it is off
     assert "python -m collector host --unlink" in capsys.readouterr().err
     assert main(["host", "--config", config, "--unlink"]) == 0
     assert not ring_path(namespace, "host").exists()

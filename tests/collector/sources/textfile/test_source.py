@@ -12,10 +12,9 @@ import pytest
 
 from collector.frame.collector import MetricCollector
 from collector.source import Collection
-from collector.sources.textfile import TextfileOptions, TextfileSource, exposition, source
-from collector.sources.textfile.exposition import Family, parse
+from collector.sources.textfile import TextfileOptions, TextfileSource, source
 from shm.errors import ConfigurationError
-from shm.ring.reader import RingReader
+from tests.rings import newest
 
 OWN = ("node_textfile_mtime_seconds", "textfile_error", "node_textfile_scrape_error")
 
@@ -137,15 +136,6 @@ def test_a_file_is_as_large_and_files_are_as_many_as_allowed(directory: Path) ->
     assert values(found, "node_textfile_scrape_error") == {("node_textfile_scrape_error",): 1.0}
 
 
-def test_samples_of_all_files_are_bounded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_MOST_SAMPLES", 3)
-    (directory / "a.prom").write_text("a 1\nb 1\n")
-    (directory / "b.prom").write_text("c 1\nd 1\n")
-    found = textfile(directory).collect()
-    assert set(values(found)) == {("a",), ("b",)}
-    assert "there would be more than 3" in found.errors[0]
-
-
 def test_what_found_no_room_is_not_kept_and_comes_when_there_is_some(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,39 +145,22 @@ def test_what_found_no_room_is_not_kept_and_comes_when_there_is_some(
         (directory / f"{number}.prom").write_text(f"a{number} 1\nb{number} 1\n")
     one = textfile(directory)
     for _ in range(2):
-        assert set(values(one.collect())) == {("a0",), ("b0",)}
-        assert sum(len(told.samples) for file in one._files.values() for told in file.told) == 2
+        found = one.collect()
+        assert set(values(found)) == {("a0",), ("b0",)}
+        assert "there would be more than 3" in found.errors[0]
     (directory / "0.prom").unlink()
     assert set(values(one.collect())) == {("a1",), ("b1",)}
 
 
-def test_a_file_that_stays_is_parsed_once_and_one_that_changed_again(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[str] = []
-
-    def counted(text: str) -> list[Family]:
-        parsed.append(text)
-        return parse(text)
-
-    monkeypatch.setattr(exposition, "parse", counted)
-    later = time.time_ns() + 2_000_000_000
-    one = TextfileSource(TextfileOptions(str(directory)), clock=lambda: later)
-    path = directory / "a.prom"
+def test_a_file_that_changed_is_read_again_though_it_looks_the_same(directory: Path) -> None:
+    """Written within a step of the file's clock, it has the time that it had."""
+    one, path = textfile(directory), directory / "a.prom"
     path.write_text("a 1\n")
-    for _ in range(3):
-        assert values(one.collect()) == {("a",): 1.0}
-    assert len(parsed) == 1
-    replacement = directory / "new"
-    replacement.write_text("a 2\n")
-    replacement.rename(path)
+    written = path.stat()
+    assert values(one.collect()) == {("a",): 1.0}
+    path.write_text("a 2\n")
+    os.utime(path, ns=(written.st_atime_ns, written.st_mtime_ns))
     assert values(one.collect()) == {("a",): 2.0}
-    assert len(parsed) == 2
-    # Written within a step of the file's clock it may change again, and look the same: so it is read again.
-    fresh = textfile(directory)
-    fresh.collect()
-    fresh.collect()
-    assert len(parsed) == 4
 
 
 def test_a_directory_that_is_not_there_is_a_source_that_is_down(directory: Path) -> None:
@@ -232,30 +205,20 @@ def test_metrics_come_and_go_and_change_their_type_and_nothing_is_killed(directo
     with MetricCollector("textfile", namespace=namespace, capacity=64) as collector:
         collector.register(*one.metrics)
 
-        def frame() -> dict[str, float | None]:
+        def frame() -> dict[tuple[str, ...], list[float | None]]:
             [result] = collector.collect_from_sources([one], 5)
             assert not result.errors, result.errors
             collector.commit()
-            with RingReader(namespace, "textfile") as reader:
-                latest = reader.latest()
-                assert latest is not None
-                found = {
-                    f"{series.metric.name}{dict(series.labels) or ''}": [
-                        latest.value(column) for column in range(series.column, series.end)
-                    ]
-                    for series in reader.series
-                    if series.metric.name not in OWN
-                }
-            return {name: row[0] if len(row) == 1 else row for name, row in found.items()}  # type: ignore[misc]
+            return {key: row for key, row in newest(namespace, "textfile").items() if key[0] not in OWN}
 
         path = directory / "a.prom"
         path.write_text(f"# HELP x Once.\n# TYPE x gauge\nx 1\n{HISTOGRAM}")
-        assert frame() == {"x": 1.0, "h": [None, 1.0, 2.0, 3.0, 9.0]}
+        assert frame() == {("x",): [1.0], ("h",): [None, 1.0, 2.0, 3.0, 9.0]}
         path.write_text("# HELP x Twice.\n# TYPE x gauge\nx 2\n")
-        assert frame() == {"x": 2.0, "h": [None] * 5}
+        assert frame() == {("x",): [2.0], ("h",): [None] * 5}
         path.write_text(f'x{{a="1"}} 3\n{HISTOGRAM.replace("5", "6")}')
-        assert frame() == {"x{'a': '1'}": 3.0, "h": [None, 1.0, 2.0, 3.0, 9.0]}
+        assert frame() == {("x", "1"): [3.0], ("h",): [None, 1.0, 2.0, 3.0, 9.0]}
         path.write_text("# TYPE h gauge\nh -4\n")
-        assert frame() == {"x{'a': '1'}": None, "h": -4.0}
+        assert frame() == {("x", "1"): [None], ("h",): [-4.0]}
         path.unlink()
-        assert set(frame().values()) == {None}
+        assert frame() == {("x", "1"): [None], ("h",): [None]}
