@@ -28,10 +28,6 @@ backend web
     balance roundrobin
     server good 127.0.0.1:{good} check inter 500ms
     server failing 127.0.0.1:{failing} check inter 500ms
-frontend statistics
-    bind 127.0.0.1:{stats_port}
-    stats enable
-    stats uri /stats
 """
 
 
@@ -42,9 +38,7 @@ class HaproxyBefore:
         self._directory = directory
         self._stack = contextlib.ExitStack()
         self.port = free_port()
-        self.stats_port = free_port()
         self.stats_url = f"unix://{directory / 'haproxy.sock'}"
-        self.http_stats_url = f"http://127.0.0.1:{self.stats_port}/stats;csv"
 
     def __enter__(self) -> HaproxyBefore:
         program = find_program("haproxy")
@@ -57,7 +51,6 @@ class HaproxyBefore:
                 port=self.port,
                 good=good.port,
                 failing=failing.port,
-                stats_port=self.stats_port,
             )
         )
         self._process = subprocess.Popen(

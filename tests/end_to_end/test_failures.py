@@ -89,21 +89,6 @@ def test_when_all_files_are_removed_the_collectors_begin_anew_by_themselves(tmp_
         assert "was removed; whoever cleans" in (tmp_path / "run" / "log" / "node.log").read_text()
 
 
-def test_a_killed_exporter_is_back_with_all_the_history(tmp_path: Path) -> None:
-    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
-        daemon.wait_until_collected()
-        wait_until(lambda: _sequences(daemon)["node"] >= 5, 20, "five frames")
-        before = _sequences(daemon)
-        pid = daemon.pid("exporter")
-        os.kill(pid, signal.SIGKILL)
-        wait_until(daemon.answers, 20, "the exporter back")
-        assert daemon.pid("exporter") != pid
-        stats = daemon.get("/stats").json()
-        for source, ring in stats["rings"].items():
-            assert ring["sequence"] >= before[source]
-            assert ring["frames"] == ring["sequence"]
-
-
 def test_a_killed_exporter_serves_a_whole_day_again(tmp_path: Path) -> None:
     with Daemon(tmp_path) as daemon:
         now_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
@@ -161,28 +146,16 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_second_collector_of_a_source_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
-    with Daemon(tmp_path) as daemon:
-        daemon.wait_until_collected("node")
-        second = subprocess.run(
-            [sys.executable, "-m", "collector", "node", "--config", str(tmp_path / "fogmetrics.toml")],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        assert second.returncode == 75
-        assert f"process {daemon.pid('node')} already writes" in second.stderr
-        assert "Traceback" not in second.stderr
+def _run(config: Path, *module: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *module, "--config", str(config)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
 
 
 def test_a_configuration_error_is_one_message_that_names_key_value_and_remedy(tmp_path: Path) -> None:
     path = tmp_path / "fogmetrics.toml"
     path.write_text("[collector]\ninterval_secnods = 5\n")
     for module in (["collector", "node"], ["exporter"], ["fogmetrics.cli.check", str(tmp_path)]):
-        run = subprocess.run(
-            [sys.executable, "-m", *module, "--config", str(path)], cwd=ROOT, capture_output=True, text=True, timeout=30
-        )
+        run = _run(path, *module)
         assert run.returncode == 78
         assert run.stderr.count("\n") == 1
         assert f"{path}: [collector] has no key 'interval_secnods'; did you mean 'interval_seconds'?" in run.stderr
@@ -194,13 +167,7 @@ def test_a_taken_port_is_one_message_that_says_how_to_have_another(tmp_path: Pat
     path.write_text(f"[exporter]\nport = {port}\n")
     with socket.create_server(("127.0.0.1", port)):
         for module in (["exporter"], ["fogmetrics.cli.check", str(tmp_path)]):
-            run = subprocess.run(
-                [sys.executable, "-m", *module, "--config", str(path)],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=30,
-            )
+            run = _run(path, *module)
             assert run.returncode == 75
             assert run.stderr.count("\n") == 1
             assert f"port {port}" in run.stderr
@@ -210,19 +177,6 @@ def test_a_taken_port_is_one_message_that_says_how_to_have_another(tmp_path: Pat
 def test_a_second_supervisord_is_told_that_one_runs_already(tmp_path: Path) -> None:
     with Daemon(tmp_path) as daemon:
         daemon.wait_until_collected("node")
-        run = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "fogmetrics.cli.check",
-                str(tmp_path),
-                "--config",
-                str(tmp_path / "fogmetrics.toml"),
-            ],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        run = _run(tmp_path / "fogmetrics.toml", "fogmetrics.cli.check", str(tmp_path))
         assert run.returncode == 75
         assert "it runs already" in run.stderr

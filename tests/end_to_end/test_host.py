@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +9,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from collector.sources.host import HostMetricSource, HostOptions
-from tests.collector.sources.host.node_exporter import node_exporter, of_page, page_of
-from tests.daemon import STATES, Daemon
+from collector.sources.host import HostOptions
+from tests.collector.sources.host.node_exporter import node_exporter, page_of
+from tests.daemon import Daemon
 from tests.programs import find_program, wait_until
 
 pytestmark = pytest.mark.real
@@ -37,18 +35,6 @@ def lint(page: str) -> list[str]:
     return sorted(checked.stderr.splitlines())
 
 
-def test_the_page_has_the_families_of_node_exporter_under_their_types(daemon: Daemon, tmp_path: Path) -> None:
-    ours = of_page(daemon.get("/metrics").text)
-    with node_exporter(HostOptions(), tmp_path) as url:
-        theirs = of_page(page_of(url))
-    offered = {metric.family for metric in HostMetricSource().metrics}
-    missing = {name for name in offered & set(theirs) if name not in ours}
-    assert not missing
-    for name in offered & set(ours):
-        assert ours[name].type == theirs[name].type, name
-        assert set(ours[name].values) == set(theirs[name].values), name
-
-
 def test_promtool_has_nothing_against_the_page_but_their_own_names(daemon: Daemon, tmp_path: Path) -> None:
     with node_exporter(HostOptions(), tmp_path) as url:
         theirs = lint(page_of(url))
@@ -67,20 +53,3 @@ def test_the_page_is_openmetrics_too_and_has_windows(daemon: Daemon) -> None:
         10,
         "a rate over the window",
     )
-
-
-def test_a_mistake_in_its_table_is_said_once_and_costs_no_other_source(tmp_path: Path) -> None:
-    with Daemon(tmp_path, toml='[source.host]\nenabled = true\ngroups = ["cpus"]\n') as daemon:
-        daemon.wait_until_collected()
-        wait_until(lambda: daemon.states() == STATES, 20, "all programs past startsecs")
-        log = (tmp_path / "run" / "log" / "host.log").read_text()
-        assert log.count("'cpus', which is no group") == 1
-
-
-def test_its_ring_and_its_program_are_like_the_others(daemon: Daemon) -> None:
-    assert daemon.get("/health").json()["sources"]["host"]["status"] == "fresh"
-    assert daemon.states()["host"] == "RUNNING"
-    before = daemon.pid("host")
-    os.kill(before, signal.SIGKILL)
-    wait_until(lambda: daemon.pid("host") not in (0, before), 20, "another process")
-    daemon.wait_until_collected("host")
