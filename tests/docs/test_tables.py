@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from collector.frame.rules import Rule, Rules
 from collector.loop.selfmetrics import MOST_NAMED
 from collector.loop.source_thread import MOST_SAMPLES, SourceThread
 from collector.settings import BEYOND, MetricConfig
-from collector.source import Collection
+from collector.source import Collection, MetricSource
 from exporter import selfmetrics
 from exporter.app import Exporter
 from exporter.http.negotiation import Format
@@ -34,7 +34,7 @@ from shm import VERSION
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
 from shm.table.process import LiveTable
 from tests.docs import expected
-from tests.docs.markdown import ROOT, read, table
+from tests.docs.markdown import ROOT, blocks, read, table
 from tests.exporter.scene import own_page
 from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace
@@ -177,34 +177,41 @@ def test_the_limits_of_the_documentation_are_those_of_the_code() -> None:
     policies = table(read("docs/cardinality.md"), "beyond", "a series beyond the limit", "what it costs")
     assert tuple(row["beyond"].strip('`"') for row in policies) == BEYOND
     assert f"They name {MOST_NAMED} metrics of a source" in page
-    [example] = re.findall(r"```toml\n(.*?)```", read("docs/cardinality.md"), re.S)
-    rules = Rules.of(parse(example, Path("example.toml")))
+    [limits] = blocks(read("docs/cardinality.md"), "toml")
+    rules = Rules.of(parse(limits.text, Path("example.toml")))
     assert rules.rule(Metric("app_requests", "counter", "")) == Rule(100, "drop", 500)
     assert rules.rule(Metric("job_depth", "gauge", "")) == Rule(0, "oldest", 500)
 
 
-def test_the_source_of_ones_own_in_the_documentation_collects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    page = read("docs/configuration.md")
-    [code] = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "class QueueSource" in one]
-    (tmp_path / "fog_docs_queue.py").write_text(code)
+def example(language: str, text: str) -> str:
+    """The block of docs/configuration.md that has this text in it."""
+    [found] = [one.text for one in blocks(read("docs/configuration.md"), language) if text in one.text]
+    return found
+
+
+@pytest.fixture
+def documented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., MetricSource]:
+    """Builds the source of a name from its class on that page, and from its table: by default the one below it."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "[source.queue]" in one]
-    example = example.replace("mypackage.queue", "fog_docs_queue").replace("/var/spool/mail", str(tmp_path))
-    source = registry.build("queue", parse(example, Path("example.toml")))
-    [sample] = source.collect()  # type: ignore[misc]  # a plain list in the example
+
+    def build(name: str, cls: str, toml: str = "") -> MetricSource:
+        (tmp_path / f"fog_docs_{name}.py").write_text(example("python", f"class {cls}"))
+        text = toml or example("toml", f"[source.{name}]")
+        text = text.replace(f"mypackage.{name}", f"fog_docs_{name}").replace("/var/spool/mail", str(tmp_path))
+        return registry.build(name, parse(text, Path("example.toml")))
+
+    return build
+
+
+def test_the_source_of_ones_own_in_the_documentation_collects(documented: Callable[..., MetricSource]) -> None:
+    [sample] = documented("queue", "QueueSource").collect()  # type: ignore[misc]  # a plain list in the example
     assert (sample.metric, sample.labels) == ("queue_depth", {"queue": "mail"})
     assert sample.value is not None
     assert sample.value >= 1
 
 
-def test_the_custom_collector_in_the_documentation_collects(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    page = read("docs/configuration.md")
-    [code] = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "class SpoolCollector" in one]
-    (tmp_path / "fog_docs_spool.py").write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "[source.spool]" in one]
-    example = example.replace("mypackage.spool", "fog_docs_spool").replace("/var/spool/mail", str(tmp_path))
-    source = registry.build("spool", parse(example, Path("example.toml")))
+def test_the_custom_collector_in_the_documentation_collects(documented: Callable[..., MetricSource]) -> None:
+    source = documented("spool", "SpoolCollector")
     for collections in (1.0, 2.0):
         found = source.collect()
         assert isinstance(found, Collection)
@@ -228,17 +235,11 @@ def test_the_program_of_a_source_of_ones_own_is_made_as_documented(tmp_path: Pat
     assert made["program:queue"].keys() == ours["program:node"].keys()
 
 
-def test_the_async_source_in_the_documentation_is_awaited_and_observes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    page = read("docs/configuration.md")
-    [code] = [one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "class ProbeSource" in one]
-    (tmp_path / "fog_docs_probe.py").write_text(code)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_the_async_source_in_the_documentation_is_awaited_and_observes(documented: Callable[..., MetricSource]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         text = f'[source.probe]\nclass = "fog_docs_probe:ProbeSource"\nport = {port}\n'
-        thread = SourceThread(registry.build("probe", parse(text, Path("example.toml"))))
+        thread = SourceThread(documented("probe", "ProbeSource", text))
         result = thread.finish(thread.start(30))
     thread.close(30)
     [sample] = result.samples
@@ -246,11 +247,9 @@ def test_the_async_source_in_the_documentation_is_awaited_and_observes(
 
 
 def test_the_test_of_the_source_of_ones_own_in_the_documentation_passes(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", read("docs/configuration.md"), re.S)
-    [source] = [one for one in blocks if "class QueueSource" in one]
-    [test] = [one for one in blocks if "import QueueSource" in one]
+    test = example("python", "import QueueSource")
     (tmp_path / "mypackage").mkdir()
-    (tmp_path / "mypackage" / "queue.py").write_text(source)
+    (tmp_path / "mypackage" / "queue.py").write_text(example("python", "class QueueSource"))
     for broken, status in ((False, 0), (True, 1)):
         (tmp_path / "test_queue.py").write_text(test.replace('"queue_depth"', '"depth"') if broken else test)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_queue.py"]
