@@ -54,25 +54,20 @@ def test_each_key_is_read_into_its_table() -> None:
             "log",
         ),
         ("[exporter]\nprot = 1\n", "etc/fog.toml: [exporter] has no key 'prot'; did you mean 'port'?"),
-        ("[log]\nzzz = 1\n", "etc/fog.toml: [log] has no key 'zzz'; the keys are level, format"),
         (
             '[exporter]\nport = "9200"\n',
             "etc/fog.toml: [exporter] port is '9200'; give a whole number, such as 15",
         ),
-        ("[exporter]\nport = true\n", "etc/fog.toml: [exporter] port is True; give a whole number, such as 15"),
         ("[exporter]\nport = 9200.0\n", "etc/fog.toml: [exporter] port is 9200.0; give a whole number, such as 15"),
         (
             "[exporter]\nport = 65536\n",
             "etc/fog.toml: [exporter] port is 65536; give a number from 0 to 65535. Port to listen on;",
         ),
-        ("[shm]\nnamespace = 1\n", 'etc/fog.toml: [shm] namespace is 1; give a string, such as "text"'),
-        ("[shm]\ncapacity = 7\n", "etc/fog.toml: [shm] capacity is 7; give a number from 8 to 16777216."),
         (
             "[collector]\ninterval_seconds = nan\n",
             "etc/fog.toml: [collector] interval_seconds is nan; give a number from 0.1 to 3600.",
         ),
         (f"[collector]\ninterval_seconds = 1{'0' * 400}\n", "give a number"),
-        ("[collector]\ninterval_seconds = inf\n", "interval_seconds is inf; give a number from 0.1 to 3600."),
         (
             "[collector]\ninterval_seconds = 2024-01-01\n",
             "interval_seconds is datetime.date(2024, 1, 1); give a number, such as 1.5",
@@ -92,14 +87,9 @@ def test_each_key_is_read_into_its_table() -> None:
             "etc/fog.toml has the key 'zzz' outside of any table; the tables are shm, applications, exporter",
         ),
         (f"[exporter]\nport = 1{'0' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
-        (f"[exporter]\nport = 0x{'f' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
         (f"[exporter]\nport = {'[' * 20_000}\n", "etc/fog.toml nests too deeply"),
         (f"[{'.'.join('a' * 20_000)}]\n", "etc/fog.toml nests too deeply"),
         ("[source]\nnode = 3\n", "etc/fog.toml: [source] node is 3; make it a table: [source.node]"),
-        (
-            '[source.node]\ninterval_seconds = "5"\n',
-            "etc/fog.toml: [source.node] interval_seconds is '5'; give a number, such as 1.5",
-        ),
         ("[shm\n", "etc/fog.toml is not TOML: "),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,15 +53,6 @@ def test_an_exception_is_a_field_of_its_line() -> None:
         assert "ValueError: no good" in line
 
 
-@pytest.fixture
-def _root_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-
-
-@pytest.mark.usefixtures("_root_restored")
 def test_set_up_sends_all_logs_of_the_level_and_above_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     set_up("warning", "json")
     set_up("info", "logfmt")

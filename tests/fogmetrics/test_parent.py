@@ -14,6 +14,7 @@ from tests.orphans import watched
 def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
     assert Parent({}).pid == 0
     assert not Parent({}).gone
+    assert Parent({}).fd == -1
     parent = Parent({"SUPERVISOR_ENABLED": "1"})
     assert parent.pid == os.getppid()
     assert not parent.gone
@@ -34,10 +35,6 @@ while os.getppid() == PARENT: time.sleep(0.01)
 from fogmetrics.parent import Parent
 print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
 """
-
-
-def test_a_process_that_is_not_watched_has_no_descriptor() -> None:
-    assert Parent({}).fd == -1
 
 
 def test_a_system_without_such_descriptors_is_looked_at_instead(monkeypatch: pytest.MonkeyPatch) -> None:

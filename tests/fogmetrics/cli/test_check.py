@@ -56,13 +56,8 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
         ("[metric.node_cpu_usage]\nbuckets = [1]\n", "buckets are for histograms, and node_cpu_usage is a gauge"),
         ("[metric.collector_up]\n", "[metric.collector_up] is the daemon's own metric"),
         ('[exporter]\nlisten = "no such host"\n', "listen is 'no such host'"),
-        ('[exporter]\nlisten = "a..b"\n', "listen is 'a..b'"),
-        (f'[exporter]\nlisten = "{"x" * 300}"\n', "listen is 'xxx"),
         ('[exporter]\nlisten = "192.0.2.1"\n', "listen is '192.0.2.1', which is no address of this host"),
         ('[exporter]\nwindow = "abc"\n', "window is 'abc'; give a duration"),
-        ('[exporter]\nwindow = ""\n', "window is ''; give a duration"),
-        ('[exporter]\nwindow = "0"\n', "window is '0'; give a duration"),
-        ('[exporter]\nwindow = "8d"\n', "window is '8d', longer than max_window"),
         ('[shm]\ngroup = "²"\n', f"{toml}: [shm] group is '²'"),
         ('[shm]\nowner = "a\\u0000b"\n', f"{toml}: [shm] owner is 'a\\x00b'"),
         ('[shm]\ngroup = "4294967295"\n', "[shm] group is '4294967295', which is out of range"),
@@ -181,7 +176,3 @@ def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
     assert "  http://[::1]:9200/metrics " in where_to_look(config('[exporter]\nlisten = "::1"\n'), tmp_path)
     free = where_to_look(config("[exporter]\nport = 0\n"), tmp_path)
     assert "look at, with the PORT that run/log/exporter.log names\n  http://localhost:PORT/metrics " in free
-
-
-def test_a_free_port_is_no_trouble() -> None:
-    check_port(config("[exporter]\nport = 0\n"))
