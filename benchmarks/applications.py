@@ -31,8 +31,8 @@ _THEIRS: Final = "prometheus_client"
 _SHARED: Final = "`SharedCollector`"
 _KINDS: Final[dict[str, Kind]] = {_OURS: "drop_in", _THEIRS: "original", _SHARED: "shared"}
 _STORE_NAMES: Final = dict(
-    zip(STORES, ("`inc()` of a counter", "`set()` of a gauge", "`observe()` of a histogram", "`labels().inc()`"),
-        strict=True)
+    zip(STORES, ("`inc()` of a counter", "`set()` of a gauge", "`observe()` of a histogram", "`observe()` of a summary",
+                 "`labels().inc()`"), strict=True)
 )  # fmt: skip
 _STORES_A_TURN: Final = {_OURS: 1_000_000, _THEIRS: 100_000, _SHARED: 500_000}  # a turn takes a fraction of a second
 _WORKERS: Final = 4

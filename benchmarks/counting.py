@@ -1,8 +1,11 @@
-"""An application that counts, in one of three ways: ``python -m benchmarks.counting original|drop_in|shared``.
+"""An application that counts, in one of four ways: ``python -m benchmarks.counting original|drop_in|locked|shared``.
 
 *original* is prometheus_client's multiprocess mode, in files of $PROMETHEUS_MULTIPROC_DIR; *drop_in* the same code with
-one line more; *shared* our own collector. It does what each line of its input says, a call of a function of
-:class:`Counting` in JSON, and answers with what that returned.
+one line more; *locked* the drop-in with a lock for each store, as on interpreters without the GIL; *shared* our own
+collector. Each line of its input is a call of a function of :class:`Counting` in JSON; it answers with what that
+returned.
+
+``python -m benchmarks.counting`` alone measures stores of the first three in turns.
 """
 
 from __future__ import annotations
@@ -12,23 +15,27 @@ import contextlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final, Literal
 
 from benchmarks.harness import ROOT
+from shm.files import DIRECTORY
+from tests.rings import remove_files_of
 
-Kind = Literal["original", "drop_in", "shared"]
+Kind = Literal["original", "drop_in", "locked", "shared"]
 APPLICATION: Final = "bench"
 PER_METRIC: Final = 50
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)  # the library's
 _WARM: Final = 1000
 _AT_ONCE: Final = 4  # workers, in a storm of restarts
 
-STORES: Final = ("inc", "set", "observe", "labels().inc")
+STORES: Final = ("inc", "set", "observe", "summary", "labels().inc")
 
 
 class Counting:
@@ -51,27 +58,36 @@ class Counting:
             collector.register_metric("b_seconds", "histogram", buckets=_BUCKETS)
             labels = {"path": "/"}
             counter, gauge = collector.series("b_requests", labels), collector.series("b_busy")
-            histogram = collector.series("b_seconds")
-            names: dict[str, Any] = {"counter": counter, "gauge": gauge, "histogram": histogram, "labels": labels}
-            names["collector"] = collector
+            collector.register_metric("b_bytes", "summary")
+            names: dict[str, Any] = {
+                "counter": counter, "gauge": gauge, "histogram": collector.series("b_seconds"),
+                "summary": collector.series("b_bytes"), "labels": labels, "collector": collector,
+            }  # fmt: skip
             codes = (
-                "counter.inc(1.0)", "gauge.set(2.0)", "histogram.observe(0.3)",
+                "counter.inc(1.0)", "gauge.set(2.0)", "histogram.observe(0.3)", "summary.observe(0.3)",
                 "collector.increment('b_requests', 1.0, labels)",
             )  # fmt: skip
         else:
-            if self._kind == "drop_in":
+            if self._kind == "locked":
+                from shm.table import cells
+
+                cells.lock_every_store()
+            if self._kind != "original":
                 from fogmetrics import drop_in
 
                 drop_in.install(APPLICATION)
-            from prometheus_client import Counter, Gauge, Histogram
+            from prometheus_client import Counter, Gauge, Histogram, Summary
 
             requests = Counter("b_requests", "Requests.", ["path"])
             names = {
                 "requests": requests, "counter": requests.labels("/"),
                 "gauge": Gauge("b_busy", "Busy.", multiprocess_mode="livesum"),
-                "histogram": Histogram("b_seconds", "Time."),
+                "histogram": Histogram("b_seconds", "Time."), "summary": Summary("b_bytes", "Size."),
             }  # fmt: skip
-            codes = ("counter.inc()", "gauge.set(2.0)", "histogram.observe(0.3)", "requests.labels('/').inc()")
+            codes = (
+                "counter.inc()", "gauge.set(2.0)", "histogram.observe(0.3)", "summary.observe(0.3)",
+                "requests.labels('/').inc()",
+            )  # fmt: skip
         return {what: _looped(code, names) for what, code in zip(STORES, codes, strict=True)}
 
     # ---- stores ---------------------------------------------------------------------------------------------
@@ -233,8 +249,8 @@ def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Told]:
     if kind == "original":
         environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, kind], cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-m", "benchmarks.counting", kind], cwd=ROOT, env=environ, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
@@ -250,6 +266,23 @@ def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Told]:
         process.stdout.close()
 
 
+def compare(turns: int = 9, stores: int = 200_000) -> None:
+    """Print how many stores each kind makes in a second of CPU, and by how much that is more than the original."""
+    namespace = f"bench-counting-{os.getpid()}"
+    kinds: tuple[Kind, ...] = ("original", "drop_in", "locked")
+    found: dict[tuple[str, Kind], list[float]] = {(what, kind): [] for what in STORES for kind in kinds}
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=DIRECTORY) as directory, contextlib.ExitStack() as stack:
+        stack.callback(remove_files_of, namespace)
+        applications = {kind: stack.enter_context(counting(kind, namespace, directory)) for kind in kinds}
+        for _ in range(turns):
+            for (what, kind), rates in found.items():
+                rates.append(applications[kind].do("rate", what, stores, 1) / 1e6)
+    print(f"million/s    {'':14}" + "".join(f"{kind:>18}" for kind in kinds))
+    for what in STORES:
+        medians = [statistics.median(found[what, kind]) for kind in kinds]
+        print(f"{what:27}" + "".join(f"{rate:10.2f} ({rate / medians[0]:4.1f}×)" for rate in medians))
+
+
 def main(kind: Kind) -> None:
     application = Counting(kind)
     for line in sys.stdin:
@@ -259,4 +292,4 @@ def main(kind: Kind) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])  # type: ignore[arg-type]
+    main(sys.argv[1]) if sys.argv[1:] else compare()  # type: ignore[arg-type]

@@ -104,8 +104,8 @@ class ApplicationSet:
 
     def _read(self, one: Application, identities: list[str]) -> None:
         one.latest = one.reader.refresh(identities)
-        if one.reader.layout.series is not one.series:
-            one.series = one.reader.layout.series
+        if one.reader.plan.series is not one.series:
+            one.series = one.reader.plan.series
             self.generation += 1
         errors = one.reader.errors
         if errors != one.wrong:

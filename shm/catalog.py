@@ -119,10 +119,9 @@ def entry(kind: int, body: bytes, offset: int, salt: int) -> bytes:
     return sealed.ljust(aligned(len(sealed), 8), b"\0")
 
 
-def packed(bodies: Iterable[tuple[int, bytes]], salt: int) -> bytes:
-    """A whole catalog of those (kind, body), for a file that nobody reads yet."""
+def packed(bodies: Iterable[tuple[int, bytes]], salt: int, at: int = 0) -> bytes:
+    """The entries of those (kind, body), one after the other from the offset ``at`` of the catalog."""
     written: list[bytes] = []
-    at = 0
     for kind, body in bodies:
         written.append(entry(kind, body, at, salt))
         at += len(written[-1])

@@ -92,7 +92,7 @@ def merged(namespace: str, application: str = "web") -> dict[str, list[float]]:
         assert not reader.errors
         return {
             f"{one.metric.name}{{{','.join(one.label_values)}}}": values[one.column : one.end].tolist()
-            for one in reader.layout.series
+            for one in reader.plan.series
             if values[one.end - 1 : one.end].tobytes() != ABSENT
         }
     finally:

@@ -76,7 +76,7 @@ class ApplicationsSource(MetricSource):
             values = reader.refresh(identities)
             samples.append(Sample(metrics.APPLICATION_PROCESSES.name, reader.processes, {"application": name}))
             refused = set()
-            for series in reader.layout.series:
+            for series in reader.plan.series:
                 metric, owner = owners.setdefault(series.metric.name, (series.metric, name))
                 if owner != name and (metric.shape != series.metric.shape or metric.own):
                     refused.add(f"application {name!r}: metric {series.metric.name!r} is {owner}'s; rename one")

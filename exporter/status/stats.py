@@ -110,7 +110,7 @@ def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, A
         "tables": reader.tables,
         "bytes": reader.bytes,
         "series": len(one.series),
-        "conflicts": dict(reader.layout.conflicts),
+        "conflicts": dict(reader.plan.conflicts),
     }
 
 

@@ -3,41 +3,27 @@
     from fogmetrics import drop_in
     drop_in.install("web")
 
-in what each process of the application runs first, or in gunicorn.conf.py. From there on what the application keeps
-with prometheus_client is in this process's table of the application *web*
-(:mod:`fogmetrics.application.shared_collector`), and the exporter serves it: Counter, Gauge in all its modes, Summary,
-Histogram, Info, Enum, ``remove()`` and ``clear()``. Metrics that are there already, in whatever registry, move with
-their values. PROMETHEUS_MULTIPROC_DIR must not be set. What the
-application has of ``prometheus_client.multiprocess`` goes on to work: a page of its own by MultiProcessCollector, and
-``mark_process_dead``.
-
-Different from the original, on purpose: a gauge of the modes ``all`` and ``sum`` shows no processes that are dead, as
-``liveall`` and ``livesum`` do; ``min``, ``max`` and ``mostrecent`` go on to count them, as they are documented to. The
-time when a series was created (``_created``), exemplars, and the callbacks of ``set_function`` stay in the process.
+goes first in each process of the application, or into gunicorn.conf.py. From there on prometheus_client keeps its
+values in this process's table of the application *web* (:mod:`fogmetrics.application.shared_collector`), by its own
+interface for storage, ``prometheus_client.values.ValueClass``. docs/applications.md lists what differs.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
-import logging
 import math
 import os
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fogmetrics.application import drop_in_page
 from fogmetrics.application.shared_collector import remove_elsewhere, table_of
 from shm.errors import ConfigurationError, FogmetricsError
-from shm.metric import MAX_HELP, Metric, MetricType
-from shm.table.cells import ATOMIC, CounterPlace, GaugePlace, HistogramPlace, LatestPlace, Moving, Place, SummaryPlace
-from shm.table.dead import Peers
-from shm.table.process import LiveTable
-
-log = logging.getLogger(__name__)
+from shm.metric import MAX_HELP, Metric, MetricType, SeriesKey
+from shm.table.cells import Cell, CounterCell, HistogramCell, LatestCell, SummaryCell
+from shm.table.process import ProcessTable
 
 # https://prometheus.github.io/client_python/multiprocess/
 _MODES: Final = {
@@ -47,15 +33,16 @@ _MODES: Final = {
 
 _ENDINGS: Final = {"counter": "_total", "info": "_info"}  # of the names of their series
 
-_RLOCK: Final = type(threading.RLock())
-
-_installed: _DropIn | None = None
+_installed: DropIn | None = None
 
 
-def install(application: str, *, namespace: str | None = None, group: str | None = None) -> None:
-    """Keep this process's metrics, and its forks', in tables of ``application``. The same again does nothing.
+def install(
+    application: str, *, namespace: str | None = None, group: str | None = None, registries: Iterable[Any] = ()
+) -> None:
+    """Keep the metrics of this process and its forks in tables of ``application``. The same again does nothing.
 
-    Raises ConfigurationError where that can't be, NoSpace where there is no shared memory for the first table.
+    Metrics that exist already move with their values if they are in prometheus_client's REGISTRY or one of
+    ``registries``. Raises ConfigurationError, and NoSpace where there is no shared memory for the first table.
     """
     global _installed
     if _installed is not None:
@@ -71,391 +58,222 @@ def install(application: str, *, namespace: str | None = None, group: str | None
             "takes its place"
         )
     try:
-        from prometheus_client import metrics
+        import prometheus_client
     except ImportError:
         raise ConfigurationError("prometheus_client is not installed here: pip install prometheus-client") from None
-    _installed = _DropIn(metrics, table_of(application, namespace, group))
+    _installed = DropIn(table_of(application, namespace, group))
+    _installed.exchange_storage()
     drop_in_page.install(_installed.table)
+    for registry in {prometheus_client.REGISTRY, *registries}:
+        _installed.move_metrics(registry)
 
 
-class _Kept:
-    """What a metric of prometheus_client keeps its value in: the interface of its ValueClass."""
+class Value:
+    """A number that prometheus_client stores, in one column of a cell: the interface of its ValueClass."""
 
-    __slots__ = ("_place", "get", "inc", "set_value")
+    __slots__ = ("get", "inc", "observe", "set")
 
-    def __init__(self, place: CounterPlace) -> None:
-        self._place = place
-        self.inc, self.get, self.set_value = place.inc, place.get, place.set
+    def __init__(self, cell: Cell | None = None, column: int = 0) -> None:
+        if cell is not None:
+            self.attach(cell, column)
 
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        self.set_value(value)
+    def attach(self, cell: Cell, column: int) -> None:
+        """Store into that cell from now on. Its methods become those of the value, which spares each store a call."""
+        if isinstance(cell, CounterCell):
+            self.inc, self.get, self.set = cell.inc, cell.get, cell.set
+        else:
+            self.inc, self.get = functools.partial(cell.add, column), functools.partial(cell.read, column)
+        if isinstance(cell, (SummaryCell, HistogramCell)):
+            self.observe = cell.observe
 
     def set_exemplar(self, exemplar: object) -> None:
-        """Exemplars have no place in a table."""
+        """Exemplars are not stored."""
 
     def get_exemplar(self) -> None:
         return None
 
 
-class _Part:
-    """The same of one number of a summary or histogram: column ``at`` of its place.
+class DropIn:
+    """prometheus_client with its storage exchanged for ``table``."""
 
-    ``inc`` is for who calls the library's own ``observe``: one that kept the method from before the exchange.
-    """
-
-    __slots__ = ("_at", "_place")
-
-    def __init__(self, place: Place, at: int) -> None:
-        self._place, self._at = place, at
-
-    def inc(self, amount: float) -> None:
-        amounts = [0.0] * self._place.columns
-        amounts[self._at] = amount
-        self._place.add(amounts)
-
-    def get(self) -> float:
-        return self._place.words()[self._at]
-
-    def set_exemplar(self, exemplar: object) -> None:
-        """Exemplars have no place in a table."""
-
-    def get_exemplar(self) -> None:
-        return None
-
-
-class _DropIn:
-    """prometheus_client's classes with their storage exchanged, and the table that takes its place."""
-
-    def __init__(self, metrics: Any, table: LiveTable) -> None:
+    def __init__(self, table: ProcessTable) -> None:
         self.table = table
-        self._peers = Peers(table.namespace, table.application)
-        self._base = metrics.MetricWrapperBase
-        self._inits: dict[type, Callable[[Any], None]] = {
-            metrics.Counter: self._counter,
-            metrics.Gauge: self._gauge,
-            metrics.Summary: self._summary,
-            metrics.Histogram: self._histogram,
-            metrics.Info: self._info,
-        }
-        moved = [(one, _told(one)) for one in _existing(metrics)]
-        for cls, begin in self._inits.items():
-            cls._metric_init = self._with(cls._metric_init, begin)  # type: ignore[attr-defined]
-        for cls in (metrics.Summary, metrics.Histogram):
-            cls.observe = _observing(cls.observe)
-        if ATOMIC:
-            exchange_stores(metrics)
-        metrics.Info.info = self._with_info(metrics.Info.info)
-        metrics.Enum.__init__ = self._with_states(metrics.Enum.__init__)
-        metrics.Enum.state = self._with_state(metrics.Enum.state)
-        self._base.labels = self._finding(self._base.labels)
+        # Histograms that are being made, by thread, name and labels: the bounds of the buckets come one by one.
+        self._histograms: dict[tuple[int, str, tuple[str, ...]], list[tuple[float, Value]]] = {}
+
+    def exchange_storage(self) -> None:
+        from prometheus_client import metrics, values
+
+        values.ValueClass = self.value
+        # A signal's handler, or a destructor, may ask for labels while its thread makes some.
+        metrics.Lock = threading.RLock  # type: ignore[attr-defined, assignment]
+        base = metrics.MetricWrapperBase
+        base.labels = self._labels(base.labels)  # type: ignore[method-assign]
         for name in ("remove", "remove_by_labels", "clear"):
-            if hasattr(self._base, name):
-                setattr(self._base, name, self._removing(getattr(self._base, name), name == "clear"))
-        for one, tell in moved:
-            one._metric_init()
-            tell()
-        self.table.afterwards()
+            if hasattr(base, name):
+                setattr(base, name, self._removing(getattr(base, name)))
+        metrics.Summary.observe = metrics.Histogram.observe = _observe  # type: ignore[method-assign, assignment]
+        metrics.Info.info = self._info(metrics.Info.info)  # type: ignore[method-assign]
+        # The state in which a process begins is older than any that was set.
+        metrics.Enum.__init__ = self._enum(metrics.Enum.__init__, lambda: 0.0)  # type: ignore[method-assign]
+        metrics.Enum.state = self._enum(metrics.Enum.state, time.time)  # type: ignore[method-assign]
 
-    def _with(self, original: Callable[[Any], None], begin: Callable[[Any], None]) -> Callable[[Any], None]:
-        """The library's own first, for what else it keeps; its values are then given up for those of the table."""
+    # ---- values ---------------------------------------------------------------------------------------------
 
-        @functools.wraps(original)
-        def _metric_init(one: Any) -> None:
-            original(one)
-            begin(one)
-            self._afterwards(one)
+    def value(
+        self, typ: str, metric_name: str, name: str, labelnames: Iterable[str], labelvalues: Iterable[str],
+        help_text: str, multiprocess_mode: str = "all", **_: object,
+    ) -> Value:  # fmt: skip
+        """Takes the place of prometheus_client.values.ValueClass."""
+        labels = dict(zip(labelnames, labelvalues, strict=True))
+        if typ == "gauge":
+            return Value(self._cell("gauge", name, help_text, labels, mode=_MODES[multiprocess_mode], first=0.0))
+        if typ == "histogram":
+            return self._histogram_value(metric_name, help_text, labels)
+        if typ == "summary":
+            return Value(self._cell("summary", metric_name, help_text, labels), int(name.endswith("_sum")))
+        return Value(self._cell("counter", name, help_text, labels))
 
-        return _metric_init
+    def _histogram_value(self, name: str, help_text: str, labels: dict[str, str]) -> Value:
+        """The library asks for the sum first, then for a value of each bucket, the one of +Inf last."""
+        value, bound = Value(), float(labels.pop("le", "nan"))
+        key = threading.get_ident(), name, tuple(labels.values())
+        if bound != bound:
+            self._histograms[key] = []
+        values = self._histograms[key]
+        values.append((bound, value))
+        if bound == math.inf:
+            del self._histograms[key]
+            cell = self._cell("histogram", name, help_text, labels, [bound for bound, _ in values[1:-1]])
+            for column, (_, one) in enumerate(values):
+                one.attach(cell, column or cell.columns - 1)
+        return value
 
-    def _afterwards(self, one: Any) -> None:
-        """Of a child later: it is made under its parent's lock."""
-        if not one._labelvalues:
-            self.table.afterwards()
+    def _cell(
+        self, kind: MetricType, name: str, help_text: str, labels: Mapping[str, str], buckets: Iterable[float] = (),
+        *, mode: str = "sum", first: float | None = None,
+    ) -> Cell:  # fmt: skip
+        """The cell of a series; one that nobody reads, and a line in the log, where the table can't have it."""
+        bounds = tuple(buckets)
+        try:
+            metric = Metric(name, kind, help_text[:MAX_HELP] or name, "", tuple(labels), bounds)
+            return self.table.cell(metric, tuple(labels.values()), mode, first)
+        except (FogmetricsError, UnicodeError) as error:
+            return self.table.refused(kind, (name, tuple(labels.values())), bounds, str(error))
 
-    def _finding(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """``labels``, without its lock where the child is there already, asked for by strings."""
+    # ---- methods of metrics ---------------------------------------------------------------------------------
+
+    def _labels(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """``labels`` under the table's lock, so that no fork begins in the middle of it. A child that exists is found
+        without locks, if its labels are given as strings."""
 
         @functools.wraps(original)
         def labels(one: Any, *values: Any, **named: Any) -> Any:
-            try:
-                if named:
-                    names = one._labelnames
-                    key = tuple(map(named.__getitem__, names)) if len(named) == len(names) and not values else ()
-                else:
-                    key = values
-                for value in key:
-                    if type(value) is not str:  # another that equals one, as of an Enum, may be written differently
-                        break
-                else:
-                    return one._metrics[key]
-            except (KeyError, AttributeError):
-                pass  # new, or wrong, which the library says best
-            # The table's lock too, which is nobody's while a process forks: a child must not find the parent's taken.
-            with self.table.lock:
-                if "_metrics" in vars(one) and not isinstance(one._lock, _RLOCK):
-                    one._lock = threading.RLock()  # a signal's handler may ask in the middle of this
-                child = original(one, *values, **named)
-            self.table.afterwards()
+            strings = not named and {*map(type, values)} == {str}
+            child = vars(one).get("_metrics", {}).get(values) if strings else None
+            if child is None:
+                with self.table.lock:
+                    child = original(one, *values, **named)
+                self.table.report()
             return child
 
         return labels
 
-    # ---- storage --------------------------------------------------------------------------------------------
+    def _removing(self, original: Callable[..., None]) -> Callable[..., None]:
+        """``remove``, ``remove_by_labels`` and ``clear``, for the series of all processes."""
+        by_labels = original.__name__ == "remove_by_labels"
 
-    def _place(
-        self, one: Any, kind: MetricType, name: str, labels: tuple[tuple[str, ...], tuple[str, ...]],
-        buckets: Sequence[float] = (), mode: str = "sum", first: float | None = None,
-    ) -> Place:  # fmt: skip
-        """The place of a series; one that nobody reads, and a line in the log, where the table can't have it."""
-        names, values = labels
-        metric_name = f"{name}_total" if kind == "counter" else name
-        try:
-            metric = Metric(
-                metric_name,
-                kind,
-                one._documentation[:MAX_HELP] or name,
-                one._unit,
-                tuple(names),
-                tuple(buckets),
-            )
-            place = self.table.placed(metric, tuple(values), mode, first)
-        except (FogmetricsError, UnicodeError) as error:
-            place = self.table.nowhere(kind, (metric_name, tuple(values)), buckets, str(error))
-        one._fogmetrics = [*getattr(one, "_fogmetrics", ()), place]
-        return place
-
-    def _counter(self, one: Any) -> None:
-        place = self._place(one, "counter", one._name, _labels(one))
-        assert isinstance(place, CounterPlace)
-        one._value = _Kept(place)
-        one._fogmetrics_place = place
-
-    def _gauge(self, one: Any) -> None:
-        place = self._place(one, "gauge", one._name, _labels(one), mode=_MODES[one._multiprocess_mode], first=0.0)
-        assert isinstance(place, GaugePlace)
-        one._value = _Kept(place)
-        if not isinstance(place, LatestPlace):
-            one._fogmetrics_place = place
-
-    def _summary(self, one: Any) -> None:
-        place = self._place(one, "summary", one._name, _labels(one))
-        assert isinstance(place, SummaryPlace)
-        one._count, one._sum = _Part(place, 0), _Part(place, 1)
-        one._fogmetrics_place = place
-
-    def _histogram(self, one: Any) -> None:
-        bounds = [bound for bound in one._upper_bounds if bound != math.inf]
-        place = self._place(one, "histogram", one._name, _labels(one), bounds)
-        assert isinstance(place, HistogramPlace)
-        one._sum = _Part(place, place.columns - 1)
-        one._buckets = [_Part(place, 1 + at) for at in range(len(one._upper_bounds))]
-        one._fogmetrics_place = place
-
-    def _info(self, one: Any) -> None:
-        """Its series is known when it is told: the labels are the information."""
-
-    def _with_info(self, original: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(original)
-        def info(one: Any, val: dict[str, str]) -> None:
-            original(one, val)
-            names, values = _labels(one)
-            labels = (*names, *val), (*values, *map(str, val.values()))
-            before = getattr(one, "_fogmetrics", ())
-            one._fogmetrics = []
-            place = self._place(one, "gauge", f"{one._name}_info", labels, mode="max", first=1.0)
-            # In this process alone: another may be of another release, and say something else.
-            self.table.remove(old.key for old in before if old is not place)
-            self.table.afterwards()
-
-        return info
-
-    def _with_states(self, original: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(original)
-        def init(one: Any, *arguments: Any, **named: Any) -> None:
-            original(one, *arguments, **named)  # it learns of its states at the end
-            if one._is_observable():
-                self._tell_state(one, 0.0)
-                self._afterwards(one)
-
-        return init
-
-    def _with_state(self, original: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(original)
-        def state(one: Any, state: str) -> None:
-            original(one, state)
-            self._tell_state(one, time.time())
-            self.table.afterwards()
-
-        return state
-
-    def _tell_state(self, one: Any, set_at: float) -> None:
-        """Of all processes the state that was set last holds; that in which a process begins is never later."""
-        names, values = _labels(one)
-        one._fogmetrics = []
-        for number, state in enumerate(one._states):
-            labels = (*names, one._name), (*values, state)
-            place = self._place(one, "gauge", one._name, labels, mode="latest+dead")
-            assert isinstance(place, LatestPlace)
-            place.set_at(float(number == one._value), set_at)
-
-    # ---- removal --------------------------------------------------------------------------------------------
-
-    def _removing(self, original: Callable[..., None], everything: bool) -> Callable[..., None]:
         @functools.wraps(original)
         def removing(one: Any, *arguments: Any, **named: Any) -> None:
-            with self.table.lock:  # as in labels
-                before = dict(getattr(one, "_metrics", {}))
+            with self.table.lock:  # so that no child is made meanwhile
                 original(one, *arguments, **named)
-                gone = [child for values, child in before.items() if one._metrics.get(values) is not child]
-                keys = [place.key for child in gone for place in getattr(child, "_fogmetrics", ())]
-                # Under the same lock: a child that is made behind it would have the place that is about to go.
-                self.table.remove(keys)
-            # Whatever of the metric another process has goes, too. One without labels has no children: nothing does.
-            cleared = {f"{one._name}{_ENDINGS.get(one._type, '')}"} if everything and one._labelnames else ()
-            if keys or cleared:
-                remove_elsewhere(self.table, keys, self._peers, cleared)
+                names = one._labelnames
+                labels = dict(zip(names, arguments, strict=False))  # all of them for remove, none for clear
+                if by_labels:
+                    labels = arguments[0] if arguments else named["labels"]
+                if not names or (by_labels and not labels):
+                    return
+                wanted = {names.index(name): str(value) for name, value in labels.items()}
+                series = f"{one._name}{_ENDINGS.get(one._type, '')}"
+
+                def chosen(key: SeriesKey) -> bool:
+                    return key[0] == series and all(key[1][at] == value for at, value in wanted.items())
+
+                self.table.remove(filter(chosen, list(self.table.cells)))
+            remove_elsewhere(self.table, chosen)
 
         return removing
 
+    def _info(self, original: Callable[..., None]) -> Callable[..., None]:
+        """``Info.info``: a gauge of 1, whose labels are the information."""
 
-def _labels(one: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(one._labelnames), tuple(one._labelvalues)
+        @functools.wraps(original)
+        def info(one: Any, val: dict[str, str]) -> None:
+            original(one, val)
+            labels = dict(zip(one._labelnames, one._labelvalues, strict=True)) | {k: str(v) for k, v in val.items()}
+            cell = self._cell("gauge", f"{one._name}_info", one._documentation, labels, mode="max", first=1.0)
+            before, one._fogmetrics = getattr(one, "_fogmetrics", cell), cell
+            if before is not cell:  # in this process alone: others may be of another release
+                self.table.remove([before.key])
+            self.table.report()
 
+        return info
 
-# ---- stores ---------------------------------------------------------------------------------------------------
+    def _enum(self, original: Callable[..., None], clock: Callable[[], float]) -> Callable[..., None]:
+        """``Enum.__init__`` and ``Enum.state``: a gauge of 0 or 1 for each state. The one set last is shown."""
 
+        @functools.wraps(original)
+        def method(one: Any, *arguments: Any, **named: Any) -> None:
+            original(one, *arguments, **named)
+            if not one._labelnames or one._labelvalues:
+                self._set_state(one, clock())
 
-def _observing(original: Callable[..., None]) -> Callable[..., None]:
-    """``observe``, by way of the place."""
+        return method
 
-    @functools.wraps(original)
-    def observe(one: Any, amount: float, *exemplar: Any, **named: Any) -> None:
-        one._raise_if_not_observable()
-        one._fogmetrics_place.observe(amount)
+    def _set_state(self, one: Any, timestamp: float) -> None:
+        labels = dict(zip(one._labelnames, one._labelvalues, strict=True))
+        for number, state in enumerate(one._states):
+            cell = self._cell("gauge", one._name, one._documentation, labels | {one._name: state}, mode="latest+dead")
+            assert isinstance(cell, LatestCell)
+            if timestamp or len(cell.words):  # a new child is made under locks, where nothing may be logged
+                cell.set(float(number == one._value), timestamp)
 
-    return observe
+    # ---- metrics that exist already -------------------------------------------------------------------------
 
+    def move_metrics(self, registry: Any) -> None:
+        """Store the values of the registry's metrics in the table from now on."""
+        from prometheus_client.metrics import Enum, Info, MetricWrapperBase
 
-def exchange_stores(metrics: Any) -> None:
-    """Methods that store as the places' do (:mod:`shm.table.cells`), in the metric's own call: another costs half as
-    much again. What is not plain goes to the method that was there before.
-    """
-    metrics.Counter.inc = _counting(metrics.Counter.inc)
-    metrics.Gauge.inc = _adding(metrics.Gauge.inc, 1.0)
-    metrics.Gauge.dec = _adding(metrics.Gauge.dec, -1.0)
-    metrics.Gauge.set = _setting(metrics.Gauge.set)
-    metrics.Histogram.observe = _sorting_in(metrics.Histogram.observe)
-    metrics.Summary.observe = _summing(metrics.Summary.observe)
-
-
-def _counting(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def inc(one: Any, amount: float = 1.0, exemplar: dict[str, str] | None = None) -> None:
-        if amount < 0 or exemplar:
-            original(one, amount, exemplar)
-            return
-        amount = 0.0 + amount
-        try:
-            one._fogmetrics_place.cell[0] += amount
-        except (Moving, AttributeError):
-            original(one, amount)
-
-    return inc
-
-
-def _adding(original: Callable[..., None], sign: float) -> Callable[..., None]:
-    """``inc``, or ``dec`` with the sign -1."""
-
-    @functools.wraps(original)
-    def add(one: Any, amount: float = 1.0) -> None:
-        added = sign * amount
-        try:
-            cell = one._fogmetrics_place.cell
-            value = cell[0]
-            if value == value:
-                cell[0] = value + added
-                return
-        except (Moving, AttributeError):
-            pass
-        original(one, amount)
-
-    return add
+        for collector in list(registry._collector_to_names):
+            if not isinstance(collector, MetricWrapperBase):
+                continue
+            collector._lock = threading.RLock()  # type: ignore[assignment]  # as of metrics made from now on
+            for one in list(collector._metrics.values()) if collector._labelnames else [collector]:
+                if isinstance(one, Info):
+                    if one._value:
+                        one.info(one._value)
+                elif isinstance(one, Enum):
+                    self._set_state(one, time.time() if one._value else 0.0)
+                else:
+                    _move(one)
 
 
-def _setting(original: Callable[..., None]) -> Callable[..., None]:
-    # Positional: the name of its argument is a part of what the library promises.
-    @functools.wraps(original)
-    def set(one: Any, value: float) -> None:  # noqa: A001 - the library's word
-        value = float(value)
-        try:
-            one._fogmetrics_place.cell[0] = value
-        except (Moving, AttributeError):
-            original(one, value)
-
-    return set
+def _move(one: Any) -> None:
+    """Have a counter, gauge, summary or histogram make its values anew, and add what they were."""
+    names = [name for name in ("_value", "_count", "_sum", "_buckets") if hasattr(one, name)]
+    before = [[value.get() for value in _listed(getattr(one, name))] for name in names]
+    one._metric_init()
+    for name, numbers in zip(names, before, strict=True):
+        for value, number in zip(_listed(getattr(one, name)), numbers, strict=True):
+            if number:
+                value.inc(number)
 
 
-def _sorting_in(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def observe(one: Any, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        if amount != amount:
-            return
-        amount = 0.0 + amount
-        try:
-            place = one._fogmetrics_place
-            at = bisect_left(place.bounds, amount) + 1
-            cell = place.cell
-            cell[at] += 1.0
-            cell[-1] += amount
-        except (Moving, AttributeError):
-            original(one, amount)
-
-    return observe
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
-def _summing(original: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(original)
-    def observe(one: Any, amount: float) -> None:
-        if amount != amount:
-            return
-        amount = 0.0 + amount
-        try:
-            cell = one._fogmetrics_place.cell
-            cell[0] += 1.0
-            cell[1] += amount
-        except (Moving, AttributeError):
-            original(one, amount)
-
-    return observe
-
-
-# ---- metrics that are there already --------------------------------------------------------------------------
-
-
-def _existing(metrics: Any) -> list[Any]:
-    """What can be observed of all there are, registered or not: metrics without labels, and children."""
-    found: list[Any] = []
-    for one in gc.get_objects():
-        # By its type alone: to ask some objects what they are makes them work.
-        if issubclass(type(one), metrics.MetricWrapperBase) and not getattr(one, "_labelvalues", True):
-            found += one._metrics.values() if one._is_parent() else [one]
-    return found
-
-
-def _told(one: Any) -> Callable[[], None]:
-    """What tells the metric, once it has its place in the table, what it was told before."""
-    if hasattr(one, "_buckets"):
-        counts, total = [bucket.get() for bucket in one._buckets], one._sum.get()
-        return lambda: one._fogmetrics_place.add([0.0, *counts, total])
-    if hasattr(one, "_count"):
-        count, total = one._count.get(), one._sum.get()
-        return lambda: one._fogmetrics_place.add([count, total])
-    value = one._value
-    if isinstance(value, dict):
-        return lambda: one.info(value) if value else None
-    if isinstance(value, int):
-        return lambda: one.state(one._states[value])
-    number = value.get()
-    if one._type == "counter":
-        return lambda: one._fogmetrics_place.add([number])
-    return lambda: one._value.set(number) if number else None
+def _observe(one: Any, amount: float, exemplar: dict[str, str] | None = None) -> None:
+    """Takes the place of ``observe`` of Summary and Histogram: one store for all columns, and none for NaN."""
+    one._raise_if_not_observable()
+    one._sum.observe(amount)

@@ -1,28 +1,24 @@
-"""prometheus_client.multiprocess over tables: for applications that serve a page of their own."""
+"""prometheus_client.multiprocess for the drop-in: the page that an application serves itself."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from types import FunctionType
 from typing import Any
 
 from fogmetrics.application.shared_collector import fold
 from shm.metric import Series
 from shm.ring.frame import is_absent
 from shm.table.format import listed
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 
 
-def install(table: LiveTable) -> None:
-    """Have MultiProcessCollector and mark_process_dead do what these do, wherever their names were imported already.
+def install(table: ProcessTable) -> None:
+    """Have MultiProcessCollector collect from the application's tables, and mark_process_dead fold those of the dead.
 
-    ``path`` is taken, and means nothing.
+    Their argument ``path`` is ignored.
     """
     from prometheus_client import multiprocess
-
-    global _table
-    _table = table
 
     def begin(self: Any, registry: Any, path: str | None = None) -> None:
         if registry:
@@ -31,28 +27,14 @@ def install(table: LiveTable) -> None:
     def collect(self: Any) -> Iterable[Any]:
         return families(table.namespace, table.application)
 
+    def mark_process_dead(pid: int, path: str | None = None) -> None:
+        fold(table.namespace, table.application, table.group)
+
     multiprocess.MultiProcessCollector.__init__ = begin  # type: ignore[method-assign]
     multiprocess.MultiProcessCollector.collect = collect  # type: ignore[method-assign]
-    original: Any = multiprocess.mark_process_dead
-    if isinstance(original, FunctionType) and not original.__code__.co_freevars:
-        original.__code__ = _mark_process_dead.__code__
-    else:  # somebody wrapped it: then for those who import it from now on
-        multiprocess.mark_process_dead = _mark_process_dead
-
-
-_table: LiveTable | None = None
-
-
-def _mark_process_dead(pid: int, path: str | None = None) -> None:
-    """Its code runs as that of the original, in whose module nothing of this one is known."""
-    from fogmetrics.application import drop_in_page
-
-    drop_in_page.fold_the_dead()
-
-
-def fold_the_dead() -> None:
-    if _table is not None:
-        fold(_table.namespace, _table.application, _table.group)
+    multiprocess.mark_process_dead = mark_process_dead
+    # The original, where it was imported by name before this: without modes there is no file that it looks for.
+    multiprocess._LIVE_GAUGE_MULTIPROCESS_MODES = set()
 
 
 def families(namespace: str, application: str) -> Iterator[Any]:
@@ -65,7 +47,7 @@ def families(namespace: str, application: str) -> Iterator[Any]:
     try:
         values = reader.refresh(listed(namespace).get(application, []))
         found: dict[str, Any] = {}
-        for series in reader.layout.series:
+        for series in reader.plan.series:
             metric = series.metric
             family = found.get(metric.family)
             if family is None:

@@ -9,9 +9,9 @@
     collector.increment("web_requests", labels={"path": "/"})
     collector.record_metric("web_request_seconds", 0.042)
 
-Every process that says so has a table of its own in shared memory (:mod:`shm.table.format`); the exporter makes one set
-of series of all of them at each scrape, and so does the source *applications*, for their history. Nothing has to be
-committed, nobody has to be told of a process's end, and what a fork has is its own.
+Each process has a table of its own in shared memory (:mod:`shm.table.format`). The exporter merges the tables of all of
+them at each scrape; the source *applications* does so for their history. There is nothing to commit and nothing to call
+when a process ends, and a fork has a table of its own.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
 from shm.errors import MetricError
 from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
-from shm.table import dead
-from shm.table.cells import CounterPlace, HistogramPlace, Place, SummaryPlace
-from shm.table.process import DEFAULT_MAX_SERIES, LiveTable
+from shm.table import dead, removal
+from shm.table.cells import Cell, CounterCell, HistogramCell, SummaryCell
+from shm.table.process import DEFAULT_MAX_SERIES, ProcessTable
 
 log = logging.getLogger(__name__)
 
-_tables: dict[tuple[str, str], LiveTable] = {}
+_tables: dict[tuple[str, str], ProcessTable] = {}
 _guard = threading.Lock()
 
 
 def table_of(
     application: str, namespace: str | None = None, group: str | None = None, max_series: int = DEFAULT_MAX_SERIES
-) -> LiveTable:
-    """This process's table of the application, one for all who ask. Raises ConfigurationError, NoSpace.
+) -> ProcessTable:
+    """This process's table of the application, always the same. Raises ConfigurationError, NoSpace.
 
     ``namespace``, ``group``: else what $FOGMETRICS_NAMESPACE and $FOGMETRICS_GROUP say, as for the daemon.
     """
@@ -50,31 +50,35 @@ def table_of(
     with _guard:
         table = _tables.get((namespace, application))
         if table is None:
-            fold(namespace, application, group)  # first, so that what the dead had is room for the living
-            table = _tables[namespace, application] = LiveTable(
+            fold(namespace, application, group)  # first, to free the memory of the dead
+            table = _tables[namespace, application] = ProcessTable(
                 namespace, application, group=group, max_series=max_series
             )
-            # Workers that are killed leave tables, and those that take their place are forks.
+            # Workers that are killed leave tables, and the workers that replace them are forks.
             table.on_birth = functools.partial(fold, table.namespace, application, group)
         return table
 
 
 def fold(namespace: str, application: str, group: str) -> None:
-    """Fold the tables of dead processes. Never raises: what fails is said in the log, and somebody else will."""
-    try:
+    """Fold the tables of dead processes. Never raises; the log says what failed, and the next process tries again."""
+    with _logged("dead processes of application %r not folded: %s", application):
         dead.fold(namespace, application, group)
-    except Exception as error:  # noqa: BLE001 - whatever lies in shared memory, the program goes on
-        log.warning(
-            "dead processes of application %r not folded: %s", application, error,
-            extra={"application": application, "error": str(error)},
-        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _logged(message: str, application: str) -> Iterator[None]:
+    """Log what is raised, whatever is wrong in shared memory: the program goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        log.warning(message, application, error, extra={"application": application, "error": str(error)})
 
 
 class SharedCollector:
     """This process's part of the application ``name``. Any thread may use it. Raises ConfigurationError, NoSpace.
 
-    Where there is no room for a series, or it would be one more than ``max_series`` of this process, it is not
-    exported, and the log says so; the program goes on.
+    A series for which there is no room, or that would be one more than ``max_series`` of this process, is not exported.
+    The log says so, and the program goes on.
     """
 
     def __init__(
@@ -83,7 +87,6 @@ class SharedCollector:
     ) -> None:  # fmt: skip
         self.name = name
         self._table = table_of(name, namespace, group, max_series)
-        self._peers = dead.Peers(self._table.namespace, name)
         self._metrics: dict[str, tuple[Metric, str]] = {}
 
     def register_metric(
@@ -117,12 +120,12 @@ class SharedCollector:
         number = number_of(metric, value)
         if number is None:
             raise MetricError(f"metric {name!r} got None; leave out a sample that is not known")
-        place = self.series(name, labels)
-        if isinstance(place, (HistogramPlace, SummaryPlace)):
-            place.observe(number)
+        cell = self.series(name, labels)
+        if isinstance(cell, (HistogramCell, SummaryCell)):
+            cell.observe(number)
         else:
-            assert isinstance(place, CounterPlace)
-            place.set(number)
+            assert isinstance(cell, CounterCell)
+            cell.set(number)
 
     def increment(self, name: str, amount: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Add to a counter, or to a gauge, where ``amount`` may be below 0. Raises MetricError."""
@@ -132,15 +135,15 @@ class SharedCollector:
             raise MetricError(f"{metric.type} {name!r} can't be incremented by {amount!r}; record_metric observes")
         if not math.isfinite(number):
             raise MetricError(f"{metric.type} {name!r} can't be incremented by {amount!r}; it would stay that for good")
-        place = self.series(name, labels)
-        assert isinstance(place, CounterPlace)
-        place.inc(number)
+        cell = self.series(name, labels)
+        assert isinstance(cell, CounterCell)
+        cell.inc(number)
 
-    def series(self, name: str, labels: Mapping[str, str] = NO_LABELS) -> Place:
+    def series(self, name: str, labels: Mapping[str, str] = NO_LABELS) -> Cell:
         """The series itself, for code that counts often: ``inc`` and ``set``, or ``observe``. Raises MetricError.
 
-        A label's value that is no text is one by str(); one that is too long, or no Unicode, costs the series, and is
-        said in the log: it may be what a client sent. After ``remove`` it is to be asked for again.
+        A label value of another type is converted by str(). One that is too long, or not valid Unicode, may be what a
+        client sent: its series is not exported, and the log says so. After ``remove``, ask for the series again.
         """
         metric, across = self._registered(name)
         names, table = metric.label_names, self._table
@@ -151,31 +154,32 @@ class SharedCollector:
         if not len(values) == len(labels) == len(names):
             metric.label_values(labels)  # raises
         try:
-            place = table.places.get((name, values))
-        except TypeError:  # a value that is no text, and no key
-            place = None
-        # There already, so its labels have been checked, and under this very definition.
-        if place is not None and table.metrics[name][0] is metric:
-            return place
+            cell = table.cells.get((name, values))
+        except TypeError:  # a value that is not hashable
+            cell = None
+        # If it exists, its labels have been checked; under this very definition, too.
+        if cell is not None and table.metrics[name][0] is metric:
+            return cell
         values = tuple(map(str, values))
         try:
             metric.check_values(values)
         except MetricError as error:
-            place = table.nowhere(metric.type, (name, values), metric.buckets, str(error))
-            table.afterwards()
-            return place
-        return table.place(metric, values, across)
+            cell = table.refused(metric.type, (name, values), metric.buckets, str(error))
+        else:
+            cell = table.cell(metric, values, across)
+        table.report()
+        return cell
 
     def remove(self, name: str, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Remove a series, in all processes; it is there again when one counts or sets it. Raises MetricError."""
+        """Remove a series from all processes; the next store in any of them makes it again. Raises MetricError."""
         metric, _ = self._registered(name)
-        values = metric.label_values({label: str(value) for label, value in labels.items()})  # as series() has them
-        remove(self._table, [(name, values)], self._peers)
+        key = name, metric.label_values({label: str(value) for label, value in labels.items()})  # as series() does
+        remove(self._table, key.__eq__)
 
     def clear(self, name: str) -> None:
-        """Remove all series of the metric, in all processes. Raises MetricError."""
+        """Remove all series of the metric from all processes. Raises MetricError."""
         self._registered(name)
-        remove(self._table, [key for key in list(self._table.places) if key[0] == name], self._peers, (name,))
+        remove(self._table, lambda key: key[0] == name)
 
     def _registered(self, name: str) -> tuple[Metric, str]:
         known = self._metrics.get(name)
@@ -184,25 +188,16 @@ class SharedCollector:
         return known
 
 
-def remove(
-    table: LiveTable, keys: Sequence[SeriesKey], peers: dead.Peers, metrics: Collection[str] = ()
-) -> None:  # fmt: skip
-    """Remove series, and all of ``metrics``, from the whole application. Never raises: the log says what failed."""
-    table.remove(keys)
-    remove_elsewhere(table, keys, peers, metrics)
+def remove(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -> None:
+    """Remove the chosen series from all processes of the application. Never raises; the log says what failed."""
+    table.remove(filter(chosen, list(table.cells)))
+    remove_elsewhere(table, chosen)
 
 
-def remove_elsewhere(
-    table: LiveTable, keys: Sequence[SeriesKey], peers: dead.Peers, metrics: Collection[str] = ()
-) -> None:  # fmt: skip
-    """The same, for who has removed them from this process already."""
-    try:
-        dead.remove(table.namespace, table.application, table.group, table.who, keys, peers, metrics)
-    except Exception as error:  # noqa: BLE001 - the same
-        log.warning(
-            "series of application %r removed in this process alone: %s", table.application, error,
-            extra={"application": table.application, "error": str(error)},
-        )  # fmt: skip
+def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -> None:
+    """The same for all processes but this one."""
+    with _logged("series of application %r removed in this process alone: %s", table.application):
+        removal.remove_elsewhere(table, chosen)
 
 
 def _end() -> None:

@@ -1,35 +1,31 @@
-"""Places: one series of a :class:`shm.table.process.LiveTable` each, which its program stores into.
+"""Cells: one series of a :class:`shm.table.process.ProcessTable` each, and the stores into it.
 
-To store takes no lock where the interpreter has its own (:data:`ATOMIC`): each place has its words at hand, its *cell*,
-and adds to them in one straight line of bytecode, at no point of which CPython turns to another thread or to a signal's
-handler. It does so at calls, at jumps backwards, and where a function begins. Whoever moves the words to another file
-takes the cells away first, all under the table's lock, so a store finds the words that count, or waits for that lock.
+A store takes no lock where CPython holds one for the whole interpreter (:data:`ATOMIC`). A cell has a view of its own
+words in the table's file, and adds to them in a straight line of bytecode: CPython switches threads and runs handlers
+of signals at calls, at backward jumps and where a function begins, and nowhere else. Before the words move to another
+file, the table detaches all cells: they get the view :data:`DETACHED`, which has no words. The next store raises
+IndexError, takes the slow path (:meth:`shm.table.process.ProcessTable.store`) and finds the words under the lock.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import sys
-import threading
 import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from shm.metric import SeriesKey
-from shm.ring.frame import is_absent
+from shm.metric import MetricType, SeriesKey
 from shm.ring.layout import ABSENT
 
 if TYPE_CHECKING:
-    from shm.table.process import LiveTable
+    from shm.table.process import ProcessTable
 
-ABSENT_WORD: Final = array("d", ABSENT)
-_ZERO: Final = array("d", [0.0])
-
-# Whether a thread goes on for a whole line without calls: CPython with its lock, in the releases that this was tried
-# with, 3.11 to 3.13 (tests/shm/table/test_cells.py). Elsewhere each store takes the lock, which costs twice what
-# the rest of it does.
+# The releases that tests/shm/table/test_cells.py has tried: 3.11 to 3.13, with the GIL. Elsewhere each store takes the
+# table's lock, which costs twice what the rest of it does.
 _LAST_TRIED: Final = (3, 13)
 ATOMIC: Final = (
     sys.implementation.name == "cpython"
@@ -37,134 +33,101 @@ ATOMIC: Final = (
     and bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 )
 
-
-class Moving(Exception):
-    """The words of a place are about to be elsewhere."""
+DETACHED: Final = memoryview(bytearray()).cast("d")
 
 
-class Away:
-    """Stands for a place's cell while its words move, and in a process that was forked and has not stored yet."""
+class Cell:
+    """One series of a table: ``columns`` words, its ``words`` while it is attached. Any thread may use it."""
 
-    def __getitem__(self, at: int) -> float:
-        raise Moving
+    __slots__ = ("bounds", "columns", "key", "table", "words")
 
-    def __setitem__(self, at: int, value: float) -> None:
-        raise Moving
-
-
-AWAY: Final = Away()
-
-
-class Place:
-    """One series in a table: of ``columns`` words from ``column`` on, which are its ``cell``. Any thread may use it.
-
-    ``column``: -1 where it has none yet.
-    """
-
-    __slots__ = ("bounds", "cell", "column", "columns", "key", "table")
-
-    def __init__(
-        self, table: LiveTable | Nowhere, key: SeriesKey, column: int, columns: int, bounds: Sequence[float]
-    ) -> None:  # fmt: skip
+    def __init__(self, table: ProcessTable, key: SeriesKey, columns: int, bounds: Sequence[float]) -> None:
         self.table = table
         self.key = key
-        self.column = column
         self.columns = columns
         self.bounds = bounds
-        self.cell: memoryview[float] | Away = table.cell(column, columns)
+        self.words: memoryview[float] = DETACHED
 
-    def add(self, amounts: Sequence[float]) -> None:
-        """Add to each of the series' columns."""
-        with self.table.lock:  # one word after the other: none may move between
-            try:
-                for at, amount in enumerate(amounts):
-                    self.cell[at] += amount
-            except Moving:  # before the first of them
-                self._later(self.add, amounts)
+    def add(self, column: int, amount: float) -> None:
+        """Add to one of the series' columns."""
+        amount = 0.0 + amount  # a number of another type is converted here: that may call Python code
+        try:
+            self.words[column] += amount
+        except IndexError:
+            self.table.store(self, self.add, column, amount)
 
-    def words(self) -> list[float]:
-        """The values of its columns."""
-        with self.table.lock:
-            return self.table.words(self)
+    def read(self, column: int) -> float:
+        """The value of one of the series' columns."""
+        try:
+            return self.words[column]
+        except IndexError:
+            return self.values()[column]
 
-    def _later(self, action: Callable[..., None], *arguments: Any) -> None:
-        """What a store does that found no cell."""
-        table = self.table
-        with table.lock:
-            if table.settled(self):
-                action(*arguments)
-            else:
-                table.late.append((action, arguments))
-        table.afterwards()
+    def values(self) -> list[float]:
+        """The values of its columns; zeros where this process has not stored any."""
+        return self.table.values_of(self)
+
+    @staticmethod
+    def initial() -> bytes:
+        """The word that each column of a new series has."""
+        return bytes(8)
 
 
-class CounterPlace(Place):
+class CounterCell(Cell):
     __slots__ = ()
 
     def inc(self, amount: float) -> None:
-        amount = 0.0 + amount  # whatever number it is: what it takes to add it is done before
+        amount = 0.0 + amount
         try:
-            self.cell[0] += amount
-        except Moving:
-            self._later(self.inc, amount)
+            self.words[0] += amount
+        except IndexError:
+            self.table.store(self, self.inc, amount)
 
     def set(self, value: float) -> None:
         try:
-            self.cell[0] = value
-        except Moving:
-            self._later(self.set, value)
+            self.words[0] = value
+        except IndexError:
+            self.table.store(self, self.set, value)
 
     def get(self) -> float:
-        try:
-            return self.cell[0]
-        except Moving:
-            return self.words()[0]
+        return self.read(0)
 
 
-class GaugePlace(CounterPlace):
-    """``inc`` of a gauge that has no value yet begins at 0, and ``get`` of it is 0."""
+class GaugeCell(CounterCell):
+    """A gauge has no value until the first store; ``inc`` then begins at 0, and ``get`` returns 0."""
 
     __slots__ = ()
 
     def inc(self, amount: float) -> None:
         amount = 0.0 + amount
         try:
-            cell = self.cell
-            value = cell[0]
+            words = self.words
+            value = words[0]
             if value == value:
-                cell[0] = value + amount
+                words[0] = value + amount
                 return
-        except Moving:
-            self._later(self.inc, amount)
-            return
-        self._inc_first(amount)
+        except IndexError:
+            pass
+        self.table.store(self, self._begin, amount)
 
-    def begin(self, value: float) -> None:
-        """Its value, where it has none yet."""
-        try:
-            cell = self.cell
-            now = cell[0]
-            if now != now:
-                cell[0] = value
-        except Moving:
-            self._later(self.begin, value)
-
-    def _inc_first(self, amount: float) -> None:
-        with self.table.lock:
-            if _known(self.words()[0]):  # a NaN that somebody set, or another thread's value since
-                self.cell[0] += amount
-            else:
-                cell = self.cell
-                value = cell[0]
-                cell[0] = value + amount if value == value else amount
+    def _begin(self, amount: float) -> None:
+        """Add where there may be no value yet. Under the lock, attached; other threads may store all the same."""
+        words = self.words
+        begin = 0.0 if _absent(words[0]) else math.nan
+        value = words[0]
+        words[0] = (value if value == value else begin) + amount
 
     def get(self) -> float:
-        value = super().get()
-        return value if value == value else _known(value)
+        value = self.read(0)
+        return 0.0 if value != value and _absent(value) else value
+
+    @staticmethod
+    def initial() -> bytes:
+        return ABSENT
 
 
-class LatestPlace(GaugePlace):
-    """A gauge with the time of its value behind it, so that the latest of all processes is known."""
+class LatestCell(GaugeCell):
+    """A gauge with the Unix time of its value in the second column, for the modes that show the latest value."""
 
     __slots__ = ()
 
@@ -172,127 +135,91 @@ class LatestPlace(GaugePlace):
         super().inc(amount)
         self._stamp(time.time())
 
-    def _stamp(self, seconds: float) -> None:
+    def _stamp(self, timestamp: float) -> None:
         try:
-            self.cell[1] = seconds
-        except Moving:
-            self._later(self._stamp, seconds)
+            self.words[1] = timestamp
+        except IndexError:
+            self.table.store(self, self._stamp, timestamp)
 
-    def set(self, value: float) -> None:
-        self.set_at(value, time.time())
-
-    def set_at(self, value: float, seconds: float) -> None:
-        """``seconds``: Unix time from which it is."""
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        """``timestamp``: Unix time since when the gauge has that value; now, if None."""
+        if timestamp is None:
+            timestamp = time.time()
         try:
-            cell = self.cell
-            cell[0] = value
-            cell[1] = seconds
-        except Moving:
-            self._later(self.set_at, value, seconds)
+            words = self.words
+            words[0] = value
+            words[1] = timestamp
+        except IndexError:
+            self.table.store(self, self.set, value, timestamp)
 
 
-class SummaryPlace(Place):
+class SummaryCell(Cell):
     __slots__ = ()
 
     def observe(self, value: float) -> None:
-        """NaN is left out: it would spoil the sum for ever."""
+        """NaN is left out: the sum would be NaN from then on."""
         if value != value:
             return
         value = 0.0 + value
         try:
-            cell = self.cell
-            cell[0] += 1.0
-            cell[1] += value
-        except Moving:
-            self._later(self.observe, value)
-
-    def get(self) -> tuple[float, float]:
-        """(count, sum)."""
-        count, total = self.words()
-        return count, total
+            words = self.words
+            words[0] += 1.0
+            words[1] += value
+        except IndexError:
+            self.table.store(self, self.observe, value)
 
 
-class HistogramPlace(Place):
+class HistogramCell(Cell):
+    """Each bucket counts the values above the next lower bound; column 0 is unused, the last one has the sum."""
+
     __slots__ = ()
 
     def observe(self, value: float) -> None:
-        """NaN is left out: it is in no bucket, and would spoil the sum for ever."""
+        """NaN is left out: it belongs to no bucket, and the sum would be NaN from then on."""
         if value != value:
             return
         value = 0.0 + value
-        at = bisect_left(self.bounds, value) + 1
+        bucket = bisect_left(self.bounds, value) + 1
         try:
-            cell = self.cell
-            cell[at] += 1.0
-            cell[-1] += value
-        except Moving:
-            self._later(self.observe, value)
-
-    def get(self) -> tuple[list[float], float]:
-        """(how many values are in each bucket alone, the last one being +Inf's; their sum)."""
-        _, *counts, total = self.words()
-        return counts, total
+            words = self.words
+            words[bucket] += 1.0
+            words[-1] += value
+        except IndexError:
+            self.table.store(self, self.observe, value)
 
 
-def _locked(store: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(store)
-    def locked(self: Place, *arguments: Any) -> Any:
-        with self.table.lock:
-            return store(self, *arguments)
+CELLS: Final[dict[MetricType, type[Cell]]] = {
+    "counter": CounterCell,
+    "gauge": GaugeCell,
+    "summary": SummaryCell,
+    "histogram": HistogramCell,
+}
 
-    return locked
+
+def _absent(value: float) -> bool:
+    """Whether this NaN is the absent sample; any other NaN was set."""
+    return array("d", [value]).tobytes() == ABSENT
 
 
 def lock_every_store() -> None:
-    """What :data:`ATOMIC` spares: for interpreters that let threads run at any time."""
-    for cls in (CounterPlace, GaugePlace, LatestPlace, SummaryPlace, HistogramPlace):
-        for name in ("inc", "begin", "set", "set_at", "observe"):
+    """Have each store take the table's lock, for interpreters that switch threads anywhere (:data:`ATOMIC`)."""
+    for cls in (Cell, CounterCell, GaugeCell, LatestCell, SummaryCell, HistogramCell):
+        for name in ("add", "inc", "_stamp", "set", "observe"):
             if name in vars(cls):
                 setattr(cls, name, _locked(vars(cls)[name]))
 
 
+def _locked(store: Callable[..., None]) -> Callable[..., None]:
+    def locked(self: Cell, amount: float) -> None:
+        with self.table.lock:
+            store(self, amount)
+
+    def locked_two(self: Cell, one: Any, two: Any = None) -> None:
+        with self.table.lock:
+            store(self, one, two)
+
+    return functools.wraps(store)(locked if store.__code__.co_argcount == 2 else locked_two)
+
+
 if not ATOMIC:
     lock_every_store()
-
-
-def _known(value: float) -> float:
-    """0 for the absent sample; another NaN is one that was set."""
-    return 0.0 if is_absent(value) else value
-
-
-def first_value(place: Place) -> array[float]:
-    return ABSENT_WORD if isinstance(place, GaugePlace) else _ZERO
-
-
-class Nowhere:
-    """Stands for the table of a series that is not exported."""
-
-    def __init__(self, table: LiveTable, columns: int) -> None:
-        self.late: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-        self._table = table
-        self.words_of_all: memoryview[float] = memoryview(bytearray(8 * columns)).cast("d")
-
-    @property
-    def lock(self) -> threading.RLock:
-        """The table's as it is: a fork has another."""
-        return self._table.lock
-
-    def cell(self, column: int, columns: int) -> memoryview[float]:
-        return self.words_of_all
-
-    def words(self, place: Place) -> list[float]:
-        return list(self.words_of_all)
-
-    def settled(self, place: Place) -> bool:
-        return True
-
-    def afterwards(self) -> None:
-        pass
-
-
-PLACES: Final[dict[str, type[Place]]] = {
-    "counter": CounterPlace,
-    "gauge": GaugePlace,
-    "summary": SummaryPlace,
-    "histogram": HistogramPlace,
-}

@@ -1,64 +1,155 @@
-"""The file of a table, as the process has it whose table it is."""
+"""The file of a table as the process that writes it has it: created, filled, published, appended to."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import mmap
 import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Final
 
-from shm.metric import SeriesKey
+from shm import catalog
+from shm.catalog import MetricExtra
+from shm.create import create as build
+from shm.errors import NoSpace
+from shm.metric import Metric, SeriesKey
+from shm.ring.layout import HEADER_BYTES, KIND_METRIC, KIND_SERIES, MAX_WIDTH, aligned
 from shm.table.descriptors import leads_to, own_files
-from shm.table.format import TableHeader
+from shm.table.format import CATALOG_USED, MAGIC, MAX_TABLE_BYTES, TableHeader, identity, table_path
 
-if TYPE_CHECKING:
-    from shm.table.cells import Place
-
-
-class Entry(NamedTuple):
-    """One entry of the catalog on its way: where it goes, and of which series. ``columns``: 0 of a metric's."""
-
-    at: int
-    data: bytes
-    key: SeriesKey
-    columns: int
+_FIRST_WIDTH: Final = 64
+_FIRST_CATALOG_BYTES: Final = 8192
+_MAX_CATALOG_BYTES: Final = MAX_TABLE_BYTES - HEADER_BYTES - 8 * MAX_WIDTH
 
 
-class LiveFile:
-    """One file of a table, as its owner holds it."""
+@dataclass(slots=True)
+class Contents:
+    """Which metrics and series a table has: the metrics' indexes in the catalog, the first column of each series."""
 
-    def __init__(self, fd: int, mapped: mmap.mmap, header: TableHeader) -> None:
-        self.fd = fd
+    index: dict[str, int] = field(default_factory=dict)
+    columns: dict[SeriesKey, int] = field(default_factory=dict)
+    width: int = 0  # columns taken
+
+    def entries(self, key: SeriesKey, metric: Metric, extra: MetricExtra) -> list[tuple[int, bytes]]:
+        """The catalog's entries, (kind, body), that the series needs if it comes next."""
+        series = KIND_SERIES, catalog.series_body(self.index.get(key[0], len(self.index)), key[1], self.width)
+        return [series] if key[0] in self.index else [(KIND_METRIC, catalog.metric_body(metric, extra)), series]
+
+    def add(self, key: SeriesKey, metric: Metric, extra: MetricExtra) -> list[tuple[int, bytes]]:
+        """Add the series behind the others; its entries."""
+        entries = self.entries(key, metric, extra)
+        self.index.setdefault(key[0], len(self.index))
+        self.columns[key] = self.width
+        self.width += catalog.columns_of(metric, extra)
+        return entries
+
+
+class TableFile:
+    """One file of a table, mapped. It is built under another name, and readers see it once it is published.
+
+    ``entries``: all of its catalog, made from ``contents``, sealed. Raises NoSpace, and nothing is left behind.
+    """
+
+    def __init__(self, header: TableHeader, path: Path, group: str, contents: Contents, entries: bytes) -> None:
         self.header = header
-        self.salt = header.salt
-        self.used = self.columns = 0  # of the catalog's bytes, and of the values
-        self.index: dict[str, int] = {}  # of the metrics in the catalog
-        self.moved: list[tuple[Place, int]] = []
-        self.before: LiveFile | None = None  # the file whose words moved here, until it is let go
-        status = os.fstat(fd)
+        self.contents = contents
+        self.used = len(entries)  # bytes of the catalog
+        self.who = identity(header.pid, header.token)
+        self._salt = header.salt
+        self._path, self._building = path, path.with_suffix(".new")
+        self._fd, mapped = build(header.application, self._building, header.file_bytes, group)
+        status = os.fstat(self._fd)
         self._file = status.st_dev, status.st_ino
-        own_files[self._file] = []  # before anybody in this process can open it
+        own_files[self._file] = []  # before anything else in this process can open it
+        # Stores go through the map, never through the descriptor: a program that closes all descriptors may have
+        # given its number to a file of its own.
         self._map: mmap.mmap | None = mapped
         self.values: memoryview[float] = memoryview(mapped)[header.values_offset :].cast("d")
+        fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        behind_magic = header.behind_magic()
+        mapped[8 : 8 + len(behind_magic)] = behind_magic
+        mapped[HEADER_BYTES : HEADER_BYTES + self.used] = entries
+        mapped[CATALOG_USED : CATALOG_USED + 8] = self.used.to_bytes(8, "little")
 
-    def store(self, offset: int, data: bytes) -> None:
-        """By the map, never by the descriptor: a program that closes all descriptors may give its number to a file of
-        its own."""
+    def publish(self) -> None:
+        """Put it in the place of the file that has its name. Raises NoSpace."""
         assert self._map is not None
-        self._map[offset : offset + len(data)] = data
-
-    def is_at(self, path: Path) -> bool:
+        self._map[0:8] = MAGIC.to_bytes(8, "little")
         try:
-            status = os.stat(path, follow_symlinks=False)
-        except OSError:
+            os.rename(self._building, self._path)
+        except OSError as error:
+            raise NoSpace(self.header.application, f"{self._path} can't be written: {error.strerror}") from error
+
+    def published(self) -> bool:
+        with contextlib.suppress(OSError):
+            status = os.stat(self._path, follow_symlinks=False)
+            return (status.st_dev, status.st_ino) == self._file
+        return False
+
+    def append(self, key: SeriesKey, metric: Metric, extra: MetricExtra, initial: bytes) -> bool:
+        """Add a series whose columns have the word ``initial``; False where there is no room. Raises MetricError."""
+        assert self._map is not None
+        contents, columns = self.contents, catalog.columns_of(metric, extra)
+        entries = catalog.packed(contents.entries(key, metric, extra), self._salt, self.used)
+        start, used = HEADER_BYTES + self.used, self.used + len(entries)
+        end, announced = HEADER_BYTES + used, used.to_bytes(8, "little")
+        index, column, width = contents.index.get(key[0], len(contents.index)), contents.width, contents.width + columns
+        if width > self.header.width or used > self.header.catalog_bytes:
             return False
-        return (status.st_dev, status.st_ino) == self._file
+        self.fill(column, columns, initial)  # first: readers of the entry read them
+        # From here on no call and no jump: a signal's handler that raises leaves all of it done, or nothing.
+        self._map[start:end] = entries
+        self._map[CATALOG_USED : CATALOG_USED + 8] = announced
+        contents.index[key[0]] = index
+        contents.columns[key] = column
+        contents.width = width
+        self.used = used
+        return True
+
+    def fill(self, column: int, columns: int, word: bytes) -> None:
+        """Store the word into each of these columns, as it is: arithmetic might change the absent sample's NaN."""
+        self.values[column : column + columns] = memoryview(word * columns).cast("d")
+
+    def discard(self) -> None:
+        """Remove a file that was not published."""
+        self.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._building)
 
     def close(self) -> None:
+        """Free the lock, as the end of the process does; the file stays."""
         kept = own_files.pop(self._file, [])
-        # The map goes with the last view of it: a thread may be about to use one.
-        self._map = None
+        self._map = None  # unmapped with the last view of it: another thread may be about to use one
         self.values = memoryview(b"").cast("d")
-        for fd in [self.fd, *kept]:
+        for fd in [self._fd, *kept]:
             if leads_to(fd, self._file):
                 os.close(fd)
+
+
+def grown(
+    old: TableFile | None, namespace: str, application: str, group: str, series: Iterable[tuple[SeriesKey, Metric, str]]
+) -> TableFile:
+    """A file for these series, (key, metric, mode), without their values. Raises NoSpace, MetricError.
+
+    It is larger than ``old`` where they take more than half of that, and is the same table; without ``old`` a new one.
+    """
+    created = time.time_ns() if old is None else old.header.created_ns
+    contents, entries = Contents(), list[tuple[int, bytes]]()
+    for key, metric, mode in series:
+        entries += contents.add(key, metric, MetricExtra(mode, created))
+    used = sum(catalog.entry_bytes(body) for _, body in entries)
+    width, room = (_FIRST_WIDTH, _FIRST_CATALOG_BYTES) if old is None else (old.header.width, old.header.catalog_bytes)
+    if contents.width > width // 2:
+        width = min(aligned(2 * contents.width, 64), MAX_WIDTH)
+    if used > room // 2:
+        room = min(aligned(2 * used, 4096), _MAX_CATALOG_BYTES)
+    if contents.width > width or used > room:
+        raise NoSpace(application, f"a table has at most {MAX_WIDTH} columns and {_MAX_CATALOG_BYTES} bytes of catalog")
+    token = int.from_bytes(os.urandom(8), "little") or 1 if old is None else old.header.token
+    header = TableHeader(application, width, room, created, os.getpid(), token)
+    path = table_path(namespace, application, identity(header.pid, header.token))
+    return TableFile(header, path, group, contents, catalog.packed(entries, header.salt))

@@ -32,7 +32,7 @@ from fogmetrics.config import Config, parse
 from fogmetrics.settings.tables import ShmConfig
 from shm import VERSION
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.docs import expected
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.exporter.scene import own_page
@@ -73,7 +73,7 @@ def exporter(namespace: str) -> Iterator[Exporter]:
     with open_writer(namespace, "one", columns=2) as one, open_writer(namespace, "two", columns=2) as two:
         append_proof(one)
         append_proof(two)
-        LiveTable(namespace, "web")
+        ProcessTable(namespace, "web")
         found = Exporter(dataclasses.replace(Config(), shm=ShmConfig(namespace=namespace)))
         found.own.observe("metrics", 200, 0.001)
         yield found

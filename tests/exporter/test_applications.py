@@ -18,9 +18,9 @@ from fogmetrics.config import Config
 from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
 from shm.errors import ConfigurationError
 from shm.metric import Metric
-from shm.table.cells import CounterPlace, GaugePlace
+from shm.table.cells import CounterCell, GaugeCell
 from shm.table.format import table_path
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.application import Process
 from tests.exporter.scene import get, own_page
 from tests.rings import append_proof, open_writer
@@ -45,10 +45,10 @@ def page(exporter: Exporter, query: MetricsQuery | None = None) -> list[str]:
     return [line for line in text.split("\n") if line and not line.startswith(("#", "exporter_", "process_"))]
 
 
-def count(table: LiveTable, name: str, amount: float) -> None:
-    place = table.place(Metric(name, "counter", "C."), ())
-    assert isinstance(place, CounterPlace)
-    place.inc(amount)
+def count(table: ProcessTable, name: str, amount: float) -> None:
+    cell = table.cell(Metric(name, "counter", "C."), ())
+    assert isinstance(cell, CounterCell)
+    cell.inc(amount)
 
 
 def test_every_scrape_has_the_values_of_that_moment(namespace: str, exporter: Exporter) -> None:
@@ -68,7 +68,7 @@ def test_applications_stand_beside_rings_and_are_chosen_as_these_are(namespace: 
     with open_writer(namespace, "s", columns=2) as writer:
         append_proof(writer)
         writer.append([1.0, 2.0], exporter.rings.wall(), exporter.rings.monotonic())
-        web, api = LiveTable(namespace, "web"), LiveTable(namespace, "api")
+        web, api = ProcessTable(namespace, "web"), ProcessTable(namespace, "api")
         count(web, "jobs", 1.0)
         count(api, "calls", 2.0)
         ring = ['gauge{column="0"} 1.0', 'gauge{column="1"} 2.0']
@@ -81,11 +81,11 @@ def test_applications_stand_beside_rings_and_are_chosen_as_these_are(namespace: 
 def test_a_series_that_two_have_is_the_first_s_and_the_other_is_named(namespace: str, exporter: Exporter) -> None:
     with open_writer(namespace, "s", columns=1) as writer:
         writer.append([1.0], exporter.rings.wall(), exporter.rings.monotonic())
-        table = LiveTable(namespace, "web")
-        place = table.place(Metric("gauge", "gauge", "G.", "", ("column",)), ("0",))
-        assert isinstance(place, GaugePlace)
-        place.set(7.0)
-        other = LiveTable(namespace, "xyz")
+        table = ProcessTable(namespace, "web")
+        cell = table.cell(Metric("gauge", "gauge", "G.", "", ("column",)), ("0",))
+        assert isinstance(cell, GaugeCell)
+        cell.set(7.0)
+        other = ProcessTable(namespace, "xyz")
         count(other, "gauge", 1.0)
         assert page(exporter) == ['gauge{column="0"} 1.0']
     assert [(one.source, one.metric) for one in exporter.own.conflicts] == [("web", "gauge"), ("xyz", "gauge")]
@@ -113,7 +113,7 @@ def test_the_ring_of_their_history_gives_way_to_the_tables(namespace: str, expor
 
 
 def test_a_table_that_is_damaged_costs_itself_and_is_told_everywhere(namespace: str, exporter: Exporter) -> None:
-    table, other = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    table, other = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     count(table, "jobs", 1.0)
     count(other, "jobs", 2.0)
     with table_path(namespace, "web", table.who).open("r+b") as file:
@@ -130,8 +130,8 @@ def test_a_table_that_is_damaged_costs_itself_and_is_told_everywhere(namespace: 
 def test_what_can_t_be_read_at_all_costs_no_other(
     namespace: str, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count(LiveTable(namespace, "api"), "calls", 2.0)
-    table = LiveTable(namespace, "web")
+    count(ProcessTable(namespace, "api"), "calls", 2.0)
+    table = ProcessTable(namespace, "web")
     count(table, "jobs", 1.0)
     assert page(exporter) == ["calls_total 2.0", "jobs_total 1.0"]
 
@@ -145,7 +145,7 @@ def test_what_can_t_be_read_at_all_costs_no_other(
 
 
 def test_an_application_that_is_removed_is_gone(namespace: str, exporter: Exporter) -> None:
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     count(table, "jobs", 1.0)
     assert page(exporter) == ["jobs_total 1.0"]
     table_path(namespace, "web", table.who).unlink()
@@ -156,7 +156,7 @@ def test_an_application_that_is_removed_is_gone(namespace: str, exporter: Export
 def test_stats_and_health_tell_of_applications(namespace: str, exporter: Exporter) -> None:
     fresh, told = health(exporter.rings, exporter.applications)
     assert (fresh, told) == (False, {"status": "no fresh source", "sources": {}})
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     count(table, "jobs", 1.0)
     fresh, told = health(exporter.rings, exporter.applications)
     assert (fresh, told["status"], told["applications"]) == (True, "ok", {"web": {"processes": 1}})
@@ -190,7 +190,7 @@ def test_memory_of_tables_that_are_no_more_is_let_go_also_where_nobody_scrapes(
 
 
 def test_only_the_users_who_are_named_are_believed(namespace: str) -> None:
-    count(LiveTable(namespace, "web"), "jobs", 1.0)
+    count(ProcessTable(namespace, "web"), "jobs", 1.0)
     config = Config(shm=ShmConfig(namespace=namespace, owner="12345"))
     exporter = Exporter(config)
     assert page(exporter) == []

@@ -23,8 +23,8 @@ from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError
 from shm.files import ring_path
 from shm.metric import Metric
-from shm.table.cells import CounterPlace
-from shm.table.process import LiveTable
+from shm.table.cells import CounterCell
+from shm.table.process import ProcessTable
 from tests.exporter.scene import promtool_accepts, rings_page, samples_of
 from tests.packages import ROOT
 from tests.programs import unmeasured
@@ -72,9 +72,9 @@ def exposed(registry: CollectorRegistry, form: Format = Format.TEXT) -> str:
 def test_the_samples_are_those_of_metrics(
     namespace: str, one: MetricCollector, registry: CollectorRegistry, form: Format
 ) -> None:
-    place = LiveTable(namespace, "web").place(Metric("jobs", "counter", "Jobs."), ())
-    assert isinstance(place, CounterPlace)
-    place.inc(3)
+    cell = ProcessTable(namespace, "web").cell(Metric("jobs", "counter", "Jobs."), ())
+    assert isinstance(cell, CounterCell)
+    cell.inc(3)
     exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
     page, end = rings_page(exporter, form), "# EOF\n" * (form is Format.OPENMETRICS)
     exporter.close()

@@ -30,9 +30,9 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import dead as dead_tables
-from shm.table.cells import CounterPlace, GaugePlace
+from shm.table.cells import CounterCell, GaugeCell
 from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, identity, read_header, table_path
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.siege.apart import Done, main
 from tests.siege.application_storm import HITS, TAKEN, ended, fork, identities, reading, scraped
@@ -54,12 +54,12 @@ def torn(namespace: str, seconds: str) -> Done:
     words = {struct.pack("<d", value) for value in two}
 
     def alternate() -> None:
-        table = LiveTable(namespace, "app")
-        places = [table.place(Metric("level", "gauge", "A level.", label_names=("of",)), (str(n),)) for n in range(7)]
+        table = ProcessTable(namespace, "app")
+        cells = [table.cell(Metric("level", "gauge", "A level.", label_names=("of",)), (str(n),)) for n in range(7)]
         for turn in range(1 << 40):
-            for place in places:
-                assert isinstance(place, GaugePlace)
-                place.set(two[turn & 1])
+            for cell in cells:
+                assert isinstance(cell, GaugeCell)
+                cell.set(two[turn & 1])
 
     pid, reads = fork(alternate), 0
     try:
@@ -111,14 +111,14 @@ class Scene:
         return fork(live)
 
     def _count(self, application: str, of: str, value: float) -> None:
-        table = LiveTable(self.namespace, application)
-        place = table.place(HITS, (of,))
-        assert isinstance(place, CounterPlace)
-        place.inc(value)
+        table = ProcessTable(self.namespace, application)
+        cell = table.cell(HITS, (of,))
+        assert isinstance(cell, CounterCell)
+        cell.inc(value)
         if application == WEST:
-            table.place(TAKEN, ()).add([0.0] * 5)
+            table.cell(TAKEN, ())
         for number in range(5):
-            table.place(HITS, (f"{of}{number}",))
+            table.cell(HITS, (f"{of}{number}",))
 
     def ready(self) -> None:
         """Wait for the two processes."""

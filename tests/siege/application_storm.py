@@ -27,10 +27,10 @@ from shm.metric import Metric
 from shm.ring.layout import ABSENT
 from shm.table import cells, dead, file, merge, process
 from shm.table import format as tables
-from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace
+from shm.table.cells import CounterCell, GaugeCell, HistogramCell
 from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.siege.apart import Done, adopt_orphans, main
 from tests.siege.harness import require
 
@@ -68,7 +68,7 @@ def scraped(reader: ApplicationReader, identities: list[str]) -> dict[tuple[str,
     """The present series' columns."""
     values = reader.refresh(identities)
     require(not reader.errors, f"tables that nobody harmed are refused: {reader.errors}")
-    own = {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.layout.series}
+    own = {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.plan.series}
     return {key: words.tolist() for key, words in own.items() if words[-1:].tobytes() != ABSENT}
 
 
@@ -126,9 +126,9 @@ class Process:
         os.nice(10)  # flat out, but for the reader
         with contextlib.suppress(FogmetricsError):
             dead.fold(self.namespace, APPLICATION)
-        self.table = LiveTable(self.namespace, APPLICATION)
-        here = self.table.place(HERE, ())
-        assert isinstance(here, GaugePlace)
+        self.table = ProcessTable(self.namespace, APPLICATION)
+        here = self.table.cell(HERE, ())
+        assert isinstance(here, GaugeCell)
         here.set(1.0)
         role = _ROLES[self.slot // _SLOTS % len(_ROLES)]
         if role == "threads":
@@ -156,15 +156,15 @@ class Process:
             self.grow_once(turn)
 
     def grow_once(self, turn: int) -> None:
-        place = self.table.place(MORE, (str(turn % 300),))
-        assert isinstance(place, CounterPlace)
-        place.inc(1.0)
+        cell = self.table.cell(MORE, (str(turn % 300),))
+        assert isinstance(cell, CounterCell)
+        cell.inc(1.0)
 
     def count(self, slot: int, times: int) -> None:
         for _ in range(times):
-            hits, taken = self.table.place(HITS, (str(slot % _GROUPS),)), self.table.place(TAKEN, ())
-            assert isinstance(hits, CounterPlace)
-            assert isinstance(taken, HistogramPlace)
+            hits, taken = self.table.cell(HITS, (str(slot % _GROUPS),)), self.table.cell(TAKEN, ())
+            assert isinstance(hits, CounterCell)
+            assert isinstance(taken, HistogramCell)
             self.ledger.begin(slot)
             hits.inc(1.0)
             taken.observe(float(slot % 4))
@@ -250,9 +250,9 @@ def listed_before(namespace: str) -> Done:
     """Names that were listed before the first fold, and read behind it, have lost nobody."""
 
     def die() -> None:
-        place = LiveTable(namespace, APPLICATION).place(HITS, ("dead",))
-        assert isinstance(place, CounterPlace)
-        place.inc(3.0)
+        cell = ProcessTable(namespace, APPLICATION).cell(HITS, ("dead",))
+        assert isinstance(cell, CounterCell)
+        cell.inc(3.0)
 
     for folds in range(1, 4):
         ended(fork(die))
@@ -272,9 +272,9 @@ def beside(namespace: str, step: str) -> Done:
         name, folded, seen = f"app{at}", False, 0
 
         def die(of: str, amount: float, name: str = name) -> None:
-            place = LiveTable(namespace, name).place(HITS, (of,))
-            assert isinstance(place, CounterPlace)
-            place.inc(amount)
+            cell = ProcessTable(namespace, name).cell(HITS, (of,))
+            assert isinstance(cell, CounterCell)
+            cell.inc(amount)
 
         def profile(frame: types.FrameType, event: str, argument: object, name: str = name) -> None:
             nonlocal seen, folded
@@ -312,23 +312,23 @@ def beside(namespace: str, step: str) -> Done:
 def threads(namespace: str, times: str) -> Done:
     """No increment of threads that count one series is lost, whatever the table does meanwhile."""
     sys.setswitchinterval(1e-5)
-    table = LiveTable(namespace, APPLICATION)
-    hits, taken = table.place(HITS, ("all",)), table.place(TAKEN, ())
-    assert isinstance(hits, CounterPlace)
-    assert isinstance(taken, HistogramPlace)
+    table = ProcessTable(namespace, APPLICATION)
+    hits, taken = table.cell(HITS, ("all",)), table.cell(TAKEN, ())
+    assert isinstance(hits, CounterCell)
+    assert isinstance(taken, HistogramCell)
 
     def work(number: int) -> None:
         for turn in range(int(times)):
             hits.inc(1.0)
             taken.observe(1.5)
             if number == 0 and turn % 20 == 0:
-                table.place(MORE, (str(turn),))
+                table.cell(MORE, (str(turn),))
             if number == 0 and turn % 200 == 0:
                 table.remove([("more", (str(at),)) for at in range(0, turn, 20)])
             if number == 1 and turn % 50 == 0:
-                gone = table.place(MORE, ("gone",))
+                gone = table.cell(MORE, ("gone",))
                 table.remove([gone.key])
-                assert isinstance(gone, CounterPlace)
+                assert isinstance(gone, CounterCell)
                 gone.inc(1e6)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -344,11 +344,11 @@ def threads(namespace: str, times: str) -> Done:
     require(words == [0.0, counted, counted, 1.5 * counted], f"threads observed {counted} times 1.5: {words}")
     strange = {key: words for key, words in found.items() if key[0] == "more" and any(words)}
     require(not strange, f"nobody counted in these, but a series that was removed did: {strange}")
-    gone = table.place(MORE, ("gone",))
+    gone = table.cell(MORE, ("gone",))
     table.remove([gone.key])
-    again = table.place(MORE, ("gone",))
-    assert isinstance(gone, CounterPlace)
-    assert isinstance(again, CounterPlace)
+    again = table.cell(MORE, ("gone",))
+    assert isinstance(gone, CounterCell)
+    assert isinstance(again, CounterCell)
     gone.inc(1e6)
     require(again.get() == 0.0, f"in a new series a thread counted that was removed before: {again.get()}")
     table.close()
@@ -358,9 +358,9 @@ def threads(namespace: str, times: str) -> Done:
 def forks(namespace: str, times: str) -> Done:
     """A fork while other threads are within the table: it does not hang, and counts what it counts, once."""
     sys.setswitchinterval(1e-6)
-    table = LiveTable(namespace, APPLICATION)
-    hits = table.place(HITS, ("forks",))
-    assert isinstance(hits, CounterPlace)
+    table = ProcessTable(namespace, APPLICATION)
+    hits = table.cell(HITS, ("forks",))
+    assert isinstance(hits, CounterCell)
     stop = threading.Event()
 
     def grow(number: int) -> None:
@@ -368,17 +368,17 @@ def forks(namespace: str, times: str) -> Done:
         while not stop.is_set():
             turn += 1
             key = (f"{number}-{turn % 150}",)
-            place = table.place(MORE, key)
-            assert isinstance(place, CounterPlace)
-            place.inc(1.0)
+            cell = table.cell(MORE, key)
+            assert isinstance(cell, CounterCell)
+            cell.inc(1.0)
             if turn % 40 == 0:  # so that the table is made anew often
                 table.remove([("more", (f"{number}-{at % 150}",)) for at in range(turn - 39, turn)])
 
     def child() -> None:
         hits.inc(1.0)
-        place = table.place(HITS, ("born",))
-        assert isinstance(place, CounterPlace)
-        place.inc(1.0)
+        cell = table.cell(HITS, ("born",))
+        assert isinstance(cell, CounterCell)
+        cell.inc(1.0)
 
     workers = [threading.Thread(target=grow, args=(number,)) for number in range(2)]
     for worker in workers:
@@ -407,9 +407,9 @@ def halted(namespace: str, step: str) -> Done:
         at += int(step)
         name, seen = f"app{at}", 0
         inside, forked = threading.Event(), threading.Event()
-        table = LiveTable(namespace, name)
+        table = ProcessTable(namespace, name)
         for number in range(60):
-            table.place(HITS, (str(number),))
+            table.cell(HITS, (str(number),))
         table.remove([("hits", (str(number),)) for number in range(5)])
 
         def profile(
@@ -424,17 +424,17 @@ def halted(namespace: str, step: str) -> Done:
                 inside.set()
                 forked.wait(0.03)  # the fork may be waiting for us
 
-        def grow(table: LiveTable = table, profile: Callable[..., None] = profile) -> None:
+        def grow(table: ProcessTable = table, profile: Callable[..., None] = profile) -> None:
             sys.setprofile(profile)
             for number in range(60, 66):
-                table.place(HITS, (str(number),))
+                table.cell(HITS, (str(number),))
             sys.setprofile(None)
 
-        def child(table: LiveTable = table, name: str = name) -> None:
+        def child(table: ProcessTable = table, name: str = name) -> None:
             for number in range(5, 60):
-                place = table.place(HITS, (str(number),))
-                assert isinstance(place, CounterPlace)
-                place.inc(float(number))
+                cell = table.cell(HITS, (str(number),))
+                assert isinstance(cell, CounterCell)
+                cell.inc(float(number))
             with reading(namespace, name) as reader:
                 now = scraped(reader, identities(namespace, name))
             wrong = {

@@ -68,56 +68,50 @@ MUTANTS = (
     ),
     Mutant(
         "applications", "a fold beside a scrape is not seen", "shm.table.merge:ApplicationReader.refresh",
-        code="self._retired() == before and not self._moved", becomes="True",
+        code="self._retired() == before and not self._replaced", becomes="True",
         says="somebody folded at call", scale=0.5, part="beside",
     ),
     Mutant(
-        "applications", "gauges of the dead stay", "shm.table.merge:ApplicationReader._merged",
-        code="part.living if alive else part.dead", becomes="part.living",
+        "applications", "gauges of the dead stay", "shm.table.merge:_Merged.add",
+        code="not alive", becomes="False",
         says="the gauge of a process that is dead", scale=0.5, part="deaths",
     ),
     Mutant(
-        "applications", "the retired do not name whom they have", "shm.table.dead:_publish",
-        patch="""
-            def fault(namespace, application, group, account):
-                account.folded = []
-                original(namespace, application, group, account)
-        """,
+        "applications", "the retired do not name whom they have", "shm.table.dead:fold",
+        code="total.folded = [*sorted(before & left), *(table.who for table in dead)]", becomes="total.folded = []",
         says="second is 4.0, and may be", scale=0.5, part="deaths",
     ),
     Mutant(
         "applications", "the dead are unlinked before their counts are published", "shm.table.dead:fold",
-        code="_publish(namespace, application, group, account)",
-        becomes="for table in dead:\n    table.path.unlink()\n_publish(namespace, application, group, account)",
+        code="total.write(namespace, application, group)",
+        becomes="for table in dead:\n    table.path.unlink()\ntotal.write(namespace, application, group)",
         says="and may be", scale=0.8, part="deaths",
     ),
     Mutant(
         "applications", "what is stored while a table grows goes to the old file alone",
-        "shm.table.process:LiveTable._born",
-        code="place.cell = AWAY", becomes="pass", says="a handler that counts", part="handlers",
+        "shm.table.process:ProcessTable._detach",
+        patch="def fault(self): pass", says="a handler that counts", part="handlers",
     ),
     Mutant(
-        "applications", "a series that comes while a table grows is made at once",
-        "shm.table.process:LiveTable._settled",
-        code="self._moving or self._entering", becomes="False",
-        says="a handler that counts", scale=2.0, part="handlers",
+        "applications", "what interrupts a growth is done at once", "shm.table.process:ProcessTable._do",
+        code="if self._busy:\n    return", becomes="pass", says="a handler that counts", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "an interrupted growth is not brought to its end", "shm.table.process:LiveTable._recover",
-        code="self._moving or self._entering or self._next is not None", becomes="False",
-        says="a handler that raises", scale=2.0, part="handlers",
+        "applications", "a growth that was interrupted is taken for published",
+        "shm.table.process:ProcessTable._current",
+        code="new.published()", becomes="True", says="a handler that raises", scale=2.0, part="handlers",
     ),
     Mutant(
         "applications", "a reader frees the lock of its own process", "shm.table.descriptors:let_go",
         patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
     ),
     Mutant(
-        "applications", "the place of a removed series keeps its columns", "shm.table.process:LiveTable._vacate",
-        code="self._send_nowhere(place)", becomes="None", says="that was removed", scale=0.5, part="threads",
+        "applications", "the cell of a removed series keeps its words", "shm.table.process:ProcessTable._remove",
+        code="cell.words = DETACHED", becomes="pass", says="that was removed", scale=0.5, part="threads",
     ),
     Mutant(
-        "applications", "a fork does not end what another thread had begun", "shm.table.process:LiveTable.forked",
-        code="self._busy = self._moving = self._entering = False", becomes="pass",
+        "applications", "a fork does not end what another thread had begun", "shm.table.process:ProcessTable.forked",
+        code="self._busy = False", becomes="pass",
         says="a fork beside a thread", scale=0.8, part="halted",
     ),
     Mutant(

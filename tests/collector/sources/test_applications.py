@@ -17,9 +17,9 @@ from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from shm.table import dead
-from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, SummaryPlace
+from shm.table.cells import CounterCell, GaugeCell, HistogramCell, SummaryCell
 from shm.table.format import listed, table_path
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.rings import namespace as namespace
 
 
@@ -30,15 +30,15 @@ def source(namespace: str) -> Iterator[ApplicationsSource]:
     source.close()
 
 
-def fill(table: LiveTable) -> None:
-    counter = table.place(Metric("jobs", "counter", "Jobs.", "", ("l",)), ("x",))
-    gauge = table.place(Metric("busy", "gauge", "Busy."), ())
-    histogram = table.place(Metric("seconds", "histogram", "Time.", "seconds", (), (1.0, 2.0)), ())
-    summary = table.place(Metric("bytes", "summary", "Size."), ())
-    assert isinstance(counter, CounterPlace)
-    assert isinstance(gauge, GaugePlace)
-    assert isinstance(histogram, HistogramPlace)
-    assert isinstance(summary, SummaryPlace)
+def fill(table: ProcessTable) -> None:
+    counter = table.cell(Metric("jobs", "counter", "Jobs.", "", ("l",)), ("x",))
+    gauge = table.cell(Metric("busy", "gauge", "Busy."), ())
+    histogram = table.cell(Metric("seconds", "histogram", "Time.", "seconds", (), (1.0, 2.0)), ())
+    summary = table.cell(Metric("bytes", "summary", "Size."), ())
+    assert isinstance(counter, CounterCell)
+    assert isinstance(gauge, GaugeCell)
+    assert isinstance(histogram, HistogramCell)
+    assert isinstance(summary, SummaryCell)
     counter.inc(2.0)
     gauge.set(3.0)
     histogram.observe(1.5)
@@ -60,7 +60,7 @@ def test_it_is_off_until_it_is_enabled_and_knows_who_is_believed() -> None:
 
 
 def test_a_collection_has_every_series_and_its_metric(namespace: str, source: ApplicationsSource) -> None:
-    for table in (LiveTable(namespace, "web"), LiveTable(namespace, "web")):
+    for table in (ProcessTable(namespace, "web"), ProcessTable(namespace, "web")):
         fill(table)
     found = source.collect()
     samples = by_name(found)
@@ -76,7 +76,7 @@ def test_a_collection_has_every_series_and_its_metric(namespace: str, source: Ap
 
 
 def test_its_frames_keep_them_and_the_dead_are_folded(namespace: str, source: ApplicationsSource) -> None:
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     fill(table)
     with MetricCollector("applications", namespace=namespace) as collector:
         collector.register(*source.metrics)
@@ -102,14 +102,14 @@ def test_its_frames_keep_them_and_the_dead_are_folded(namespace: str, source: Ap
 def test_of_two_applications_with_one_name_for_two_things_the_first_has_it(
     namespace: str, source: ApplicationsSource
 ) -> None:
-    one, two, three = (LiveTable(namespace, name) for name in ("api", "web", "xyz"))
+    one, two, three = (ProcessTable(namespace, name) for name in ("api", "web", "xyz"))
     for table, metric in (
         (one, Metric("jobs", "counter", "J.")), (two, Metric("jobs", "gauge", "J.")),
         (three, Metric("collector_up", "gauge", "U.")),
     ):  # fmt: skip
-        place = table.place(metric, (), first=1.0)
-        assert isinstance(place, CounterPlace)
-        place.inc(1.0)
+        cell = table.cell(metric, (), first=1.0)
+        assert isinstance(cell, CounterCell)
+        cell.inc(1.0)
     found = source.collect()
     assert [sample.value for sample in found.samples if sample.metric == "jobs"] == [1.0]
     assert found.errors == [
@@ -122,9 +122,9 @@ def test_of_a_series_that_two_applications_have_the_first_ones_is_kept(
     namespace: str, source: ApplicationsSource
 ) -> None:
     for name, amount in (("web", 1000.0), ("api", 1.0)):
-        place = LiveTable(namespace, name).place(Metric("jobs", "counter", "J."), ())
-        assert isinstance(place, CounterPlace)
-        place.inc(amount)
+        cell = ProcessTable(namespace, name).cell(Metric("jobs", "counter", "J."), ())
+        assert isinstance(cell, CounterCell)
+        cell.inc(amount)
     found = source.collect()
     assert by_name(found)["jobs"].value == 1.0
     assert found.errors == [
@@ -135,7 +135,7 @@ def test_of_a_series_that_two_applications_have_the_first_ones_is_kept(
 def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
     namespace: str, source: ApplicationsSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good, bad = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    good, bad = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     fill(good)
     fill(bad)
     bad.close()
@@ -156,7 +156,7 @@ def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
 
 
 def test_an_application_that_is_gone_has_no_samples(namespace: str, source: ApplicationsSource) -> None:
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     fill(table)
     assert source.collect().samples
     table_path(namespace, "web", table.who).unlink()

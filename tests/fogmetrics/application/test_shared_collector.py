@@ -11,10 +11,10 @@ from collector.frame.collector import MetricCollector
 from fogmetrics.application import shared_collector
 from fogmetrics.application.shared_collector import SharedCollector
 from shm.errors import MetricError
-from shm.table import dead
-from shm.table.cells import CounterPlace
+from shm.table import dead, removal
+from shm.table.cells import CounterCell
 from shm.table.format import files_of, listed
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 
@@ -44,9 +44,9 @@ def test_every_type_is_recorded_and_merged(collector: SharedCollector, namespace
 
 
 def test_a_series_is_at_hand_for_code_that_counts_often(collector: SharedCollector, namespace: str) -> None:
-    place = collector.series("requests", {"path": "/"})
-    assert isinstance(place, CounterPlace)
-    place.inc(2.0)
+    cell = collector.series("requests", {"path": "/"})
+    assert isinstance(cell, CounterCell)
+    cell.inc(2.0)
     collector.increment("requests", 1, {"path": "/"})
     assert merged(namespace) == {"requests{/}": [3.0]}
 
@@ -157,7 +157,7 @@ def test_what_can_t_be_removed_everywhere_is_said(
         raise OSError("no")
 
     collector.increment("requests", 1, {"path": "a"})
-    monkeypatch.setattr(dead, "remove", refuse)
+    monkeypatch.setattr(removal, "remove_elsewhere", refuse)
     collector.remove("requests", {"path": "a"})
     assert merged(namespace) == {}
     assert [one.getMessage() for one in caplog.records] == [
@@ -168,6 +168,6 @@ def test_what_can_t_be_removed_everywhere_is_said(
 def test_one_process_alone_may_have_the_ring_and_another_hears_of_the_shared_way(namespace: str) -> None:
     with MetricCollector("queue", namespace=namespace):
         assert isinstance(
-            shared_collector.table_of("queue", namespace), LiveTable
+            shared_collector.table_of("queue", namespace), ProcessTable
         )  # a ring and an application may have one name
     shared_collector._tables.pop((namespace, "queue")).close()

@@ -14,7 +14,6 @@ import threading
 import traceback
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,12 @@ from shm.files import DIRECTORY
 from shm.metric import Metric
 from shm.ring.layout import ABSENT, MAX_WIDTH
 from shm.ring.lock import record_lock
-from shm.table import dead
-from shm.table.cells import CounterPlace, GaugePlace
+from shm.table import dead, removal
+from shm.table.cells import CounterCell, GaugeCell
 from shm.table.descriptors import unlink
 from shm.table.format import identity, listed, table_path
 from shm.table.merge import ApplicationReader
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 
 HITS = Metric("hits", "counter", "Hits.", label_names=("of",))
@@ -44,16 +43,16 @@ class Raised(Exception):
 
 
 @pytest.fixture
-def table(namespace: str) -> Iterator[LiveTable]:
-    made = LiveTable(namespace, "app")
+def table(namespace: str) -> Iterator[ProcessTable]:
+    made = ProcessTable(namespace, "app")
     yield made
     made.close()
 
 
-def counter(table: LiveTable, of: str) -> CounterPlace:
-    place = table.place(HITS, (of,))
-    assert isinstance(place, CounterPlace)
-    return place
+def counter(table: ProcessTable, of: str) -> CounterCell:
+    cell = table.cell(HITS, (of,))
+    assert isinstance(cell, CounterCell)
+    return cell
 
 
 def shown(namespace: str, identities: list[str] | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -63,7 +62,7 @@ def shown(namespace: str, identities: list[str] | None = None) -> dict[tuple[str
     assert not reader.errors
     found = {
         (series.metric.name, series.label_values): float(values[series.end - 1])
-        for series in reader.layout.series
+        for series in reader.plan.series
         if values[series.end - 1 : series.end].tobytes() != ABSENT
     }
     reader.close()
@@ -121,7 +120,7 @@ def alarms(handler: Callable[[int, object], None]) -> Iterator[None]:
 # ---- descriptors and locks -----------------------------------------------------------------------------------
 
 
-def test_a_page_of_ones_own_costs_no_descriptor_and_frees_no_lock(namespace: str, table: LiveTable) -> None:
+def test_a_page_of_ones_own_costs_no_descriptor_and_frees_no_lock(namespace: str, table: ProcessTable) -> None:
     counter(table, "a").inc(1.0)
     path = table_path(namespace, "app", table.who)
     before = descriptors()
@@ -131,7 +130,7 @@ def test_a_page_of_ones_own_costs_no_descriptor_and_frees_no_lock(namespace: str
     assert seen_locked(path)
 
 
-def test_a_reader_that_refuses_our_own_table_frees_no_lock(namespace: str, table: LiveTable) -> None:
+def test_a_reader_that_refuses_our_own_table_frees_no_lock(namespace: str, table: ProcessTable) -> None:
     reader = ApplicationReader(namespace, "app", {os.geteuid() + 1})
     reader.refresh([table.who])
     assert reader.errors
@@ -140,7 +139,7 @@ def test_a_reader_that_refuses_our_own_table_frees_no_lock(namespace: str, table
 
 
 def test_clearing_litter_frees_no_lock_of_a_table_that_is_built_beside(namespace: str, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    table = LiveTable(namespace, "app")
+    table = ProcessTable(namespace, "app")
     rename = os.rename
 
     def folding(source: str, target: str) -> None:
@@ -150,11 +149,11 @@ def test_clearing_litter_frees_no_lock_of_a_table_that_is_built_beside(namespace
         dead.fold(namespace, "app")
 
     monkeypatch.setattr(os, "rename", folding)
-    place = counter(table, "0")
+    cell = counter(table, "0")
     for number in range(200):
         counter(table, str(number)).inc(1.0)
     monkeypatch.undo()
-    place.inc(1.0)
+    cell.inc(1.0)
     assert table_path(namespace, "app", table.who).exists()
     assert seen_locked(table_path(namespace, "app", table.who))
     assert shown(namespace)[("hits", ("0",))] == 2.0
@@ -167,19 +166,19 @@ def test_a_program_that_closes_all_descriptors_loses_no_count_and_no_file(namesp
     code = """
 import os, subprocess, sys
 from shm.metric import Metric
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 namespace, victim = sys.argv[1:]
-table = LiveTable(namespace, "app")
+table = ProcessTable(namespace, "app")
 hits = Metric("hits", "counter", "Hits.", label_names=("of",))
-table.place(hits, ("first",)).inc(1.0)
+table.cell(hits, ("first",)).inc(1.0)
 os.closerange(3, 200)
 taken = [os.open(victim, os.O_RDWR | os.O_CREAT) for _ in range(100)]
 for number in range(300):
-    table.place(hits, (str(number),)).inc(1.0)
+    table.cell(hits, (str(number),)).inc(1.0)
     if number == 20:
         fold = "import sys; from shm.table.dead import fold; print(fold(sys.argv[1], 'app'))"
         assert subprocess.check_output([sys.executable, "-c", fold, namespace]) == b"0\\n"
-table.place(hits, ("first",)).inc(1.0)
+table.cell(hits, ("first",)).inc(1.0)
 for fd in taken:
     os.fstat(fd)
 """
@@ -198,7 +197,7 @@ def test_what_lies_in_the_way_is_removed_on_purpose(namespace: str) -> None:
     assert len(unlink(namespace, "app")) == 2
 
 
-def test_ones_own_table_is_not_unlinked(namespace: str, table: LiveTable) -> None:
+def test_ones_own_table_is_not_unlinked(namespace: str, table: ProcessTable) -> None:
     with pytest.raises(Exception, match=f"process {os.getpid()} already writes"):
         unlink(namespace, "app")
     assert seen_locked(table_path(namespace, "app", table.who))
@@ -207,7 +206,7 @@ def test_ones_own_table_is_not_unlinked(namespace: str, table: LiveTable) -> Non
 # ---- signals and destructors ---------------------------------------------------------------------------------
 
 
-def test_no_count_of_a_signals_handler_is_lost_while_the_table_grows(namespace: str, table: LiveTable) -> None:
+def test_no_count_of_a_signals_handler_is_lost_while_the_table_grows(namespace: str, table: ProcessTable) -> None:
     ticks, shared_count = 0, counter(table, "shared")
     names: dict[str, int] = {}
 
@@ -236,7 +235,7 @@ def test_no_count_of_a_signals_handler_is_lost_while_the_table_grows(namespace: 
 
 # What a handler raises may come between a file's opening and its "with": Python then closes it late, and says so.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_exception_of_a_signals_handler_leaves_every_series_whole(namespace: str, table: LiveTable) -> None:
+def test_an_exception_of_a_signals_handler_leaves_every_series_whole(namespace: str, table: ProcessTable) -> None:
     counted: dict[str, int] = {}
     raised = 0
 
@@ -269,9 +268,7 @@ def test_an_exception_of_a_signals_handler_leaves_every_series_whole(namespace: 
     assert off <= raised
 
 
-def test_a_destructor_may_remove_series(namespace: str, table: LiveTable) -> None:
-    peers = dead.Peers(namespace, "app")
-
+def test_a_destructor_may_remove_series(namespace: str, table: ProcessTable) -> None:
     class Session:
         def __init__(self, name: str) -> None:
             self.me = self  # for the collector of garbage alone
@@ -279,7 +276,7 @@ def test_a_destructor_may_remove_series(namespace: str, table: LiveTable) -> Non
             counter(table, name).inc(1.0)
 
         def __del__(self) -> None:
-            shared_collector.remove(table, [("hits", (self.name,))], peers)
+            shared_collector.remove(table, ("hits", (self.name,)).__eq__)
 
     threshold = gc.get_threshold()
     gc.set_threshold(30)
@@ -291,11 +288,10 @@ def test_a_destructor_may_remove_series(namespace: str, table: LiveTable) -> Non
     gc.collect()
     counter(table, "the end")
     assert set(shown(namespace)) == {("hits", ("the end",))}
-    peers.close()
 
 
 def test_a_programs_log_handler_may_count_what_is_logged(namespace: str) -> None:
-    table = LiveTable(namespace, "app", max_series=20)
+    table = ProcessTable(namespace, "app", max_series=20)
     lines = counter(table, "lines")
 
     class Counting(logging.Handler):
@@ -312,7 +308,7 @@ def test_a_programs_log_handler_may_count_what_is_logged(namespace: str) -> None
 
     def over_the_limit() -> None:
         for number in range(400):
-            table.place(Metric(f"m{number}", "counter", "One."), ())
+            table.cell(Metric(f"m{number}", "counter", "One."), ())
 
     threads = [threading.Thread(target=work, daemon=True) for work in (logging_much, over_the_limit)]
     try:
@@ -329,16 +325,16 @@ def test_a_programs_log_handler_may_count_what_is_logged(namespace: str) -> None
 # ---- threads, removal, forks ---------------------------------------------------------------------------------
 
 
-def test_a_thread_that_holds_a_removed_series_counts_in_no_other(namespace: str, table: LiveTable) -> None:
+def test_a_thread_that_holds_a_removed_series_counts_in_no_other(namespace: str, table: ProcessTable) -> None:
     first = counter(table, "first")
     first.inc(1.0)
     removed = counter(table, "removed")
     table.remove([removed.key])
-    for place in (removed, table.place(WIDE, ("x",)), removed):
-        if isinstance(place, CounterPlace):
-            place.inc(5.0)
+    for cell in (removed, table.cell(WIDE, ("x",)), removed):
+        if isinstance(cell, CounterCell):
+            cell.inc(5.0)
     stop = threading.Event()
-    current: list[CounterPlace] = [counter(table, "r")]
+    current: list[CounterCell] = [counter(table, "r")]
 
     def counting() -> None:
         while not stop.is_set():
@@ -360,19 +356,19 @@ def test_a_thread_that_holds_a_removed_series_counts_in_no_other(namespace: str,
     assert {found[("hits", (f"grow{number}",))] for number in range(0, 600, 5)} == {0.0}
 
 
-def test_a_child_that_removes_first_of_all_removes_its_parents(namespace: str, table: LiveTable) -> None:
+def test_a_child_that_removes_first_of_all_removes_its_parents(namespace: str, table: ProcessTable) -> None:
     counter(table, "a").inc(1.0)
     counter(table, "b").inc(2.0)
 
     def child() -> None:
-        shared_collector.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+        shared_collector.remove(table, ("hits", ("a",)).__eq__)
         counter(table, "b").inc(1.0)
 
     in_child(child)
     assert shown(namespace) == {("hits", ("b",)): 3.0}
 
 
-def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: LiveTable) -> None:
+def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: ProcessTable) -> None:
     stop = threading.Event()
 
     def growing() -> None:
@@ -407,47 +403,26 @@ def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: LiveTab
     assert shown(namespace)[("hits", ("fixed",))] == 40.0
 
 
-def test_a_childs_catalog_may_take_more_bytes_than_its_parents(namespace: str) -> None:
-    table = LiveTable(namespace, "app")
-    many = Metric("many", "counter", "Many.", label_names=("of",))
-    for number in range(50):
-        table.place(many, (f"{number:0120}",))
-    # A metric whose series was refused has an index of its own in the parent's catalog, and none in the child's: the
-    # others' may get longer.
-    table._header = replace(table._header, catalog_bytes=4096)
-
-    def child() -> None:
-        place = table.place(many, (f"{20:0120}",))
-        assert isinstance(place, CounterPlace)
-        place.inc(1.0)
-        own = TableReader(namespace, "app", table.who, {os.geteuid()})
-        own.refresh()
-        assert not own.catalog.error
-        assert own.header.catalog_bytes >= own.catalog.used
-        assert sum(own.values()) == 1.0
-
-    in_child(child)
-    table.close()
-
-
 # ---- limits --------------------------------------------------------------------------------------------------
 
 
 def test_a_table_never_gets_wider_than_a_reader_takes(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shm.table.process.MAX_WIDTH", 2000)
-    table = LiveTable(namespace, "app")
+    monkeypatch.setattr("shm.table.file.MAX_WIDTH", 2000)
+    table = ProcessTable(namespace, "app")
     for number in range(100):
-        table.place(WIDE, (str(number),)).add([0.0] * 62 + [1.0])
-    assert table._header.width <= 2000
+        table.cell(WIDE, (str(number),)).add(62, 1.0)
+    own = TableReader(namespace, "app", table.who, {os.geteuid()})
+    assert own.header.width <= 2000
+    own.close()
     assert len(shown(namespace)) == 2000 // 63
     table.close()
 
 
 def test_the_dead_are_not_put_where_nobody_reads(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def die() -> None:
-        table = LiveTable(namespace, "app")
+        table = ProcessTable(namespace, "app")
         for number in range(20):
-            table.place(WIDE, (f"{os.getpid()}-{number}",)).add([0.0] * 62 + [1.0])
+            table.cell(WIDE, (f"{os.getpid()}-{number}",)).add(62, 1.0)
 
     in_child(die)
     monkeypatch.setattr("shm.table.dead.MAX_WIDTH", 1000)
@@ -463,7 +438,7 @@ def test_the_dead_are_not_put_where_nobody_reads(namespace: str, monkeypatch: py
 
 
 def counts(namespace: str, of: str, value: float) -> None:
-    counter(LiveTable(namespace, "app"), of).inc(value)
+    counter(ProcessTable(namespace, "app"), of).inc(value)
 
 
 def test_names_that_were_listed_before_the_first_fold_do_not_lose_the_dead(namespace: str) -> None:
@@ -473,7 +448,7 @@ def test_names_that_were_listed_before_the_first_fold_do_not_lose_the_dead(names
     assert shown(namespace, before) == {("hits", ("a",)): 3.0}
 
 
-def test_a_table_that_takes_anothers_place_in_memory_is_laid_out_anew(namespace: str, table: LiveTable) -> None:
+def test_a_table_that_takes_anothers_place_in_memory_is_laid_out_anew(namespace: str, table: ProcessTable) -> None:
     reader = ApplicationReader(namespace, "app", {os.geteuid()})
     for number in range(60):
         counter(table, f"{number:03}").inc(float(number))
@@ -482,7 +457,7 @@ def test_a_table_that_takes_anothers_place_in_memory_is_laid_out_anew(namespace:
         table.remove([("hits", (f"{number - 60:03}",))])
         counter(table, f"{number:03}").inc(float(number))
         values = reader.refresh([table.who])
-        for series in reader.layout.series:
+        for series in reader.plan.series:
             value = values[series.column]
             wrong += value == value and value != float(series.label_values[0])
     reader.close()
@@ -523,10 +498,10 @@ def test_a_fold_does_not_make_a_definition_older(namespace: str) -> None:
     dead.fold(namespace, "app")
 
     def other() -> None:
-        table = LiveTable(namespace, "app")
-        place = table.place(Metric("hits", "gauge", "Another.", label_names=("of",)), ("a",))
-        assert isinstance(place, GaugePlace)
-        place.set(99.0)
+        table = ProcessTable(namespace, "app")
+        cell = table.cell(Metric("hits", "gauge", "Another.", label_names=("of",)), ("a",))
+        assert isinstance(cell, GaugeCell)
+        cell.set(99.0)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     pid = os.fork()
@@ -549,9 +524,9 @@ def test_nothing_that_lies_there_is_raised_into_the_program(namespace: str, monk
         raise KeyError("whatever")
 
     monkeypatch.setattr(dead, "fold", broken)
-    monkeypatch.setattr(dead, "remove", broken)
+    monkeypatch.setattr(removal, "remove_elsewhere", broken)
     table = shared_collector.table_of("app", namespace)
-    shared_collector.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+    shared_collector.remove(table, ("hits", ("a",)).__eq__)
     table.close()
     del shared_collector._tables[namespace, "app"]  # or the end of this process would fold it once more
 
@@ -566,22 +541,22 @@ def test_the_lock_of_the_fold_is_the_one_that_others_see(namespace: str) -> None
     assert dead.fold(namespace, "app") == 1
 
 
-def test_what_a_handler_counted_in_a_series_that_waits_is_not_a_childs(namespace: str, table: LiveTable) -> None:
+def test_what_a_handler_counted_in_a_series_that_waits_is_not_a_childs(namespace: str, table: ProcessTable) -> None:
     counter(table, "a")
-    table._moving = True  # as in the middle of a growth
+    table._busy = True  # as in the middle of a growth
     counter(table, "waits").inc(1.0)
     in_child(lambda: counter(table, "waits").inc(1.0))
-    table._moving = False
+    table._busy = False
     counter(table, "the end")
     assert shown(namespace)[("hits", ("waits",))] == 2.0
 
 
 def test_a_destructor_that_removes_while_its_thread_removes_does_not_wait_for_itself(
-    namespace: str, table: LiveTable, monkeypatch: pytest.MonkeyPatch
+    namespace: str, table: ProcessTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr("shm.table.dead.time.sleep", slept.append)
-    with dead._locked(namespace, "app", wait_seconds=2.0) as ours:
+    with dead.fold_lock(namespace, "app", wait_seconds=2.0) as ours:
         assert ours
-        shared_collector.remove(table, [("hits", ("a",))], dead.Peers(namespace, "app"))
+        shared_collector.remove(table, ("hits", ("a",)).__eq__)
     assert not slept

@@ -8,7 +8,7 @@ import pytest
 
 from shm.metric import Metric
 from shm.table.merge import ApplicationReader
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
@@ -17,22 +17,22 @@ BEGIN = """\
 import sys, threading
 from shm.table import cells, process
 from shm.metric import Metric
-table = process.LiveTable({namespace!r}, "web")
+table = process.ProcessTable({namespace!r}, "web")
 C = Metric("c", "counter", "C.", "", ("n",))
-count, many = table.place(C, ("all",)), Metric("many", "counter", "M.", "", ("n",))
-busy = table.place(Metric("busy", "gauge", "B."), ())
-seconds = table.place(Metric("seconds", "histogram", "S.", "", (), (1.0, 2.0)), ())
-size = table.place(Metric("size", "summary", "S."), ())
-latest = table.place(Metric("latest", "gauge", "L."), (), "latest")
+count, many = table.cell(C, ("all",)), Metric("many", "counter", "M.", "", ("n",))
+busy = table.cell(Metric("busy", "gauge", "B."), ())
+seconds = table.cell(Metric("seconds", "histogram", "S.", "", (), (1.0, 2.0)), ())
+size = table.cell(Metric("size", "summary", "S."), ())
+latest = table.cell(Metric("latest", "gauge", "L."), (), "latest")
 """
 COUNT = """\
 def store(number):
     for n in range(5000):
         count.inc(1.0); busy.inc(1.0); busy.inc(-1.0); busy.inc(1.0); seconds.observe(1.5); size.observe(2.0)
-        latest.set_at(float(n), float(n))
+        latest.set(float(n), float(n))
 def grow():
     for n in range(3000):
-        table.place(many, (str(n),)).inc(1.0)
+        table.cell(many, (str(n),)).inc(1.0)
 """
 RUN = """\
 sys.setswitchinterval(1e-6)
@@ -61,20 +61,20 @@ def test_threads_lose_no_store_beside_a_table_that_grows(namespace: str, locked:
 def test_a_gauge_of_a_table_that_grows_while_it_is_read_is_there(
     namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = LiveTable(namespace, "web")
-    busy = table.place(Metric("busy", "gauge", "B."), (), first=3.0)
+    table = ProcessTable(namespace, "web")
+    busy = table.cell(Metric("busy", "gauge", "B."), (), first=3.0)
     reader = ApplicationReader(namespace, "web", {os.geteuid()})
     alive = TableReader.alive
 
     def grown_before(self: TableReader) -> bool:
         monkeypatch.setattr(TableReader, "alive", alive)
         for n in range(200):
-            table.place(Metric("many", "counter", "M.", "", ("n",)), (str(n),))
+            table.cell(Metric("many", "counter", "M.", "", ("n",)), (str(n),))
         return alive(self)
 
     monkeypatch.setattr(TableReader, "alive", grown_before)
     values = reader.refresh([table.who])
     assert reader.processes == 1
-    assert [values[one.column] for one in reader.layout.series if one.metric.name == "busy"] == [3.0]
-    assert busy.words() == [3.0]
+    assert [values[one.column] for one in reader.plan.series if one.metric.name == "busy"] == [3.0]
+    assert busy.values() == [3.0]
     reader.close()

@@ -13,9 +13,10 @@ from shm.errors import WriterBusy
 from shm.metric import Metric
 from shm.ring.lock import WriterLock
 from shm.table import dead as dead_tables
-from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
+from shm.table import removal
+from shm.table.cells import CounterCell, GaugeCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.format import files_of, fold_lock_path, listed, table_path
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 
@@ -24,28 +25,28 @@ HISTOGRAM = Metric("seconds", "histogram", "Time.", "seconds", (), (0.1, 0.5))
 SUMMARY = Metric("bytes", "summary", "Size.")
 
 
-def dead(namespace: str, count: Callable[[LiveTable], None]) -> Path:
+def dead(namespace: str, count: Callable[[ProcessTable], None]) -> Path:
     """The table of a process that did that and died."""
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     count(table)
     path = table_path(namespace, "web", table.who)
     table.close()
     return path
 
 
-def counts(path: str, amount: float) -> Callable[[LiveTable], None]:
-    def count(table: LiveTable) -> None:
-        place = table.place(COUNTER, (path,))
-        assert isinstance(place, CounterPlace)
-        place.inc(amount)
+def counts(path: str, amount: float) -> Callable[[ProcessTable], None]:
+    def count(table: ProcessTable) -> None:
+        cell = table.cell(COUNTER, (path,))
+        assert isinstance(cell, CounterCell)
+        cell.inc(amount)
 
     return count
 
 
-def observes(table: LiveTable) -> None:
-    histogram, summary = table.place(HISTOGRAM, ()), table.place(SUMMARY, ())
-    assert isinstance(histogram, HistogramPlace)
-    assert isinstance(summary, SummaryPlace)
+def observes(table: ProcessTable) -> None:
+    histogram, summary = table.cell(HISTOGRAM, ()), table.cell(SUMMARY, ())
+    assert isinstance(histogram, HistogramCell)
+    assert isinstance(summary, SummaryCell)
     for value in (0.05, 0.3, 2.0):
         histogram.observe(value)
         summary.observe(value)
@@ -72,7 +73,7 @@ def test_what_the_dead_had_counted_is_kept_and_their_tables_go(namespace: str) -
 
 
 def test_a_process_that_lives_is_not_folded(namespace: str) -> None:
-    living = LiveTable(namespace, "web")
+    living = ProcessTable(namespace, "web")
     counts("/", 3.0)(living)
     dead(namespace, counts("/", 1.0))
     assert dead_tables.fold(namespace, "web") == 1
@@ -90,11 +91,11 @@ def test_a_process_that_lives_is_not_folded(namespace: str) -> None:
 def test_gauges_of_the_dead_vanish_but_for_the_modes_that_keep_them(
     namespace: str, mode: str, values: tuple[float, ...], kept: float | None
 ) -> None:
-    def sets(value: float) -> Callable[[LiveTable], None]:
-        def set_it(table: LiveTable) -> None:
-            place = table.place(Metric("busy", "gauge", "Busy."), (), mode)
-            assert isinstance(place, GaugePlace)
-            place.set(value)
+    def sets(value: float) -> Callable[[ProcessTable], None]:
+        def set_it(table: ProcessTable) -> None:
+            cell = table.cell(Metric("busy", "gauge", "Busy."), (), mode)
+            assert isinstance(cell, GaugeCell)
+            cell.set(value)
 
         return set_it
 
@@ -110,11 +111,11 @@ def test_gauges_of_the_dead_vanish_but_for_the_modes_that_keep_them(
 
 
 def test_the_latest_of_the_dead_is_the_one_that_was_set_last(namespace: str) -> None:
-    def sets(value: float, seconds: float) -> Callable[[LiveTable], None]:
-        def set_it(table: LiveTable) -> None:
-            place = table.place(Metric("busy", "gauge", "Busy."), (), "latest+dead")
-            assert isinstance(place, LatestPlace)
-            place.set_at(value, seconds)
+    def sets(value: float, seconds: float) -> Callable[[ProcessTable], None]:
+        def set_it(table: ProcessTable) -> None:
+            cell = table.cell(Metric("busy", "gauge", "Busy."), (), "latest+dead")
+            assert isinstance(cell, LatestCell)
+            cell.set(value, seconds)
 
         return set_it
 
@@ -122,7 +123,7 @@ def test_the_latest_of_the_dead_is_the_one_that_was_set_last(namespace: str) -> 
         dead(namespace, sets(value, seconds))
         dead_tables.fold(namespace, "web")
     assert merged(namespace) == {"busy{}": [2.0]}
-    living = LiveTable(namespace, "web")
+    living = ProcessTable(namespace, "web")
     sets(9.0, 25.0)(living)
     assert merged(namespace) == {"busy{}": [2.0]}
     sets(9.0, 35.0)(living)
@@ -145,15 +146,15 @@ def test_a_crash_before_the_dead_are_unlinked_counts_them_once(namespace: str, m
 
 
 def test_of_two_definitions_that_of_the_later_process_holds(namespace: str) -> None:
-    def observes_with(bounds: tuple[float, ...]) -> Callable[[LiveTable], None]:
-        def observe(table: LiveTable) -> None:
-            place = table.place(Metric("seconds", "histogram", "T.", "seconds", (), bounds), ())
-            assert isinstance(place, HistogramPlace)
-            place.observe(0.2)
+    def observes_with(bounds: tuple[float, ...]) -> Callable[[ProcessTable], None]:
+        def observe(table: ProcessTable) -> None:
+            cell = table.cell(Metric("seconds", "histogram", "T.", "seconds", (), bounds), ())
+            assert isinstance(cell, HistogramCell)
+            cell.observe(0.2)
 
         return observe
 
-    old = LiveTable(namespace, "web")
+    old = ProcessTable(namespace, "web")
     observes_with((0.1, 0.5))(old)
     dead(namespace, observes_with((0.25,)))
     old.close()  # which began first, and dies last
@@ -206,11 +207,9 @@ def test_while_another_folds_nothing_is_done_and_nobody_waits(namespace: str, mo
     lock = WriterLock.acquire(fold_lock_path(namespace, "web"), "web")
     try:
         assert dead_tables.fold(namespace, "web") == 0
-        monkeypatch.setattr(dead_tables, "_LOCK_SECONDS", 0.01)
+        monkeypatch.setattr(removal, "_LOCK_SECONDS", 0.01)
         with pytest.raises(WriterBusy):
-            dead_tables.remove(
-                namespace, "web", "", "none", [("requests", ("/",))], dead_tables.Peers(namespace, "web")
-            )
+            removal.remove_elsewhere(ProcessTable(namespace, "web"), ("requests", ("/",)).__eq__)
     finally:
         lock.release()
     assert dead_tables.fold(namespace, "web") == 1
@@ -275,14 +274,12 @@ def test_removing_twice_and_by_turns_keeps_the_count_right(namespace: str) -> No
 
 
 def test_a_removed_series_stays_removed_when_its_process_removes_another(namespace: str) -> None:
-    zero, one = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    zero, one = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     counts("/a", 1.0)(zero)
     counts("/b", 1.0)(one)
     for table, path in ((zero, "/b"), (one, "/a")):
         table.remove([("requests", (path,))])
-        dead_tables.remove(
-            namespace, "web", "", table.who, [("requests", (path,))], dead_tables.Peers(namespace, "web")
-        )
+        removal.remove_elsewhere(table, ("requests", (path,)).__eq__)
     assert merged(namespace) == {}
     counts("/b", 5.0)(one)
     assert merged(namespace) == {"requests{/b}": [5.0]}

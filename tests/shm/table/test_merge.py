@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.table import dead as dead_tables
-from shm.table import merge
-from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
+from shm.table import merge, removal
+from shm.table.cells import CounterCell, GaugeCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.format import listed, table_path
 from shm.table.merge import ApplicationReader
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
 from tests.rings import remove_files_of
@@ -27,19 +27,19 @@ from tests.rings import remove_files_of
 COUNTER = Metric("requests", "counter", "Requests.", "", ("path",))
 
 
-def gauge(table: LiveTable, mode: str, value: float, label: str = "x", set_at: float = 1.0) -> None:
-    place = table.place(Metric(f"g_{mode.replace('+', '_')}", "gauge", "G.", "", ("l",)), (label,), mode)
-    assert isinstance(place, GaugePlace)
-    if isinstance(place, LatestPlace):
-        place.set_at(value, set_at)
+def gauge(table: ProcessTable, mode: str, value: float, label: str = "x", set_at: float = 1.0) -> None:
+    cell = table.cell(Metric(f"g_{mode.replace('+', '_')}", "gauge", "G.", "", ("l",)), (label,), mode)
+    assert isinstance(cell, GaugeCell)
+    if isinstance(cell, LatestCell):
+        cell.set(value, set_at)
     else:
-        place.set(value)
+        cell.set(value)
 
 
-def counter(table: LiveTable, amount: float, path: str = "/") -> None:
-    place = table.place(COUNTER, (path,))
-    assert isinstance(place, CounterPlace)
-    place.inc(amount)
+def counter(table: ProcessTable, amount: float, path: str = "/") -> None:
+    cell = table.cell(COUNTER, (path,))
+    assert isinstance(cell, CounterCell)
+    cell.inc(amount)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def reader(namespace: str) -> Iterator[ApplicationReader]:
 
 
 def test_gauges_are_merged_as_their_mode_says(namespace: str) -> None:
-    tables = [LiveTable(namespace, "web") for _ in range(3)]
+    tables = [ProcessTable(namespace, "web") for _ in range(3)]
     for table, value in zip(tables, (4.0, 1.0, 7.0), strict=True):
         for mode in ("sum", "avg", "min", "max", "latest", "min+dead", "max+dead", "latest+dead"):
             gauge(table, mode, value, set_at=10.0 - value)
@@ -74,16 +74,16 @@ def test_each_process_has_a_series_by_its_pid(namespace: str) -> None:
 
 
 def test_a_gauge_counts_only_those_who_have_a_value(namespace: str) -> None:
-    one, two = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    one, two = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     gauge(one, "avg", 3.0)
     gauge(one, "min", 3.0, "other")
     gauge(two, "avg", 9.0, "other")
-    two.place(Metric("g_avg", "gauge", "G.", "", ("l",)), ("x",), "avg")
+    two.cell(Metric("g_avg", "gauge", "G.", "", ("l",)), ("x",), "avg")
     assert merged(namespace) == {"g_avg{x}": [3.0], "g_avg{other}": [9.0], "g_min{other}": [3.0]}
 
 
 def test_nan_and_infinity_are_values(namespace: str) -> None:
-    one, two = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    one, two = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     gauge(one, "sum", math.inf)
     gauge(two, "sum", 1.0)
     gauge(one, "max", math.nan, "n")
@@ -92,7 +92,7 @@ def test_nan_and_infinity_are_values(namespace: str) -> None:
 
 
 def test_a_process_that_goes_takes_its_gauges_and_leaves_its_counts(namespace: str, reader: ApplicationReader) -> None:
-    tables = [LiveTable(namespace, "web") for _ in range(3)]
+    tables = [ProcessTable(namespace, "web") for _ in range(3)]
     for table in tables:
         counter(table, 2.0)
         gauge(table, "sum", 5.0)
@@ -112,13 +112,13 @@ def test_a_process_that_goes_takes_its_gauges_and_leaves_its_counts(namespace: s
 
 
 def test_the_layout_is_made_anew_only_when_a_catalog_changes(namespace: str, reader: ApplicationReader) -> None:
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     counter(table, 1.0)
     assert reader.refresh(listed(namespace)["web"]).tolist() == [1.0]
-    layout = reader.layout
+    plan = reader.plan
     counter(table, 1.0)
     assert reader.refresh(listed(namespace)["web"]).tolist() == [2.0]
-    assert reader.layout is layout
+    assert reader.plan is plan
     counter(table, 5.0, "/new")
     assert reader.refresh(listed(namespace)["web"]).tolist() == [2.0, 5.0]
     for i in range(300):  # a larger file takes the place of the first
@@ -129,22 +129,22 @@ def test_the_layout_is_made_anew_only_when_a_catalog_changes(namespace: str, rea
 def test_where_definitions_differ_the_younger_process_is_right_and_the_rest_is_counted(
     namespace: str, reader: ApplicationReader
 ) -> None:
-    old, new = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    old, new = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     for table, bounds in ((old, (1.0, 2.0)), (new, (3.0,))):
-        place = table.place(Metric("seconds", "histogram", "T.", "seconds", (), bounds), ())
-        assert isinstance(place, HistogramPlace)
-        place.observe(2.5)
+        cell = table.cell(Metric("seconds", "histogram", "T.", "seconds", (), bounds), ())
+        assert isinstance(cell, HistogramCell)
+        cell.observe(2.5)
     counter(old, 1.0)
     counter(new, 1.0)
     values = reader.refresh(listed(namespace)["web"])
-    assert reader.layout.conflicts == {"seconds": 1}
-    by_name = {one.metric.name: values[one.column : one.end].tolist() for one in reader.layout.series}
+    assert reader.plan.conflicts == {"seconds": 1}
+    by_name = {one.metric.name: values[one.column : one.end].tolist() for one in reader.plan.series}
     assert by_name["seconds"][1:] == [1.0, 1.0, 2.5]
     assert by_name["requests"] == [2.0]
 
 
 def test_a_fold_while_the_tables_are_read_is_read_again(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    living, dead = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    living, dead = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     counter(living, 1.0)
     counter(dead, 4.0)
     dead.close()
@@ -167,7 +167,7 @@ def test_a_fold_while_the_tables_are_read_is_read_again(namespace: str, monkeypa
 def test_a_table_that_is_damaged_costs_itself_and_is_named_once(
     namespace: str, reader: ApplicationReader, at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, two = LiveTable(namespace, "web"), LiveTable(namespace, "web")
+    one, two = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     counter(one, 1.0)
     counter(two, 2.0)
     path = table_path(namespace, "web", one.who)
@@ -184,10 +184,10 @@ def test_a_table_that_is_damaged_costs_itself_and_is_named_once(
 
 
 def test_a_table_that_is_cut_costs_itself(namespace: str, reader: ApplicationReader) -> None:
-    with Process(namespace, "from shm.table.process import LiveTable; from shm.metric import Metric") as process:
-        process.do(f"table = LiveTable({namespace!r}, 'web')")
-        process.do("table.place(Metric('requests', 'counter', 'R.', '', ('path',)), ('/',)).inc(3.0)")
-        other = LiveTable(namespace, "web")
+    with Process(namespace, "from shm.table.process import ProcessTable; from shm.metric import Metric") as process:
+        process.do(f"table = ProcessTable({namespace!r}, 'web')")
+        process.do("table.cell(Metric('requests', 'counter', 'R.', '', ('path',)), ('/',)).inc(3.0)")
+        other = ProcessTable(namespace, "web")
         counter(other, 1.0)
         assert reader.refresh(listed(namespace)["web"]).tolist() == [4.0]
         [who] = [who for who in listed(namespace)["web"] if who != other.who]
@@ -204,8 +204,8 @@ def test_nobody_is_an_empty_application(reader: ApplicationReader) -> None:
 
 def test_what_is_damaged_in_a_removal_s_entry_takes_nothing_off() -> None:
     values = np.array([5.0, 6.0])
-    merge._take_off(values, (0, 1, False), b"short")
-    merge._take_off(values, None, bytes(8))
+    merge._subtract(values, (0, 1, False), b"short")
+    merge._subtract(values, None, bytes(8))
     assert values.tolist() == [5.0, 6.0]
 
 
@@ -225,10 +225,9 @@ _steps = st.lists(
 @given(_steps)
 def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[str, int, int]]) -> None:
     namespace = f"t{os.getpid()}-merging"
-    peers = dead_tables.Peers(namespace, "web")
     reader = ApplicationReader(namespace, "web", {os.geteuid()})
     histogram = Metric("seconds", "histogram", "T.", "seconds", (), (1.0, 2.0))
-    tables = [LiveTable(namespace, "web") for _ in range(2)]
+    tables = [ProcessTable(namespace, "web") for _ in range(2)]
     counted: dict[str, float] = {}
     observed, summed = [0.0] * 4, [0.0, 0.0]
     gauges: dict[int, float] = {}
@@ -239,15 +238,15 @@ def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[
                 counter(table, number + 0.5, f"/{number}")
                 counted[f"/{number}"] = counted.get(f"/{number}", 0.0) + number + 0.5
             elif what == "observe":
-                place = table.place(histogram, ())
-                assert isinstance(place, HistogramPlace)
-                place.observe(float(number))
+                cell = table.cell(histogram, ())
+                assert isinstance(cell, HistogramCell)
+                cell.observe(float(number))
                 for at, bound in enumerate((1.0, 2.0, math.inf)):
                     observed[at] += number <= bound
                 observed[3] += number
             elif what == "sum up":
-                summary = table.place(Metric("bytes", "summary", "S."), ())
-                assert isinstance(summary, SummaryPlace)
+                summary = table.cell(Metric("bytes", "summary", "S."), ())
+                assert isinstance(summary, SummaryCell)
                 summary.observe(float(number))
                 summed[0] += 1
                 summed[1] += number
@@ -259,18 +258,18 @@ def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[
                 gauges.pop(id(table), None)
                 table.close()
             elif what == "begin" and len(tables) < 5:
-                tables.append(LiveTable(namespace, "web"))
+                tables.append(ProcessTable(namespace, "web"))
             elif what == "fold":
                 dead_tables.fold(namespace, "web")
             elif what == "remove":
                 key = "requests", (f"/{number}",)
                 table.remove([key])
-                dead_tables.remove(namespace, "web", "", table.who, [key], peers)
+                removal.remove_elsewhere(table, key.__eq__)
                 counted.pop(f"/{number}", None)
             values = reader.refresh(listed(namespace)["web"])
             found = {
                 (one.metric.name, *one.label_values): values[one.column : one.end].tolist()
-                for one in reader.layout.series
+                for one in reader.plan.series
             }
             paths = {key[1]: value for key, [value, *_] in found.items() if key[0] == "requests" and value == value}
             assert paths == counted
@@ -281,12 +280,11 @@ def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[
             if gauges:
                 assert found["g_sum", "x"] == [sum(gauges.values())]
     finally:
-        peers.close()
         reader.close()
         remove_files_of(namespace)
 
 
 def test_the_reader_is_of_one_application(namespace: str) -> None:
-    LiveTable(namespace, "api")
+    ProcessTable(namespace, "api")
     assert merged(namespace) == {}
     assert Path(table_path(namespace, "api", listed(namespace)["api"][0])).exists()

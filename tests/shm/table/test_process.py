@@ -10,10 +10,10 @@ import pytest
 
 from shm.errors import ConfigurationError, MetricError, NoSpace
 from shm.metric import Metric
-from shm.table import process
-from shm.table.cells import CounterPlace, GaugePlace, HistogramPlace, LatestPlace, SummaryPlace
+from shm.table import file
+from shm.table.cells import CounterCell, GaugeCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.format import files_of
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.application import Process, merged
 from tests.rings import namespace as namespace
@@ -25,11 +25,11 @@ SUMMARY = Metric("bytes", "summary", "Size.")
 
 
 @pytest.fixture
-def table(namespace: str) -> LiveTable:
-    return LiveTable(namespace, "web")
+def table(namespace: str) -> ProcessTable:
+    return ProcessTable(namespace, "web")
 
 
-def read(table: LiveTable) -> dict[tuple[str, tuple[str, ...]], list[float]]:
+def read(table: ProcessTable) -> dict[tuple[str, tuple[str, ...]], list[float]]:
     reader = TableReader(table.namespace, "web", table.who, {os.geteuid()})
     reader.refresh()
     assert not reader.catalog.error
@@ -37,107 +37,106 @@ def read(table: LiveTable) -> dict[tuple[str, tuple[str, ...]], list[float]]:
     return {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.catalog.series}
 
 
-def counter(table: LiveTable, path: str = "/") -> CounterPlace:
-    place = table.place(COUNTER, (path,))
-    assert isinstance(place, CounterPlace)
-    return place
+def counter(table: ProcessTable, path: str = "/") -> CounterCell:
+    cell = table.cell(COUNTER, (path,))
+    assert isinstance(cell, CounterCell)
+    return cell
 
 
-def test_a_counter_begins_at_0_and_every_increment_is_there_at_once(table: LiveTable) -> None:
-    place = counter(table)
+def test_a_counter_begins_at_0_and_every_increment_is_there_at_once(table: ProcessTable) -> None:
+    cell = counter(table)
     assert read(table)[COUNTER.name, ("/",)] == [0.0]
-    place.inc(2.5)
-    place.inc(1.0)
+    cell.inc(2.5)
+    cell.inc(1.0)
     assert read(table)[COUNTER.name, ("/",)] == [3.5]
-    assert place.get() == 3.5
-    place.set(7.0)
-    assert place.get() == 7.0
+    assert cell.get() == 3.5
+    cell.set(7.0)
+    assert cell.get() == 7.0
 
 
-def test_a_gauge_has_no_value_until_it_is_set_and_counts_from_0(table: LiveTable) -> None:
-    place = table.place(GAUGE, ())
-    assert isinstance(place, GaugePlace)
+def test_a_gauge_has_no_value_until_it_is_set_and_counts_from_0(table: ProcessTable) -> None:
+    cell = table.cell(GAUGE, ())
+    assert isinstance(cell, GaugeCell)
     [value] = read(table)[GAUGE.name, ()]
     assert math.isnan(value)
-    assert place.get() == 0.0
-    place.inc(-2.0)
+    assert cell.get() == 0.0
+    cell.inc(-2.0)
     assert read(table)[GAUGE.name, ()] == [-2.0]
-    place.set(math.nan)
-    assert math.isnan(place.get())
-    place.inc(1.0)
-    assert math.isnan(place.get())  # a NaN that somebody set is a value
-    other = table.place(Metric("first", "gauge", "F."), (), first=4.0)
-    assert isinstance(other, GaugePlace)
+    cell.set(math.nan)
+    assert math.isnan(cell.get())
+    cell.inc(1.0)
+    assert math.isnan(cell.get())  # a NaN that somebody set is a value
+    other = table.cell(Metric("first", "gauge", "F."), (), first=4.0)
+    assert isinstance(other, GaugeCell)
     assert other.get() == 4.0
 
 
-def test_a_gauge_of_which_the_latest_counts_keeps_when_it_was_set(table: LiveTable) -> None:
-    place = table.place(GAUGE, (), "latest")
-    assert isinstance(place, LatestPlace)
-    place.set_at(3.0, 17.0)
-    assert table.values[place.column + 1] == 17.0
-    assert counter(table).column == place.column + 2
-    place.set(4.0)
-    assert table.values[place.column + 1] > 1e9
-    place.set_at(3.0, 17.0)
-    place.inc(2.0)
-    assert place.get() == 5.0
-    assert table.values[place.column + 1] > 1e9, "what it was added to last is what was set last"
+def test_a_gauge_of_which_the_latest_counts_keeps_when_it_was_set(table: ProcessTable) -> None:
+    cell = table.cell(GAUGE, (), "latest")
+    assert isinstance(cell, LatestCell)
+    cell.set(3.0, 17.0)
+    assert cell.values() == [3.0, 17.0]
+    cell.set(4.0)
+    assert cell.values()[1] > 1e9
+    cell.set(3.0, 17.0)
+    cell.inc(2.0)
+    assert cell.get() == 5.0
+    assert cell.values()[1] > 1e9, "what it was added to last is what was set last"
 
 
-def test_a_gauge_of_which_the_latest_counts_may_begin_with_an_increment(table: LiveTable, namespace: str) -> None:
-    table.place(GAUGE, (), "latest").inc(3.0)  # type: ignore[attr-defined]
+def test_a_gauge_of_which_the_latest_counts_may_begin_with_an_increment(table: ProcessTable, namespace: str) -> None:
+    table.cell(GAUGE, (), "latest").inc(3.0)  # type: ignore[attr-defined]
     assert merged(namespace) == {"busy{}": [3.0]}
 
 
-def test_a_histogram_counts_each_value_in_its_own_bucket_and_sums(table: LiveTable) -> None:
-    place = table.place(HISTOGRAM, ())
-    assert isinstance(place, HistogramPlace)
+def test_a_histogram_counts_each_value_in_its_own_bucket_and_sums(table: ProcessTable) -> None:
+    cell = table.cell(HISTOGRAM, ())
+    assert isinstance(cell, HistogramCell)
     for value in (0.05, 0.1, 0.3, 5.0, math.inf, math.nan):
-        place.observe(value)
-    counts, total = place.get()
+        cell.observe(value)
+    _, *counts, total = cell.values()
     assert counts == [2.0, 1.0, 0.0, 2.0]
     assert total == math.inf
 
 
-def test_a_summary_counts_and_sums(table: LiveTable) -> None:
-    place = table.place(SUMMARY, ())
-    assert isinstance(place, SummaryPlace)
-    place.observe(3.0)
-    place.observe(4.0)
-    assert place.get() == (2.0, 7.0)
+def test_a_summary_counts_and_sums(table: ProcessTable) -> None:
+    cell = table.cell(SUMMARY, ())
+    assert isinstance(cell, SummaryCell)
+    cell.observe(3.0)
+    cell.observe(4.0)
+    assert cell.values() == [2.0, 7.0]
 
 
-def test_the_same_series_has_one_place(table: LiveTable) -> None:
+def test_the_same_series_has_one_cell(table: ProcessTable) -> None:
     assert counter(table) is counter(table)
     assert counter(table) is not counter(table, "/other")
 
 
-def test_it_grows_with_its_series_and_no_value_is_lost(table: LiveTable, namespace: str) -> None:
-    places = [counter(table, f"/{i}") for i in range(500)]
-    for i, place in enumerate(places):
-        place.inc(float(i))
+def test_it_grows_with_its_series_and_no_value_is_lost(table: ProcessTable, namespace: str) -> None:
+    cells = [counter(table, f"/{i}") for i in range(500)]
+    for i, cell in enumerate(cells):
+        cell.inc(float(i))
     seen = read(table)
     assert [seen[COUNTER.name, (f"/{i}",)] for i in range(500)] == [[float(i)] for i in range(500)]
     assert len(files_of(namespace, "web")) == 1
-    places[7].inc(1.0)
+    cells[7].inc(1.0)
     assert read(table)[COUNTER.name, ("/7",)] == [8.0]
 
 
-def test_what_is_removed_is_absent_and_counts_nowhere_and_comes_back_from_0(table: LiveTable) -> None:
-    place, other = counter(table), counter(table, "/other")
-    place.inc(5.0)
+def test_what_is_removed_is_absent_and_counts_nowhere_and_comes_back_from_0(table: ProcessTable) -> None:
+    cell, other = counter(table), counter(table, "/other")
+    cell.inc(5.0)
     other.inc(1.0)
     table.remove([(COUNTER.name, ("/",)), ("nosuch", ())])
     assert math.isnan(read(table)[COUNTER.name, ("/",)][0])
-    place.inc(1.0)  # by who still has it
+    cell.inc(1.0)  # by who still has it
     assert math.isnan(read(table)[COUNTER.name, ("/",)][0])
     counter(table).inc(2.0)
     assert read(table)[COUNTER.name, ("/",)] == [2.0]
     assert read(table)[COUNTER.name, ("/other",)] == [1.0]
 
 
-def test_series_that_come_and_go_do_not_make_it_larger(table: LiveTable, namespace: str) -> None:
+def test_series_that_come_and_go_do_not_make_it_larger(table: ProcessTable, namespace: str) -> None:
     stays = counter(table, "/stays")
     stays.inc(3.0)
     for i in range(5000):
@@ -151,11 +150,11 @@ def test_series_that_come_and_go_do_not_make_it_larger(table: LiveTable, namespa
 def test_past_the_limit_nothing_is_exported_and_the_log_says_so_once(
     namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table = LiveTable(namespace, "web", max_series=3)
+    table = ProcessTable(namespace, "web", max_series=3)
     for i in range(10):
         counter(table, f"/{i}").inc(1.0)
     assert len(read(table)) == 3
-    assert len(table.places) == 3
+    assert len(table.cells) == 3
     [record] = caplog.records
     assert record.getMessage().startswith(
         "series not exported: metric 'requests' of application 'web': the limit of 3 series is reached; drop a label"
@@ -165,7 +164,7 @@ def test_past_the_limit_nothing_is_exported_and_the_log_says_so_once(
 
 
 def test_without_memory_the_program_goes_on_and_nothing_is_lost(
-    table: LiveTable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    table: ProcessTable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = counter(table)
     first.inc(1.0)
@@ -173,13 +172,14 @@ def test_without_memory_the_program_goes_on_and_nothing_is_lost(
     def full(application: str, *_: object) -> None:
         raise NoSpace(application, "its segment needs more")
 
-    monkeypatch.setattr(process, "create", full)
+    monkeypatch.setattr(file, "build", full)
     for i in range(200):
         counter(table, f"/{i}").inc(1.0)
     first.inc(1.0)
     seen = read(table)
     assert seen[COUNTER.name, ("/",)] == [2.0]
     assert 1 < len(seen) < 201
+    table.report()
     [record] = caplog.records
     assert record.getMessage().startswith("series not exported: metric 'requests'")
 
@@ -193,15 +193,15 @@ def test_without_memory_the_program_goes_on_and_nothing_is_lost(
         (Metric("busy", "counter", "C."), "sum", "metric 'busy' is registered as"),
     ],
 )
-def test_what_can_t_be_declared_is_refused_by_name(table: LiveTable, metric: Metric, mode: str, said: str) -> None:
+def test_what_can_t_be_declared_is_refused_by_name(table: ProcessTable, metric: Metric, mode: str, said: str) -> None:
     table.declare(GAUGE, "sum")
     with pytest.raises(MetricError, match=said):
         table.declare(metric, mode)
 
 
-def test_labels_that_do_not_fit_are_refused(table: LiveTable) -> None:
+def test_labels_that_do_not_fit_are_refused(table: ProcessTable) -> None:
     with pytest.raises(MetricError, match="has 1 labels, not 2"):
-        table.place(COUNTER, ("a", "b"))
+        table.cell(COUNTER, ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -209,23 +209,23 @@ def test_labels_that_do_not_fit_are_refused(table: LiveTable) -> None:
 )
 def test_a_name_or_group_that_is_none_is_refused(namespace: str, name: str, group: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        LiveTable(namespace, name, group=group)
+        ProcessTable(namespace, name, group=group)
 
 
 def test_the_group_may_read_and_nobody_else_may(namespace: str) -> None:
-    LiveTable(namespace, "web", group=str(os.getegid()))
+    ProcessTable(namespace, "web", group=str(os.getegid()))
     [path] = files_of(namespace, "web")
     assert path.stat().st_mode & 0o777 == 0o640
     assert path.stat().st_gid == os.getegid()
 
 
-def test_many_threads_lose_no_increment(table: LiveTable) -> None:
-    place, histogram = counter(table), table.place(HISTOGRAM, ())
-    assert isinstance(histogram, HistogramPlace)
+def test_many_threads_lose_no_increment(table: ProcessTable) -> None:
+    cell, histogram = counter(table), table.cell(HISTOGRAM, ())
+    assert isinstance(histogram, HistogramCell)
 
     def count() -> None:
         for i in range(2000):
-            place.inc(1.0)
+            cell.inc(1.0)
             histogram.observe(0.3)
             counter(table, f"/{i % 100}").inc(1.0)
 
@@ -234,19 +234,19 @@ def test_many_threads_lose_no_increment(table: LiveTable) -> None:
         one.start()
     for one in threads:
         one.join(60)
-    assert place.get() == 16_000.0
-    counts, total = histogram.get()
+    assert cell.get() == 16_000.0
+    _, *counts, total = histogram.values()
     assert counts == [0.0, 16_000.0, 0.0, 0.0]
     assert total == pytest.approx(4800.0)
     assert sum(value for key, [value, *_] in read(table).items() if key[0] == COUNTER.name) == 32_000.0
 
 
-def test_closed_it_counts_where_nobody_reads(table: LiveTable) -> None:
-    place = counter(table)
-    place.inc(1.0)
+def test_closed_it_counts_where_nobody_reads(table: ProcessTable) -> None:
+    cell = counter(table)
+    cell.inc(1.0)
     table.close()
     table.close()
-    place.inc(1.0)
+    cell.inc(1.0)
     counter(table, "/new").inc(1.0)
     reader = TableReader(table.namespace, "web", table.who, {os.geteuid()})
     reader.refresh()
@@ -306,7 +306,7 @@ def test_a_fork_counts_from_0_in_a_table_of_its_own(parent: Process, namespace: 
 
 def test_a_fork_that_stores_nothing_has_no_table(parent: Process, namespace: str) -> None:
     with parent:
-        parent.do("fork(lambda: len(collector._table.places))")
+        parent.do("fork(lambda: len(collector._table.cells))")
         assert len(files_of(namespace, "web")) == 1
 
 
@@ -361,11 +361,11 @@ def test_series_that_are_new_in_the_child_are_there(parent: Process, namespace: 
 
 
 NO_MEMORY = """\
-from shm.table import process
+from shm.table import file
 from shm.errors import NoSpace
 def full(*_): raise NoSpace('web', 'full')
 def job():
-    process.create = full
+    file.build = full
     collector.increment('r', 1, {'p': 'a'})
     collector.increment('r', 1, {'p': 'new'})
     return 'went on'

@@ -13,10 +13,10 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import format as tables
-from shm.table.cells import CounterPlace
+from shm.table.cells import CounterCell
 from shm.table.descriptors import unlink
 from shm.table.format import TableHeader, files_of, identity, listed, read_header, table_of
-from shm.table.process import LiveTable
+from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.application import Process
 from tests.rings import namespace as namespace
@@ -27,10 +27,10 @@ COUNTER = Metric("requests", "counter", "Requests.")
 @pytest.fixture
 def path(namespace: str) -> Path:
     """Of the table of a process that ended."""
-    table = LiveTable(namespace, "web")
-    place = table.place(COUNTER, ())
-    assert isinstance(place, CounterPlace)
-    place.inc(7.0)
+    table = ProcessTable(namespace, "web")
+    cell = table.cell(COUNTER, ())
+    assert isinstance(cell, CounterCell)
+    cell.inc(7.0)
     table.close()
     [path] = files_of(namespace, "web")
     return path
@@ -152,8 +152,8 @@ def test_a_catalog_entry_that_is_damaged_ends_what_is_known(namespace: str, path
     reader.close()
 
 
-def test_the_owner_of_a_table_that_is_not_believed_is_named(namespace: str, path: Path) -> None:
-    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}.*name that user among the trusted users"):
+def test_a_table_of_a_user_who_is_not_trusted_is_refused(namespace: str, path: Path) -> None:
+    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, who is not trusted"):
         opened(namespace, {12345})
 
 
@@ -211,11 +211,13 @@ def test_a_process_lives_until_it_dies_however_that_comes(namespace: str, proces
 
 
 def test_a_process_that_reads_its_own_table_keeps_its_lock(namespace: str) -> None:
-    table = LiveTable(namespace, "web")
+    table = ProcessTable(namespace, "web")
     reader = opened(namespace)
     assert reader.alive()
     reader.close()
-    with Process(namespace, "import os; from shm.table.reader import TableReader") as other:
+    with Process(
+        namespace, "import os; from shm.table.reader import TableReader; from shm.table.format import listed"
+    ) as other:
         told = f"TableReader({namespace!r}, 'web', {table.who!r}, {{os.geteuid()}}).alive()"
         assert other.do(told) == "True"
         table.close()
