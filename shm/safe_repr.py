@@ -10,9 +10,13 @@ _MOST = 200
 def shown(value: object) -> str:
     """``repr(value)``, shortened; its class where it has none."""
     try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - a foreign __repr__
+        return shortened(repr(value))
+    except Exception:  # noqa: BLE001 - a foreign __repr__, or one that nests too deep
         return f"<{type(value).__name__} without a repr>"
+
+
+def shortened(text: str) -> str:
+    """``text``, cut to its first characters where it is long."""
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"
 
 

@@ -265,7 +265,7 @@ def _mutate_deployment(attacked: Attacked, ticks: int) -> None:
 def _all_silent(attacked: Attacked) -> None:
     """Nobody answers: nothing has a sample, every target is named, and Betanet is left alone in the end."""
     siege, betanet_ = attacked.siege, attacked.source == "betanet"
-    siege.round(dict.fromkeys(range(len(siege.endpoints)), _SILENT[betanet_]))
+    siege.round(dict.fromkeys(range(len(siege.endpoints)), _SILENT))
     left = 40
     while betanet_ and attacked.circuit != _OPEN:
         for tick in attacked.watched.new():
@@ -287,10 +287,7 @@ def _circuit_is_closed(attacked: Attacked) -> None:
 _CIRCUIT: Final = "collector_circuit_state", ("betanet",)
 _CLOSED: Final = 0.0
 _OPEN: Final = 2.0
-_SILENT: Final = {
-    True: Behaviour("accepts and never answers", silent, ("did not answer within",)),
-    False: Behaviour("accepts and never answers", silent, ("no whole answer within",)),
-}
+_SILENT: Final = Behaviour("accepts and never answers", silent, ("no whole answer within",))
 
 
 def _exposition(attacked: Attacked) -> None:
@@ -348,29 +345,30 @@ def _counts(attacked: list[Attacked]) -> Counts:
     }
 
 
+_CLIENT = "collector.sources.http_client"
 _PROVIDERS = "collector.sources.deployment"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "targets", "an answer may have any size", "collector.exchange.answer:check_size",
-        patch="def fault(size, limits): pass",
-        says="sends more than 2097152 bytes of HTTP", part=_BETANET,
+        "targets", "an answer may have any size", f"{_CLIENT}:HttpClient._body",
+        code="len(body) > self._limits.max_reply_bytes", becomes="False", says="no error says", part=_BETANET,
     ),
     Mutant(
-        "targets", "a redirect is an answer", "collector.exchange.answer:HttpAnswer._refusal",
+        "targets", "a redirect is an answer", f"{_CLIENT}:_check_head",
         code="status != 200", becomes="status not in (200, 302, 307)", says="redirects to", part=_BETANET,
     ),
     Mutant(
-        "targets", "no time for one endpoint alone", "collector.exchange.connection:Connection.__init__",
-        code="request.limits.timeout_seconds", becomes="1e6", says="still hangs in an earlier", part=_BETANET,
+        "targets", "no time for one endpoint alone", f"{_CLIENT}:HttpClient.begin",
+        code="time.monotonic() + seconds", becomes="time.monotonic() + 1e6", says="still hangs in an earlier",
+        part=_BETANET,
     ),
     Mutant(
-        "targets", "a head has no bound", "collector.exchange.answer:_HEAD_BYTES", patch="fault = 1 << 60",
-        says="says a header of 1 MiB, and", part=_BETANET,
+        "targets", "a request that is given up goes on", f"{_CLIENT}:HttpClient._shut_down",
+        patch="def fault(self): pass", says="its samples are absent", part=_BETANET,
     ),
     Mutant(
-        "targets", "what is compressed is an answer", "collector.exchange.answer:HttpAnswer._refusal",
-        code='encoding.strip().lower() != b"identity"', becomes="False", says="no error says", part=_BETANET,
+        "targets", "what is compressed is an answer", f"{_CLIENT}:_check_head",
+        code='encoding.strip().lower() != "identity"', becomes="False", says="no error says", part=_BETANET,
     ),
     Mutant(
         "targets", "numbers below 0 are numbers", "collector.sources.betanet.reply:number",
@@ -381,15 +379,11 @@ MUTANTS: tuple[Mutant, ...] = (
         patch="def fault(*cell): return original(*cell) or 0", says="has a sample, 0.0", part=_BY_TCP,
     ),
     Mutant(
-        "targets", "XML may declare entities", f"{_PROVIDERS}.xmlrpc_reply:_refuse_doctype",
-        patch="def fault(*doctype): pass", says="answers an entity", part=_BY_TCP,
-    ),
-    Mutant(
         "targets", "providers are asked one after the other", f"{_PROVIDERS}.source:DeploymentMetricSource.__init__",
         patch="""
             def fault(self, *arguments, **named):
                 original(self, *arguments, **named)
-                self._apart = Apart("provider", 60.0)
+                self._calls = CallPool("provider", 60.0)
         """,
         says="'deployment ",  # did not answer, or still hangs: the collection as a whole
         part=_OTHERS,

@@ -35,11 +35,10 @@ FIRST: Final = (
 )  # fmt: skip
 
 _WORDS = Words(
-    late=("did not answer within",),
-    long=("sends more than 1048576 bytes",),
-    flood=("sends more than 1048576 bytes", "sends more than 2097152 bytes of HTTP"),
-    broken=("its answer broke off", "not HTTP"),
-    redirect=("which is not followed",),
+    late=("no whole answer within",),
+    long=("longer than 1048576 bytes",),
+    broken=("its answer broke off",),
+    redirect=("which is not followed", "HTTP 304"),
     body=("answered no JSON", "without the field"),
     encoding=("it was asked for identity",),
 )

@@ -49,12 +49,10 @@ def _words(*body: str) -> Words:
     return Words(
         late=("no whole answer within",),
         long=("longer than 4194304 bytes",),
-        flood=("longer than 4194304 bytes",),
-        broken=("its answer broke off", "not HTTP"),
+        broken=("its answer broke off",),
         redirect=("HTTP 30",),
         body=body,
         encoding=("it was asked for identity",),
-        status=("HTTP {}",),
     )
 
 

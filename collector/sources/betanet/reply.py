@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import math
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from shm.errors import FogmetricsError
+from shm.safe_repr import shortened, shown
 
 # Each object and list takes up to 200 bytes of memory, however few of the answer's. 50,000 of them, 10 MiB, are more
 # than a list of nodes needs within 1 MiB.
@@ -27,9 +27,8 @@ _MOST_CONTAINERS = 50_000
 # restarts, too: 2^32 ms are 49 days.
 _MOST = 2.0**64
 _MOST_MS = 2.0**32
-
-# Enough of a wrong value to recognise it. Nested ones are cut by depth, too: repr() of a deep list recurses.
-_SHOWN_CHARACTERS = 80
+# Of a body that is no JSON; enough to recognise it.
+_SHOWN_BYTES = 60
 
 
 class BetanetError(FogmetricsError):
@@ -97,7 +96,9 @@ def parse_object(body: bytes, where: str) -> dict[str, Any]:
     except RecursionError:
         raise BetanetError(f"{where} answered JSON that is nested too deep") from None
     except ValueError as error:  # no JSON, no Unicode, NaN, or an integer of more digits than Python reads
-        raise BetanetError(f"{where} answered no JSON ({shorten(str(error))}): {shown(body)}") from None
+        raise BetanetError(
+            f"{where} answered no JSON ({shortened(str(error))}): {shown(body[:_SHOWN_BYTES])}"
+        ) from None
     if not isinstance(document, dict):
         raise BetanetError(f"{where} answered {shown(document)}; it must be a JSON object")
     return document
@@ -115,18 +116,5 @@ def number(value: object) -> float | None:
     return converted if math.isfinite(converted) and converted >= 0 else None
 
 
-def shown(value: object) -> str:
-    """``value`` for a message: on one line, printable, of bounded length and depth."""
-    return shorten(_SHORT.repr(value))
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-
-
 def _reject(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _SHOWN_CHARACTERS

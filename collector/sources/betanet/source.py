@@ -1,4 +1,4 @@
-"""Betanet: packets, connections and latency over HTTP. betanet_client.py asks, betanet_reply.py reads the answers.
+"""Betanet: packets, connections and latency over HTTP. client.py asks, reply.py reads the replies.
 
 Three endpoints; each may fail alone, and then only its own samples are absent. When all three fail in 5 collections
 in a row, the circuit breaker leaves Betanet alone for 30 seconds (breaker.py); the first collection after them is the
@@ -66,9 +66,6 @@ class BetanetSource(MetricSource):
     def from_config(cls, options: BetanetOptions, config: CollectorTables, timeout_seconds: float) -> BetanetSource:
         return cls(cut_timeout(options, "request_timeout_seconds", timeout_seconds))
 
-    def open(self) -> None:
-        self.client.open()
-
     def collect(self) -> Collection:
         if not self.breaker.allow():
             return Collection([self._circuit()], [self._open_circuit()], up=False)
@@ -86,6 +83,9 @@ class BetanetSource(MetricSource):
             self.breaker.failed()
         samples = [Sample(metric, value) for reading in readings for metric, value in reading.values.items()]
         return Collection([*samples, self._circuit()], errors, up=bool(samples))
+
+    def close(self) -> None:
+        self.client.close()
 
     def _circuit(self) -> Sample:
         return Sample(CIRCUIT_STATE.name, float(self.breaker.state), {"source": self.name})

@@ -19,16 +19,17 @@ message.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable
 from typing import Final
 
-from collector.exchange import ExchangeError, Late, Limits, Refused, ask, http_request, parse_address
 from collector.sources.deployment import json_reply
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.http_client import HttpClient
+from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
+from shm.safe_repr import shown
 
 KEY: Final = "[source.deployment] control_plane_url"
 TOKEN_KEY: Final = "[source.deployment] control_plane_token_file"  # noqa: S105 - the name of a key
@@ -56,47 +57,43 @@ class ControlPlaneProvider:
         max_reply_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._address = parse_address(url, KEY, schemes=("http", "https", "unix"), remedy=_REMEDY)
+        address = parse_address(url, KEY, schemes=("http", "https", "unix"), remedy=_REMEDY)
         if "?" in url or "#" in url:
-            raise ConfigurationError(f"{KEY} is {self._address.shown!r}; {_REMEDY}, without ? and #")
+            raise ConfigurationError(f"{KEY} is {address.shown!r}; {_REMEDY}, without ? and #")
+        self._shown, self._url = address.shown, address.url.rstrip("/") + _PATH
         self._token_file = token_file
-        self._limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        self._timeout_seconds = timeout_seconds
+        limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        self._client = HttpClient(address, limits, {"Accept": "application/json"})
         self._clock = clock
 
     def deployments(self) -> list[Deployment]:
         """Raises ProviderError."""
-        headers = {"Accept": "application/json"}
-        if self._token_file:
-            headers["Authorization"] = f"Bearer {read_token(self._token_file)}"
-        shown = self._address.shown
+        token = {"Authorization": f"Bearer {read_token(self._token_file)}"} if self._token_file else {}
         try:
-            rows = self._rows(headers)
-        except ExchangeError as error:
-            what = "no control plane at" if not isinstance(error, Refused) else "the control plane refused, at"
-            raise ProviderError(f"{what} {shown}: {error}; {self._remedy(error)}") from error
+            rows = self._rows(token)
+        except NoReply as error:
+            what = "the control plane refused, at" if error.status else "no control plane at"
+            raise ProviderError(f"{what} {self._shown}: {error}; {_remedy(error)}") from error
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {shown} is no control plane of fog-compute: {error}; set {KEY} to its address, "
+                f"what answers at {self._shown} is no control plane of fog-compute: {error}; set {KEY} to its address, "
                 f"without {_PATH}"
             ) from error
         return _by_name(rows)
 
-    def _remedy(self, error: ExchangeError) -> str:
-        if isinstance(error, Refused) and error.status in (401, 403):
-            return f"set {TOKEN_KEY} to a file with a token that it takes"
-        return f"does it run, and may this user ask it? set {KEY}"
+    def close(self) -> None:
+        self._client.close()
 
     def _rows(self, headers: dict[str, str]) -> dict[str, tuple[str, int | None]]:
-        """By id: name and replicas, of all pages. Raises ExchangeError or ValueError."""
-        base = "" if self._address.unix_path else self._address.target.rstrip("/")
-        left = self._limits.timeout_seconds
+        """By id: name and replicas, of all pages. Raises NoReply or ValueError."""
+        left = self._timeout_seconds
         deadline = self._clock() + left
         rows: dict[str, tuple[str, int | None]] = {}
         offset = 0
         while True:
-            limits = dataclasses.replace(self._limits, timeout_seconds=left)
-            target = f"{base}{_PATH}?limit={_PAGE}&offset={offset}&sort_by=created_at&sort_order=asc"
-            page = parse_page(ask(http_request(self._address, limits, target, headers=headers)).body)
+            url = f"{self._url}?limit={_PAGE}&offset={offset}&sort_by=created_at&sort_order=asc"
+            page = parse_page(self._client.request(url, headers=headers, timeout_seconds=left))
             known = len(rows)
             for key, name, replicas in page:
                 rows[key] = name, replicas
@@ -108,7 +105,13 @@ class ControlPlaneProvider:
             offset += _PAGE
             left = deadline - self._clock()
             if left <= 0:
-                raise Late(f"it took more than {self._limits.timeout_seconds:g} s for all of its pages")
+                raise NoReply(f"it took more than {self._timeout_seconds:g} s for all of its pages")
+
+
+def _remedy(error: NoReply) -> str:
+    if error.status in (401, 403):
+        return f"set {TOKEN_KEY} to a file with a token that it takes"
+    return f"does it run, and may this user ask it? set {KEY}"
 
 
 def read_token(path: str) -> str:
@@ -146,7 +149,7 @@ def parse_page(body: bytes) -> list[tuple[str, str, int | None]]:
             raise ValueError("a deployment lacks id and name, as strings")
         replicas = json_reply.count(running)
         if replicas is None and running is not None:
-            raise ValueError(f"running_replicas is {json_reply.brief(running)}, no whole number from 0 to 2^64 - 1")
+            raise ValueError(f"running_replicas is {shown(running)}, no whole number from 0 to 2^64 - 1")
         page.append((key or name or "", name or key or "", replicas))
     return page
 

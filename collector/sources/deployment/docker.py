@@ -18,10 +18,12 @@ import json
 from typing import Final
 from urllib.parse import quote
 
-from collector.exchange import ExchangeError, Limits, ask, http_request, parse_address
 from collector.sources.deployment import json_reply
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.http_client import HttpClient
+from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
+from shm.safe_repr import shown
 
 KEY: Final = "[source.deployment] docker_url"
 LABEL_KEY: Final = "[source.deployment] docker_label"
@@ -38,28 +40,30 @@ class DockerProvider:
                 f'{LABEL_KEY} is {label!r}; give the name of a label, such as "com.docker.compose.service"'
             )
         address = parse_address(url, KEY)
-        base = "" if address.unix_path else address.target.rstrip("/")
         filters = quote(json.dumps({"label": [label]}, separators=(",", ":")), safe="")
-        target = f"{base}/containers/json?all=true&filters={filters}"
+        self._url = f"{address.url.rstrip('/')}/containers/json?all=true&filters={filters}"
+        self._shown = address.shown
         limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
-        self._request = http_request(address, limits, target, headers={"Accept": "application/json"})
+        self._client = HttpClient(address, limits, {"Accept": "application/json"})
         self._label = label
 
     def deployments(self) -> list[Deployment]:
         """Raises ProviderError."""
-        shown = self._request.address.shown
         try:
-            reply = ask(self._request)
-        except ExchangeError as error:
+            body = self._client.request(self._url)
+        except NoReply as error:
             raise ProviderError(
-                f"no Docker or Podman at {shown}: {error}; does it run, and may this user open it? set {KEY}"
+                f"no Docker or Podman at {self._shown}: {error}; does it run, and may this user open it? set {KEY}"
             ) from error
         try:
-            return parse_containers(reply.body, self._label)
+            return parse_containers(body, self._label)
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {shown} is no Docker or Podman: {error}; set {KEY} to the engine's socket"
+                f"what answers at {self._shown} is no Docker or Podman: {error}; set {KEY} to the engine's socket"
             ) from error
+
+    def close(self) -> None:
+        self._client.close()
 
 
 def parse_containers(body: bytes, label: str) -> list[Deployment]:
@@ -73,7 +77,7 @@ def parse_containers(body: bytes, label: str) -> list[Deployment]:
         if value is None or value == "":
             continue  # the engine was asked for none without it; what has no name is no deployment
         if not isinstance(value, str):
-            raise ValueError(f"the label {label} of a container is {json_reply.brief(value)}, no string")
+            raise ValueError(f"the label {label} of a container is {shown(value)}, no string")
         running[value] = running.get(value, 0) + (state == "running")
         if len(running) > MAX_DEPLOYMENTS:
             raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")

@@ -28,13 +28,19 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import functools
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from collector.exchange import BrokenOff, ExchangeError, Limits, ask, http_request, line_request, parse_address
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError, reply_lines
+from collector.sources.target import Limits, NoReply, parse_address
 from shm.metric import increase
+
+if TYPE_CHECKING:
+    from collector.sources.http_client import HttpClient
 
 KEY = "[source.deployment] haproxy_url"
 # HAProxy counts in 64 bits; a number beyond is none of its own, and might not fit a float.
@@ -130,9 +136,15 @@ class HaproxyProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         address, limits = parse_address(url, KEY), Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
-        self._request = (
-            line_request(address, limits, "show stat\n") if address.unix_path else http_request(address, limits)
-        )
+        self._shown = address.shown
+        self._client: HttpClient | None = None
+        if address.unix_path:
+            self._page = functools.partial(ask_socket, address.unix_path, limits)
+        else:
+            from collector.sources.http_client import HttpClient  # 7 MiB that the socket does without
+
+            self._client = HttpClient(address, limits)
+            self._page = functools.partial(self._client.request, address.url)
         self._exclude = tuple(exclude)
         self._clock = clock
         self._before: tuple[float, dict[str, BackendStats]] | None = None
@@ -146,26 +158,52 @@ class HaproxyProvider:
             return [_deployment(one, None, 0.0) for one in backends]
         return [_deployment(one, before[1].get(one.name), now - before[0]) for one in backends]
 
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
     def _read(self) -> list[BackendStats]:
-        address = self._request.address
         try:
-            page = ask(self._request).body
-            # On its socket HAProxy ends every answer with an empty line; without it some backends may be missing.
-            if address.unix_path and page.startswith(b"# ") and not page.endswith(b"\n\n"):
-                raise BrokenOff("its answer broke off before its empty line")
-        except ExchangeError as error:
+            page = self._page()
+        except NoReply as error:
             raise ProviderError(
-                f"no HAProxy at {address.shown}: {error}; is it running, with 'stats socket' or 'stats enable', and "
+                f"no HAProxy at {self._shown}: {error}; is it running, with 'stats socket' or 'stats enable', and "
                 f"may this user open it? set {KEY}"
             ) from error
         try:
             backends = parse_stats(page)
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {address.shown} is no HAProxy statistics: {error}; set {KEY} to its stats socket, or "
+                f"what answers at {self._shown} is no HAProxy statistics: {error}; set {KEY} to its stats socket, or "
                 'its stats page with ";csv" at the end'
             ) from error
         return [one for one in backends if not any(fnmatch.fnmatchcase(one.name, glob) for glob in self._exclude)]
+
+
+def ask_socket(path: str, limits: Limits) -> bytes:
+    """What the stats socket at ``path`` replies to ``show stat``, until it closes the connection. Raises NoReply."""
+    deadline = time.monotonic() + limits.timeout_seconds
+    page = bytearray()
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(limits.timeout_seconds)
+            connection.connect(path)
+            connection.sendall(b"show stat\n")
+            while piece := connection.recv(65_536):
+                page += piece
+                if len(page) > limits.max_reply_bytes:
+                    raise limits.too_long()
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise limits.late()
+                connection.settimeout(left)
+    except TimeoutError:
+        raise limits.late() from None
+    except OSError as error:
+        raise NoReply(f"no connection: {error.strerror or error}") from None
+    # HAProxy ends every reply with an empty line; without it some backends may be missing.
+    if page.startswith(b"# ") and not page.endswith(b"\n\n"):
+        raise NoReply("its answer broke off before its empty line")
+    return bytes(page)
 
 
 def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) -> Deployment:

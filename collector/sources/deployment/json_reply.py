@@ -39,10 +39,10 @@ def parse_json(body: bytes) -> Any:
 def objects(document: object) -> list[dict[str, Any]]:
     """The document, where it is a list of objects. Raises ValueError."""
     if not isinstance(document, list):
-        raise ValueError(f"its answer is not a list but {brief(document)}")
+        raise ValueError(f"its answer is not a list but {shown(document)}")
     for one in document:
         if not isinstance(one, dict):
-            raise ValueError(f"its answer is not a list of objects: it has {brief(one)}")
+            raise ValueError(f"its answer is not a list of objects: it has {shown(one)}")
     return document
 
 
@@ -53,13 +53,6 @@ def count(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value <= MAX_COUNT else None
-
-
-def brief(value: object) -> str:
-    """``value`` for a message: its kind alone where it holds others, for those may nest beyond what repr can show."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    return shown(value)
 
 
 def _reject(constant: str) -> NoReturn:

@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from collector.exchange import ExchangeError, Limits, ask, http_request, parse_address
 from collector.sources.deployment.prometheus_mapping import KEY as MAPPINGS_KEY
 from collector.sources.deployment.prometheus_mapping import PageMapping, parse_mapping, ready_mappings
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
 from collector.sources.deployment.provider import Deployment, ProviderError
+from collector.sources.http_client import HttpClient
+from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
 
 KEY: Final = "[source.deployment] prometheus"
@@ -45,8 +46,8 @@ class PrometheusProvider:
     ) -> None:
         address = parse_address(url, KEY, schemes=("http", "https", "unix"), remedy=_REMEDY)
         limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
-        target = "/metrics" if address.unix_path else ""
-        self._request = http_request(address, limits, target, headers={"Accept": _ACCEPT})
+        self._url = f"{address.url}/metrics" if address.unix_path else address.url
+        self._client = HttpClient(address, limits, {"Accept": _ACCEPT})
         self.where = address.shown  # for messages: there may be several
         self._mapping = mapping
         self._clock = clock
@@ -62,20 +63,21 @@ class PrometheusProvider:
             return deployments(reading, None, 0.0, counts_errors)
         return deployments(reading, before[1], now - before[0], counts_errors)
 
+    def close(self) -> None:
+        self._client.close()
+
     def _read(self) -> Reading:
-        address = self._request.address
         try:
-            page = ask(self._request).body
-        except ExchangeError as error:
+            page = self._client.request(self._url)
+        except NoReply as error:
             raise ProviderError(
-                f"no page for Prometheus at {address.shown}: {error}; does it run, and does it serve one there? "
-                f"set {KEY}"
+                f"no page for Prometheus at {self.where}: {error}; does it run, and does it serve one there? set {KEY}"
             ) from error
         try:
             return read_page(page, self._mapping)
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {address.shown} is no page for Prometheus that can be read: {error}; set {KEY} to "
+                f"what answers at {self.where} is no page for Prometheus that can be read: {error}; set {KEY} to "
                 "the address of one"
             ) from error
 

@@ -52,6 +52,10 @@ class DeploymentProvider(Protocol):
 
     def deployments(self) -> list[Deployment]: ...
 
+    def close(self) -> None:
+        """Close the connection, if one is kept."""
+        ...
+
 
 def reply_lines(page: bytes, most_lines: int) -> Iterator[bytes]:
     """The lines of a reply, each with its newline. Raises ValueError at one that is too long, or one too many."""

@@ -20,9 +20,7 @@ from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
-from collector.sources.deployment.haproxy import HaproxyProvider
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
-from collector.sources.deployment.supervisord import SupervisordProvider
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
@@ -82,10 +80,14 @@ class DeploymentOptions:
 
 
 def _supervisord(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+    from collector.sources.deployment.supervisord import SupervisordProvider
+
     return [SupervisordProvider(options.supervisord_url, options.request_timeout_seconds, options.max_reply_bytes)]
 
 
 def _haproxy(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+    from collector.sources.deployment.haproxy import HaproxyProvider
+
     if not options.haproxy_url:
         raise _nobody_to_ask(
             "haproxy", "haproxy_url", '"unix:///run/haproxy/admin.sock" or "http://host:port/stats;csv"'
@@ -139,8 +141,8 @@ def _nobody_to_ask(provider: str, key: str, example: str) -> ConfigurationError:
     )
 
 
-# Every provider there is, by the name that the configuration lists; of Prometheus' pages each is one. Modules that few
-# need are loaded by those alone: json and the reader of pages are half a MiB.
+# Every provider there is, by the name that the configuration lists; of Prometheus' pages each is one. Each loads
+# what it needs itself: HAProxy's socket needs no HTTP.
 PROVIDERS: Mapping[str, Callable[[DeploymentOptions], Sequence[DeploymentProvider]]] = {
     "supervisord": _supervisord,
     "haproxy": _haproxy,
@@ -204,6 +206,8 @@ class DeploymentMetricSource(MetricSource):
 
     def close(self) -> None:
         self._calls.close()
+        for provider in self._providers:
+            provider.close()
 
     def _ask(self) -> list[list[Deployment] | Exception]:
         """What each provider answered or raised, in their order."""

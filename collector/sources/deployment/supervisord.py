@@ -2,25 +2,28 @@
 
 Asked by XML-RPC, ``supervisor.getAllProcessInfo``, at /RPC2 of its Unix or TCP socket
 (http://supervisord.org/api.html#supervisor.rpcinterface.SupervisorNamespaceRPCInterface.getAllProcessInfo), which
-answers with one struct a process:
+replies with one struct for each process:
 
     {'name': 'web_0', 'group': 'web', 'state': 20, 'statename': 'RUNNING', 'pid': 4242, ...}
 
-A group whose processes are all stopped is a deployment with 0 replicas. supervisord sees no requests: rates and
-latency are not its to know. The question is always the same; xmlrpc_reply.py reads the answer. xmlrpc.client would
-bring 3 MiB of HTTP, mail and TLS with it, the supervisor package its daemon's modules.
+A group whose processes are all stopped is a deployment with 0 replicas. supervisord does not see requests, so it knows
+no rates and no latency. It is trusted as our parent process: only the time and the size of its reply are bounded.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import xmlrpc.client
 from collections.abc import Mapping
-from typing import Final
+from typing import Any
+from urllib.parse import urljoin
+from xml.parsers.expat import ExpatError
 
-from collector.exchange import ExchangeError, Limits, Request, ask, http_request, parse_address
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
-from collector.sources.deployment.xmlrpc_reply import read_processes
+from collector.sources.http_client import HttpClient
+from collector.sources.target import Limits, NoReply, parse_address
+from shm.safe_repr import shortened, shown
 
 KEY = "[source.deployment] supervisord_url"
 # supervisord sets it in each program that it starts.
@@ -28,22 +31,15 @@ ENV_URL = "SUPERVISOR_SERVER_URL"
 # The names that supervisor's own clients read; supervisord does not hand them down by itself.
 ENV_USER, ENV_PASSWORD = "SUPERVISOR_USERNAME", "SUPERVISOR_PASSWORD"
 
-# What xmlrpc.client.dumps((), "supervisor.getAllProcessInfo") gives.
-QUESTION = b"""\
-<?xml version='1.0'?>
-<methodCall>
-<methodName>supervisor.getAllProcessInfo</methodName>
-<params>
-</params>
-</methodCall>
-"""
+_QUESTION = xmlrpc.client.dumps((), "supervisor.getAllProcessInfo").encode()
+_ENDING = "SHUTDOWN_STATE"  # the fault that it replies with while it ends (supervisor/xmlrpc.py, Faults)
 
 
 class SupervisordProvider:
-    """The supervisord at ``url``; empty: the one that ``environ`` says runs us.
+    """The supervisord at ``url``; empty: the one that ``environ`` names as our parent.
 
-    Raises ConfigurationError for an address that can't be one. That there is no supervisord comes out only when
-    it is asked: a collector stays up without its target.
+    Raises ConfigurationError for a malformed address. That there is no supervisord comes out only when it is asked: a
+    collector stays up without its target.
     """
 
     name = "supervisord"
@@ -52,7 +48,7 @@ class SupervisordProvider:
         self, url: str, timeout_seconds: float, max_reply_bytes: int, environ: Mapping[str, str] | None = None
     ) -> None:
         environ = os.environ if environ is None else environ
-        self._request: Request | None = None
+        self._client: HttpClient | None = None
         if url or environ.get(ENV_URL):
             address = parse_address(url or environ[ENV_URL], KEY if url else ENV_URL)
             if not address.user:
@@ -60,43 +56,48 @@ class SupervisordProvider:
                     address, user=environ.get(ENV_USER, ""), password=environ.get(ENV_PASSWORD, "")
                 )
             limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
-            headers = {"Content-Type": "text/xml"}
-            self._request = http_request(address, limits, "/RPC2", headers=headers, body=QUESTION)
+            self._shown, self._url = address.shown, urljoin(address.url, "/RPC2")
+            self._client = HttpClient(address, limits, {"Content-Type": "text/xml"})
 
     def deployments(self) -> list[Deployment]:
         """Raises ProviderError."""
-        if self._request is None:
+        if self._client is None:
             raise ProviderError(
                 f"no supervisord is known: {ENV_URL} is not set, so this process was not started by one with a "
                 f"[unix_http_server]; set {KEY}, or take supervisord out of [source.deployment] providers"
             )
-        shown = self._request.address.shown
         try:
-            reply = ask(self._request)
-        except ExchangeError as error:
+            return parse_processes(self._client.request(self._url, body=_QUESTION))
+        except NoReply as error:
             raise ProviderError(
-                f"no supervisord at {shown}: {error}; is [unix_http_server] enabled and may this user "
+                f"no supervisord at {self._shown}: {error}; is [unix_http_server] enabled and may this user "
                 f"open it? set {KEY}"
             ) from error
-        try:
-            return parse_processes(reply.body)
         except ValueError as error:
-            if _ENDING in str(error):
-                return []  # it stops all its programs, this one too: nothing is known, and nothing is wrong
             raise ProviderError(
-                f"what answers at {shown} is no supervisord: {error}; set {KEY} to the address of "
+                f"what answers at {self._shown} is no supervisord: {error}; set {KEY} to the address of "
                 "[unix_http_server] or [inet_http_server]"
             ) from error
 
-
-_ENDING: Final = "SHUTDOWN_STATE"  # the fault that it answers with while it ends (supervisor/xmlrpc.py, Faults)
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
 
 def parse_processes(reply: bytes) -> list[Deployment]:
-    """The groups in an answer to getAllProcessInfo, in its order. Raises ValueError. Pure."""
+    """The groups in a reply to getAllProcessInfo, in its order; none while supervisord ends. Raises ValueError."""
     running: dict[str, int] = {}
-    for group, state in read_processes(reply):
-        running[group] = running.get(group, 0) + (state == "RUNNING")
-        if len(running) > MAX_DEPLOYMENTS:
-            raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} groups")
+    try:
+        values: tuple[Any, ...] = xmlrpc.client.loads(reply)[0]
+        [processes] = values
+        for one in processes:
+            running[one["group"]] = running.get(one["group"], 0) + (one["statename"] == "RUNNING")
+    except xmlrpc.client.Fault as fault:
+        if _ENDING in fault.faultString:
+            return []  # it stops all its programs, this one too: nothing is known, and nothing is wrong
+        raise ValueError(f"it refused: {shortened(fault.faultString)}") from None
+    except (ExpatError, xmlrpc.client.Error, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"its answer is not a list of processes ({shown(error)})") from None
+    if len(running) > MAX_DEPLOYMENTS:
+        raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} groups")
     return [Deployment(group, replicas=float(count)) for group, count in running.items()]

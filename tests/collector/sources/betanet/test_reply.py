@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.sources.betanet.reply import ENDPOINTS, BetanetError, Endpoint, number, read_reply, shown
+from collector.sources.betanet.reply import ENDPOINTS, BetanetError, Endpoint, number, read_reply
 
 METRICS, NODES, NETWORK = ENDPOINTS
 HERE = "http://betanet/api"
@@ -61,7 +61,7 @@ def test_a_field_that_is_no_number_from_zero_up_is_absent_and_named(text: str, s
     assert reading.values == {}
     [error] = reading.errors
     assert error.startswith(f"{HERE} answered active_nodes = {said}")
-    assert len(error) < 200
+    assert len(error) < 400
 
 
 @pytest.mark.parametrize(
@@ -135,15 +135,3 @@ def test_numbers_are_finite_and_not_negative(value: float) -> None:
 
 def test_integers_beyond_every_float_are_no_numbers() -> None:
     assert number(10**400) is None
-
-
-def test_what_is_shown_is_one_short_line_whatever_it_holds() -> None:
-    deep: list[object] = []
-    for _ in range(100_000):
-        deep = [deep]
-    for value in (deep, "\n" * 1000, "\ud800", b"\x00" * 1000, 10**4000, {"a" * 1000: ["b" * 1000] * 1000}):
-        text = shown(value)
-        assert len(text) <= 80
-        assert text.isprintable()
-    while deep:  # from the outside in: freeing it at once would recurse, too
-        [deep] = deep  # type: ignore[assignment]  # lists of lists

