@@ -24,8 +24,8 @@ from prometheus_client.core import Sample
 
 from collector.metrics import OPTIONAL, OWN
 from collector.source import Collection, MetricSource
-from collector.sources.textfile import exposition
-from collector.sources.textfile.exposition import BadText, Point
+from collector.sources import prometheus_text
+from collector.sources.prometheus_text import BadText, Point
 from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.translation import Told, translate
 from shm.metric import Metric
@@ -98,7 +98,7 @@ def _translated(
         points = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
         if len({(point.name, *sorted(point.labels.items())) for point in points}) < len(points):
             raise BadText(0, f"two samples of one series of {name}; leave one of them")
-        return translate([exposition.Family(name, kind, family.documentation, family.unit, points)], "")
+        return translate([prometheus_text.Family(name, kind, family.documentation, family.unit, points)], "")
 
     try:
         return translated(samples), []

@@ -397,8 +397,8 @@ MUTANTS: tuple[Mutant, ...] = (
         code="0 <= value <= MAX_COUNT", becomes="True", says="not a number from 0 up", part=_OTHERS,
     ),
     Mutant(
-        "targets", "a page may have lines of any length", f"{_PROVIDERS}.provider:reply_lines",
-        code="len(line) > MAX_LINE_BYTES", becomes="False", says="answers a line of 1 MiB, and", part=_OTHERS,
+        "targets", "a page may have any number of samples", f"{_PROVIDERS}.prometheus_reading:_MAX_SAMPLES",
+        patch="fault = 1 << 60", says="answers 40,000 samples that are mapped, and", part=_OTHERS,
     ),
     Mutant(
         "targets", "what a page has below 0 is a count", f"{_PROVIDERS}.prometheus_reading:_count",

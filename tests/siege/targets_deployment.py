@@ -102,8 +102,8 @@ def _pages(unix: bool) -> Iterator[Behaviour]:
         ("a quote that never ends", lambda n: page(web, *lines(n)), "not CSV"),
         ("a quote in mid-cell", lambda n: page('web,BACKEND,"1"0,4', *lines(n)), "not CSV"),
         ("1 MiB of line ends", lambda n: page(*lines(n)) + b"\n" * 2**20, "more than 50000 lines"),
-        ("a row of 1,000,000 cells", lambda n: page(*lines(n), "x,BACKEND" + ",1" * 10**6), "65536 characters"),
-        ("4 MiB of astral characters", lambda n: page("\U0001f600" * 10**6, *lines(n)), "65536 characters"),
+        ("a row of 1,000,000 cells", lambda n: page(*lines(n), "x,BACKEND" + ",1" * 10**6), "65536 bytes"),
+        ("4 MiB of astral characters", lambda n: page("\U0001f600" * 10**6, *lines(n)), "65536 bytes"),
         ("20,000 backends", lambda n: backends, "10000 backends"),
         ("another table", lambda n: page(*lines(n), header="# name,value"), "CSV header"),
     ):  # fmt: skip

@@ -29,13 +29,15 @@ from __future__ import annotations
 import csv
 import fnmatch
 import functools
+import io
+import itertools
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError, reply_lines
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.metric import increase
 
@@ -49,6 +51,7 @@ _MAX_COUNT = 2**64 - 1
 _MAX_TIME_MS = 2**32 - 1
 # HAProxy 2.6 has 128 columns, so that a line takes 128 bytes at least, and less than 1 KiB: 4 MiB hold 32,768. A MiB of
 # commas would be a row of a million cells.
+_MAX_LINE_BYTES = 65_536
 _MAX_LINES = 50_000
 
 
@@ -78,7 +81,7 @@ def parse_stats(page: bytes) -> list[BackendStats]:
     backends: list[BackendStats] = []
     try:
         # Strict, because a quote without its twin swallows the lines behind it: backends would be absent, unsaid.
-        lines = (line.decode("utf-8", "replace") for line in reply_lines(page, _MAX_LINES))
+        lines = (line.decode("utf-8", "replace") for line in _lines(page))
         rows = csv.reader(lines, strict=True)
         header = next(rows)
         for row in rows:
@@ -90,6 +93,20 @@ def parse_stats(page: bytes) -> list[BackendStats]:
     except csv.Error as error:
         raise ValueError(f"its answer is not CSV ({error})") from None
     return backends
+
+
+def _lines(page: bytes) -> Iterator[bytes]:
+    """The lines of a page, each with its newline. Raises ValueError at one that is too long, or one too many."""
+    file = io.BytesIO(page)
+    for count in itertools.count():
+        line = file.readline(_MAX_LINE_BYTES + 1)
+        if len(line) > _MAX_LINE_BYTES:
+            raise ValueError(f"its answer has a line of more than {_MAX_LINE_BYTES} bytes")
+        if not line:
+            return
+        if count >= _MAX_LINES:
+            raise ValueError(f"its answer has more than {_MAX_LINES} lines")
+        yield line
 
 
 def _begin(page: bytes) -> str:

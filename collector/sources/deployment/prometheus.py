@@ -1,6 +1,6 @@
 """Any program with a page for Prometheus: proxies, or the deployments themselves.
 
-    prometheus_text.py      the page's format: bytes to samples
+    sources/prometheus_text the page's format: bytes to samples
     prometheus_mapping.py   which samples say what of deployments
     prometheus_reading.py   one page by its mapping; the difference of two
     here                    one endpoint, asked every interval
@@ -20,6 +20,7 @@ from collector.sources.deployment.prometheus_mapping import PageMapping, parse_m
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
 from collector.sources.deployment.provider import Deployment, ProviderError
 from collector.sources.http_client import HttpClient
+from collector.sources.prometheus_text import BadText
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
 
@@ -75,7 +76,7 @@ class PrometheusProvider:
             ) from error
         try:
             return read_page(page, self._mapping)
-        except ValueError as error:
+        except (BadText, ValueError) as error:
             raise ProviderError(
                 f"what answers at {self.where} is no page for Prometheus that can be read: {error}; set {KEY} to "
                 "the address of one"

@@ -20,10 +20,12 @@ from typing import Final
 
 from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Selector
-from collector.sources.deployment.prometheus_text import TextSample, bound, read_samples
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
+from collector.sources.prometheus_text import Point, read_samples, to_number
 from shm.metric import increase
 
+# Of one page, those that are mapped. Each takes some 300 bytes until the next page has been read.
+_MAX_SAMPLES: Final = 30_000
 # Counts are of 64 bits at most.
 _MAX_COUNT: Final = 2.0**64
 # Of one reading, observations and their milliseconds together: 70 million requests at once would take them in 15 s.
@@ -58,12 +60,14 @@ Reading = Mapping[str, Said]
 
 
 def read_page(page: bytes, mapping: PageMapping) -> Reading:
-    """By deployment_id. Raises ValueError where it is no page of Prometheus' text format, or breaks a bound."""
+    """By deployment_id. Raises BadText or ValueError where it is no such page, or breaks a bound."""
     roles: dict[str, list[tuple[Role, Selector]]] = {}
     for role, selector in mapping.roles():
         roles.setdefault(selector.name, []).append((role, selector))
     reading: dict[str, Said] = {}
-    for sample in read_samples(page, roles):
+    for count, sample in enumerate(read_samples(_text(page), roles), 1):
+        if count > _MAX_SAMPLES:
+            raise ValueError(f"its answer has more than {_MAX_SAMPLES} samples of those that are mapped")
         deployment_id = mapping.id_of(sample.labels)
         if not deployment_id:
             continue
@@ -83,6 +87,13 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
     return reading
 
 
+def _text(page: bytes) -> str:
+    try:
+        return page.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its answer is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
 def _key(labels: Mapping[str, str], without: str = "") -> bytes:
     """What tells series of one name apart, whatever the order of their labels. UTF-8 has neither 0xFE nor 0xFF."""
     items = sorted(item for item in labels.items() if item[0] != without)
@@ -93,11 +104,11 @@ def _count(value: float) -> float | None:
     return value if 0 <= value <= _MAX_COUNT else None  # NaN is in no range
 
 
-def _add_to_histogram(latency: dict[bytes, Histogram], sample: TextSample, mapping: PageMapping) -> None:
+def _add_to_histogram(latency: dict[bytes, Histogram], sample: Point, mapping: PageMapping) -> None:
     histogram = latency.setdefault(_key(sample.labels, "le"), Histogram())
     if sample.name.endswith("_bucket"):
-        upper = bound(sample.labels.get("le", ""))
-        if upper is not None:
+        upper = to_number(sample.labels.get("le", ""))
+        if upper is not None and not math.isnan(upper):
             histogram.buckets[_milliseconds(upper, mapping)] = _count(sample.value)
     elif sample.name.endswith("_count"):
         histogram.count = _count(sample.value)

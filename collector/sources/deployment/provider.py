@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from collector.frame.histogram import Observations
 from shm.errors import FogmetricsError
@@ -14,8 +11,6 @@ from shm.errors import FogmetricsError
 # Deployments that one answer may have; one with more is refused as a whole. Four series each, so that even they are far
 # beyond what a source may have by default; each is some 1 KiB on its way into the ring.
 MAX_DEPLOYMENTS = 10_000
-# The longest line of a reply that is read line by line.
-MAX_LINE_BYTES: Final = 65_536
 
 
 class ProviderError(FogmetricsError):
@@ -55,17 +50,3 @@ class DeploymentProvider(Protocol):
     def close(self) -> None:
         """Close the connection, if one is kept."""
         ...
-
-
-def reply_lines(page: bytes, most_lines: int) -> Iterator[bytes]:
-    """The lines of a reply, each with its newline. Raises ValueError at one that is too long, or one too many."""
-    file = io.BytesIO(page)
-    for count in itertools.count():
-        line = file.readline(MAX_LINE_BYTES + 1)
-        if len(line) > MAX_LINE_BYTES:
-            raise ValueError(f"its answer has a line of more than {MAX_LINE_BYTES} bytes")
-        if not line:
-            return
-        if count >= most_lines:
-            raise ValueError(f"its answer has more than {most_lines} lines")
-        yield line

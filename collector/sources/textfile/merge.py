@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from collector.source import Sample
-from collector.sources.textfile.exposition import BadText
+from collector.sources.prometheus_text import BadText
 from collector.sources.textfile.translation import Told
 from shm.metric import Metric
 

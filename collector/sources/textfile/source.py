@@ -18,7 +18,8 @@ from typing import Final
 from collector import metrics
 from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
-from collector.sources.textfile import exposition, reading
+from collector.sources import prometheus_text
+from collector.sources.textfile import reading
 from collector.sources.textfile.merge import Merged, NoRoom
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import Told, translate
@@ -162,8 +163,8 @@ class TextfileSource(MetricSource):
         state, text = reading.read(path, self.options.max_file_bytes)
         settled = abs(self._clock() - max(state.mtime_ns, state.ctime_ns)) > _SETTLED_NS
         try:
-            told = translate(exposition.parse(text), f"Metric read from {shown}")
-        except exposition.BadText as error:
+            told = translate(prometheus_text.parse(text), f"Metric read from {shown}")
+        except prometheus_text.BadText as error:
             return state if settled else None, (), str(error)
         return state if settled else None, told, ""
 

@@ -24,7 +24,7 @@ from typing import Final
 
 from collector.frame.samples import check_sample
 from collector.source import Sample
-from collector.sources.textfile.exposition import BadText, Family, Point
+from collector.sources.prometheus_text import BadText, Family, Point
 from shm.errors import MetricError
 from shm.metric import MAX_BUCKETS, Metric, MetricType
 from shm.safe_repr import shown

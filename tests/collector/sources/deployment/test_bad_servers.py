@@ -23,7 +23,7 @@ _WORDS = Words(
     long=(f"longer than {_BYTES} bytes",),
     broken=("its answer broke off",),
     redirect=("HTTP 30",),
-    body=("no JSON", "not a list", "no samples", "breaks off in mid-line", "not of Prometheus' text format"),
+    body=("no JSON", "not a list", "no samples", "line 1: ", "breaks off in mid-line"),
     encoding=("it was asked for identity",),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.metrics import OWN, TEXTFILE
-from collector.sources.textfile.exposition import BadText, parse
+from collector.sources.prometheus_text import BadText, parse
 from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.translation import translate
 

@@ -1,4 +1,4 @@
-"""Prometheus text 0.0.4, read strictly: one pass, line by line, no line costs more than its length.
+"""Prometheus text 0.0.4, read strictly: files of the source textfile whole, pages of other programs by wanted names.
 
     # HELP jobs_total Jobs done.            text, with the escapes \\\\ and \\n
     # TYPE jobs_total counter               counter, gauge, histogram, summary or untyped
@@ -6,26 +6,34 @@
     jobs_total{queue="a",path="C:\\\\x"} 17   name, labels (escapes \\\\ \\" \\n), value
 
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. What the format leaves open is decided
-as Prometheus' own parser does (prometheus/common, expfmt/text_parse.go), and where that is lenient, against the file:
-a mistake that is named is mended. So: a value is a decimal number, Inf or NaN, in any case; the last line has an end,
-as the half of a file seldom has; HELP and TYPE stand once, TYPE before the samples. A timestamp is refused as
-node_exporter refuses it: a sample is of the time at which the file is read, and one with another would never be stale.
+as Prometheus' own parser does (prometheus/common, expfmt/text_parse.go), and where that is lenient, strictly: a mistake
+that is named is mended. So: a value is a decimal number, Inf or NaN, in any case; the last line has an end, as the half
+of a file seldom has; HELP and TYPE stand once, TYPE before the samples.
+
+    parse(text)                   all families. A timestamp is refused, as node_exporter refuses it: a sample of a file
+                                  is of the time at which the file is read, and one with another would never be stale
+    read_samples(text, wanted)    the samples of some names. Other lines are skipped by one regular expression over the
+                                  whole page, which looks at their beginning alone: 5 times as fast as line by line
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from shm.errors import FogmetricsError
 from shm.safe_repr import shown
 
+# Of a page of which some samples are wanted: 4 MiB hold some 60,000 samples, or 4,000,000 empty lines.
+MAX_LINES: Final = 200_000
 KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")
 
 # Possessive throughout: nothing is tried twice, so that a line's time is its length's.
-_NAME: Final = re.compile(r"[ \t]*+([a-zA-Z_:][a-zA-Z0-9_:]*+)")
+_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+\Z")
+_BEGUN: Final = re.compile(r"[ \t]*+([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(\{)?+")
 _PAIR: Final = re.compile(r'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\[\\"n])*+)"[ \t]*+([,}])')
 _CLOSED: Final = re.compile(r"[ \t]*+\}")
 _VALUE: Final = re.compile(r"[ \t]*+([^ \t]++)(?:[ \t]++([^ \t]++))?+[ \t]*+(.*+)\Z")
@@ -34,6 +42,9 @@ _NUMBER: Final = re.compile(
 )
 _COMMENT: Final = re.compile(r"[ \t]*+#[ \t]*+(HELP|TYPE|UNIT)[ \t]++([^ \t]++)[ \t]*+(.*+)\Z")
 _BLANK: Final = re.compile(r"[ \t]*+(?:#.*+)?\Z")
+# How a line begins that is a sample, a comment or empty; the text ends behind its last line end.
+_BEGINNING: Final = r"[ \t]*+(?:[a-zA-Z_:#\n]|\Z)"
+_SAMPLE: Final = re.compile(r"\n[ \t]*+[a-zA-Z_:]")
 _MOST_SAID: Final = 600
 _ESCAPED: Final = re.compile(r"\\(.)")
 _ESCAPES: Final = {"\\": "\\", '"': '"', "n": "\n"}
@@ -90,9 +101,27 @@ def parse(text: str) -> list[Family]:
         if _BLANK.match(line):
             _comment(families, line, number)
             continue
-        point = _point(line, number)
+        point = _point(line, number, timestamps=False)
         _family(families, point.name).points.append(point)
     return [family for family in families.values() if family.points]
+
+
+def read_samples(text: str, wanted: Collection[str]) -> Iterator[Point]:
+    """The samples of the names that are ``wanted``, with or without a timestamp. Raises BadText. Pure."""
+    text = f"\n{text}"  # each line begins with a line end, for which the regular expression can search
+    if not text.endswith("\n"):
+        raise BadText(text.count("\n"), "it breaks off in mid-line")
+    if text.count("\n") > MAX_LINES:
+        raise BadText(MAX_LINES, f"it has more than {MAX_LINES} lines")
+    names = "|".join(map(re.escape, wanted))
+    number = position = 0
+    for found in re.finditer(rf"\n(?:([ \t]*+(?:{names})(?![a-zA-Z0-9_:])[^\n]*+)|(?!{_BEGINNING}))", text):
+        number += text.count("\n", position, found.end())
+        position = found.end()
+        line = found[1] or text[position : text.index("\n", position)]
+        yield _point(line, number, timestamps=True)
+    if not _SAMPLE.search(text):
+        raise BadText(1, "it has no samples")
 
 
 def _family(families: dict[str, Family], sample: str) -> Family:
@@ -111,8 +140,7 @@ def _comment(families: dict[str, Family], line: str, number: int) -> None:
     if not found:
         return
     word, name, rest = found.groups()
-    named = _NAME.match(name)
-    if not named or named.end() != len(name):
+    if not _NAME.match(name):
         raise BadText(number, f"{word} is of {shown(name)}, which is no metric name")
     family = families.setdefault(name, Family(name))
     if word == "HELP":
@@ -145,44 +173,33 @@ def _unescaped(found: re.Match[str]) -> str:
     return _ESCAPES[found[1]]
 
 
-def _point(line: str, number: int) -> Point:
-    named = _NAME.match(line)
-    if not named:
+def _point(line: str, number: int, *, timestamps: bool) -> Point:
+    begun = _BEGUN.match(line)
+    if not begun:
         raise BadText(number, f"it does not begin with a metric name: {shown(line)}")
-    name, at = named[1], named.end()
+    name, brace = begun.groups()
+    at = begun.end()
     labels: dict[str, str] = {}
-    brace = _behind_blanks(line, at)
-    if line[brace : brace + 1] == "{":
-        at = brace + 1
-        empty = _CLOSED.match(line, at)
-        at = empty.end() if empty else _labels(labels, line, at, number)
-    elif brace == at < len(line):
+    if brace:
+        at = _labels(labels, line, at, number)
+    elif begun.end(1) == at < len(line):
         raise BadText(number, f"behind the metric name {name} stands {shown(line[at])}; put a blank or labels there")
     found = _VALUE.match(line, at)
     if not found:
         raise BadText(number, f"there is no value behind {name}")
     written, stamp, more = found.groups()
-    if stamp is not None and not more and _NUMBER.match(stamp):
+    if stamp is not None and (more or not _NUMBER.match(stamp)):
+        raise BadText(number, f"behind the value of {name} stands {shown(stamp)}; end the line there")
+    if stamp is not None and not timestamps:
         raise BadText(
             number, f"{name} has the timestamp {shown(stamp)}; leave it out: a sample is of the time it is read"
         )
-    if stamp is not None:
-        raise BadText(number, f"behind the value of {name} stands {shown(stamp)}; end the line there")
     return Point(name, labels, _number(written, number), number)
 
 
-def _behind_blanks(line: str, at: int) -> int:
-    while line[at : at + 1] in (" ", "\t"):
-        at += 1
-    return at
-
-
 def _labels(labels: dict[str, str], line: str, at: int, number: int) -> int:
-    """Read the labels between braces that hold some; where the line goes on behind them."""
-    while True:
-        pair = _PAIR.match(line, at)
-        if pair is None:
-            raise BadText(number, f'its labels can\'t be read from {shown(line[at:])}; write {{name="value",…}}')
+    """Read the labels from behind the brace on; where the line goes on behind them."""
+    while pair := _PAIR.match(line, at):
         label, value, behind = pair.groups()
         if label in labels:
             raise BadText(number, f"the label {label} twice; leave one of them")
@@ -190,16 +207,22 @@ def _labels(labels: dict[str, str], line: str, at: int, number: int) -> int:
         at = pair.end()
         if behind == "}":
             return at
-        if closed := _CLOSED.match(line, at):  # a comma behind the last one is allowed
-            return closed.end()
+    if closed := _CLOSED.match(line, at):  # no labels, or a comma behind the last one
+        return closed.end()
+    raise BadText(number, f'its labels can\'t be read from {shown(line[at:])}; write {{name="value",…}}')
+
+
+def to_number(written: str) -> float | None:
+    """A number as the format writes it, NaN included; None for anything else."""
+    if _NUMBER.match(written):
+        return float(written)
+    return math.nan if written.lower() == "nan" else None
 
 
 def _number(written: str, line: int) -> float:
-    if not _NUMBER.match(written):
-        if written.lower() == "nan":
-            return math.nan
+    value = to_number(written)
+    if value is None:
         raise BadText(line, f"the value {shown(written)} is no number; write one such as 17, 1.5e-3, +Inf or NaN")
-    value = float(written)
     if math.isinf(value) and written.lower().lstrip("+-")[0] != "i":
         raise BadText(line, f"the value {shown(written)} is beyond float64; write +Inf if that is meant")
     return value

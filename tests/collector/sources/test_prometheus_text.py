@@ -1,4 +1,4 @@
-"""The parser of text files: what it reads, what it refuses and how, and that prometheus_client reads the same."""
+"""The text format: what is read, what is refused and how, and that prometheus_client reads the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.sources.textfile.exposition import BadText, Family, Point, parse
+from collector.sources.prometheus_text import BadText, Family, Point, parse, read_samples, to_number
+from tests.memory import most_resident
 
 PAGE = r"""# HELP jobs_total Jobs done,\nby "queue", in C:\\jobs.
 # TYPE jobs_total counter
@@ -114,8 +115,118 @@ def _refused(text: str) -> str:
      "x" * 400_000, "x 1" + " " * 400_000 + "y", "# " * 200_000, "x " + "1" * 400_000 + "x"],
 )  # fmt: skip
 def test_a_long_line_costs_no_more_than_its_length(line: str) -> None:
-    """Patterns that try one thing in two ways would take hours, and the limit on each test would end them."""
+    """Patterns that try one thing in two ways would take hours."""
     assert len(_refused(f"{line}\n")) < 1000
+
+
+# ---- the samples of some names -------------------------------------------------------------------------------
+
+DOCUMENTED = r"""# HELP http_requests_total The total number of HTTP requests.
+# TYPE http_requests_total counter
+http_requests_total{method="post",code="200"} 1027 1395066363000
+http_requests_total{method="post",code="400"}    3 1395066363000
+
+# Escaping in label values:
+msdos_file_access_time_seconds{path="C:\\DIR\\FILE.TXT",error="Cannot find file:\n\"FILE.TXT\""} 1.458255915e9
+
+# Minimalistic line:
+metric_without_timestamp_and_labels 12.47
+
+# A weird metric from before the epoch:
+something_weird{problem="division by zero"} +Inf -3982045
+"""
+
+
+def read(text: str, *wanted: str) -> list[Point]:
+    return list(read_samples(text, wanted))
+
+
+def test_the_wanted_samples_of_a_page_are_read_with_their_lines_and_without_their_timestamps() -> None:
+    assert read(DOCUMENTED, "http_requests_total", "msdos_file_access_time_seconds") == [
+        Point("http_requests_total", {"method": "post", "code": "200"}, 1027.0, 3),
+        Point("http_requests_total", {"method": "post", "code": "400"}, 3.0, 4),
+        Point(
+            "msdos_file_access_time_seconds",
+            {"path": "C:\\DIR\\FILE.TXT", "error": 'Cannot find file:\n"FILE.TXT"'},
+            1458255915.0,
+            7,
+        ),
+    ]
+    assert read(DOCUMENTED, "metric_without_timestamp_and_labels", "something_weird", "none_such") == [
+        Point("metric_without_timestamp_and_labels", {}, 12.47, 10),
+        Point("something_weird", {"problem": "division by zero"}, math.inf, 13),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "labels", "value"),
+    [
+        ("a 1", {}, 1.0),
+        ("  a\t1\t5", {}, 1.0),
+        ("a{} 1", {}, 1.0),
+        ('a{b="c",} 1', {"b": "c"}, 1.0),
+        ('a { b = "c" , d = "" } 1 ', {"b": "c", "d": ""}, 1.0),
+        ('a{b="}"} .5e1', {"b": "}"}, 5.0),
+        ('a{b="c"}1.', {"b": "c"}, 1.0),
+    ],
+)
+def test_what_the_format_allows_is_read(line: str, labels: dict[str, str], value: float) -> None:
+    assert read(line + "\n", "a") == [Point("a", labels, value, 1)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a", "a x", "a 1_0", "a \u0663", "a 0x10", "a 1 2 3", "a 1 x", "a{", "a{b} 1", 'a{b="c} 1', "a 1\r",
+     'a{b="c" d="e"} 1', "a{,} 1", 'a{b="c",,} 1', "a{b='c'} 1", 'a{1="c"} 1', 'a{b="c"}', 'a{b="c"} 1 x', "a-b 1",
+     "<html>", "{} 1", "1 2", "\x00", "  <p>"],
+)  # fmt: skip
+def test_a_line_that_is_not_of_the_format_is_refused_with_its_number(line: str) -> None:
+    with pytest.raises(BadText, match=r"line 3: "):
+        read(f"b 1\n\n{line}\na 1\n", "a")
+
+
+def test_of_lines_that_are_not_wanted_only_the_beginning_is_looked_at() -> None:
+    assert read('b{c="} x\n# TYPE a a a\n\n \n\t# x\na 1\n', "a") == [Point("a", {}, 1.0, 6)]
+
+
+def test_names_that_only_begin_like_a_wanted_one_are_others() -> None:
+    assert read("ab 1\na_total 2\na:b 3\na 4\n", "a") == [Point("a", {}, 4.0, 4)]
+    assert [point.name for point in read("a 1\na_total 2\n", "a", "a_total")] == ["a", "a_total"]
+
+
+def test_a_page_that_breaks_off_in_mid_line_or_has_no_samples_is_refused() -> None:
+    with pytest.raises(BadText, match="line 2: it breaks off in mid-line"):
+        read("a 1\na 2", "a")
+    for text in ("", "\n", "# HELP a A.\n"):
+        with pytest.raises(BadText, match="it has no samples"):
+            read(text, "a")
+    assert read("b 1\n", "a") == []
+
+
+def test_the_lines_of_a_page_are_bounded() -> None:
+    assert read("b 1\n" + "\n" * 199_998, "a") == []
+    with pytest.raises(BadText, match="more than 200000 lines"):
+        read("b 1\n" + "\n" * 200_000, "a")
+
+
+_SETUP = "from collector.sources.prometheus_text import BadText, read_samples"
+_READ = """
+with contextlib.suppress(BadText):
+    for _ in read_samples(given.decode(), ["a"]):
+        pass
+"""
+
+
+def test_a_page_takes_no_more_memory_than_a_few_times_its_size() -> None:
+    for text in ("\n" * 1_000_000, "b 1\n" * 250_000, "#" * 1_000_000 + "\n", 'a{b="' + "x" * 1_000_000 + '"} 1\n'):
+        assert most_resident(_SETUP, _READ, text.encode()) < 8 * 2**20
+
+
+def test_a_number_is_decimal_or_infinity_or_nan() -> None:
+    assert [to_number(text) for text in ("0.005", "1e3", "+Inf", "x", "", "1_0", " 1")] == [
+        0.005, 1000.0, math.inf, None, None, None, None,
+    ]  # fmt: skip
+    assert math.isnan(to_number("NaN") or 0)
 
 
 # ---- against prometheus_client -----------------------------------------------------------------------------------
@@ -159,6 +270,10 @@ def test_prometheus_client_reads_the_same_of_a_valid_page(page: str) -> None:
         for sample in family.samples
     ]
     assert sorted(ours) == sorted(theirs)
+    names = {name for name, _, _ in ours}
+    assert ours == [] or sorted(ours) == sorted(
+        (point.name, tuple(sorted(point.labels.items())), repr(point.value)) for point in read(page, *names)
+    )
     helps = {one.name: one.help or "" for one in parse(page)}
     for family in text_string_to_metric_families(page):
         if family.samples:
