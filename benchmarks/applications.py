@@ -312,8 +312,6 @@ def _short(answer: Answer, restarts: int) -> str:
 
     for store in _STORE_NAMES.values():
         row(f"{store}, in a second of CPU", "million", 1, functools.partial(_store, store, 1))
-        row(f"the same, in a second of {_WORKERS} processes on {os.cpu_count()} processors", "million", 1,
-            functools.partial(_store, store, _WORKERS))  # fmt: skip
     for processes in (min(_PROCESSES), max(_PROCESSES)):
         page = functools.partial(_page, processes)
         row(f"a scrape of {processes} × {_SERIES:,} series, all changed", "ms", 1, page)
