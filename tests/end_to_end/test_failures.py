@@ -25,49 +25,6 @@ def _sequences(daemon: Daemon) -> dict[str, int]:
     return {name: ring["sequence"] for name, ring in daemon.get("/stats").json()["rings"].items()}
 
 
-def test_a_killed_collector_is_restarted_with_its_history_and_costs_no_other_source(tmp_path: Path) -> None:
-    with Daemon(tmp_path, interval_seconds=0.3) as daemon:
-        daemon.wait_until_collected()
-        for victim in SOURCES:
-            before = _sequences(daemon)
-            pids = {program: daemon.pid(program) for program in PROGRAMS}
-            with RingReader(daemon.namespace, victim) as reader:
-                history = reader.frames()
-            os.kill(pids[victim], signal.SIGKILL)
-            # The scrape goes on at once, with every source: the killed one's last frame is not stale yet.
-            page = daemon.get("/metrics")
-            assert page.status_code == 200
-            assert all(f'collector_up{{source="{source}"}}' in page.text for source in SOURCES)
-            wait_until(lambda: _sequences(daemon)[victim] > before[victim] + 1, 20, f"{victim} back")  # noqa: B023
-            for program in PROGRAMS:
-                assert (daemon.pid(program) != pids[program]) == (program == victim)
-            with RingReader(daemon.namespace, victim) as reader:
-                now = reader.frames()
-            kept = now.sequence[: len(history.sequence)].tolist()
-            assert kept == history.sequence.tolist()
-            assert now.timestamp_ns[: len(kept)].tolist() == history.timestamp_ns.tolist()
-            assert now.sequence.tolist() == list(range(1, len(now.sequence) + 1))
-        wait_until(lambda: daemon.states() == STATES, 10, "all programs past startsecs")
-
-
-def test_a_collector_that_was_stopped_and_continued_goes_on_and_counts_what_it_missed(tmp_path: Path) -> None:
-    with Daemon(tmp_path, interval_seconds=0.2) as daemon:
-        daemon.wait_until_collected()
-        wait_until(lambda: daemon.states() == STATES, 20, "all programs past startsecs")
-        pid = daemon.pid("node")
-        before = _sequences(daemon)
-        os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: _sequences(daemon)["system"] >= before["system"] + 10, 20, "ten frames of another source")
-        os.kill(pid, signal.SIGCONT)
-        held = _sequences(daemon)["node"]
-        wait_until(lambda: _sequences(daemon)["node"] >= held + 3, 20, "three more frames")
-        assert daemon.pid("node") == pid
-        missed = daemon.get("/metrics?name[]=collector_ticks_missed_total").text
-        [count] = [float(line.split()[-1]) for line in missed.splitlines() if 'source="node"' in line]
-        assert count >= 5
-        assert _sequences(daemon)["node"] < _sequences(daemon)["system"], "missed ticks are not made up for"
-
-
 def test_a_removed_ring_is_published_again_with_its_history_and_without_a_restart(tmp_path: Path) -> None:
     with Daemon(tmp_path, interval_seconds=0.3) as daemon:
         daemon.wait_until_collected()

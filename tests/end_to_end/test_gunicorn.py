@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.served import exporting
 from shm.table.dead import fold
-from tests.programs import find_program, wait_until
+from tests.programs import find_program
 from tests.rings import files_of
 from tests.rings import namespace as namespace
 from tests.shop import Load, Shop, Watch, get, samples_of, shop
@@ -104,20 +104,3 @@ def test_workers_may_end_in_any_way_and_nothing_is_lost_falls_or_haunts(
             os.utime(path, (0, 0))
         fold(namespace, "shop")
     assert {path.name.split(".")[3] for path in files_of(namespace)} == {"retired"}
-
-
-def test_the_original_counts_the_same_and_keeps_its_dead(namespace: str, tmp_path: Path) -> None:
-    directory = tmp_path / "original"
-    directory.mkdir()
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(directory), "FOGMETRICS_NAMESPACE": namespace}
-    with shop(tmp_path, "original.conf.py", environ) as running:
-        with Load(running.port) as load:
-            wait_until(lambda: load.answered > 50, 30, "50 answers")
-            running.reload(4)
-        samples = samples_of(get(running.port, "/metrics").decode())
-        assert not load.wrong(samples)
-        pids = {labels.split('"')[1] for name, labels in samples if name == "shop_any_worker_number"}
-        assert len(pids - set(map(str, running.workers()))) >= 4
-        assert ("shop_build_info", 'version="1"') not in samples
-        assert len(os.listdir(directory)) > 8 * 4
-    assert not files_of(namespace)

@@ -20,15 +20,6 @@ def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     return path
 
 
-def test_every_ring_of_the_namespace_is_removed_the_users_own_sources_too(
-    toml: Path, tmp_path: Path, namespace: str
-) -> None:
-    for name in ("node", "queue"):
-        MetricCollector(name, namespace=namespace, capacity=8).close()
-    assert clean([str(tmp_path), "--config", str(toml)]) == 0
-    assert not [path for path in files_of(namespace) if path.suffix == ".ring"]
-
-
 def test_nothing_of_the_namespace_is_left_not_even_of_a_source_without_a_ring(
     toml: Path, tmp_path: Path, namespace: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -10,19 +11,15 @@ from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
 from shm.files import building_path, lock_path, ring_path, unlink
-from shm.process import writer_alive
-from shm.ring.layout import HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD, read_header
+from shm.ring.layout import HEADER_BYTES, SLOT_PAYLOAD, WORD_HEAD, read_header
 from shm.ring.protocol import entry_seal, frame_seal
 from shm.ring.reader import RingReader, prove
 from shm.ring.writer import RingWriter
 from tests.rings import (
     GAUGE,
-    INTERVAL_NS,
     append_proof,
     check,
     check_all,
@@ -33,7 +30,6 @@ from tests.rings import (
     frame_of,
     line,
     open_writer,
-    proof,
     sequences,
 )
 
@@ -100,30 +96,6 @@ def test_i1_a_whole_slot_in_another_slots_place_is_refused_by_reader_and_by_the_
         assert writer.history() == [5, 6, 7, 8, 9, 11, 12]
 
 
-def test_i1_every_mixture_of_two_frames_at_a_word_is_refused(namespace: str) -> None:
-    with open_writer(namespace, columns=8) as writer:
-        append_proof(writer, 3)
-        old, salt = a_slot(writer, 3), writer.header.salt
-        append_proof(writer, 8)
-        new = a_slot(writer, 11)
-    assert prove(old, 3, salt) is not None
-    assert prove(new, 11, salt) is not None
-    for cut in range(8, len(old), 8):
-        for mixed in (old[:cut] + new[cut:], new[:cut] + old[cut:]):
-            if mixed in (old, new):
-                continue
-            assert prove(mixed, 3, salt) is None
-            assert prove(mixed, 11, salt) is None
-    # The stores may become visible in any order: any subset of words, not only a prefix.
-    chance = random.Random(1)
-    for _ in range(2000):
-        words = [chance.choice((old, new))[at : at + 8] for at in range(0, len(old), 8)]
-        mixed = b"".join(words)
-        if mixed not in (old, new):
-            assert prove(mixed, 3, salt) is None
-            assert prove(mixed, 11, salt) is None
-
-
 def test_i1_a_frame_numbered_beyond_what_a_writer_can_reach_is_refused_though_its_seal_holds(namespace: str) -> None:
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer)
@@ -181,16 +153,6 @@ def test_i2_an_append_that_is_refused_leaves_the_ring_as_it_was(namespace: str) 
 
 
 # ---- I3: death costs the frame in flight ---------------------------------------------------------------------
-
-
-def test_i3_killed_at_any_line_of_append_the_writer_loses_at_most_the_frame_in_flight(namespace: str) -> None:
-    lines = int(finish(child("die_at_lines", namespace, "append", 1)))
-    assert lines > 20
-
-
-def test_i3_killed_at_every_fifth_line_of_growth_the_writer_loses_nothing(namespace: str) -> None:
-    lines = int(finish(child("die_at_lines", namespace, "grow", 5)))
-    assert lines > 100
 
 
 def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_at_head_plus_one(
@@ -293,20 +255,6 @@ def test_i5_a_second_writer_in_the_same_process_fails_and_does_not_free_the_lock
         assert f"process {os.getpid()} already writes" in errors
 
 
-def test_i5_the_lock_is_free_after_sigkill_also_while_a_fork_of_the_writer_lives(namespace: str) -> None:
-    first = child("hold_writer_with_fork", namespace)
-    fork = int(line(first))
-    try:
-        first.kill()
-        first.wait(timeout=60)
-        os.kill(fork, 0)
-        with open_writer(namespace) as writer:
-            assert writer.head == 0
-    finally:
-        os.kill(fork, signal.SIGKILL)
-        end(first)
-
-
 def test_i5_a_fork_of_the_writer_can_not_append_but_may_write_a_ring_of_its_own(namespace: str) -> None:
     parent = child("fork_and_append", namespace)
     try:
@@ -318,10 +266,6 @@ def test_i5_a_fork_of_the_writer_can_not_append_but_may_write_a_ring_of_its_own(
         finish(parent)
     with RingReader(namespace, "child") as reader:
         assert sequences(reader) == [1, 2, 3]
-
-
-def test_i5_a_fork_of_the_writer_may_take_the_ring_once_its_parent_let_go(namespace: str) -> None:
-    finish(child("hand_over_to_fork", namespace))
 
 
 def test_i5_the_lock_file_is_for_its_owner_alone_and_outlives_the_segment(namespace: str) -> None:
@@ -369,16 +313,6 @@ def test_i6_the_magic_is_stored_before_the_name_is_given(namespace: str, monkeyp
 
 
 # ---- I7: no access beyond reserved memory --------------------------------------------------------------------
-
-
-def _can_unshare() -> bool:
-    return os.geteuid() == 0 and os.system("unshare -m mount -t tmpfs -o size=1m tmpfs /dev/shm 2>/dev/null") == 0
-
-
-@pytest.mark.skipif(not _can_unshare(), reason="needs the right to mount a small /dev/shm of its own")
-def test_i7_in_a_full_dev_shm_start_and_growth_are_refused_and_the_ring_in_use_goes_on(namespace: str) -> None:
-    small = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=2m tmpfs /dev/shm && exec "$@"', "sh")
-    finish(child("fill_small_shm", namespace, prefix=small))
 
 
 def test_i7_a_segment_over_the_limit_of_file_size_is_refused_with_what_it_needs(namespace: str) -> None:
@@ -555,120 +489,16 @@ def test_i8_the_segment_outlives_a_writer_and_a_reader_that_fail_to_map_it(names
 # ---- I9: corrupt bytes cost that ring at most ----------------------------------------------------------------
 
 
-class Damaged:
-    """One segment's bytes, and a way to put damaged copies of them in place."""
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-        with open_writer(namespace, columns=6) as writer:
-            append_proof(writer, 12)
-            self.header = writer.header
-            self.used = writer._catalog.used
-            self.labels = [(str(i),) for i in range(6)]
-        self.path = ring_path(namespace, "s")
-        self.whole = self.path.read_bytes()
-        # Where flips hurt: header fields, the used catalog, the slots.
-        self.regions = [
-            *range(256), *range(512, 712), *range(HEADER_BYTES, HEADER_BYTES + self.used + 32),
-            *range(self.header.slots_offset, len(self.whole)),
-        ]  # fmt: skip
-
-    def put(self, data: bytes) -> None:
-        self.path.unlink(missing_ok=True)
-        self.path.write_bytes(data)
-
-    def read(self) -> None:
-        """What a reader gets is an error of the ring's, or frames and series that were appended."""
-        try:
-            reader = RingReader(self.namespace, "s")
-        except RingError:
-            return
-        with reader:
-            latest = reader.latest()
-            if latest is not None:
-                check(latest, 6)
-            window = reader.frames()
-            check_all(window, 6)
-            check_all(reader.frames(3_000_000_000, 11_000_000_000), 6)
-            writer_alive(reader.writer, reader.header.interval_ns)
-            known = [series.label_values for series in reader.series]
-            assert known == self.labels[: len(known)]
-            assert [series.column for series in reader.series] == list(range(len(known)))
-
-    def resume(self) -> None:
-        """The next writer goes on, and no new series is credited with old samples."""
-        with RingWriter(self.namespace, "s", interval_ns=INTERVAL_NS, capacity=8) as writer:
-            assert writer.head <= 12
-            history = writer.history()
-            series = writer.add_series(GAUGE, ("new",))
-            for sequence in history:
-                frame = frame_of(writer, sequence)
-                assert frame.value(series.column) is None
-                for (_, (label,)), old in writer.columns.items():
-                    if label != "new":
-                        assert frame.value(old.column) == proof(sequence, 6)[int(label)]
-            sequence = writer.append([1.0] * writer.column_count, 1, 1)
-            with RingReader(self.namespace, "s") as reader:
-                assert reader.newest_sequence() == sequence
-                assert not reader.catalog.error
-                held = reader.frames()
-                new = held.values[:-1, series.column].view("u8").tolist()
-                assert set(new) <= {STALE_NAN_BITS}
-
-
-flips = st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(1, 255)), min_size=1, max_size=12)
-
-
-@pytest.mark.hypothesis
-def test_i9_flipped_bytes_anywhere_give_a_ring_error_or_only_what_was_appended(namespace: str) -> None:
-    damaged = Damaged(namespace)
-
-    @given(flips=flips)
-    def holds(flips: list[tuple[int, int]]) -> None:
-        data = bytearray(damaged.whole)
-        for where, change in flips:
-            data[damaged.regions[where % len(damaged.regions)]] ^= change
-        damaged.put(bytes(data))
-        damaged.read()
-        damaged.resume()
-
-    holds()
-
-
-def test_i9_a_flip_of_any_one_byte_of_the_catalog_costs_the_series_from_there_on_and_never_credits_another(
-    namespace: str,
-) -> None:
-    damaged = Damaged(namespace)
-    for at in range(HEADER_BYTES, HEADER_BYTES + damaged.used):
-        data = bytearray(damaged.whole)
-        data[at] ^= 0x10
-        damaged.put(bytes(data))
-        damaged.read()
-        if at % 5 == 0:
-            # The announcement may be damaged with it, so that the catalog alone looks as if it ended there.
-            data[8 * 88 : 8 * 89] = bytes(8)
-            damaged.put(bytes(data))
-            damaged.resume()
-
-
-def test_i9_a_damaged_ring_costs_no_more_memory_than_its_own_size(namespace: str) -> None:
-    import tracemalloc
-
-    damaged = Damaged(namespace)
-    chance = random.Random(9)
-    damaged.read()  # so that numpy is imported
-    tracemalloc.start()
-    try:
-        for _ in range(100):
-            data = bytearray(damaged.whole)
-            for _ in range(8):
-                at = 8 * (chance.choice(damaged.regions) // 8)
-                data[at : at + 8] = chance.choice((b"\xff" * 8, chance.randbytes(8), bytes(7) + b"\x7f"))
-            damaged.put(bytes(data))
-            del data
-            tracemalloc.reset_peak()
-            before = tracemalloc.get_traced_memory()[0]
-            damaged.read()
-            assert tracemalloc.get_traced_memory()[1] - before < len(damaged.whole) + (1 << 20)
-    finally:
-        tracemalloc.stop()
+def test_i9_a_flip_of_any_one_byte_of_header_or_catalog_gives_an_error_or_what_was_appended(namespace: str) -> None:
+    """tests/siege/test_fuzz.py has all other damage, and what the next writer makes of it."""
+    with open_writer(namespace, columns=6) as writer, RingReader(namespace, "s") as reader:
+        append_proof(writer, 12)
+        used = reader.catalog.used
+    path = ring_path(namespace, "s")
+    whole = path.read_bytes()
+    for at in (*range(256), *range(512, 712), *range(HEADER_BYTES, HEADER_BYTES + used)):
+        path.unlink()
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with contextlib.suppress(RingError), RingReader(namespace, "s") as reader:
+            check_all(reader.frames(), 6)
+            assert [series.label_values for series in reader.series] == [(str(i),) for i in range(len(reader.series))]
