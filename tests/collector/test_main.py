@@ -6,32 +6,51 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collector.__main__ import main
+from collector.source import CollectResult, MetricSource, Sample
 from shm.files import ring_path
+from shm.metric import Metric
 from shm.ring.reader import RingReader
 from tests.daemon import ROOT
 from tests.programs import wait_until
 from tests.rings import files_of, newest, newest_sequence
-
-ONCE = """
-from collector.source import MetricSource, Sample
-from shm.metric import Metric
 
 
 class Once(MetricSource):
     name = "once"
     metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
 
-    def collect(self):
+    def collect(self) -> CollectResult:
         good = {"queue": "a"}
-        return [
-            Sample("depth", 1, good), Sample("depth", 1, {"queue": 7}),
-            Sample("width", 1), Sample("depth", 1, good, 1e13),
-        ]
-"""
+        bad: Any = {"queue": 7}
+        return [Sample("depth", 1, good), Sample("depth", 1, bad), Sample("width", 1), Sample("depth", 1, good, 1e13)]
+
+
+class Closes(MetricSource):
+    name = "closes"
+    metrics = (Metric("depth", "gauge", "Jobs."),)
+
+    async def open(self) -> None:
+        print("opened")
+
+    def collect(self) -> CollectResult:
+        return [Sample("depth", 1)]
+
+    async def close(self) -> None:
+        print("closed")
+        raise OSError("too late")
+
+
+class Many(MetricSource):
+    name = "many"
+    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
+
+    def collect(self) -> CollectResult:
+        return [Sample("depth", 1, {"queue": f'{i}\n"\\'}) for i in range(3)]
 
 
 @pytest.fixture
@@ -101,12 +120,8 @@ def test_once_of_a_source_that_reads_nothing_says_why_and_exits_1(
     assert capsys.readouterr().err.startswith("error: system_uptime: FileNotFoundError: ")
 
 
-def test_once_tells_of_samples_that_the_daemon_would_refuse(
-    toml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "own_once.py").write_text(ONCE)
-    monkeypatch.syspath_prepend(tmp_path)
-    toml.write_text(toml.read_text() + '[source.once]\nclass = "own_once:Once"\n')
+def test_once_tells_of_samples_that_the_daemon_would_refuse(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml.write_text(toml.read_text() + f'[source.once]\nclass = "{__name__}:Once"\n')
     assert main(["once", "--once", "--config", str(toml)]) == 1
     out, err = capsys.readouterr()
     assert out == 'depth{queue="a"} 1\n'
@@ -170,57 +185,16 @@ def test_a_textfile_directory_that_is_set_is_collected(toml: Path, namespace: st
     assert newest(namespace, "textfile")["a",] == [1]
 
 
-CLOSES = """
-from collector.source import MetricSource, Sample
-from shm.metric import Metric
-
-
-class Closes(MetricSource):
-    name = "closes"
-    metrics = (Metric("depth", "gauge", "Jobs."),)
-
-    async def open(self):
-        print("opened")
-
-    def collect(self):
-        return [Sample("depth", 1)]
-
-    async def close(self):
-        print("closed")
-        raise OSError("too late")
-"""
-
-
-def test_once_opens_and_closes_as_the_daemon_does(
-    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own_closes.py").write_text(CLOSES)
-    monkeypatch.syspath_prepend(tmp_path)
-    toml.write_text(toml.read_text() + '[source.closes]\nclass = "own_closes:Closes"\n')
+def test_once_opens_and_closes_as_the_daemon_does(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toml.write_text(toml.read_text() + f'[source.closes]\nclass = "{__name__}:Closes"\n')
     assert main(["closes", "--once", "--config", str(toml)]) == 0
     assert capsys.readouterr() == ("opened\nclosed\ndepth 1\n", "")
 
 
-MANY = """
-from collector.source import MetricSource, Sample
-from shm.metric import Metric
-
-
-class Many(MetricSource):
-    name = "many"
-    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
-
-    def collect(self):
-        return [Sample("depth", 1, {"queue": f'{i}\\n"\\\\'}) for i in range(3)]
-"""
-
-
 def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daemon_would_drop(
-    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    toml: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "own_many.py").write_text(MANY)
-    monkeypatch.syspath_prepend(tmp_path)
-    source = '[source.many]\nclass = "own_many:Many"\n'
+    source = f'[source.many]\nclass = "{__name__}:Many"\n'
     toml.write_text(toml.read_text() + source)
     assert main(["many", "--once", "--config", str(toml)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == r'depth{queue="0\n\"\\"} 1'
@@ -247,12 +221,9 @@ def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daem
     ],
 )  # fmt: skip
 def test_once_goes_by_the_metrics_own_limits(
-    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    table: str, status: int, told: str,
-) -> None:  # fmt: skip
-    (tmp_path / "own_many.py").write_text(MANY)
-    monkeypatch.syspath_prepend(tmp_path)
-    toml.write_text(f'{toml.read_text()}[source.many]\nclass = "own_many:Many"\n[metric.depth]\n{table}\n')
+    toml: Path, capsys: pytest.CaptureFixture[str], table: str, status: int, told: str
+) -> None:
+    toml.write_text(f'{toml.read_text()}[source.many]\nclass = "{__name__}:Many"\n[metric.depth]\n{table}\n')
     assert main(["many", "--once", "--config", str(toml)]) == status
     error = capsys.readouterr().err
     assert error.startswith(told)

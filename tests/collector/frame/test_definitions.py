@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 import pytest
@@ -60,14 +61,6 @@ def test_a_changed_metric_that_finds_no_memory_waits_and_the_others_go_on(
         assert second.writer.metrics["latency"] == NEW
         # Buckets, count and sum of all that was observed, also while it waited.
         assert newest(namespace, "app")["latency",] == [50, 0, 5, 5, 250]
-
-
-def test_a_metric_is_declared_once(namespace: str) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
-        collector.register(OLD)
-        collector.register(OLD)
-        with pytest.raises(MetricError, match="registered as"):
-            collector.register(NEW)
 
 
 # ---- buckets of the configuration --------------------------------------------------------------------------------
@@ -155,6 +148,15 @@ def test_of_metrics_that_come_and_go_the_counted_keep_their_buckets_and_the_obse
     assert [one.__dict__["metric"] for one in caplog.records if one.message == "buckets not applied"] == ["theirs"]
 
 
+@pytest.mark.parametrize("buckets", [(), (5, 50)])
+def test_a_metric_is_declared_once(namespace: str, buckets: tuple[float, ...]) -> None:
+    with MetricCollector("app", namespace=namespace, capacity=64, rules=rules(*buckets)) as collector:
+        collector.register(OLD)
+        collector.register(OLD)
+        with pytest.raises(MetricError, match="'latency' is registered as"):
+            collector.register(dataclasses.replace(OLD, help="Other words."))
+
+
 def test_buckets_of_what_is_no_histogram_are_refused_or_said_once_where_it_comes_and_goes(
     namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -169,29 +171,9 @@ def test_buckets_of_what_is_no_histogram_are_refused_or_said_once_where_it_comes
     assert [one.message for one in caplog.records] == ["buckets not applied"]
 
 
-def test_a_histogram_with_other_buckets_by_the_configuration_may_be_registered_again(namespace: str) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64, rules=rules(5, 50)) as collector:
-        collector.register(OLD)
-        collector.register(OLD)
-        with pytest.raises(MetricError, match="registered as"):
-            collector.register(Metric("latency", "histogram", "Other words.", buckets=(10.0,)))
-
-
 def test_new_words_of_a_histogram_with_other_buckets_are_taken_up_at_the_next_start(namespace: str) -> None:
     for words in ("Old words.", "New words."):
         observe(namespace, 7.0, rules(5, 50), Metric("latency", "histogram", words, buckets=(10.0,)))
     with RingReader(namespace, "app") as reader:
         assert {one.name: one.help for one in reader.catalog.metrics}["latency"] == "New words."
     assert newest(namespace, "app")["latency",] == [7, 0, 2, 2, 14]
-
-
-def test_the_histogram_of_somebody_else_may_change_its_buckets_and_is_rebuilt_once_for_it(namespace: str) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64, rules=rules(5, 50)) as collector:
-        for counted in ((1.0, 2.0, 9.0), (1.0, 1.0, 2.0, 9.0)):
-            generation = collector.writer.header.generation
-            bounds = tuple(float(bound) for bound in range(len(counted) - 2))
-            collector.redeclare([Metric("latency", "histogram", "L.", buckets=bounds)])
-            collector.record_counted("latency", counted)
-            collector.commit()
-            assert newest(namespace, "app")["latency",] == [None, *counted]
-    assert collector.writer.header.generation == generation + 1

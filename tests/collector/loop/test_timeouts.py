@@ -23,24 +23,6 @@ def test_a_call_gives_its_result_or_raises_its_error_in_the_caller() -> None:
     thread.close()
 
 
-def test_a_call_that_hangs_is_abandoned_the_next_refused_and_once_it_returned_the_thread_works_again() -> None:
-    thread = CallThread("dead mount")
-    go_on = threading.Event()
-
-    def hang() -> str:
-        go_on.wait(30)
-        return "late"
-
-    with pytest.raises(Hung, match=r"dead mount did not answer within 0\.\d+ s"):
-        thread.call(hang, 0.05)
-    with pytest.raises(Hung, match="still hangs in an earlier collection"):
-        thread.call(lambda: "new", 5)
-    go_on.set()
-    wait_until(lambda: not thread.busy, 10, "the late call to return")
-    assert thread.call(lambda: "new", 5) == "new"
-    thread.close()
-
-
 def test_a_wait_ends_when_the_process_is_to_stop() -> None:
     thread = CallThread("slow")
     go_on = threading.Event()

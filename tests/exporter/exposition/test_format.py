@@ -48,11 +48,6 @@ def test_help_keeps_its_quotes_in_text_and_escapes_them_in_openmetrics() -> None
             "# HELP rpc_seconds_sum S.\n# TYPE rpc_seconds_sum untyped\n",
             "# HELP rpc_seconds_sum S.\n# TYPE rpc_seconds_sum unknown\n",
         ),
-        (
-            ("jobs_count", "counter", "J.", ""),
-            "# HELP jobs_count_total J.\n# TYPE jobs_count_total counter\n",
-            "# HELP jobs_count J.\n# TYPE jobs_count counter\n",
-        ),
     ],
 )
 def test_a_family_is_headed_as_each_format_wants(

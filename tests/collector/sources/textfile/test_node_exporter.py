@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import RingSet
+from tests import http_client
 from tests.programs import find_program, free_port, listens, running
 
 pytestmark = pytest.mark.real
@@ -115,17 +115,11 @@ def ours(directory: Path, namespace: str, form: Format) -> str:
             rings.close()
 
 
-def asked(url: str) -> str:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as reply:
-        text: str = reply.read().decode()
-        return text
-
-
 def test_a_directory_of_good_files_gives_the_samples_that_node_exporter_gives(
     directory: Path, namespace: str, node_exporter: str
 ) -> None:
     text = ours(directory, namespace, Format.TEXT)
-    theirs = asked(node_exporter)
+    theirs = http_client.get(node_exporter).text
     found, wanted = samples(bare(text)), samples(bare(theirs))
     own = {key for key in found if key[0] == "textfile_error"}
     assert len(own) == len(FILES)
@@ -141,17 +135,3 @@ def test_a_directory_of_good_files_gives_the_samples_that_node_exporter_gives(
         ours(directory, namespace, Format.OPENMETRICS) + "# EOF\n"
     )
     assert {key: value for key, value in samples(families).items() if key not in own} == wanted
-
-
-def test_of_a_bad_file_both_say_that_there_is_one_and_only_we_say_which(
-    directory: Path, namespace: str, node_exporter: str
-) -> None:
-    (directory / "bad.prom").write_text("x 1\nx 2 1700000000000\n")
-    theirs = samples(bare(asked(node_exporter)))
-    found = TextfileSource(TextfileOptions(str(directory))).collect()
-    assert theirs["node_textfile_scrape_error", ()] == "1.0"
-    assert [sample.value for sample in found.samples if sample.metric == "node_textfile_scrape_error"] == [1.0]
-    bad = [one.labels["file"] for one in found.samples if (one.metric, one.value) == ("textfile_error", 1)]
-    assert bad == [str(directory / "bad.prom")]
-    assert not [key for key in theirs if key[0] == "x"]
-    assert not [sample for sample in found.samples if sample.metric == "x"]

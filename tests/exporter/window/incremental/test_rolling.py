@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +20,9 @@ from exporter.window.incremental.rolling import RollingCounters, RollingSamples,
 from exporter.window.ring_window import Window
 from exporter.window.statistics import STATS, aggregate, calculate_rate
 from shm.files import unlink
-from shm.ring.frame import Frames
 from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 from shm.ring.reader import RingReader
-from shm.ring.windows import GUARD_SLOTS, Chosen
+from shm.ring.windows import GUARD_SLOTS
 from tests.rings import SECOND_NS, open_writer
 
 Floats = NDArray[np.float64]
@@ -191,29 +189,6 @@ def test_a_sample_that_is_no_number_counts_as_long_as_it_is_in_the_window() -> N
 def grown(ring: History, frames: int = CAPACITY + 50) -> None:
     for i in range(frames):
         ring.append(np.arange(float(SERIES)) + i % 17.0)
-
-
-def test_only_frames_that_are_new_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
-    original = RingReader.read
-
-    def counted(reader: RingReader, chosen: Chosen, *rest: Any) -> Frames:
-        read.append(len(chosen.sequences))
-        return original(reader, chosen, *rest)
-
-    monkeypatch.setattr(RingReader, "read", counted)
-    with history() as ring:
-        grown(ring)
-        kept = samples()
-        assert kept.up_to_date(ring.window(300))
-        assert read == [300]
-        for _ in range(3):
-            ring.append(np.arange(float(SERIES)))
-        assert kept.up_to_date(ring.window(300))
-        assert sum(read[1:]) <= 3 + BLOCK_FRAMES
-        del read[:]
-        assert kept.up_to_date(ring.window(300))
-        assert read == [], "nothing has changed"
 
 
 def test_short_windows_and_windows_with_a_hole_are_not_kept() -> None:
