@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.window.incremental import ordering, rolling
 from exporter.window.incremental.blocks import BLOCK_FRAMES
-from exporter.window.incremental.rolling import RollingCounters, RollingSamples, is_long
+from exporter.window.incremental.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window.ring_window import Window
 from exporter.window.statistics import STATS, aggregate, calculate_rate
 from shm.files import unlink
@@ -109,7 +109,6 @@ def assert_as_computed(found: dict[str, Floats], window: Window) -> None:
 odd = st.sampled_from([ABSENT, math.nan, math.inf, -math.inf, 0.0, -0.0, 1e300, -1e300, 5e-324])
 
 
-@settings(max_examples=60)
 @given(st.data(), st.integers(0, 2**32), st.lists(odd, max_size=3), st.floats(0, 0.3))
 def test_kept_statistics_are_those_of_all_samples(
     data: st.DataObject, seed: int, strange: list[float], share: float
@@ -140,7 +139,6 @@ def test_kept_statistics_are_those_of_all_samples(
                 assert_as_computed(kept.statistics(), window)
 
 
-@settings(max_examples=60)
 @given(st.data(), st.integers(0, 2**32), st.floats(0, 0.3), st.floats(0, 0.1))
 def test_kept_rates_are_those_of_all_samples(data: st.DataObject, seed: int, gaps: float, resets: float) -> None:
     rng = np.random.default_rng(seed)
@@ -232,3 +230,29 @@ def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: 
         window = ring.window(300)
         assert kept.up_to_date(window)
         assert_same_bits(kept.statistics(), fresh(window, samples))
+
+
+def test_what_was_not_asked_for_lately_makes_room() -> None:
+    one = samples()
+    kept = RollingWindows(2 * one.bytes)
+    assert kept.get("a", samples) is kept.get("a", samples)
+    b = kept.get("b", samples)
+    a = kept.get("a", samples)
+    kept.get("c", samples)
+    assert kept.get("a", samples) is a
+    assert kept.get("b", samples) is not b
+    assert kept.of("others") is kept
+    assert kept.get("a", samples) is not a
+    assert kept.of("others").get("a", samples) is kept.get("a", samples)
+    small = RollingWindows(one.bytes - 1)
+    assert small.get("a", samples) is not small.get("a", samples)
+
+
+def test_blocks_that_are_gone_take_no_memory() -> None:
+    with history() as ring:
+        grown(ring, 200)
+        kept = counters()
+        for _ in range(100):
+            assert kept.up_to_date(ring.window(200))
+            grown(ring, 1)
+        assert len(kept._blocks._whole) <= 200 // BLOCK_FRAMES + 1
