@@ -104,6 +104,8 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
             "sequence": writer.head,
         },
     )
+    for note in getattr(source, "notes", ()):
+        log.warning("note", extra={"source": source.name, "note": note})
     Worker(source, collector, interval, timeout, stop=stop, snapshots=snapshots).run()
     log.info("stopped", extra={"source": source.name, "sequence": writer.head})
     return 0

@@ -6,6 +6,7 @@ Nothing is imported until a source is built, so that a worker carries what its o
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 from collections.abc import Mapping, Sequence
@@ -91,11 +92,10 @@ def build(name: str, config: CollectorTables) -> MetricSource:
         try:
             return _built_in(name, options, config)
         except ConfigurationError as error:
-            text, table_name = str(error), f"[source.{name}]"
-            if not text.startswith(table_name):
+            if not str(error).startswith(f"[source.{name}"):
                 raise
             # A class knows its table, but not the file that it is in.
-            raise ConfigurationError(where + text.removeprefix(table_name)) from error
+            raise ConfigurationError(f"{config.file}: {error}") from error
     installed = {} if table.class_ else _entry_points()
     path = table.class_ or installed.get(name)
     if not path and name not in config.source:
@@ -117,7 +117,12 @@ def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) ->
     module, class_name, options_name = BUILT_IN[name]
     loaded = importlib.import_module(module)
     where = Where(config.file).inner("source").inner(name)
-    chosen = read_table(getattr(loaded, options_name), options, where, type(config))
+    cls = getattr(loaded, options_name)
+    modernized = getattr(cls, "modernized", None)  # of classes with keys that were spelt in another way once
+    options, old_spellings = modernized(options) if modernized else (options, ())
+    chosen = read_table(cls, options, where, type(config))
+    if old_spellings:
+        chosen = dataclasses.replace(chosen, old_spellings=old_spellings)
     source: MetricSource = getattr(loaded, class_name).from_config(chosen, config, times(name, config)[1])
     return source
 

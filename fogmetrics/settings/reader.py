@@ -8,9 +8,9 @@
 
     read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
 
-A field is a str, int, float or bool; ``tuple[X, ...]`` of those; ``X | None``; another such dataclass, which is the
-table [queue.FIELD]; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table [queue.FIELD],
-or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
+A field is a str, int, float or bool; ``X | None``; another such dataclass, which is the table [queue.FIELD];
+``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table
+[queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
 
 Whatever is wrong raises ConfigurationError, which names file, table, key, value and remedy. A misspelt key that was
 ignored would be noticed only when its history is missing.
@@ -132,7 +132,8 @@ def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: Where, name:
         return {one: _checked(each, of[1], rule, inner, one, root) for one, each in value.items()}
     if origin is tuple:
         if not isinstance(value, list):
-            raise ConfigurationError(f"{where.key(name)} is {value!r}; give a list, such as [{_KINDS[of[0]][1]}]")
+            example = "{name = VALUE}" if dataclasses.is_dataclass(of[0]) else _KINDS[of[0]][1]
+            raise ConfigurationError(f"{where.key(name)} is {value!r}; give a list, such as [{example}]")
         return tuple(_checked(one, of[0], rule, where, name, root) for one in value)
     return _scalar(value, kind, rule, where.key(name))
 

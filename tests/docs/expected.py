@@ -16,6 +16,7 @@ from typing import Any
 from collector import metrics
 from collector.registry import BUILT_IN
 from collector.settings import CollectorConfig, MetricConfig, SourceConfig
+from collector.sources.deployment.prometheus_mapping import PrometheusOptions
 from collector.sources.host import groups
 from exporter.settings import ExporterConfig
 from fogmetrics.log import LogConfig
@@ -40,6 +41,7 @@ def configuration() -> dict[str, str]:
     }
     for name, (module, _, options) in BUILT_IN.items():
         found[f"[source.{name}]"] = getattr(importlib.import_module(module), options)
+    found["[source.deployment.prometheus.NAME]"] = PrometheusOptions
     return {
         title: _table(_TITLES, (_row(name, one, cls) for name, one in keys_of(cls).items()))
         for title, cls in found.items()
@@ -57,15 +59,20 @@ def _row(name: str, one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
     return (
         f"`{name}`",
         _kind(typing.get_type_hints(cls)[one.name]),
-        f"`{toml(one.default)}`",
+        f"`{toml({} if one.default is dataclasses.MISSING else one.default)}`" if one.default is not None else "",
         bounds,
         rule["doc"],
     )
 
 
 def _kind(hint: Any) -> str:
+    of = [one for one in typing.get_args(hint) if one is not type(None)]
     if typing.get_origin(hint) is tuple:
-        return f"list of {_NAMES[typing.get_args(hint)[0]]}s"
+        return f"list of {_kind(of[0])}s"
+    if typing.get_origin(hint) is Mapping:
+        return f"table of {_kind(of[1])}s"
+    if dataclasses.is_dataclass(of[0] if of else hint):
+        return "table"
     return _NAMES[hint]
 
 

@@ -29,6 +29,7 @@ from exporter.http.parameters import ALL_STATS, MetricsQuery
 from exporter.http.server import BACKLOG, OTHER_FILES
 from exporter.window import coverage
 from fogmetrics.config import Config, parse
+from fogmetrics.settings.reader import keys_of
 from fogmetrics.settings.tables import ShmConfig
 from shm import VERSION
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
@@ -160,7 +161,7 @@ def test_the_configuration_file_has_every_key_at_its_default() -> None:
         source = registry.build(name, config)
         options = source.options  # type: ignore[attr-defined]  # every built-in source keeps its own
         assert options == type(options)(), name
-        assert set(config.source[name].options) == {one.name for one in dataclasses.fields(options)}, name
+        assert set(config.source[name].options) == set(keys_of(type(options))), name
 
 
 def test_the_configuration_file_has_every_key_of_a_metrics_own_table_at_its_default() -> None:

@@ -16,7 +16,7 @@ from tests.programs import find_program, wait_until
 
 pytestmark = pytest.mark.real
 
-ON = '[source.host]\nenabled = true\ncadence_seconds = ["filesystem=60", "hwmon=30"]\n'
+ON = "[source.host]\nenabled = true\ncadence = {filesystem = 60, hwmon = 30}\n"
 
 
 @pytest.fixture(scope="module")

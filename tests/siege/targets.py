@@ -79,8 +79,9 @@ supervisord_url = "{supervisord}"
 haproxy_url = "{haproxy}"
 control_plane_url = "{control_plane}"
 docker_url = "{docker}"
-prometheus = ["hostile {prometheus}"]
-prometheus_mappings = ["{mapping}"]
+[source.deployment.prometheus.hostile]
+url = "{prometheus}"
+{mapping}
 """
 
 # What is attacked, each by a collector of its own: the source, the targets that it asks.

@@ -15,10 +15,13 @@ CONTROL_PLANE: Final = "/api/deployment/list"
 DOCKER: Final = "/containers/json"
 PAGE: Final = "/metrics"
 # The mapping of the page, one of our own.
-MAPPING: Final = (
-    "hostile deployment_id=service requests=requests_total errors=requests_total{code=5*} "
-    "latency_seconds=request_seconds replicas=workers"
-)
+MAPPING: Final = """\
+deployment_id = "service"
+requests = [{name = "requests_total"}]
+errors = [{name = "requests_total", labels = {code = "5*"}}]
+latency_seconds = {name = "request_seconds"}
+replicas = [{name = "workers"}]
+"""
 _LABEL: Final = "com.docker.compose.service"
 
 _METRICS = ("deployment_replica_count", "deployment_request_rate", "deployment_error_rate", "deployment_latency")

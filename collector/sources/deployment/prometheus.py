@@ -12,20 +12,18 @@ proxies that share its traffic are not added up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from collector.sources.deployment.prometheus_mapping import KEY as MAPPINGS_KEY
-from collector.sources.deployment.prometheus_mapping import PageMapping, parse_mapping, ready_mappings
+from collector.sources.deployment.prometheus_mapping import SCHEMES, PageMapping
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
 from collector.sources.deployment.provider import Deployment, ProviderError
 from collector.sources.http_client import HttpClient
 from collector.sources.prometheus_text import BadText
 from collector.sources.target import Limits, NoReply, parse_address
-from shm.errors import ConfigurationError
 
-KEY: Final = "[source.deployment] prometheus"
-_REMEDY = 'give "MAPPING http://host:port/metrics", https or unix:///path/of/the.sock'
+KEY: Final = "[source.deployment.prometheus] url"
+_REMEDY = "give http://host:port/metrics, https or unix:///path/of/the.sock"
 _ACCEPT: Final = "text/plain;version=0.0.4"
 
 
@@ -44,12 +42,14 @@ class PrometheusProvider:
         timeout_seconds: float,
         max_reply_bytes: int,
         clock: Callable[[], float] = time.monotonic,
+        key: str = KEY,
     ) -> None:
-        address = parse_address(url, KEY, schemes=("http", "https", "unix"), remedy=_REMEDY)
+        address = parse_address(url, key, schemes=SCHEMES, remedy=_REMEDY)
         limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
         self._url = f"{address.url}/metrics" if address.unix_path else address.url
         self._client = HttpClient(address, limits, {"Accept": _ACCEPT})
         self.where = address.shown  # for messages: there may be several
+        self._key = key  # of the configuration, for messages
         self._mapping = mapping
         self._clock = clock
         self._before: tuple[float, Reading] | None = None
@@ -78,36 +78,6 @@ class PrometheusProvider:
             return read_page(page, self._mapping)
         except (BadText, ValueError) as error:
             raise ProviderError(
-                f"what answers at {self.where} is no page for Prometheus that can be read: {error}; set {KEY} to "
+                f"what answers at {self.where} is no page for Prometheus that can be read: {error}; set {self._key} to "
                 "the address of one"
             ) from error
-
-
-def parse_endpoints(endpoints: Iterable[str], own: Iterable[str]) -> list[tuple[str, PageMapping]]:
-    """Url and mapping of each endpoint, written "MAPPING URL". Raises ConfigurationError."""
-    known = _mappings(own)
-    found = []
-    for number, endpoint in enumerate(endpoints, 1):
-        name, _, url = endpoint.strip().partition(" ")
-        if name not in known:
-            # It may be the url, and hold a password.
-            shown = repr(name) if name.isidentifier() else "no mapping"
-            raise ConfigurationError(
-                f"{KEY} begins entry {number} with {shown}; {_REMEDY}, with one of the mappings {', '.join(known)}, "
-                f"or one of your own in {MAPPINGS_KEY}"
-            )
-        if not url.strip():
-            raise ConfigurationError(f"{KEY} has no address behind {name!r}, in entry {number}; {_REMEDY}")
-        found.append((url.strip(), known[name]))
-    return found
-
-
-def _mappings(own: Iterable[str]) -> Mapping[str, PageMapping]:
-    known = ready_mappings()
-    mine: set[str] = set()
-    for mapping in map(parse_mapping, own):
-        if mapping.name in mine:
-            raise ConfigurationError(f"{MAPPINGS_KEY} has two of the name {mapping.name!r}; rename one")
-        mine.add(mapping.name)
-        known[mapping.name] = mapping  # one of a ready mapping's name takes its place
-    return known

@@ -1,19 +1,13 @@
-"""What the series of a Prometheus page say of deployments: ready mappings by name, and those that users write.
+"""[source.deployment.prometheus.NAME]: a page for Prometheus, and what its series say of deployments.
 
-A mapping in the configuration is one string, a name and then its parts; SERIES is the name of a sample, with globs for
-its labels where not all of its series are meant, or several, joined by +:
+    [source.deployment.prometheus.shop]
+    url = "http://localhost:8000/metrics"
+    deployment_id = "service"
+    requests = [{name = "shop_requests_total"}]
+    errors = [{name = "shop_requests_total", labels = {code = "5*"}}, {name = "shop_timeouts_total"}]
+    latency_seconds = {name = "shop_request_seconds"}
 
-    shop deployment_id=service requests=shop_requests_total errors=shop_requests_total{code=5*,method=*}
-         latency_seconds=shop_request_seconds replicas=shop_up
-
-    deployment_id=LABEL                 the label whose value is the deployment_id; a series without it is left out
-    until=TEXT                          the value counts up to TEXT: of web@docker, with until=@, it is web
-    requests=SERIES                     counters of requests
-    errors=SERIES                       counters of failed requests
-    latency_seconds=NAME{…}             a histogram: NAME_bucket, NAME_sum and NAME_count
-    latency_milliseconds=NAME{…}        the same in milliseconds
-    replicas=SERIES                     gauges, added up
-    replica_series=SERIES               series with a value above 0, counted
+A table without such keys has the mapping that ``mapping`` names, or else the table: one of READY, or another table's.
 """
 
 from __future__ import annotations
@@ -21,47 +15,54 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal
 
+from fogmetrics.settings.reader import key, toml_key
 from shm.errors import ConfigurationError
 
-KEY: Final = "[source.deployment] prometheus_mappings"
 Role = Literal["requests", "errors", "latency", "replicas", "replica_series"]
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_SELECTOR: Final = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([^{}]*)\})?")
-_MILLISECONDS: Final = {"latency_seconds": 1000.0, "latency_milliseconds": 1.0}
-_PARTS: Final = ("deployment_id", "until", "requests", "errors", *_MILLISECONDS, "replicas", "replica_series")
+_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
+_SERIES: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
+SCHEMES: Final = ("http", "https", "unix")
+_ADDRESS: Final = 'url = "http://host:port/metrics", https or unix:///path/of/the.sock'
 
 
 @dataclass(frozen=True, slots=True)
-class Selector:
-    """Series by their name and globs for some labels; a label that a series does not have is empty."""
+class Series:
+    """Samples by their name and globs for some labels; a label that a sample does not have is empty."""
 
-    name: str
-    globs: tuple[tuple[str, str], ...] = ()
+    name: str = key("", "Name of the samples; of a histogram without _bucket.")
+    labels: Mapping[str, str] = key({}, "Globs for labels, where not all series of that name are meant.")
 
     def takes(self, labels: Mapping[str, str]) -> bool:
-        return all(fnmatch.fnmatchcase(labels.get(label, ""), glob) for label, glob in self.globs)
+        return all(fnmatch.fnmatchcase(labels.get(label, ""), glob) for label, glob in self.labels.items())
 
 
 @dataclass(frozen=True, slots=True)
 class PageMapping:
-    """``latency`` names a histogram in units of ``latency_ms`` milliseconds."""
+    """What the series of a page say of deployments."""
 
-    name: str
-    deployment_id: str
-    until: str = ""
-    requests: tuple[Selector, ...] = ()
-    errors: tuple[Selector, ...] = ()
-    latency: Selector | None = None
-    latency_ms: float = 1.0
-    replicas: tuple[Selector, ...] = ()
-    replica_series: tuple[Selector, ...] = ()
+    deployment_id: str = key("", "Label whose value is the deployment_id; a series without it is left out.")
+    until: str = key("", 'The value counts up to this text: of web@docker, with "@", it is web.')
+    requests: tuple[Series, ...] = key((), "Counters of requests, added up.")
+    errors: tuple[Series, ...] = key((), "Counters of failed requests, added up.")
+    latency_seconds: Series | None = key(None, "A histogram in seconds.")
+    latency_milliseconds: Series | None = key(None, "A histogram in milliseconds.")
+    replicas: tuple[Series, ...] = key((), "Gauges, added up.")
+    replica_series: tuple[Series, ...] = key((), "Series with a value above 0, counted.")
 
-    def roles(self) -> Iterator[tuple[Role, Selector]]:
+    @property
+    def latency(self) -> Series | None:
+        """The histogram, in units of ``latency_ms`` milliseconds."""
+        return self.latency_seconds or self.latency_milliseconds
+
+    @property
+    def latency_ms(self) -> float:
+        return 1.0 if self.latency_seconds is None else 1000.0
+
+    def roles(self) -> Iterator[tuple[Role, Series]]:
         """What each series is for; one series may be for more than one thing."""
         yield from (("requests", one) for one in self.requests)
         yield from (("errors", one) for one in self.errors)
@@ -69,7 +70,7 @@ class PageMapping:
         yield from (("replica_series", one) for one in self.replica_series)
         if self.latency is not None:
             for part in ("bucket", "sum", "count"):
-                yield "latency", Selector(f"{self.latency.name}_{part}", self.latency.globs)
+                yield "latency", Series(f"{self.latency.name}_{part}", self.latency.labels)
 
     def id_of(self, labels: Mapping[str, str]) -> str:
         """The deployment_id, empty where there is none."""
@@ -77,63 +78,56 @@ class PageMapping:
         return value.partition(self.until)[0] if self.until else value
 
 
-def parse_mapping(text: str) -> PageMapping:
-    """A mapping as the configuration has it. Raises ConfigurationError."""
-    words = text.split()
-    name = words[0] if words else ""
-    if not _NAME.fullmatch(name):
-        raise _refused(text, "it begins with no name", "begin with a word of small letters, digits and _")
-    parts: dict[str, str] = {}
-    for word in words[1:]:
-        part, _, value = word.partition("=")
-        if part not in _PARTS or not value:
-            raise _refused(text, f"{word!r} is none of its parts", f"the parts are {', '.join(_PARTS)}, each with =")
-        if part in parts:
-            raise _refused(text, f"{part} is given twice", "join the series by +")
-        parts[part] = value
-    latencies = [one for one in _MILLISECONDS if one in parts]
-    if not _LABEL.fullmatch(parts.get("deployment_id", "")):
-        raise _refused(text, "it has no deployment_id", "give deployment_id=LABEL")
-    if len(latencies) > 1:
-        raise _refused(text, "its latency has two units", f"give one of {' and '.join(latencies)}")
-    if not set(parts) - {"deployment_id", "until"}:
-        raise _refused(text, "it maps nothing", f"give at least one of {', '.join(_PARTS[2:])}")
-    latency = _selectors(text, parts[latencies[0]]) if latencies else ()
-    if len(latency) > 1:
-        raise _refused(text, f"{latencies[0]} is more than one histogram", "give one")
-    return PageMapping(
-        name,
-        parts["deployment_id"],
-        parts.get("until", ""),
-        requests=_selectors(text, parts.get("requests", "")),
-        errors=_selectors(text, parts.get("errors", "")),
-        latency=latency[0] if latency else None,
-        latency_ms=_MILLISECONDS[latencies[0]] if latencies else 1.0,
-        replicas=_selectors(text, parts.get("replicas", "")),
-        replica_series=_selectors(text, parts.get("replica_series", "")),
-    )
+@dataclass(frozen=True, slots=True)
+class PrometheusOptions(PageMapping):
+    """[source.deployment.prometheus.NAME]"""
+
+    url: str = key("", "Address of the page, http or https; of a Unix socket, unix:///path, /metrics is asked for.")
+    mapping: str = key("", "Mapping of another table, or traefik, traefik_routers, envoy or caddy; empty: NAME's.")
+
+    @property
+    def maps(self) -> bool:
+        """Whether the table has a mapping of its own."""
+        return any(getattr(self, one.name) for one in fields(PageMapping))
 
 
-def _selectors(text: str, series: str) -> tuple[Selector, ...]:
-    found = []
-    position = 0
-    while position < len(series):
-        match = _SELECTOR.match(series, position)
-        if match is None or series[match.end() :][:1] not in ("", "+") or series[match.end() :] == "+":
-            raise _refused(text, f"{series!r} names no series", "give NAME or NAME{label=glob}, joined by +")
-        globs = []
-        for pair in filter(None, (match[2] or "").split(",")):
-            label, equals, glob = pair.partition("=")
-            if not equals or not _LABEL.fullmatch(label):
-                raise _refused(text, f"{pair!r} is no label with a glob", "give label=glob, without quotes")
-            globs.append((label, glob))
-        found.append(Selector(match[1], tuple(globs)))
-        position = match.end() + 1
-    return tuple(found)
+def table_of(name: str) -> str:
+    return f"[source.deployment.prometheus.{toml_key(name)}]"
 
 
-def _refused(text: str, what: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{KEY} has {text!r}, but {what}; {remedy}")
+def mappings(tables: Mapping[str, PrometheusOptions]) -> dict[str, PageMapping]:
+    """The mapping of each table. Raises ConfigurationError."""
+    known = {**READY, **{name: table for name, table in tables.items() if table.maps}}
+    return {name: _mapping(name, table, known) for name, table in tables.items()}
+
+
+def _mapping(name: str, table: PrometheusOptions, known: Mapping[str, PageMapping]) -> PageMapping:
+    if not table.url:
+        raise _refused(name, "has no url", f"give {_ADDRESS}")
+    if table.maps and table.mapping:
+        raise _refused(name, f"has mapping = {table.mapping!r} beside a mapping of its own", "leave one of them")
+    found = known.get(table.mapping or name)
+    if found is None:
+        what = f"has mapping = {table.mapping!r}, which is none" if table.mapping else "maps nothing"
+        raise _refused(name, what, f"give mapping, one of {', '.join(known)}, or deployment_id and series")
+    if not _LABEL.match(found.deployment_id):
+        raise _refused(name, f"has deployment_id = {found.deployment_id!r}", "give the name of a label")
+    if found.latency_seconds and found.latency_milliseconds:
+        raise _refused(name, "has a latency in two units", "give latency_seconds or latency_milliseconds")
+    series = [one for _, one in found.roles()]
+    if not series:
+        raise _refused(name, "maps no series", "give at least one of requests, errors, replicas or a latency")
+    for one in series:
+        if not _SERIES.match(one.name):
+            raise _refused(name, f"names the series {one.name!r}", 'give the name of a sample, {name = "…"}')
+        for label in one.labels:
+            if not _LABEL.match(label):
+                raise _refused(name, f"names the label {label!r} of {one.name}", 'give labels = {label = "glob"}')
+    return found
+
+
+def _refused(name: str, what: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"{table_of(name)} {what}; {remedy}")
 
 
 # https://doc.traefik.io/traefik/observability/metrics/overview/#service-metrics: services are NAME@PROVIDER. Server_up
@@ -146,22 +140,35 @@ def _refused(text: str, what: str, remedy: str) -> ConfigurationError:
 # https://caddyserver.com/docs/metrics: each handler counts all requests that pass it, so that only one of them may be
 # counted; subroute is the one of sites with a host name in a Caddyfile. Duration by code is from 2.8 on there for
 # requests that a handler failed, as for a server that is down.
-_READY: Final = (
-    "traefik deployment_id=service until=@ requests=traefik_service_requests_total"
-    " errors=traefik_service_requests_total{code=5*} latency_seconds=traefik_service_request_duration_seconds"
-    " replicas=traefik_service_server_up{service=*@*}",
-    "traefik_routers deployment_id=service until=@ requests=traefik_router_requests_total"
-    " errors=traefik_router_requests_total{code=5*} latency_seconds=traefik_router_request_duration_seconds"
-    " replicas=traefik_service_server_up{service=*@*}",
-    "envoy deployment_id=envoy_cluster_name requests=envoy_cluster_upstream_rq_completed"
-    " errors=envoy_cluster_upstream_rq_xx{envoy_response_code_class=5}"
-    " latency_milliseconds=envoy_cluster_upstream_rq_time replicas=envoy_cluster_membership_healthy",
-    "caddy deployment_id=server requests=caddy_http_requests_total{handler=subroute}"
-    " errors=caddy_http_request_duration_seconds_count{handler=subroute,code=5*}"
-    " latency_seconds=caddy_http_request_duration_seconds{handler=subroute}",
-)
-
-
-def ready_mappings() -> dict[str, PageMapping]:
-    """Those that need not be written, by name."""
-    return {one.name: one for one in map(parse_mapping, _READY)}
+_TRAEFIK_UP: Final = (Series("traefik_service_server_up", {"service": "*@*"}),)
+READY: Final[Mapping[str, PageMapping]] = {
+    "traefik": PageMapping(
+        "service",
+        until="@",
+        requests=(Series("traefik_service_requests_total"),),
+        errors=(Series("traefik_service_requests_total", {"code": "5*"}),),
+        latency_seconds=Series("traefik_service_request_duration_seconds"),
+        replicas=_TRAEFIK_UP,
+    ),
+    "traefik_routers": PageMapping(
+        "service",
+        until="@",
+        requests=(Series("traefik_router_requests_total"),),
+        errors=(Series("traefik_router_requests_total", {"code": "5*"}),),
+        latency_seconds=Series("traefik_router_request_duration_seconds"),
+        replicas=_TRAEFIK_UP,
+    ),
+    "envoy": PageMapping(
+        "envoy_cluster_name",
+        requests=(Series("envoy_cluster_upstream_rq_completed"),),
+        errors=(Series("envoy_cluster_upstream_rq_xx", {"envoy_response_code_class": "5"}),),
+        latency_milliseconds=Series("envoy_cluster_upstream_rq_time"),
+        replicas=(Series("envoy_cluster_membership_healthy"),),
+    ),
+    "caddy": PageMapping(
+        "server",
+        requests=(Series("caddy_http_requests_total", {"handler": "subroute"}),),
+        errors=(Series("caddy_http_request_duration_seconds_count", {"handler": "subroute", "code": "5*"}),),
+        latency_seconds=Series("caddy_http_request_duration_seconds", {"handler": "subroute"}),
+    ),
+}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from collector.frame.histogram import Observations
-from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Selector
+from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Series
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
 from collector.sources.prometheus_text import Point, read_samples, to_number
 from shm.metric import increase
@@ -61,7 +61,7 @@ Reading = Mapping[str, Said]
 
 def read_page(page: bytes, mapping: PageMapping) -> Reading:
     """By deployment_id. Raises BadText or ValueError where it is no such page, or breaks a bound."""
-    roles: dict[str, list[tuple[Role, Selector]]] = {}
+    roles: dict[str, list[tuple[Role, Series]]] = {}
     for role, selector in mapping.roles():
         roles.setdefault(selector.name, []).append((role, selector))
     reading: dict[str, Said] = {}

@@ -15,11 +15,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
+from collector.sources.deployment.prometheus_mapping import PrometheusOptions, mappings, table_of
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, MetricError
@@ -66,17 +68,25 @@ class DeploymentOptions:
         "unix:///var/run/docker.sock", "The engine's socket; Podman's is unix:///run/podman/podman.sock."
     )
     docker_label: str = key("com.docker.compose.service", "Label of containers whose value is the deployment_id.")
-    prometheus: tuple[str, ...] = key(
-        (), 'Pages for Prometheus, each a mapping and its url: "traefik http://localhost:8080/metrics".'
-    )
-    prometheus_mappings: tuple[str, ...] = key(
-        (), "Mappings of your own, beside traefik, traefik_routers, envoy and caddy."
-    )
+    prometheus: Mapping[str, PrometheusOptions] = key({}, "Pages for Prometheus, a table each.")
     request_timeout_seconds: float = key(3.0, "Time that one provider may take to answer.", low=0.01, high=60)
     max_reply_bytes: int = key(4_194_304, "Longest answer that is read from a provider.", low=1_024, high=1_073_741_824)
     buckets: tuple[float, ...] = key(
         DEFAULT_BUCKETS_MS, "Upper bounds of deployment_latency's histogram, in milliseconds, rising."
     )
+    old_spellings: tuple[str, ...] = ()
+
+    @classmethod
+    def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The table in the present spelling, and a sentence for each key in an old one."""
+        if not isinstance(table.get("prometheus", []), list) or not table.keys() & {
+            "prometheus",
+            "prometheus_mappings",
+        }:
+            return table, ()
+        from collector.sources.deployment.prometheus_strings import modernized
+
+        return modernized(table)
 
 
 def _supervisord(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
@@ -125,13 +135,22 @@ def _docker(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
 
 
 def _prometheus(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
-    from collector.sources.deployment.prometheus import PrometheusProvider, parse_endpoints
+    from collector.sources.deployment.prometheus import PrometheusProvider
 
     if not options.prometheus:
-        raise _nobody_to_ask("prometheus", "prometheus", '["traefik http://localhost:8080/metrics"]')
+        raise ConfigurationError(
+            f"{_PROVIDERS_KEY} lists prometheus, but there is no page for it; add a table such as "
+            f'{table_of("traefik")} with url = "http://localhost:8080/metrics", or take prometheus out'
+        )
     return [
-        PrometheusProvider(url, mapping, options.request_timeout_seconds, options.max_reply_bytes)
-        for url, mapping in parse_endpoints(options.prometheus, options.prometheus_mappings)
+        PrometheusProvider(
+            options.prometheus[name].url,
+            mapping,
+            options.request_timeout_seconds,
+            options.max_reply_bytes,
+            key=f"{table_of(name)} url",
+        )
+        for name, mapping in mappings(options.prometheus).items()
     ]
 
 
@@ -184,13 +203,16 @@ class DeploymentMetricSource(MetricSource):
 
     @property
     def notes(self) -> list[str]:
-        """The addresses that are configured, though their providers are not."""
+        """The keys in an old spelling, and the addresses that are configured, though their providers are not."""
         default = DeploymentOptions()
         return [
-            f"[source.deployment] {key} is set, but providers does not list {provider}, so it is not asked; add it, or "
-            "take the key out"
-            for key, provider in _ADDRESSES.items()
-            if getattr(self.options, key) != getattr(default, key) and provider not in self.options.providers
+            *self.options.old_spellings,
+            *(
+                f"[source.deployment] {key} is set, but providers does not list {provider}, so it is not asked; add "
+                "it, or take the key out"
+                for key, provider in _ADDRESSES.items()
+                if getattr(self.options, key) != getattr(default, key) and provider not in self.options.providers
+            ),
         ]
 
     def collect(self) -> Collection:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
@@ -43,8 +43,8 @@ class HostOptions:
 
     enabled: bool = key(False, "Turns the source on.")
     groups: tuple[str, ...] = key(GROUPS, "Groups that are read.")
-    cadence_seconds: tuple[str, ...] = key(
-        (), 'Groups read less often than each frame, as "group=seconds"; between, samples are carried.'
+    cadence: Mapping[str, float] = key(
+        {}, "Seconds from one reading of a group to the next; between, samples are carried.", low=0, high=86_400
     )
     group_timeout_seconds: float = key(
         1.0, "Time that one group may take; past it the others go on without it.", low=0.01, high=60
@@ -58,6 +58,7 @@ class HostOptions:
     proc: str = key("/proc", "Where proc(5) of the host is mounted.")
     sys: str = key("/sys", "Where sysfs of the host is mounted.")
     rootfs: str = key("/", "Where the root directory of the host is mounted.")
+    old_spellings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.groups:
@@ -72,26 +73,33 @@ class HostOptions:
                     f"[source.host] {name} is {getattr(self, name)!r}; give an absolute path, such as "
                     f"{self.__dataclass_fields__[name].default!r}"
                 )
-        self.cadences()
+        for name in self.cadence:
+            _check_group("cadence", name)
 
-    def cadences(self) -> dict[str, float]:
-        """Seconds from one reading of a group to the next, of those that are not read for each frame."""
-        found: dict[str, float] = {}
-        for text in self.cadence_seconds:
-            name, _, number = text.partition("=")
-            _check_group("cadence_seconds", name)
-            try:
-                seconds = float(number)
-            except ValueError:
-                seconds = math.nan
-            if not 0 <= seconds <= 86_400:
-                raise ConfigurationError(
-                    f'[source.host] cadence_seconds has {text!r}; give "group=seconds" with 0 to 86400 seconds, such '
-                    'as "filesystem=60"'
-                )
-            if found.setdefault(name, seconds) != seconds:
-                raise ConfigurationError(f"[source.host] cadence_seconds has two cadences of {name}; take one out")
-        return found
+    @classmethod
+    def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The table in the present spelling, and a sentence for each key in an old one. Raises ConfigurationError."""
+        if "cadence_seconds" not in table:
+            return table, ()
+        found = _cadences(table["cadence_seconds"])
+        keys = ", ".join(f"{name} = {seconds:g}" for name, seconds in found.items())
+        note = f"[source.host] cadence_seconds is the old spelling; write [source.host.cadence] {keys}"
+        rest = {name: value for name, value in table.items() if name != "cadence_seconds"}
+        return {"cadence": found, **rest}, (note,)
+
+
+def _cadences(texts: object) -> dict[str, float]:
+    """Of the old spelling, ["filesystem=60"]."""
+    found: dict[str, float] = {}
+    for text in texts if isinstance(texts, list) else [texts]:
+        try:
+            name, number = str(text).split("=")
+            found[name] = float(number)
+        except ValueError:
+            raise ConfigurationError(
+                f"[source.host] cadence_seconds has {text!r}; write [source.host.cadence] filesystem = 60"
+            ) from None
+    return found
 
 
 def _check_group(key: str, name: str) -> None:

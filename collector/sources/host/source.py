@@ -2,15 +2,15 @@
 
 A collection asks the groups that are due, for ``group_timeout_seconds`` at most; one that fails or hangs has
 ``node_scrape_collector_success`` 0 and no samples until it is due again, and costs no other group its own. A group
-that is read less often than each frame (``cadence_seconds``) has its last samples in the frames between, so that a
-scrape always has them; they stand under the time of the frame.
+that is read less often than each frame, by [source.host.cadence], has its last samples in the frames between, so that
+a scrape always has them; they have the time of the frame.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from collector.loop.timeouts import CallPool
@@ -64,12 +64,11 @@ class HostMetricSource(MetricSource):
     ) -> None:
         self.options = options or HostOptions()
         self._clock = clock
-        cadences = self.options.cadences()
         self._turns = []
         for group in load(self.options.groups) if groups is None else groups:
             places = Places(Files(self.options.proc), Files(self.options.sys))
             read = group.reader(places, self.options)
-            self._turns.append(_Turn(group, read, places, cadences.get(group.name, 0.0)))
+            self._turns.append(_Turn(group, read, places, self.options.cadence.get(group.name, 0.0)))
         self.metrics: tuple[Metric, ...] = (
             *(one for turn in self._turns for one in turn.group.metrics),
             DURATION,
@@ -80,6 +79,10 @@ class HostMetricSource(MetricSource):
     @classmethod
     def from_config(cls, options: HostOptions, config: CollectorTables, timeout_seconds: float) -> HostMetricSource:
         return cls(cut_timeout(options, "group_timeout_seconds", timeout_seconds))
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.options.old_spellings
 
     @property
     def off(self) -> str:

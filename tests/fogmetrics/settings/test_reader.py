@@ -29,6 +29,7 @@ class Options:
     front: Page = key(Page(), "The first page.")
     page: Mapping[str, Page] = key({}, "Pages by name.")
     cadence: Mapping[str, float] = key({}, "Seconds by group.", low=0, high=100)
+    row: tuple[Page, ...] = key((), "Pages in their order.")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Open:
             {"page": {"a": {"url": "u"}, "b c": {"buckets": [1]}}},
             Options(page={"a": Page("u"), "b c": Page("", (1.0,))}),
         ),
+        ({"row": [{"url": "u"}, {}]}, Options(row=(Page("u"), Page()))),
         ({"cadence": {"filesystem": 60, "hwmon": 1.5}}, Options(cadence={"filesystem": 60.0, "hwmon": 1.5})),
     ],
 )
@@ -79,6 +81,8 @@ def test_each_key_is_read_into_the_field_of_its_name(table: dict[str, Any], opti
             {"page": {"b c": {"buckets": [10]}}},
             'fog.toml: [source.app.page."b c"] buckets is 10.0; give a number from 0',
         ),
+        ({"row": "u"}, "fog.toml: [source.app] row is 'u'; give a list, such as [{name = VALUE}]"),
+        ({"row": ["u"]}, "fog.toml: [source.app] row is 'u'; make it a table: [source.app.row]"),
         ({"cadence": ["a=1"]}, "fog.toml: [source.app] cadence is ['a=1']; make it a table: [source.app.cadence]"),
         ({"cadence": {"a": 101}}, "fog.toml: [source.app.cadence] a is 101.0; give a number from 0 to 100."),
     ],

@@ -10,7 +10,7 @@ import pytest
 from collector.sources.deployment.control_plane import ControlPlaneProvider
 from collector.sources.deployment.docker import DockerProvider
 from collector.sources.deployment.prometheus import PrometheusProvider
-from collector.sources.deployment.prometheus_mapping import ready_mappings
+from collector.sources.deployment.prometheus_mapping import READY
 from collector.sources.deployment.provider import DeploymentProvider, ProviderError
 from tests.programs import wait_until
 from tests.siege.hostile import HostileServer, http, says
@@ -41,7 +41,7 @@ PROVIDERS: dict[str, tuple[str, bytes, Callable[[str], DeploymentProvider]]] = {
     "prometheus": (
         "/metrics",
         b'traefik_service_requests_total{service="web@file"} 1\ntraefik_service_server_up{service="web@file"} 2\n',
-        lambda url: PrometheusProvider(f"{url}/metrics", ready_mappings()["traefik"], _SECONDS, _BYTES),
+        lambda url: PrometheusProvider(f"{url}/metrics", READY["traefik"], _SECONDS, _BYTES),
     ),
 }
 

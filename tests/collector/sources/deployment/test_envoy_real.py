@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.sources.deployment.prometheus_mapping import ready_mappings
+from collector.sources.deployment.prometheus_mapping import READY
 from collector.sources.deployment.provider import Deployment, ProviderError
 from tests.collector.sources.deployment.proxies import Asked, Backends, Site, check_latencies, rates, started, written
 from tests.docs.markdown import read
@@ -139,7 +139,7 @@ def _counted(site: Site, **counts: int) -> None:
 
 def test_a_cluster_gives_requests_5xx_latencies_and_members_that_are_healthy(envoy: _Envoy) -> None:
     with envoy.running() as site:
-        asked = Asked(site.url, ready_mappings()["envoy"])
+        asked = Asked(site.url, READY["envoy"])
         # Without a health check a member that is gone passes for a healthy one. A name with a dot is cut at it, and
         # what is behind becomes part of the names of the series: without another for the page, none of them is known.
         replicas = {**dict.fromkeys(_STATUS, 1.0), "empty": 0.0}
@@ -169,11 +169,9 @@ def test_a_cluster_gives_requests_5xx_latencies_and_members_that_are_healthy(env
 
 
 def test_the_filter_of_the_documentation_leaves_what_is_read(envoy: _Envoy) -> None:
-    [query] = re.findall(
-        r'"envoy http://localhost:9901/stats/prometheus(\?filter=[^"]+)"', read("docs/configuration.md")
-    )
+    [query] = re.findall(r'"http://localhost:9901/stats/prometheus(\?filter=[^"]+)"', read("docs/configuration.md"))
     with envoy.running() as site:
-        pages = [Asked(url, ready_mappings()["envoy"]) for url in (site.url, site.url + query)]
+        pages = [Asked(url, READY["envoy"]) for url in (site.url, site.url + query)]
         assert pages[0].after(0.0) == pages[1].after(0.0)
         _get(site, shop=4, bad=2, missing=1, gone=1)
         _counted(site, shop=4, bad=2, missing=1, gone=1)
@@ -194,7 +192,7 @@ def test_the_filter_of_the_documentation_leaves_what_is_read(envoy: _Envoy) -> N
 def test_a_request_that_reaches_nobody_is_a_request_and_an_error(envoy: _Envoy) -> None:
     """Once each, however often it was tried."""
     with envoy.running() as site:
-        asked = Asked(site.url, ready_mappings()["envoy"])
+        asked = Asked(site.url, READY["envoy"])
         asked.after(0.0)
         _get(site, gone=3, empty=2)
         _counted(site, gone=3, empty=2)
@@ -205,7 +203,7 @@ def test_a_request_that_reaches_nobody_is_a_request_and_an_error(envoy: _Envoy) 
 
 def test_after_a_restart_what_it_counted_anew_came_since(envoy: _Envoy) -> None:
     with envoy.running() as site:
-        asked = Asked(site.url, ready_mappings()["envoy"])
+        asked = Asked(site.url, READY["envoy"])
         _get(site, shop=9, bad=5)
         _counted(site, shop=9, bad=5)
         asked.after(0.0)

@@ -9,15 +9,15 @@ import pytest
 
 from collector.frame.collector import MetricCollector
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
-from collector.sources.deployment.prometheus import PrometheusProvider, parse_endpoints
-from collector.sources.deployment.prometheus_mapping import ready_mappings
+from collector.sources.deployment.prometheus import PrometheusProvider
+from collector.sources.deployment.prometheus_mapping import READY, PrometheusOptions, Series
 from collector.sources.deployment.provider import Deployment, ProviderError
 from shm.errors import ConfigurationError
 from shm.ring.reader import RingReader
 from tests.collector import hostile
 from tests.collector.sources.deployment.served import served
 
-TRAEFIK = ready_mappings()["traefik"]
+TRAEFIK = READY["traefik"]
 
 
 def requests(count: int, service: str = "web@docker") -> str:
@@ -52,7 +52,7 @@ def test_what_is_no_page_is_an_error_with_the_remedy(tmp_path: Path, body: bytes
         pytest.raises(ProviderError, match=reason) as caught,
     ):
         PrometheusProvider(server.url, TRAEFIK, 10.0, 4_194_304).deployments()
-    assert "set [source.deployment] prometheus" in str(caught.value)
+    assert "set [source.deployment.prometheus] url" in str(caught.value)
 
 
 def test_nobody_there_a_refusal_an_endless_page_and_silence_are_errors(tmp_path: Path) -> None:
@@ -79,58 +79,22 @@ def test_nobody_there_a_refusal_an_endless_page_and_silence_are_errors(tmp_path:
 # ---- the configuration -------------------------------------------------------------------------------------
 
 
-def test_an_endpoint_is_a_mapping_and_a_url_and_a_mapping_may_be_ones_own() -> None:
-    own = ("shop deployment_id=service requests=shop_total", "envoy deployment_id=other requests=x")
-    found = parse_endpoints(("traefik http://a/metrics", " shop   unix:///run/shop.sock ", "envoy https://b/"), own)
-    assert [(url, mapping.name, mapping.deployment_id) for url, mapping in found] == [
-        ("http://a/metrics", "traefik", "service"),
-        ("unix:///run/shop.sock", "shop", "service"),
-        ("https://b/", "envoy", "other"),
-    ]
-
-
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("tables", "words"),
     [
-        (DeploymentOptions(providers=("prometheus",)), ["lists prometheus, but prometheus is empty", "traefik http"]),
+        ({}, ["lists prometheus, but there is no page", '[source.deployment.prometheus.traefik] with url = "http']),
         (
-            DeploymentOptions(providers=("prometheus",), prometheus=("shop http://a/",)),
-            ["[source.deployment] prometheus begins entry 1 with 'shop'", "traefik, traefik_routers, envoy, caddy"],
+            {"edge": PrometheusOptions(url="ftp://u:s3cret@a/", mapping="traefik")},
+            ["[source.deployment.prometheus.edge] url is 'ftp://a/'", "give http://host:port/metrics"],
         ),
-        (
-            DeploymentOptions(providers=("prometheus",), prometheus=("traefik http://a/", "http://u:s3cret@a/")),
-            ["[source.deployment] prometheus begins entry 2 with no mapping", "MAPPING http://host:port/metrics"],
-        ),
-        (
-            DeploymentOptions(providers=("prometheus",), prometheus=("traefik",)),
-            [
-                "[source.deployment] prometheus has no address behind 'traefik', in entry 1",
-                "MAPPING http://host:port/metrics",
-            ],
-        ),
-        (
-            DeploymentOptions(providers=("prometheus",), prometheus=("traefik ftp://u:s3cret@a/",)),
-            ["[source.deployment] prometheus is 'ftp://a/'", "MAPPING http://host:port/metrics"],
-        ),
-        (
-            DeploymentOptions(
-                providers=("prometheus",), prometheus=("traefik http://a/",), prometheus_mappings=("x requests=a",)
-            ),
-            ["[source.deployment] prometheus_mappings has 'x requests=a'", "deployment_id=LABEL"],
-        ),
-        (
-            DeploymentOptions(
-                providers=("prometheus",),
-                prometheus=("x http://a/",),
-                prometheus_mappings=("x deployment_id=a requests=a", "x deployment_id=b requests=a"),
-            ),
-            ["[source.deployment] prometheus_mappings has two of the name 'x'", "rename one"],
-        ),
+        ({"shop": PrometheusOptions(url="http://a/")}, ["[source.deployment.prometheus.shop] maps nothing"]),
     ],
 )
-def test_a_wrong_configuration_is_refused_with_key_and_remedy(options: DeploymentOptions, words: list[str]) -> None:
+def test_a_wrong_configuration_is_refused_with_key_and_remedy(
+    tables: dict[str, PrometheusOptions], words: list[str]
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        DeploymentMetricSource(options)
+        DeploymentMetricSource(DeploymentOptions(providers=("prometheus",), prometheus=tables))
     assert [word for word in words if word not in str(caught.value)] == []
     assert "s3cret" not in str(caught.value)
 
@@ -140,8 +104,10 @@ def test_each_endpoint_is_asked_and_one_that_fails_costs_only_itself(tmp_path: P
     with served(tmp_path / "s.sock", lambda _: hostile.http(b'up{job="a"} 1\n')) as server:
         options = DeploymentOptions(
             providers=("prometheus",),
-            prometheus=(f"own unix://{tmp_path}/none", f"own {server.url}"),
-            prometheus_mappings=("own deployment_id=job replicas=up",),
+            prometheus={
+                "own": PrometheusOptions("job", replicas=(Series("up"),), url=f"unix://{tmp_path}/none"),
+                "other": PrometheusOptions(url=server.url, mapping="own"),
+            },
         )
         collection = DeploymentMetricSource(options).collect()
     assert [(one.metric, one.value) for one in collection.samples] == [("deployment_replica_count", 1.0)]
@@ -160,7 +126,7 @@ def test_a_histogram_of_a_page_is_the_same_histogram_in_the_ring(tmp_path: Path,
     with served(tmp_path / "s.sock", lambda _: hostile.http(said.encode())) as server:
         options = DeploymentOptions(
             providers=("prometheus",),
-            prometheus=(f"traefik {server.url}",),
+            prometheus={"traefik": PrometheusOptions(url=server.url)},
             buckets=(50.0, 100.0, 300.0, 2000.0, 5000.0),
         )
         source = DeploymentMetricSource(options)

@@ -8,18 +8,23 @@ from pathlib import Path
 import pytest
 
 from collector.frame.histogram import Observations
-from collector.sources.deployment.prometheus_mapping import PageMapping, parse_mapping, ready_mappings
+from collector.sources.deployment.prometheus_mapping import READY, PageMapping, Series
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
 from tests.memory import most_resident
 
-OWN = parse_mapping(
-    "own deployment_id=d requests=req{code=*} errors=req{code=5*}+bad latency_seconds=lat replicas=up replica_series=on"
+OWN = PageMapping(
+    "d",
+    requests=(Series("req", {"code": "*"}),),
+    errors=(Series("req", {"code": "5*"}), Series("bad")),
+    latency_seconds=Series("lat"),
+    replicas=(Series("up"),),
+    replica_series=(Series("on"),),
 )
 
 
 def recorded(name: str, mapping: str) -> tuple[str, PageMapping]:
-    return Path(__file__).with_name(f"{name}_recording.txt").read_text(), ready_mappings()[mapping]
+    return Path(__file__).with_name(f"{name}_recording.txt").read_text(), READY[mapping]
 
 
 def read(text: str, mapping: PageMapping = OWN) -> Reading:
@@ -85,7 +90,7 @@ def test_the_page_of_traefik_is_read_by_its_routers() -> None:
 def test_the_hashes_that_some_traefiks_have_for_services_are_no_deployments() -> None:
     """As 3.0.4 says of a server with a health check."""
     page = 'traefik_service_server_up{service="75327ea3b04bcda5",url="http://127.0.0.1:8081"} 1\n'
-    assert [read(page, ready_mappings()[name]) for name in ("traefik", "traefik_routers")] == [{}, {}]
+    assert [read(page, READY[name]) for name in ("traefik", "traefik_routers")] == [{}, {}]
 
 
 def test_the_page_of_envoy_is_read() -> None:
@@ -141,7 +146,7 @@ def test_a_new_series_counts_from_zero_where_its_deployment_was_there_before() -
 def test_without_a_series_of_errors_there_were_none_and_without_a_mapping_they_are_unknown() -> None:
     before, now = 'req{d="a",code="200"} 1\n', 'req{d="a",code="200"} 2\n'
     assert between(before, now)["a"].error_rate == 0.0
-    assert between(before, now, parse_mapping("x deployment_id=d requests=req"))["a"].error_rate is None
+    assert between(before, now, PageMapping("d", requests=(Series("req"),)))["a"].error_rate is None
     assert between('up{d="a"} 1\n', 'up{d="a"} 1\n')["a"] == Deployment("a", 1.0)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.sources.deployment.prometheus import parse_endpoints
-from collector.sources.deployment.prometheus_mapping import PageMapping, ready_mappings
+from collector.sources.deployment import DeploymentOptions
+from collector.sources.deployment.prometheus_mapping import READY, PageMapping, mappings
 from collector.sources.deployment.provider import Deployment
 from fogmetrics.config import parse
+from fogmetrics.settings.reader import Where, read_table
 from tests.collector.sources.deployment.proxies import Asked, Site
 from tests.docs.markdown import read
 from tests.programs import find_program, free_port, listens, running, wait_until
@@ -80,7 +81,7 @@ def test_caddy_by_its_ready_mapping(tmp_path: Path) -> None:
     with _site("caddy", _CADDY, ["run", "--adapter", "caddyfile", "--config"], tmp_path) as site:
         site.get("/", 1, 200)
         site.get("/bad", 1, 500)
-        asked = Asked(site.url, ready_mappings()["caddy"])
+        asked = Asked(site.url, READY["caddy"])
         # It counts a request when its handlers are done, which may be after its client has the answer.
         wait_until(lambda: "srv0" in asked.after(1.0), 10, "the first requests in the page")
         wait_until(lambda: asked.after(1.0)["srv0"].request_rate == 0.0, 10, "no more requests in the page")
@@ -102,10 +103,10 @@ def test_caddy_by_its_ready_mapping(tmp_path: Path) -> None:
 
 def _documented(name: str) -> PageMapping:
     page = read("docs/configuration.md")
-    [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "prometheus_mappings" in one]
+    [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "prometheus.shop]" in one]
     options = parse(example, Path("example.toml")).source["deployment"].options
-    endpoints = parse_endpoints(options["prometheus"], options["prometheus_mappings"])
-    return {mapping.name: mapping for _, mapping in endpoints}[name]
+    where = Where("example.toml", "source.deployment")
+    return mappings(read_table(DeploymentOptions, options, where).prometheus)[name]
 
 
 def test_haproxy_by_the_mapping_of_the_documentation(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from collector.frame.histogram import Observations
 from collector.metrics import DEPLOYMENT
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
+from collector.sources.deployment.prometheus_mapping import PrometheusOptions
 from collector.sources.deployment.provider import Deployment, ProviderError
 from collector.sources.deployment.source import PROVIDERS, merge
-from fogmetrics.settings.reader import Where, read_table
+from fogmetrics.settings.reader import Where, keys_of, read_table
 from shm.errors import ConfigurationError
 from tests.collector import hostile
 from tests.programs import wait_until
@@ -215,7 +215,7 @@ def test_every_provider_can_be_chosen_by_its_name() -> None:
     nobody = "unix:///run/none.sock"
     options = DeploymentOptions(
         providers=tuple(PROVIDERS), haproxy_url=nobody, control_plane_url=nobody, docker_url=nobody,
-        prometheus=(f"traefik {nobody}", f"envoy {nobody}"),
+        prometheus={"traefik": PrometheusOptions(url=nobody), "envoy": PrometheusOptions(url=nobody)},
     )  # fmt: skip
     errors = DeploymentMetricSource(options).collect().errors
     assert [error.partition(":")[0] for error in errors] == [*PROVIDERS, "prometheus"]
@@ -277,6 +277,6 @@ def test_the_options_are_a_table_of_the_configuration_and_each_key_is_documented
     assert read_table(DeploymentOptions, table, Where("x", "source.deployment")) == DeploymentOptions(
         providers=("haproxy",), haproxy_url="http://h/;csv", request_timeout_seconds=1.0, buckets=(1.0, 2.5)
     )
-    assert [one.name for one in fields(DeploymentOptions) if not one.metadata["doc"].endswith(".")] == []
+    assert [name for name, one in keys_of(DeploymentOptions).items() if not one.metadata["doc"].endswith(".")] == []
     with pytest.raises(ConfigurationError, match="request_timeout_seconds"):
         read_table(DeploymentOptions, {"request_timeout_seconds": 0}, Where("x", "source.deployment"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.sources.deployment.prometheus_mapping import ready_mappings
+from collector.sources.deployment.prometheus_mapping import READY
 from collector.sources.deployment.provider import Deployment, ProviderError
 from tests.collector.sources.deployment.proxies import Asked, Backends, Site, check_latencies, rates, started, written
 from tests.programs import find_program, free_port, wait_until
@@ -95,7 +95,7 @@ def _counted(site: Site, family: str, count: int) -> None:
 
 def test_a_service_gives_requests_5xx_latencies_and_the_servers_that_pass_its_health_check(traefik: _Traefik) -> None:
     with traefik.running() as site:
-        asked = Asked(site.url, ready_mappings()["traefik"])
+        asked = Asked(site.url, READY["traefik"])
         assert asked.after(0.0) == {"shop": Deployment("shop", 1.0), "sick": Deployment("sick", 0.0)}
         assert asked.after(1.0) == {"shop": Deployment("shop", 1.0), "sick": Deployment("sick", 0.0)}
         for name, status in (
@@ -144,7 +144,7 @@ def test_a_service_gives_requests_5xx_latencies_and_the_servers_that_pass_its_he
 
 def test_a_router_counts_each_request_once_also_where_no_server_is_up(traefik: _Traefik) -> None:
     with traefik.running() as site:
-        asked = Asked(site.url, ready_mappings()["traefik_routers"])
+        asked = Asked(site.url, READY["traefik_routers"])
         assert asked.after(0.0) == {"shop": Deployment("shop", 1.0), "sick": Deployment("sick", 0.0)}
         before = site.page()
         site.get("/shop", 4, 200)
@@ -162,7 +162,7 @@ def test_a_router_counts_each_request_once_also_where_no_server_is_up(traefik: _
 
 def test_after_a_restart_what_it_counted_anew_came_since(traefik: _Traefik) -> None:
     with traefik.running() as site:
-        asked = Asked(site.url, ready_mappings()["traefik"])
+        asked = Asked(site.url, READY["traefik"])
         site.get("/shop", 9, 200)
         site.get("/bad", 5, 500)
         _counted(site, _SERVICE, 14)

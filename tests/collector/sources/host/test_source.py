@@ -117,7 +117,7 @@ def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_betw
         return job
 
     source = HostMetricSource(
-        HostOptions(cadence_seconds=("filesystem=60",)),
+        HostOptions(cadence={"filesystem": 60.0}),
         [group("filesystem", counted("filesystem")), group("cpu", counted("cpu"))],
         clock,
     )
@@ -137,7 +137,7 @@ def test_the_errors_of_a_group_are_counted_when_it_is_read_and_its_mark_stays() 
     def fail() -> float:
         raise OSError(5, "Input/output error")
 
-    source = HostMetricSource(HostOptions(cadence_seconds=("stat=60",)), [group("stat", fail)], clock)
+    source = HostMetricSource(HostOptions(cadence={"stat": 60.0}), [group("stat", fail)], clock)
     found = []
     for _ in range(5):
         found.append(source.collect())
@@ -156,16 +156,35 @@ def test_only_the_chosen_groups_are_read_and_their_metrics_offered() -> None:
     assert {turn.group.name for turn in HostMetricSource()._turns} == set(GROUPS)
 
 
+def test_cadences_are_a_table_and_the_old_list_is_read_with_a_note() -> None:
+    def build(keys: str) -> HostMetricSource:
+        source = registry.build("host", parse(f"[source.host]\n{keys}\n", Path("fogmetrics.toml")))
+        assert isinstance(source, HostMetricSource)
+        return source
+
+    new = build("[source.host.cadence]\nfilesystem = 60\nhwmon = 1.5")
+    old = build('cadence_seconds = ["filesystem=60", "hwmon=1.5"]')
+    assert new.options.cadence == old.options.cadence == {"filesystem": 60.0, "hwmon": 1.5}
+    assert list(new.notes) == []
+    assert list(old.notes) == [
+        "[source.host] cadence_seconds is the old spelling; write [source.host.cadence] filesystem = 60, hwmon = 1.5"
+    ]
+    for keys in ("[source.host.cadence]\ncpu = -1", 'cadence_seconds = ["cpu=nan"]'):
+        with pytest.raises(
+            ConfigurationError, match=r"\[source.host.cadence\] cpu is .*; give a number from 0 to 86400"
+        ):
+            build(keys)
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [
         ('groups = ["cpus"]', "names 'cpus', which is no group"),
         ("groups = []", "groups is empty; give at least one of cpu, "),
-        ('cadence_seconds = ["cpu=5", "cpu=6"]', "has two cadences of cpu; take one out"),
-        ('cadence_seconds = ["cpus=5"]', "names 'cpus', which is no group"),
-        ('cadence_seconds = ["cpu"]', 'give "group=seconds"'),
-        ('cadence_seconds = ["cpu=nan"]', 'give "group=seconds"'),
-        ('cadence_seconds = ["cpu=-1"]', 'give "group=seconds"'),
+        ("cadence = {cpus = 5}", "names 'cpus', which is no group"),
+        ("cadence_seconds = 60", "has 60; write [source.host.cadence] filesystem = 60"),
+        ('cadence_seconds = ["cpu"]', "has 'cpu'; write [source.host.cadence] filesystem = 60"),
+        ('cadence_seconds = ["cpu=soon"]', "has 'cpu=soon'; write [source.host.cadence] filesystem = 60"),
         ('rootfs = "host"', "give an absolute path"),
         ("group_timeout_seconds = 0", "give a number from 0.01 to 60"),
     ],
