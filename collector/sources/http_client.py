@@ -203,7 +203,10 @@ def _reason(error: httpx.HTTPError) -> str:
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     """Those of the system, or of the files that SSL_CERT_FILE and SSL_CERT_DIR name: 20 ms, once a process."""
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    # Python 3.11.2 of Debian 12 takes a connection that was cut for the end of an answer unless this is cleared.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
 
 
 @functools.cache

@@ -101,7 +101,7 @@ def test_a_worker_carries_neither_numpy_nor_asyncio_nor_unused_tls(toml: Path, n
 def test_an_old_spelling_of_a_key_is_a_warning_with_the_new_one(toml: Path, namespace: str) -> None:
     toml.write_text(f'{toml.read_text()}[source.host]\nenabled = true\ncadence_seconds = ["filesystem=60"]\n')
     process = start(toml, "host")
-    wait_until(lambda: frames(namespace, "host") >= 1, 20, "a frame")
+    wait_until(lambda: newest_sequence(namespace, "host") >= 1, 20, "a frame")
     process.terminate()
     _, log = process.communicate(timeout=20)
     assert "level=warning" in log
