@@ -200,12 +200,19 @@ def _reason(error: httpx.HTTPError) -> str:
     return f"its answer broke off{'' if isinstance(cause, OSError) else ' or is not HTTP'}: {said}"
 
 
+class _StrictContext(ssl.SSLContext):
+    """A connection that is cut is an error, where by default it is taken for the end of an answer without a length."""
+
+    def wrap_socket(self, *arguments: Any, **named: Any) -> ssl.SSLSocket:
+        self.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))  # set by Python 3.11.2 of Debian 12
+        return super().wrap_socket(*arguments, **named | {"suppress_ragged_eofs": False})
+
+
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     """Those of the system, or of the files that SSL_CERT_FILE and SSL_CERT_DIR name: 20 ms, once a process."""
-    context = ssl.create_default_context()
-    # Python 3.11.2 of Debian 12 takes a connection that was cut for the end of an answer unless this is cleared.
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    context = _StrictContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
     return context
 
 

@@ -108,6 +108,12 @@ def test_a_reply_of_many_records_is_read_whole(trusted: Path) -> None:
         assert get(port) == body
 
 
+def test_a_connection_that_is_cut_is_not_the_end_of_a_reply(trusted: Path) -> None:
+    # Closed without TLS's own word for it: the reply, which tells no length, may lack its end.
+    with server(trusted, said(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")) as port:
+        assert "its answer broke off" in failure(port)
+
+
 def test_a_certificate_that_signed_itself_is_refused_with_a_remedy(certificate: Path) -> None:
     with server(certificate, said(HELLO)) as port:
         assert failure(port) == (
