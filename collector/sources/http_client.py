@@ -97,18 +97,21 @@ class HttpClient:
             content=body,
             extensions={"timeout": timeouts, "trace": self._trace},
         )
-        call = self._thread.start(functools.partial(self._exchange, request, deadline), seconds)
+        # The reply is taken out of this list, for the thread keeps its last call with all that it has.
+        replies: list[bytes | NoReply] = []
+        call = self._thread.start(lambda: replies.append(self._exchange(request, deadline)), seconds)
 
         def wait() -> bytes:
             if not call.returned_within(deadline - time.monotonic()):
                 self._shut_down()
                 raise self._limits.late()
             try:
-                reply = call.result()
+                call.result()
             except Hung:
                 raise NoReply("the request before has not ended: its name look-up or its connection hangs") from None
+            reply = replies.pop()
             if isinstance(reply, NoReply):
-                raise reply
+                raise NoReply(str(reply), reply.status)
             return reply
 
         return wait

@@ -352,7 +352,7 @@ _PROVIDERS = "collector.sources.deployment"
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "targets", "an answer may have any size", f"{_CLIENT}:HttpClient._body",
-        code="len(body) > self._limits.max_reply_bytes", becomes="False", says="no error says", part=_BETANET,
+        code="len(body) > self._limits.max_reply_bytes", becomes="False", says="no whole answer within", part=_BETANET,
     ),
     Mutant(
         "targets", "a redirect is an answer", f"{_CLIENT}:_check_head",
@@ -398,8 +398,8 @@ MUTANTS: tuple[Mutant, ...] = (
         code="0 <= value <= MAX_COUNT", becomes="True", says="not a number from 0 up", part=_OTHERS,
     ),
     Mutant(
-        "targets", "a page may have any number of samples", f"{_PROVIDERS}.prometheus_reading:_MAX_SAMPLES",
-        patch="fault = 1 << 60", says="answers 40,000 samples that are mapped, and", part=_OTHERS,
+        "targets", "a page may break off", "collector.sources.prometheus_text:read_samples",
+        code='not text.endswith("\\n")', becomes="False", says="breaks off in mid-line", part=_OTHERS,
     ),
     Mutant(
         "targets", "what a page has below 0 is a count", f"{_PROVIDERS}.prometheus_reading:_count",

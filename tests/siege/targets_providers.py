@@ -42,7 +42,7 @@ DOCKER_FIRST: Final = (
     "answers 12,000 deployments", "sends a bomb of gzip",
 )  # fmt: skip
 PAGE_FIRST: Final = (
-    "answers 40,000 samples that are mapped", "answers 4 MiB of line ends", "accepts and never answers",
+    "answers 40,000 samples that are mapped", "answers half of a line", "accepts and never answers",
     "answers with counters that go back", "answers a label that never ends", "answers -1 for a number",
     "answers NaN for a number",
 )  # fmt: skip

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from collector.loop.timeouts import MOMENT_SECONDS, CallPool
@@ -192,7 +193,7 @@ class DeploymentMetricSource(MetricSource):
         self._providers = build_providers(self.options) if providers is None else list(providers)
         self._timeout_seconds = timeout_seconds
         moment = min(MOMENT_SECONDS, _BEGINNING_SHARE * timeout_seconds / max(len(self._providers), 1))
-        self._calls: CallPool[list[Deployment]] = CallPool("provider", moment)
+        self._calls: CallPool[list[Deployment] | str] = CallPool("provider", moment)
 
     @classmethod
     def from_config(
@@ -219,10 +220,10 @@ class DeploymentMetricSource(MetricSource):
         answers: list[list[Deployment]] = []
         errors: list[str] = []
         for provider, answer in zip(self._providers, self._ask(), strict=True):
-            if isinstance(answer, Exception):
-                errors.append(f"{provider.name}: {said(answer)}")
-            else:
+            if isinstance(answer, list):
                 answers.append(answer)
+            else:
+                errors.append(f"{provider.name}: {answer if isinstance(answer, str) else said(answer)}")
         samples = [sample for one in merge(answers) for sample in _samples(one)]
         return Collection(samples, errors, up=bool(answers))
 
@@ -231,19 +232,24 @@ class DeploymentMetricSource(MetricSource):
         for provider in self._providers:
             provider.close()
 
-    def _ask(self) -> list[list[Deployment] | Exception]:
-        """What each provider answered or raised, in their order."""
+    def _ask(self) -> list[list[Deployment] | str | Exception]:
+        """What each provider answered, or what went wrong with it, in their order; Hung where it has not returned."""
         if len(self._providers) == 1:  # as most are: it needs no thread beside the one that is here
-            try:
-                return [self._providers[0].deployments()]
-            except Exception as error:  # noqa: BLE001 - whatever it does, the source says it
-                return [error]
+            return [_answer(self._providers[0])]
         count = len(self._providers)
         jobs = {
-            f"{number} of {count}{f' at {one.where}' if hasattr(one, 'where') else ''}": one.deployments
+            f"{number} of {count}{f' at {one.where}' if hasattr(one, 'where') else ''}": partial(_answer, one)
             for number, one in enumerate(self._providers, 1)
         }
         return list(self._calls.call(jobs, self._timeout_seconds).values())
+
+
+def _answer(provider: DeploymentProvider) -> list[Deployment] | str:
+    """What it answers, or what is wrong. An error itself would keep the reply, which its traceback's frames hold."""
+    try:
+        return provider.deployments()
+    except Exception as error:  # noqa: BLE001 - whatever it does, the source says it
+        return said(error)
 
 
 def build_providers(options: DeploymentOptions) -> list[DeploymentProvider]:

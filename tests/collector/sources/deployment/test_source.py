@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
 from pathlib import Path
 
@@ -280,3 +281,18 @@ def test_the_options_are_a_table_of_the_configuration_and_each_key_is_documented
     assert [name for name, one in keys_of(DeploymentOptions).items() if not one.metadata["doc"].endswith(".")] == []
     with pytest.raises(ConfigurationError, match="request_timeout_seconds"):
         read_table(DeploymentOptions, {"request_timeout_seconds": 0}, Where("x", "source.deployment"))
+
+
+def test_a_reply_that_is_refused_waits_for_no_garbage_collector(tmp_path: Path) -> None:
+    """It may be 4 MiB, and an idle process collects garbage once in many collections."""
+    reply = hostile.http(b'[{"State": 1, "Labels": {}, "x": "' + b"x" * 100_000 + b'"}]')
+    with hostile.server(tmp_path / "s.sock", hostile.says(reply)) as url:
+        source = DeploymentMetricSource(DeploymentOptions(("docker",), docker_url=url))
+        assert "lacks State" in source.collect().errors[0]
+        gc.collect()
+        gc.disable()
+        try:
+            source.collect()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
