@@ -58,6 +58,7 @@ def test_each_key_is_read_into_its_table() -> None:
             '[exporter]\nport = "9200"\n',
             "etc/fog.toml: [exporter] port is '9200'; give a whole number, such as 15",
         ),
+        ("[exporter]\nport = true\n", "etc/fog.toml: [exporter] port is True; give a whole number, such as 15"),
         ("[exporter]\nport = 9200.0\n", "etc/fog.toml: [exporter] port is 9200.0; give a whole number, such as 15"),
         (
             "[exporter]\nport = 65536\n",
