@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
-import gzip
 import json
 import math
 import signal
@@ -21,9 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 METRICS, NODES, NETWORK = PATHS = ("/api/v1/metrics", "/api/v1/nodes/status", "/api/v1/network/stats")
-DRIP_SECONDS = 0.2  # between two bytes
 _CHUNK = b" " * 65536
-_HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000
 _GATHER_SECONDS = 10.0  # for the other two requests to come
 
 
@@ -162,14 +158,6 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.stand_in.stopping.wait(self.server.stand_in.slow_seconds)
         self.up()
 
-    def drip(self) -> None:
-        body = self.answer()
-        self.head(200, Content_Length=str(len(body)))
-        for byte in body:
-            self.wfile.write(bytes([byte]))
-            if self.server.stand_in.stopping.wait(DRIP_SECONDS):
-                return
-
     def half(self) -> None:
         if self.path == METRICS:
             self.up()
@@ -184,38 +172,6 @@ class _Answer(BaseHTTPRequestHandler):
         self.head(200)
         while not self.server.stand_in.stopping.is_set():
             self.wfile.write(_CHUNK)
-
-    def gzip_bomb(self) -> None:
-        """16 MiB in 70 KiB, a right answer to those who unpack it."""
-        self.reply(200, _bomb(self.answer()), Content_Encoding="gzip")
-
-    def redirect(self) -> None:
-        """To a path that gives the right answer."""
-        if self.path in PATHS:
-            self.reply(302, b"", Location=f"{self.server.stand_in.url}/moved{self.path}")
-        else:
-            self.path = self.path.removeprefix("/moved")
-            self.up()
-
-    def hints(self) -> None:
-        """Goes on with 103 Early Hints, and never comes to its answer."""
-        while not self.server.stand_in.stopping.is_set():
-            self.wfile.write(_HINTS)
-
-    def no_reply(self) -> None:
-        self.close_connection = True
-
-    def cut_off(self) -> None:
-        """Ends in the middle of the body that it promised."""
-        body = self.answer()
-        self.head(200, Content_Length=str(len(body)))
-        self.wfile.write(body[: len(body) // 2])
-
-    def not_http(self) -> None:
-        self.wfile.write(b"220 mail.example.org ESMTP" + b"!" * 4096 + b"\r\n\r\n")
-
-    def cookies(self) -> None:
-        self.reply(200, self.answer(), Set_Cookie=f"visit{len(self.server.stand_in.requests)}=1; Path=/")
 
     def together(self) -> None:
         """Answers when all three endpoints have been asked; 500 if that does not happen."""
@@ -243,32 +199,16 @@ def _says(body: bytes) -> Callable[[_Answer], None]:
     return lambda answer: answer.reply(200, body)
 
 
-@functools.cache
-def _bomb(answer: bytes) -> bytes:
-    return gzip.compress(b" " * 2**24 + answer, compresslevel=1)
-
-
 # All ways to behave, by name.
 MODES: Mapping[str, Callable[[_Answer], None]] = {
     "up": _Answer.up,
     "slow": _Answer.slow,
-    "drip": _Answer.drip,
     "half": _Answer.half,
     "failing": _Answer.failing,
     "huge": _Answer.huge,
-    "gzip_bomb": _Answer.gzip_bomb,
-    "redirect": _Answer.redirect,
-    "hints": _Answer.hints,
-    "no_reply": _Answer.no_reply,
-    "cut_off": _Answer.cut_off,
-    "not_http": _Answer.not_http,
-    "cookies": _Answer.cookies,
     "together": _Answer.together,
     "wrong_types": _Answer.wrong_types,
-    "nan": _says(b'{"packets_processed": NaN, "packets_dropped": 1, "active_nodes": 1, "avg_latency_ms": 1}'),
     "broken_json": _says(b'{"packets_processed": 50'),
-    "deep_json": _says(b"[" * 50_000),
-    "not_object": _says(b"[1, 2, 3]"),
 }
 
 

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import os
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import NoReturn
@@ -14,12 +11,11 @@ from typing import NoReturn
 import pytest
 
 from collector.frame.collector import MetricCollector
-from collector.metrics import BETANET, CIRCUIT_STATE
+from collector.metrics import CIRCUIT_STATE
 from collector.source import Collection
 from collector.sources.betanet.breaker import CircuitState
-from collector.sources.betanet.source import BetanetClient, BetanetOptions, BetanetSource
+from collector.sources.betanet.source import BetanetOptions, BetanetSource
 from shm.errors import ConfigurationError
-from tests.programs import wait_until
 from tests.stand_ins.betanet import METRICS, NETWORK, NODES, PATHS, BetanetStandIn
 
 ALL = {
@@ -110,10 +106,6 @@ def test_the_four_metrics_are_read_from_three_endpoints(betanet: Betanet) -> Non
     assert sorted(betanet.server.requests) == sorted(PATHS)
 
 
-def test_its_metrics_are_betanets_four_and_the_circuits_state() -> None:
-    assert tuple(BetanetSource().metrics) == (*BETANET, CIRCUIT_STATE)
-
-
 def test_buckets_of_the_latency_are_those_of_the_configuration() -> None:
     source = BetanetSource(BetanetOptions(buckets=(20.0, 40.0)))
     assert [metric.buckets for metric in source.metrics] == [(), (), (20.0, 40.0), (), ()]
@@ -136,14 +128,6 @@ def test_a_url_may_end_in_a_slash(server: BetanetStandIn) -> None:
     with reading(server, url=f"{server.url}/") as betanet:
         assert values(betanet.collect()) == ALL
         assert_down(betanet.in_mode("failing"), server)
-
-
-def test_proxies_of_the_environment_are_not_used(server: BetanetStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    with reading(server) as betanet:
-        assert values(betanet.collect()) == ALL
 
 
 def test_all_of_it_fits_a_frame_of_the_ring(betanet: Betanet, namespace: str) -> None:
@@ -189,8 +173,10 @@ def test_half_a_betanet_is_up_and_keeps_the_circuit_closed(betanet: Betanet) -> 
         assert len(collection.errors) == 2
 
 
-def test_values_that_make_no_sense_are_absent_and_named(betanet: Betanet) -> None:
-    collection = betanet.in_mode("wrong_types")
+def test_values_that_make_no_sense_are_absent_and_named_and_no_failures_of_the_circuit(betanet: Betanet) -> None:
+    for _ in range(6):
+        collection = betanet.in_mode("wrong_types")
+        assert circuit(collection) == 0
     assert values(collection) == {}
     assert not collection.up
     url = betanet.server.url
@@ -202,11 +188,6 @@ def test_values_that_make_no_sense_are_absent_and_named(betanet: Betanet) -> Non
     ]
 
 
-def test_answers_without_sense_are_no_failures_of_the_circuit(betanet: Betanet) -> None:
-    for _ in range(6):
-        assert circuit(betanet.in_mode("wrong_types")) == 0
-
-
 # ---- what a server may do ------------------------------------------------------------------------------------
 
 
@@ -215,15 +196,7 @@ def test_answers_without_sense_are_no_failures_of_the_circuit(betanet: Betanet) 
     [
         ("failing", ("it answered HTTP 500",)),
         ("broken_json", ("answered no JSON", '{"packets_processed": 50')),
-        ("nan", ("answered no JSON", "NaN")),
-        ("deep_json", ("nested too deep",)),
-        ("not_object", ("answered [1, 2, 3]; it must be a JSON object",)),
         ("huge", ("longer than 65536 bytes", "max_reply_bytes")),
-        ("gzip_bomb", ("Content-Encoding 'gzip'",)),
-        ("redirect", ("HTTP 302 Found, a redirect to 'http://127.0.0.1:", "not followed")),
-        ("no_reply", ("its answer broke off",)),
-        ("cut_off", ("its answer broke off", "bytes, expected")),
-        ("not_http", ("not HTTP", "220 mail")),
     ],
 )
 def test_a_server_gone_wrong_is_down_and_each_error_says_how(
@@ -233,33 +206,6 @@ def test_a_server_gone_wrong_is_down_and_each_error_says_how(
     assert_down(collection, betanet.server, *words)
     assert all(len(error) < 400 for error in collection.errors)
     assert values(betanet.in_mode("up")) == ALL
-
-
-def test_a_server_that_never_comes_to_its_answer_costs_neither_memory_nor_the_others(server: BetanetStandIn) -> None:
-    server.modes = {NODES: "hints"}
-    with reading(server, request_timeout_seconds=2.0) as betanet:
-        collection = betanet.collect()
-    assert values(collection) == {name: value for name, value in ALL.items() if name != "betanet_connections"}
-    [error] = collection.errors
-    assert f"{server.url}{NODES}: no whole answer within 2 s" in error
-
-
-def test_redirects_are_not_followed(betanet: Betanet) -> None:
-    betanet.in_mode("redirect")
-    assert not [path for path in betanet.server.requests if path.startswith("/moved")]
-
-
-def test_a_server_that_drips_meets_the_deadline_of_the_whole_request(server: BetanetStandIn) -> None:
-    """A byte every 0.2 s: each read ends within the 1 s, the answer as a whole would take more than 5."""
-    server.mode = "drip"
-    with reading(server, request_timeout_seconds=1.0) as betanet:
-        assert_down(betanet.collect(), server, "no whole answer within 1 s", "request_timeout_seconds")
-
-
-def test_cookies_of_a_server_are_not_kept(betanet: Betanet) -> None:
-    betanet.in_mode("cookies")
-    assert values(betanet.collect()) == ALL
-    assert not [headers for headers in betanet.server.headers if "cookie" in headers]
 
 
 def test_a_password_in_the_url_is_sent_and_never_shown(server: BetanetStandIn) -> None:
@@ -353,38 +299,12 @@ def test_a_trial_that_ends_in_an_error_of_ours_counts_as_failed(
     assert values(betanet.collect()) == ALL
 
 
-def test_collections_given_up_again_and_again_leave_nothing_behind() -> None:
-    gc.collect()  # what tests before left to it
-    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-    with BetanetStandIn() as server:
-        server.mode = "slow"
-        for step in range(200):
-            with contextlib.closing(BetanetClient(server.url, request_timeout_seconds=step / 50_000)) as client:
-                client.read_all()
-        server.mode = "up"
-        with contextlib.closing(BetanetClient(server.url, request_timeout_seconds=30.0)) as client:
-            readings = client.read_all()
-    assert [error for reading in readings for error in reading.errors] == []
-    wait_until(
-        lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads), 10, "all closed"
-    )
-
-
 # ---- what can be configured ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "url",
-    [
-        "localhost:9000",
-        "",
-        "ftp://localhost",
-        "http://",
-        "http://localhost:ninety",
-        "http://localhost:99999",
-        "http://localhost/?x=1",
-        "http://[::1",
-    ],
+    ["localhost:9000", "", "http://localhost/?x=1"],
 )
 def test_a_url_that_can_not_be_asked_is_a_configuration_error_that_names_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"\[source.betanet\] url is .*; give one such as"):
