@@ -149,12 +149,14 @@ def test_no_lock_is_held_while_the_log_is_told(namespace: str) -> None:
             "class Asking(logging.Handler):\n"
             " def emit(self, record):\n"
             "  def ask():\n"
-            "   c.labels('x').inc(); c.labels('new'); free.append(True)\n"
+            "   c.labels('x').inc(); c.labels(str(len(free))); free.append(True)\n"
             "  thread = threading.Thread(target=ask, daemon=True); thread.start(); thread.join(5)"
         )
         process.do("logging.getLogger().addHandler(Asking()); drop_in._installed.table.max_series = 1")
         process.do("c.labels('y')")
         assert process.do("len(free)") == "1"
+        process.do("e = p.Enum('e', 'E.', ['a'], states=['up', 'down']); e.labels('y')")
+        assert process.do("len(free)") == "2"
 
 
 def test_a_fork_beside_threads_that_make_series_can_make_its_own(namespace: str) -> None:
@@ -272,6 +274,22 @@ def test_clear_takes_the_metric_and_no_other_of_a_like_name(namespace: str) -> N
         assert set(merged(namespace)) == {"plain_total{}", "jobs{a}", "jobs_total{}", "c_total{a}", "i_info{a,1}"}
         process.do("plain.clear(); jobs.clear(); c.clear(); i.clear()")
         assert merged(namespace) == {"plain_total{}": [7.0], "jobs_total{}": [5.0]}
+
+
+def test_a_handler_may_make_the_very_series_that_is_being_made(namespace: str) -> None:
+    with Process(namespace, BEGIN) as process:
+        process.do("import signal, sys; code = type(drop_in._installed).value.__code__; told = []")
+        process.do("c = p.Counter('c', 'C.', ['a']); g = p.Gauge('g', 'G.', ['a'], multiprocess_mode='sum')")
+        process.do("signal.signal(signal.SIGUSR1, lambda *_: (c.labels('x').inc(5), g.labels('x').inc(5)))")
+        process.do(
+            "def trace(frame, event, argument):\n"
+            " if frame.f_code is code and not told: told.append(1); signal.raise_signal(signal.SIGUSR1)"
+        )
+        process.do("sys.settrace(trace); c.labels('x').inc(1); sys.settrace(None)")
+        assert merged(namespace) == {"c_total{x}": [6.0], "g{x}": [5.0]}
+        process.do("told.clear(); c.labels('y'); g.clear()")
+        process.do("sys.settrace(trace); g.labels('x').inc(1); sys.settrace(None)")
+        assert merged(namespace)["g{x}"] == [6.0]
 
 
 def test_a_function_of_the_library_that_somebody_wrapped_is_exchanged_as_a_whole(namespace: str) -> None:
