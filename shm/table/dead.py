@@ -285,7 +285,7 @@ def _if_dead(namespace: str, application: str, who: str, stack: contextlib.ExitS
 
 
 def _set_aside(path: Path, error: RingCorrupt) -> None:
-    """Rename a table that can't be read to a name that nobody lists, for somebody who wants to know why."""
+    """Rename a table that can't be read to a name that nobody lists, so that its bytes can be examined."""
     with contextlib.suppress(OSError):
         if not _in_use(path):
             aside = path.with_suffix(".corrupt")

@@ -87,7 +87,7 @@ class ApplicationReader:
     # ---- tables ---------------------------------------------------------------------------------------------
 
     def _retired(self) -> tuple[int, int, int] | None:
-        """What tells any two tables of the dead apart; None where there is none."""
+        """An identification of the table of the dead as it is now; None where there is none."""
         try:
             status = os.stat(table_path(self._namespace, self.application, RETIRED), follow_symlinks=False)
         except OSError:
