@@ -1,6 +1,6 @@
-"""``python -m tests.siege [CHECK …] [--long] [--scale X] [--seed N] [--part P] [--write]``: the promises, checked.
+"""``python -m tests.siege [CHECK …] [--long] [--scale X] [--seed N] [--part P] [--write]``: run checks.
 
-Without a name all of them, in the order of docs/reliability.md. Exit status 3 when a promise was seen broken.
+Without a name all of them, in the order of docs/reliability.md. Exit status 3 when a check saw a promise broken.
 ``--write`` puts the table of counts into docs/reliability.md.
 """
 
@@ -13,12 +13,13 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
 from tests.siege.harness import ROOT, VIOLATED, Counts, Effort, Violation
 
-# One module each, in the order of docs/reliability.md.
+# In the order of docs/reliability.md.
 CHECKS = {
     "model": "I1: every order in which stores may become visible",
     "hardware": "I1: a writer flat out and several readers, frames that prove themselves",
@@ -40,6 +41,12 @@ CHECKS = {
 _BEGIN, _END = "<!-- counts: make siege writes them -->", "<!-- end of counts -->"
 
 
+def module_of(name: str) -> ModuleType:
+    """The module of that check: tests/siege/NAME.py, or check.py of the package tests/siege/NAME."""
+    found = importlib.import_module(f"tests.siege.{name}")
+    return importlib.import_module(f"{found.__name__}.check") if hasattr(found, "__path__") else found
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.siege", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("check", nargs="*", metavar="CHECK", help=f"of {', '.join(CHECKS)}; none: all")
@@ -53,10 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no check {unknown[0]!r}; the checks are {', '.join(CHECKS)}")
     if options.write and (not options.long or options.scale != 1 or options.part):
         parser.error("--write goes with --long and without --scale and --part: the table is of whole runs")
-    logging.getLogger().addHandler(logging.NullHandler())  # what the program says of the harm done to it is no news
+    logging.getLogger().addHandler(logging.NullHandler())  # the program logs the harm done to it
     done: dict[str, tuple[float, Counts]] = {}
     for name in options.check or CHECKS:
-        module = importlib.import_module(f"tests.siege.{name}")
+        module = module_of(name)
         check: Callable[[Effort], Counts] = module.check
         if options.part and options.part not in (parts := getattr(module, "PARTS", ())):
             parser.error(f"{name} has no part {options.part!r}; its parts are: {', '.join(parts) or 'none'}")

@@ -2,7 +2,7 @@
 
 A damaged file stands beside a living process's table of the same application, and beside another application. The
 exporter's pages must go on to show what those two have, and whoever folds the dead must go on to fold.
-``python -m tests.siege.application_bytes PROGRAM NAMESPACE …``, see :mod:`tests.siege.apart`.
+``python -m tests.siege.application_bytes PROGRAM NAMESPACE …``, see :mod:`tests.siege.processes`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from shm.table.cells import CounterCell, GaugeCell
 from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, identity, read_header, table_path
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.siege.apart import Done, main
 from tests.siege.application_storm import HITS, TAKEN, ended, fork, identities, reading, scraped
 from tests.siege.harness import require
+from tests.siege.processes import Done, main
 
 WEST, EAST = "west", "east"
 _STRANGER: Final = 54321  # a user id that nobody has

@@ -3,7 +3,7 @@
 SIGKILL at each line of shm/ that folding, removing, a first store and growth run: one fork for each, a scrape behind it
 and another behind the next fold. And at each call that a table's owner makes, or returns from, whatever a signal's
 handler or a destructor may do there: count, enter series, remove them, raise. Python calls those nowhere else.
-``python -m tests.siege.application_deaths PROGRAM NAMESPACE …``, see :mod:`tests.siege.apart`.
+``python -m tests.siege.application_deaths PROGRAM NAMESPACE …``, see :mod:`tests.siege.processes`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from shm.table import dead, removal
 from shm.table.cells import CounterCell, GaugeCell
 from shm.table.format import RETIRED
 from shm.table.process import ProcessTable
-from tests.siege.apart import Done, main
 from tests.siege.application_storm import HERE, HITS, OURS, ended, fork, identities, reading, reclaim, scraped
 from tests.siege.harness import Violation, require
+from tests.siege.processes import Done, main
 
 _SHM: Final = str(Path(shm.__file__).parent)
 _DONE: Final = 42  # exit status of an operation that ended before the line at which it was to die

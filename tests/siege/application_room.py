@@ -1,6 +1,6 @@
 """Shared memory that is full while programs count: nothing is raised into them, and no signal ends them.
 
-``python -m tests.siege.application_room full NAMESPACE …``, in a /dev/shm of its own, see :mod:`tests.siege.apart`.
+``python -m tests.siege.application_room full NAMESPACE …``, in a /dev/shm of its own, see :mod:`tests.siege.processes`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Final
 
 from fogmetrics.application.shared_collector import SharedCollector, fold
 from shm.errors import NoSpace
-from tests.siege.apart import Done, main, small_shm
 from tests.siege.application_storm import APPLICATION, ended, fork, identities, reading, scraped
 from tests.siege.harness import require
-from tests.siege.small_room import PAGE, Filler, free
+from tests.siege.processes import Done, main, small_shm
+from tests.siege.room.full_shm import PAGE, Filler, free
 
 _BYTES: Final = 4 << 20
 

@@ -2,7 +2,7 @@
 
 Every process writes down in shared memory of the check's own (a **ledger**) what it is about to count and what it has
 counted. So each scrape has exact bounds: what was counted before it began is in it, and nothing that was not begun when
-it ended. ``python -m tests.siege.application_storm PROGRAM NAMESPACE …``, see :mod:`tests.siege.apart`.
+it ended. ``python -m tests.siege.application_storm PROGRAM NAMESPACE …``, see :mod:`tests.siege.processes`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from shm.table.cells import CounterCell, GaugeCell, HistogramCell
 from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
-from tests.siege.apart import Done, adopt_orphans, main
 from tests.siege.harness import require
+from tests.siege.processes import Done, adopt_orphans, main
 
 APPLICATION: Final = "app"
 HITS: Final = Metric("hits", "counter", "Counted.", label_names=("of",))

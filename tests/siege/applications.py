@@ -11,8 +11,8 @@ import os
 
 import pytest
 
-from tests.siege.apart import ask
 from tests.siege.harness import Counts, Effort, Mutant, own_namespace
+from tests.siege.processes import ask
 
 _STORM, _DEATHS = "tests.siege.application_storm", "tests.siege.application_deaths"
 _BYTES, _ROOM = "tests.siege.application_bytes", "tests.siege.application_room"

@@ -1,11 +1,12 @@
-"""What the checks of this package have in common: what they are given, what they return, how a mutant is tried.
+"""Effort, counts and mutants of the checks: what a check is given, what it returns, how a mutant of it is tried.
 
-A **check** is a module of this package with a function ``check(effort) -> Counts``. It raises Violation when it sees a
-promise of docs/reliability.md broken, and returns what it did in numbers otherwise. ``make promises`` runs each
-for some seconds; ``make siege`` (``python -m tests.siege --long --write``) for minutes, and writes the counts down.
+A **check** is a module ``tests.siege.NAME``, or ``tests.siege.NAME.check`` in a package, with a function
+``check(effort) -> Counts``. It raises Violation when it sees a promise of docs/reliability.md broken; otherwise it
+returns counts of what it did. ``make promises`` runs each check for some seconds; ``make siege``
+(``python -m tests.siege --long --write``) runs each for minutes and writes the counts down.
 
-A **mutant** is the program with one fault. A check that does not raise Violation on its mutant is worth nothing: each
-module lists its mutants in ``MUTANTS``, and :func:`refuted` runs the check in a copy of the tree that has the fault, so
+A **mutant** is the program with one fault. A check that does not raise Violation on its mutants proves nothing: each
+check lists its mutants in ``MUTANTS``. :func:`refuted` runs the check in a copy of the tree that has the fault, so
 that every process of the check has it, daemons included.
 """
 
@@ -30,34 +31,26 @@ import pytest
 
 from tests.packages import PRODUCT
 from tests.programs import unmeasured
-from tests.rings import files_of
+from tests.rings import remove_files_of
+from tests.siege.violation import Violation as Violation
+from tests.siege.violation import require as require
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-VIOLATED: Final = 3  # exit status of a check that saw a promise broken; a check that fails itself ends with 1
-SEEDS: Final = 3  # so many draws of a check at most, until one of them sees the mutant
+VIOLATED: Final = 3  # exit status of a check that saw a promise broken; a check that fails by itself ends with 1
+SEEDS: Final = 3  # a mutant that a check with random moments misses is tried again with other seeds
 
 Counts = Mapping[str, int | str]
+_namespaces = itertools.count(1)
 
 _COPIED = (*PRODUCT, "tests", "supervisord.conf", "conf.d", "fogmetrics.toml", "pyproject.toml")
 
 
-class Violation(AssertionError):
-    """A promise was broken. The message says which, where and by what value."""
-
-
-def require(holds: object, promise: str) -> None:
-    """Raises Violation with that sentence unless it holds."""
-    if not holds:
-        raise Violation(promise)
-
-
 @dataclass(frozen=True)
 class Effort:
-    """How much a check is to do.
+    """How much a check does.
 
-    ``long``: the form of ``make siege``; otherwise some seconds. ``scale`` multiplies either (less than 1 while a
-    check is being written). ``seed``: of whatever is random; it is printed, so that a find can be had again.
-    ``part``: of a check that has parts, the one to do; empty: all.
+    ``long``: minutes, as in ``make siege``, instead of seconds. ``scale`` multiplies either. ``seed``: of all that is
+    random; a violation prints it. ``part``: the one to run of a check that has parts; empty: all.
     """
 
     long: bool = False
@@ -78,16 +71,12 @@ class Effort:
 
 @contextlib.contextmanager
 def own_namespace() -> Iterator[str]:
-    """A namespace that nobody else has; nothing of it is left in /dev/shm afterwards."""
+    """A namespace that no other process has. Its files in /dev/shm are removed afterwards."""
     name = f"s{os.getpid()}-{next(_namespaces)}"
     try:
         yield name
     finally:
-        for path in files_of(name):
-            path.unlink()
-
-
-_namespaces = itertools.count(1)
+        remove_files_of(name)
 
 
 @dataclass(frozen=True)
@@ -183,9 +172,8 @@ class _Replacement(ast.NodeTransformer):
 def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     """Fails unless the mutant's check, run on the mutant in a copy of the tree below ``directory``, sees it.
 
-    A check that draws the moments of its faults may miss one by chance, on a machine that is slow or fast enough; a
-    mutant that :data:`SEEDS` draws miss is not seen. A draw that missed it is a warning: that check leaves much to
-    chance.
+    A check that draws the moments of its faults can miss a mutant by chance. It then runs again, with up to
+    :data:`SEEDS` seeds in all, and each miss is a warning.
     """
     tree = copy_of_the_tree(directory)
     mutant.file(tree).write_text(mutant.source(tree))
@@ -207,7 +195,7 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
 
 
 def copy_of_the_tree(directory: Path) -> Path:
-    """The program and its tests, with their byte code: it goes by the times of the sources, which are copied too."""
+    """Copy the program and its tests, with their byte code: copied sources keep the times that validate it."""
     tree = directory / "tree"
     for name in _COPIED:
         if (ROOT / name).is_dir():

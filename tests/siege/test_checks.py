@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.programs import unmeasured
-from tests.siege.__main__ import CHECKS
+from tests.siege.__main__ import CHECKS, module_of
 from tests.siege.harness import ROOT, Mutant, refuted
 
-MUTANTS: list[Mutant] = [
-    mutant for name in CHECKS for mutant in importlib.import_module(f"tests.siege.{name}").MUTANTS
-]  # fmt: skip
+MUTANTS: list[Mutant] = [mutant for name in CHECKS for mutant in module_of(name).MUTANTS]
 
 
 @pytest.mark.promise
@@ -25,13 +22,13 @@ def test_the_promise_holds(name: str) -> None:
 
 
 def test_the_model_of_the_protocol_holds() -> None:
-    """Among the quick tests too, since it is the proof of all that lies in shared memory."""
+    """Among the quick tests too, because it proves the protocol that everything in shared memory rests on."""
     _holds("model")
 
 
 def _holds(name: str) -> None:
-    # In a process of its own: checks fork, and a SIGBUS must not end the other tests. Not measured: what they try they
-    # try a thousand times, and other tests have been there.
+    # In a process of its own: checks fork, and a SIGBUS must not end the other tests. Coverage is not measured: a check
+    # repeats thousands of times what other tests cover.
     run = subprocess.run(
         [sys.executable, "-m", "tests.siege", name],
         cwd=ROOT, env=unmeasured(), capture_output=True, text=True, timeout=100,

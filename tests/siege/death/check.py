@@ -1,0 +1,192 @@
+"""I3: SIGKILL of the writer at any instant loses at most the frame in flight, and leaves nothing behind.
+
+Two ways. At every line of shm/ that an operation runs (tests/siege/lines.py): all of them in the long form, one of
+some in the short one. And at random instants: a writer that appends, enters series, grows, and takes snapshots without
+pause is killed some milliseconds after its start, again and again; each successor begins where it ended.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from shm.errors import RingCorrupt, RingMissing
+from shm.files import DIRECTORY, building_path, ring_path, unlink
+from shm.ring import disk_copy
+from shm.ring.frame import Frame
+from shm.ring.reader import RingReader
+from shm.ring.segment import StoredSegment
+from shm.ring.writer import RingWriter
+from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
+from tests.siege.death.lines import OPERATIONS, kill_at_lines
+from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
+
+_CAPACITY: Final = 16
+_KILLS_A_LIFE: Final = 40  # then the ring begins anew, so that growth from its first width is tried again
+_MOST_SERIES: Final = 300
+_LONGEST_SECONDS: Final = 0.012  # from fork to kill: half of it the start, with a resume or a rebuild
+
+MUTANTS = (
+    Mutant(
+        "death", "the name is given before the segment is whole", "shm.ring.lifecycle:publish",
+        code="segment.finish()",
+        becomes="temporary = temporary.rename(ring_path(namespace, header.source))\nsegment.finish()",
+        says="magic is 0x0",
+    ),
+    Mutant(
+        "death", "the snapshot is written in its place", "shm.ring.disk_copy:take",
+        code='final.with_name(f"{final.name}.new")', becomes="final", says="snapshot",
+    ),
+    Mutant(
+        "death", "what a dead writer was building is left", "shm.ring.writer:RingWriter.__init__",
+        code="building_path(namespace, source).unlink(missing_ok=True)", becomes="None", says="a half-built segment",
+    ),
+    Mutant(
+        "death", "the next writer takes the hint for the head", "shm.ring.segment:StoredSegment._prove_slots",
+        code="max(least_head, *whole, 0)", becomes="max(least_head, *whole, 0) + 1", says="resumes",
+    ),
+    Mutant(
+        "death", "a rebuild forgets the newest frame", "shm.ring.lifecycle:_carry_frames",
+        code="old.history()[-new.header.capacity :]", becomes="old.history()[:-1]", says="a reader finds",
+    ),
+)  # fmt: skip
+
+
+def check(effort: Effort) -> Counts:
+    counts: dict[str, int | str] = {}
+    with own_namespace() as namespace, tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
+        lines = Counter[str]()
+        for operation in OPERATIONS:
+            step = 1 if effort.long else max(round(operation.step / effort.scale), 1)
+            first = 1 + effort.random().randrange(step)
+            lines[operation.name] = kill_at_lines(namespace, Path(directory), operation, itertools.count(first, step))
+            require(lines[operation.name], f"{operation.name} was never killed")
+        counts["kills at lines"] = sum(lines.values())
+        counts["of"] = ", ".join(f"{name} {number}" for name, number in lines.items())
+        counts |= _kill_at_random(namespace, Path(directory), effort)
+    return counts
+
+
+def _kill_at_random(namespace: str, directory: Path, effort: Effort) -> dict[str, int]:
+    random_ = effort.random()
+    acknowledged = memoryview(mmap.mmap(-1, 4096)).cast("Q")  # [newest appended, frames, series, snapshots, starts]
+    acknowledged[0] = newest = 0
+    kills = effort.many(250, 10_000)
+    checked = 0
+    for kill in range(kills):
+        if kill % _KILLS_A_LIFE == 0:
+            unlink(namespace, "s")
+            disk_copy.unlink(directory, namespace)
+            acknowledged[0] = newest = 0
+        forked = os.fork()
+        if not forked:
+            _write_without_pause(namespace, directory, acknowledged, newest, random_.random())
+        time.sleep(random_.uniform(0, _LONGEST_SECONDS))
+        os.kill(forked, signal.SIGKILL)
+        _, status = os.waitpid(forked, 0)
+        require(
+            os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL,
+            f"kill {kill}: the writer ended by itself, with status {status:#x}",
+        )
+        found, held = _look(namespace, acknowledged[0], kill)
+        checked += held
+        acknowledged[0] = newest = found  # what was whole when its writer died counts as appended from here on
+        _look_at_snapshot(directory, namespace, kill)
+    unlink(namespace, "s")
+    return {
+        "kills at random instants": kills, "frames appended meanwhile": acknowledged[1],
+        "series entered": acknowledged[2], "snapshots taken": acknowledged[3], "starts that resumed": acknowledged[4],
+        "frames found whole": checked,     }  # fmt: skip
+
+
+def _write_without_pause(
+    namespace: str, directory: Path, acknowledged: memoryview[int], resume_at: int, seed: float
+) -> None:
+    """The life of one writer; ends by SIGKILL, or with status 1 or 2 when something is wrong."""
+    try:
+        random_ = random.Random(seed)
+        writer = RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=_CAPACITY)
+        if writer.head != resume_at or building_path(namespace, "s").exists():
+            os._exit(2)
+        acknowledged[4] += 1
+        while True:
+            kind = random_.random()
+            if kind < 0.03 and len(writer.columns) < _MOST_SERIES:
+                writer.add_series(GAUGE, (str(len(writer.columns)),))
+                acknowledged[2] += 1
+            elif kind < 0.05:
+                disk_copy.take(directory, namespace, "s")
+                acknowledged[3] += 1
+            else:
+                sequence = writer.head + 1
+                values = [_value(sequence, int(label)) for _, (label,) in writer.columns]
+                writer.append(values, sequence * SECOND_NS, sequence)
+                acknowledged[0] = sequence
+                acknowledged[1] += 1
+    finally:
+        os._exit(1)
+
+
+def _value(sequence: int, number: int) -> float:
+    return float(sequence * 4096 + number)
+
+
+def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
+    """(newest frame, frames found whole), after a reader has looked at all of them."""
+    try:
+        reader = RingReader(namespace, "s")
+    except RingMissing:
+        require(acknowledged == 0, f"kill {kill}: the ring is gone, after frame {acknowledged}")
+        return 0, 0
+    except RingCorrupt as error:
+        raise Violation(f"kill {kill}: {error}") from error
+    with reader:
+        newest = reader.newest_sequence()
+        require(
+            newest in (acknowledged, acknowledged + 1),
+            f"kill {kill}: the newest frame is {newest}, and {acknowledged} was appended",
+        )
+        expected = range(max(newest - _CAPACITY + 1, 1), newest + 1)
+        frames = [(sequence, reader.frame(sequence)) for sequence in expected]
+        missing = [sequence for sequence, frame in frames if frame is None]
+        # The frame in flight took the slot of the oldest; one that a kill tore before is lapped only later.
+        require(len(missing) <= 1, f"kill {kill}: a reader finds {missing} of {expected} missing")
+        labels = [int(series.label_values[0]) for series in reader.series]
+        for _, frame in frames:
+            if frame is not None:
+                _verify(frame, labels, f"kill {kill}")
+        return newest, len(frames) - len(missing)
+
+
+def _verify(frame: Frame, labels: list[int], when: str) -> None:
+    require(frame.timestamp_ns == frame.sequence * SECOND_NS, f"{when}: frame {frame.sequence} has another time")
+    require(frame.count <= len(labels), f"{when}: the catalog names {len(labels)} of {frame.count} columns")
+    for column, label in enumerate(labels[: frame.count]):
+        value = frame.value(column)
+        require(
+            value == _value(frame.sequence, label),
+            f"{when}: frame {frame.sequence} has {value} for series {label}",
+        )
+
+
+def _look_at_snapshot(directory: Path, namespace: str, kill: int) -> None:
+    if not disk_copy.file_of(directory, namespace, "s").exists():
+        return
+    stored: StoredSegment | None = disk_copy.load(directory, namespace, "s")
+    require(stored is not None, f"kill {kill}: the snapshot can't be read")
+    assert stored is not None
+    labels = [int(series.label_values[0]) for series in stored.catalog.series]
+    for sequence in stored.history():
+        frame = stored.frame(sequence)
+        assert frame is not None
+        _verify(frame, labels, f"kill {kill}, in the snapshot")
+    stored.close()
+    require(ring_path(namespace, "s").exists(), f"kill {kill}: there is a snapshot and no ring")

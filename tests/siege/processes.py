@@ -1,0 +1,174 @@
+"""Child processes of the checks, which may die, run as another user, or have a /dev/shm of their own size.
+
+:func:`ask` runs a program of a module of this package in a process of its own and returns what it counted. A Violation
+that the program raises is raised again here; so is its death by a signal. ``python -m tests.siege.processes UID GID
+DIRECTORIES COMMAND…`` runs a command as another user.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.programs import unmeasured
+from tests.siege.harness import ROOT, VIOLATED, Violation
+
+UNABLE: Final = 77  # exit status of a program that lacks a right which it needs (automake's "skipped")
+
+# sched.h, sys/mount.h and sys/prctl.h
+_CLONE_NEWNS = 0x00020000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Done = dict[str, int | str]
+
+
+class Unable(Exception):
+    """This host denies what the program needs. The message says what."""
+
+
+def environ() -> dict[str, str]:
+    """This process's environment without coverage, which another user could not write and a killed process never
+    does, and without settings of fogmetrics.
+    """
+    return {name: value for name, value in unmeasured().items() if not name.startswith("FOGMETRICS_")}
+
+
+def ask(module: str, program: str, *arguments: object, prefix: Sequence[str] = (), timeout: float = 120.0) -> Done:
+    """Run the program; return what it counted. Raises Violation where it did, or where a signal ended it; skips the
+    test where the program is unable to run.
+    """
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-m", module, program, *map(str, arguments)],
+        cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, said = process.communicate(timeout=timeout)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)  # the group: its children end, too
+        out, said = process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise AssertionError(f"{program} did not end within {timeout:g} s: {said}") from None
+        raise
+    if process.returncode == VIOLATED:
+        raise Violation(said.strip().rpartition("\n")[2])
+    if process.returncode == UNABLE:
+        pytest.skip(said.strip().rpartition("\n")[2])
+    # unshare(1) reports a child that a signal ended as a shell does: 128 plus the signal's number.
+    if process.returncode < 0 or process.returncode > 128:
+        number = -process.returncode if process.returncode < 0 else process.returncode - 128
+        raise Violation(f"{program} was ended by {signal.Signals(number).name}: {said[-2000:]}")
+    assert process.returncode == 0, f"{program} failed by itself: {said}"
+    done: Done = json.loads(out)
+    return done
+
+
+def main(programs: Mapping[str, Callable[..., Done]]) -> int:
+    """Run the program that the command line names; its module calls this when it is executed."""
+    name, *arguments = sys.argv[1:]
+    try:
+        done = programs[name](*arguments)
+    except Violation as violation:
+        print(" ".join(str(violation).split()), file=sys.stderr, flush=True)
+        return VIOLATED
+    except Unable as unable:
+        print(unable, file=sys.stderr)
+        return UNABLE
+    print(json.dumps(done))
+    return 0
+
+
+def ended(status: int) -> str:
+    """How a process ended, in words; empty for exit status 0. ``status``: of Popen.returncode."""
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}" if status else ""
+
+
+def adopt_orphans() -> None:
+    """Become the parent of orphaned grandchildren, so that they can be waited for."""
+    _call("prctl", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+# ---- mounts of our own, another user -------------------------------------------------------------------------
+
+
+def private_mounts() -> None:
+    """Give this process and its children a mount namespace of their own. Raises Unable."""
+    try:
+        _call("unshare", _libc.unshare(_CLONE_NEWNS))
+        _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    except PermissionError as error:
+        raise Unable(f"it needs the right to mount (root, CAP_SYS_ADMIN): {error}") from None
+
+
+def small_shm(size: int) -> None:
+    """Mount a /dev/shm of ``size`` bytes for this process and its children. Raises Unable."""
+    private_mounts()
+    _mount("tmpfs", "/dev/shm", "tmpfs", 0, f"size={size}")
+
+
+def as_user(user: int, group: int, directories: Iterable[Path]) -> list[str]:
+    """The command prefix that runs a command as that user, with access to ``directories``."""
+    wanted = os.pathsep.join(map(str, directories))
+    return [sys.executable, "-m", "tests.siege.processes", str(user), str(group), wanted]
+
+
+def become(user: int, group: int, directories: Iterable[Path]) -> None:
+    """Drop root for good. Raises Unable.
+
+    Directories below one that is closed to others (a checkout or an interpreter in /root, a temporary directory) are
+    bind-mounted in place in a mount namespace, so that no mode on the host changes.
+    """
+    hidden = {one: closed for one in directories if (closed := _closed_above(one)) is not None}
+    if hidden:
+        private_mounts()
+        held = {one: os.open(one, os.O_PATH | os.O_CLOEXEC) for one in hidden}
+        for top in set(hidden.values()):
+            _mount("tmpfs", str(top), "tmpfs", 0, "mode=755")
+        os.umask(0o022)
+        for one in sorted(hidden, key=lambda path: len(path.parts)):
+            one.mkdir(parents=True, exist_ok=True)
+            _mount(f"/proc/self/fd/{held[one]}", str(one), "", _MS_BIND | _MS_REC)
+    os.chdir(ROOT)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+
+
+def _closed_above(directory: Path) -> Path | None:
+    """The topmost parent that others may not pass; None if there is none. Raises Unable where ``directory`` is closed."""
+    if not directory.stat().st_mode & 0o001:
+        raise Unable(f"another user may not enter {directory}; chmod o+rx")
+    return next((one for one in reversed(directory.parents) if not one.stat().st_mode & 0o001), None)
+
+
+def _mount(what: str, where: str, kind: str, flags: int, options: str = "") -> None:
+    text = [part.encode() or None for part in (what, where, kind, options)]
+    _call(f"mount {where}", _libc.mount(text[0], text[1], text[2], ctypes.c_ulong(flags), text[3]))
+
+
+def _call(what: str, result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+if __name__ == "__main__":
+    try:
+        become(int(sys.argv[1]), int(sys.argv[2]), [Path(one) for one in sys.argv[3].split(os.pathsep)])
+    except Unable as unable:
+        print(unable, file=sys.stderr)
+        raise SystemExit(UNABLE) from None
+    os.execv(sys.argv[4], sys.argv[4:])
