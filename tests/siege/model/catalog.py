@@ -1,11 +1,11 @@
-"""The catalog under a memory without order: a reader takes whole entries, from the first on, or none.
+"""Every copy of a catalog that a reader can end with: it takes whole entries, from the first on, or none.
 
-As with slots: the program's own stores are recorded while it enters a metric and series, and while a successor goes
-on after a SIGKILL at any store. A reader's copy is any combination of the words' histories, under any announcement.
+As with slots, the program's own stores are recorded while it enters a metric and series, and while a successor goes on
+after a SIGKILL at any store. A reader's copy is any combination of the words' histories, under any announced size.
 
-An entry's seal is stored last. So an entry of which the seal was issued is whole when its writer is dead, and its
-successor keeps it; of any other the seal is nowhere, and no mixture with the successor's entry in the same place holds.
-What a reader accepts is then always the beginning of the catalog that the last writer knows.
+An entry's seal is stored last. An entry whose seal was issued is therefore whole when its writer is dead, and the
+successor keeps it. The seal of any other entry was never stored, so no mixture with the successor's entry in the same
+place holds. What a reader accepts is always the beginning of the catalog that the last writer knows.
 """
 
 from __future__ import annotations
@@ -28,30 +28,17 @@ METRIC = Metric("m", "gauge", "h", "", ("l",))
 
 
 def check_catalog() -> tuple[int, int]:
-    """How many copies went through extend(), and how many places of a SIGKILL there were."""
+    """A writer enters a second series and is killed at any store; its successor enters another one.
+
+    Returns the number of copies that went through extend(), and of places of a SIGKILL.
+    """
     with own_namespace() as namespace, tiny_rings():
-        copies, deaths = _check_two_writers(namespace)
-        return copies + _check_one_writer(namespace), deaths
+        return _check(namespace)
 
 
-def _check_one_writer(namespace: str) -> int:
-    """A metric and a series are entered into an empty catalog."""
-    with open_writer(namespace, "one", capacity=1, width=WIDTH) as writer:
-        with Recorder(writer.path, 0, FIRST + WORDS) as recorder:
-            words = recorder.words()
-            history = History.beginning(words[FIRST:])
-            _, steps = recorder.record(lambda: writer.add_series(METRIC, ("a",)))
-            for step in steps:
-                history.add(step.stored, FIRST)
-            announced = {0} | _announced(steps)
-        entered = list(writer.columns.values())
-        return _check_copies([history], announced, announced, writer.header.salt, entered)
-
-
-def _check_two_writers(namespace: str) -> tuple[int, int]:
-    """The first enters a second series and is killed at any store; its successor enters another."""
+def _check(namespace: str) -> tuple[int, int]:
     copies = deaths = 0
-    writer = open_writer(namespace, "two", capacity=1, width=WIDTH)
+    writer = open_writer(namespace, capacity=1, width=WIDTH)
     salt = writer.header.salt
     with Recorder(writer.path, 0, FIRST + WORDS) as recorder:
         _, steps = recorder.record(lambda: writer.add_series(METRIC, ("a",)))
@@ -88,12 +75,12 @@ def _check_two_writers(namespace: str) -> tuple[int, int]:
 
 
 def _announced(steps: Sequence[Step]) -> set[int]:
-    """What the steps stored as the end of the catalog's used part."""
+    """The sizes of the catalog that the steps announced."""
     return {value for step in steps for word, value in step.stored.items() if word == WORD_CATALOG_USED}
 
 
 def _succeed(namespace: str) -> list[Series]:
-    with RingWriter(namespace, "two", interval_ns=INTERVAL_NS, capacity=1, width=WIDTH) as writer:
+    with RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=1, width=WIDTH) as writer:
         writer.add_series(METRIC, ("next",))
         return list(writer.columns.values())
 

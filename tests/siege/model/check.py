@@ -1,54 +1,42 @@
-"""I1 whatever the processor: every order in which stores may become visible, against every order of a reader's loads.
+"""Attack I1 with every order in which stores may become visible: every copy that a reader can end with is tried.
 
-Three models, from the idea to the program's own bytes:
+The program's own writer appends, and its stores are recorded one by one (:mod:`tests.siege.model.stores`). The check
+assumes that a word does not tear and that stores to one word become visible as issued (coherence). Nothing else is
+ordered: no fence, no dependency and no context switch, so this memory is weaker than any processor's. The load of one
+word then neither waits for nor restricts the load of another, so a copy is any combination of one value for each word,
+of all the values that the word ever had.
 
-1. **All states** of a small abstract ring (:mod:`tests.siege.model.memory`): two and three appends, and a writer that
-   died before its A4 with a successor that reuses the number, under six orders of stores and loads. The protocol
-   holds under all of them. Without a seal, with one that leaves out the sequence or a word, and with a seqlock
-   where it is known to break, the model must find the wrong frame: a model that finds nothing there proves nothing
-   elsewhere. It also shows, by comparing sets, that the copies a reader can end with under no order at all are the
-   product of the words' histories.
-
-2. **All copies** of the program's own slots. The stores of the program's writer are recorded while it appends into
-   rings of one and two slots, which it laps, and while its successor resumes after a SIGKILL at any store, in the
-   midst of a copy at any subset of its words. Each combination of the words' histories, for each sequence there was,
-   goes through :func:`shm.ring.frame.prove`; those without a restart also through a RingReader, over the file.
-
-3. **All copies of the catalog**, likewise: a reader takes whole entries, from the first on, or none.
+* **Slots** (:mod:`tests.siege.model.slots`): a writer appends into rings of one and two slots, is killed at any store,
+  and its successor appends. Each combination of the words' histories, for each sequence, goes through
+  :func:`shm.ring.frame.prove`; those without a restart also through a RingReader, over the file.
+* **The catalog** (:mod:`tests.siege.model.catalog`): a reader takes whole entries, from the first on, or none.
 
 What counts as appended
 =======================
 
-A frame counts as appended once its writer has sealed it (A3), under its number and salt, payload and all. Where the
-writer dies before its A4, the successor finds no whole frame in that slot and gives the number to a frame of its own.
-A reader whose loads fall on both sides of the restart can then meet every word of the dead writer's frame, the number
-from the successor's A4, and accepts it: a frame that was collected and sealed under that number, bit for bit. So after
-a death in flight one number may be read with either of two frames. What is never accepted is a mixture of the two, or
-either of them under another number. A number whose A4 was issued is never given again, but in a ring of one slot,
-where the frame in flight takes the only place (the program makes none below eight; here it makes for more numbers with
-two frames).
+A frame counts as appended once its writer has sealed it (A3), under its number and salt. If the writer dies before its
+A4, the successor finds no whole frame in that slot and gives the number to a frame of its own. A reader whose loads
+fall on both sides of the restart can then accept the dead writer's frame under that number: a frame that was collected
+and sealed under it, bit for bit. So after a death in flight one number may be read with either of two frames, but never
+with a mixture of the two, and neither under another number. A number whose A4 was issued is never given again, except
+in a ring of one slot, where the frame in flight takes the only slot. The program makes no ring below eight slots; the
+check does, because it gives more numbers two frames.
 """
 
 from __future__ import annotations
 
 import itertools
 
-from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require
-from tests.siege.model import memory
+from tests.siege.harness import Counts, Effort, Mutant, own_namespace
 from tests.siege.model.catalog import check_catalog
 from tests.siege.model.slots import PAYLOADS, Scenario, check_copies, check_reader
 from tests.siege.model.stores import tiny_rings
 
-Appends = tuple[str, list[memory.Sealed], int | None]  # name, the frames, which of them is never published
-Order = tuple[memory.StoreOrder, memory.LoadOrder]
-
 
 def check(effort: Effort) -> Counts:
-    entries, entry_deaths = check_catalog()
-    states = check_states(4 if effort.long else 3)
-    copies = read = deaths = scenarios = 0
-    payloads = list(PAYLOADS.values())
-    for payload, capacity in itertools.product(payloads, (1, 2)):
+    entries, deaths = check_catalog()
+    copies = read = histories = 0
+    for payload, capacity in itertools.product(PAYLOADS, (1, 2)):
         # One frame of the successor is enough to reuse a number; two lap a ring of one slot once more.
         appends, more = (4, 2) if effort.long else (3, 1)
         scenario = Scenario(payload, capacity, appends, more, every_subset=effort.long)
@@ -57,59 +45,14 @@ def check(effort: Effort) -> Counts:
             copies += sum(check_copies(slot, scenario.salt) for slot in scenario.slots)
             read += check_reader(namespace, payload, 4 if effort.long else 2) if capacity == 1 else 0
         deaths += scenario.deaths
-        scenarios += len(scenario.slots)
+        histories += len(scenario.slots)
     return {
-        "states": states,
-        "places of death": deaths + entry_deaths,
-        "histories of a slot": scenarios,
+        "places of death": deaths,
+        "histories of a slot": histories,
         "copies proven": copies,
         "copies proven by a reader": read,
         "copies of a catalog": entries,
     }
-
-
-def check_states(most: int) -> int:
-    """With up to ``most`` appends; how many states were visited."""
-
-    def frame(sequence: int, writer: str = "") -> memory.Sealed:
-        return memory.Sealed(sequence, (f"t{sequence}{writer}", f"v{sequence}{writer}"))
-
-    programs: list[Appends] = [(f"{n} appends", [frame(s) for s in range(1, n + 1)], None) for n in range(2, most + 1)]
-    programs.append(("a death before A4", [frame(1), frame(2, "dead"), frame(2)], 1))
-    states = 0
-    for program, order in itertools.product(programs, memory.ORDERS):
-        states += _check_that_it_holds(memory.PROTOCOL, program, order)
-        if program is programs[0]:
-            states += _check_that_it_holds(memory.SEAL_ALONE, program, order)
-        # The proofs that are none must be seen to be none.
-        for proof in (memory.NO_SEAL, memory.UNNUMBERED, memory.PARTIAL):
-            # All in order, loads from the end on: the word left out is stored first and loaded last.
-            if proof is not memory.PARTIAL or order != ("program", "descending"):
-                states += _check_that_it_is_seen(proof, program, order)
-    for program in programs:
-        states += _check_that_it_holds(memory.SEQLOCK, program, ("program", "ascending"))
-        states += _check_that_it_is_seen(memory.SEQLOCK, program, ("any", "ascending"))
-    return states
-
-
-def _check_that_it_holds(proof: memory.Proof, program: Appends, order: Order) -> int:
-    name, appends, dead = program
-    stores = memory.program(proof, appends, dead)
-    explored = memory.explore(proof, stores, appends, order)
-    where = f"{name}, stores in order {order[0]!r}, loads {order[1]!r}"
-    require(not explored.trace, f"I1: {proof.name}, {where}: {'; '.join(explored.trace)}")
-    possible = memory.product(stores, proof.loads)
-    require(explored.copies <= possible, f"model: {where}: a copy that no history explains")
-    if order == ("any", "any"):
-        require(explored.copies == possible, f"model: {where}: the product of the histories has more copies")
-    return explored.states
-
-
-def _check_that_it_is_seen(proof: memory.Proof, program: Appends, order: Order) -> int:
-    name, appends, dead = program
-    explored = memory.explore(proof, memory.program(proof, appends, dead), appends, order)
-    require(explored.trace, f"model: no wrong frame is found with {proof.name}, {name}, {order}")
-    return explored.states
 
 
 HASH = "shm.ring.protocol:xxh3_64_intdigest"
@@ -163,10 +106,5 @@ MUTANTS = (
     Mutant(
         "model", "an entry stored in one copy, seal and all", "shm.ring.segment:WritableSegment.enter",
         code="data[:8]", becomes="data[:16]", says="I1: a catalog",
-    ),
-    Mutant(
-        "model", "an abstract seal that does not cover the sequence", "tests.siege.model.memory:_whole",
-        code='("seal of", frame.sequence, *frame.payload)', becomes='("seal of", *frame.payload)',
-        says="I1: sequence and seal",
     ),
 )  # fmt: skip

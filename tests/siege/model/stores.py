@@ -1,21 +1,19 @@
-"""The stores of the program's own writer, one by one, and what a memory without order makes of them.
+"""Record the stores of the program's own writer one by one, and what a memory without order makes of them.
 
-:class:`Recorder` runs a piece of the program line by line, and after each line compares the shared words with what
-they were: the words that changed are the stores of that line. Nothing of the writer is known here, so that what is
-recorded is what it does. A line that stores several words (A2, a copy) stores them in an order that nobody knows:
-a death in the middle of it leaves any subset.
+:class:`Recorder` runs a piece of the program line by line and compares the shared words after each line: the words that
+changed are the stores of that line. It knows nothing of the writer, so it records what the writer really does. A line
+that stores several words (A2, a copy) stores them in an unknown order: a death in the middle of it leaves any subset.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import linecache
 import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -31,10 +29,9 @@ _PROGRAM = str(Path(shm.__file__).parent)
 
 @dataclass(frozen=True)
 class Step:
-    """What one line of the program stored: word → value. ``line`` is its text."""
+    """What one line of the program stored: word → value."""
 
     stored: Mapping[int, int]
-    line: str
 
 
 class Recorder:
@@ -61,38 +58,31 @@ class Recorder:
         return self._words[self.first : self.end].tolist()
 
     def whole(self) -> bytes:
-        """The whole file."""
         return bytes(self._map)
 
     def put(self, whole: bytes) -> None:
-        """Make the file so again."""
         os.pwrite(self.fd, whole, 0)
 
     def put_words(self, words: Sequence[int]) -> None:
         os.pwrite(self.fd, b"".join(word.to_bytes(8, "little") for word in words), 8 * self.first)
 
     def record(self, run: Callable[[], T]) -> tuple[T, list[Step]]:
-        """What ``run()`` returns, and the steps in which it stored."""
+        """Call ``run``; return its result and the steps in which it stored."""
         steps: list[Step] = []
         before = self.words()
-        running = ""  # the line whose stores are seen at the next event
 
         def look() -> None:
             nonlocal before
             now = self.words()
             if now != before:
-                stored = {
-                    self.first + i: new for i, (old, new) in enumerate(zip(before, now, strict=True)) if old != new
-                }
-                steps.append(Step(stored, running))
+                changed = (i for i, (old, new) in enumerate(zip(before, now, strict=True)) if old != new)
+                steps.append(Step({self.first + i: now[i] for i in changed}))
                 before = now
 
         def trace(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal running
             if not frame.f_code.co_filename.startswith(_PROGRAM):
                 return None
             look()
-            running = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
             return trace
 
         preadv = os.preadv
@@ -121,25 +111,22 @@ class Recorder:
 
 @dataclass
 class History:
-    """Every value that each word of a stretch ever had: what loads without order can return."""
+    """Every value that each word of a range ever had: what loads without order can return."""
 
-    values: list[dict[int, None]] = field(default_factory=list)  # of each word, in the order they came
+    values: list[dict[int, None]]  # of each word, in the order of the stores
 
     @staticmethod
     def beginning(words: Sequence[int]) -> History:
         return History([{word: None} for word in words])
 
-    def copy(self) -> History:
-        return History([dict(values) for values in self.values])
-
     def add(self, step: Mapping[int, int], first: int) -> None:
-        """``first``: the number of the stretch's first word."""
+        """``first``: the number of the range's first word."""
         for word, value in step.items():
             if 0 <= word - first < len(self.values):
                 self.values[word - first][value] = None
 
     def within(self, other: History) -> bool:
-        """True when every combination of this one is one of ``other``, too."""
+        """Whether every combination of this history is also one of ``other``."""
         return all(mine.keys() <= others.keys() for mine, others in zip(self.values, other.values, strict=True))
 
     def combinations(self) -> Iterator[tuple[int, ...]]:
@@ -147,10 +134,10 @@ class History:
 
 
 def issued(steps: Sequence[Step], every_subset: bool = True) -> Iterator[tuple[int, dict[int, int]]]:
-    """Where a SIGKILL can fall: (step, stores of that step which were issued before).
+    """Where a SIGKILL can fall: (step, stores of that step which were issued before it).
 
-    Of a step of several words every subset, or only its beginnings and its ends. A store that was issued becomes
-    visible in the end, whatever happens to the process; one that was not never does.
+    Of a step of several words every subset, or its beginnings and its last words alone. A store that was issued becomes
+    visible in the end, whatever happens to the process; another one never does.
     """
     for number, step in enumerate(steps):
         words = list(step.stored.items())
@@ -167,7 +154,7 @@ def issued(steps: Sequence[Step], every_subset: bool = True) -> Iterator[tuple[i
 
 
 def maximal(histories: Sequence[History]) -> list[History]:
-    """Those that are not within another: their combinations are all there are."""
+    """The histories that no other one includes: their combinations are all there are."""
     kept: list[History] = []
     for one in histories:
         if not any(one.within(other) for other in kept):
@@ -177,8 +164,8 @@ def maximal(histories: Sequence[History]) -> list[History]:
 
 @contextlib.contextmanager
 def tiny_rings() -> Iterator[None]:
-    """Lets the program make rings of one slot, rows of two values, and windows of all slots: so small that all that
-    can become of them can be gone through.
+    """Let the program make rings of one slot, rows of two values and windows of all slots, so small that all
+    combinations can be tried.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shm.ring.writer.MIN_CAPACITY", 1)
