@@ -1,9 +1,8 @@
-"""``python -m tests.siege.emulated.userlands``: what the check ``emulated`` runs in, made from Debian's own packages.
+"""``python -m tests.siege.emulated.userlands``: make the userlands that ``emulated`` runs in, from Debian's packages.
 
-One userland of arm64, and a smaller one of s390x, which is big-endian. Needs apt-get and dpkg-deb, qemu's user
-emulation, and no privilege: apt-get works with lists and a state of its own, from the system's sources, with the
-system's keys and proxy, and dpkg-deb only unpacks. Nothing of the system is changed. What is made takes some 180 MB
-and is made once, in about 15 seconds:
+One of arm64, and a smaller one of s390x, which is big-endian. Needs apt-get, dpkg-deb and qemu's user emulation, and no
+privilege: apt-get works with lists and a state of its own, with the system's sources, keys and proxy, and dpkg-deb only
+unpacks. Nothing of the system is changed. A userland takes some 180 MB, is made once, in about 15 seconds, and lies in
 
     $XDG_CACHE_HOME/fogmetrics/MACHINE-RELEASE        XDG_CACHE_HOME is ~/.cache where it is not set
 
@@ -36,7 +35,7 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """By Debian's name of the architecture. ``packages``: apt-get finds what they need, libc6 first.
+    """A machine to emulate, by Debian's name of the architecture.
 
     ``imported`` is compiled once, here: an emulated interpreter takes 4 s to compile what it then imports in 1.
     """
@@ -93,7 +92,7 @@ class Userland:
 
 
 def userland(machine: Machine) -> Userland | None:
-    """What was made before, None where nothing was, or it was made of other packages."""
+    """The userland that was made before; None where there is none, or one of other packages."""
     done = machine.folder() / _DONE
     emulator = machine.emulator()
     if emulator is None or not done.is_file() or done.read_text() != _made_of(machine):
@@ -102,7 +101,7 @@ def userland(machine: Machine) -> Userland | None:
 
 
 def make(machine: Machine) -> Userland:
-    """The userland, made now where it was not before. Raises NotPossible."""
+    """Make the userland unless there is one. Raises NotPossible."""
     emulator = machine.emulator()
     if emulator is None:
         raise NotPossible(f"{machine.emulators[0]} is not installed: {HOW_TO_GET_EMULATORS}")
@@ -113,7 +112,7 @@ def make(machine: Machine) -> Userland:
             raise NotPossible(f"{program} is not installed; a userland is made of Debian's packages, on Debian")
     place = machine.folder()
     place.parent.mkdir(parents=True, exist_ok=True)
-    # Built beside, and named when it is whole: a run that was broken off leaves nothing that looks like one.
+    # Built under another name and renamed when it is whole, so that an interrupted run leaves no userland.
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}.", ignore_cleanup_errors=True) as building:
         new = Path(building)
         for package in _download(machine, new / "apt"):
@@ -131,12 +130,12 @@ def _made_of(machine: Machine) -> str:
 
 
 def _download(machine: Machine, apt: Path) -> list[Path]:
-    """The packages, and all that they need, as files below ``apt``."""
+    """The packages and their dependencies, as files below ``apt``."""
     for name in ("lists/partial", "cache/archives/partial", "log"):
         (apt / name).mkdir(parents=True)
     (apt / "status").touch()
     configuration = apt / "apt.conf"
-    # Read after the system's own files, so that it has the last word. An empty status: nothing is installed.
+    # Read after the system's own files. With the empty status nothing counts as installed.
     configuration.write_text(
         f"""
         #clear APT::Update::Post-Invoke;
@@ -160,7 +159,7 @@ def _download(machine: Machine, apt: Path) -> list[Path]:
 
 
 def _complete(unpacked: Userland) -> None:
-    """What an installation would have done and the emulated interpreter needs."""
+    """Do what an installation would have done and the emulated interpreter needs."""
     # Since Debian 13 packages hold /usr/lib alone; the loader is asked for below /lib.
     if not (unpacked.root / "lib").exists():
         (unpacked.root / "lib").symlink_to("usr/lib")

@@ -1,91 +1,95 @@
-"""Frames that prove themselves, by the hundred: what a writer stores under a sequence, and whether what was read is it.
+"""Frames that prove themselves: every word is a function of the sequence, so that a mixture of two frames shows.
 
-Every word of a frame is told by its sequence: the value of a column is ``sequence × 4096 + column``, exact in a float64
-up to 2⁴¹ frames, and no two frames share a value. So whatever is not the frame shows which frame it is of.
+The values are 64 bits of any pattern, NaNs of all kinds among them, because two machines may treat those as unlike as
+bytes in another order. This module imports numpy and shm alone, so that the userlands of ``emulated`` can run it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shm.metric import Metric
 from shm.ring.frame import Frame, Frames
-from shm.ring.layout import STALE_NAN_BITS
-from tests.siege.harness import require
+from shm.ring.writer import RingWriter
+from tests.siege.violation import require
 
-COLUMN_NUMBERS = 4096
-_BATCH_BYTES = 1 << 16
-STEP_NS = 1_000_003  # odd, so that no word of the timestamps repeats early
+ABSENT_BITS: Final = 0x7FF0_0000_0000_0002  # as docs/protocol.md has it, not as the code does
+_ODD, _ODDER = 0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F  # odd: no two sequences give a column the same value
+_MASK: Final = (1 << 64) - 1
+_LISTED: Final = 128  # rows up to that width are also appended as lists of floats
+_HISTOGRAM: Final = 67  # columns of a histogram with the most buckets that there may be
 
 
 def timestamp_ns(sequence: int) -> int:
-    return sequence * STEP_NS
+    """Odd, so that no word of the timestamps repeats early."""
+    return sequence * 1_000_003
 
 
-def flags(sequence: int) -> int:
-    return sequence & 3
-
-
-class Proof:
-    """Of rows with that many columns. The rest of a row, up to its width, is absent."""
+class Rows:
+    """The rows of a ring of that many columns."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
-        self.batch = max(_BATCH_BYTES // (8 * columns), 1)  # how many frames to check at once: within a cache
-        self._column = np.arange(columns, dtype=np.float64)
+        self._of_column = np.arange(columns, dtype=np.uint64) * np.uint64(_ODDER)
 
-    def put(self, sequence: int, row: NDArray[np.float64]) -> None:
-        """Make ``row``, shape (columns,), the values of that frame."""
-        np.add(self._column, float(sequence * COLUMN_NUMBERS), out=row)
+    def present(self, sequence: int) -> int:
+        """How many columns have a sample in that row; the rest is absent in every fourth."""
+        return self.columns * 3 // 4 if sequence % 4 == 0 else self.columns
 
-    def check_frames(self, frames: Sequence[Frame], asked: Sequence[int], how: str) -> None:
-        """Violation unless each is, word by word, the frame of the sequence that was asked for."""
-        if not frames:
-            return
-        words = np.array(
-            [(one.sequence, one.timestamp_ns, one.monotonic_ns, one.count, one.flags) for one in frames], dtype=np.int64
+    def bits(self, sequence: int) -> NDArray[np.uint64]:
+        row = self._of_column ^ np.uint64(sequence * _ODD & _MASK)
+        row[self.present(sequence) :] = ABSENT_BITS
+        return row
+
+    def append(self, writer: RingWriter) -> None:
+        sequence = writer.head + 1
+        row = self.bits(sequence)[: self.present(sequence)].view(np.float64)
+        values = row.tolist() if self.columns <= _LISTED and sequence % 3 == 0 else memoryview(row.data)
+        writer.append(values, timestamp_ns(sequence), sequence, sequence % 4)
+
+    def check(self, frame: Frame, asked: int) -> None:
+        """Raise Violation unless ``frame`` is, word by word, the frame of the sequence ``asked``."""
+        require(frame.sequence == asked, f"I1: frame(): frame {frame.sequence} was accepted for {asked}")
+        require(frame.count == self.columns, f"I1: frame(): frame {asked} has the count {frame.count}")
+        words = frame.timestamp_ns, frame.monotonic_ns, frame.flags
+        self._check("frame()", asked, words, np.frombuffer(frame.values.cast("B"), np.uint64))
+
+    def check_window(self, window: Frames) -> None:
+        """The same for each frame of a window."""
+        sequences = window.sequence.tolist()
+        require(sequences == sorted(set(sequences)), f"I1: frames(): sequences do not rise: {sequences}")
+        bits = window.values.view(np.uint64)
+        for i, sequence in enumerate(sequences):
+            words = int(window.timestamp_ns[i]), int(window.monotonic_ns[i]), int(window.flags[i])
+            self._check("frames()", sequence, words, bits[i])
+
+    def _check(self, method: str, sequence: int, words: tuple[int, int, int], bits: NDArray[np.uint64]) -> None:
+        due = timestamp_ns(sequence), sequence, sequence % 4
+        require(words == due, f"I1: {method}: frame {sequence} was accepted with {words}, and {due} was appended")
+        row = self.bits(sequence)
+        unlike = np.flatnonzero(bits[: self.columns] != row)
+        if len(unlike):
+            column = int(unlike[0])
+            require(
+                False,
+                f"I1: {method}: frame {sequence} was accepted with {int(bits[column]):#x} in column {column} of "
+                f"{self.columns}, and {int(row[column]):#x} was appended",
+            )
+        require(
+            bool((bits[self.columns :] == ABSENT_BITS).all()),
+            f"I1: {method}: a column that no series has is not absent",
         )
-        self._check_word("sequence", words[:, 0], np.array(asked), words[:, 0], how)
-        self._check_word("count", words[:, 3], np.full(len(frames), self.columns), words[:, 0], how)
-        values = np.frombuffer(b"".join([one.values for one in frames]), dtype=np.float64).reshape(len(frames), -1)
-        self._check(words[:, 0], words[:, 1], words[:, 2], words[:, 4], values, how)
 
-    def check_window(self, window: Frames, how: str) -> None:
-        """The same for a window. Its sequences rise."""
-        sequence = window.sequence.view(np.int64)
-        require(bool((np.diff(sequence) > 0).all()), f"I1: {how}: sequences do not rise: {sequence.tolist()}")
-        self._check(sequence, window.timestamp_ns, window.monotonic_ns, window.flags.view(np.int64), window.values, how)
 
-    def _check(
-        self, sequence: NDArray[np.int64], stamps: NDArray[np.int64], monotonic: NDArray[np.int64],
-        given_flags: NDArray[np.int64], values: NDArray[np.float64], how: str,
-    ) -> None:  # fmt: skip
-        self._check_word("timestamp", stamps, sequence * STEP_NS, sequence, how)
-        self._check_word("monotonic", monotonic, sequence, sequence, how)
-        self._check_word("flags", given_flags, sequence & 3, sequence, how)
-        wanted = self._column + (sequence * COLUMN_NUMBERS).astype(np.float64)[:, None]
-        right = values[:, : self.columns] == wanted
-        if not right.all():
-            row, column = np.argwhere(~right)[0].tolist()
-            value = values[row, column].item()
-            require(
-                False,
-                f"I1: {how}: frame {sequence[row]} of {self.columns} columns was accepted with {value!r} in column "
-                f"{column}, that of frame {(value - column) / COLUMN_NUMBERS:g}",
-            )
-        rest = values[:, self.columns :].view(np.uint64)
-        require(bool((rest == STALE_NAN_BITS).all()), f"I1: {how}: a column that no series has is not absent")
-
-    def _check_word(
-        self, word: str, given: NDArray[np.int64], wanted: NDArray[np.int64], sequence: NDArray[np.int64], how: str
-    ) -> None:
-        right = given == wanted
-        if not right.all():
-            row = int(np.flatnonzero(~right)[0])
-            require(
-                False,
-                f"I1: {how}: frame {sequence[row]} of {self.columns} columns was accepted with {word} {given[row]}, "
-                f"not {wanted[row]}",
-            )
+def metrics_of(columns: int) -> list[Metric]:
+    """Metrics of one series each that have so many columns in all; histograms, which have many columns each."""
+    metrics: list[Metric] = []
+    while columns > 0:
+        taken = min(columns, _HISTOGRAM) if columns > 3 else 1
+        name, bounds = f"metric_{len(metrics)}", tuple((i + 1) / 3 for i in range(taken - 3))
+        metrics.append(Metric(name, "histogram" if bounds else "gauge", "Proves itself: µ.", "", ("n",), bounds))
+        columns -= taken
+    return metrics

@@ -1,18 +1,13 @@
-"""``python -m tests.siege.hardware.program writer|shuffler|reader NAMESPACE``: the processes of the check ``hardware``.
+"""``python -m tests.siege.hardware.program``: a writer flat out and readers, which the check ``hardware`` commands.
 
-Each takes orders from its standard input, one JSON object a line, and answers with one on its standard output. It ends
-when its input does, so that none outlives the check.
-
-    writer     {"source", "columns"}                   appends without pause until the next line, then tells how many
-    shuffler   the same                                its stores come in an order of their own, another for each frame
-    reader     {"source", "columns", "quota", "seed"}  reads that many frames, checks each that it accepts, tells both
-
-The shuffler is what another processor would do, by hand: the pieces of a frame, A1 to A4, are stored in random order,
-but for the two stores of the sequence itself. What a reader must not rest on is then not there.
+Takes orders from its standard input, one JSON object a line, ``{"do": "race", …}``, and answers each with one line: an
+object, or ``{"wrong": "…"}`` where it saw a promise broken. It ends when its input does. The program of ``emulated``
+takes these orders and more; both import numpy and shm alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import mmap
@@ -21,196 +16,195 @@ import random
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 
 from shm.files import ring_path
 from shm.ring.frame import Frame
-from shm.ring.layout import SLOT_PAYLOAD, STALE_NAN_BITS, WORD_HEAD
+from shm.ring.layout import SLOT_PAYLOAD, WORD_HEAD
 from shm.ring.protocol import frame_seal
 from shm.ring.reader import RingReader
-from tests.rings import open_writer
-from tests.siege.hardware.frames import Proof, flags, timestamp_ns
-from tests.siege.harness import Violation
+from shm.ring.writer import RingWriter
+from tests.siege.hardware.frames import ABSENT_BITS, Rows, metrics_of, timestamp_ns
+from tests.siege.violation import Violation
 
-CAPACITY = 8
-PATIENCE_SECONDS = 60.0  # a reader that is starved gives up, and says so
-_BATCH = 256  # appends between two looks at the input
-_PIECES = 4  # that the shuffler stores a payload in
+CAPACITY: Final = 8
+INTERVAL_NS: Final = 15_000_000_000
+_BATCH: Final = 8  # appends between two looks at the readers
+_PIECES: Final = 4  # in which the shuffler stores a payload
 
-
-def _orders() -> Iterator[dict[str, Any]]:
-    while line := sys.stdin.readline():
-        yield json.loads(line)
+Order = Callable[..., dict[str, Any]]
 
 
-def _answer(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
+@contextlib.contextmanager
+def opened(namespace: str, source: str, columns: int) -> Iterator[RingWriter]:
+    """A writer of a ring with so many columns."""
+    with RingWriter(namespace, source, interval_ns=INTERVAL_NS, capacity=CAPACITY, width=columns) as writer:
+        for metric in metrics_of(columns):
+            writer.add_series(metric, ("µ",))
+        yield writer
 
 
-def _told_to_stop() -> bool:
-    """Whether the next line is there; it is taken."""
-    return bool(select.select([sys.stdin], [], [], 0)[0]) and bool(sys.stdin.readline() or True)
+def race(
+    namespace: str,
+    source: str,
+    columns: int,
+    readers: int,
+    seconds: float,
+    frames: int,
+    writes: str = "",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Write flat out, or not at all, while forks read; what was done in all.
+
+    Each reader reads so many frames, and everything ends after so many seconds. ``writes``: "in order", by the ring's
+    writer; "shuffled", with the stores of a frame in random order.
+    """
+    if writes:
+        with opened(namespace, source, columns):
+            pass  # so that the readers find the ring
+    until = time.monotonic() + seconds
+    forks: dict[int, int] = {}  # the pipe that brings its answer → the reader's pid
+    for number in range(readers):
+        pipe, pid = _fork_reader(namespace, source, columns, frames, until, random.Random(seed + number))
+        forks[pipe] = pid
+
+    def lasts() -> bool:
+        return time.monotonic() < until and len(select.select(forks, [], [], 0)[0]) < readers
+
+    done = Counter({"frames appended": _WRITERS[writes](namespace, source, columns, lasts) if writes else 0})
+    for pipe, pid in forks.items():
+        with open(pipe, "rb") as file:
+            answer = file.read()
+        os.waitpid(pid, 0)
+        found = json.loads(answer or '{"wrong": "a reader died"}')
+        if "wrong" in found:
+            raise Violation(found["wrong"])
+        done.update(found)
+    return dict(done)
 
 
-# ---- writers -------------------------------------------------------------------------------------------------
+# ---- writers ---------------------------------------------------------------------------------------------------
 
 
-def writer(namespace: str) -> None:
-    for order in _orders():
-        columns = order["columns"]
-        proof, row = Proof(columns), np.empty(columns)
-        values = row.data
-        with open_writer(namespace, order["source"], capacity=CAPACITY, columns=columns) as ring:
-            begun = ring.head
-            _answer(begun=True)
-            while not _told_to_stop():
-                for sequence in range(ring.head + 1, ring.head + 1 + _BATCH):
-                    proof.put(sequence, row)
-                    ring.append(values, timestamp_ns(sequence), sequence, flags(sequence))
-            appended = ring.head - begun
-        _answer(appended=appended)
+def _write_in_order(namespace: str, source: str, columns: int, lasts: Callable[[], bool]) -> int:
+    rows = Rows(columns)
+    with opened(namespace, source, columns) as writer:
+        begun = writer.head
+        while lasts():
+            for _ in range(_BATCH):
+                rows.append(writer)
+        return writer.head - begun
 
 
-def shuffler(namespace: str) -> None:
+def _write_shuffled(namespace: str, source: str, columns: int, lasts: Callable[[], bool]) -> int:
+    """Store the pieces of each frame in another order, as a processor without store order could."""
     chance = random.Random(1)
-    for order in _orders():
-        columns = order["columns"]
-        with open_writer(namespace, order["source"], capacity=CAPACITY, columns=columns) as ring:
-            header, head = ring.header, ring.head
-        path = ring_path(namespace, order["source"])
-        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-            store = _shuffled(memoryview(mapped), header.slots_offset, header.slot_bytes, header.salt, columns, chance)
-            _answer(begun=True)
-            begun = head
-            while not _told_to_stop():
-                for sequence in range(head + 1, head + 1 + _BATCH):
-                    store(sequence)
-                head += _BATCH
-            del store  # its views of the map
-        _answer(appended=head - begun)
+    with opened(namespace, source, columns) as writer:
+        header, begun = writer.header, writer.head
+    with ring_path(namespace, source).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        shared = np.frombuffer(mapped, np.uint64)
+        rows, sequence = Rows(columns), begun
+        payload = np.empty((header.slot_bytes - SLOT_PAYLOAD) // 8, dtype=np.uint64)
+        payload[4 + columns :] = ABSENT_BITS
+        pieces = list(itertools.pairwise(len(payload) * i // _PIECES for i in range(_PIECES + 1)))
+        # The stores: the pieces, the seal, and the sequence twice, first 0 and then its number.
+        stores = range(_PIECES + 3)
+        while sequence % _BATCH or lasts():
+            sequence += 1
+            payload[:4] = timestamp_ns(sequence), sequence, columns, sequence % 4
+            payload[4 : 4 + columns] = rows.bits(sequence)
+            slot = header.slot_offset(sequence) // 8
+            zeroed = False
+            for store in chance.sample(stores, len(stores)):
+                if store < _PIECES:
+                    start, end = pieces[store]
+                    at = slot + SLOT_PAYLOAD // 8
+                    shared[at + start : at + end] = payload[start:end]
+                elif store == _PIECES:
+                    shared[slot + 1] = frame_seal(payload.tobytes(), sequence, header.salt)
+                else:  # stores to one word stay in order on any processor: A1, then A4
+                    shared[slot] = sequence if zeroed else 0
+                    zeroed = True
+            shared[WORD_HEAD] = sequence
+        del shared  # its view of the map
+    return sequence - begun
 
 
-def _shuffled(
-    shared: memoryview, slots_offset: int, slot_bytes: int, salt: int, columns: int, chance: random.Random
-) -> Callable[[int], None]:
-    """A store of one frame into its slot, in pieces, in one of many random orders."""
-    words = shared.cast("Q")
-    proof = Proof(columns)
-    payload = np.empty((slot_bytes - SLOT_PAYLOAD) // 8, dtype=np.uint64)
-    payload[4 + columns :] = STALE_NAN_BITS
-    head, row, own = payload[:4], payload[4 : 4 + columns].view(np.float64), payload.data.cast("B")
-    cuts = [len(payload) * i // _PIECES * 8 for i in range(_PIECES + 1)]
-    pieces = list(itertools.pairwise(cuts))
-    # What is stored: the pieces, the seal, and the sequence twice, 0 and then its number.
-    seal, stores = _PIECES, range(_PIECES + 3)
-    orders = itertools.cycle([chance.sample(stores, len(stores)) for _ in range(997)])
+_WRITERS: Final = {"in order": _write_in_order, "shuffled": _write_shuffled}
 
-    def store(sequence: int) -> None:
-        head[:] = timestamp_ns(sequence), sequence, columns, flags(sequence)
-        proof.put(sequence, row)
-        word = (slots_offset + (sequence - 1) % CAPACITY * slot_bytes) >> 3
-        start = 8 * word + SLOT_PAYLOAD
-        sealed = frame_seal(own, sequence, salt)
-        zeroed = False
-        for piece in next(orders):
-            if piece < _PIECES:
-                begin, end = pieces[piece]
-                shared[start + begin : start + end] = own[begin:end]
-            elif piece == seal:
-                words[word + 1] = sealed
-            elif not zeroed:  # stores to one word stay in order, on any processor
-                words[word] = 0  # A1
-                zeroed = True
-            else:
-                words[word] = sequence  # A4
-        words[WORD_HEAD] = sequence
-
-    return store
+# ---- readers ---------------------------------------------------------------------------------------------------
 
 
-# ---- readers -------------------------------------------------------------------------------------------------
+def _fork_reader(
+    namespace: str, source: str, columns: int, frames: int, until: float, chance: random.Random
+) -> tuple[int, int]:
+    """The pipe that the reader's answer comes through, and its pid."""
+    pipe, ours = os.pipe()
+    parent = os.getpid()
+
+    def lasts() -> bool:
+        return time.monotonic() < until and os.getppid() == parent
+
+    pid = os.fork()
+    if pid:
+        os.close(ours)
+        return pipe, pid
+    try:
+        done = answered(lambda: _read(namespace, source, columns, frames, lasts, chance))
+        os.write(ours, json.dumps(done).encode())
+    finally:
+        os._exit(0)
 
 
-def reader(namespace: str) -> None:
-    for order in _orders():
-        columns, quota = order["columns"], order["quota"]
-        chance = random.Random(order["seed"])
-        with RingReader(namespace, order["source"]) as ring:
-            siege = _Siege(ring, Proof(columns))
-            until = time.monotonic() + PATIENCE_SECONDS + quota / 1000
-            try:
-                while siege.read < quota and time.monotonic() < until and not _told_to_stop():
-                    chance.choice(siege.ways)()
-            except Violation as violation:
-                _answer(wrong=str(violation))
-            else:
-                _answer(read=siege.read, accepted=siege.accepted, windows=siege.windows, late=siege.read < quota)
+def _read(
+    namespace: str, source: str, columns: int, frames: int, lasts: Callable[[], bool], chance: random.Random
+) -> dict[str, Any]:
+    """Read the ring in every way, and check every word of what is accepted."""
+    rows, done = Rows(columns), Counter({"frames read": 0, "accepted": 0, "windows": 0})
 
-
-class _Siege:
-    """All the ways to read a ring, each checked to the last word."""
-
-    def __init__(self, ring: RingReader, proof: Proof) -> None:
-        self.ring = ring
-        self.proof = proof
-        self.read = self.accepted = self.windows = 0
-        self._frames: list[Frame] = []  # accepted, to be checked together
-        self._asked: list[int] = []
-        # One by one is the way that meets the writer most often; it has most of the time.
-        self.ways = (self.by_sequence, self.by_sequence, self.by_sequence, self.latest, self.all, self.by_time)
-
-    def by_sequence(self) -> None:
-        """frame(): each slot under the number it may hold, and the newest under the number it gets next."""
-        for _ in range(6):
-            head = self.ring.head
-            for sequence in range(max(head - CAPACITY + 1, 1), head + 2):
-                self._take(self.ring.frame(sequence), sequence, "frame()")
-        self._check("frame()")
-
-    def latest(self) -> None:
-        for _ in range(8):
-            frame = self.ring.latest()
-            self._take(frame, frame.sequence if frame else 0, "latest()")
-        self._check("latest()")
-
-    def _take(self, frame: Frame | None, asked: int, how: str) -> None:
-        self.read += 1
+    def take(frame: Frame | None, asked: int) -> None:
+        done["frames read"] += 1
         if frame is not None:
-            self._frames.append(frame)
-            self._asked.append(asked)
-            if len(self._frames) == self.proof.batch:
-                self._check(how)
+            rows.check(frame, asked)
+            done["accepted"] += 1
 
-    def _check(self, how: str) -> None:
-        self.accepted += len(self._frames)
-        self.proof.check_frames(self._frames, self._asked, how)
-        self._frames.clear()
-        self._asked.clear()
+    with RingReader(namespace, source) as reader:
+        while done["frames read"] < frames and lasts():
+            for _ in range(4):
+                head = reader.head
+                # Each slot under the number that it may hold, and the newest under the number that comes next.
+                for sequence in range(max(head - CAPACITY + 1, 1), head + 2):
+                    take(reader.frame(sequence), sequence)
+                latest = reader.latest()
+                take(latest, latest.sequence if latest else 0)
+            some = timestamp_ns(max(head - 3, 0)), timestamp_ns(head + 2)
+            window = reader.frames(*chance.choice(((None, None), some)))
+            rows.check_window(window)
+            held = len(window.sequence)
+            done.update({"frames read": held + window.skipped, "accepted": held, "windows": 1})
+    return dict(done)
 
-    def all(self) -> None:
-        self._window(None, None)
 
-    def by_time(self) -> None:
-        head = self.ring.head
-        self._window(timestamp_ns(max(head - 3, 0)), timestamp_ns(head + 2))
+# ---- orders and answers ----------------------------------------------------------------------------------------
 
-    def _window(self, since_ns: int | None, until_ns: int | None) -> None:
-        window = self.ring.frames(since_ns, until_ns)
-        self.read += 1 + len(window.sequence) + window.skipped  # one to find the newest
-        self.accepted += len(window.sequence)
-        self.windows += 1
-        self.proof.check_window(window, "frames()")
-        if since_ns is not None and until_ns is not None:
-            inside = (window.timestamp_ns > since_ns) & (window.timestamp_ns <= until_ns)
-            if not inside.all():
-                raise Violation(f"I1: frames(): {window.timestamp_ns.tolist()} is not in {since_ns}…{until_ns}")
+
+def answered(order: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return order()
+    except Violation as violation:
+        return {"wrong": str(violation)}
+
+
+def obey(orders: Mapping[str, Order]) -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        do = orders[order.pop("do")]
+        print(json.dumps(answered(lambda do=do, order=order: do(**order))), flush=True)  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    try:
-        {"writer": writer, "shuffler": shuffler, "reader": reader}[sys.argv[1]](sys.argv[2])
-    except BrokenPipeError:
-        os._exit(1)  # the check has ended before us, and wants no answer
+    obey({"race": race})
