@@ -1,28 +1,28 @@
-"""The whole daemon under faults: its processes are killed, stopped and continued at random, and no scrape is wrong.
+"""Attack the whole daemon: kill, stop and continue its processes at random, and judge every scrape and every frame.
 
-The repository's own supervisord.conf, and a source of a user's own beside the four, run under the real supervisord;
+The repository's own supervisord.conf and a source of a user's own run under the real supervisord, while
 :mod:`tests.siege.daemon.faults` sends SIGKILL, SIGSTOP and SIGCONT to collectors, exporter and supervisord. A real
-Prometheus scrapes, and so does this check, which reads the rings beside: see :mod:`tests.siege.daemon.truth` for what is
-known of them, :mod:`tests.siege.daemon.scrapes` for what an answer must say, :mod:`tests.siege.daemon.aftermath` for what must
-hold in the end: no hole in any history, no gap that no fault explains, every program RUNNING.
+Prometheus scrapes, and so does this check. :mod:`tests.siege.daemon.pages` compares every answer with what
+:mod:`tests.siege.daemon.rings` has read of the rings; :mod:`tests.siege.daemon.aftermath` judges the histories and what
+Prometheus stored. In the end every program must run again.
 
-Three durations: ``make promises`` has some 20 seconds of faults; two minutes of them are ``python -m tests.siege
-daemon --scale 6``; the long form has half an hour.
+``make promises`` has some 15 seconds of faults, ``python -m tests.siege daemon --scale 8`` two minutes, the long form
+half an hour.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 import tempfile
 import time
 import xmlrpc.client
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 
 from shm.files import DIRECTORY
 from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon
@@ -31,8 +31,8 @@ from tests.programs import wait_until
 from tests.prometheus import Prometheus, scraping
 from tests.siege.daemon import aftermath, proof
 from tests.siege.daemon.faults import SUPERVISORD, Faults
-from tests.siege.daemon.scrapes import Scrapes
-from tests.siege.daemon.truth import Truth
+from tests.siege.daemon.pages import Pages
+from tests.siege.daemon.rings import Rings
 from tests.siege.harness import Counts, Effort, Mutant, Violation, require
 from tests.stand_ins.betanet import BetanetStandIn, moving
 
@@ -65,19 +65,18 @@ def check(effort: Effort) -> Counts:
                 directory,
                 interval_seconds=_INTERVAL_SECONDS,
                 toml=_TOML.format(betanet=betanet.url, haproxy=haproxy.stats_url),
-                # Rings that are lapped within the run: what a death leaves in a slot is met again.
+                # Rings that are lapped within the run, so that what a death leaves in a slot is met again.
                 capacity=512 if effort.long else 32,
             )
             _add_program(directory, proof.NAME)
-            faults = Faults(daemon, _ALL, effort.random(), effort.seconds(20, 1800))
+            faults = Faults(daemon, _ALL, effort.random(), effort.seconds(15, 1800))
             try:
                 with daemon:
-                    # Before there is anything to scrape: both take their time to begin.
-                    with scraping(directory, daemon.port) as prometheus, Truth(daemon.namespace) as truth:
+                    with scraping(directory, daemon.port) as prometheus, Rings(daemon.namespace) as rings:
                         daemon.wait_until_collected(*_ALL_SOURCES)
                         wait_until(lambda: _all_run(daemon), 30, "all programs past startsecs")
-                        _besiege(daemon, faults, prometheus, truth, haproxy, counts)
-                        _judge_the_end(daemon, faults, prometheus, truth, counts)
+                        _besiege(daemon, faults, prometheus, rings, haproxy, counts)
+                        _judge_the_end(daemon, faults, prometheus, rings, counts)
                     _judge_what_is_left(daemon)
             except Violation as violation:
                 tail = "\n".join(str(fault) for fault in faults.log[-20:])
@@ -108,59 +107,6 @@ def _all_run(daemon: Daemon) -> bool:
         return False
 
 
-def _besiege(
-    daemon: Daemon, faults: Faults, prometheus: Prometheus, truth: Truth, haproxy: HaproxyBefore, counts: Counter[str]
-) -> None:
-    """Scrape for as long as faults are injected."""
-    scrapes = Scrapes(daemon.url, truth, faults.log, counts)
-    with ThreadPoolExecutor(1) as pool:
-        injected: Future[None] = pool.submit(faults.run)
-        try:
-            for i in itertools.count():
-                if injected.done():
-                    break
-                scrapes.metrics(openmetrics=i % 2 == 0, promtool=i % 16 == 1)
-                if i % 3 == 0:
-                    scrapes.aggregated()
-                elif i % 3 == 1:
-                    scrapes.health()
-                else:
-                    scrapes.stats()
-                if i % 4 == 0:
-                    aftermath.judge_last_errors(prometheus.last_errors())
-                    haproxy.request(2)
-                time.sleep(_PAUSE_SECONDS)
-        finally:
-            faults.stop.set()
-            scrapes.close()
-        injected.result()
-
-
-def _judge_the_end(daemon: Daemon, faults: Faults, prometheus: Prometheus, truth: Truth, counts: Counter[str]) -> None:
-    """Everything recovers by itself; then the histories and what Prometheus has of them are judged."""
-    deadline = time.monotonic() + _RECOVERY_SECONDS
-    while not (_all_run(daemon) and _all_fresh(daemon) and prometheus.is_up()):
-        faults.look_at_states()
-        truth.catch_up()
-        require(time.monotonic() < deadline, f"not recovered after {_RECOVERY_SECONDS:g} s: {daemon.states()}")
-        time.sleep(_PAUSE_SECONDS)
-    scrapes = Scrapes(daemon.url, truth, (), counts)
-    scrapes.metrics()
-    scrapes.aggregated()
-    scrapes.stats()
-    scrapes.close()
-    daemon.supervisor("stopAllProcesses")
-    truth.catch_up()
-    for ring in truth.rings.values():
-        aftermath.judge_history(ring, faults.log, counts)
-        aftermath.judge_ring_file(ring)
-    counts["frames that prove themselves"] = aftermath.judge_proof(truth.rings[proof.NAME])
-    restarts = sum(fault.what == "kill" and fault.program in ("exporter", SUPERVISORD) for fault in faults.log)
-    aftermath.judge_prometheus(prometheus, truth, restarts, counts)
-    for path in sorted((daemon.directory / "run" / "log").glob("*.log*")):
-        require("Traceback" not in path.read_text(), f"{path.name} has a traceback:\n{path.read_text()[-3000:]}")
-
-
 def _all_fresh(daemon: Daemon) -> bool:
     try:
         found = daemon.get("/health").json()["sources"]
@@ -169,25 +115,60 @@ def _all_fresh(daemon: Daemon) -> bool:
     return all(found.get(source, {}).get("status") == "fresh" for source in _ALL_SOURCES)
 
 
+def _besiege(
+    daemon: Daemon, faults: Faults, prometheus: Prometheus, rings: Rings, haproxy: HaproxyBefore, counts: Counter[str]
+) -> None:
+    """Scrape for as long as faults are injected."""
+    pages = Pages(daemon.url, rings, faults.log, counts)
+    with ThreadPoolExecutor(1) as pool:
+        injected = pool.submit(faults.run)
+        try:
+            for i in itertools.count():
+                if injected.done():
+                    break
+                pages.metrics(openmetrics=i % 2 == 0)
+                (pages.aggregated, pages.health, pages.stats)[i % 3]()
+                if i % 4 == 0:
+                    aftermath.judge_last_errors(prometheus.last_errors())
+                    haproxy.request(2)
+                time.sleep(_PAUSE_SECONDS)
+        finally:
+            faults.stop.set()
+            pages.close()
+        injected.result()
+
+
+def _judge_the_end(daemon: Daemon, faults: Faults, prometheus: Prometheus, rings: Rings, counts: Counter[str]) -> None:
+    """Everything recovers by itself; then the histories, and what Prometheus has of them, are judged."""
+    deadline = time.monotonic() + _RECOVERY_SECONDS
+    while not (_all_run(daemon) and _all_fresh(daemon) and prometheus.is_up()):
+        faults.look_at_states()
+        rings.catch_up()
+        require(time.monotonic() < deadline, f"not recovered after {_RECOVERY_SECONDS:g} s: {daemon.states()}")
+        time.sleep(_PAUSE_SECONDS)
+    pages = Pages(daemon.url, rings, (), counts)
+    for ask in (pages.metrics, pages.aggregated, pages.stats):
+        ask()
+    pages.close()
+    daemon.supervisor("stopAllProcesses")
+    rings.catch_up()
+    for ring in rings.by_source.values():
+        aftermath.judge_history(ring, faults.log, counts)
+    counts["frames that prove themselves"] = aftermath.judge_proof(rings.by_source[proof.NAME])
+    aftermath.judge_prometheus(prometheus, rings, counts)
+    for path in sorted((daemon.directory / "run" / "log").glob("*.log*")):
+        require("Traceback" not in path.read_text(), f"{path.name} has a traceback:\n{path.read_text()[-3000:]}")
+
+
 def _judge_what_is_left(daemon: Daemon) -> None:
-    """Nothing but the rings and their locks, once the daemon was told to stop."""
+    """A daemon that is stopped leaves no process, and no file but its rings and their locks."""
     status = daemon.stop()
     require(status == 0, f"supervisord ended with status {status}")
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            directory = os.readlink(entry / "cwd")
-        except OSError:  # it ended meanwhile, or is somebody else's
-            continue
-        require(directory != str(daemon.directory), f"process {entry.name} is left: {_command(entry)}")
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        require(process.info["cwd"] != str(daemon.directory), f"process {process.pid} is left: {process.info}")
     left = {path.name for path in DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*")}
     expected = {f"fogmetrics.{daemon.namespace}.{source}.{end}" for source in _ALL_SOURCES for end in ("ring", "lock")}
     require(left == expected, f"left in {DIRECTORY}: {sorted(left ^ expected)}")
-
-
-def _command(entry: Path) -> str:
-    return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def _with_betanet(**options: str) -> str:
