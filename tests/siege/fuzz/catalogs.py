@@ -1,4 +1,4 @@
-"""Catalog entries that no writer enters, under seals that hold: JSON of every kind where strings and numbers belong."""
+"""Catalog entries that no writer enters, with valid seals: JSON of every kind where strings and numbers belong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ METRIC: Final = {"n": "forged", "t": "gauge", "h": "Forged.", "u": "", "l": [], 
 HISTOGRAM: Final = {**METRIC, "n": "forged_histogram", "t": "histogram", "b": [1.0]}
 SERIES: Final = {"m": 0, "v": [], "c": 0}
 LIMIT: Final = {"n": "forged", "max": 1}
+_TAKEN_NAMES: Final = (
+    "shared", "level", "events_total", "latency", "latency_sum", "level_bucket", "middle_own", "_total",
+)  # fmt: skip
 _KINDS: Final = {KIND_METRIC: "metric", KIND_SERIES: "series", KIND_LIMIT: "limit"}
 
 # As JSON text: some of it no serialiser writes.
@@ -36,7 +39,7 @@ def _text(fields: dict[str, object], key: str = "", value: str = "") -> bytes:
 
 
 def bodies(indices: list[int], columns: int) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
-    """(name, entries to be put behind the last one as (kind, body)). ``indices``: of metrics that are there."""
+    """(name, entries to append as (kind, body)). ``indices``: of the metrics in the catalog."""
     for kind, honest in ((KIND_METRIC, METRIC), (KIND_METRIC, HISTOGRAM), (KIND_SERIES, SERIES), (KIND_LIMIT, LIMIT)):
         if honest is SERIES:
             fields: dict[str, object] = {**honest, "m": indices[0], "c": columns}
@@ -72,7 +75,7 @@ def _contradictions(indices: list[int], columns: int) -> Iterator[tuple[str, lis
         yield f"series in column {column}", [series(indices[0], ["x"], column)]
     yield "the same series twice", [series(indices[0], ["x"], columns), series(indices[0], ["x"], columns + 1)]
     for kind, bounds in (("gauge", []), ("counter", []), ("histogram", [1.0])):
-        for name in (
+        for name in [
             "shared",
             "level",
             "events_total",
@@ -81,23 +84,20 @@ def _contradictions(indices: list[int], columns: int) -> Iterator[tuple[str, lis
             "level_bucket",
             "middle_own",
             "_total",
-        ):
+        ]:
             metric = _text({**METRIC, "n": name, "t": kind, "b": bounds, "l": ["source"]})
             both = [(KIND_METRIC, metric), series(new, ["x"], columns)]
             yield f"{name} again, as a {kind}", both
-            again = _text({**METRIC, "n": name, "t": "histogram" if kind != "histogram" else "gauge", "l": ["source"],
-                           "b": [2.0] if kind != "histogram" else []})  # fmt: skip
-            yield (
-                f"{name} as a {kind} and otherwise",
-                [*both, (KIND_METRIC, again), series(new + 1, ["y"], columns + 1)],
-            )
+            changed = {"t": "gauge", "b": []} if kind == "histogram" else {"t": "histogram", "b": [2.0]}
+            again = KIND_METRIC, _text({**METRIC, "n": name, "l": ["source"], **changed})
+            yield f"{name} as a {kind} and otherwise", [*both, again, series(new + 1, ["y"], columns + 1)]
     wide = _text({**HISTOGRAM, "b": [float(bound) for bound in range(64)]})
     yield "a histogram beyond the width", [(KIND_METRIC, wide), series(new, [], columns)]
     yield "kinds of a later release", [(4, b"anything"), ((1 << 32) - 1, b"")]
 
 
 def forged_catalogs(whole: Whole, metrics: int, columns: int) -> Iterator[Mutation]:
-    """Each of those behind the catalog's entries, announced."""
+    """Each of those behind the catalog's entries."""
     for name, behind in bodies(list(range(metrics)), columns):
         mutation = with_entries(whole, name, behind)
         if mutation is not None:
@@ -107,7 +107,7 @@ def forged_catalogs(whole: Whole, metrics: int, columns: int) -> Iterator[Mutati
 def with_entries(
     whole: Whole, name: str, behind: list[tuple[int, bytes]], kind: str = "catalog entries sealed again"
 ) -> Mutation | None:
-    """``whole`` with those entries behind its own; None where the catalog has no room for them."""
+    """``whole`` with those entries behind its own; None where the catalog lacks room for them."""
     data = bytearray(whole.data)
     at = whole.used
     for entry_kind, body in behind:
@@ -117,7 +117,7 @@ def with_entries(
         data[HEADER_BYTES + at : HEADER_BYTES + at + len(sealed)] = sealed
         at += len(sealed)
     put_word(data, HINT_FIELDS["catalog used"], at)
-    # The newest frame has a sample of whatever series there are now, so that they come to a page.
+    # The newest frame gets a sample of every series that there may be now, so that a page shows them.
     newest, width = whole.header.slot_offset(word(data, HINT_FIELDS["head"])), whole.header.width
     put_word(data, newest + SLOT_FIELDS["count"], width)
     data[newest + SLOT_HEADER_BYTES : newest + whole.header.slot_bytes] = struct.pack(f"<{width}d", *range(width))
@@ -126,7 +126,7 @@ def with_entries(
 
 
 def random_catalogs(whole: Whole, metrics: int, columns: int, chance: random.Random, number: int) -> Iterator[Mutation]:
-    """Two or three of those one behind the other."""
+    """Two or three of those together."""
     known = [behind for _, behind in bodies(list(range(metrics)), columns)]
     for _ in range(number):
         several = [one for behind in chance.sample(known, chance.randrange(2, 4)) for one in behind]

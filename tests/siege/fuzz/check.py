@@ -1,31 +1,28 @@
-"""I9, bad bytes: whatever stands in a segment, it costs that ring at most.
+"""Attack I9, bad bytes: a ring is damaged and scraped some thousand times a second, and costs that ring at most.
 
-Between two healthy rings one is damaged, scraped and made whole again, some thousand times a second, by the exporter's
-own code in a process of its own: so that a crash has a signal to be seen by, an allocation a limit, and a hang an
-alarm. :mod:`tests.siege.fuzz.mutations` makes the bad bytes, :mod:`tests.siege.fuzz.besieged` knows what must be served.
+The exporter's own code scrapes it between two healthy rings, in a process of its own: so that a crash shows as a
+signal, an allocation meets a limit, and a hang ends by SIGALRM. :mod:`tests.siege.fuzz.mutations` makes the bad bytes;
+:mod:`tests.siege.fuzz.victim` knows what must be served of them, :mod:`tests.siege.fuzz.inheritance` what the next
+writer must keep.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
+import itertools
 import logging
-import mmap
 import os
 import random
 import resource
 import signal
-import subprocess
-import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.siege.fuzz import coverage as coverage_fuzz
-from tests.siege.fuzz.besieged import Besieged
+from tests.siege.fuzz import coverage
 from tests.siege.fuzz.catalogs import forged_catalogs, random_catalogs
 from tests.siege.fuzz.inheritance import Inheritance
 from tests.siege.fuzz.mutations import (
@@ -42,144 +39,99 @@ from tests.siege.fuzz.mutations import (
     ranges,
     sizes,
 )
-from tests.siege.harness import ROOT, VIOLATED, Counts, Effort, Mutant, Violation, own_namespace, require
+from tests.siege.fuzz.victim import Victim
+from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
+from tests.siege.processes import Done, ask, main
 
-# Of the mutants, in a fixed rhythm, since each takes longer than a scrape alone.
+# Of the mutations, in a fixed rhythm, since each takes longer than a scrape alone.
 _ATTACHED_EVERY: Final = 4
 _DEEP: Final = (1, 18)  # of 32: under readers, and not
 _INHERITED_EVERY: Final = 48
-_SCRAPE_SECONDS: Final = 20.0  # catches what never ends; a scrape takes half a millisecond
-_ROOM_BYTES: Final = 256 << 20  # of address space, more than what the process has when it begins
+_HUNG_SECONDS: Final = 20  # a scrape takes half a millisecond
+_ROOM_BYTES: Final = 256 << 20  # of address space, beyond what the process has when it begins
 _GROWTH_BYTES: Final = 64 << 20  # of resident memory; layouts, numbers and the oracle's memory take some MiB
-_NOTE_BYTES: Final = 256
 
 
 def check(effort: Effort) -> Counts:
-    with own_namespace() as besieged, own_namespace() as inherited:
-        counts = _in_a_process_of_its_own(effort, besieged, inherited)
-    if effort.long:
-        counts |= coverage_fuzz.siege(effort.many(0, 100_000), effort.seed) if _has_atheris() else _NO_ATHERIS
-    return counts
+    with own_namespace() as scraped, own_namespace() as inherited, tempfile.NamedTemporaryFile() as note:
+        arguments = scraped, inherited, note.name, int(effort.long), effort.scale, effort.seed
+        try:
+            counts = ask("tests.siege.fuzz.check", "besiege", *arguments, timeout=max(effort.seconds(90, 7200), 60))
+        except Violation as violation:
+            raise Violation(f"{violation} (last tried: {Path(note.name).read_text().rstrip()})") from violation
+    if effort.long and importlib.util.find_spec("atheris") is None:
+        return {**counts, "coverage-guided": "not run, atheris is not installed"}
+    return {**counts, **coverage.siege(effort.many(0, 100_000), effort.seed)} if effort.long else counts
 
 
-_NO_ATHERIS: Final = {"coverage-guided": "not run, atheris is not installed"}
-
-
-def _has_atheris() -> bool:
-    return importlib.util.find_spec("atheris") is not None
-
-
-def _in_a_process_of_its_own(effort: Effort, besieged: str, inherited: str) -> dict[str, int | str]:
-    note = os.memfd_create("fuzz", 0)
-    os.ftruncate(note, _NOTE_BYTES)
-    command = [sys.executable, "-m", "tests.siege.fuzz.check", "--namespaces", besieged, inherited, "--note", str(note)]
-    command += ["--scale", str(effort.scale), "--seed", str(effort.seed), *(["--long"] if effort.long else [])]
-    try:
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            pass_fds=[note],
-            timeout=max(effort.seconds(90, 7200), 60),
-        )
-        last = os.pread(note, _NOTE_BYTES, 0).rstrip(b"\0").decode()
-    except subprocess.TimeoutExpired:
-        last = os.pread(note, _NOTE_BYTES, 0).rstrip(b"\0").decode()
-        raise Violation(f"I9: the exporter hangs, and no alarm ends it: {last}") from None
-    finally:
-        os.close(note)
-    require(run.returncode >= 0, f"I9: the exporter died of signal {-run.returncode}: {last}")
-    require(run.returncode != VIOLATED, run.stderr.strip())
-    assert run.returncode == 0, run.stderr
-    found: dict[str, int | str] = json.loads(run.stdout)
-    return found
-
-
-# ---- in that process -----------------------------------------------------------------------------------------
-
-
-def mutations(effort: Effort, besieged: Besieged, chance: random.Random) -> Iterator[Mutation]:
-    """What must not be left out, the rest of what is listed as far as the effort allows, and random ones besides."""
-    whole = besieged.whole
-    metrics, columns = 4, 8
-    share = min(effort.scale, 1.0)
-
-    def some(listed: Iterator[Mutation], short: float = 1.0) -> Iterator[Mutation]:
-        part = share if effort.long else share * short
-        return listed if part >= 1 else (one for one in listed if chance.random() < part)
-
-    yield from sizes(whole, chance, effort.many(40, 10_000))
-    yield from early_ends(whole)
-    yield from field_values(whole, header=True)
-    yield from forged_headers(whole)
-    yield from some(changed_bytes(whole, every_bit(whole) if effort.long else every_used_byte(whole, chance)), 0.5)
-    yield from forged_catalogs(whole, metrics, columns)
-    yield from some(field_values(whole, header=False), 0.2)
-    yield from some(forged_slots(whole), 0.2)
-    yield from ranges(whole, besieged.donors, chance, effort.many(300, 200_000))
-    yield from havoc(whole, chance, effort.many(300, 300_000))
-    yield from forged_havoc(whole, chance, effort.many(300, 300_000))
-    yield from random_catalogs(whole, metrics, columns, chance, effort.many(200, 130_000))
-
-
-def besiege(effort: Effort, namespaces: tuple[str, str], note: mmap.mmap) -> Counts:
-    chance = effort.random()
-    besieged = Besieged(namespaces[0], hung_seconds=_SCRAPE_SECONDS)
-    inheritance = Inheritance(namespaces[1])
-    signal.signal(signal.SIGALRM, besieged.on_alarm)
+def besiege(scraped: str, inherited: str, note: str, long: str, scale: str, seed: str) -> Done:
+    """In a process of its own. The file ``note`` has the name of the mutation that is tried."""
+    effort = Effort(bool(int(long)), float(scale), int(seed))
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.simplefilter("error", RuntimeWarning)  # numpy must not warn of what a ring holds
+    victim, inheritance = Victim(scraped), Inheritance(inherited)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + _ROOM_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     kinds: Counter[str] = Counter()
-    forged = attached = deep = 0
-    for number, mutation in enumerate(mutations(effort, besieged, chance)):
-        text = f"mutant {number} of seed {effort.seed}: {mutation.kind}, {mutation.name}".encode()[:_NOTE_BYTES]
-        note[:] = text.ljust(_NOTE_BYTES, b"\0")
-        under = number % _ATTACHED_EVERY == 1
-        all_pages = number % 32 in _DEEP or mutation.name.startswith("limit ")
-        besieged.scrape(mutation, attached=under, deep=all_pages)
-        kinds[mutation.kind] += 1
-        forged, attached, deep = forged + mutation.forged, attached + under, deep + all_pages
+    done: Counter[str] = Counter()
+    fd = os.open(note, os.O_WRONLY)
+    for number, mutation in enumerate(_mutations(effort, victim, effort.random())):
+        text = f"mutation {number}, {mutation.kind}, {mutation.name}".encode()
+        os.pwrite(fd, text.ljust(256)[:256], 0)
+        attached = number % _ATTACHED_EVERY == 1
+        deep = number % 32 in _DEEP or mutation.name.startswith("limit ")
+        signal.setitimer(signal.ITIMER_REAL, _HUNG_SECONDS)
+        victim.scrape(mutation, attached=attached, deep=deep)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if number % _INHERITED_EVERY == 0:
             inheritance.resume(mutation)
+        kinds[mutation.kind] += 1
+        done.update({
+            "with forged seals": mutation.forged, "under readers that had it open": attached,
+            "windows, /stats and /health": deep,
+        })  # fmt: skip
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - resident
-    require(grown < _GROWTH_BYTES, f"I9: the exporter grew by {grown} bytes over {kinds.total()} mutants")
-    besieged.close()
+    require(grown < _GROWTH_BYTES, f"I9: the exporter grew by {grown} bytes over {kinds.total()} mutations")
+    victim.close()
     return {
-        "mutants": kinds.total(),
+        "mutations": kinds.total(),
         "of them": ", ".join(f"{kind} {count:,}" for kind, count in kinds.items()),
-        "with forged seals": forged,
-        "under readers that had it open": attached,
-        "served, in whole or in part": besieged.served,
-        "refused by name": besieged.refused,
-        "windows, /stats and /health": deep,
+        **done,
+        "served, in whole or in part": victim.served,
+        "refused by name": victim.refused,
         "resumed by the next writer": inheritance.resumed,
         "begun anew by the next writer": inheritance.begun_anew,
         "resident memory grew by at most": f"{max(grown, 1 << 20) / 2**20:.0f} MiB",
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.siege.fuzz.check")
-    parser.add_argument("--namespaces", nargs=2, required=True)
-    parser.add_argument("--note", type=int, required=True, help="descriptor to say in which mutant is tried")
-    parser.add_argument("--long", action="store_true")
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    logging.getLogger().addHandler(logging.NullHandler())
-    warnings.simplefilter("error", RuntimeWarning)  # of numpy: nothing that a ring holds is worth a line a scrape
-    namespaces: tuple[str, str] = tuple(options.namespaces)
-    try:
-        with mmap.mmap(options.note, _NOTE_BYTES) as note:
-            counts = besiege(Effort(options.long, options.scale, options.seed), namespaces, note)
-    except Violation as violation:
-        print(violation, file=sys.stderr)
-        return VIOLATED
-    print(json.dumps(counts))
-    return 0
+def _mutations(effort: Effort, victim: Victim, chance: random.Random) -> Iterator[Mutation]:
+    """Those that must not be left out, a share of the other listed ones, and random ones."""
+    whole = victim.whole
+    metrics, columns = 4, 8
+    share = min(effort.scale, 1.0)
+
+    def some(listed: Iterator[Mutation], short: float) -> Iterator[Mutation]:
+        part = share if effort.long else share * short
+        return (one for one in listed if chance.random() < part)
+
+    bits = every_bit(whole) if effort.long else every_used_byte(whole, chance)
+    return itertools.chain(
+        sizes(whole, chance, effort.many(40, 10_000)),
+        early_ends(whole),
+        field_values(whole, header=True),
+        forged_headers(whole),
+        some(changed_bytes(whole, bits), 0.5),
+        forged_catalogs(whole, metrics, columns),
+        some(field_values(whole, header=False), 0.2),
+        some(forged_slots(whole), 0.2),
+        ranges(whole, victim.donors, chance, effort.many(300, 200_000)),
+        havoc(whole, chance, effort.many(300, 300_000)),
+        forged_havoc(whole, chance, effort.many(300, 300_000)),
+        random_catalogs(whole, metrics, columns, chance, effort.many(200, 130_000)),
+    )
 
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -220,4 +172,4 @@ MUTANTS: tuple[Mutant, ...] = (
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main({"besiege": besiege}))

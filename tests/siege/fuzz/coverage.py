@@ -1,12 +1,13 @@
-"""``python -m tests.siege.fuzz.coverage [--runs N] [--seed N]``: bad bytes, guided by what they reach in the code.
+"""``python -m tests.siege.fuzz.coverage [--runs N] [--seed N]``: bad bytes, guided by the branches that they reach.
 
 Atheris (libFuzzer for Python) keeps the inputs that reach new branches of shm and exporter, and changes those further.
-It is the extra ``fuzz`` of pyproject.toml. What an input means is in :mod:`tests.siege.fuzz.attempt`.
+It is the extra ``fuzz`` of pyproject.toml. :mod:`tests.siege.fuzz.attempt` defines what an input means.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.siege.harness import ROOT, Violation, own_namespace
 
 _HUNG_SECONDS: Final = 20
 _MEMORY_MB: Final = 512
-# Runs of one process: instrumented, it grows by 8 KiB a run, which without instrumentation it does not.
+# Runs of one process: instrumented, it grows by 8 KiB a run; without instrumentation it does not.
 _BATCH: Final = 20_000
 _MOST_BYTES: Final = 4096
 _COVERED = re.compile(r"^#\d+\t(?:INITED|DONE)\s+cov: (\d+) ft: (\d+)", re.MULTILINE)
@@ -27,53 +28,39 @@ _RUNS = re.compile(r"^stat::number_of_executed_units: (\d+)", re.MULTILINE)
 
 
 def siege(runs: int, seed: int) -> dict[str, int | str]:
-    """Counts of that many runs, in processes of their own that hand on their inputs. Raises Violation with a find."""
+    """Counts of that many runs, in processes that hand on their inputs. Raises Violation with an input that fails."""
     ran = 0
-    covered: list[tuple[int, int]] = []
+    covered: list[tuple[str, str]] = []
     with tempfile.TemporaryDirectory() as directory:
         while ran < runs:
-            more, reached = _batch(min(runs - ran, _BATCH), seed + len(covered), directory)
-            ran += more
-            covered.append(reached)
+            with own_namespace() as namespace:
+                options = ["--runs", str(min(runs - ran, _BATCH)), "--seed", str(seed + ran)]
+                run = subprocess.run(
+                    [sys.executable, "-m", "tests.siege.fuzz.coverage", "--child", namespace, directory, *options],
+                    cwd=ROOT, env=unmeasured(), capture_output=True, text=True, timeout=300 + runs / 50,
+                )  # fmt: skip
+            for path in Path(directory).glob("find-*"):
+                raise Violation(f"I9: the input {path.read_bytes()!r}: {run.stderr[-2000:]}")
+            done = _RUNS.search(run.stderr)
+            covered += _COVERED.findall(run.stderr)
+            assert run.returncode == 0 and done, run.stderr  # noqa: PT018 -- one thing: it ran
+            ran += int(done[1])
     return {
         "coverage-guided runs": ran,
-        "branches reached by the first inputs": covered[0][0],
-        "branches reached at the end": covered[-1][1],
+        "branches reached by the first inputs": int(covered[0][0]),
+        "branches reached at the end": int(covered[-1][0]),
     }
 
 
-def _batch(runs: int, seed: int, directory: str) -> tuple[int, tuple[int, int]]:
-    """(runs, branches reached at the beginning and at the end) of one process."""
-    with own_namespace() as namespace:
-        environ = unmeasured()
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.siege.fuzz.coverage", "--child", namespace, directory,
-             "--runs", str(runs), "--seed", str(seed)],
-            cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300 + runs / 50,
-        )  # fmt: skip
-        finds = [path.read_bytes() for path in Path(directory).glob("find-*")]
-    if finds:
-        raise Violation(f"I9: the input {finds[0]!r}: {run.stderr[-2000:]}")
-    done, covered = _RUNS.search(run.stderr), _COVERED.findall(run.stderr)
-    assert run.returncode == 0 and done and len(covered) == 2, run.stderr  # noqa: PT018 -- one thing: it ran
-    return int(done[1]), (int(covered[0][0]), int(covered[1][0]))
-
-
 def _first_inputs(directory: Path) -> Path:
-    """One input of each kind: the mutations know what is worth to be changed."""
+    """Some edits and catalog entries, so that the first inputs are worth changing."""
     from tests.siege.fuzz.catalogs import bodies
 
     corpus = directory / "corpus"
     if corpus.exists():
-        return corpus  # with what the process before found worth to go on from
+        return corpus  # with what the process before added
     corpus.mkdir()
-    inputs = [
-        bytes((0, 32, 0, 8, 255)),
-        bytes((4, 24, 0, 1, 0)),
-        bytes((12, 0, 16, 4, 1, 2, 3, 4)),
-        b"\2FOGRING1",
-        b"\3a",
-    ]
+    inputs = [bytes((0, 32, 0, 8, 255)), bytes((4, 24, 0, 1, 0)), bytes((12, 0, 16, 4, 1, 2, 3, 4))]
     for _, behind in list(bodies([0, 1, 2, 3], 8))[::7]:
         inputs += [bytes((1, kind - 1)) + body for kind, body in behind if kind < 256]
     for number, one in enumerate(inputs):
@@ -86,34 +73,28 @@ def _child(namespace: str, directory: Path, runs: int, seed: int) -> None:
 
     with atheris.instrument_imports(include=["shm", "exporter"]):
         from tests.siege.fuzz.attempt import attempt
-        from tests.siege.fuzz.besieged import Besieged
-
-    import logging
+        from tests.siege.fuzz.victim import Victim
 
     logging.getLogger().addHandler(logging.NullHandler())
-    besieged = Besieged(namespace)
+    victim = Victim(namespace)
     atheris.Setup(
         [
             sys.argv[0], f"-runs={runs}", f"-seed={seed + 1}", f"-max_len={_MOST_BYTES}", f"-timeout={_HUNG_SECONDS}",
             f"-rss_limit_mb={_MEMORY_MB}", f"-artifact_prefix={directory}/find-", "-print_final_stats=1",
             str(_first_inputs(directory)),
         ],
-        lambda data: attempt(besieged, data),
+        lambda data: attempt(victim, data),
     )  # fmt: skip
     atheris.Fuzz()  # ends the process
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.siege.fuzz.coverage")
     parser.add_argument("--runs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", nargs=2, metavar=("NAMESPACE", "DIRECTORY"), help="to be started by this program")
+    parser.add_argument("--child", nargs=2, metavar=("NAMESPACE", "DIRECTORY"), help="for this program itself")
     options = parser.parse_args()
     if options.child:
         _child(options.child[0], Path(options.child[1]), options.runs, options.seed)
     else:
         print(siege(options.runs, options.seed))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Bad bytes: what accidents and adversaries make of a segment. Pure: bytes in, mutations out.
+"""Bad bytes: what accidents and adversaries make of a segment. Functions of bytes, without I/O.
 
-Two kinds of origin. An **accident** changes bytes and knows nothing of seals: what is served afterwards must be what
-was appended. A **forgery** seals again what it changed; nobody is promised that it is found out, but it must not
-crash, stall or bloat whoever reads, and must not cost another ring.
+An **accident** changes bytes and knows nothing of seals: what is served afterwards must be what was appended. A
+**forgery** seals again what it changed. Nobody is promised that it is found out, but it must not crash, stall or bloat
+a reader, and must not cost another ring.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _EXTREMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """What the victim's file is to hold. ``says``: a part of the error that it must be refused with, if it must be.
+    """The bytes of the victim's file. ``says``: a part of the error that it must be refused with, if it must be.
 
-    ``whole``: one place was changed, so that what is not served any more must have been said to be missing.
-    ``hole``: (offset, bytes) to be punched; ``sparse``: a size that the file is to claim beyond its bytes.
+    ``single``: one place was changed, so that samples that are missing must be reported as skipped. ``hole``: (offset,
+    bytes) to be punched; ``sparse``: a file size beyond the bytes.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A segment as it was before anybody touched it: its bytes, header, and bytes of catalog in use."""
+    """An undamaged segment: its bytes, header, and bytes of catalog in use."""
 
     data: bytes
     header: Header
@@ -99,9 +99,9 @@ def put_word(data: bytearray, offset: int, value: int) -> None:
 
 
 def reseal(data: bytearray, header: Header, *, sealed: bool = True) -> None:
-    """Seal header, entries and slots again, as an adversary would. ``sealed``: the header's seal is made to hold, too.
+    """Seal entries and slots again, as an adversary would, and the header if ``sealed``.
 
-    The places are those of ``header``, whatever the bytes claim.
+    The offsets are those of ``header``, whatever the bytes claim.
     """
     if len(data) < header.segment_bytes:
         return
@@ -127,7 +127,7 @@ def reseal_slot(data: bytearray, start: int, size: int, salt: int) -> None:
 
 
 def accused(data: bytes) -> str:
-    """What the error must say of the header in ``data``, by the order of the checks; "" if it holds."""
+    """What the error must say of the header in ``data``; "" if the header is whole."""
     if word(data, 0) != MAGIC:
         return f"magic is {word(data, 0):#x}"
     if word(data, 8) != LAYOUT_VERSION:
@@ -153,9 +153,12 @@ def every_bit(whole: Whole) -> Iterator[tuple[int, int]]:
 
 
 def every_used_byte(whole: Whole, chance: random.Random) -> Iterator[tuple[int, int]]:
-    """Each byte that means something, with one mask of its own."""
-    places = [*range(768), *range(HEADER_BYTES, HEADER_BYTES + whole.used + 16), *range(whole.slots, len(whole.data))]
-    return ((at, chance.randrange(1, 256)) for at in places)
+    """Each byte that means something, with a random mask."""
+    return ((at, chance.randrange(1, 256)) for part in _used(whole) for at in part)
+
+
+def _used(whole: Whole) -> list[range]:
+    return [range(768), range(HEADER_BYTES, HEADER_BYTES + whole.used + 16), range(whole.slots, len(whole.data))]
 
 
 def fields(whole: Whole) -> dict[str, tuple[int, int]]:
@@ -174,12 +177,12 @@ def fields(whole: Whole) -> dict[str, tuple[int, int]]:
 
 
 def _wrong(right: int, limit: int) -> list[int]:
-    """Interesting values, and those near ``right``, but not that."""
+    """Extreme values and values near ``right``, without ``right`` itself."""
     return sorted({value & limit for value in (*_EXTREMES, right - 1, right + 1, 2 * right, ~right)} - {right})
 
 
 def field_values(whole: Whole, *, header: bool) -> Iterator[Mutation]:
-    """Every field of the header, or of entries and slots, set to every interesting value."""
+    """Every field of the header, or of entries and slots, set to every wrong value."""
     for name, (at, size) in fields(whole).items():
         if name.startswith("header ") != header:
             continue
@@ -191,7 +194,7 @@ def field_values(whole: Whole, *, header: bool) -> Iterator[Mutation]:
 
 
 def early_ends(whole: Whole) -> Iterator[Mutation]:
-    """Each entry damaged together with the announcement, so that the catalog looks as if it ended there."""
+    """Each entry damaged together with the announced size, so that the catalog seems to end there."""
     for number, (at, _) in enumerate(whole.entries()):
         data = bytearray(whole.data)
         data[HEADER_BYTES + at + ENTRY_HEADER.size] ^= 0x10
@@ -230,7 +233,7 @@ def ranges(whole: Whole, donors: list[bytes], chance: random.Random, number: int
 
 def havoc(whole: Whole, chance: random.Random, number: int) -> Iterator[Mutation]:
     """Several changes at once, anywhere that means something."""
-    used = [range(768), range(HEADER_BYTES, HEADER_BYTES + whole.used + 16), range(whole.slots, len(whole.data))]
+    used = _used(whole)
     words = list(fields(whole).values())
     for _ in range(number):
         data = bytearray(whole.data)
@@ -251,9 +254,7 @@ def sizes(whole: Whole, chance: random.Random, number: int) -> Iterator[Mutation
     wanted = [0, 1, 8, 255, 256, HEADER_BYTES - 1, *range(PAGE, whole_bytes, PAGE), whole_bytes - 1]
     wanted += [chance.randrange(whole_bytes) for _ in range(number)]
     for size in wanted:
-        # The header may be cut itself, and then says that.
-        says = f"the file has {size} bytes" if size < HEADER_BYTES else f"the file has {size}"
-        yield Mutation("cut short", f"{size} bytes", whole.data[:size], says=says)
+        yield Mutation("cut short", f"{size} bytes", whole.data[:size], says=f"the file has {size}")
     for more in (1, 8, PAGE, 16 * PAGE, *(chance.randrange(1, 1 << 20) for _ in range(number // 4))):
         says = f"segment bytes is {whole_bytes}; the layout gives {whole_bytes}, the file has {whole_bytes + more}"
         yield Mutation("extended", f"{more} bytes more", whole.data, says=says, sparse=whole_bytes + more)
@@ -271,7 +272,7 @@ def _accident(kind: str, name: str, data: bytearray, *, single: bool = False) ->
 
 
 def forged_headers(whole: Whole) -> Iterator[Mutation]:
-    """Every sealed field with every interesting value, and all seals made to hold."""
+    """Every sealed field with every wrong value, and all seals made to hold."""
     limits = {"capacity": 1 << 24, "width": 1 << 20, "interval": 1 << 62, "catalog bytes": 1 << 40}
     for name, at in SEALED_FIELDS.items():
         right = word(whole.data, at)
@@ -293,7 +294,7 @@ def forged_headers(whole: Whole) -> Iterator[Mutation]:
 
 
 def _forged_sizes(whole: Whole) -> Iterator[Mutation]:
-    """Claims that agree with each other and with the file's size, and with nothing else."""
+    """Headers that agree with themselves and with the file's size, and with nothing else."""
     for name, value in (("capacity", 0), ("capacity", 1 << 24), ("width", 0), ("width", 1 << 20), ("capacity", 1),
                         ("catalog bytes", 64), ("catalog bytes", 1 << 30), ("width", 4), ("capacity", 5)):  # fmt: skip
         data = bytearray(whole.data)
@@ -309,7 +310,7 @@ def _forged_sizes(whole: Whole) -> Iterator[Mutation]:
 
 
 def forged_slots(whole: Whole) -> Iterator[Mutation]:
-    """Every field of a slot with every interesting value, sealed again; and sequences at the end of the numbers."""
+    """Every field of a slot with every extreme value, sealed again; and the largest sequences."""
     salt, size = whole.header.salt, whole.header.slot_bytes
     for slot in range(whole.header.capacity):
         start = whole.slot(slot)
