@@ -2,155 +2,162 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import subprocess
-import time
+import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 from collector.frame.collector import MetricCollector
 from fogmetrics.exit import EX_TEMPFAIL
-from shm.errors import RingError, RingMissing
+from shm.errors import RingMissing
 from shm.files import ring_path
 from shm.metric import Metric
 from shm.ring.reader import RingReader
+from tests.programs import Program, running
+from tests.rings import GAUGE, ROOT
 from tests.siege.harness import require
-from tests.siege.room.full_shm import MIB, NUMBER, PAGE, SAID, Filler, beside, configured, finished, free, read
+from tests.siege.processes import ended
+from tests.siege.room.full_shm import MIB, PAGE, SAID, Filler, free, read
 
 _WAIT_SECONDS = 30.0
+_log = logging.getLogger("collector.frame.cardinality")
 
 
-def collector_too_large(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """The real program: status 75, and one line that says it all."""
-    with configured(namespace, capacity=200_000) as path:
-        room = free()
-        with beside("collector", "node", "--config", path) as process:
-            _, said = finished(process, "a collector without room", EX_TEMPFAIL)
-        lines = said.splitlines()
-        require(len(lines) == 1, f"I7: a collector without room says {len(lines)} lines: {said}")
-        match = SAID.match(lines[0].removeprefix("collector node: "))
-        require(match, f"I7: a collector without room says {lines[0]!r}")
-        assert match
-        require(float(match[1]) > room / MIB, f"I7: it needs no more than the {room / MIB:.1f} MiB there are: {said}")
-        require(free() >= room - PAGE, "I7: a collector without room left more than its lock")
-        counts["collector programs"] += 1
+@contextlib.contextmanager
+def _collector(namespace: str, capacity: int = 5760) -> Iterator[Program]:
+    """The program ``python -m collector node``."""
+    with tempfile.TemporaryDirectory() as name:
+        config = Path(name) / "fogmetrics.toml"
+        config.write_text(
+            f'[shm]\nnamespace = "{namespace}"\ncapacity = {capacity}\n[collector]\ninterval_seconds = 0.1\n'
+        )
+        command = [sys.executable, "-m", "collector", "node", "--config", str(config)]
+        with running(command, Path(name) / "log", cwd=ROOT) as program:
+            yield program
 
 
-def collector_in_use(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """The real program goes on, and ends well, in a /dev/shm that somebody filled to the last page."""
-    with configured(namespace) as path, beside("collector", "node", "--config", path) as process:
-        head = head_beyond(process, namespace, 1)
-        filler.leave(0)
-        last = head_beyond(process, namespace, head + 5)
-        process.terminate()
-        finished(process, "a collector in a full /dev/shm")
-        counts["frames of real collectors"] += last
-        counts["collector programs"] += 1
-        # And the next one finds its ring, and no page for anything else.
-        with beside("collector", "node", "--config", path) as process:
-            head_beyond(process, namespace, last + 2)
-            process.terminate()
-            finished(process, "a collector that started in a full /dev/shm")
-        counts["collector programs"] += 1
+def _finished(program: Program, what: str, counts: Counter[str], status: int = 0) -> list[str]:
+    """The lines that it printed. Raises Violation unless it ends with that status."""
+    found = program.process.wait(_WAIT_SECONDS)
+    require(found == status, f"I7: {what} {ended(found) or 'ended well'}: {program.log()[-800:]}")
+    counts["collector programs"] += 1
+    return program.log().splitlines()
 
 
-def collector_without_file(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """Its ring's file removed and no room for another beside: it says so and ends; the next one begins anew."""
-    with configured(namespace) as path, beside("collector", "node", "--config", path) as process:
-        head_beyond(process, namespace, 2)
-        filler.leave(0)
-        ring_path(namespace, "node").unlink()
-        _, said = finished(process, "a collector whose ring was removed", EX_TEMPFAIL)
-        last = said.splitlines()[-1]
-        require(SAID.match(last.removeprefix("collector node: ")), f"I7: a collector without room says {last!r}")
-        with beside("collector", "node", "--config", path) as process:
-            head_beyond(process, namespace, 2)
-            process.terminate()
-            finished(process, "a collector that began anew")
-        counts["collector programs"] += 2
+def _head_beyond(program: Program, namespace: str, head: int) -> int:
+    """The newest frame of the collector once it is ``head`` or beyond."""
 
-
-def head_beyond(process: subprocess.Popen[str], namespace: str, head: int) -> int:
-    """The newest frame of the collector ``node`` once it is ``head`` or beyond."""
-    until = time.monotonic() + _WAIT_SECONDS
-    newest = 0
-    while time.monotonic() < until:
+    def newest() -> int:
         try:
             with RingReader(namespace, "node") as reader:
-                newest = reader.newest_sequence()
-        except RingMissing:
-            pass  # not yet
-        except RingError as error:
-            require(False, f"I7: the ring of a collector can't be read: {error}")
-        if newest >= head:
-            return newest
-        status = process.poll()
-        if status is not None:
-            finished(process, f"a collector at {newest} frames")
-        time.sleep(0.02)
-    require(False, f"I7: a collector stands at {newest} frames")
-    return 0
+                found = reader.newest_sequence()
+        except RingMissing:  # not yet
+            return 0
+        return found if found >= head else 0
+
+    return program.wait_until(newest, _WAIT_SECONDS, f"frame {head}")
 
 
-def collector_that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
-    """Series that find no room are dropped, counted and named; the others' samples come, and theirs once there is."""
+def too_large(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """The program ends with status 75 and one line that has the whole message."""
+    room = free()
+    with _collector(namespace, capacity=200_000) as program:
+        lines = _finished(program, "a collector without room", counts, EX_TEMPFAIL)
+    require(len(lines) == 1, f"I7: a collector without room prints {len(lines)} lines: {lines}")
+    match = SAID.match(lines[0].removeprefix("collector node: "))
+    require(match, f"I7: a collector without room prints {lines[0]!r}")
+    assert match
+    require(float(match[1]) > room / MIB, f"I7: it needs no more than the {room / MIB:.1f} MiB there are: {lines}")
+    require(free() >= room - PAGE, "I7: a collector without room left more than its lock")
+
+
+def in_use(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """The program goes on, and ends well, in a /dev/shm that is full to the last page."""
+    with _collector(namespace) as program:
+        head = _head_beyond(program, namespace, 1)
+        filler.leave(0)
+        last = _head_beyond(program, namespace, head + 5)
+        program.process.terminate()
+        _finished(program, "a collector in a full /dev/shm", counts)
+    counts["frames of theirs"] += last
+    # The next one finds its ring, and no page for anything else.
+    with _collector(namespace) as program:
+        _head_beyond(program, namespace, last + 2)
+        program.process.terminate()
+        _finished(program, "a collector that started in a full /dev/shm", counts)
+
+
+def without_file(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """The ring's file is removed, with no room for another: the program ends with the reason; the next begins anew."""
+    with _collector(namespace) as program:
+        _head_beyond(program, namespace, 2)
+        filler.leave(0)
+        ring_path(namespace, "node").unlink()
+        last = _finished(program, "a collector whose ring was removed", counts, EX_TEMPFAIL)[-1]
+        require(SAID.match(last.removeprefix("collector node: ")), f"I7: a collector without room prints {last!r}")
+    with _collector(namespace) as program:
+        _head_beyond(program, namespace, 2)
+        program.process.terminate()
+        _finished(program, "a collector that began anew", counts)
+
+
+def that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+    """Series without room are dropped, counted and named, and the others' samples come; so do theirs, with room."""
     warned = _Warned()
-    logging.getLogger("collector.frame.cardinality").addHandler(warned)
+    _log.addHandler(warned)
     with MetricCollector("s", namespace=namespace, capacity=3000) as one:
-        one.register(NUMBER)
+        one.register(GAUGE)
 
         def tick(numbers: range) -> int:
             sequence = one.writer.head + 1
             for number in numbers:
-                one.record_metric(NUMBER.name, value_of(sequence, number), {"of": str(number)})
+                one.record_metric(GAUGE.name, float(sequence * 4096 + number), {"column": str(number)})
             return one.commit()
-
-        def value_of(sequence: int, number: int) -> float:
-            return float(sequence * 4096 + number)
 
         tick(range(8))
         filler.leave(PAGE)
         for dropped in (92, 184, 276):
             sequence = tick(range(100))
             require(sequence == one.writer.head, "I7: a collector without room to grow did not append")
-            require(
-                one.series_dropped == dropped, f"I7: {one.series_dropped} series were counted as dropped: {dropped}"
-            )
-            counts["series dropped and counted"] += 92
-        require(
-            [said for said in warned.said if "number" in said and "MiB" in said],
-            f"I7: the log does not name the metric that found no room: {warned.said}",
-        )
-        counts["frames read"] += read(namespace, "s", 4)
+            counted = one.series_dropped
+            require(counted == dropped, f"I7: {counted} series were counted as dropped: {dropped}")
+            counts["series dropped, counted and named"] += 92
+        named = [said for said in warned.said if GAUGE.name in said and "MiB" in said]
+        require(named, f"I7: the log does not name the metric that found no room: {warned.said}")
+        read(namespace, "s", 4, 8, counts)
         filler.give()
         tick(range(100))
         require(len(one.writer.columns) == 100, f"I7: with room again there are {len(one.writer.columns)} series")
-        counts["frames read"] += read(namespace, "s", 5)
+        read(namespace, "s", 5, 100, counts)
+    _log.removeHandler(warned)
 
 
-def collector_redefined(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+def redefined(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """Buckets that changed, as after an upgrade, and no room to rebuild: that metric waits, the others go on."""
     old, new = (Metric("latency", "histogram", "", "", (), buckets) for buckets in ((1.0,), (1.0, 2.0, 3.0)))
     with MetricCollector("s", namespace=namespace, capacity=3000) as one:
-        one.register(NUMBER, old)
+        one.register(GAUGE, old)
+        one.record_metric(GAUGE.name, 4096, {"column": "0"})
         one.record_metric("latency", 1)
-        one.record_metric(NUMBER.name, 4097, {"of": "1"})
         one.commit()
     filler.leave(2 * PAGE)
     with MetricCollector("s", namespace=namespace, capacity=3000) as one:
-        one.register(NUMBER, new)
+        one.register(GAUGE, new)
         one.resume()
         for sequence in (2, 3, 4):
             one.record_metric("latency", 1)
-            one.record_metric(NUMBER.name, sequence * 4096 + 1, {"of": "1"})
+            one.record_metric(GAUGE.name, sequence * 4096, {"column": "0"})
             require(one.commit() == sequence, "I7: a collector without room for a changed metric did not append")
             require(one.series_dropped == sequence - 1, f"I7: {one.series_dropped} samples were counted as dropped")
-            counts["series dropped and counted"] += 1
-        counts["frames read"] += read(namespace, "s", 4)
+        counts["series dropped, counted and named"] += 3
+        read(namespace, "s", 4, 1, counts)
         filler.give()
         one.record_metric("latency", 1)
         one.commit()
         require(one.writer.metrics["latency"] == new, "with room again a changed metric was not entered")
-        counts["frames read"] += read(namespace, "s", 5)
 
 
 class _Warned(logging.Handler):
