@@ -148,7 +148,7 @@ def become(user: int, group: int, directories: Iterable[Path]) -> None:
 
 
 def _closed_above(directory: Path) -> Path | None:
-    """The topmost parent that others may not pass; None if there is none. Raises Unable where ``directory`` is closed."""
+    """The topmost parent that others may not enter, if there is one. Raises Unable where ``directory`` is closed."""
     if not directory.stat().st_mode & 0o001:
         raise Unable(f"another user may not enter {directory}; chmod o+rx")
     return next((one for one in reversed(directory.parents) if not one.stat().st_mode & 0o001), None)

@@ -1,4 +1,4 @@
-"""The programs of the check ``writers``: ``python -m tests.siege.writers.contest race|reuse|same_process NAMESPACE …``."""
+"""Programs of the check ``writers``: ``python -m tests.siege.writers.contest race|reuse|same_process NAMESPACE …``."""
 
 from __future__ import annotations
 
