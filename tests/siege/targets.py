@@ -391,7 +391,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "targets", "JSON may hold any number of values", f"{_PROVIDERS}.json_reply:MAX_VALUES",
-        patch="fault = 1 << 60", says="the collector's memory grew by", part=_OTHERS,
+        patch="fault = 1 << 60", says="answers 3 MiB of numbers", part=_OTHERS,
     ),
     Mutant(
         "targets", "replicas below 0 are replicas", f"{_PROVIDERS}.json_reply:count",
