@@ -13,7 +13,7 @@ of a file seldom has; HELP and TYPE stand once, TYPE before the samples.
     parse(text)                   all families. A timestamp is refused, as node_exporter refuses it: a sample of a file
                                   is of the time at which the file is read, and one with another would never be stale
     read_samples(text, wanted)    the samples of some names. Other lines are skipped by one regular expression over the
-                                  whole page, which looks at their beginning alone: 5 times as fast as line by line
+                                  whole page, which looks at their beginning alone: twice as fast as line by line
 """
 
 from __future__ import annotations

@@ -390,8 +390,8 @@ MUTANTS: tuple[Mutant, ...] = (
         part=_OTHERS,
     ),
     Mutant(
-        "targets", "JSON may hold any number of values", f"{_PROVIDERS}.json_reply:MAX_VALUES",
-        patch="fault = 1 << 60", says="answers 3 MiB of numbers", part=_OTHERS,
+        "targets", "NaN is JSON", f"{_PROVIDERS}.json_reply:_reject",
+        patch="def fault(constant): return 0.0", says="answers NaN, and", part=_OTHERS,
     ),
     Mutant(
         "targets", "replicas below 0 are replicas", f"{_PROVIDERS}.json_reply:count",
