@@ -151,6 +151,14 @@ def test_frames_apart_after_the_newest_collection_are_laid_over_it(namespace: st
         assert ring.sequence == 3
 
 
+def test_frames_apart_from_before_the_newest_collection_are_no_part_of_it(namespace: str, scene: Scene) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
+        writer.append([stale, 5.0], NOW_NS - 2, 1, 0)
+        writer.append([1.0, stale], NOW_NS, 2, FLAG_TICK)
+        assert absent(only(scene.rings()).latest[:2]).tolist() == [False, True]
+
+
 def test_a_ring_of_nothing_but_frames_apart_shows_the_newest(namespace: str, scene: Scene) -> None:
     with open_writer(namespace, columns=2, capacity=128) as writer:
         stale = np.uint64(STALE_NAN_BITS).view(np.float64)
@@ -263,6 +271,9 @@ def test_a_ring_of_another_user_is_refused(scene: Scene) -> None:
     assert rings.refresh() == []
     assert f"belongs to user {os.geteuid()}, expected {os.geteuid() + 1}" in rings.errors["s"]
     assert [ring.source for ring in scene.rings(owner=os.geteuid()).refresh()] == ["s"]
+    scene.path("s").unlink()
+    rings.refresh()
+    assert rings.errors == {}, "it is gone, and so is its error"
 
 
 def test_garbage_in_the_catalog_keeps_what_was_proven_before_it(scene: Scene) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from collector.loop.timeouts import CallPool, CallThread, Hung
-from tests.collector.crowded import refuse_the_next_thread
 from tests.programs import wait_until
 
 
@@ -45,6 +44,17 @@ def test_awaitables_share_one_event_loop_and_are_bounded_by_the_timeout() -> Non
     with pytest.raises(Hung, match=r"async did not answer within 0\.05 s"):
         thread.call(lambda: thread.resolve(asyncio.sleep(30), 0.05), 5)
     thread.close()
+
+
+def refuse_the_next_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at a limit of processes, for a moment."""
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
 
 
 # ---- several calls -----------------------------------------------------------------------------------------------

@@ -136,18 +136,6 @@ def test_a_ring_that_fails_while_it_is_read_costs_itself_alone(scene: Scene, mon
     assert "ZeroDivisionError" in found["errors"]["one"]
 
 
-def test_what_json_has_no_words_for_costs_that_ring_alone(scene: Scene) -> None:
-    fill(scene)
-    rings = scene.rings()
-    [one, _] = rings.refresh()
-    for name, limit in (("half of a pair \ud800", 1), ("more than 64 bits", 1 << 70)):
-        one.reader.catalog.limits = {name: limit}
-        found = stats(rings)
-        assert found["rings"].keys() == {"two"}
-        assert found["errors"]["one"].startswith("ring 'one': TypeError: ")
-        orjson.dumps(found)
-
-
 # ---- /health -----------------------------------------------------------------------------------------------------
 
 

@@ -20,8 +20,8 @@ from collector.sources.host.options import GROUPS
 from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.files import ring_path
-from shm.ring.reader import RingReader
 from tests.programs import wait_until
+from tests.rings import newest
 
 
 class Clock:
@@ -239,5 +239,4 @@ def test_256_processors_fit_without_a_key(namespace: str) -> None:
             for mode in modes:
                 assert collector.record_metric("node_cpu_seconds_total", 1.0, {"cpu": str(cpu), "mode": mode})
         collector.commit()
-    with RingReader(namespace, "host") as reader:
-        assert len(reader.catalog.series) == 256 * len(modes)
+    assert len(newest(namespace, "host")) == 256 * len(modes)
