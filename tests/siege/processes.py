@@ -7,6 +7,7 @@ DIRECTORIES COMMAND…`` runs a command as another user.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -14,7 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,18 +51,33 @@ def ask(module: str, program: str, *arguments: object, prefix: Sequence[str] = (
     """Run the program; return what it counted. Raises Violation where it did, or where a signal ended it; skips the
     test where the program is unable to run.
     """
+    with asking(module, program, *arguments, prefix=prefix, timeout=timeout) as answer:
+        return answer()
+
+
+@contextlib.contextmanager
+def asking(
+    module: str, program: str, *arguments: object, prefix: Sequence[str] = (), timeout: float = 120.0
+) -> Iterator[Callable[[], Done]]:
+    """Run the program beside the block, which may call for its answer; it is killed at the end of the block."""
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", module, program, *map(str, arguments)],
         cwd=ROOT, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
+        yield lambda: _answer(process, program, timeout)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # the group: its children end, too
+        process.communicate()
+
+
+def _answer(process: subprocess.Popen[str], program: str, timeout: float) -> Done:
+    try:
         out, said = process.communicate(timeout=timeout)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)  # the group: its children end, too
-        out, said = process.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise AssertionError(f"{program} did not end within {timeout:g} s: {said}") from None
-        raise
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"{program} did not end within {timeout:g} s: {process.communicate()[1]}") from None
     if process.returncode == VIOLATED:
         raise Violation(said.strip().rpartition("\n")[2])
     if process.returncode == UNABLE:

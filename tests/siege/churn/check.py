@@ -1,74 +1,50 @@
-"""Growth and churn: series come and go while readers read.
+"""Attack growth and churn: series come and go while readers read, and no sample is lost or credited to another.
 
-The plan (churn_plan.py) says which series is in which frame, and what its sample is. A MetricCollector commits an hour
-of simulated time by it, while a RingReader, the exporter's RingSet and its page /metrics/aggregated, each in a process
-of its own, prove what they read by the same plan: no sample is lost or credited to another series, through every
-rebuild. Beside that, the ring is proven as a whole again and again, and what grows is bounded by what the plan needs.
-The cardinality limits are tried by churn_limits.py, the places that newer series take by churn_pruned.py.
+The plan (:mod:`tests.siege.churn.plan`) says which series is in which frame, and what its sample is. A MetricCollector
+commits an hour of simulated time by it, while the exporter's RingSet and its page /metrics/aggregated, each in a
+process of its own (:mod:`tests.siege.churn.readers`), prove what they read by the same plan, through every rebuild. The
+ring is also proven as a whole again and again, and its size and the collector's memory are bounded by the columns that
+the plan needs. :mod:`tests.siege.churn.limits` attacks the cardinality limits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+
+import psutil
 
 from collector.frame.collector import MetricCollector
 from shm.files import ring_path
-from shm.metric import SeriesKey
 from shm.ring.reader import RingReader
-from tests.rings import SECOND_NS, end
-from tests.siege.churn import limits as churn_limits
-from tests.siege.churn import pruned as churn_pruned
-from tests.siege.churn.plan import METRICS, Plan, prove_frame, prove_frames, value
-from tests.siege.churn.readers import KINDS, LIMIT_SECONDS, SOURCE
-from tests.siege.harness import ROOT, VIOLATED, Counts, Effort, Mutant, Violation, own_namespace, require
+from tests.rings import SECOND_NS
+from tests.siege.churn import limits
+from tests.siege.churn.plan import METRICS, Plan, prove_count, prove_frames, value
+from tests.siege.churn.readers import LIMIT_SECONDS
+from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require
+from tests.siege.processes import asking
 
-# Longer than any plan: this is about series, not about limits.
+_SOURCE = "churn"
+# More than any plan has: this part is not about limits.
 _NO_LIMIT = 1_000_000
-# What a collector's process may grow by in the second half of a run. It holds the segment (counted apart), and nothing
-# that grows with the series that ever were: 10,000 histograms would be 3 MiB, their keys as much.
+# What a collector's process may grow by in the second half of a run, beside its segment: 10,000 histograms that were
+# kept would be 3 MiB, their keys as much.
 _MOST_GROWTH_BYTES = 16 * 2**20
 # Bytes of catalog per column of the ring: a third of the series have labels of 400 characters; a catalog is made for
 # twice what the one before held.
 _CATALOG_BYTES = 4 * (80 + 400 // 3)
 
 
-@dataclass
-class Tally:
-    series: int = 0
-    frames: int = 0
-    samples: int = 0
-    rebuilds: int = 0
-    largest: int = 0
-    readings: int = 0
-    read_frames: int = 0
-    read_samples: int = 0
-
-
 def check(effort: Effort) -> Counts:
-    tally = Tally()
-    plans = list(_plans(effort))
-    for plan in plans:
+    counts: Counter[str] = Counter()
+    largest = 0
+    for plan in _plans(effort):
         with own_namespace() as namespace:
-            _run(namespace, plan, tally)
-    limits = {**churn_limits.check(effort), **churn_pruned.check(effort)}
-    return {
-        "simulated hours": len(plans),
-        "series that came and went": tally.series,
-        "frames committed": tally.frames,
-        "rebuilds": tally.rebuilds,
-        "samples proven in the whole ring": tally.samples,
-        "times that readers read the ring": tally.readings,
-        "frames that they proved": tally.read_frames,
-        "samples that they proved": tally.read_samples,
-        "largest segment, bytes": tally.largest,
-        **limits,
-    }
+            largest = max(largest, _run(namespace, plan, counts))
+    return {**counts, "largest segment, bytes": largest, **limits.check(effort)}
 
 
 def _plans(effort: Effort) -> Iterator[Plan]:
@@ -82,52 +58,49 @@ def _plans(effort: Effort) -> Iterator[Plan]:
     yield Plan(effort.seed, series, frames=effort.many(1, 3_600), capacity=300, interval_seconds=1)
 
 
-def _run(namespace: str, plan: Plan, tally: Tally) -> None:
+def _run(namespace: str, plan: Plan, counts: Counter[str]) -> int:
+    """Commit and prove every frame of the plan; the size of the largest segment."""
+    given = json.dumps({name: getattr(plan, name) for name in Plan.GIVEN})
+    largest = half = proven_at = generation = 0
     with contextlib.ExitStack() as stack:
-        readers = [_reader(stack, kind, namespace, plan) for kind in KINDS]
+        readers = [
+            stack.enter_context(asking("tests.siege.churn.readers", kind, namespace, given, timeout=LIMIT_SECONDS + 30))
+            for kind in ("rings", "page")
+        ]
         collector = stack.enter_context(
             MetricCollector(
-                SOURCE, namespace=namespace, interval_seconds=plan.interval_seconds, capacity=plan.capacity,
+                _SOURCE, namespace=namespace, interval_seconds=plan.interval_seconds, capacity=plan.capacity,
                 max_series=_NO_LIMIT, max_series_per_metric=_NO_LIMIT,
             )
         )  # fmt: skip
         collector.register(*METRICS)
-        half = 0
-        proven_at = generation = 0
         for sequence in range(1, plan.frames + 1):
-            _record(collector, plan, sequence)
+            for k in plan.of_frame(sequence):
+                recorded = collector.record_metric(plan.metric(k).name, value(k, sequence), plan.labels(k))
+                require(recorded, f"a sample of series {k} was dropped, and no limit was reached")
             written = collector.commit(plan.timestamp_ns(sequence), sequence * plan.interval_seconds * SECOND_NS)
-            require(written == sequence, f"the frame {written} was committed as the {sequence}th")
+            require(written == sequence, f"frame {written} was committed as number {sequence}")
             rebuilt = collector.writer.header.generation != generation
             if rebuilt or sequence - proven_at >= max(plan.capacity // 8, 1) or sequence == plan.frames:
-                tally.samples += _prove_whole(namespace, plan, sequence)
+                counts["samples proven in the whole ring"] += _prove_whole(namespace, plan, sequence)
                 proven_at, generation = sequence, collector.writer.header.generation
-                tally.largest = max(tally.largest, _bounded(namespace, collector, plan))
+                largest = max(largest, _bounded(namespace, collector, plan))
             if sequence == plan.frames // 2:
-                half = _resident_bytes()
+                half = _own_bytes()
             time.sleep(0.005)  # so that readers read in between, on any machine
-        grown = _resident_bytes() - half
+        grown = _own_bytes() - half
         require(grown < _MOST_GROWTH_BYTES, f"memory: the collector grew by {grown:,} bytes in half of its run")
-        require(collector.series_dropped == 0, f"{collector.series_dropped} samples were dropped without a limit")
-        tally.series += plan.series
-        tally.frames += plan.frames
-        tally.rebuilds += collector.writer.header.generation
-        for process in readers:
-            found = _report(process)
-            tally.readings += found["readings"]
-            tally.read_frames += found["frames"]
-            tally.read_samples += found["samples"]
-
-
-def _record(collector: MetricCollector, plan: Plan, sequence: int) -> None:
-    for k in plan.of_frame(sequence):
-        recorded = collector.record_metric(plan.metric(k).name, value(k, sequence), plan.labels(k))
-        require(recorded, f"a sample of series {k} was dropped, and no limit was reached")
+        counts.update({
+            "series that came and went": plan.series, "frames committed": plan.frames, "rebuilds": generation,
+        })  # fmt: skip
+        for reader in readers:
+            counts.update({name: int(count) for name, count in reader().items()})
+    return largest
 
 
 def _prove_whole(namespace: str, plan: Plan, newest: int) -> int:
-    """Nobody writes now: every frame that the ring has a slot for is there, less the guard, and is what it was."""
-    with RingReader(namespace, SOURCE) as reader:
+    """With no writer at work, every frame that the ring has a slot for is there, less the guard, and is right."""
+    with RingReader(namespace, _SOURCE) as reader:
         frames = reader.frames()
         held = min(newest, plan.capacity)
         require(
@@ -137,12 +110,13 @@ def _prove_whole(namespace: str, plan: Plan, newest: int) -> int:
         oldest = reader.frame(int(frames.sequence[0]))
         require(oldest is not None, f"the frame {frames.sequence[0]} is whole in the window and not by itself")
         assert oldest is not None
-        prove_frame(plan, oldest, reader.series, "in the oldest frame")
-        return prove_frames(plan, frames, reader.series, "in the whole ring")
+        samples = prove_frames(plan, frames, reader.series, "in the whole ring")
+        prove_count(plan, oldest, reader.series, "in the oldest frame")
+        return samples
 
 
 def _bounded(namespace: str, collector: MetricCollector, plan: Plan) -> int:
-    """Whatever grows is bounded by the columns that the plan needs at once. The segment's size in bytes."""
+    """Whatever grows is bounded by the columns that the plan needs at once; the segment's size in bytes."""
     header = collector.writer.header
     # A ring grows by half when less than a quarter of it is free: twice what is needed at most.
     width = 2 * plan.most_columns + 16
@@ -151,47 +125,18 @@ def _bounded(namespace: str, collector: MetricCollector, plan: Plan) -> int:
     )
     most = width * _CATALOG_BYTES + 8192
     require(header.catalog_bytes <= most, f"memory: the catalog takes {header.catalog_bytes} bytes, more than {most}")
-    size = ring_path(namespace, SOURCE).stat().st_size
+    size = ring_path(namespace, _SOURCE).stat().st_size
     require(size == header.segment_bytes, f"memory: the segment has {size} bytes for {header.segment_bytes}")
-    columns = set(collector.writer.columns)
-    for what, kept in _kept(collector):
-        over = len(kept - columns)
+    for what in ("_known", "_histograms"):
+        over = len(set(getattr(collector, what)) - set(collector.writer.columns))
         require(not over, f"memory: the collector keeps {over} series in {what} that have no column any more")
     return size
 
 
-def _kept(collector: MetricCollector) -> Sequence[tuple[str, set[SeriesKey]]]:
-    return ("_known", set(collector._known)), ("_histograms", set(collector._histograms))
-
-
-def _resident_bytes() -> int:
-    """Of memory of its own; the pages of the segment are shared, and bounded by its size."""
-    with open("/proc/self/status") as file:
-        [line] = [line for line in file if line.startswith("RssAnon:")]
-    return int(line.split()[1]) * 1024
-
-
-def _reader(stack: contextlib.ExitStack, kind: str, namespace: str, plan: Plan) -> subprocess.Popen[str]:
-    given = {name: getattr(plan, name) for name in ("seed", "series", "frames", "capacity", "interval_seconds")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.siege.churn.readers", kind, namespace, json.dumps(given)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    stack.callback(end, process)
-    return process
-
-
-def _report(process: subprocess.Popen[str]) -> dict[str, int]:
-    """What it read; Violation where it saw one."""
-    try:
-        said, errors = process.communicate(timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise Violation(f"a reader hangs: {process.args!r}") from None
-    if process.returncode == VIOLATED:
-        raise Violation(errors.strip())
-    assert process.returncode == 0, errors
-    found: dict[str, int] = json.loads(said.splitlines()[-1])
-    return found
+def _own_bytes() -> int:
+    """The memory that this process shares with none; the pages of the segment are shared."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
 
 
 MUTANTS = (

@@ -1,8 +1,7 @@
-"""Those who read while series come and go: ``python -m tests.siege.churn.readers KIND NAMESPACE PLAN``.
+"""Prove what readers see while series come and go: ``python -m tests.siege.churn.readers KIND NAMESPACE PLAN``.
 
-``ring`` follows the ring by RingReader, ``rings`` by the exporter's RingSet, ``page`` reads /metrics/aggregated of an
-exporter. Each proves whatever it reads by the plan, until it has read the plan's last frame, and then prints how much
-that was. Exit status 3 when something was wrong.
+``rings`` follows the ring by the exporter's RingSet, ``page`` reads /metrics/aggregated of an exporter. Each proves
+whatever it reads by the plan, until it has read the plan's last frame, and then prints how much that was.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import dataclasses
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -25,14 +23,12 @@ from exporter.http.parameters import AggregatedQuery
 from exporter.rings import RingSet
 from fogmetrics.config import Config
 from fogmetrics.settings.tables import ShmConfig
-from shm.errors import RingMissing
 from shm.ring.frame import absent
-from shm.ring.reader import RingReader
 from tests.rings import SECOND_NS
 from tests.siege.churn.plan import COUNTER, METRICS, STARTED_NS, STRIDE, Plan, prove_frames
-from tests.siege.harness import VIOLATED, Violation, require
+from tests.siege.harness import require
+from tests.siege.processes import Done, main
 
-SOURCE: Final = "churn"
 LIMIT_SECONDS: Final = 300.0
 _WEEK_NS: Final = 7 * 86_400 * SECOND_NS
 # Files of segments that are open: of /metrics and of /metrics/aggregated one each, and as many just replaced.
@@ -42,32 +38,14 @@ _SAMPLE = re.compile(r'^(\w+)\{(?:k="(\d+)",stat="(\w+)"|source="churn")\} (\S+)
 Reading = tuple[int, int, int]  # newest sequence, frames proven, samples proven
 
 
-def by_ring(namespace: str, plan: Plan) -> Iterator[Reading]:
-    reader = None
-    while True:
-        try:
-            if reader is None or reader.replaced:
-                if reader is not None:
-                    reader.close()
-                reader = RingReader(namespace, SOURCE)
-        except RingMissing:
-            yield 0, 0, 0
-            continue
-        frames = reader.frames()
-        # The catalog after the frames: it then knows every series that a frame may have.
-        samples = prove_frames(plan, frames, reader.series, "by RingReader")
-        yield int(frames.sequence[-1]) if len(frames.sequence) else 0, len(frames.sequence), samples
-
-
-def by_rings(namespace: str, plan: Plan) -> Iterator[Reading]:
+def _by_rings(namespace: str, plan: Plan) -> Iterator[Reading]:
     rings = RingSet(namespace)
     while True:
         newest = read = samples = 0
         for ring in rings.refresh():
             if ring.sequence == 0:
                 continue
-            here = ring.series
-            for series in here:
+            for series in ring.series:
                 if series.metric not in METRICS or series.column >= len(ring.latest):
                     continue
                 number, found = int(series.label_values[0]), ring.latest[series.column : series.column + 1]
@@ -83,7 +61,7 @@ def by_rings(namespace: str, plan: Plan) -> Iterator[Reading]:
         yield newest, read, samples
 
 
-def by_page(namespace: str, plan: Plan) -> Iterator[Reading]:
+def _by_page(namespace: str, plan: Plan) -> Iterator[Reading]:
     config = dataclasses.replace(Config(), shm=ShmConfig(namespace=namespace))
     exporter = Exporter(config, wall=lambda: plan.timestamp_ns(plan.frames + 1))
     query = AggregatedQuery(_WEEK_NS, metrics=tuple(one.name for one in METRICS), stats=("max", "increase"))
@@ -99,9 +77,8 @@ def _prove_page(plan: Plan, page: str, before: int) -> Reading:
     found: dict[int, float] = {}
     for name, k, stat, number in _SAMPLE.findall(page):
         if k:
-            require(
-                (stat == "increase") == (name == COUNTER.name), f"by page: {name} has the statistic {stat!r} of others"
-            )
+            own = (stat == "increase") == (name == COUNTER.name)
+            require(own, f"by page: {name} has the statistic {stat!r} of another type")
             found[int(k)] = float(number)
         else:
             covered[name] = float(number)
@@ -113,61 +90,56 @@ def _prove_page(plan: Plan, page: str, before: int) -> Reading:
         for which in ("first", "last")
     )
     skipped = int(covered["exporter_window_skipped_frames"])
-    require(
-        read + skipped >= last - first + 1, f"by page: {read} frames are told of {first} to {last}, {skipped} skipped"
-    )
-    sequences = np.arange(first, last + 1)
-    here = plan.present(np.arange(plan.series), sequences)
+    require(read + skipped > last - first, f"by page: {read} frames from {first} to {last}, {skipped} skipped")
     if skipped:
         return before, read, 0
+    sequences = np.arange(first, last + 1)
+    here = plan.present(np.arange(plan.series), sequences)
     for k in np.flatnonzero(here.any(axis=0)).tolist():
         mine = sequences[here[:, k]]
         if plan.metric(k) is COUNTER and len(mine) < 2:
             continue
         right = float(mine[-1] - mine[0] if plan.metric(k) is COUNTER else k * STRIDE + mine[-1])
-        require(
-            k in found or mine[0] > before, f"by page: a sample is lost: series {k} of frame {mine[-1]} is not there"
-        )
+        known = k in found or mine[0] > before
+        require(known, f"by page: a sample is lost: series {k} of frame {mine[-1]} is not there")
         there = found.pop(k, right)
-        require(
-            there == right, f"by page: a sample is credited to another series: {k} has {there} for {right} in {last}"
-        )
+        require(there == right, f"by page: a sample is credited to another series: {k} has {there} for {right}")
     require(not found, f"by page: samples are there that were not recorded, of the series {sorted(found)[:5]}")
     return before, read, int(here.sum())
 
 
-KINDS: Final[dict[str, Callable[[str, Plan], Iterator[Reading]]]] = {
-    "ring": by_ring,
-    "rings": by_rings,
-    "page": by_page,
-}
-
-
-def main(kind: str, namespace: str, plan: Plan) -> dict[str, int]:
+def _prove(by: Callable[[str, Plan], Iterator[Reading]], namespace: str, text: str) -> Done:
+    plan = Plan(**json.loads(text))
     frames = samples = readings = 0
     limit = time.monotonic() + LIMIT_SECONDS
-    print("ready", flush=True)
-    everything = KINDS[kind](namespace, plan)  # kept: what it holds open is looked at below
+    everything = by(namespace, plan)  # kept, because what it holds open is counted below
     for newest, read, proven in everything:
         frames, samples, readings = frames + read, samples + proven, readings + 1
         if newest >= plan.frames:
             break
-        require(time.monotonic() < limit, f"by {kind}: after {LIMIT_SECONDS:g} s the newest frame is {newest}")
+        require(time.monotonic() < limit, f"after {LIMIT_SECONDS:g} s the newest frame is {newest}")
         time.sleep(0.02)
     held = sum(os.path.basename(path).startswith("fogmetrics.") for path in _open_files())
-    require(held <= _MOST_SEGMENTS, f"by {kind}: the reader holds {held} segments: replaced ones are not let go")
-    return {"readings": readings, "frames": frames, "samples": samples}
+    require(held <= _MOST_SEGMENTS, f"the reader holds {held} segments: replaced ones are not closed")
+    return {
+        "times that readers read the ring": readings, "frames that they proved": frames,
+        "samples that they proved": samples,
+    }  # fmt: skip
 
 
 def _open_files() -> Iterator[str]:
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that lists them is gone
+        with contextlib.suppress(OSError):  # the one that lists them is closed
             yield os.readlink(f"/proc/self/fd/{name}")
 
 
+def rings(namespace: str, plan: str) -> Done:
+    return _prove(_by_rings, namespace, plan)
+
+
+def page(namespace: str, plan: str) -> Done:
+    return _prove(_by_page, namespace, plan)
+
+
 if __name__ == "__main__":
-    try:
-        print(json.dumps(main(sys.argv[1], sys.argv[2], Plan(**json.loads(sys.argv[3])))))
-    except Violation as violation:
-        print(violation, file=sys.stderr)
-        raise SystemExit(VIOLATED) from None
+    raise SystemExit(main({"rings": rings, "page": page}))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.siege.harness import Counts, Effort, Mutant, own_namespace
-from tests.siege.processes import ask
+from tests.siege.processes import asking
 
 _REFUSALS = "tests.siege.room.refusals"
 
@@ -24,11 +23,14 @@ def check(effort: Effort) -> Counts:
         pytest.skip("it must be root, to mount a small /dev/shm of its own")
     times = effort.many(1, 15)
     counts: Counter[str] = Counter()
-    with own_namespace() as namespace, ThreadPoolExecutor(2) as both:  # each in a /dev/shm of its own
-        small = both.submit(ask, _REFUSALS, "small", namespace, times, timeout=60 + 60 * times)
-        docker = both.submit(ask, _REFUSALS, "docker", namespace)
-        for one in (small, docker):
-            counts.update({name: int(value) for name, value in one.result().items()})
+    # Each in a /dev/shm of its own, so they run side by side.
+    with (
+        own_namespace() as namespace,
+        asking(_REFUSALS, "small", namespace, times, timeout=60 + 60 * times) as small,
+        asking(_REFUSALS, "docker", namespace) as docker,
+    ):
+        for answer in (small, docker):
+            counts.update({name: int(value) for name, value in answer().items()})
     return dict(counts)
 
 

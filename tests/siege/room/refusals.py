@@ -10,7 +10,6 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from shm.errors import NoSpace, RingCorrupt, RingError
@@ -21,7 +20,7 @@ from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, append_proof, corrupt_path, open_writer, proof, remove_files_of
 from tests.siege.harness import Violation, require
-from tests.siege.processes import Done, ask, main, small_shm
+from tests.siege.processes import Done, asking, main, small_shm
 from tests.siege.room import collectors
 from tests.siege.room.full_shm import MIB, PAGE, Filler, free, read, refused
 
@@ -151,12 +150,10 @@ def holes(namespace: str, filler: Filler, counts: Counter[str]) -> None:
 def competition(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """Two programs that want 5 MiB each of 8: at most one gets them, and nothing of the other is left."""
     at = time.monotonic() + 2
-    with ThreadPoolExecutor(2) as both:
-        asked = {
-            source: both.submit(ask, "tests.siege.room.refusals", "start", namespace, source, at)
-            for source in ("s", "t")
-        }
-    granted = [source for source, one in asked.items() if one.result()["granted"]]
+    program = "tests.siege.room.refusals", "start"
+    with asking(*program, namespace, "s", at) as first, asking(*program, namespace, "t", at) as second:
+        asked = {"s": first()["granted"], "t": second()["granted"]}
+    granted = [source for source, got in asked.items() if got]
     require(len(granted) <= 1, f"I7: two segments of 5 MiB were granted in 8: {granted}")
     for source in asked:
         require(not building_path(namespace, source).exists(), f"I6: half a segment of {source} is left")
