@@ -1,6 +1,6 @@
-"""I5: one writer. Starts at the same instant, forks, deaths, and numbers that were used before.
+"""Attack I5, one writer: starts at one instant, forks, deaths, stale locks and headers, and pids that are used again.
 
-The contenders run in :mod:`tests.siege.writers.contest`; what is about words in files is here.
+The contenders run in :mod:`tests.siege.writers.contest`; what a lock file or a header says is changed here.
 """
 
 from __future__ import annotations
@@ -22,37 +22,29 @@ _CONTEST = "tests.siege.writers.contest"
 
 
 def check(effort: Effort) -> Counts:
+    rounds, times = effort.many(120, 2200), effort.many(12, 200)
+    counts: dict[str, int | str] = {}
     with own_namespace() as namespace:
-        ask(_CONTEST, "same_process", namespace)
-    rounds = effort.many(120, 2200)
-    with own_namespace() as namespace:
-        done = ask(_CONTEST, "race", namespace, rounds, effort.seed, timeout=60 + rounds)
-    counts: dict[str, int | str] = {
-        "rounds": rounds, "starts": done["starts"], "refused starts": done["refused"],
-        "pairs and more at one instant": done["at once"], "with several threads each": done["threads"],
-        "beside a writer that was ending": done["beside one that ends"], "all killed in mid-start": done["all killed"],
-        "forks and children of the writer": done["forks"], "holders killed": done["holders killed"],
-    }  # fmt: skip
+        counts |= ask(_CONTEST, "race", namespace, rounds, effort.seed, timeout=60 + rounds)
     with own_namespace() as namespace:
         counts["stale locks"] = stale_locks(namespace)
     with own_namespace() as namespace:
         counts["stale headers"] = stale_headers(namespace)
-    with own_namespace() as namespace:
-        if os.geteuid() == 0 and _can_have_pids():
-            apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
-            times = effort.many(12, 200)
-            counts["pids reused"] = ask(_CONTEST, "reuse", namespace, times, prefix=apart, timeout=60 + times)["reused"]
+    if os.geteuid() == 0 and _can_have_pids():
+        apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        with own_namespace() as namespace:
+            counts |= ask(_CONTEST, "reuse", namespace, times, prefix=apart, timeout=60 + times)
     return counts
 
 
 def _can_have_pids() -> bool:
-    """Whether this host gives us a pid namespace of our own, in which the next number can be chosen."""
+    """Whether this host grants a pid namespace of its own, in which the next number can be chosen."""
     tried = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", "echo 99 > /proc/sys/kernel/ns_last_pid"]
     return subprocess.run(tried, capture_output=True, check=False).returncode == 0
 
 
 def stale_locks(namespace: str) -> int:
-    """What stands in a lock file that nobody holds keeps no writer out; how many texts were tried."""
+    """The text of a lock file that no process holds keeps no writer out; the number of texts."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     texts = [str(dead.pid), str(os.getppid()), "1", str(os.getpid()), "", "no number", "9" * 400, "\0" * 64, "-1"]
@@ -70,7 +62,7 @@ def stale_locks(namespace: str) -> int:
 
 
 def stale_headers(namespace: str) -> int:
-    """Whatever process a header names as the writer, it is said to live only if it is that very process."""
+    """The process that a header names as the writer counts as alive only if it is that very process."""
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer)
     sleeper = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
@@ -115,7 +107,7 @@ MUTANTS = (
     Mutant(
         "writers", "the lock is shared", "shm.ring.lock:WriterLock._opened",
         code="fcntl.LOCK_EX", becomes="fcntl.LOCK_SH",
-        says="I5: a refused second writer freed the first one's lock", scale=0.3,
+        says="I5: a second writer in the same process was refused, a start was not refused", scale=0.3,
     ),
     Mutant(
         "writers", "flock as well, which a fork carries away", "shm.ring.lock:WriterLock._opened",

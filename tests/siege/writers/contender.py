@@ -1,21 +1,16 @@
-"""Contenders for one ring: processes forked from a parent that has all imported, so that they start within one instant.
-
-They are told what to do, and say what came of it, over a socket each; they end when their judge does.
-"""
+"""Processes that start as the writer of one ring at one instant: forks of a process that has imported everything."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
 from shm.errors import WriterBusy, WriterClosed
 from shm.ring.writer import RingWriter
@@ -23,55 +18,14 @@ from tests.rings import append_proof, open_writer
 from tests.siege.harness import require
 
 _ANSWER_SECONDS: Final = 30.0
-_FORK_SECONDS: Final = 60  # a fork that nobody ends, because its contest was ended, is gone by then
+_FORK_SECONDS: Final = 60  # after which a fork that the check did not end is gone
+_fork = get_context("fork")
 
 Message = dict[str, Any]
-_ours: set[socket.socket] = set()  # our ends of the pairs: a child must hold none, or its sibling misses our end
-
-
-class Contender:
-    """A process that tries to become the writer when the gate opens, and then does what it is told."""
-
-    def __init__(self, namespace: str, gate: Gate, threads: int = 1) -> None:
-        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if not self.pid:
-            mine.close()
-            for other in _ours:
-                other.close()
-            _contend(namespace, gate, its, threads)
-        its.close()
-        mine.settimeout(_ANSWER_SECONDS)
-        self._socket = mine
-        _ours.add(mine)
-        self.answers()  # it is ready
-
-    def answers(self) -> Message:
-        """Its next message; empty when it died."""
-        data = self._socket.recv(4096)
-        message: Message = json.loads(data) if data else {}
-        require("error" not in message, f"I5: a start failed for another reason than a writer: {message.get('error')}")
-        return message
-
-    def send(self, order: str) -> None:
-        self._socket.send(order.encode())
-
-    def tell(self, order: str) -> Message:
-        self.send(order)
-        return self.answers()
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-    def reap(self) -> None:
-        os.waitpid(self.pid, 0)
-        _ours.discard(self._socket)
-        self._socket.close()
 
 
 class Gate:
-    """Holds contenders up, and lets all of them go in one instant."""
+    """Holds contenders back, and releases all of them at one instant."""
 
     def __init__(self) -> None:
         self._out, self._in = os.pipe()
@@ -79,89 +33,112 @@ class Gate:
     def wait(self, ready: Callable[[], None]) -> None:
         os.close(self._in)
         ready()
-        os.read(self._out, 1)  # ends when the last one who could write is gone: us closed, the judge opens
+        os.read(self._out, 1)  # ends when the last writing end is closed: those of the others here, then the check's
 
     def open(self) -> None:
         os.close(self._in)
         os.close(self._out)
 
 
-def _contend(namespace: str, gate: Gate, judge: socket.socket, threads: int) -> NoReturn:
-    def say(message: Message) -> None:
-        judge.send(json.dumps(message).encode())
+class Contender:
+    """A process that tries to become the writer when the gate opens, and then obeys orders."""
 
+    def __init__(self, namespace: str, gate: Gate, threads: int = 1) -> None:
+        self._connection, its = _fork.Pipe()
+        self._process = _fork.Process(target=_contend, args=(namespace, gate, its, threads), daemon=True)
+        self._process.start()
+        its.close()
+        assert self._process.pid
+        self.pid = self._process.pid
+        self.answer()  # it is ready
+
+    def answer(self) -> Message:
+        """Its next message; empty when it died."""
+        assert self._connection.poll(_ANSWER_SECONDS), f"process {self.pid} does not answer"
+        try:
+            message: Message = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            return {}
+        require("error" not in message, f"I5: a start failed for another reason than a writer: {message.get('error')}")
+        return message
+
+    def send(self, order: str) -> None:
+        self._connection.send(order)
+
+    def ask(self, order: str) -> Message:
+        self.send(order)
+        return self.answer()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def reap(self) -> None:
+        self._process.join()
+        self._connection.close()
+
+
+def _contend(namespace: str, gate: Gate, judge: Connection, threads: int) -> None:
     try:
-        gate.wait(lambda: say({}))
-        if threads > 1:
-            won, busy = _by_threads(namespace, threads)
-        else:
-            won, busy = [], []
+        gate.wait(lambda: judge.send({}))
+        won: list[RingWriter] = []
+        busy: list[int] = []
+        together = threading.Barrier(threads)
+
+        def start() -> None:
+            together.wait()
             try:
-                won = [open_writer(namespace, columns=2)]
+                won.append(open_writer(namespace, columns=2))
             except WriterBusy as error:
-                busy = [error.pid]
+                busy.append(error.pid)
+
+        if threads == 1:
+            start()
+        else:
+            starts = [threading.Thread(target=start) for _ in range(threads)]
+            for thread in starts:
+                thread.start()
+            for thread in starts:
+                thread.join()
         since_ns = time.monotonic_ns()
         if not won:
-            say({"busy": busy})
-            os._exit(0)
+            judge.send({"busy": busy})
+            return
         resumed = won[0].head
         append_proof(won[0])
-        say({"won": len(won), "since": since_ns, "resumed": resumed, "busy": busy})
-        _obey(namespace, won[0], judge, say)
-    except BaseException as error:  # noqa: BLE001 -- nothing may leave a fork but its message
-        with contextlib.suppress(OSError):
-            say({"error": repr(error)})
-    finally:
-        os._exit(0)
+        judge.send({"won": len(won), "since": since_ns, "resumed": resumed, "busy": busy})
+        _obey(namespace, won[0], judge)
+    except EOFError:
+        pass  # the check has ended
+    except BaseException as error:  # noqa: BLE001 -- the check reports it
+        judge.send({"error": repr(error)})
 
 
-def _by_threads(namespace: str, count: int) -> tuple[list[RingWriter], list[int]]:
-    won: list[RingWriter] = []
-    busy: list[int] = []
-    together = threading.Barrier(count)
-
-    def one() -> None:
-        together.wait()
-        try:
-            won.append(open_writer(namespace, columns=2))
-        except WriterBusy as error:
-            busy.append(error.pid)
-
-    all_of_them = [threading.Thread(target=one) for _ in range(count)]
-    for thread in all_of_them:
-        thread.start()
-    for thread in all_of_them:
-        thread.join()
-    return won, busy
-
-
-def _obey(namespace: str, writer: RingWriter, judge: socket.socket, say: Callable[[Message], None]) -> None:
-    while order := judge.recv(64).decode():
+def _obey(namespace: str, writer: RingWriter, judge: Connection) -> None:
+    while True:
+        order = judge.recv()
         if order == "close":
             until_ns = time.monotonic_ns()
             writer.close()
-            say({"until": until_ns})
+            judge.send({"until": until_ns})
             return
-        if order == "fork":
-            forked = os.fork()
-            if not forked:
-                _as_fork(namespace, writer, say)
-                time.sleep(_FORK_SECONDS)
-                os._exit(0)
-        elif order == "short fork":
-            forked = os.fork()
-            if not forked:
-                _as_fork(namespace, writer, say)
-                writer.close()
-                os._exit(0)
-            os.waitpid(forked, 0)
-        elif order == "run":
+        if order == "run":
             program = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({_FORK_SECONDS})"])
-            say({"fork": program.pid})
+            judge.send({"fork": program.pid})
+            continue
+        forked = os.fork()
+        if not forked:
+            judge.send({"fork": os.getpid(), "possible": _possible_in_a_fork(namespace, writer)})
+            if order == "fork":
+                time.sleep(_FORK_SECONDS)
+            else:
+                writer.close()
+            os._exit(0)
+        if order == "short fork":
+            os.waitpid(forked, 0)
 
 
-def _as_fork(namespace: str, writer: RingWriter, say: Callable[[Message], None]) -> None:
-    """Try everything that is the parent's; say what was possible."""
+def _possible_in_a_fork(namespace: str, writer: RingWriter) -> list[str]:
+    """What of the parent's a fork could use, though it must not."""
     parent = os.getppid()
     possible = []
     uses: dict[str, Callable[[], object]] = {
@@ -180,5 +157,5 @@ def _as_fork(namespace: str, writer: RingWriter, say: Callable[[Message], None])
         possible.append("open its parent's ring as a second writer")
     except WriterBusy as busy:
         if busy.pid != parent:
-            possible.append(f"be told that process {busy.pid} is the writer, not {parent}")
-    say({"fork": os.getpid(), "possible": possible})
+            possible.append(f"be refused for process {busy.pid}, and the writer is {parent}")
+    return possible
