@@ -1,6 +1,6 @@
-"""The programs of the check ``reader``: a reader that tries to write, as the user that the exporter runs as.
+"""Try every way to write to a ring with a reader's rights, as the user that the exporter runs as.
 
-``python -m tests.siege.reader.intruder intrude|outsider NAMESPACE SOURCE OWNER …``
+``python -m tests.siege.reader.intruder intrude|outsider NAMESPACE SOURCE OWNER …``, started by the check ``reader``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 from shm.errors import RingForeign
 from shm.files import DIRECTORY, lock_path, ring_path
 from shm.ring.reader import RingReader
-from tests.siege import processes as apart
 from tests.siege.harness import require
+from tests.siege.processes import Done, main
 
 # From asm-generic/fcntl.h, linux/fs.h, linux/falloc.h, sys/mman.h, sys/ptrace.h, sched.h; the numbers of the system
 # calls are the same on x86-64 and arm64.
@@ -39,7 +39,7 @@ Way = Callable[[], object]
 
 
 def _call(name: str, *arguments: object) -> int:
-    """A function of the C library that says by −1 that it failed."""
+    """Call a function of the C library that returns −1 where it fails."""
     result: int = getattr(_libc, name)(*arguments)
     if result == -1:
         raise OSError(ctypes.get_errno(), name)
@@ -47,7 +47,7 @@ def _call(name: str, *arguments: object) -> int:
 
 
 def held(pid: int | str, files: set[str]) -> Iterator[tuple[str, str, bool]]:
-    """What process ``pid`` has of those files, as (what, which file, whether it could write through it)."""
+    """The descriptors and maps of those files that process ``pid`` has, as (what, which file, whether it may write)."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             path = os.readlink(descriptor).removesuffix(" (deleted)")
@@ -61,8 +61,8 @@ def held(pid: int | str, files: set[str]) -> Iterator[tuple[str, str, bool]]:
             yield f"map {where} {rights}", path, "w" in rights
 
 
-def intrude(namespace: str, source: str, owner: str, writer: str) -> apart.Done:
-    """Try every way to write to the ring, from the rights of a reader; how many there are."""
+def intrude(namespace: str, source: str, owner: str, writer: str) -> Done:
+    """Try every way to write to the ring; the number of ways."""
     path = ring_path(namespace, source)
     mine = DIRECTORY / f"fogmetrics.{namespace}.{source}.intruder"
     mine.write_bytes(b"\xff" * 4096)
@@ -243,7 +243,7 @@ def _by_object(mapped: mmap.mmap) -> dict[str, Way]:
     }
 
 
-def outsider(namespace: str, source: str, owner: str) -> apart.Done:
+def outsider(namespace: str, source: str, owner: str) -> Done:
     """A user outside the group can't even read."""
     try:
         RingReader(namespace, source, owner=int(owner)).close()
@@ -254,4 +254,4 @@ def outsider(namespace: str, source: str, owner: str) -> apart.Done:
 
 
 if __name__ == "__main__":
-    raise SystemExit(apart.main({"intrude": intrude, "outsider": outsider}))
+    raise SystemExit(main({"intrude": intrude, "outsider": outsider}))
