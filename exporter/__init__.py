@@ -1,1 +1,1 @@
-"""What runs once per host: reads every ring, aggregates with numpy, serves Prometheus."""
+"""The exporter process, one per host: reads every ring, aggregates with numpy, serves Prometheus."""

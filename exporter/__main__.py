@@ -1,7 +1,7 @@
-"""``python -m exporter``: serve the rings of this host to Prometheus until told to stop.
+"""``python -m exporter``: serve the rings of this host to Prometheus until SIGTERM or SIGINT.
 
-Exit status: 0 after a signal to stop, 78 for a configuration that must be mended (EX_CONFIG), 75 when the port is
-taken (EX_TEMPFAIL), so that supervisord tries again.
+Exit status: 0 after such a signal, 78 for a configuration error (EX_CONFIG), 75 when the port is taken (EX_TEMPFAIL),
+so that supervisord tries again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 from exporter.window.incremental import machine
 
-# One thread is all that numpy is asked for; each more would cost a stack and a workspace for nothing.
+# The exporter does no linear algebra: each further OpenBLAS thread would only cost a stack and a workspace.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", machine.features_left_out())
 
@@ -35,7 +35,7 @@ log = logging.getLogger("exporter")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
+    parent = Parent()  # before any slow step: the end of a parent that ends earlier would go unnoticed
     path = _config_path(arguments)
 
     def body() -> int:
@@ -58,7 +58,7 @@ def _config_path(arguments: list[str] | None) -> str | None:
 
 
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
-    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` is gone."""
+    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
     exporter = Exporter(config)
     limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
     server = Server(exporter.app, limits, parent, exporter.refused)
@@ -67,14 +67,14 @@ def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
         signal.signal(number, lambda *_: server.stop())
     host, port = server_socket.getsockname()[:2]
     log.info("serving", extra={"url": address.url(host, port), "namespace": config.shm.namespace})
-    # Imported objects stay: the collector need not look at them again, and fewer pages are written to.
+    # Imported objects live until the end: exempt them from garbage collection, so that fewer pages are written to.
     gc.collect()
     gc.freeze()
     try:
         server.run([server_socket])
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)  # it ends already; the loop has left them at their default
+            signal.signal(number, signal.SIG_IGN)  # the process ends already; the loop restored the default handlers
         exporter.close()
         log.info("stopped")
 

@@ -1,11 +1,11 @@
-"""MetricAggregator: statistics of what rings hold, by the names of metrics.
+"""MetricAggregator: statistics of the samples in rings, by metric name.
 
     aggregator = MetricAggregator("default")
     for labels, values in aggregator.rolling_window("cpu_usage_percent", 300):
         print(labels, values["p95"])
 
-The exporter makes /metrics/aggregated with one. Beneath it are functions on arrays: :mod:`exporter.window.statistics`
-and :mod:`exporter.window.compute`.
+The exporter makes /metrics/aggregated with it. It calls functions on arrays: :mod:`exporter.window.statistics` and
+:mod:`exporter.window.compute`.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ from shm.ring.series import did_you_mean, names_of, nanoseconds
 T = TypeVar("T")
 
 _LAYOUT_BYTES: Final = 16 << 20  # some 200 bytes a line
-_KEPT_WINDOW_BYTES: Final = 64 << 20  # of the results of long windows: 5 KiB a series and day
+_KEPT_WINDOW_BYTES: Final = 64 << 20  # for the results of long windows: 5 KiB a series and day
 
 
 class WrittenRing(Protocol):
-    """What a MetricCollector has: the name of its ring, and the namespace that the ring is in."""
+    """The part of MetricCollector used here: the name and the namespace of its ring."""
 
     name: str
     namespace: str
 
 
 class SeriesStatistics(NamedTuple):
-    """One series' labels, and its statistics by name, in the unit of the metric (rate: per second)."""
+    """Labels of a series, and its statistics by name, in the unit of the metric (rate: per second)."""
 
     labels: dict[str, str]
     values: dict[str, float]
 
 
 class MetricAggregator:
-    """Aggregates the rings of a namespace, or the one ring of a MetricCollector. Not for two threads at once.
+    """Aggregates the rings of a namespace, or the one ring of a MetricCollector. Not thread-safe.
 
     ``source``: a namespace, a MetricCollector, or a RingSet that the caller closes. ``owner``: the user id whose rings
     are trusted, by default our own. Times are Unix seconds. Gauges and histograms have the statistics avg, min, max,
@@ -67,7 +67,7 @@ class MetricAggregator:
         self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None,
         layouts: Layouts | None = None,
     ) -> None:  # fmt: skip
-        """``layouts``: where the layouts of pages are kept, by default in a cache of its own."""
+        """``layouts``: the cache for page layouts; by default a new one."""
         self._only = "" if isinstance(source, str | RingSet) else source.name
         self._shared = isinstance(source, RingSet)
         if isinstance(source, RingSet):
@@ -78,7 +78,7 @@ class MetricAggregator:
         self._layouts = layouts or Layouts(_LAYOUT_BYTES)
 
     def close(self) -> None:
-        """Close the rings, unless they are the caller's."""
+        """Close the rings, unless the caller passed a RingSet."""
         if not self._shared:
             self._rings.close()
 
@@ -116,8 +116,8 @@ class MetricAggregator:
     ) -> dict[str, dict[str, float]]:  # fmt: skip
         """Statistics of the samples of all series that share a value of ``label``, by that value.
 
-        They are of the samples together, never percentiles of percentiles; rates and increases of counters are added.
-        Raises MetricError where the metric has no such label.
+        They are computed from the pooled samples, never as percentiles of percentiles; rates and increases of counters
+        are summed. Raises MetricError if the metric has no such label.
         """
         rings = self._readable()
         family = self._family(rings, name, labels)
@@ -144,7 +144,7 @@ class MetricAggregator:
     ) -> list[SeriesStatistics]:
         """Rate per second and increase of each series of a counter over the window end − seconds < time ≤ end.
 
-        A fall is a reset of the counter. Nothing is extrapolated to the borders of the window, as PromQL's rate() does.
+        A decrease is a reset of the counter. Unlike PromQL's rate(), nothing is extrapolated to the window's borders.
         """
         return self.rolling_window(name, seconds, end, labels, COUNTER_STATS)
 
@@ -152,7 +152,7 @@ class MetricAggregator:
         self, name: str | None = None, seconds: float = 300.0, labels: Mapping[str, str] | None = None,
         stats: Sequence[str] | None = None, openmetrics: bool = False,
     ) -> str:  # fmt: skip
-        """The page /metrics/aggregated of one metric, or of all: Prometheus text 0.0.4, or OpenMetrics 1.0."""
+        """The page /metrics/aggregated for one metric or all, as Prometheus text 0.0.4 or OpenMetrics 1.0."""
         selector = tuple(Matcher(label, value) for label, value in (labels or {}).items())
         query = AggregatedQuery(
             nanoseconds("seconds", seconds),
@@ -167,9 +167,12 @@ class MetricAggregator:
     # ---- the page ------------------------------------------------------------------------------------------
 
     def page(self, query: AggregatedQuery, form: Format) -> list[bytes]:
-        """The text of /metrics/aggregated for a query, in parts; a ring that can't be read is left out and noted."""
+        """The text of /metrics/aggregated for a query, in parts.
+
+        A ring that can't be read is left out, and its error recorded.
+        """
         rings = self._rings.refresh()
-        key = dataclasses.replace(query, window_ns=0)  # the window is no part of the layout
+        key = dataclasses.replace(query, window_ns=0)  # a layout fits any window
         layout = self._layouts.get(key, self._rings.key(), lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
         windows = [
@@ -180,7 +183,7 @@ class MetricAggregator:
         covered = layout.coverage.render(windows, query.window_ns, form)
         return [*body, covered]
 
-    # ---- beneath -------------------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------------------
 
     def _aggregate(
         self, name: str, since_ns: int, until_ns: int, labels: Mapping[str, str] | None, stats: Sequence[str] | None
@@ -211,7 +214,7 @@ class MetricAggregator:
         return [ring for ring in self._rings.refresh() if self._only in ("", ring.source)]
 
     def _family(self, rings: list[Ring], name: str, labels: Mapping[str, str] | None) -> Family:
-        """The series of the metric that have these labels. Raises MetricError where no ring has the metric."""
+        """The series of the metric that have these labels. Raises MetricError if no ring has the metric."""
         wanted = (labels or {}).items()
 
         def chosen(source: str, series: Series) -> bool:
@@ -223,16 +226,16 @@ class MetricAggregator:
         for ring in rings:
             for metric in ring.metrics:
                 if name in names_of(metric):
-                    return Family(metric)  # it has no series with these labels
+                    return Family(metric)  # no series has these labels
         known = list({metric.name for ring in rings for metric in ring.metrics})
         where = f"ring {self._only!r}" if self._only else f"namespace {self._rings.namespace!r}"
         raise MetricError(f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}")
 
     def _guarded(self, ring: Ring, read: Callable[[Ring], T]) -> T | None:
-        """What ``read`` makes of the ring; None, and noted, where it can't be read: the others go on."""
+        """``read(ring)``; None if that fails: the error is recorded, and the other rings are still read."""
         try:
             return read(ring)
-        except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input: the others go on
+        except Exception as error:  # noqa: BLE001 - a ring's bytes are untrusted input
             self._rings.fail(ring.source, error)
             return None
 

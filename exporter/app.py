@@ -1,8 +1,8 @@
-"""The application: which page answers a request.
+"""The ASGI application: routes of the exporter's pages, and the worker thread for slow ones.
 
-/metrics and /health are made in the event loop, in microseconds. /metrics/aggregated and /stats may read a day of every
-ring and sort it: one worker thread makes them, with rings of its own, so that a scrape of /metrics never waits for one.
-At most ``max_jobs`` of them wait; another is answered 503 with Retry-After at once, so that a burst costs no memory.
+/metrics and /health are made in the event loop, in microseconds. /metrics/aggregated and /stats may read and sort a day
+of every ring: one worker thread makes them, with its own RingSet, so that a scrape of /metrics never waits for them.
+At most ``max_jobs`` of them are queued; further requests are answered 503 with Retry-After, which bounds the memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 _EOF = b"# EOF\n"
 _LAYOUT_BYTES: Final = 64 << 20  # for the layouts of queries: both pages of 10,000 series take 40 MiB
 _RETRY_SECONDS: Final = 1
-_LET_GO_SECONDS = 15.0  # one stat per ring; a segment that a restart replaced is kept so long at most
+_CLOSE_SECONDS = 15.0  # how often to close replaced segments, at the cost of one stat per ring
 _GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
 
 _INDEX = b"""<!doctype html><title>fogmetrics</title><h1>fogmetrics</h1><ul>
@@ -68,11 +68,11 @@ Page = Callable[[Request], Awaitable[Response]]
 
 
 class Busy(FogmetricsError):
-    """As many requests wait for the worker as may. HTTP status 503."""
+    """The worker's queue is full. HTTP status 503."""
 
 
 class Exporter:
-    """The pages over the rings of a configuration's namespace; ``app`` serves them.
+    """Pages of the rings in a configuration's namespace; ``app`` is the ASGI application that serves them.
 
     ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
     """
@@ -100,14 +100,14 @@ class Exporter:
 
         self.rings, self._history = rings(), rings()
         self.applications = ApplicationSet(config.shm.namespace, owners)
-        self._applications_told = ApplicationSet(config.shm.namespace, owners)  # for the worker's thread
+        self._worker_applications = ApplicationSet(config.shm.namespace, owners)  # for the worker thread
         self._history_counts = self._history.counts()  # replaced by the worker, never changed
         self.own = SelfMetrics(self.rings, lambda: self._history_counts, self.applications)
         self._jobs = 0
-        self._turn = asyncio.Lock()  # the worker's: waiting here, a job can still be dropped
+        self._turn = asyncio.Lock()  # for the worker; a job that waits here can still be cancelled
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
         self._layouts = Layouts(_LAYOUT_BYTES)
-        self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker's thread
+        self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker thread
         self.app = Starlette(
             routes=[
                 self._route("/", "index", self._index),
@@ -126,35 +126,35 @@ class Exporter:
         self.rings.close()
         self._history.close()
         self.applications.close()
-        self._applications_told.close()
+        self._worker_applications.close()
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        letting_go = asyncio.create_task(self._let_go_regularly())
+        closing = asyncio.create_task(self._close_replaced_regularly())
         yield
-        letting_go.cancel()
+        closing.cancel()
 
-    async def _let_go_regularly(self) -> None:
+    async def _close_replaced_regularly(self) -> None:
         while True:
-            await asyncio.sleep(_LET_GO_SECONDS)
+            await asyncio.sleep(_CLOSE_SECONDS)
             try:
-                await self.let_go()
-            except Exception as error:  # noqa: BLE001 - such as no thread to be had: the next time
-                log.warning("segments not looked through", extra={"error": f"{type(error).__name__}: {error}"})
+                await self.close_replaced()
+            except Exception as error:  # noqa: BLE001 - such as a thread that can't start: try again next time
+                log.warning("replaced segments not closed", extra={"error": f"{type(error).__name__}: {error}"})
 
-    async def let_go(self) -> None:
-        """Close segments that were replaced or removed, also where no request comes that would find them.
+    async def close_replaced(self) -> None:
+        """Close segments and tables that were replaced or removed, even when no request would notice it.
 
-        As long as a process has them open, their memory counts against /dev/shm.
+        While a process has them open, their memory counts against /dev/shm.
         """
-        self.rings.let_go()
-        self.applications.let_go()
+        self.rings.close_replaced()
+        self.applications.close_removed()
 
-        def of_the_worker() -> None:
-            self._history.let_go()
-            self._applications_told.let_go()
+        def close_in_worker() -> None:
+            self._history.close_replaced()
+            self._worker_applications.close_removed()
 
-        await asyncio.get_running_loop().run_in_executor(self._worker, of_the_worker)
+        await asyncio.get_running_loop().run_in_executor(self._worker, close_in_worker)
 
     # ---- answers -------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Exporter:
         return Route(path, functools.partial(self._answer, name, page))
 
     async def _answer(self, name: str, page: Page, request: Request) -> Response:
-        """The page, or why there is none: 400 for a bad query, 503 for a full worker, 500 for a fault of ours."""
+        """The page, or an error: 400 for a bad query, 503 when the worker's queue is full, 500 for a bug."""
         begun = time.perf_counter()
         try:
             response = await page(request)
@@ -170,23 +170,23 @@ class Exporter:
             response = _text(400, str(error))
         except Busy as error:
             response = _text(503, str(error), {"retry-after": str(_RETRY_SECONDS)})
-        except asyncio.CancelledError:  # by the server, after its last seconds
-            response = _text(503, "the exporter ends")
+        except asyncio.CancelledError:  # by the server, after its grace period
+            response = _text(503, "the exporter is shutting down")
         except Exception as error:
             query = request.scope["query_string"][:200].decode("latin-1")
             log.error("request failed", extra={"page": name, "query": query}, exc_info=error)
-            response = _text(500, "internal error; the exporter's log has it")
+            response = _text(500, "internal error; see the exporter's log")
         self.own.observe(name, response.status_code, time.perf_counter() - begun)
         return response
 
     async def _no_page(self, request: Request, error: Exception) -> Response:
-        """404 for an unknown path, 405 for a method that no page has."""
+        """404 for an unknown path, 405 for a method other than GET and HEAD."""
         assert isinstance(error, HTTPException)
         self.own.observe("other", error.status_code, 0.0)
         return _text(error.status_code, error.detail, {"allow": "GET, HEAD"} if error.status_code == 405 else None)
 
     def refused(self, status: int) -> None:
-        """Count an answer that the server gave before there was a request."""
+        """Count an error that the server answered without the application."""
         self.own.observe("none", status, 0.0)
 
     # ---- pages ---------------------------------------------------------------------------------------------
@@ -223,14 +223,14 @@ class Exporter:
         )
 
     def aggregated_parts(self, query: AggregatedQuery, form: Format) -> tuple[bytes, ...]:
-        """The page /metrics/aggregated, in parts. In the worker's thread only."""
+        """The page /metrics/aggregated, in parts. Only for the worker thread."""
         return *self._aggregator.page(query, form), _EOF if form is Format.OPENMETRICS else b""
 
     async def _stats(self, request: Request) -> Response:
         self.rings.refresh()
         own = self.own.refresh().series
         found = await self._in_worker(
-            request, lambda: reports.stats(self._history, own, self._applications_told, self._metric_tables)
+            request, lambda: reports.stats(self._history, own, self._worker_applications, self._metric_tables)
         )
         return _json(200, found)
 
@@ -238,12 +238,12 @@ class Exporter:
         fresh, found = reports.health(self.rings, self.applications)
         return _json(200 if fresh else 503, found)
 
-    # ---- around them ---------------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------------------
 
     async def _in_worker(self, request: Request, job: Callable[[], T]) -> T:
-        """What ``job`` returns, made in the worker's thread. Raises Busy, and what ``job`` raises."""
+        """Run ``job`` in the worker thread and return its result. Raises Busy, and what ``job`` raises."""
         if self._jobs >= self._config.max_jobs:
-            raise Busy(f"{self._config.max_jobs} requests wait already; try again in {_RETRY_SECONDS} s")
+            raise Busy(f"{self._config.max_jobs} requests are waiting already; try again in {_RETRY_SECONDS} s")
 
         def run() -> T:
             try:
@@ -255,7 +255,7 @@ class Exporter:
         try:
             async with self._turn:
                 if await request.is_disconnected():
-                    raise Busy("the client has left")
+                    raise Busy("the client has disconnected")
                 return await asyncio.get_running_loop().run_in_executor(self._worker, run)
         finally:
             self._jobs -= 1
@@ -263,7 +263,7 @@ class Exporter:
     def _exposition(self, request: Request, form: Format, parts: tuple[bytes, ...]) -> Response:
         page, headers = b"".join(parts), {"vary": "accept, accept-encoding"}
         if len(page) >= self._config.gzip_min_bytes and accepts_gzip(request.headers.get("accept-encoding", "")):
-            page = zlib.compress(page, 1, _GZIP)  # higher levels take several times the time, for less than a fifth
+            page = zlib.compress(page, 1, _GZIP)  # higher levels take several times as long and save less than a fifth
             headers["content-encoding"] = "gzip"
         return Response(page, headers=headers, media_type=form.content_type)
 

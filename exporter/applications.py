@@ -1,6 +1,6 @@
-"""Applications: the series of programs that keep tables, merged at every scrape; beside the rings, and shown like them.
+"""Merge the tables of application processes into series at every scrape, for pages that show them like rings.
 
-A table says nothing of when it changed, so each is copied at each scrape: two calls and a few microseconds for a
+A table does not record when it changed, so every scrape copies all tables: two calls and a few microseconds for a
 process of a thousand series.
 """
 
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class Shown(Protocol):
-    """What /metrics shows: a ring, an application, or the exporter itself.
+    """Anything that /metrics shows: a ring, an application, or the exporter itself.
 
-    ``latest``: float64, shape (width,) once something was read; ``series`` says whose value each column is.
+    ``latest``: float64, shape (width,) after the first read; each of ``series`` names its column.
     """
 
     @property
@@ -40,14 +40,17 @@ class Shown(Protocol):
 
 
 def shown_series(ring: Shown) -> Sequence[Series]:
-    """What /metrics has of it: of the ring of the applications' history the daemon's own alone, theirs are live."""
+    """The series that /metrics shows: all, or only the daemon's own of the ring with the applications' history.
+
+    The applications' series themselves are read live.
+    """
     if isinstance(ring, Ring) and ring.source == HISTORY_SOURCE:
         return [series for series in ring.series if series.metric.own]
     return ring.series
 
 
 class Application:
-    """One application as a page sees it: ``series`` and ``latest``, float64, shape (width,), belong together.
+    """One application's series and their values: ``latest`` is float64, shape (width,), indexed by series column.
 
     ``errors``: how often a table, or a part of it, could not be read.
     """
@@ -58,7 +61,7 @@ class Application:
         self.series: list[Series] = []
         self.latest: NDArray[np.float64] = all_absent(0)
         self.errors = 0
-        self.wrong: dict[str, str] = {}  # with a table now, by identity
+        self.wrong: dict[str, str] = {}  # present errors, by table identity
 
     @property
     def width(self) -> int:
@@ -66,9 +69,9 @@ class Application:
 
 
 class ApplicationSet:
-    """The applications of one namespace, sorted by name. ``owners``: user ids whose tables are believed.
+    """The applications of one namespace, sorted by name. ``owners``: user ids whose tables are trusted.
 
-    Not for two threads at once. ``generation`` changes whenever series came or went.
+    Not thread-safe. ``generation`` changes whenever series are added or removed.
     """
 
     def __init__(self, namespace: str, owners: Collection[int]) -> None:
@@ -81,7 +84,7 @@ class ApplicationSet:
         self._listed: dict[str, list[str]] = {}
 
     def refresh(self) -> list[Application]:
-        """Each with its samples of now. Never raises for what a table is like."""
+        """All applications, each with its current samples. A bad table never raises; see errors()."""
         names = self._listing.names()
         if names is not self._names:
             self._names, self._listed = names, listed(self._namespace, names)
@@ -95,7 +98,7 @@ class ApplicationSet:
                 self.applications[name] = one
             try:
                 self._read(one, identities)
-            except Exception:  # a table's bytes are foreign input: nothing in them may cost the others
+            except Exception:  # a table's bytes are untrusted input and must not affect other applications
                 log.exception("application can't be read", extra={"application": name})
                 one.errors += 1
                 one.series, one.latest = [], all_absent(0)
@@ -109,15 +112,15 @@ class ApplicationSet:
             self.generation += 1
         errors = one.reader.errors
         if errors != one.wrong:
-            one.errors += sum(one.wrong.get(who) != error for who, error in errors.items())
+            one.errors += sum(one.wrong.get(table) != error for table, error in errors.items())
             one.wrong = dict(errors)
 
     def errors(self) -> dict[str, str]:
-        """What is wrong with tables now, as sentences by application."""
+        """The present errors of tables, as sentences by application."""
         return {name: "; ".join(one.wrong.values()) for name, one in self.applications.items() if one.wrong}
 
-    def let_go(self) -> None:
-        """Close the tables that are no more in place."""
+    def close_removed(self) -> None:
+        """Close the tables whose files were removed."""
         for one in self.applications.values():
             one.reader.let_go()
 

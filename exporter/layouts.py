@@ -1,7 +1,7 @@
 """A cache of page layouts, bounded in bytes.
 
-A layout is a page without its numbers (template.py). It takes 20 times as long to make as to fill, and a scrape asks
-what the last one asked. The event loop and the worker thread share the cache.
+A layout is a page without its numbers (template.py). Making one takes 20 times as long as filling it, and scrapes
+repeat the same query. The event loop and the worker thread share the cache.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Protocol, TypeVar
 
-_ENTRY_BYTES: Final = 4096  # of an empty layout
+_ENTRY_BYTES: Final = 4096  # an empty layout
 
 
 class Layout(Protocol):
     @property
     def memory_bytes(self) -> int:
-        """About how much memory it takes."""
+        """Approximate memory of the layout."""
 
 
 L = TypeVar("L", bound=Layout)
 
 
 class Layouts:
-    """The layouts of the queries that came last: ``most_bytes`` together, and the newest in any case."""
+    """An LRU cache of layouts by query: at most ``most_bytes``, but always the newest layout."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -33,7 +33,7 @@ class Layouts:
         self.memory_bytes = 0
 
     def get(self, query: Hashable, made_from: object, make: Callable[[], L]) -> L:
-        """The layout of ``query``, made anew unless the kept one was made from an equal ``made_from``."""
+        """The layout of ``query``: the cached one if its ``made_from`` is equal, else a new one."""
         with self._lock:
             if query in self._kept:
                 before, layout, _ = self._kept[query]

@@ -1,9 +1,9 @@
-"""From rings to arrays: the only place of the exporter that touches shared memory.
+"""Read the rings of a namespace from shared memory into arrays.
 
-A RingSet follows the rings of a namespace: opens what is new, lets go of what is gone, takes up the segment that
-replaced another. Whatever is wrong with one ring is kept as a sentence beside its name and costs the others nothing.
+A RingSet opens new rings, closes removed ones and reopens a ring whose segment was replaced. An error in one ring is
+kept as a sentence under the ring's name; the other rings stay readable.
 
-Not for two threads at once: the server has one set for the scrapes of its event loop, another for the thread that
+Not thread-safe: the server has one set for the scrapes of its event loop and another for the worker thread, which
 aggregates. An open ring costs two descriptors and a read-only map.
 """
 
@@ -29,22 +29,22 @@ from shm.ring.reader import Frame, Frames, RingReader
 
 log = logging.getLogger(__name__)
 
-# The source whose ring has the history of the applications' series: of what others have, too, it never is the owner.
+# The source whose ring has the history of the applications' series. A series that another ring has too is that ring's.
 HISTORY_SOURCE: Final = "applications"
 
-# How many frames are looked through for the newest whole one and those that were committed with it. A collector
-# commits a few with timestamps of their own a tick; what lies behind more than this is not among the newest anyway.
-_MOST_APART = 64
-# A sample with a timestamp of its own is news for as long as a source may be silent.
-_APART_INTERVALS = 3
+# How many frames are searched for the newest tick frame and the frames that were committed with it. A collector commits
+# only a few frames with their own timestamps per tick, so an older one would not hold the newest sample anyway.
+_SEARCHED_FRAMES = 64
+# A sample with its own timestamp stays current for as long as a source may be silent.
+_CURRENT_INTERVALS = 3
 
 
 @dataclass(slots=True)
 class Ring:
-    """One open ring and what was last read from it.
+    """One open ring and the newest samples read from it.
 
     ``latest``: float64, shape (columns,), the newest sample of each column. ``timestamp_ns`` 0: no frame yet.
-    ``count``: how many columns the newest frame knew. ``catalog_used``: bytes of the catalog that are proven.
+    ``count``: how many columns the newest frame has. ``catalog_used``: how many bytes of the catalog are proven.
     """
 
     source: str
@@ -74,10 +74,10 @@ class Ring:
         return self.reader.catalog.metrics
 
     def find_flaw(self) -> str:
-        """Bring the catalog up to date; what of the ring can't be read, as a sentence, empty where all can.
+        """Update the catalog; return a sentence about the part of the ring that can't be read, or "".
 
-        A catalog whose announcement is damaged as well ends without an error of its own; but it is younger than the
-        newest frame, and can't know of less. Read after the frame, it is not behind it.
+        A catalog whose announced size is damaged too ends early without an error. Comparing it with the newest frame
+        finds that: a catalog read after a frame names all of the frame's columns.
         """
         catalog = self.reader.catalog
         self.catalog_used = catalog.used
@@ -91,58 +91,55 @@ class Ring:
         return ""
 
     def age_seconds(self, monotonic_ns: int, wall_ns: int) -> float:
-        """Age of the newest frame, by the monotonic clock (which no setting of the wall clock moves).
-
-        By the wall clock where the monotonic one can't tell: the frame is of an earlier boot.
-        """
+        """Age of the newest frame by the monotonic clock, or by the wall clock if the frame is from an earlier boot."""
         age_ns = monotonic_ns - self.monotonic_ns
         return (age_ns if age_ns >= 0 else max(wall_ns - self.timestamp_ns, 0)) / 1e9
 
     def unchanged(self) -> bool:
-        """Whether everything that the ring announces has been read already."""
+        """True if the ring announces no frame and no catalog bytes beyond those already read."""
         return self.reader.announced() == (self.head, self.catalog_used)
 
     def read_latest(self) -> None:
-        """Bring ``latest`` up to date; nothing is copied while the ring's head stands still."""
+        """Update ``latest``; copies nothing while the ring's head is unchanged."""
         head = self.reader.head
         if head == self.head:
             return
         frame = self.reader.latest()
         if frame is None:
-            self.head = 0 if head == 0 else -1  # empty until the head moves; or damaged, and looked at again
+            self.head = 0 if head == 0 else -1  # empty until the head moves; or damaged, and read again
             return
-        # A head that was not whole yet is looked at again at the next scrape.
+        # If the frame at the head was incomplete, the next scrape reads it again.
         self.head = head if frame.sequence >= head else -1
         self.sequence, self.timestamp_ns, self.monotonic_ns = frame.sequence, frame.timestamp_ns, frame.monotonic_ns
         self.count = frame.count
         self.latest = self._newest(frame)
 
     def _newest(self, newest: Frame) -> NDArray[np.float64]:
-        """float64, shape (columns,): of each column the sample with the latest timestamp.
+        """float64, shape (columns,): the sample of each column with the latest timestamp.
 
-        Out of the newest whole collection, and the frames with timestamps of their own that were committed with it
-        (they share its monotonic time) or after it. Those that are older than a source may be are not news.
+        Taken from the newest tick frame, and from the frames with their own timestamps that were committed with it
+        (same monotonic time) or after it, except those older than _CURRENT_INTERVALS.
         """
-        whole: Frame | None = None
-        apart: list[Frame] = []
-        for sequence in range(newest.sequence, max(newest.sequence - _MOST_APART, 0), -1):
-            if whole is not None and self.reader.flags(sequence) & FLAG_TICK:
-                break  # most often, and without all of the frame
+        tick: Frame | None = None
+        stamped: list[Frame] = []
+        for sequence in range(newest.sequence, max(newest.sequence - _SEARCHED_FRAMES, 0), -1):
+            if tick is not None and self.reader.flags(sequence) & FLAG_TICK:
+                break  # the usual end, without a copy of the frame
             frame = newest if sequence == newest.sequence else self.reader.frame(sequence)
             if frame is None:
                 continue
             if frame.flags & FLAG_TICK:
-                if whole is not None:
+                if tick is not None:
                     break
-                whole = frame
-            elif whole is None or frame.monotonic_ns == whole.monotonic_ns:
-                apart.append(frame)
+                tick = frame
+            elif tick is None or frame.monotonic_ns == tick.monotonic_ns:
+                stamped.append(frame)
             else:
                 break
-        if not apart:
+        if not stamped:
             return _values(newest)
-        oldest_ns = (whole or newest).timestamp_ns - _APART_INTERVALS * self.interval_ns
-        frames = [frame for frame in apart if frame.timestamp_ns > oldest_ns] + ([whole] if whole else [])
+        oldest_ns = (tick or newest).timestamp_ns - _CURRENT_INTERVALS * self.interval_ns
+        frames = [frame for frame in stamped if frame.timestamp_ns > oldest_ns] + ([tick] if tick else [])
         latest = all_absent(self.reader.header.width)
         for frame in sorted(frames, key=lambda one: (one.timestamp_ns, one.sequence)):
             values = _values(frame)
@@ -171,14 +168,14 @@ def _sentence(source: str, error: Exception) -> str:
 
 
 class Counts(NamedTuple):
-    """What went wrong since the start, by source. Not changed after it was made: any thread may read it."""
+    """Skipped frames and read errors since the start, by source. Never changed, so any thread may read it."""
 
     skipped_frames: Counter[str]
     errors: Counter[str]
 
 
 class RingSet:
-    """The rings of one namespace that belong to user ``owner`` (None: our own), sorted by source."""
+    """The rings of one namespace that belong to user ``owner`` (None: the current user), sorted by source."""
 
     def __init__(
         self,
@@ -194,10 +191,10 @@ class RingSet:
         self.wall = wall
         self.monotonic = monotonic
         self.rings: dict[str, Ring] = {}
-        self.errors: dict[str, str] = {}  # what is wrong with a ring now
-        self.error_counts: Counter[str] = Counter()  # how often something was, since the start
-        self._skipped: Counter[str] = Counter()  # of readers that were let go
-        self.generation = 0  # changes whenever a ring came, went or was replaced
+        self.errors: dict[str, str] = {}  # present errors, by source
+        self.error_counts: Counter[str] = Counter()  # errors since the start, by source
+        self._skipped: Counter[str] = Counter()  # frames that closed readers skipped
+        self.generation = 0  # changes whenever a ring is added, removed or replaced
         self._owner = owner
         self._list = RingList(namespace)
         self._listed: list[str] = []
@@ -205,54 +202,54 @@ class RingSet:
         self._order: list[str] = []
 
     def refresh(self) -> list[Ring]:
-        """All rings that can be read now, each with its latest samples. Never raises for what a ring is like."""
+        """All rings that can be read now, each with its latest samples. A bad ring never raises; see ``errors``."""
         listed = self._list.sources()
         if listed is not self._made_from:
-            # The history of the applications is last, so that nothing of it takes the place of what another ring has.
+            # The history of the applications comes last: of two rings with one series, the first has precedence.
             self._made_from, self._order = listed, sorted(listed, key=lambda source: source == HISTORY_SOURCE)
         sources = self._order
         if sources is not self._listed or self.errors:
             for source in [name for name in self.rings if name not in sources]:
-                self._let_go(source)
+                self._close_ring(source)
             for source in [name for name in self.errors if name not in sources]:
                 del self.errors[source]
             self._listed = sources
         for source in sources:
             ring = self.rings.get(source)
             if ring is not None and ring.reader.replaced:
-                self._let_go(source)
+                self._close_ring(source)
                 ring = None
             if ring is None or source in self.errors or not ring.unchanged():
-                self._take_up(source)
+                self._update(source)
         return [self.rings[source] for source in sources if source in self.rings]
 
-    def _take_up(self, source: str) -> None:
-        """Bring a ring up to date, or note why it can't be read."""
+    def _update(self, source: str) -> None:
+        """Open or update a ring, or record why it can't be read."""
         try:
             self._follow(source)
-            self._settle(source, self.rings[source].find_flaw())
-        except RingMissing:  # removed since it was listed
-            self._let_go(source)
-            self._settle(source, "")
+            self._set_error(source, self.rings[source].find_flaw())
+        except RingMissing:  # removed after the listing
+            self._close_ring(source)
+            self._set_error(source, "")
         except RingError as error:
-            self._let_go(source)
-            self._settle(source, str(error))
-        except Exception as error:  # a ring's bytes are foreign input: nothing in them may cost the others
+            self._close_ring(source)
+            self._set_error(source, str(error))
+        except Exception as error:  # a ring's bytes are untrusted input and must not affect other rings
             log.exception("ring can't be read", extra={"ring": source})
-            self._let_go(source)
-            self._settle(source, _sentence(source, error))
+            self._close_ring(source)
+            self._set_error(source, _sentence(source, error))
 
-    def let_go(self) -> None:
-        """Close the rings whose segments are no longer in place; refresh() opens what is there instead."""
+    def close_replaced(self) -> None:
+        """Close the rings whose segments were replaced or removed; refresh() opens the replacements."""
         for source in [source for source, ring in self.rings.items() if ring.reader.replaced]:
-            self._let_go(source)
+            self._close_ring(source)
 
     def is_stale(self, ring: Ring) -> bool:
         """True when the newest frame is older than ``stale_intervals`` of the source's own intervals."""
         return self.stale([ring])[0]
 
     def stale(self, rings: list[Ring]) -> tuple[bool, ...]:
-        """is_stale() of each, at one moment."""
+        """is_stale() of each ring, at one moment."""
         now = self.monotonic(), self.wall()
         return tuple(
             [
@@ -262,19 +259,19 @@ class RingSet:
         )
 
     def skipped_frames(self) -> Counter[str]:
-        """Slots met torn or lapped since the start, by source."""
+        """Count the slots found torn or lapped since the start, by source."""
         counts = self._skipped.copy()
         for source, ring in self.rings.items():
             counts[source] += ring.reader.skipped_frames
         return counts
 
     def counts(self) -> Counts:
-        """A copy for other threads."""
+        """Copy the counts for other threads."""
         return Counts(self.skipped_frames(), self.error_counts.copy())
 
     def fail(self, source: str, error: Exception) -> None:
-        """Note that reading a ring failed later than refresh()."""
-        self._settle(source, _sentence(source, error))
+        """Record that reading a ring failed after refresh()."""
+        self._set_error(source, _sentence(source, error))
 
     def _follow(self, source: str) -> None:
         ring = self.rings.get(source)
@@ -284,14 +281,14 @@ class RingSet:
             self.generation += 1
         ring.read_latest()
 
-    def _let_go(self, source: str) -> None:
+    def _close_ring(self, source: str) -> None:
         ring = self.rings.pop(source, None)
         if ring is not None:
             self._skipped[source] += ring.reader.skipped_frames
             ring.reader.close()
             self.generation += 1
 
-    def _settle(self, source: str, error: str) -> None:
+    def _set_error(self, source: str, error: str) -> None:
         if error:
             self.error_counts[source] += 1
             if self.errors.get(source) != error:
@@ -302,9 +299,9 @@ class RingSet:
             log.info("ring whole again", extra={"ring": source})
 
     def key(self) -> tuple[object, ...]:
-        """Equal keys mean: the same rings with the same series, so that a page laid out for one fits the other."""
+        """A cache key: equal keys mean the same rings with the same series, so the same page layout fits."""
         return self.generation, *((ring.source, ring.catalog_used) for ring in self.rings.values())
 
     def close(self) -> None:
         for source in list(self.rings):
-            self._let_go(source)
+            self._close_ring(source)

@@ -1,7 +1,7 @@
-"""The exporter's own metrics: what it serves, how the rings are, and its process.
+"""The exporter's own metrics: requests, state of the rings and applications, and its process.
 
-They are prometheus_client metrics in a registry of the exporter's own. ``refresh`` collects the registry into series
-and values, so that the pages show the exporter as they show a ring: a family may have series of both.
+They are prometheus_client metrics in a registry of the exporter. ``refresh`` collects the registry into series and
+values, so that pages treat the exporter like a ring: one family may have series of both.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from shm import VERSION
 from shm.metric import Metric, Series
 from shm.ring.frame import all_absent
 
-# To collect takes 0.3 ms, more than a page of small rings; nobody scrapes faster than this.
+# Collecting takes 0.3 ms, longer than rendering a page of small rings; scrapes are rarely more frequent than this.
 REFRESH_NS = 1_000_000_000
 
 
 class SelfMetrics:
-    """Counts requests, and has the state of rings, applications and process as series. Not for two threads at once.
+    """Counts requests, and exposes the state of rings, applications and process as series. Not thread-safe.
 
-    ``series`` and ``latest``, float64, shape (width,), belong together; ``generation`` changes whenever series came or
-    went, ``changes`` with every collection. ``conflicts``: what the pages dropped, to be shown by the next one.
+    ``latest``: float64, shape (width,), the values of ``series``. ``generation`` changes whenever series are added or
+    removed, ``changes`` with every collection. ``conflicts``: series that a page dropped, shown by the next page.
     """
 
     source: Final = EXPORTER
@@ -37,7 +37,7 @@ class SelfMetrics:
     def __init__(
         self, rings: RingSet, elsewhere: Callable[[], Counts], applications: ApplicationSet | None = None
     ) -> None:
-        """``elsewhere``: what another thread's set of the same rings counted, as a copy that nobody changes."""
+        """``elsewhere``: returns an immutable copy of what another thread's set of the same rings counted."""
         self.conflicts: list[Conflict] = []
         self.series: list[Series] = []
         self.latest = all_absent(0)
@@ -66,7 +66,7 @@ class SelfMetrics:
         self._seconds.labels(page).observe(seconds)
 
     def refresh(self) -> SelfMetrics:
-        """Collect ``series`` and ``latest`` anew, once a second at most; returns self."""
+        """Collect ``series`` and ``latest`` again, at most once a second; returns self."""
         now_ns = self._rings.monotonic()
         if self._collected_ns is not None and now_ns - self._collected_ns < REFRESH_NS:
             return self
@@ -90,7 +90,7 @@ class SelfMetrics:
         return self
 
     def collect(self) -> Iterator[ClientMetric]:
-        """The families of rings and applications, as a custom collector of prometheus_client."""
+        """Yield the families of rings and applications; makes this a custom collector of prometheus_client."""
         yield from self._of_rings()
         yield from self._of_applications()
 

@@ -53,7 +53,7 @@ class ExporterConfig:
 
 @dataclass(frozen=True)
 class ExporterTables(SharedTables):
-    """What the exporter reads. Of [metric.NAME] the names are enough: /stats lists those that no metric has."""
+    """The tables that the exporter reads. Of [metric.NAME] only the names: /stats lists those that match no metric."""
 
     exporter: ExporterConfig = key(ExporterConfig(), "The HTTP server.")
     metric: Mapping[str, Any] = key({}, "What one metric sets.")

@@ -1,5 +1,5 @@
 """The latest samples as text.
 
-format has names and escapes, template one row a series, conflicts decides between metrics of one name; latest is the
-page.
+format writes numbers, labels and headers; template fills prepared lines; conflicts groups series into families; latest
+is the page /metrics.
 """

@@ -1,8 +1,8 @@
-"""Families: which series of which rings a page has, each once, no metric with two types.
+"""Group the series of all rings into families, each series once, and report conflicts.
 
-Two rings may claim the same series, or one name for two types. The exporter's own series come first, then the rings by
-name; what later ones claim is dropped, counted and named, so that the exposition is valid whatever the rings hold.
-Series of one family with different labels are no conflict: a ring may add to a family of the exporter.
+Two rings may have the same series, or metrics of one name with different types. The exporter's own series have
+precedence, then the rings by name; conflicting series of later rings are dropped, counted and reported, so that the
+exposition is always valid. Rings may add series with other labels to a family, also to one of the exporter's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXPORTER: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A series and which ring (by its place in the list) holds it."""
+    """A series, and the index of its ring in the list."""
 
     ring: int
     series: Series
@@ -35,7 +35,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Something a ring claimed that another had already. ``series``: how many were dropped for it."""
+    """A claim of a ring to a name or series that another ring has. ``series``: how many series were dropped for it."""
 
     source: str
     metric: str
@@ -55,14 +55,14 @@ def gather(
 ) -> tuple[list[Family], list[Conflict]]:
     """(families sorted by name, conflicts) of the rings, given as (source, series) in the order of precedence.
 
-    What is not ``chosen`` has its names and conflicts all the same: a filter must not change who owns a series.
+    Series that are not ``chosen`` still own names and cause conflicts: a filter must not change the owner of a series.
     """
     owners: dict[str, _Owner] = {}
     families: dict[str, Family] = {}
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     dropped: dict[tuple[str, str, str], int] = {}
     for place, (source, all_series) in enumerate(rings):
-        # The claim is the same for all series of a metric; but a forged catalog may define one name twice.
+        # All series of a metric share one claim. By metric, not by name: a forged catalog may define a name twice.
         reasons: dict[Metric, str] = {}
         for series in all_series:
             metric = series.metric
@@ -85,7 +85,7 @@ def gather(
 
 
 def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set[str]) -> str:
-    """Take the metric's names, or the reason why it can't have them."""
+    """Register the metric's names to it; return why that is impossible, or ""."""
     names = metric.sample_names
     for name in names:
         if name in reserved:

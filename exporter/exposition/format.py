@@ -1,4 +1,4 @@
-"""The words of the two text formats: escaping, numbers, headers of families.
+"""Write the elements of the two text formats: escapes, numbers, headers of families.
 
 Prometheus text 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/
 OpenMetrics 1.0: https://github.com/OpenObservability/OpenMetrics/blob/main/specification/OpenMetrics.md
@@ -25,7 +25,7 @@ def escape_help(text: str, form: Format) -> str:
 
 
 def label_set(pairs: Iterable[tuple[str, str]]) -> str:
-    """``{a="1",b="2"}``, empty where there are no labels."""
+    """``{a="1",b="2"}``, or "" without labels."""
     inner = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
     return f"{{{inner}}}" if inner else ""
 
@@ -33,12 +33,12 @@ def label_set(pairs: Iterable[tuple[str, str]]) -> str:
 def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> str:
     """The HELP, TYPE and, in OpenMetrics, UNIT lines of a family, each ended by a newline.
 
-    ``family`` is the name without ``_total``; text 0.0.4 puts it back for a counter. UNIT is said only where the
-    name ends in the unit, as OpenMetrics demands.
+    ``family`` is the name without ``_total``, which text 0.0.4 adds for a counter. UNIT is written only if the name ends
+    in the unit, as OpenMetrics requires.
 
-    Text 0.0.4 has no type for a gauge whose name ends like a histogram's sample
-    (deployment_replica_count): promtool's linter reserves those endings, except for untyped metrics. OpenMetrics,
-    which Prometheus asks for, has no such rule, and says what it is. What is untyped there is ``unknown``.
+    In text 0.0.4 a gauge whose name ends like a histogram's sample (deployment_replica_count) is ``untyped``: promtool's
+    linter reserves those endings, except for untyped metrics. OpenMetrics, which Prometheus asks for, has no such rule;
+    its word for ``untyped`` is ``unknown``.
     """
     name = f"{family}_total" if kind == "counter" and form is Format.TEXT else family
     if form is Format.TEXT and kind not in ("histogram", "summary") and name.endswith(_RESERVED_ENDINGS):
@@ -52,10 +52,10 @@ def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> s
 
 
 def numbers(values: NDArray[np.float64]) -> list[bytes]:
-    """Each value as the formats want it, shortest that reads back exactly. float64, shape (n,).
+    """The text of each value: the shortest that reads back exactly. ``values``: float64, shape (n,).
 
-    orjson writes a float64 array at 18 ns a number, where repr takes 390; it has no NaN and no infinities, so
-    those few are put in by hand.
+    orjson writes a float64 array at 18 ns a number, repr takes 390; JSON has no NaN and no infinities, so those few are
+    written here.
     """
     if len(values) == 0:
         return []
@@ -66,15 +66,14 @@ def numbers(values: NDArray[np.float64]) -> list[bytes]:
     return written
 
 
-def place_behind(prefix: bytes) -> bytes:
-    """The prefix with a place for a number behind it, see :func:`fill`."""
+def with_placeholder(prefix: bytes) -> bytes:
+    """The prefix followed by a placeholder for a number, see :func:`fill`."""
     return prefix.replace(b"%", b"%%") + b"%b"
 
 
 def fill(page: bytes, values: NDArray[np.float64]) -> bytes:
-    """The page's lines. ``page``: parts with places, joined; as many values as there are places.
+    """The page with the values in its placeholders, one for each.
 
-    One pass of the interpreter's formatting over one piece of memory: 40 % of the time that a join of prefixes and
-    numbers takes, each of them an object elsewhere.
+    One formatting of one bytes object takes 40 % of the time of joining as many separate prefixes and numbers.
     """
     return page % tuple(numbers(values))

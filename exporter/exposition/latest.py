@@ -1,7 +1,7 @@
 """/metrics: the latest sample of each series of each fresh ring, without timestamps.
 
-Without timestamps, because a Prometheus server gives up staleness markers for samples that carry their own; the age
-of each ring is a metric of the exporter instead.
+A Prometheus server writes no staleness markers for samples with timestamps of their own, so the age of each ring is a
+metric of the exporter instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shm.ring.frame import all_absent
 
 
 class MetricsPage:
-    """The page of one query for one set of catalogs; make another when a ring's catalog grew."""
+    """The layout of the page for one query and one set of catalogs; when a catalog grows, make a new one."""
 
     def __init__(self, rings: Sequence[Shown], query: MetricsQuery) -> None:
         """``rings``: in the order of precedence."""
@@ -59,17 +59,17 @@ class MetricsPage:
         return self._lines.memory_bytes
 
     def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
-        """The text, in parts, for the rings of the constructor, in its order; a stale ring's series are left out."""
+        """The text, in parts. ``rings``: those of the constructor, in its order; series of stale ones are left out."""
         return self._lines.parts(fresh_values(rings, self._widths, stale), form)
 
 
 def offsets(widths: Sequence[int]) -> list[int]:
-    """Where the columns of each ring begin in the vector of :func:`fresh_values`."""
+    """The index of each ring's first column in the vector of :func:`fresh_values`."""
     return [0, *np.cumsum(widths, dtype=int).tolist()]
 
 
 def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[bool]) -> NDArray[np.float64]:
-    """The latest values of all rings, one behind the other; absent where a ring is stale or has another width."""
+    """The latest values of all rings, concatenated; absent if a ring is stale or its width has changed."""
     rows = [
         all_absent(width) if is_stale or len(ring.latest) != width else ring.latest
         for ring, width, is_stale in zip(rings, widths, stale, strict=True)
@@ -78,7 +78,7 @@ def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[
 
 
 def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:
-    """(sample name, labels, place of the value, guard) of a series, in exposition order."""
+    """(sample name, labels, index of the value, guard) of each sample of a series, in exposition order."""
     series = placed.series
     metric = series.metric
     at = offset + series.column
@@ -102,13 +102,13 @@ def _histogram(
     first, total = at + 1, at + 2 + len(bounds)
     for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
         yield f"{name}_bucket", [*pairs, ("le", bound)], first + i, first + i
-    # Where samples may be below 0 the sum is no counter, and OpenMetrics has neither it nor the count beside it.
+    # If samples may be below 0, the sum is not a counter, and OpenMetrics allows neither sum nor count.
     guard = TEXT_ONLY if bounds[0] < 0 else total
     yield f"{name}_count", pairs, first + len(bounds), guard  # the same column as +Inf
     yield f"{name}_sum", pairs, total, guard
 
 
 def _named(sample: str, family: Family, query: MetricsQuery) -> bool:
-    """``name[]`` may be the metric's own name or that of one of its samples."""
+    """True if ``name[]`` is the metric's name, or the name of this sample, or is not given."""
     names = query.names
     return not names or sample in names or family.metric.name in names or family.metric.family in names

@@ -1,7 +1,7 @@
-"""Lines: a page rendered once except for its numbers.
+"""Page templates: all text of a page except its numbers, prepared once per layout.
 
-Every line's bytes up to its number are made when the catalogs change; a scrape then is a gather, one call that
-writes all numbers, and one that puts them in their places.
+Each line up to its number is made when the catalogs change. A scrape then picks the values, formats them in one call
+and inserts them in another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.exposition.format import fill, header, place_behind
+from exporter.exposition.format import fill, header, with_placeholder
 from exporter.http.negotiation import Format
 from shm.ring.frame import absent
 
@@ -21,19 +21,19 @@ _FORMATS = (Format.TEXT, Format.OPENMETRICS)
 UNGUARDED: Final = -1
 TEXT_ONLY: Final = -2
 
-# A page is made in parts of so many lines, and sent in these: the numbers of one, and what they become, fit a cache.
-# 100,000 lines take a quarter less time, and are in memory once.
+# A page is made in parts of so many lines: the values of one part and their text fit the processor's cache. A page of
+# 100,000 lines takes a quarter less time.
 _PART_LINES: Final = 4000
-# Memory of a line beside its text, and how often its text is kept: alone, and in the templates of both formats.
+# Memory of a line besides its text, and the number of copies of its text: alone, and in the templates of both formats.
 _LINE_BYTES: Final = 200
 _COPIES: Final = 5
 
 
 class Line(NamedTuple):
-    """``text``: sample name and labels; ``at``: the place of its value in the vector.
+    """``text``: sample name and labels; ``at``: the index of its value in the vector.
 
-    OpenMetrics forbids what a ring may hold: a total, a bucket, a sum that is NaN or below 0. Its page leaves out
-    the lines whose ``guard``, the place of the value to look at, has one; and those that are TEXT_ONLY.
+    OpenMetrics forbids totals, buckets and sums that are NaN or below 0, which a ring may hold. Its page omits lines
+    whose ``guard``, an index in the vector, has such a value, and lines whose guard is TEXT_ONLY.
     """
 
     text: str
@@ -42,24 +42,26 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """Collects the families of a page; ``render`` then turns a vector of values into its text."""
+    """Collects the families of a page, then renders vectors of values as text."""
 
     def __init__(self) -> None:
         self._prefixes: list[bytes] = []
         self._headers: dict[Format, list[bytes]] = {form: [] for form in _FORMATS}
-        self.memory_bytes = 0  # of memory, about and at most
+        self.memory_bytes = 0  # an upper estimate
         self._index: list[int] = []
         self._family_of_line: list[int] = []
         self._guards: list[int] = []
         self._frozen: _Frozen | None = None
-        self._whole: dict[Format, list[bytes]] = {}  # templates: of all lines,
-        self._some: dict[Format, tuple[bytes, list[bytes]]] = {}  # and of the last other pattern
+        self._whole: dict[Format, list[bytes]] = {}  # templates with all lines,
+        self._some: dict[
+            Format, tuple[bytes, list[bytes]]
+        ] = {}  # and with the lines of the last other pattern of present samples
 
     def add_family(self, name: str, kind: str, help_text: str, unit: str, lines: Iterable[Line]) -> None:
-        """Append a family; one without lines is left out."""
+        """Append a family; without lines, do nothing."""
         before = len(self._index)
         for text, at, guard in lines:
-            prefix = place_behind(f"\n{text} ".encode())
+            prefix = with_placeholder(f"\n{text} ".encode())
             self._prefixes.append(prefix)
             self.memory_bytes += _COPIES * len(prefix) + _LINE_BYTES
             self._index.append(at)
@@ -76,18 +78,18 @@ class Lines:
         return len(self._index)
 
     def render(self, values: NDArray[np.float64], form: Format) -> bytes:
-        """The page, see :meth:`parts`."""
+        """The page as one piece, see :meth:`parts`."""
         return b"".join(self.parts(values, form))
 
     def parts(self, values: NDArray[np.float64], form: Format) -> list[bytes]:
-        """The page, in parts. ``values``: float64, shape (n,), where the lines' places point.
+        """The page, in parts. ``values``: float64, shape (n,), indexed by ``Line.at`` and ``Line.guard``.
 
         An absent sample has no line, a family without samples no header.
         """
         if self._frozen is None:
             self._frozen = _frozen(self._index, self._family_of_line, self._guards)
-        places, family_of_line, guarded, guards, text_only = self._frozen
-        picked = values[places]
+        at, family_of_line, guarded, guards, text_only = self._frozen
+        picked = values[at]
         present = ~absent(picked)
         if form is Format.OPENMETRICS:
             with np.errstate(invalid="ignore"):
@@ -98,7 +100,7 @@ class Lines:
             if page is None:
                 page = self._whole[form] = self._template(form, present, family_of_line)
             return _filled(page, picked)
-        # Which samples are there changes seldom.
+        # The set of present samples seldom changes.
         pattern = present.tobytes()
         kept = self._some.get(form)
         if kept is None or kept[0] != pattern:
@@ -106,7 +108,7 @@ class Lines:
         return _filled(kept[1], picked[present])
 
     def _template(self, form: Format, present: NDArray[np.bool_], family_of_line: NDArray[np.intp]) -> list[bytes]:
-        """The lines that are there, without their numbers, and before the first of a family its header."""
+        """The lines of present samples with placeholders for numbers, and a header before the first of each family."""
         lines = np.flatnonzero(present)
         families = family_of_line[lines]
         first = np.ones(len(lines), dtype=bool)
@@ -116,7 +118,7 @@ class Lines:
         for at in np.flatnonzero(first).tolist():
             found[at] = b"\n" + headers[families[at]].replace(b"%", b"%%") + found[at][1:]
         if found:
-            found[0] = found[0][1:]  # no line is before it
+            found[0] = found[0][1:]  # a page begins without a newline
             found[-1] += b"\n"
         return [b"".join(found[at : at + _PART_LINES]) for at in range(0, len(found), _PART_LINES)]
 
@@ -129,11 +131,11 @@ def _filled(templates: list[bytes], values: NDArray[np.float64]) -> list[bytes]:
 
 
 class _Frozen(NamedTuple):
-    places: NDArray[np.intp]  # shape (lines,): where the vector has the line's value
+    at: NDArray[np.intp]  # shape (lines,): index of the line's value in the vector
     family_of_line: NDArray[np.intp]  # shape (lines,)
-    guarded: NDArray[np.intp]  # the lines with a guard
-    guards: NDArray[np.intp]  # where the vector has it
-    text_only: NDArray[np.intp]  # the lines that OpenMetrics never has
+    guarded: NDArray[np.intp]  # lines with a guard
+    guards: NDArray[np.intp]  # index of that guard in the vector
+    text_only: NDArray[np.intp]  # lines that OpenMetrics always omits
 
 
 def _frozen(index: list[int], family_of_line: list[int], guards: list[int]) -> _Frozen:

@@ -1,11 +1,11 @@
-"""Which exposition format and which coding the client accepts (RFC 9110, sections 12.5.1 and 12.5.3).
+"""Choose the exposition format and the content coding of an answer (RFC 9110, sections 12.5.1 and 12.5.3).
 
     Accept: application/openmetrics-text;version=1.0.0;q=0.6, text/plain;version=0.0.4;q=0.3, */*;q=0.2
             └ element ──────────────────────────────────────┘ └ element ────────────────────┘ └ range ┘
 
-Text 0.0.4 is what everybody reads, so it is the answer to silence, to wildcards and to what makes no sense.
-OpenMetrics is for those who name it, in a version that we write, and do not prefer text. Pure, and linear in the
-length of the header.
+Every client reads text 0.0.4, so it is the default: for a missing header, for wildcards and for invalid headers.
+OpenMetrics is sent to clients that name it, in a supported version, and do not prefer text. Pure functions, linear in
+the length of the header.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final
 
-# Three decimals at most: RFC 9110, section 12.4.2. An element with another weight is left out.
+# Three decimals at most: RFC 9110, section 12.4.2. An element with an invalid weight is ignored.
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
-# An empty version is one that was not named. 0.0.1 is Prometheus' name for drafts of 1.0.0, the same text.
+# Empty: no version given. 0.0.1 is Prometheus' name for drafts of 1.0.0, which have the same text.
 _OPENMETRICS_VERSIONS: Final = frozenset({"", "1.0.0", "0.0.1"})
 _TEXT_VERSIONS: Final = frozenset({"", "0.0.4"})
-_KEPT: Final = 16  # answers: a Prometheus server sends the same headers with every scrape
+_CACHED: Final = 16  # results: a Prometheus server sends the same headers with every scrape
 
 
 class Format(Enum):
@@ -36,7 +36,7 @@ class Format(Enum):
         return self.value
 
 
-@functools.lru_cache(_KEPT)
+@functools.lru_cache(_CACHED)
 def choose_format(accept: str) -> Format:
     """The format for this Accept header: OpenMetrics if its weight is above 0 and at least that of text."""
     openmetrics = 0.0
@@ -52,9 +52,9 @@ def choose_format(accept: str) -> Format:
     return Format.OPENMETRICS if openmetrics > 0 and openmetrics >= plain else Format.TEXT
 
 
-@functools.lru_cache(_KEPT)
+@functools.lru_cache(_CACHED)
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether this Accept-Encoding header allows gzip: by name, or by ``*`` where gzip is not named."""
+    """True if this Accept-Encoding header allows gzip: by name, or by ``*`` if gzip is not named."""
     weights: dict[str, float] = {}
     for coding, _, weight in _elements(accept_encoding):
         weights["gzip" if coding == "x-gzip" else coding] = weight
@@ -62,9 +62,9 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def _elements(header: str) -> Iterator[tuple[str, dict[str, str], float]]:
-    """Each element's value, parameters and weight, in lower case; those without a proper weight are left out.
+    """Each element's value, parameters and weight, in lower case; elements with an invalid weight are left out.
 
-    Commas and semicolons inside quoted strings split too: no parameter that we look at has any.
+    Commas and semicolons inside quoted strings split too: no parameter that is used here contains any.
     """
     for element in header.lower().split(","):
         value, *rest = element.split(";")

@@ -1,13 +1,13 @@
-"""Request parameters → what is asked for. Pure; linear in the length of the request, whatever it holds.
+"""Parse request parameters into queries. Pure functions, linear in the length of any request.
 
     /metrics             name[]=NAME …  source[]=SOURCE …
     /metrics/aggregated  window=5m  metric=NAME …  stat=avg,p95 …  match[]=SELECTOR …  by=LABEL  source[]=SOURCE …
 
-    SELECTOR   NAME | [NAME] { MATCHER , … }        a series is chosen if any match[] fits it
-    MATCHER    LABEL = "value" | LABEL != "value"   a selector fits if all of its matchers do; no such label = ""
+    SELECTOR   NAME | [NAME] { MATCHER , … }        a series is chosen if any match[] matches it
+    MATCHER    LABEL = "value" | LABEL != "value"   a selector matches if all its matchers do; a missing label = ""
 
-The syntax is PromQL's, without its regular expressions: those of a stranger could stall the exporter.
-Every error is a QueryError, the caller's to mend: HTTP status 400.
+The syntax is PromQL's without regular expressions: a hostile pattern could stall the exporter.
+Every error is a QueryError, a mistake of the client: HTTP status 400.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_MATCHERS: Final = 256  # of all selectors together
 MAX_NAMES: Final = 256  # of each of metric, name[] and source[]
 _ESCAPES: Final = dict(zip("\\\"'ntrabfv", "\\\"'\n\t\r\a\b\f\v", strict=True))
 
-# Each matches at one position without going back: no input makes them slow.
+# Each matches at one position without backtracking, so no input makes it slow.
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+")
 _ANY = re.compile(r".+", re.DOTALL)
@@ -44,12 +44,12 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL
 
 
 class QueryError(FogmetricsError, ValueError):
-    """The request breaks a rule; the message says what would be right. HTTP status 400."""
+    """An invalid request; the message names the rule and the remedy. HTTP status 400."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """``label = value``, or ``label != value`` where ``equal`` is false. ``__name__`` is the metric's name."""
+    """``label = value``, or ``label != value`` if ``equal`` is false. ``__name__`` is the metric's name."""
 
     label: str
     value: str
@@ -61,12 +61,12 @@ class Matcher:
         return (labels.get(self.label, "") == self.value) is self.equal
 
 
-Selector = tuple[Matcher, ...]  # all have to fit
+Selector = tuple[Matcher, ...]  # all must match
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsQuery:
-    """/metrics: empty = everything."""
+    """Parameters of /metrics; empty = everything."""
 
     names: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class MetricsQuery:
 
 @dataclass(frozen=True, slots=True)
 class AggregatedQuery:
-    """/metrics/aggregated: ``stats`` in the order of ALL_STATS; elsewhere empty = everything, no ``by`` = no pools."""
+    """Parameters of /metrics/aggregated: ``stats`` in the order of ALL_STATS; other empty tuples = everything."""
 
     window_ns: int
     metrics: tuple[str, ...] = ()
@@ -84,16 +84,16 @@ class AggregatedQuery:
     sources: tuple[str, ...] = ()
 
     def selects(self, names: Set[str], labels: Mapping[str, str]) -> bool:
-        """Whether ``metric`` and ``match[]`` choose this series, whose metric goes by any of ``names``."""
+        """True if ``metric`` and ``match[]`` choose this series. ``names``: all names of its metric."""
         if self.metrics and names.isdisjoint(self.metrics):
             return False
         return not self.matchers or any(all(one.fits(names, labels) for one in some) for some in self.matchers)
 
 
 def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
-    """The decoded pairs of a URL's query, in order. Raises QueryError for what is no percent-encoding of UTF-8.
+    """The decoded pairs of a URL's query, in order. Raises QueryError if it is not percent-encoded UTF-8.
 
-    Replaced by U+FFFD, as browsers do, it would be a name that fits nothing: an empty page, and nobody the wiser.
+    Replacing bad bytes by U+FFFD, as browsers do, would give a name that matches nothing: an unexplained empty page.
     """
     pairs = []
     for part in raw.split(b"&"):
@@ -106,8 +106,7 @@ def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
 def _decoded(text: bytes, part: bytes) -> str:
     if bad := _NO_OCTET.search(text):
         raise QueryError(
-            f"{_shown_bytes(part)} has {_shown_bytes(bad[0])} where %, if it is meant, is written %25; "
-            "otherwise two hexadecimal digits have to follow it"
+            f"{_shown_bytes(part)} has {_shown_bytes(bad[0])}; write % as %25, or give two hexadecimal digits after it"
         )
     try:
         return urllib.parse.unquote_to_bytes(text.replace(b"+", b" ")).decode()
@@ -116,13 +115,13 @@ def _decoded(text: bytes, part: bytes) -> str:
 
 
 def parse_metrics_query(params: Iterable[tuple[str, str]]) -> MetricsQuery:
-    """The parameters of /metrics, decoded pairs. Raises QueryError."""
+    """The query of /metrics from decoded pairs. Raises QueryError."""
     given = _grouped(params, ("name[]", "source[]"))
     return MetricsQuery(_names(given, _NAME, "name[]"), _names(given, _ANY, "source[]"))
 
 
 def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns: int) -> AggregatedQuery:
-    """The parameters of /metrics/aggregated, decoded pairs. Raises QueryError."""
+    """The query of /metrics/aggregated from decoded pairs. Raises QueryError."""
     given = _grouped(params, ("window", "metric", "stat", "match[]", "by", "source[]", "source"))
     window, by = _once(given, "window"), _once(given, "by")
     if by is not None and (not _NAME.fullmatch(by) or ":" in by or by.startswith("__")):
@@ -178,12 +177,12 @@ def parse_selector(text: str) -> Selector:
     elif not matchers:
         raise _bad_selector(text, position, "expected a metric name or '{'")
     if position != len(text):
-        raise _bad_selector(text, position, "expected the end")
+        raise _bad_selector(text, position, "expected the end of the selector")
     return tuple(matchers)
 
 
 def _matcher(text: str, position: int) -> tuple[Matcher, int]:
-    """The matcher at ``position``, and where the next token begins."""
+    """The matcher at ``position``, and the position of the next token."""
     label = _NAME.match(text, position)
     if label is None or ":" in label[0]:
         raise _bad_selector(text, position, "expected a label name")
@@ -194,7 +193,7 @@ def _matcher(text: str, position: int) -> tuple[Matcher, int]:
         raise _bad_selector(text, _skip(text, label.end()), "expected = or !=")
     if operator[0].endswith("~"):
         raise QueryError(
-            f"match[]={shown(text)} has {operator[0]}; regular expressions are not offered, because a hostile "
+            f"match[]={shown(text)} has {operator[0]}; regular expressions are not supported, because a hostile "
             "pattern could stall the exporter: repeat match[] with = for each value"
         )
     position = _skip(text, operator.end())

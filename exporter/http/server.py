@@ -1,16 +1,16 @@
-"""The HTTP server: uvicorn with h11, a guard over each connection, and the end of the process.
+"""The HTTP server: uvicorn with h11, limits on each connection, and shutdown.
 
-uvicorn alone lets a client hold a connection for ever with half a request or an untaken answer, and its
-``limit_concurrency`` counts silent connections. :class:`Guard` bounds what a connection may cost. At any moment one key
-of [exporter] limits the time for what it waits for:
+uvicorn alone lets a client hold a connection for ever with half a request or an unread answer, and its
+``limit_concurrency`` counts silent connections. :class:`Guard` bounds the time and memory of a connection. A connection
+is always in one of four states, of which three have a time limit, a key of [exporter]:
 
-    request_seconds      the rest of a request; of the first one from the connection on
-    (none)               our own answer, while it is made
-    answer_seconds       the client, while the kernel has not taken all of an answer
-    keep_alive_seconds   the next request
+    request_seconds      waits for the rest of a request; the first request's time counts from the connection on
+    (none)               the application makes the answer
+    answer_seconds       waits for the client to read: the kernel has not taken all of the answer
+    keep_alive_seconds   waits for the next request
 
-In the first and the last state a connection rests: it makes room when more than ``max_connections`` are open. In the
-other two it is busy, and stays. A request that comes while ``max_connections`` are busy is answered 503.
+In the first and the last state a connection is resting: it may be closed when more than ``max_connections`` are open.
+In the other two it is busy and is kept. A request that arrives while ``max_connections`` are busy is answered 503.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from fogmetrics.parent import Parent
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 5.0  # how often to look for supervisord where the kernel has no pidfd to announce its end
-_FINISH_SECONDS: Final = 2  # for answers under way when the server ends
-_LOG_SECONDS: Final = 60.0  # at most one line a minute about connections that are closed to make room
+LOOK_SECONDS: Final = 5.0  # how often to check that supervisord is alive on kernels without pidfd
+_FINISH_SECONDS: Final = 2  # grace period for answers in progress when the server stops
+_LOG_SECONDS: Final = 60.0  # at most one line a minute about connections closed for being too many
 
 # The listening queue: how many connections the kernel keeps while a page is made.
 BACKLOG: Final = 128
-# File descriptors that are no connections: two a ring, the log, the event loop's own, files open for a moment.
+# File descriptors other than connections: two a ring, the log, the event loop's own, briefly opened files.
 OTHER_FILES: Final = 128
-# Added where the hard limit has room, as it mostly has: two for each process of an application.
+# Added if the hard limit allows, as it usually does: two for each process of an application.
 _TABLE_FILES: Final = 8192
 
-# The request headers that answers depend on. The others are dropped at once: 64 KiB of short headers would be 10 MiB of
-# Python objects for as long as the connection lives.
+# The request headers that answers depend on. The others are dropped at once: 64 KiB of short headers would take 10 MiB
+# of Python objects as long as the connection is open.
 _KEPT_HEADERS: Final = (b"accept", b"accept-encoding")
 
 
 class State(ServerState):
-    """What the connections of a server share."""
+    """State and limits shared by all connections of a server."""
 
     def __init__(self, limits: ExporterConfig, refused: Callable[[int], None]) -> None:
-        """``refused`` is called with the status of each answer that is not the application's."""
+        """``refused`` is called with the status of each answer that the server gives without the application."""
         super().__init__()
         self.limits = limits
         self.refused = refused
@@ -69,10 +69,10 @@ class State(ServerState):
         return len(self.connections) - len(self.resting)
 
     def make_room(self) -> None:
-        """Close the connection that rests longest if too many are open.
+        """Close the connection that has been resting longest, if too many are open.
 
-        Half of ``max_connections`` may rest in any case, so that clients that connect together while many are busy are
-        not closed before their requests are read.
+        Half of ``max_connections`` may always rest, so that clients that connect together while many connections are
+        busy are not closed before their requests are read.
         """
         most = self.limits.max_connections
         if len(self.connections) <= most or len(self.resting) <= max(most // 2, 1):
@@ -83,17 +83,17 @@ class State(ServerState):
         oldest.transport.abort()
         if time.monotonic() - self._logged >= _LOG_SECONDS:
             self._logged = time.monotonic()
-            log.warning("more connections than places, idle ones are closed", extra={"max_connections": most})
+            log.warning("too many connections, idle ones are closed", extra={"max_connections": most})
 
     async def all_busy(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application of a request that comes while ``max_connections`` are busy."""
+        """The application that answers 503, for requests that arrive while ``max_connections`` are busy."""
         self.refused(503)
         sentence = f"all {self.limits.max_connections} connections are busy with answers; try again in 1 s\n"
         await PlainTextResponse(sentence, 503, {"retry-after": "1", "connection": "close"})(scope, receive, send)
 
 
 class Guard(H11Protocol):
-    """One connection, bounded in time and bytes."""
+    """One connection, limited in time and bytes."""
 
     def __init__(
         self, config: uvicorn.Config, server_state: State, app_state: dict[str, Any],
@@ -102,8 +102,8 @@ class Guard(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.state = server_state
         self.limits = server_state.limits
-        self._received = 0  # bytes since the last whole request
-        self._clock: str | None = None  # the key of [exporter] that limits the present wait; see _awaited
+        self._received = 0  # bytes since the last complete request
+        self._clock: str | None = None  # the key of [exporter] that limits the present state; see _awaited
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -120,7 +120,7 @@ class Guard(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.conn.their_state is h11.MUST_CLOSE:
-            return  # nothing is read behind a last request
+            return  # nothing is read after the last request
         self._received += len(data)
         if self._received > self.limits.max_request_bytes:
             self.send_400_response(f"The request is larger than {self.limits.max_request_bytes} bytes.")
@@ -134,7 +134,7 @@ class Guard(H11Protocol):
 
     def on_response_complete(self) -> None:
         if self.flow.write_paused:
-            return  # the next request waits until this answer is taken: one page a connection is in memory
+            return  # the next request waits until the client has read this answer: one page a connection in memory
         self._count()
         super().on_response_complete()
         self._progressed()
@@ -153,7 +153,9 @@ class Guard(H11Protocol):
         """Answer 400, unless another answer has begun, and close the connection."""
         self.state.refused(400)
         if self.cycle is not None:
-            self.cycle.disconnected = True  # the application may still answer the head of this request: to nobody
+            self.cycle.disconnected = (
+                True  # discards the answer that the application may still give to the head of this request
+            )
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(f"{msg}\n")
         else:
@@ -168,12 +170,12 @@ class Guard(H11Protocol):
         self._watch()
 
     def _count(self) -> None:
-        """Between requests only what is not read yet counts."""
+        """Between requests, count only the bytes that are not parsed yet."""
         if self.conn.their_state in (h11.IDLE, h11.DONE):
             self._received = len(self.conn.trailing_data[0])
 
     def _watch(self) -> None:
-        """Start the clock of the present wait, unless it runs already; note whether the connection rests."""
+        """Start the timer of the present state unless it runs already, and record whether the connection is resting."""
         clock = self._awaited()
         if clock == self._clock:
             return
@@ -186,7 +188,7 @@ class Guard(H11Protocol):
             self.state.resting[self] = None
 
     def _awaited(self) -> str:
-        """The key of [exporter] that limits the present wait; empty while an answer is made."""
+        """The key of [exporter] that limits the present state; empty while the application makes an answer."""
         if self.flow.write_paused:
             return "answer_seconds"
         if self.cycle is not None and not self.cycle.response_complete:
@@ -195,7 +197,7 @@ class Guard(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves an application until SIGTERM, SIGINT, :meth:`stop` or the end of ``parent``; sleeps in between."""
+    """Serves an application until SIGTERM, SIGINT, :meth:`stop` or the end of ``parent``, without polling."""
 
     def __init__(
         self, app: ASGIApp, limits: ExporterConfig, parent: Parent, refused: Callable[[int], None] = lambda status: None
@@ -204,7 +206,7 @@ class Server(uvicorn.Server):
             app, http=Guard, ws="none", loop="uvloop", lifespan="on", log_config=None, log_level="error",
             access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
             h11_max_incomplete_event_size=limits.max_request_bytes,
-            timeout_keep_alive=86_400,  # the guard's is shorter
+            timeout_keep_alive=86_400,  # never reached: Guard's limit is shorter
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )  # fmt: skip
         super().__init__(config)
@@ -218,7 +220,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """By the event loop, which they wake; uvicorn's own handlers rely on a loop that wakes ten times a second."""
+        """Handle signals in the event loop; uvicorn's own handlers need a loop that wakes up ten times a second."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
         yield
@@ -228,7 +230,7 @@ class Server(uvicorn.Server):
         if self._parent.fd >= 0:
             loop.add_reader(self._parent.fd, self._parent_ended)
         look_seconds = LOOK_SECONDS if self._parent.pid and self._parent.fd < 0 else None
-        # Also before the first wait: no event announces the end of a parent that ended before.
+        # Checked before the first wait too: no event announces a parent that has ended already.
         while not self.should_exit and not self._parent.gone:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_seconds):
@@ -237,16 +239,16 @@ class Server(uvicorn.Server):
             log.warning("supervisord is gone")
 
     def _parent_ended(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._parent.fd)  # it stays readable
+        asyncio.get_running_loop().remove_reader(self._parent.fd)  # a pidfd stays readable
         self._parent.ended()
         self._ending.set()
 
 
 def fitting(max_connections: int) -> int:
-    """``max_connections``, or what the limit on open files leaves room for. Raises the soft limit as far as it may.
+    """``max_connections``, or fewer if the limit on open files requires it. Raises the soft limit as far as needed.
 
-    Twice as many descriptors are needed, for those that stay and for those that make room, and those of the listening
-    queue. At the limit libuv accepts a connection and closes it at once.
+    Each connection needs two descriptors, because a closed one may still be open when the next is accepted; the
+    listening queue needs more. At the limit libuv accepts a connection and closes it at once.
     """
     others = BACKLOG + OTHER_FILES
     needed = 2 * max_connections + others

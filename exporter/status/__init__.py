@@ -1,1 +1,1 @@
-"""What the exporter says about the daemon: /stats and the largest metrics and labels."""
+"""The pages /stats and /health about the daemon itself."""

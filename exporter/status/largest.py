@@ -1,4 +1,4 @@
-"""The metrics with the most series and the labels with the most values: where cardinality comes from. Pure."""
+"""Find the metrics with the most series and the labels with the most values: the causes of cardinality."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MOST: Final = 10
 
 
 def largest(series: Iterable[Series]) -> dict[str, Any]:
-    """For /stats, of the series of all rings but the daemon's own: ``largest_metrics``, ``largest_labels``.
+    """``largest_metrics`` and ``largest_labels`` of /stats, without the daemon's own metrics.
 
-    A series counts in each ring that has it; a label's values are distinct over all of them. As many come first by
-    their names.
+    A series counts once in each ring that has it; a label's values are distinct over all rings. Ties are ordered by
+    name.
     """
     of_metric: Counter[str] = Counter()
     values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)

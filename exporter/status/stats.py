@@ -1,4 +1,4 @@
-"""/stats and /health: what the rings hold and how they are, as plain dictionaries for JSON."""
+"""/stats and /health: contents and state of the rings, as plain dictionaries for JSON."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def stats(
     applications: ApplicationSet | None = None,
     tables: Collection[str] = (),
 ) -> dict[str, Any]:
-    """What /stats says. Reads every frame of every ring, to count the samples held.
+    """The content of /stats. Reads every frame of every ring, to count the samples held.
 
-    ``own``: the exporter's own series, which no ring may have on /metrics. ``tables``: the NAME of each [metric.NAME].
+    ``own``: the exporter's own series, which have precedence on /metrics. ``tables``: the NAME of each [metric.NAME].
     """
     held: Counter[str] = Counter()
     metrics: set[Metric] = set()
@@ -35,17 +35,17 @@ def stats(
     found = rings.refresh()
     for ring in found:
         try:
-            told = _of_ring(rings, ring, held)
-            orjson.dumps(told)  # what JSON can't say, as half a surrogate pair, must not cost the page
-            by_ring[ring.source] = told
-        except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
+            entry = _of_ring(rings, ring, held)
+            orjson.dumps(entry)  # an entry that JSON can't encode, as with a lone surrogate, must not fail the page
+            by_ring[ring.source] = entry
+        except Exception as error:  # noqa: BLE001 - a ring's bytes are untrusted input
             rings.fail(ring.source, error)
             continue
         metrics.update(ring.metrics)
     users = {metric.name for metric in metrics if not metric.own}
     daemon = {metric.name for metric in metrics if metric.own}
     live = [] if applications is None else applications.refresh()
-    told_of = [_of_application(one, users) for one in live]
+    by_application = dict(_of_application(one, users) for one in live)
     both: list[Shown] = [*found, *live]
     shown = [(one.source, shown_series(one)) for one in both]
     _, conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES)
@@ -55,16 +55,16 @@ def stats(
         "total_metrics": len(users),
         "daemon_metrics": {name: held[name] for name in sorted(daemon)},
         "total_samples": sum(held.values()),
-        "total_bytes": sum(one["bytes"] for one in by_ring.values()) + sum(one["bytes"] for _, one in told_of),
+        "total_bytes": sum(one["bytes"] for one in (*by_ring.values(), *by_application.values())),
         **largest(series for source, some in shown if source not in rings.errors for series in some),
         "rings": by_ring,
-        "applications": dict(told_of),
+        "applications": by_application,
         "errors": {**(applications.errors() if applications else {}), **rings.errors},
         "conflicts": [
             {"source": one.source, "metric": one.metric, "reason": one.reason, "series": one.series}
             for one in conflicts
         ],
-        # A name that was mistyped, or whose source is off: no collector can tell, which knows its own metrics only.
+        # Mistyped names, or metrics of a source that is off. A collector can't find them: it knows only its own metrics.
         "unused_tables": [
             metric_table(one) for one in tables if not any(table_fits(one, metric) for metric in metrics)
         ],
@@ -75,10 +75,10 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
     frames = ring.window(None, None)
     present = (~absent(frames.values)).sum(axis=0).tolist()
     for series in ring.series:
-        # A histogram's samples are the raw ones; its buckets only sum them up.
+        # Of a histogram, count the raw samples, not the buckets.
         held[series.metric.name] += present[series.column]
     header = ring.reader.header
-    # A frame may have come since the ring was looked at: the window is what is told of.
+    # The window may hold frames that were appended after refresh() read the ring.
     sequence = max(ring.sequence, *frames.sequence[-1:].tolist(), 0)
     return {
         "sequence": sequence,
@@ -102,7 +102,7 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
 
 
 def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, Any]]:
-    """(its name, what is told of it); its metrics are added to ``names``."""
+    """(name, entry in /stats) of an application; its metrics are added to ``names``."""
     reader = one.reader
     names.update(series.metric.name for series in one.series)
     return one.source, {
@@ -115,12 +115,15 @@ def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, A
 
 
 def _fill(frames: int, capacity: int) -> float:
-    """By the frames held: the sequence goes on when a ring is made larger. Full is what a reader may have at most."""
+    """Share of the capacity that is filled, at most 1: a reader never gets the last GUARD_SLOTS of a full ring.
+
+    Computed from the frames held, because the sequence continues when a ring is made larger.
+    """
     return 1.0 if frames >= capacity - GUARD_SLOTS else round(frames / capacity, 6)
 
 
 def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[bool, dict[str, Any]]:
-    """(whether at least one source is fresh, or an application runs; what /health says)."""
+    """(True if a source is fresh or an application has a process; the content of /health)."""
     sources: dict[str, Any] = {}
     fresh = False
     for ring in rings.refresh():
@@ -134,19 +137,19 @@ def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[
             "writer_alive": ring.writer_alive(),
         }
     for source, error in rings.errors.items():
-        # A ring may be readable in part: then it keeps its status and has the error beside it.
+        # A ring that is readable in part keeps its status and gets the error as well.
         sources.setdefault(source, {"status": "unreadable"})["error"] = error
-    told: dict[str, Any] = {"sources": sources}
+    page: dict[str, Any] = {"sources": sources}
     if applications is not None and (found := applications.refresh()):
-        told["applications"] = {one.source: {"processes": one.reader.processes} for one in found}
+        page["applications"] = {one.source: {"processes": one.reader.processes} for one in found}
         for name, error in applications.errors().items():
-            told["applications"][name]["error"] = error
+            page["applications"][name]["error"] = error
         fresh = fresh or any(one.reader.processes for one in found)
-    return fresh, {"status": "ok" if fresh else "no fresh source", **told}
+    return fresh, {"status": "ok" if fresh else "no fresh source", **page}
 
 
 def _last(ring: Ring, metric: str) -> float | None:
-    """The newest value of the first series of a metric, None where it is absent."""
+    """The newest value of the first series of a metric, or None if that is absent."""
     found: Series | None = next((one for one in ring.series if one.metric.name == metric), None)
     if found is None or found.column >= len(ring.latest) or is_absent(ring.latest[found.column]):
         return None

@@ -285,7 +285,7 @@ def test_a_fault_of_ours_is_a_500_logged_counted_and_over(
     monkeypatch.setattr(exporter, "metrics_parts", lambda *arguments: 1 // 0)
     answer = get(exporter, "/metrics?name[]=x")
     assert answer.status_code == 500
-    assert answer.text == "internal error; the exporter's log has it\n"
+    assert answer.text == "internal error; see the exporter's log\n"
     [record] = caplog.records
     assert record.message == "request failed"
     assert "ZeroDivisionError" in str(record.exc_info)
@@ -463,7 +463,7 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     served, refused, scraped = asyncio.run(burst())
     assert {answer.status_code for answer in served} == {200}
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert refused.text == "3 requests wait already; try again in 1 s\n"
+    assert refused.text == "3 requests are waiting already; try again in 1 s\n"
     assert scraped.status_code == 200
     assert get(exporter, "/stats").status_code == 200
 
@@ -512,14 +512,14 @@ def test_a_page_that_is_not_ready_when_the_server_ends_is_given_up_without_a_fau
 
     answer = asyncio.run(work())
     go.set()
-    assert (answer.status_code, answer.text) == (503, "the exporter ends\n")
+    assert (answer.status_code, answer.text) == (503, "the exporter is shutting down\n")
     assert caplog.records == []
 
 
 def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(app, "_LET_GO_SECONDS", 0.001)
+    monkeypatch.setattr(app, "_CLOSE_SECONDS", 0.001)
     exporter = scene.exporter()
     asked = 0
 
@@ -529,7 +529,7 @@ def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_
         if asked == 1:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(exporter, "let_go", crowded)
+    monkeypatch.setattr(exporter, "close_replaced", crowded)
 
     async def work() -> None:
         async with asyncio.timeout(20), exporter.app.router.lifespan_context(exporter.app):
@@ -537,7 +537,7 @@ def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_
                 await asyncio.sleep(0.001)
 
     asyncio.run(work())
-    [said] = [record for record in caplog.records if record.message == "segments not looked through"]
+    [said] = [record for record in caplog.records if record.message == "replaced segments not closed"]
     assert said.__dict__["error"] == "RuntimeError: can't start new thread"
 
 

@@ -172,19 +172,17 @@ def test_stats_and_health_tell_of_applications(namespace: str, exporter: Exporte
     assert not fresh
 
 
-def test_memory_of_tables_that_are_no_more_is_let_go_also_where_nobody_scrapes(
-    namespace: str, exporter: Exporter
-) -> None:
+def test_memory_of_removed_tables_is_freed_even_when_nobody_scrapes(namespace: str, exporter: Exporter) -> None:
     def held() -> int:
         return sum(namespace in os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.is_symlink())
 
     with Process(namespace, BEGIN.format(name="web")) as process:
         process.do("collector.increment('jobs', 2, {'l': 'x'})")
         page(exporter)
-        stats(exporter.rings, (), exporter._applications_told)
+        stats(exporter.rings, (), exporter._worker_applications)
         assert held() == 2
         process.end()
-    asyncio.run(exporter.let_go())
+    asyncio.run(exporter.close_replaced())
     assert held() == 0
     assert page(exporter) == ['jobs_total{l="x"} 2.0']
 

@@ -148,7 +148,7 @@ def test_a_namespace_that_can_not_be_part_of_a_file_name_is_refused(tmp_path: Pa
 
 
 def test_a_segment_that_is_gone_is_not_kept_though_nobody_asks(namespace: str, tmp_path: Path) -> None:
-    quick = "import sys, exporter.__main__ as it, exporter.app as app; app._LET_GO_SECONDS = 0.1; sys.exit(it.main())"
+    quick = "import sys, exporter.__main__ as it, exporter.app as app; app._CLOSE_SECONDS = 0.1; sys.exit(it.main())"
     with MetricCollector("s", namespace=namespace, capacity=64) as collector:
         collector.register(Metric("x", "gauge", "X."))
         collector.record_metric("x", 42.0)
@@ -212,7 +212,7 @@ def test_connections_that_ask_for_nothing_make_room_for_one_that_does(namespace:
             one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             one.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n")  # not whole
         assert get(port, "/metrics").status_code == 200
-        said = 'event="more connections than places, idle ones are closed" max_connections=2'
+        said = 'event="too many connections, idle ones are closed" max_connections=2'
         program.wait_until(lambda: said in program.log(), 20, "the closing of idle connections")
 
 

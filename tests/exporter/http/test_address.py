@@ -34,8 +34,11 @@ def test_what_is_no_address_is_refused_in_one_sentence(listen: str) -> None:
 @pytest.mark.parametrize(
     ("number", "says"),
     [
-        (errno.EADDRNOTAVAIL, "fog.toml: [exporter] listen is '8.8.8.8', which is no address of this host; give one"),
-        (errno.EACCES, "fog.toml: [exporter] port is 80, which this user may not have: Permission denied; give one"),
+        (
+            errno.EADDRNOTAVAIL,
+            "fog.toml: [exporter] listen is '8.8.8.8', which is not an address of this host; give one",
+        ),
+        (errno.EACCES, "fog.toml: [exporter] port is 80, which this user may not use: Permission denied; give one"),
         (errno.EAFNOSUPPORT, "fog.toml: [exporter] listen is '8.8.8.8', port is 80: Address family not supported"),
     ],
 )

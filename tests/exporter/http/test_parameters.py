@@ -119,7 +119,7 @@ def test_a_selector_reads_as_in_promql(text: str, matchers: list[tuple[str, str,
         ("", "expected a metric name or '{' at character 1, found the end"),
         ('"up"', "expected a metric name or '{' at character 1, found '\"up\"'"),
         ("1up", "expected a metric name or '{' at character 1"),
-        ("up up", "expected the end at character 4, found 'up'"),
+        ("up up", "expected the end of the selector at character 4, found 'up'"),
         ("up{", "expected a label name at character 4, found the end"),
         ("up{,}", "expected a label name at character 4"),
         ('up{a:b="c"}', "expected a label name at character 4"),
@@ -131,7 +131,7 @@ def test_a_selector_reads_as_in_promql(text: str, matchers: list[tuple[str, str,
         ("up{a=\"b'}", "expected a value in quotes at character 6"),
         ('up{a="b" c="d"}', "expected ',' or '}' at character 10"),
         ('up{a="b"', "expected ',' or '}' at character 9, found the end"),
-        ('up{a="b"}[5m]', "expected the end at character 10, found '[5m]'"),
+        ('up{a="b"}[5m]', "expected the end of the selector at character 10, found '[5m]'"),
         (r'{a="\q"}', r"unknown escape '\\q'; use "),
         (r'{a="\u12"}', r"unknown escape '\\u'"),
         (r'{a="\ud800"}', r"unknown escape '\\ud800'"),
@@ -147,7 +147,7 @@ def test_a_broken_selector_is_told_where_and_what_would_be_right(text: str, comp
 
 @pytest.mark.parametrize("text", ['up{a=~"b.*"}', '{a!~"b"}', "{a=~'(a+)+$'}"])
 def test_regular_expressions_are_refused_with_the_reason_and_the_way_round(text: str) -> None:
-    with pytest.raises(QueryError, match=r"not offered, because a hostile pattern could stall .*: repeat match\[\]"):
+    with pytest.raises(QueryError, match=r"not supported, because a hostile pattern could stall .*: repeat match\[\]"):
         parse_selector(text)
 
 
@@ -236,7 +236,7 @@ def test_a_query_string_is_read_as_forms_are() -> None:
 @pytest.mark.parametrize(
     ("raw", "complaint"),
     [
-        (b"metric=%zz", "'metric=%zz' has '%zz' where %, if it is meant, is written %25"),
+        (b"metric=%zz", "'metric=%zz' has '%zz'; write % as %25, or give two hexadecimal digits after it"),
         (b"metric=a%", "'metric=a%' has '%' where"),
         (b"%4=a", "'%4=a' has '%4' where"),
         (b"metric=%ff", "'metric=%ff' is not UTF-8; write é, for example, as %C3%A9"),

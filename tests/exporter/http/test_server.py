@@ -195,7 +195,7 @@ def test_silent_and_idle_connections_make_room_for_a_newcomer(namespace: str, tm
             stack.enter_context(connected(port)).sendall(sent)
         assert everything(kept) == b""
         assert get(port, "/metrics").status_code == 200
-        said = 'event="more connections than places, idle ones are closed" max_connections=2'
+        said = 'event="too many connections, idle ones are closed" max_connections=2'
         program.wait_until(lambda: said in program.log(), 20, "the closing of idle connections")
         assert program.log().count(said) == 1
         assert established(program.pid) <= 3

@@ -56,7 +56,7 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
         ("[metric.node_cpu_usage]\nbuckets = [1]\n", "buckets are for histograms, and node_cpu_usage is a gauge"),
         ("[metric.collector_up]\n", "[metric.collector_up] is the daemon's own metric"),
         ('[exporter]\nlisten = "no such host"\n', "listen is 'no such host'"),
-        ('[exporter]\nlisten = "192.0.2.1"\n', "listen is '192.0.2.1', which is no address of this host"),
+        ('[exporter]\nlisten = "192.0.2.1"\n', "listen is '192.0.2.1', which is not an address of this host"),
         ('[exporter]\nwindow = "abc"\n', "window is 'abc'; give a duration"),
         ('[shm]\ngroup = "²"\n', f"{toml}: [shm] group is '²'"),
         ('[shm]\nowner = "a\\u0000b"\n', f"{toml}: [shm] owner is 'a\\x00b'"),
@@ -152,7 +152,7 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", not_permitted)
-    with pytest.raises(ConfigurationError, match="port is 80, which this user may not have"):
+    with pytest.raises(ConfigurationError, match="port is 80, which this user may not use"):
         check_port(config("[exporter]\nport = 80\n"))
 
 
