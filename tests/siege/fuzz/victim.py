@@ -103,7 +103,7 @@ class Victim:
         """``attached``: under readers that had the ring open before; ``deep``: with windows, /stats and /health."""
         sets = (self._exporter.rings, self._history)
         for rings in sets:
-            rings._let_go(VICTIM)  # so that it is opened anew: most of what is proven, is proven then
+            rings._close_ring(VICTIM)  # so that it is opened anew: most of what is proven, is proven then
         try:
             if attached:
                 self._put(Mutation("older", "older", self.older))
