@@ -176,10 +176,10 @@ class MetricAggregator:
         layout = self._layouts.get(key, self._rings.key(), lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
         windows = [
-            readable(self._rings, ring, query, now_ns) if place in layout.places else None
-            for place, ring in enumerate(rings)
+            readable(self._rings, ring, query, now_ns) if index in layout.indexes else None
+            for index, ring in enumerate(rings)
         ]
-        body = layout.render(windows, form, self._rolling.of(self._rings.key()), self._rings)
+        body = layout.render(windows, form, self._rolling.for_rings(self._rings.key()), self._rings)
         covered = layout.coverage.render(windows, query.window_ns, form)
         return [*body, covered]
 
@@ -196,8 +196,8 @@ class MetricAggregator:
         for placed in family.placed:
             by_ring.setdefault(placed.ring, []).append(placed.series)
         for number, series in by_ring.items():
-            counted = grouped(list(enumerate(series))) if family.metric.type in ("histogram", "summary") else ()
-            part = Part(number, np.array([one.column for one in series], dtype=np.intp), chosen, counted)
+            cumulative = grouped(list(enumerate(series))) if family.metric.type in ("histogram", "summary") else ()
+            part = Part(number, np.array([one.column for one in series], dtype=np.intp), chosen, cumulative)
 
             def read(ring: Ring, part: Part = part) -> dict[str, Vector]:
                 return part_statistics(Window(ring.reader, since_ns, until_ns), part)

@@ -33,12 +33,12 @@ def label_set(pairs: Iterable[tuple[str, str]]) -> str:
 def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> str:
     """The HELP, TYPE and, in OpenMetrics, UNIT lines of a family, each ended by a newline.
 
-    ``family`` is the name without ``_total``, which text 0.0.4 adds for a counter. UNIT is written only if the name ends
-    in the unit, as OpenMetrics requires.
+    ``family`` is the name without ``_total``, which text 0.0.4 adds for a counter. UNIT is written only if the name
+    ends in the unit, as OpenMetrics requires.
 
-    In text 0.0.4 a gauge whose name ends like a histogram's sample (deployment_replica_count) is ``untyped``: promtool's
-    linter reserves those endings, except for untyped metrics. OpenMetrics, which Prometheus asks for, has no such rule;
-    its word for ``untyped`` is ``unknown``.
+    A gauge whose name ends like a histogram's sample (deployment_replica_count) is ``untyped`` in text 0.0.4, because
+    promtool's linter reserves those endings, except for untyped metrics. OpenMetrics, which Prometheus asks for, has no
+    such rule; its word for ``untyped`` is ``unknown``.
     """
     name = f"{family}_total" if kind == "counter" and form is Format.TEXT else family
     if form is Format.TEXT and kind not in ("histogram", "summary") and name.endswith(_RESERVED_ENDINGS):

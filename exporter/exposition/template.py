@@ -53,9 +53,7 @@ class Lines:
         self._guards: list[int] = []
         self._frozen: _Frozen | None = None
         self._whole: dict[Format, list[bytes]] = {}  # templates with all lines,
-        self._some: dict[
-            Format, tuple[bytes, list[bytes]]
-        ] = {}  # and with the lines of the last other pattern of present samples
+        self._some: dict[Format, tuple[bytes, list[bytes]]] = {}  # and for the last other set of present samples
 
     def add_family(self, name: str, kind: str, help_text: str, unit: str, lines: Iterable[Line]) -> None:
         """Append a family; without lines, do nothing."""

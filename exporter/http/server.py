@@ -153,9 +153,7 @@ class Guard(H11Protocol):
         """Answer 400, unless another answer has begun, and close the connection."""
         self.state.refused(400)
         if self.cycle is not None:
-            self.cycle.disconnected = (
-                True  # discards the answer that the application may still give to the head of this request
-            )
+            self.cycle.disconnected = True  # discards a later answer of the application to this request
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(f"{msg}\n")
         else:

@@ -64,7 +64,7 @@ def stats(
             {"source": one.source, "metric": one.metric, "reason": one.reason, "series": one.series}
             for one in conflicts
         ],
-        # Mistyped names, or metrics of a source that is off. A collector can't find them: it knows only its own metrics.
+        # Mistyped names, or metrics of a disabled source. No collector can find them: each knows only its own metrics.
         "unused_tables": [
             metric_table(one) for one in tables if not any(table_fits(one, metric) for metric in metrics)
         ],
@@ -115,10 +115,7 @@ def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, A
 
 
 def _fill(frames: int, capacity: int) -> float:
-    """Share of the capacity that is filled, at most 1: a reader never gets the last GUARD_SLOTS of a full ring.
-
-    Computed from the frames held, because the sequence continues when a ring is made larger.
-    """
+    """Share of the capacity that frames fill; 1 for a full ring, of which readers get all but GUARD_SLOTS frames."""
     return 1.0 if frames >= capacity - GUARD_SLOTS else round(frames / capacity, 6)
 
 

@@ -1,5 +1,5 @@
 """Statistics over windows.
 
-page puts /metrics/aggregated together; statistics and from_buckets compute; coverage says how much of a window its
-frames cover; incremental keeps long windows up to date.
+page is /metrics/aggregated; compute applies statistics and from_buckets to the windows of rings; coverage reports how
+much of a window the frames cover; incremental updates the statistics of long windows.
 """

@@ -1,8 +1,8 @@
-"""Compute what a page of windows needs: statistics of one ring's series, and of series pooled over rings.
+"""Compute statistics of one ring's series, and of series pooled over rings.
 
-A :class:`Part` is computed from one ring's window, a :class:`Pool` from the frames of several. Gauges and the raw
-samples of histograms give the statistics of their samples, counters give rate and increase; histograms that were
-counted elsewhere, and summaries, give what their increases tell (from_buckets).
+A :class:`Part` is computed from one ring's window, a :class:`Pool` from the frames of several. Gauges and histograms
+with raw samples give statistics of their samples; counters give rate and increase; histograms without raw samples, and
+summaries, give statistics of their increases (from_buckets).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from exporter.exposition.conflicts import Family
 from exporter.http.parameters import COUNTER_STATS
-from exporter.window.from_buckets import Counted, grouped
-from exporter.window.from_buckets import statistics as statistics_of_counted
+from exporter.window.from_buckets import Cumulative, grouped
+from exporter.window.from_buckets import statistics as statistics_of_increases
 from exporter.window.incremental.rolling import Rolling, RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window.ring_window import Window
 from exporter.window.statistics import aggregate, aggregate_by_label, calculate_rate, columns_of
@@ -30,12 +30,12 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The series of one ring that are computed together, and the statistics that they give."""
+    """Series of one ring that are computed together, and their statistics."""
 
     ring: int
     columns: NDArray[np.intp]
     stats: tuple[str, ...]
-    counted: tuple[Counted, ...] = ()
+    cumulative: tuple[Cumulative, ...] = ()
 
     def rolling(self, frames: int) -> Rolling:
         if self.stats[0] in COUNTER_STATS:
@@ -45,54 +45,54 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The series of one family, by ring, that are pooled by a label's value."""
+    """The series of one family, by ring, to be pooled by a label's value."""
 
     counter: bool
     stats: tuple[str, ...]
     columns: tuple[tuple[int, NDArray[np.intp]], ...]  # (ring, columns)
     label_values: tuple[str, ...]  # one per column, in that order
-    counted: tuple[tuple[int, Counted], ...] = ()  # by ring, with places in label_values
+    cumulative: tuple[tuple[int, Cumulative], ...] = ()  # by ring; ``at``: indexes in label_values
 
 
 def pool_of(family: Family, by: str, stats: tuple[str, ...]) -> Pool:
-    """The series of a family, pooled by the label ``by``, which each of them has."""
+    """The pool of a family's series by the label ``by``, which each of them must have."""
     by_ring: dict[int, list[Series]] = {}
     for placed in family.placed:
         by_ring.setdefault(placed.ring, []).append(placed.series)
     values: list[str] = []
-    counted: list[tuple[int, Counted]] = []
+    cumulative: list[tuple[int, Cumulative]] = []
     for ring, some in by_ring.items():
         if family.metric.type in ("histogram", "summary"):
-            counted += [(ring, one) for one in grouped(list(enumerate(some, len(values))))]
+            cumulative += [(ring, one) for one in grouped(list(enumerate(some, len(values))))]
         values += [series.labels[by] for series in some]
     columns = ((ring, np.array([one.column for one in some], dtype=np.intp)) for ring, some in by_ring.items())
-    return Pool(family.metric.type == "counter", stats, tuple(columns), tuple(values), tuple(counted))
+    return Pool(family.metric.type == "counter", stats, tuple(columns), tuple(values), tuple(cumulative))
 
 
 def part_statistics(window: Window, part: Part, rolling: RollingWindows | None = None) -> dict[str, Vector]:
     """``part.stats`` of each of the part's series: float64, shape (series,).
 
-    ``rolling``: where the results of long windows are kept up to date; without it they are computed from all samples.
+    ``rolling``: cache that updates the results of long windows; without it, all samples are read.
     """
     result = _statistics(window, part, rolling)
-    for some in part.counted:
-        result = _with_counted(window, part, some, rolling, result)
+    for some in part.cumulative:
+        result = _fill_from_increases(window, part, some, rolling, result)
     return result
 
 
-def _with_counted(
-    window: Window, part: Part, some: Counted, rolling: RollingWindows | None, result: dict[str, Vector]
+def _fill_from_increases(
+    window: Window, part: Part, some: Cumulative, rolling: RollingWindows | None, result: dict[str, Vector]
 ) -> dict[str, Vector]:
-    """The statistics, with what the increases tell in the place of what no raw sample tells."""
+    """``result`` with the statistics of increases for each series without raw samples."""
     missing = np.ones(len(some.at), dtype=bool) if some.always else absent(result[part.stats[0]][some.at])
     if not missing.any():
         return result
     columns = some.columns[missing]
     rates = _statistics(window, Part(part.ring, columns.ravel(), COUNTER_STATS), rolling)
-    told = statistics_of_counted(some.bounds, rates["increase"].reshape(columns.shape), part.stats)
-    found = {stat: result[stat].copy() for stat in part.stats}  # what is kept of a long window stays as it is
+    filled = statistics_of_increases(some.bounds, rates["increase"].reshape(columns.shape), part.stats)
+    found = {stat: result[stat].copy() for stat in part.stats}  # ``rolling`` may keep the originals
     for stat in part.stats:
-        found[stat][some.at[missing]] = told[stat]
+        found[stat][some.at[missing]] = filled[stat]
     return found
 
 
@@ -101,11 +101,11 @@ def _statistics(window: Window, part: Part, rolling: RollingWindows | None) -> d
         return _computed(window, part)
     key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
     kept = rolling.get(key, lambda: part.rolling(window.most_frames))
-    return kept.statistics() if kept.up_to_date(window) else _computed(window, part)
+    return kept.statistics() if kept.update(window) else _computed(window, part)
 
 
 def _computed(window: Window, part: Part) -> dict[str, Vector]:
-    """The statistics from all of the window's samples."""
+    """The part's statistics, computed from all samples of the window."""
     if part.stats[0] in COUNTER_STATS:
         rate, increase = _rates(window.frames, part.columns)
         return {"rate": rate, "increase": increase}
@@ -113,39 +113,40 @@ def _computed(window: Window, part: Part) -> dict[str, Vector]:
 
 
 def pool_statistics(frames: Mapping[int, Frames | None], pool: Pool) -> list[Vector]:
+    """``pool.stats``, each float64, shape (label values,). ``frames``: by ring; None: the ring can't be read."""
     groups = list(dict.fromkeys(pool.label_values))
     if pool.counter:
         return _pooled_rates(frames, pool, groups)
     blocks = [_block(frames[ring], columns) for ring, columns in pool.columns]
     longest = max(len(block) for block in blocks)
-    # Rings tick on their own: shorter windows are filled up with absent samples, which no statistic counts.
+    # Rings have different numbers of frames: pad shorter windows with absent samples, which every statistic ignores.
     padded = [np.concatenate((block, all_absent((longest - len(block), block.shape[1])))) for block in blocks]
     _, result = aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
-    if pool.counted:
-        _put_pooled(frames, pool, groups, result)
+    if pool.cumulative:
+        _fill_pools_from_increases(frames, pool, groups, result)
     return [result[stat] for stat in pool.stats]
 
 
-def _put_pooled(
+def _fill_pools_from_increases(
     frames: Mapping[int, Frames | None], pool: Pool, groups: list[str], result: Mapping[str, Vector]
 ) -> None:
-    """Of groups without a raw sample: what the increases of all their series together tell."""
-    always = pool.counted[0][1].always
+    """Fill in the statistics of groups without raw samples, from the summed increases of their series."""
+    always = pool.cumulative[0][1].always
     missing = np.ones(len(groups), dtype=bool) if always else absent(result[pool.stats[0]])
     if not missing.any():
         return
     number = {group: i for i, group in enumerate(groups)}
     member = np.array([number[value] for value in pool.label_values], dtype=np.intp)
-    total = np.zeros((len(groups), pool.counted[0][1].columns.shape[1]))
-    for ring, some in pool.counted:
+    total = np.zeros((len(groups), pool.cumulative[0][1].columns.shape[1]))
+    for ring, some in pool.cumulative:
         window = frames[ring]
         if window is None:
             continue
         _, increase = _rates(window, some.columns.ravel())
         np.add.at(total, member[some.at], np.where(absent(increase), 0.0, increase).reshape(some.columns.shape))
-    told = statistics_of_counted(pool.counted[0][1].bounds, total, pool.stats)
+    filled = statistics_of_increases(pool.cumulative[0][1].bounds, total, pool.stats)
     for stat in pool.stats:
-        result[stat][missing] = told[stat][missing]
+        result[stat][missing] = filled[stat][missing]
 
 
 def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -155,9 +156,9 @@ def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float
 def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
     """(rate, increase) of the counters in those columns.
 
-    A frame with a timestamp of its own comes before the tick that committed it and has that tick's monotonic time.
-    Its samples are put where they belong: that much earlier than the tick as its timestamp is. Without that, a value
-    from before the last tick would pass for a reset, and the time back to it for time in which nothing was counted.
+    A frame with its own timestamp precedes the tick frame that it was committed with, and has that tick's monotonic
+    time. Its samples are moved earlier by the difference of the two timestamps; otherwise an older value would look
+    like a reset of the counter.
     """
     values, monotonic_ns, timestamp_ns = columns_of(window.values, columns), window.monotonic_ns, window.timestamp_ns
     whole = np.flatnonzero(window.flags & np.uint64(FLAG_TICK))
@@ -173,7 +174,7 @@ def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
 
 
 def _pooled_rates(frames: Mapping[int, Frames | None], pool: Pool, groups: list[str]) -> list[Vector]:
-    """The sum over each group's series of their rates and increases; absent where no series has one."""
+    """Rates and increases summed over the series of each group; absent if no series has one."""
     rates, increases = [], []
     for ring, columns in pool.columns:
         window = frames[ring]

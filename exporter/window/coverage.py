@@ -1,7 +1,7 @@
-"""What a window covers: of each source on the page, how many frames, from when to when, and what was skipped.
+"""Gauges of what a window covers: frames of each source, their first and last timestamps, and skipped slots.
 
-A ring that holds ten minutes answers ``window=24h`` with statistics of ten minutes; after a step of the wall clock, or
-while a collector was stopped, frames are missing in between. The statistics do not show it: these gauges do.
+A ring that holds ten minutes answers ``window=24h`` with statistics of ten minutes; if a collector was stopped or the
+wall clock was set, frames are missing in between. The statistics do not show that; these gauges do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shm.ring.frame import all_absent
 
 
 class Gauge(NamedTuple):
-    """``help`` as on the page."""
+    """Name and HELP text of a gauge on the page."""
 
     name: str
     help: str
@@ -37,37 +37,37 @@ NAMES: Final = frozenset(gauge.name for gauge in (ASKED, *OF_A_SOURCE))
 
 
 class Coverage:
-    """The lines for the rings at ``places`` of ``rings``; none where there are no places."""
+    """The gauges' lines for those of ``rings`` that ``indexes`` select; no lines without indexes."""
 
-    def __init__(self, rings: Sequence[Ring], places: Iterable[int]) -> None:
-        self._places = sorted(places)
+    def __init__(self, rings: Sequence[Ring], indexes: Iterable[int]) -> None:
+        self._indexes = sorted(indexes)
         self._lines = Lines()
-        if not self._places:
+        if not self._indexes:
             return
         self._lines.add_family(ASKED.name, "gauge", ASKED.help, "seconds", [Line(ASKED.name, 0)])
         for i, gauge in enumerate(OF_A_SOURCE):
             unit = "seconds" if gauge.name.endswith("_seconds") else ""
             lines = (
-                Line(gauge.name + label_set([("source", rings[place].source)]), 1 + len(OF_A_SOURCE) * n + i)
-                for n, place in enumerate(self._places)
+                Line(gauge.name + label_set([("source", rings[index].source)]), 1 + len(OF_A_SOURCE) * n + i)
+                for n, index in enumerate(self._indexes)
             )
             self._lines.add_family(gauge.name, "gauge", gauge.help, unit, lines)
 
     def render(self, windows: Sequence[Window | None], window_ns: int, form: Format) -> bytes:
-        """``windows``: of every ring, as the page's statistics have them; None, it could not be read: no line."""
-        if not self._places:
+        """The lines. ``windows``: those of the page's statistics, one per ring; None (unreadable) has no lines."""
+        if not self._indexes:
             return b""
-        values = all_absent(1 + len(OF_A_SOURCE) * len(self._places))
+        values = all_absent(1 + len(OF_A_SOURCE) * len(self._indexes))
         values[0] = window_ns / 1e9
         of_sources = values[1:].reshape(-1, len(OF_A_SOURCE))
-        for row, place in zip(of_sources, self._places, strict=True):
-            window = windows[place]
+        for row, index in zip(of_sources, self._indexes, strict=True):
+            window = windows[index]
             if window is None:
                 continue
             stamps = window.timestamp_ns
             row[0], row[3] = len(stamps), window.skipped
             if len(stamps):
-                # Not those of the first and the last frame: frames are ordered by sequence, and the wall clock that
-                # stamps them may have been set between.
+                # Not the first and the last frame's: frames are ordered by sequence, and the wall clock may have been
+                # set in between.
                 row[1:3] = np.array([stamps.min(), stamps.max()]) / 1e9
         return self._lines.render(values, form)

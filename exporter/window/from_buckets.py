@@ -1,8 +1,7 @@
-"""Statistics of what was counted and not sampled: histograms without raw samples in a window, and summaries.
+"""Statistics from increases of buckets, count and sum: of histograms without raw samples, and of summaries.
 
-What another program keeps as a histogram comes as buckets, count and sum; the values themselves are gone. Their
-increases over the window still give the mean and the sum, and the buckets where a percentile lies: by linear
-interpolation in its bucket, as PromQL's histogram_quantile
+Another program's histogram arrives as buckets, count and sum, without the samples. The increases over the window give
+sum and mean; the buckets give percentiles, by linear interpolation as in PromQL's histogram_quantile
 (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile).
 """
 
@@ -24,10 +23,10 @@ PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """Histograms of the same bounds, or summaries, by their places ``at`` among others; ``columns``: one row a series.
+class Cumulative:
+    """Histograms of equal bounds, or summaries. ``at``: their indexes; ``columns``: shape (series, columns of each).
 
-    ``always``: they have no raw samples at all.
+    ``always``: they are summaries, which never have raw samples.
     """
 
     bounds: tuple[float, ...]
@@ -36,15 +35,15 @@ class Counted:
     always: bool
 
 
-def grouped(found: Sequence[tuple[int, Series]]) -> tuple[Counted, ...]:
-    """(place, series) of histograms and summaries, by their bounds."""
+def grouped(found: Sequence[tuple[int, Series]]) -> tuple[Cumulative, ...]:
+    """Group histograms and summaries, given as (index, series), by their bounds."""
     by_bounds: dict[tuple[float, ...], list[tuple[int, Series]]] = {}
-    for place, series in found:
-        by_bounds.setdefault(series.metric.buckets, []).append((place, series))
+    for index, series in found:
+        by_bounds.setdefault(series.metric.buckets, []).append((index, series))
     return tuple(
-        Counted(
+        Cumulative(
             bounds,
-            np.array([place for place, _ in some], dtype=np.intp),
+            np.array([index for index, _ in some], dtype=np.intp),
             np.array([_columns_of(series) for _, series in some], dtype=np.intp),
             always=not bounds,
         )
@@ -53,12 +52,12 @@ def grouped(found: Sequence[tuple[int, Series]]) -> tuple[Counted, ...]:
 
 
 def _columns_of(series: Series) -> list[int]:
-    """Of a histogram its buckets, count and sum, of a summary count and sum."""
+    """The columns of a histogram's buckets, count and sum, or of a summary's count and sum."""
     return list(range(series.column + (series.metric.type == "histogram"), series.end))
 
 
 def statistics(bounds: Sequence[float], increases: Vector, stats: Sequence[str]) -> dict[str, Vector]:
-    """Each of ``stats``, float64, shape (series,); absent where nothing was counted, or can't be known: min and max.
+    """Each of ``stats``: float64, shape (series,); absent if nothing was counted. min and max are always absent.
 
     ``increases``: float64, shape (series, len(bounds) + 2), of the cumulative buckets, the count and the sum; shape
     (series, 2) of summaries, which have no ``bounds`` and no percentiles.
@@ -80,7 +79,7 @@ def statistics(bounds: Sequence[float], increases: Vector, stats: Sequence[str])
 
 def _quantile(share: float, bounds: Vector, cumulative: Vector) -> Vector:
     """float64, shape (series,). ``cumulative``: shape (series, len(bounds) + 1), each with a count above 0."""
-    # A bucket that one process has and another has not may be absent, and is then no bucket.
+    # A bucket that only some processes have may be absent: treat it as empty.
     cumulative = np.maximum.accumulate(np.nan_to_num(cumulative, nan=0.0), axis=1)
     rank = share * cumulative[:, -1]
     at = (cumulative < rank[:, np.newaxis]).sum(axis=1)
@@ -89,7 +88,7 @@ def _quantile(share: float, bounds: Vector, cumulative: Vector) -> Vector:
     inside = np.minimum(at, len(bounds) - 1)
     upper = bounds[inside]
     lower = np.where(inside > 0, bounds[inside - 1], np.minimum(0.0, upper))
-    # Past the last bound all that is known is the bound; so it is in a first bucket whose bound is not above 0.
+    # Beyond the last bound, and in a first bucket whose bound is not above 0, the only known value is the bound.
     whole = (at >= len(bounds)) | ((at == 0) & (upper <= 0))
     counts = np.where(whole, 1.0, cumulative[row, inside] - below)
     found: Vector = np.where(whole, upper, lower + (upper - lower) * (rank - below) / counts)

@@ -1,11 +1,11 @@
 """/metrics/aggregated: statistics of each series over a rolling window, as gauges with the label ``stat``.
 
-Gauges and the raw samples of histograms give avg, min, max, sum and percentiles; counters give rate and increase.
-Histograms that were counted elsewhere, and summaries, give what their increases tell: ``counted``.
+Gauges and histograms with raw samples give avg, min, max, sum and percentiles; counters give rate and increase.
+Histograms without raw samples, and summaries, give statistics of their increases (from_buckets).
 With ``by=LABEL`` the samples of all series that share the label's value are pooled, over all rings.
 
-The lines are made once for a set of catalogs and a query; a request reads the windows and computes one vector. What the
-windows cover is told behind the statistics, by ``coverage``.
+The lines are made once for a set of catalogs and a query; a request reads the windows and computes one vector. After
+the statistics come the gauges of what the windows cover (coverage).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ V = TypeVar("V")
 
 
 def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Window | None:
-    """The ring's window; None, and noted, when it can't be read: the others go on."""
+    """The ring's window; None if it can't be read: the error is recorded, and the other rings are still read."""
     try:
         return Window(ring.reader, now_ns - query.window_ns, now_ns)
     except Exception as error:  # noqa: BLE001 - a ring's bytes are foreign input
@@ -45,9 +45,9 @@ def readable(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) ->
 
 
 class AggregatedPage:
-    """The page of one query, whatever its window, for one set of catalogs.
+    """The layout of the page for one query with any window, and one set of catalogs.
 
-    ``places``: of the rings that it has series of, whose windows it needs.
+    ``indexes``: of the rings whose series are on the page.
     """
 
     def __init__(self, rings: Sequence[Ring], query: AggregatedQuery) -> None:
@@ -70,10 +70,9 @@ class AggregatedPage:
             self._lay_out_series(families, len(rings))
         else:
             self._lay_out_pools(families, query.by)
-        # Of the sources whose series the statistics are of, and no others.
-        self.places = {part.ring for part in self._parts if part.stats}
-        self.places |= {ring for pool in self._pools if pool.stats for ring, _ in pool.columns}
-        self.coverage = coverage.Coverage(rings, self.places)
+        self.indexes = {part.ring for part in self._parts if part.stats}
+        self.indexes |= {ring for pool in self._pools if pool.stats for ring, _ in pool.columns}
+        self.coverage = coverage.Coverage(rings, self.indexes)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -87,7 +86,7 @@ class AggregatedPage:
         return tuple(stat for stat in kinds if stat in self._query.stats)
 
     def _lay_out_series(self, families: list[Family], rings: int) -> None:
-        """One part per ring and kind; the vector holds, part after part, statistic after statistic, its series."""
+        """One part per ring and kind. The vector holds all parts; each part holds, per statistic, all its series."""
         columns: dict[tuple[int, bool], list[int]] = {}
         histograms: dict[int, list[tuple[int, Series]]] = {}  # and summaries
         for family in families:
@@ -102,8 +101,8 @@ class AggregatedPage:
             kinds: tuple[str, ...] = COUNTER_STATS if counter else STATS
             stats = tuple(stat for stat in kinds if stat in self._query.stats)
             starts[ring, counter] = at
-            also = () if counter else grouped(histograms.get(ring, []))
-            self._parts.append(Part(ring, np.array(some, dtype=np.intp), stats, also))
+            cumulative = () if counter else grouped(histograms.get(ring, []))
+            self._parts.append(Part(ring, np.array(some, dtype=np.intp), stats, cumulative))
             at += len(some) * len(stats)
         place = {(ring, column): i for (ring, _), some in columns.items() for i, column in enumerate(some)}
         for family in families:
@@ -146,12 +145,10 @@ class AggregatedPage:
         rolling: RollingWindows,
         rings: RingSet,
     ) -> list[bytes]:
-        """The text, in parts: statistics of the windows of the constructor's rings, in its order.
+        """The text, in parts. ``windows``: of the constructor's rings, in its order; None is skipped.
 
-        None in place of a window: it could not be read, or is of no series of the page.
-
-        One that fails while it is read is noted with ``rings``, and becomes None in the list. ``rolling`` keeps what
-        windows came to; it is for pages of the same set of catalogs.
+        If reading a window fails, the error is recorded in ``rings`` and the window becomes None in the list.
+        ``rolling``: the results of long windows, for pages of the same set of catalogs.
         """
         vector: list[Vector] = []
         for part in self._parts:
@@ -182,7 +179,7 @@ class AggregatedPage:
 
 
 def _guarded(windows: list[Window | None], ring: int, rings: RingSet, read: Callable[[Window], V]) -> V | None:
-    """What ``read`` makes of the ring's window; None where there is none, or it fails: the others go on."""
+    """``read`` of the ring's window; None if there is no window or reading fails: the others are still read."""
     window = windows[ring]
     if window is None:
         return None

@@ -1,4 +1,4 @@
-"""Work in as many threads as there are processors: numpy leaves the interpreter free while it sorts and sums."""
+"""Run numpy work on all processors: numpy releases the GIL while it sorts and sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_THREADS: Final = 4
 
 
 def in_parallel(work: Callable[[T], None], parts: Iterable[T]) -> None:
-    """``work`` on each of the parts, in any order. What one raises is raised when all have ended."""
+    """Call ``work`` on each of the parts, in any order. An exception is raised after all calls have ended."""
     waiting = list(parts)
     if len(waiting) < 2 or processors() < 2:
         for one in waiting:
@@ -27,7 +27,7 @@ def in_parallel(work: Callable[[T], None], parts: Iterable[T]) -> None:
 
 
 def processors() -> int:
-    """How many this process may use; a container may have been given some only."""
+    """The number of processors that this process may use, which a container may limit; at most _MOST_THREADS."""
     return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
 
 

@@ -1,7 +1,6 @@
-"""One ring's window, as far as a page needs it: which frames, of what time, and their samples only if asked for.
+"""A lazy window of one ring: selects frames by timestamp, and copies their samples only on demand.
 
-Which frames are in it is known from their timestamps, without reading them again; who has kept what the others came to
-(``rolling``) reads only those that are new.
+Incremental statistics (``rolling``) need only the samples of the frames that are new.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from shm.ring.reader import RingReader
 class Window:
     """The frames of ``reader`` with since < timestamp ≤ until, at the moment of construction.
 
-    ``whole``: all are proven, and no sequence is missing between the first and the last of them. ``source``: the
-    ring's.
+    ``whole``: all frames are proven, and no sequence is missing between the first and the last of them.
     """
 
     def __init__(self, reader: RingReader, since_ns: int, until_ns: int) -> None:
@@ -35,22 +33,22 @@ class Window:
 
     @property
     def frame_count(self) -> int:
-        """From the first to the last."""
+        """The number of sequences from the first frame to the last."""
         return self.last - self.first + 1
 
     @property
     def most_frames(self) -> int:
-        """How many it may come to have while the ring fills: one an interval."""
+        """The largest number of frames that a window of this length may get as the ring fills: one per interval."""
         header = self._reader.header
         return max(self.frame_count, min(header.capacity, self.length_ns // header.interval_ns + 1))
 
     @functools.cached_property
     def frames(self) -> Frames:
-        """All of them, each proven on its copy."""
+        """All frames of the window, each copied and proven on the copy."""
         return self._reader.read(self._chosen, self._since_ns, self._until_ns, in_parallel)
 
     def read(self, first: int, last: int) -> Frames | None:
-        """Those with first ≤ sequence ≤ last, or None where one of them can't be had whole any more."""
+        """The frames with first ≤ sequence ≤ last, or None if one of them is torn or lapped."""
         frames = self._reader.read(self._chosen.between(first, last))
         return frames if len(frames.sequence) == last - first + 1 else None
 
@@ -60,10 +58,10 @@ class Window:
 
     @property
     def timestamp_ns(self) -> NDArray[np.int64]:
-        """Of each frame that the statistics are of."""
+        """The timestamps of the frames that the statistics use."""
         return self.frames.timestamp_ns if self._was_read or not self.whole else self._chosen.timestamp_ns
 
     @property
     def skipped(self) -> int:
-        """Slots that were torn or lapped when they were read for it."""
+        """The number of slots that were torn or lapped when the window was read."""
         return self.frames.skipped if self._was_read or not self.whole else 0

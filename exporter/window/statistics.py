@@ -1,19 +1,19 @@
-"""Statistics of a window: arrays in, arrays out, no I/O and no clock of its own.
+"""Statistics of a window: pure functions on arrays.
 
     frames × series, as the ring holds them           one row a series, in cache        per series
     ┌ t1  a1 b1 c1 … ┐        tiles of 512           ┌ a1 a2 a3 … ┐   sum, sort once
     │ t2  a2 b2 c2 … │   ─────────────────────────▶   │ b1 b2 b3 … │  ───────────────▶  avg min max sum p50 …
     └ t3  a3 b3 c3 … ┘                                └ c1 c2 c3 … ┘
 
-    absent          STALE_NAN_BITS: no sample in this frame. Ignored; nothing else in the window: the result is absent
-    ordinary NaN    a sample that is not a number: sum and avg become NaN, min, max and percentiles leave it out
+    absent          STALE_NAN_BITS: no sample in this frame. Ignored; if all are absent, the result is absent
+    ordinary NaN    a sample that is not a number: sum and avg become NaN; min, max and percentiles ignore it
     number          ±Inf included, by the rules of IEEE 754: a sum over both infinities is NaN
 
-STALE_NAN_BITS is a signalling NaN, which arithmetic turns into an ordinary one (and would warn of). So absent values
-are recognised and written as 64-bit words, and never computed with.
+STALE_NAN_BITS is a signalling NaN, which arithmetic turns into an ordinary one, with a warning. So absent values are
+compared and written as 64-bit words, never used in arithmetic.
 
 ``values`` is float64, shape (frames, series), rows in sequence order; it is never changed. Functions raise ValueError
-where shapes do not fit or a statistic is unknown. Any thread may call them.
+for wrong shapes and unknown statistics. They are thread-safe.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _PERCENTILES: Final = {"p50": 50, "p95": 95, "p99": 99}
 # pages than the TLB holds. Work of 2 MiB at a time stays in the cache and bounds the extra memory.
 _TILE_FRAMES: Final = 512
 _WORK_SAMPLES: Final = 2**18
-_WORK_SERIES: Final = 16  # at least, two cache lines of each frame
+_WORK_SERIES: Final = 16  # at least: two cache lines of each frame
 
 
 def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floats]:
@@ -61,8 +61,8 @@ def aggregate_by_label(
 ) -> tuple[list[str], dict[str, Floats]]:
     """Pools the samples of all series that share a label value, then aggregates each pool.
 
-    ``label_values``: one per series, None = without that label, left out. Returns the label values in first-seen
-    order and each statistic, shape (label values,): of the samples together, never a percentile of percentiles.
+    ``label_values``: one per series; series with None are left out. Returns the label values in first-seen order, and
+    each statistic, shape (label values,): computed from the pooled samples, never a percentile of percentiles.
     """
     matrix = _matrix(values, stats)
     if len(label_values) != matrix.shape[1]:
@@ -72,7 +72,7 @@ def aggregate_by_label(
         if label is not None:
             pools.setdefault(label, []).append(column)
     result = {stat: all_absent(len(pools)) for stat in stats}
-    # Pools of one size make a matrix together: a label of 1,000 values costs one call and not 1,000.
+    # Pools of equal size are computed as one matrix: a label of 1,000 values costs one call, not 1,000.
     by_size: dict[int, list[tuple[int, list[int]]]] = {}
     for position, columns in enumerate(pools.values()):
         by_size.setdefault(len(columns), []).append((position, columns))
@@ -90,13 +90,14 @@ def aggregate_by_label(
 def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> tuple[Floats, Floats]:
     """Rate per second and increase of counters, each float64, shape (series,).
 
-    The increase sums the increments from sample to sample; a fall is a reset of the counter, and the increment is
-    then the value after it. The rate divides by the time from first to last sample: by the monotonic clock, and
-    for steps where that does not advance (a reboot) by the wall clock. NaNs are passed over. Both are absent with
-    fewer than two samples, the rate also where neither clock advanced. Clocks: int64, shape (frames,).
+    The increase is the sum of the increments from sample to sample; a decrease is a reset of the counter, and the
+    increment is then the value after it. The rate is the increase divided by the time from first to last sample: by the
+    monotonic clock, or by the wall clock for steps where the monotonic clock does not advance (a reboot). NaNs are
+    ignored. Both are absent with fewer than two samples, the rate also if neither clock advanced. Clocks: int64, shape
+    (frames,).
 
-    PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as
-    3.2. Here nothing is: the increase is what was counted, the rate its mean over the time in which it was.
+    PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as 3.2.
+    Here nothing is extrapolated.
     """
     matrix = _matrix(values)
     elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
@@ -137,9 +138,9 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
 
 
 def tally(rows: Floats) -> tuple[Floats, Integers, Integers, Integers]:
-    """Of each row the sum, how many samples are not absent, and how many of those are numbers; rows with any other.
+    """(sum, number of samples, number of samples other than NaN) of each row, and the indexes of rows with any NaN.
 
-    ``rows``: shape (series, samples). The last one is the indices of rows with a NaN of either kind.
+    ``rows``: shape (series, samples).
     """
     with np.errstate(over="ignore", invalid="ignore"):
         total = rows.sum(axis=1)
@@ -151,13 +152,13 @@ def tally(rows: Floats) -> tuple[Floats, Integers, Integers, Integers]:
 
 
 def count_samples(rows: Floats, total: Floats | None = None) -> tuple[Integers, Integers, Integers]:
-    """What :func:`tally` gives behind the sum. ``total``: of each row any sum of its samples."""
+    """The last three results of :func:`tally`. ``total``: a sum of each row, in any order of addition."""
     present = np.full(len(rows), rows.shape[1])
     numbers = present.copy()
     if total is None:
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.einsum("ij->i", rows)
-    # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
+    # The sum of a row with a NaN is NaN; only such rows (and rows with both infinities) need masks.
     gapped = np.flatnonzero(np.isnan(total))
     if gapped.size:
         some = rows[gapped]
@@ -169,10 +170,10 @@ def count_samples(rows: Floats, total: Floats | None = None) -> tuple[Integers, 
 def rates(total: Floats, first: Floats, last: Floats, elapsed: Integers) -> tuple[Floats, Floats]:
     """(rate, increase) of counters that grew by ``total`` from frame ``first`` to frame ``last``, each shape (series,).
 
-    NaN: no usable sample. ``elapsed``: see :func:`elapsed_ns`.
+    ``first`` and ``last`` are NaN for a series without a usable sample. ``elapsed``: see :func:`elapsed_ns`.
     """
     rate, increase = all_absent(len(total)), all_absent(len(total))
-    counted = last > first  # without two samples they are the same, or NaN
+    counted = last > first  # with fewer than two samples they are equal, or NaN
     increase[counted] = total[counted]
     seconds = np.zeros(len(total))
     seconds[counted] = (elapsed[last[counted].astype(np.intp)] - elapsed[first[counted].astype(np.intp)]) / 1e9
@@ -182,10 +183,10 @@ def rates(total: Floats, first: Floats, last: Floats, elapsed: Integers) -> tupl
 
 
 def elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
-    """Nanoseconds since the first frame: int64, shape (frames,), never falling."""
+    """Nanoseconds since the first frame: int64, shape (frames,), never decreasing."""
     if not (shape := np.shape(monotonic_ns)) == np.shape(timestamps_ns) == (frames,):
         raise ValueError(f"clocks {shape} and {np.shape(timestamps_ns)} for {frames} frames; give one time per frame")
-    # Step by step: after a reboot the monotonic clock may have caught up before the window ends.
+    # Per step: after a reboot the monotonic clock may exceed its first value again before the window ends.
     steps, wall = (np.diff(np.asarray(times, dtype=np.int64)) for times in (monotonic_ns, timestamps_ns))
     steps = np.where(steps > 0, steps, np.maximum(wall, 0))
     elapsed: Integers = np.zeros(frames, np.int64)
@@ -194,21 +195,21 @@ def elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -
 
 
 def work_slices(series: int, frames: int) -> Iterator[slice]:
-    """The series in parts that fit the cache together with their frames. None for an empty window."""
+    """Slices of series whose samples fit the cache. No slices for an empty window."""
     step = max(_WORK_SERIES, _WORK_SAMPLES // max(1, frames))
     for start in range(0, series if frames else 0, step):
         yield slice(start, min(start + step, series))
 
 
 def _rows(matrix: Floats) -> Iterator[tuple[slice, Floats]]:
-    """The series in cache-sized parts, each a scratch copy of shape (series, frames). None for an empty window."""
+    """(slice, scratch copy of shape (series, frames)) for each of :func:`work_slices`."""
     frames, series = matrix.shape
     for some in work_slices(series, frames):
         yield some, transposed(matrix[:, some])
 
 
 def columns_of(values: Floats, columns: NDArray[np.intp]) -> Floats:
-    """Those columns: a view where they lie side by side (a day of 1,000 series is 46 MiB), else a copy."""
+    """Those columns: a view if they are adjacent (a day of 1,000 series is 46 MiB), else a copy."""
     first, end = int(columns[0]), int(columns[-1]) + 1
     if end - first == len(columns) and (np.diff(columns) == 1).all():
         return values[:, first:end]

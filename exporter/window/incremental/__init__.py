@@ -1,4 +1,4 @@
-"""Long windows that are asked for again: kept up to date frame by frame instead of computed anew.
+"""Incremental statistics of long windows: updated by the frames that enter and leave, not computed from all samples.
 
 Read rolling first; bands keep order statistics, blocks keep sums.
 """

@@ -1,14 +1,14 @@
-"""Order statistics of many series that stay exact while samples come and go.
+"""Exact order statistics of many series, updated as samples are added and removed.
 
-Of each series' samples in order, a band of BAND around each rank that is asked for is kept, and how many lie below:
+For each series and requested rank, a band of BAND sorted samples around the rank is kept, and the number of samples
+below the band:
 
     below: 2,832 samples │ 41.2 41.3 41.3 … 41.9 … 42.0 │ above: the rest
                            └ the band, sorted; the median is in it
 
-A sample that comes or goes below the band, or above it, only moves the counts: two comparisons for each series and
-rank. One that falls into the band is put in, or taken out. When a rank has left its band, which takes BAND / 2 changes
-at least from where a fill puts it, the bands have to be filled anew from all samples. So nothing is estimated: what
-:meth:`Bands.ranked` gives is an element of the sorted samples, or nothing.
+A sample below or above the band only changes the counts: two comparisons for each series and rank. A sample within
+the band is inserted or removed. A rank that leaves its band, at least BAND / 2 changes after a fill, requires a new
+fill from all samples. Nothing is estimated: :meth:`Bands.ranked` returns elements of the sorted samples, or None.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _PAD: Final = np.inf
 
 
 class Bands:
-    """For ``series`` series and the ranks ceil(p / 100 · (n − 1)) for each p of ``percents``; 0 is the least sample.
+    """Bands of ``series`` series around the ranks ceil(p / 100 · (n − 1)), p in ``percents``; rank 0 is the minimum.
 
-    n is the number of a series' samples that are numbers; NaNs of both kinds are passed over.
+    n is the number of a series' samples other than NaN; NaNs of both kinds are ignored.
     """
 
     def __init__(self, series: int, percents: Sequence[int]) -> None:
@@ -41,29 +41,29 @@ class Bands:
         self._band: Floats = np.full((*shape, BAND), _PAD)
         self._count: Integers = np.zeros(shape, dtype=np.intp)  # samples in the band
         self._below: Integers = np.zeros(shape, dtype=np.intp)
-        self._low: Floats = np.full(shape, np.inf)  # the band's first and last sample; of an empty one, nothing fits
+        self._low: Floats = np.full(shape, np.inf)  # the band's first and last sample; no sample fits an empty band
         self._high: Floats = np.full(shape, -np.inf)
         self._broken = False
 
-    def places(self, numbers: int) -> list[tuple[int, int]]:
-        """Where fill() looks in series that have that many numbers: [begin, end) of their order, for each rank."""
-        below, count = self._place(np.array([numbers]))
+    def ranges(self, numbers: int) -> list[tuple[int, int]]:
+        """The ranks that fill() reads, [begin, end) for each band, in series of so many numbers."""
+        below, count = self._extents(np.array([numbers]))
         return [(int(b), int(b + c)) for b, c in zip(below[:, 0], count[:, 0], strict=True)]
 
-    def _place(self, numbers: Integers) -> tuple[Integers, Integers]:
+    def _extents(self, numbers: Integers) -> tuple[Integers, Integers]:
         """(samples below the band, samples in it), each of shape (percents, series)."""
         below = np.clip(rank_of(self._percents, numbers) - BAND // 2, 0, np.maximum(numbers - BAND, 0))
         return below, np.minimum(numbers - below, BAND)
 
     def fill(self, some: slice, ordered: Floats, numbers: Integers) -> None:
-        """Begin anew with the series ``some``. ``ordered``: shape (series, samples), sorted at :meth:`places`.
+        """Replace the bands of the series ``some``. ``ordered``: shape (series, samples), sorted within :meth:`ranges`.
 
-        NaNs are last. Different series may be filled by different threads.
+        NaNs are last. Different threads may fill different series.
         """
         self.numbers[some] = numbers
-        below, count = self._place(numbers)
+        below, count = self._extents(numbers)
         if len(numbers) and (numbers == numbers[0]).all() and count[0, 0] == BAND:
-            # Most often: the bands of all of them are in the same places.
+            # The usual case: all series have their bands at the same ranks.
             band = np.stack([ordered[:, begin : begin + BAND] for begin in below[:, 0]])
         else:
             at = np.minimum(below[..., None] + np.arange(BAND), max(ordered.shape[1] - 1, 0))
@@ -73,17 +73,17 @@ class Bands:
         self._low[:, some], self._high[:, some] = _ends(band, count)
 
     def insert(self, sample: Floats) -> None:
-        """One more sample of each series: float64, shape (series,)."""
+        """Add a sample to each series: float64, shape (series,)."""
         number = ~np.isnan(sample)
         above = self.numbers - self._below - self._count
-        # Next to a side that is empty the band's neighbours are known, and it may grow there.
+        # If no sample is below (above) the band, a smaller (larger) one extends the band.
         under = number & (sample < self._low) & (self._below > 0)
         over = number & (sample > self._high) & (above > 0)
         self._below += under
         self.numbers += number
         inside = number & ~under & ~over
         flat = inside & (sample == self._low) & (self._low == self._high)
-        if flat.any():  # all of the band is that sample, as of a series that stands still
+        if flat.any():  # all samples of the band equal this one, as in a constant series
             self._widen(np.nonzero(flat), sample)
             inside &= ~flat
         which = np.nonzero(inside)
@@ -91,7 +91,7 @@ class Bands:
             return
         band, value, count = self._band[which], sample[which[1]], self._count[which]
         position = (band < value[:, None]).sum(axis=1)
-        first = self._drops_first(which, count)
+        first = self._evicts_smallest(which, count)
         places = np.arange(BAND + 1)
         wider = np.concatenate((band, np.full((len(band), 1), _PAD)), axis=1)
         before = np.maximum(places - (places > position[:, None]), 0)
@@ -101,7 +101,7 @@ class Bands:
         self._put(which, np.where(first[:, None], wider[:, 1:], wider[:, :-1]), np.minimum(count + 1, BAND))
 
     def remove(self, sample: Floats) -> None:
-        """One sample less of each series, one that was among them: float64, shape (series,)."""
+        """Remove a sample, which must be present, from each series: float64, shape (series,)."""
         number = ~np.isnan(sample)
         under = number & (sample < self._low)
         over = number & (sample > self._high)
@@ -123,9 +123,9 @@ class Bands:
         self._put(which, np.take_along_axis(wider, after, axis=1), self._count[which] - 1)
 
     def ranked(self) -> Floats | None:
-        """The sample at each rank: shape (percents, series), NaN where a series has no number.
+        """The sample at each rank: shape (percents, series), NaN for a series without numbers.
 
-        None: a rank has left its band; fill it anew.
+        None: a rank has left its band; fill the bands again.
         """
         at = rank_of(self._percents, self.numbers) - self._below
         none = self.numbers == 0
@@ -133,16 +133,16 @@ class Bands:
             return None
         found: Floats = np.take_along_axis(self._band, np.where(none, 0, at)[..., None], axis=2)[..., 0]
         found[:, none] = np.nan
-        return found + 0.0  # of the two zeros, which are equal and in no order, the positive one
+        return found + 0.0  # turns -0.0 into 0.0: both are equal, so their order is undefined
 
-    def _drops_first(self, which: tuple[Integers, ...], count: Integers) -> NDArray[np.bool_]:
-        """Of bands that get one more: which are full, and drop their first. It is the end that the rank is far from."""
+    def _evicts_smallest(self, which: tuple[Integers, ...], count: Integers) -> NDArray[np.bool_]:
+        """True for full bands that must evict their smallest sample, because the rank is in the upper half."""
         rank = rank_of(self._percents[which[0], 0], self.numbers[which[1]]) - self._below[which]
         return np.asarray((count == BAND) & (rank > BAND // 2))
 
     def _widen(self, which: tuple[Integers, ...], sample: Floats) -> None:
         count = self._count[which]
-        self._below[which] += self._drops_first(which, count)
+        self._below[which] += self._evicts_smallest(which, count)
         self._band[(*which, np.minimum(count, BAND - 1))] = sample[which[1]]
         self._count[which] = np.minimum(count + 1, BAND)
 
@@ -159,7 +159,7 @@ class Bands:
     def _put(self, which: tuple[Integers, ...], band: Floats, count: Integers) -> None:
         self._band[which], self._count[which] = band, count
         self._low[which], self._high[which] = _ends(band, count)
-        # Between what lies below and what lies above there is no telling where a next sample belongs.
+        # With an empty band, a new sample can't be assigned to the samples below or above.
         self._broken |= bool(((count == 0) & (self.numbers[which[1]] > 0)).any())
 
 

@@ -1,13 +1,13 @@
-"""A sliding range of frames as blocks: what is summed is summed block by block, so that most of it is summed once.
+"""Sums over a sliding range of frames, kept in blocks so that most frames are summed only once.
 
     sequences       … 31 32 │ 33 ──────── 64 │ 65 ──────── 96 │ 97 …
                        head │      whole     │     whole      │ tail
                        raw  │    summary     │    summary     │ raw
 
-Blocks are of BLOCK_FRAMES frames and lie where their sequences put them, wherever the range begins and ends. A block
-that is whole is summed up when its last frame comes; of the two that the range cuts, the samples are kept and summed
-up each time. So a sum depends on the samples and their sequences alone, not on how the range came to be: to the bit,
-what was kept up to date is what is computed anew.
+A block has BLOCK_FRAMES frames; its borders are fixed sequences, independent of the range. A block is summarised when
+its last frame is appended; of the blocks that the range cuts (head and tail), the samples are kept and summarised at
+each request. So a sum depends only on the samples and their sequences, not on the history of the range: updated and
+recomputed results are identical to the bit.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ BLOCK_FRAMES: Final = 32
 
 
 class Blocks:
-    """The samples of ``series`` series from ``first`` to ``last``; a block comes to ``fields`` fields of each."""
+    """The samples of ``series`` series in frames ``first`` to ``last``; a summary has ``fields`` fields a series."""
 
     def __init__(self, series: int, summarise: Summarise, fields: int) -> None:
         self._series = series
         self._summarise = summarise
         self._fields = fields
         self.first, self.last = 1, 0
-        self._head: Floats = np.empty((series, 0))  # the samples from first on, past the end of its block
-        self._tail: Floats = np.empty((series, BLOCK_FRAMES))  # those of the block that last is in
-        self._filled: Floats = np.empty((0, fields, series))  # what the blocks are parts of while they are filled
-        self._whole: dict[int, Floats] = {}  # by number of the block: shape (fields, series)
+        self._head: Floats = np.empty((series, 0))  # samples from first on, beyond the end of its block
+        self._tail: Floats = np.empty((series, BLOCK_FRAMES))  # samples of the block that last is in
+        self._filled: Floats = np.empty((0, fields, series))  # array that the blocks are views of during a fill
+        self._whole: dict[int, Floats] = {}  # summaries by block number: shape (fields, series)
 
     def bytes(self, frames: int) -> int:
-        """Of memory, for a range of so many frames."""
+        """Memory for a range of so many frames, in bytes."""
         return 8 * self._series * (4 * BLOCK_FRAMES + self._fields * (frames // BLOCK_FRAMES))
 
     def begin(self, first: int, last: int) -> None:
-        """Let go of what was. The caller fills every series, for which the range has to have four blocks at least."""
+        """Start a new range of at least four blocks. The caller must then fill() every series, and call end()."""
         self.first, self.last = first, last
         self._head = np.empty((self._series, 2 * BLOCK_FRAMES))
         numbers = range(-(-(first - 1) // BLOCK_FRAMES), last // BLOCK_FRAMES)
@@ -52,9 +52,9 @@ class Blocks:
         self._whole = dict(zip(numbers, self._filled, strict=True))
 
     def fill(self, some: slice, rows: Floats) -> None:
-        """The samples of the series ``some``: shape (series, frames), from first to last.
+        """Set the samples of the series ``some``: shape (series, frames), from first to last.
 
-        Different series may be filled by different threads.
+        Different threads may fill different series.
         """
         self._head[some] = rows[:, : self._head.shape[1]]
         lead = -(self.first - 1) % BLOCK_FRAMES
@@ -64,14 +64,12 @@ class Blocks:
         self._filled[:, :, some] = self._summarise(blocks).transpose(2, 0, 1)
 
     def end(self) -> None:
-        """Every series is filled. Each block is by itself from here on: the array of them all would live for as long as
-        the youngest of them.
-        """
+        """Finish the fill. Copies each block, because views would keep the array of all blocks in memory."""
         self._whole = {number: block.copy() for number, block in self._whole.items()}
         self._filled = self._filled[:0].copy()
 
     def append(self, sample: Floats) -> None:
-        """The samples of the frame behind last: shape (series,)."""
+        """Append the samples of the frame after last: shape (series,)."""
         at = self.last % BLOCK_FRAMES
         self._tail[:, at] = sample
         self.last += 1
@@ -84,22 +82,22 @@ class Blocks:
         return oldest
 
     def drop(self) -> None:
-        """Let go of the first frame. Never of more than the head has the samples of, see ``held``."""
+        """Remove the first frame. Its samples must be in the head, see ``held``."""
         self._whole.pop((self.first - 1) // BLOCK_FRAMES, None)
         self.first += 1
         self._head = self._head[:, 1:]
 
     @property
     def held(self) -> int:
-        """How many frames the head still has the samples of."""
+        """The number of frames whose samples are in the head."""
         return int(self._head.shape[1])
 
     def extend(self, rows: Floats) -> None:
-        """The samples of the frames behind the head: shape (series, frames)."""
+        """Append the samples of further frames to the head: shape (series, frames)."""
         self._head = np.concatenate((self._head, rows), axis=1)
 
     def parts(self) -> list[tuple[int, Floats]]:
-        """What each part of the range comes to, oldest first: (its frames, its fields, shape (fields, series))."""
+        """The summaries of the range, oldest first: (number of frames, fields of shape (fields, series))."""
         lead = -(self.first - 1) % BLOCK_FRAMES
         rest = self.last % BLOCK_FRAMES
         parts = [(lead, self._summarise(np.ascontiguousarray(self._head[:, :lead])))] if lead else []
@@ -112,8 +110,8 @@ class Blocks:
 def sums(rows: Floats) -> Floats:
     """One field: the sum of the samples that are not absent."""
     with np.errstate(over="ignore", invalid="ignore"):
-        total = np.einsum("...i->...", rows)  # of 32 samples each a quarter of the time of rows.sum(axis=-1)
-        # A sum finds every NaN for free; only the rows with one (or with both infinities) pay for masks.
+        total = np.einsum("...i->...", rows)  # for 32 samples, a quarter of the time of rows.sum(axis=-1)
+        # The sum of a row with a NaN is NaN; only such rows (and rows with both infinities) need masks.
         gapped = np.isnan(total)
         if gapped.any():
             some = rows[gapped]
@@ -121,14 +119,14 @@ def sums(rows: Floats) -> Floats:
     return np.asarray(total[None])
 
 
-# The fields of a block of a counter.
+# The fields of a counter's summary.
 INCREASE, FIRST, LAST, FIRST_AT, LAST_AT = range(5)
 
 
 def steps(rows: Floats) -> Floats:
-    """Five fields: the increase within, the first and the last usable sample and where they are; NaN where none is.
+    """Five fields: the increase, the first and the last usable sample, and their indexes; NaN without usable samples.
 
-    A fall is a reset of the counter, and the increase is then the value after it.
+    A decrease is a reset of the counter, and the increment is then the value after it.
     """
     usable = ~np.isnan(rows)
     width = rows.shape[-1]
@@ -146,15 +144,15 @@ def steps(rows: Floats) -> Floats:
         )  # fmt: skip
         begin = np.flatnonzero(np.r_[True, ~within]) if len(owner) else np.empty(0, np.intp)
         end = np.r_[begin[1:] - 1, len(owner) - 1] if len(owner) else begin
-        told = np.full((5, len(some)), np.nan)
-        told[INCREASE] = increase
-        with_one = owner[begin]
-        told[FIRST, with_one], told[LAST, with_one] = values[begin], values[end]
-        told[FIRST_AT, with_one], told[LAST_AT, with_one] = at[begin], at[end]
-        found[:, gapped] = told
+        fields = np.full((5, len(some)), np.nan)
+        fields[INCREASE] = increase
+        usable_rows = owner[begin]
+        fields[FIRST, usable_rows], fields[LAST, usable_rows] = values[begin], values[end]
+        fields[FIRST_AT, usable_rows], fields[LAST_AT, usable_rows] = at[begin], at[end]
+        found[:, gapped] = fields
     return found
 
 
 def step(before: Floats, after: Floats) -> Floats:
-    """:func:`shm.metric.increase` for arrays; NaN where one of the two is."""
+    """:func:`shm.metric.increase` for arrays; NaN if either value is NaN."""
     return np.where(after < before, after, after - before)

@@ -1,10 +1,10 @@
-"""Choices that depend on the machine: the processor's registers, the C library's allocator, how fast numpy sorts.
+"""Tuning for the machine: numpy's CPU features, glibc's allocator, sorting or partitioning.
 
     features_left_out()   a day of 1,000 series is sorted in 40 ms instead of 136 on AMD's Zen 4
     keep_freed_memory()   an hour of 1,000 series is computed in half the time: no page faults for its scratch memory
     sorts_faster(n)       ranks of long rows are selected in 24 ms instead of 34 with AVX2, (AVX-512: 152, 218)
 
-Measured by ``make bench ONLY="windows simd"``. To be imported before numpy, which reads its environment once.
+Measured by ``make bench ONLY="windows simd"``. Import this module before numpy, which reads its environment once.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _ZEN_3_AND_4: Final = "25"  # the processor family; of these, only Zen 4 has AVX
 
 
 def features_left_out(cpuinfo: Path = Path("/proc/cpuinfo"), version: str = "") -> str:
-    """The value for numpy's NPY_DISABLE_CPU_FEATURES: AVX-512 on AMD's Zen 4, elsewhere nothing.
+    """The value for numpy's NPY_DISABLE_CPU_FEATURES: AVX-512 on AMD's Zen 4, else "".
 
-    A compressed store to memory is microcode there, and numpy's AVX-512 sort makes one for every eight samples
+    On Zen 4 a compressed store to memory is slow microcode, and numpy's AVX-512 sort makes one for every eight samples
     (https://github.com/numpy/x86-simd-sort/issues/6). ``version``: numpy's, by default the installed one's.
     """
     if not _is_zen_4(cpuinfo):
@@ -38,7 +38,7 @@ def features_left_out(cpuinfo: Path = Path("/proc/cpuinfo"), version: str = "") 
 def _is_zen_4(cpuinfo: Path) -> bool:
     try:
         with cpuinfo.open(encoding="ascii", errors="replace") as lines:
-            first = list(itertools.takewhile(str.strip, lines))  # of the processors, which are alike
+            first = list(itertools.takewhile(str.strip, lines))  # the first processor; the others are alike
     except OSError:
         return False
     pairs = dict(line.split(":", 1) for line in first if ":" in line)
@@ -60,9 +60,9 @@ _M_ARENA_MAX: Final = -8
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep up to KEPT_BYTES of freed memory, in one arena for all threads. False for another C library.
+    """Make glibc keep up to KEPT_BYTES of freed memory, in one arena for all threads. False for another C library.
 
-    By default a window's few MiB go back to the kernel after each request, and the next request pays a page fault for
+    By default a window's few MiB return to the kernel after each request, and the next request causes a page fault for
     each 4 KiB.
     """
     try:
@@ -81,9 +81,9 @@ _TRIALS: Final = 5
 
 @functools.cache
 def sorts_faster(samples: int) -> bool:
-    """Whether sorting rows of that many samples is faster here than selecting the ranks of five statistics.
+    """True if sorting rows of that many samples is faster than selecting the ranks of five statistics.
 
-    Measured once: it depends on the processor and on numpy's release.
+    Measured once per process: the result depends on the processor and on numpy's release.
     """
     import numpy as np
 

@@ -1,14 +1,14 @@
-"""Putting samples in order, no further than is asked for, by what is faster on this machine.
+"""Sort rows of samples completely or only at the requested ranks, whichever is faster on this machine.
 
-numpy's partition puts a rank in its place. Asked for one a call, each in the part above the last, it uses the
-processor's wide registers as the sort does; for several in a call it does not. 1,000 rows of 5,760 random samples, ms:
+numpy's partition uses SIMD registers, as sort does, only if a call asks for one rank; so each rank is one call, on the
+part above the rank before. 1,000 rows of 5,760 random samples, in ms:
 
                           sort    five bands of 64, by partitions
     AVX-512, Zen 4         218    152
     AVX2                    34     24
     no wide registers      286    127
 
-For shorter rows it is the other way round on some machines, so :func:`.machine.sorts_faster` measures it.
+For shorter rows sorting is faster on some machines, so :func:`.machine.sorts_faster` measures both.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from numpy.typing import NDArray
 from exporter.window.incremental.machine import sorts_faster
 
 Floats = NDArray[np.float64]
-Range = tuple[int, int]  # ranks from begin to before end
+Range = tuple[int, int]  # ranks begin ≤ rank < end
 
-_SHORT: Final = 128  # samples; up to there sorting is never much slower
-_LENGTHS: Final = (256, 512, 1024, 2048, 4096)  # that are tried; a row goes by the last that is not longer
+_SHORT: Final = 128  # samples; for rows up to this length sorting is never much slower
+_LENGTHS: Final = (256, 512, 1024, 2048, 4096)  # measured lengths; a row uses the longest that is not longer
 
 
 def rank_of(percent: NDArray[np.intp] | int, numbers: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The rank ceil(percent / 100 · (n − 1)) of each n of ``numbers``, counted from 0; 0 where there is no number.
+    """The rank ceil(percent / 100 · (n − 1)) for each n of ``numbers``, counted from 0; 0 if n is 0.
 
-    In integers: as floats 0.55 · 100 is above 55, and its ceiling one sample too high.
+    Computed in integers: in floats 0.55 · 100 exceeds 55, and its ceiling would be one sample too high.
     """
     return np.asarray(-(-percent * np.maximum(numbers - 1, 0) // 100))
 
 
 def put_in_order(rows: Floats, ranks: Sequence[Range] | None) -> None:
-    """Sort ``rows`` in place, at least so far that each row has in every range of ``ranks`` what sorting puts there.
+    """Sort ``rows`` in place, at least at ``ranks``: each range gets the samples that a full sort puts there.
 
-    ``rows``: float64, shape (series, samples). NaNs go last. None: all of it, as where each row has its own ranks.
+    ``rows``: float64, shape (series, samples). NaNs go last. ``ranks`` None: sort completely.
     """
     if ranks is None or rows.shape[1] <= _SHORT or sorts_faster(_tried_length(rows.shape[1])):
         rows.sort(axis=1)
@@ -52,9 +52,9 @@ def _tried_length(samples: int) -> int:
 
 
 def select(rows: Floats, ranks: Sequence[Range]) -> None:
-    """Put in every range of ``ranks`` what sorting each row would put there, by partitions of one rank each."""
+    """Sort ``rows`` in place at ``ranks`` only, by partitions of one rank each."""
     samples = rows.shape[1]
-    done = 0  # everything before is in its place, or at least not above what comes
+    done = 0  # no sample before this rank is greater than one at or after it
     for begin, end in sorted(ranks):
         begin = max(begin, done)
         if begin >= end:

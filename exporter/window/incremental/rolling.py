@@ -1,11 +1,11 @@
-"""What a window came to, kept up to date from request to request: only frames that came or went are looked at.
+"""Statistics of long windows, updated from request to request by reading only frames that entered or left.
 
     new frames  ──▶  ┌ bands   p50 p95 p99 min max ┐  ──▶ statistics
     frames gone ──▶  └ blocks  sum, or increase    ┘
 
-For windows of LEAST_FRAMES and more whose frames follow each other without a gap, of one ring's columns. Everything
-else, and the first request, and one after a long time, is computed from all of its samples: the same code fills bands
-and blocks, and gives the same bits (tests/exporter/window/incremental/test_rolling.py shows it).
+For windows of at least LEAST_FRAMES frames of one ring, without a gap. Other windows, the first request, and a request
+after a long time are computed from all samples: the same code fills bands and blocks, and the results are identical to
+the bit (tests/exporter/window/incremental/test_rolling.py).
 """
 
 from __future__ import annotations
@@ -41,48 +41,48 @@ from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 Vector = NDArray[np.float64]
 Columns = NDArray[np.intp]
 
-# With fewer frames a good part of all samples is in some band, and computing anew is as fast.
+# With fewer frames many of the samples are in some band, and computing from all samples is as fast.
 LEAST_FRAMES: Final = 1024
-# A rank moves by one a frame that comes, and by one a frame that goes: more at once, and most bands are to be filled.
-_MOST_AT_ONCE: Final = BLOCK_FRAMES
+# Each frame added or removed moves a rank by at most one. After more changes most ranks would have left their bands.
+_MOST_CHANGES: Final = BLOCK_FRAMES
 _PERCENTS: Final = {"min": 0, "p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 
 def is_long(window: Window) -> bool:
-    """Whether its statistics are worth to be kept, and can be."""
+    """True if the window's statistics can be kept, and are worth it."""
     return window.whole and window.frame_count >= LEAST_FRAMES
 
 
 class Rolling(ABC):
-    """The statistics of some columns of one ring over one window. What is of samples and of counters is in heirs."""
+    """The statistics of some columns of one ring over one window; subclasses are for samples and for counters."""
 
     def __init__(self, columns: Columns, blocks: Blocks, frames: int) -> None:
         self._columns = columns
         self._blocks = blocks
-        self.bytes = blocks.bytes(frames)  # of memory, for a window of so many frames; the heirs add theirs
-        self._whole = False  # else what is kept may be half moved
+        self.bytes = blocks.bytes(frames)  # memory for a window of so many frames; subclasses add theirs
+        self._valid = False  # False while an update is in progress, or after it failed
 
-    def up_to_date(self, window: Window) -> bool:
-        """Bring it to the frames of ``window``. False: not possible. Raises what reading raises."""
+    def update(self, window: Window) -> bool:
+        """Update to the frames of ``window``. False if that is impossible. Raises what reading raises."""
         if not is_long(window):
             return False
         blocks = self._blocks
         gone, new = window.first - blocks.first, window.last - blocks.last
-        near = self._whole and 0 <= gone <= _MOST_AT_ONCE and 0 <= new <= _MOST_AT_ONCE
-        self._whole = False
-        if near and self._moved(window, gone, new) and self._settled():
-            self._whole = True
+        near = self._valid and 0 <= gone <= _MOST_CHANGES and 0 <= new <= _MOST_CHANGES
+        self._valid = False
+        if near and self._move(window, gone, new) and self._rank():
+            self._valid = True
         else:
             frames = window.frames
             complete = len(frames.sequence) == window.frame_count
-            self._whole = complete and self._fill(frames) and self._settled()
-        return self._whole
+            self._valid = complete and self._fill(frames) and self._rank()
+        return self._valid
 
-    def _moved(self, window: Window, gone: int, new: int) -> bool:
+    def _move(self, window: Window, gone: int, new: int) -> bool:
         blocks = self._blocks
         if new:
             frames = window.read(blocks.last + 1, window.last)
-            if frames is None or not self._arrived(frames):
+            if frames is None or not self._accept(frames):
                 return False
             for row in frames.values[:, self._columns]:
                 self._insert(row)
@@ -90,34 +90,34 @@ class Rolling(ABC):
         for _ in range(gone):
             self._remove(blocks.oldest())
             blocks.drop()
-        if gone and blocks.held < _MOST_AT_ONCE + BLOCK_FRAMES:
-            behind = blocks.first + blocks.held
-            frames = window.read(behind, behind + BLOCK_FRAMES - 1)
+        if gone and blocks.held < _MOST_CHANGES + BLOCK_FRAMES:
+            after = blocks.first + blocks.held
+            frames = window.read(after, after + BLOCK_FRAMES - 1)
             if frames is None:
                 return False
             blocks.extend(np.ascontiguousarray(frames.values[:, self._columns].T))
-        self._left(gone)
+        self._discard(gone)
         return True
 
     @abstractmethod
     def _fill(self, frames: Frames) -> bool:
-        """Begin anew with all frames of the window. False: their statistics can't be kept."""
+        """Start again from all frames of the window. False if their statistics can't be kept."""
 
-    def _arrived(self, frames: Frames) -> bool:
-        """Whether frames can be taken over one by one. They are told of together, then inserted."""
+    def _accept(self, frames: Frames) -> bool:
+        """Called with all new frames before _insert() of each. False if they can't be inserted one by one."""
         return True
 
-    def _left(self, gone: int) -> None:  # noqa: B027 - for those who keep something else of each frame
-        """The first ``gone`` frames have been removed."""
+    def _discard(self, gone: int) -> None:  # noqa: B027 - only for subclasses that keep more of each frame
+        """Called after the first ``gone`` frames were removed."""
 
-    def _insert(self, sample: Vector) -> None:  # noqa: B027 - the blocks have it already
-        """One more frame's samples: shape (series,)."""
+    def _insert(self, sample: Vector) -> None:  # noqa: B027 - blocks are updated by the caller
+        """Add one frame's samples: shape (series,)."""
 
     def _remove(self, sample: Vector) -> None:  # noqa: B027
-        """One frame's samples less."""
+        """Remove one frame's samples: shape (series,)."""
 
-    def _settled(self) -> bool:
-        """Whether the statistics can be told; False: fill it anew."""
+    def _rank(self) -> bool:
+        """Compute the samples at the ranks. False if a rank has left its band: fill again."""
         return True
 
     @abstractmethod
@@ -148,8 +148,8 @@ class RollingSamples(Rolling):
             present, numbers, gapped = count_samples(rows)
             self._present[some] = present
             if self._names:
-                # Series with gaps have their ranks each in a place of its own.
-                put_in_order(rows, None if gapped.size else self._bands.places(rows.shape[1]))
+                # With gaps the ranks differ from series to series: sort completely.
+                put_in_order(rows, None if gapped.size else self._bands.ranges(rows.shape[1]))
                 self._bands.fill(some, rows, numbers)
 
         in_parallel(fill, work_slices(len(self._columns), last - first + 1))
@@ -164,12 +164,12 @@ class RollingSamples(Rolling):
         self._present -= ~absent(sample)
         self._bands.remove(sample)
 
-    def _settled(self) -> bool:
+    def _rank(self) -> bool:
         self._ranked = self._bands.ranked()
         return self._ranked is not None
 
     def statistics(self) -> dict[str, Vector]:
-        assert self._ranked is not None, "not up to date"
+        assert self._ranked is not None, "call update() first"
         found = dict(zip(self._names, self._ranked, strict=True))
         with np.errstate(over="ignore", invalid="ignore"):
             found["sum"] = np.array([fields[0] for _, fields in self._blocks.parts()]).sum(axis=0)
@@ -190,7 +190,7 @@ class RollingCounters(Rolling):
 
     def _fill(self, frames: Frames) -> bool:
         self._clocks = np.empty((2, 0), dtype=np.int64)
-        if not self._arrived(frames):
+        if not self._accept(frames):
             return False
         first, last = int(frames.sequence[0]), int(frames.sequence[-1])
         self._blocks.begin(first, last)
@@ -202,12 +202,12 @@ class RollingCounters(Rolling):
         self._blocks.end()
         return True
 
-    def _arrived(self, frames: Frames) -> bool:
+    def _accept(self, frames: Frames) -> bool:
         self._clocks = np.concatenate((self._clocks, [frames.monotonic_ns, frames.timestamp_ns]), axis=1)
-        # One that has a timestamp of its own is not where its time is: such windows are put in order as a whole.
+        # Frames with their own timestamps are not in the order of time: such windows must be sorted as a whole.
         return bool((frames.flags & np.uint64(FLAG_TICK)).all())
 
-    def _left(self, gone: int) -> None:
+    def _discard(self, gone: int) -> None:
         self._clocks = self._clocks[:, gone:]
 
     def statistics(self) -> dict[str, Vector]:
@@ -230,16 +230,16 @@ class RollingCounters(Rolling):
 
 
 class RollingWindows:
-    """Those that were asked for last, as many as ``most_bytes`` hold. For one thread."""
+    """An LRU cache of rolling statistics, of at most ``most_bytes``. Not thread-safe."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._of: Hashable = None
+        self._rings: Hashable = None
         self._bytes = 0
         self._kept: OrderedDict[Hashable, Rolling] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Rolling]) -> Rolling:
-        """The one of that key, or a new one, which is kept only if there is room for it."""
+        """The cached entry of that key, or a new one, which is cached unless it alone exceeds ``most_bytes``."""
         kept = self._kept.get(key)
         if kept is None:
             kept = make()
@@ -253,10 +253,10 @@ class RollingWindows:
         self._kept.move_to_end(key)
         return kept
 
-    def of(self, rings: Hashable) -> RollingWindows:
-        """Itself; emptied if what tells the rings and their catalogs is not what it was."""
-        if rings != self._of:
-            self._of = rings
+    def for_rings(self, rings: Hashable) -> RollingWindows:
+        """Return self, emptied if the key of the rings and their catalogs has changed."""
+        if rings != self._rings:
+            self._rings = rings
             self._kept.clear()
             self._bytes = 0
         return self

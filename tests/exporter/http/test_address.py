@@ -36,7 +36,7 @@ def test_what_is_no_address_is_refused_in_one_sentence(listen: str) -> None:
     [
         (
             errno.EADDRNOTAVAIL,
-            "fog.toml: [exporter] listen is '8.8.8.8', which is not an address of this host; give one",
+            "fog.toml: [exporter] listen is '8.8.8.8', which is not an address of this host; give",
         ),
         (errno.EACCES, "fog.toml: [exporter] port is 80, which this user may not use: Permission denied; give one"),
         (errno.EAFNOSUPPORT, "fog.toml: [exporter] listen is '8.8.8.8', port is 80: Address family not supported"),

@@ -237,8 +237,8 @@ def test_a_query_string_is_read_as_forms_are() -> None:
     ("raw", "complaint"),
     [
         (b"metric=%zz", "'metric=%zz' has '%zz'; write % as %25, or give two hexadecimal digits after it"),
-        (b"metric=a%", "'metric=a%' has '%' where"),
-        (b"%4=a", "'%4=a' has '%4' where"),
+        (b"metric=a%", "'metric=a%' has '%'; write % as %25"),
+        (b"%4=a", "'%4=a' has '%4'; write % as %25"),
         (b"metric=%ff", "'metric=%ff' is not UTF-8; write é, for example, as %C3%A9"),
         (b"metric=\xff", r"'metric=\\xff' is not UTF-8"),
         (b"metric=%ed%a0%80", "is not UTF-8"),

@@ -72,7 +72,7 @@ def history(capacity: int = CAPACITY) -> Iterator[History]:
 
 def fresh(window: Window, kind: Callable[[], RollingSamples | RollingCounters]) -> dict[str, Floats]:
     anew = kind()
-    assert anew.up_to_date(window)
+    assert anew.update(window)
     return anew.statistics()
 
 
@@ -134,7 +134,7 @@ def test_kept_statistics_are_those_of_all_samples(
                 ring.append(values(), data.draw(st.sampled_from([1, 1, 1, 2.5]), label="seconds"))
             window = ring.window(seconds)
             if is_long(window):
-                assert kept.up_to_date(window)
+                assert kept.update(window)
                 assert_same_bits(kept.statistics(), fresh(ring.window(seconds), samples))
                 assert_as_computed(kept.statistics(), window)
 
@@ -160,7 +160,7 @@ def test_kept_rates_are_those_of_all_samples(data: st.DataObject, seed: int, gap
             window = ring.window(LEAST_FRAMES + 40)
             if not is_long(window):
                 continue
-            assert kept.up_to_date(window)
+            assert kept.update(window)
             found = kept.statistics()
             assert_same_bits(found, fresh(ring.window(LEAST_FRAMES + 40), counters))
             frames = window.frames
@@ -177,7 +177,7 @@ def test_a_sample_that_is_no_number_counts_as_long_as_it_is_in_the_window() -> N
         kept = samples()
         for first in range(0, LEAST_FRAMES + 8, 8):
             window = ring.window(LEAST_FRAMES)
-            assert kept.up_to_date(window)
+            assert kept.update(window)
             assert np.isnan(kept.statistics()["avg"]).all() == (first <= LEAST_FRAMES - 2)
             assert_same_bits(kept.statistics(), fresh(window, samples))
             assert_as_computed(kept.statistics(), window)
@@ -198,7 +198,7 @@ def test_short_windows_and_windows_with_a_hole_are_not_kept() -> None:
         grown(ring, 20)
         window = ring.window(150)
         assert not is_long(window)
-        assert not samples().up_to_date(window)
+        assert not samples().update(window)
         assert len(window.frames.sequence) == len(window.timestamp_ns) == 120 + 20
 
 
@@ -206,29 +206,29 @@ def test_a_frame_of_its_own_time_has_counters_put_in_order_as_a_whole() -> None:
     with history() as ring:
         grown(ring)
         kept = counters()
-        assert kept.up_to_date(ring.window(300))
+        assert kept.update(ring.window(300))
         ring.append(np.arange(float(SERIES)), flags=0)
-        assert not kept.up_to_date(ring.window(300))
+        assert not kept.update(ring.window(300))
         grown(ring, 300)
-        assert kept.up_to_date(ring.window(300)), "it has left the window"
+        assert kept.update(ring.window(300)), "it has left the window"
 
 
 def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: pytest.MonkeyPatch) -> None:
     with history() as ring:
         grown(ring)
         kept = samples()
-        assert kept.up_to_date(ring.window(300))
+        assert kept.update(ring.window(300))
         ring.append(np.arange(float(SERIES)))
         ring.window(10)  # its timestamp is known, but no copy of it is kept
         window = ring.window(300)
         with ring.reader.path.open("r+b") as file:
             file.seek(ring.reader.header.slot_offset(window.last) + 48)
             file.write(b"\xff")
-        assert not kept.up_to_date(window)
+        assert not kept.update(window)
         assert (len(window.frames.sequence), window.skipped, len(window.timestamp_ns)) == (299, 1, 299)
         grown(ring, 300)
         window = ring.window(300)
-        assert kept.up_to_date(window)
+        assert kept.update(window)
         assert_same_bits(kept.statistics(), fresh(window, samples))
 
 
@@ -241,9 +241,9 @@ def test_what_was_not_asked_for_lately_makes_room() -> None:
     kept.get("c", samples)
     assert kept.get("a", samples) is a
     assert kept.get("b", samples) is not b
-    assert kept.of("others") is kept
+    assert kept.for_rings("others") is kept
     assert kept.get("a", samples) is not a
-    assert kept.of("others").get("a", samples) is kept.get("a", samples)
+    assert kept.for_rings("others").get("a", samples) is kept.get("a", samples)
     small = RollingWindows(one.bytes - 1)
     assert small.get("a", samples) is not small.get("a", samples)
 
@@ -253,6 +253,6 @@ def test_blocks_that_are_gone_take_no_memory() -> None:
         grown(ring, 200)
         kept = counters()
         for _ in range(100):
-            assert kept.up_to_date(ring.window(200))
+            assert kept.update(ring.window(200))
             grown(ring, 1)
         assert len(kept._blocks._whole) <= 200 // BLOCK_FRAMES + 1
