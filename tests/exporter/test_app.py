@@ -248,6 +248,7 @@ def test_an_unknown_page_is_not_found(scene: Scene) -> None:
     exporter = fill(scene)
     assert get(exporter, "/nothing").status_code == 404
     assert get(exporter, "/metrics/").status_code == 404, "not a redirect to the host that the request claims"
+    assert 'exporter_requests_total{page="other",status="404"} 2.0' in get(exporter, "/metrics").text
 
 
 def test_the_index_leads_to_every_page(scene: Scene) -> None:

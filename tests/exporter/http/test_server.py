@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import uvloop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -345,8 +344,7 @@ def run(work: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
         await asyncio.wait_for(work(), 60)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(bounded())
+    asyncio.run(bounded())  # uvloop would wait for ever for the server of a test that failed
 
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -358,11 +356,13 @@ async def serving(page: Page, **keys: float) -> AsyncIterator[tuple[Server, int]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = server_of(page, Parent({}), **keys)
         running = asyncio.create_task(server.serve([listening]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        yield server, listening.getsockname()[1]
-        server.stop()
-        await running
+        try:
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield server, listening.getsockname()[1]
+        finally:
+            server.stop()
+            await running
 
 
 def server_of(page: Page, parent: Parent, **keys: float) -> Server:
@@ -449,7 +449,7 @@ def test_told_to_end_before_it_began_it_ends() -> None:
 
 
 _SERVER = """
-import asyncio, socket, uvloop
+import asyncio, socket
 from exporter.http import server as module
 from starlette.applications import Starlette
 from exporter.settings import ExporterConfig
@@ -464,8 +464,7 @@ async def run():
         await running
         print("ended", flush=True)
 
-with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-    runner.run(run())
+asyncio.run(run())
 """
 
 
