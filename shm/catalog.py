@@ -1,13 +1,14 @@
-"""The catalog's entries: how metrics and series are written into a segment and proven when they are read.
+"""Encode and decode the catalog: the sealed entries that describe the metrics and series of a segment.
 
-An entry's body is JSON, so that a later release may add keys and an earlier one still reads what it knows:
+An entry's body is JSON, so that a later release may add keys and an earlier one still reads the keys it knows:
 
     metric  {"n":"node_cpu_usage","t":"gauge","h":"CPU …","u":"percent","l":["node_id"],"b":[],"o":0}
     series  {"m":0,"v":["fog-1"],"c":7}        metric's index, label values, first column
     limit   {"n":"app_requests","max":200}     samples of this metric were dropped at this limit
 
-In a table a metric has two keys more, ``extra``: "m", how gauges of several processes become one, and "s", the time, in
-Unix ns, from which this definition of it is. And the retired have two kinds of entries more, see shm.table.dead.
+In a table a metric has two more keys (:class:`MetricExtra`): "m", the mode that merges a gauge's values from several
+processes, and "s", the time of the definition in Unix ns. The table of the dead has two more kinds of entries, see
+shm.table.dead.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ from shm.ring.protocol import entry_seal
 
 
 class MetricExtra(NamedTuple):
-    """What a table says of a metric beside its definition; see shm.table.merge for the modes."""
+    """A metric's mode and the time of its definition, in tables only; see shm.table.plan for the modes."""
 
     mode: str
     since_ns: int
 
 
 def columns_of(metric: Metric, extra: MetricExtra | None) -> int:
-    """How many columns a series of the metric has; in a table those of the mode "latest" have one more.
+    """How many columns a series of the metric has.
 
-    That is when the value was set, in Unix seconds.
+    In a table, the modes that begin with "latest" have one more: when the value was set, in Unix seconds.
     """
     return metric.columns + (extra is not None and extra.mode.startswith("latest"))
 
 
 class Removed(NamedTuple):
-    """A series that was removed while the table ``who`` had it: what its columns were then, as they lie there."""
+    """A removed series of the table ``who``: the bytes of its columns at the time of the removal."""
 
     who: str
     key: SeriesKey
@@ -57,19 +58,19 @@ class Removed(NamedTuple):
 
 @dataclass(slots=True)
 class Catalog:
-    """What a catalog says as far as it is proven.
+    """The proven entries of a catalog.
 
-    ``used`` is the offset, within the catalog, of the first byte not proven yet. ``error`` says why reading
-    stopped before the offset that the writer had announced, and is empty otherwise; what was read before stays
-    true, since columns are never moved within a segment.
+    ``used`` is the offset, within the catalog, of the first byte not proven yet. ``error`` is the reason why reading
+    stopped before the offset that the writer had announced, else empty. Entries read before stay valid: columns never
+    move within a segment.
     """
 
     metrics: list[Metric] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)
-    extra: dict[str, MetricExtra] = field(default_factory=dict)  # by metric, of those that have any
+    extra: dict[str, MetricExtra] = field(default_factory=dict)  # by metric name
     folded: list[str] = field(default_factory=list)  # identities of tables, see shm.table.dead
-    removed: list[Removed] = field(default_factory=list)  # the same
+    removed: list[Removed] = field(default_factory=list)
     used: int = 0
     columns: int = 0
     error: str = ""
@@ -111,7 +112,7 @@ def _body(fields: dict[str, object]) -> bytes:
 
 
 def entry(kind: int, body: bytes, offset: int, salt: int) -> bytes:
-    """The whole entry for the place ``offset`` of the catalog, padded to 8 bytes."""
+    """The whole entry, sealed for the offset ``offset`` in the catalog and padded to 8 bytes."""
     if len(body) > MAX_ENTRY_BODY:
         raise MetricError(f"a catalog entry of {len(body)} bytes is over the limit of {MAX_ENTRY_BODY}: {body[:60]!r}…")
     head = ENTRY_HEADER.pack(len(body), kind, 0)[:8]
@@ -120,7 +121,7 @@ def entry(kind: int, body: bytes, offset: int, salt: int) -> bytes:
 
 
 def packed(bodies: Iterable[tuple[int, bytes]], salt: int, at: int = 0) -> bytes:
-    """The entries of those (kind, body), one after the other from the offset ``at`` of the catalog."""
+    """The entries of these (kind, body), one after another from the offset ``at`` of the catalog."""
     written: list[bytes] = []
     for kind, body in bodies:
         written.append(entry(kind, body, at, salt))
@@ -134,10 +135,10 @@ def entry_bytes(body: bytes) -> int:
 
 
 def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int) -> None:
-    """Read on from ``catalog.used``, where ``data`` begins, as far as the seals hold.
+    """Add the entries of ``data``, which begins at ``catalog.used``, as far as their seals hold.
 
-    ``announced`` is header.catalog_used, a hint: an entry that does not hold before it is an error (or not yet
-    visible, so that a later call may succeed), one at or after it is the writer's next. Never raises.
+    ``announced`` is header.catalog_used, a hint. Below it, an entry with a bad seal is an error (or not yet visible:
+    a later call may succeed); at or above it, the entry is one that the writer is still adding. Never raises.
     """
     catalog.error = ""
     start = catalog.used
@@ -147,7 +148,7 @@ def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int)
             break
         size, kind, seal = ENTRY_HEADER.unpack_from(data, at)
         body = data[at + ENTRY_HEADER.size : at + ENTRY_HEADER.size + size]
-        # The size is bounded before it is believed: a wild one must not cost more than this comparison.
+        # Check the size before using it: a corrupt size must cost no more than this comparison.
         whole = size <= MAX_ENTRY_BODY and len(body) == size
         if not whole or entry_seal(data[at : at + 8] + body, catalog.used, salt) != seal:
             if catalog.used < announced:
@@ -161,7 +162,7 @@ def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int)
 
 
 def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
-    """Take in one proven entry; a sentence if it contradicts the rules or what came before."""
+    """Add one proven entry; an error message if it breaks a rule or contradicts an earlier entry."""
     if kind not in (KIND_METRIC, KIND_SERIES, KIND_LIMIT, KIND_FOLDED, KIND_REMOVED):
         return ""  # of a later release: proven, skipped
     try:
@@ -177,7 +178,7 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
                 bool(fields["o"]),
             )
             if any(known.name == metric.name for known in catalog.metrics):
-                return f"metric {metric.name!r} is there already"
+                return f"metric {metric.name!r} has an entry already"
             catalog.metrics.append(metric)
             if "m" in fields:
                 catalog.extra[metric.name] = MetricExtra(str(fields["m"]), int(fields["s"]))
@@ -206,7 +207,7 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
         else:
             name, most = fields["n"], fields["max"]
             if type(most) is not int or not 0 <= most < 1 << 63:
-                return f"limit {most!r} is no whole number within 0…2^63−1"
+                return f"limit {most!r} is not a whole number within 0…2^63−1"
             check_text("metric name", name, MAX_NAME)
             catalog.limits[name] = most
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:

@@ -1,6 +1,6 @@
-"""Create a segment: a file in /dev/shm of which every byte is reserved, mapped read-write, for its writer alone.
+"""Create a segment: a file in /dev/shm with all of its memory reserved, mapped read-write for its writer.
 
-``multiprocessing.shared_memory`` creates it. The object is closed at once and the file opened by descriptor: the
+``multiprocessing.shared_memory`` creates the file. Its object is closed at once and the file opened by ``os.open``: the
 writer's views outlive it, and a SharedMemory that is garbage-collected while views exist prints a BufferError.
 """
 
@@ -19,14 +19,14 @@ from shm.errors import ConfigurationError, NoSpace
 from shm.files import DIRECTORY
 from shm.owners import group_number
 
-MODE: Final = 0o640  # the group may read, nobody but the owner may write (I8)
+MODE: Final = 0o640  # the owner may write, the group may read (I8)
 _MEMINFO: Final = Path("/proc/meminfo")
-# Of the memory that the kernel calls available, what one segment may take: the rest is for whoever asks next.
+# The share of available memory (MemAvailable) that one segment may take; the rest is left to other processes.
 _MOST_OF_MEMORY: Final = 0.8
 
 
 class _NoTracker:
-    """Stands in for multiprocessing.resource_tracker, which unlinks segments when their creator is killed."""
+    """Replaces multiprocessing.resource_tracker, which unlinks segments when their creator is killed."""
 
     @staticmethod
     def register(name: str, kind: str) -> None: ...
@@ -35,7 +35,7 @@ class _NoTracker:
 
 
 def _untracked(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of a method of SharedMemory that finds _NoTracker where its module has the resource tracker.
+    """A copy of a method of SharedMemory that uses _NoTracker instead of the resource tracker.
 
     Python 3.13 has ``track=False`` for this. Registering and unregistering again leaves a moment in which a SIGKILL
     costs the ring, and starts the tracker's process.
@@ -49,7 +49,7 @@ def _untracked(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _SharedMemory(shared_memory.SharedMemory):
-    """SharedMemory whose lifetime is the file's, not a process's."""
+    """SharedMemory that no process's end unlinks."""
 
     __init__ = _untracked(shared_memory.SharedMemory.__init__)
     unlink = _untracked(shared_memory.SharedMemory.unlink)
@@ -58,8 +58,8 @@ class _SharedMemory(shared_memory.SharedMemory):
 def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mmap.mmap]:
     """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
 
-    Raises NoSpace, with what is needed and how to get it, when the memory is not there; nothing is left behind
-    then (I7). The caller holds the writer's lock: what a dead writer left under this name is removed.
+    Raises NoSpace, with the size needed and the remedy, if the memory can't be reserved; no file is left then (I7). The
+    caller holds the writer's lock, so a file with this name is a dead writer's: it is removed.
     """
     group_id = group_number(group)
     path.unlink(missing_ok=True)
@@ -68,11 +68,11 @@ def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mm
     try:
         _SharedMemory(path.name, create=True, size=size).close()
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        # A hole in a full tmpfs is a SIGBUS for a process that touches it, reader or writer; this is a clean error.
+        # A process that touches a hole on a full tmpfs gets a SIGBUS; this fails with ENOSPC now.
         os.posix_fallocate(fd, 0, size)
         if group_id is not None:
             os.fchown(fd, -1, group_id)
-        os.fchmod(fd, MODE)  # after creation, so that no umask takes the group's bit away
+        os.fchmod(fd, MODE)  # after creation: the umask may have removed the group's bit
         return fd, mmap.mmap(fd, size)
     except BaseException as error:
         if fd >= 0:
@@ -89,28 +89,31 @@ def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mm
 
 
 def _refuse_beyond_memory(source: str, size: int) -> None:
-    """A tmpfs may be larger than what memory is left: to reserve that has the kernel kill processes, of anybody."""
+    """Raise NoSpace if the size is more than 80 % of available memory.
+
+    A tmpfs may be larger than that; reserving so much would have the kernel kill processes.
+    """
     try:
         available = next(line for line in _MEMINFO.read_text().splitlines() if line.startswith("MemAvailable:"))
         most = int(available.split()[1]) * 1024 * _MOST_OF_MEMORY
     except (OSError, StopIteration, ValueError, IndexError):
-        return  # nothing is refused where this is unknown
+        return  # available memory is unknown: refuse nothing
     if size > most:
         raise NoSpace(
             source,
-            f"its segment needs {size / 2**20:.1f} MiB of shared memory, but of this host's available memory it may "
-            f"have {most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%}; lower its capacity",
+            f"its segment needs {size / 2**20:.1f} MiB of shared memory, but it may take at most "
+            f"{most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%} of this host's available memory; lower its capacity",
         )
 
 
 def _no_space(path: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
-        return f"{path} could not be created: {error.strerror}; see that {DIRECTORY} is writable"
+        return f"{path} could not be created: {error.strerror}; make {DIRECTORY} writable"
     try:
         usage = os.statvfs(DIRECTORY)
         free = f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free"
     except OSError:
-        free = "what is free is unknown"
+        free = "the free space is unknown"
     aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
     return (
         f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "

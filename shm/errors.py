@@ -1,26 +1,26 @@
-"""Every error of fogmetrics that a caller may want to tell apart.
+"""All exceptions that fogmetrics raises, as one tree.
 
     FogmetricsError
-    ├── ConfigurationError      the configuration is wrong: the user's to mend
-    ├── MetricError             a metric, label set or sample is wrong: the caller's to mend
-    └── RingError               one ring; the others are not concerned
-        ├── RingMissing         no such segment, or not yet
-        ├── RingForeign         not a segment that we may trust: owner, kind of file, permissions
-        ├── RingCorrupt         the bytes are not a whole segment of this layout
-        │   └── RingLayout      they may be one of another layout: of another release
-        ├── WriterBusy          another process writes to it
-        ├── RingLost            its files were removed under its writer
-        ├── WriterClosed        this writer is closed, or belongs to the process we were forked from
-        └── NoSpace             the shared memory to hold it is not there
+    ├── ConfigurationError      the configuration is wrong: the user has to correct it
+    ├── MetricError             a metric, label set or sample is wrong: the caller has to correct it
+    └── RingError               one ring has a problem; other rings are not affected
+        ├── RingMissing         the segment does not exist, or not yet
+        ├── RingForeign         the file is not trusted: wrong owner, file type or permissions
+        ├── RingCorrupt         the bytes are not a complete segment of this layout
+        │   └── RingLayout      the segment has the layout of another release
+        ├── WriterBusy          another process writes to the ring
+        ├── RingLost            the ring's files were removed while its writer ran
+        ├── WriterClosed        the writer is closed, or this process is a fork of the writer's
+        └── NoSpace             there is not enough shared memory
 
-Messages are sentences: the rule, the name and value that break it, the next step.
+Messages are sentences: the rule, the name and value that break it, the remedy.
 """
 
 from __future__ import annotations
 
 
 class FogmetricsError(Exception):
-    """Base of all; never raised itself."""
+    """Base class of all errors; never raised itself."""
 
 
 class ConfigurationError(FogmetricsError):
@@ -32,7 +32,7 @@ class MetricError(FogmetricsError, ValueError):
 
 
 class RingError(FogmetricsError):
-    """Trouble with one ring, which ``ring`` names."""
+    """A problem of one ring; ``ring`` is its name."""
 
     def __init__(self, ring: str, message: str) -> None:
         super().__init__(f"ring {ring!r}: {message}")
@@ -40,19 +40,19 @@ class RingError(FogmetricsError):
 
 
 class RingMissing(RingError):
-    """There is no segment of that name."""
+    """The segment does not exist."""
 
 
 class RingForeign(RingError):
-    """The file is not ours to trust: another owner, not a regular file, not readable."""
+    """The file is not trusted: it has another owner, is not a regular file, or is not readable."""
 
 
 class RingCorrupt(RingError):
-    """The bytes do not make a whole segment of a layout that this version reads."""
+    """The bytes are not a complete segment of a layout that this release reads."""
 
 
 class RingLayout(RingCorrupt):
-    """The segment is of another layout, which ``version`` numbers: of another release, and worth keeping."""
+    """The segment has another release's layout, number ``version``; its history is worth keeping."""
 
     def __init__(self, ring: str, message: str, version: int) -> None:
         super().__init__(ring, message)
@@ -60,7 +60,7 @@ class RingLayout(RingCorrupt):
 
 
 class WriterBusy(RingError):
-    """Invariant I5: one writer at a time. ``pid`` is the holder's, 0 where it could not be read."""
+    """Another process writes to the ring (I5: one writer). ``pid``: that process, 0 if unknown."""
 
     def __init__(self, ring: str, pid: int) -> None:
         holder = f"process {pid}" if pid else "another process"
@@ -71,7 +71,7 @@ class WriterBusy(RingError):
 
 
 class RingLost(RingError):
-    """The lock of a ring was removed while its writer held it: another may have begun beside it (I5)."""
+    """The ring's lock file was removed while its writer held it: a second writer may have started (I5)."""
 
 
 class WriterClosed(RingError):
@@ -79,4 +79,4 @@ class WriterClosed(RingError):
 
 
 class NoSpace(RingError):
-    """Invariant I7: the segment's memory could not be reserved. The ring in use is untouched."""
+    """The segment's memory could not be reserved (I7). The ring in use is unchanged."""

@@ -1,16 +1,16 @@
-"""Segments as files: names, attachment, permissions, removal. :mod:`shm.create` creates them.
+"""Name, open, check, map and remove segment files. :mod:`shm.create` creates them.
 
-A segment is POSIX shared memory: a file in /dev/shm. Names carry namespace and source, so that discovery is one
-directory listing, and tests and a second instance never meet:
+A segment is POSIX shared memory: a file in /dev/shm. File names contain namespace and source, so that discovery is one
+directory listing, and tests and a second instance use separate files:
 
     fogmetrics.NAMESPACE.SOURCE.ring    published
     fogmetrics.NAMESPACE.SOURCE.new     being built
     fogmetrics.NAMESPACE.SOURCE.corrupt set aside by a writer that could not read it
     fogmetrics.NAMESPACE.SOURCE.layout-N  set aside by a writer of another release: layout version N
-    fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5); stays for ever, a few bytes
+    fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5), a few bytes; not removed when the writer ends
 
-They are opened by descriptor. ``multiprocessing.shared_memory`` attaches read-write only, and its resource tracker
-unlinks segments when a process that attached to them ends (python/cpython#82300, #153279).
+Segments are opened with ``os.open``: ``multiprocessing.shared_memory`` attaches read-write only, and its resource
+tracker unlinks segments when a process that attached to them ends (python/cpython#82300, #153279).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from shm.ring.lock import WriterLock
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
-RING_DOTS, TABLE_DOTS = 3, 4  # in the names of files
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # no dots: they part the fields of the file name
+RING_DOTS, TABLE_DOTS = 3, 4  # number of dots in the file names
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # without dots, which separate the fields of the file name
 
 
 def check_name(what: str, name: str) -> str:
     """``name`` if it can be part of a segment's name, else ConfigurationError."""
     if not _NAME.match(name) or len(name) > SOURCE_BYTES:
         raise ConfigurationError(
-            f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-', for it becomes a file name"
+            f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-': it becomes a file name"
         )
     return name
 
@@ -63,9 +63,9 @@ def lock_path(namespace: str, source: str) -> Path:
 
 
 def aside_path(base: Path, error: RingCorrupt) -> Path:
-    """Where a file that can't be read as ``error`` says is set aside: ``base`` with an ending.
+    """The name under which an unreadable file is set aside: ``base`` with an ending that depends on ``error``.
 
-    Of the damaged ones the last is kept; one of another layout takes a name that is free, and stays.
+    A damaged file replaces the one set aside before it. A file of another layout gets an unused name, and is kept.
     """
     if not isinstance(error, RingLayout):
         return base.with_name(f"{base.name}.corrupt")
@@ -91,7 +91,7 @@ def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
 
 
 def ring_name_of(file_name: str, namespace: str) -> str | None:
-    """The source whose published segment in ``namespace`` has that file name, or None."""
+    """The source whose published segment in ``namespace`` has this file name, or None."""
     parts = file_name.split(".")
     if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
         return parts[2]
@@ -106,8 +106,8 @@ def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
 def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, mmap.mmap, Header]:
     """Map a published segment read-only (I8): (fd, map, header).
 
-    Raises RingMissing, RingForeign when it is not a regular file of user ``owner``, RingCorrupt when its header,
-    its size and its allocated blocks do not agree (I7, I9), RingError where there is no address space.
+    Raises RingMissing, RingForeign if it is not a regular file of user ``owner``, RingCorrupt if its header, its size
+    and its allocated blocks do not agree (I7, I9), RingError if there is not enough address space.
     """
     return _attach(source, path, os.O_RDONLY, owner, mmap.PROT_READ)
 
@@ -126,10 +126,10 @@ def _attach(source: str, path: Path, flags: int, owner: int, rights: int) -> tup
 def open_segment(
     source: str, path: Path, flags: int, owner: int, *, on_disk: bool = False, harmed: bool = False
 ) -> tuple[int, Header]:
-    """Open and check a whole segment.
+    """Open a segment and check its file and header: (fd, header).
 
-    ``on_disk``: blocks may be fewer, as where the file system compresses. ``harmed``: the file may have any size and
-    holes, for whoever reads what is left of it, and does not map it.
+    ``on_disk``: fewer blocks than bytes are allowed, since file systems compress. ``harmed``: any size and holes are
+    allowed, for callers that read what is left of the file and don't map it.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -151,7 +151,7 @@ def open_segment(
         if header.source != source:
             raise RingCorrupt(source, f"source is {header.source!r}, but the file is {path.name}")
         if status.st_blocks * 512 < header.segment_bytes and not (on_disk or harmed):
-            # A hole: to touch it on a full tmpfs is a SIGBUS for the writer that maps it.
+            # A hole: on a full tmpfs, the writer that maps the file would die of a SIGBUS when it touches the page.
             allocated = status.st_blocks * 512
             raise RingCorrupt(source, f"{allocated} bytes are allocated of {header.segment_bytes}: it has holes")
         return fd, header
@@ -161,7 +161,7 @@ def open_segment(
 
 
 def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]:
-    """Remove all files of a source's ring, on purpose; the paths that were removed. As :func:`remove`."""
+    """Remove all files of a source's ring, as :func:`remove` does; the paths that were removed."""
     check_name("namespace", namespace)
     check_name("the name of a source", source)
     return remove(source, lock_path(namespace, source), lambda: files_of(namespace, source), lock_too)
@@ -170,7 +170,7 @@ def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]
 def remove(name: str, lock: Path, find: Callable[[], list[Path]], lock_too: bool) -> list[Path]:
     """Remove the files that ``find`` returns, under the lock at that path; the paths that were removed.
 
-    ``lock_too``: the lock's file as well, where all of a namespace is given up; a writer that began just then sees it
+    ``lock_too``: also remove the lock file, when a whole namespace is removed; a writer that starts meanwhile notices
     at its first frame, and ends. Raises WriterBusy while a writer holds the lock, RingForeign for another user's file.
     """
     held = WriterLock.acquire(lock, name)

@@ -1,15 +1,15 @@
-"""What the columns of a ring mean: metrics, series, and the rules that both obey.
+"""Metrics and series: their definitions, the rules they obey, and the columns they take in a ring.
 
 A metric is a name with a type, help, unit and label names. A series is a metric with one value for each
-label. Gauges, counters and untyped series take one column. A summary takes two, the count and the sum of what was
-observed. A histogram takes ``len(buckets) + 3``:
+label. Gauges, counters and untyped series take one column. A summary takes two: the count and the sum of its
+observations. A histogram takes ``len(buckets) + 3``:
 
     column + 0            the raw sample of the frame, for exact percentiles
     column + 1 + i        cumulative count of samples ≤ buckets[i]
     column + 1 + k        cumulative count of all samples: le="+Inf", which is also the histogram's count
     column + 2 + k        cumulative sum of all samples
 
-so that one ring holds both what percentiles need and a true Prometheus histogram.
+so that one ring holds both the samples for percentiles and a true Prometheus histogram.
 
 Rules for names: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels (the classic
 character set, which every Prometheus server reads).
@@ -27,10 +27,10 @@ from typing import Literal, get_args
 from shm.errors import MetricError
 from shm.safe_repr import shown
 
-# untyped: what somebody else counted or measured, and did not say which, or said in a way that has no type here.
+# untyped: values from another program that gives them no type, or a type that fogmetrics does not have.
 MetricType = Literal["gauge", "counter", "histogram", "summary", "untyped"]
 
-# Classic Prometheus names. Bounded, because a catalog entry is bounded and readers show names to people.
+# Classic Prometheus names. Their length is limited, because the size of a catalog entry is.
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _RESERVED_LABELS = {
@@ -38,7 +38,7 @@ _RESERVED_LABELS = {
     "quantile": "the quantiles of summaries",
     "stat": "the statistics of /metrics/aggregated",
 }
-# An untyped metric may be a part of another program's summary or histogram, passed on as it came.
+# An untyped metric may be a part of another program's summary or histogram, exported unchanged.
 _RESERVED_LABELS_UNTYPED = {"stat": _RESERVED_LABELS["stat"]}
 MAX_NAME = 200
 MAX_HELP = 2_000
@@ -54,9 +54,9 @@ DEFAULT_BUCKETS_MS = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 1_0
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's definition. Raises MetricError, naming the field and the value, when a rule is broken.
+    """A metric's definition. Raises MetricError, naming the field and the value, if it breaks a rule.
 
-    ``own`` marks the daemon's own metrics (``collector_*``), which /stats lists apart from the user's.
+    ``own`` marks the daemon's own metrics (``collector_*``), which /stats lists separately.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Metric:
                 "not beginning with a digit"
             )
         if not self.family:
-            raise MetricError("metric name '_total' is a counter's ending alone; put a name before it")
+            raise MetricError("metric name '_total' is only the ending of a counter's name; put a name before it")
         if self.type not in get_args(MetricType):
             raise MetricError(
                 f"metric {self.name!r} has the type {self.type!r}; use one of {', '.join(get_args(MetricType))}"
@@ -103,17 +103,17 @@ class Metric:
 
     @property
     def shape(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
-        """What the columns of its series depend on: type, label names, buckets. Help and unit are words about them."""
+        """The part of the definition that decides the columns of its series: type, label names, buckets."""
         return self.type, self.label_names, self.buckets
 
     @property
     def family(self) -> str:
-        """The name without a counter's ``_total``: OpenMetrics' name of the metric family."""
+        """The name of the metric family in OpenMetrics: a counter's name without ``_total``."""
         return self.name.removesuffix("_total") if self.type == "counter" else self.name
 
     @property
     def sample_names(self) -> tuple[str, ...]:
-        """Every name that it may take on a page. ``_created`` is not written, but OpenMetrics keeps it free."""
+        """All names that its samples may have in an exposition, and ``_created``, which OpenMetrics reserves."""
         name = self.family
         if self.type == "counter":
             return (name, f"{name}_total", f"{name}_created")
@@ -124,7 +124,7 @@ class Metric:
         return (name,)
 
     def label_values(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The values of ``labels`` in the order of ``label_names``; MetricError when they don't fit."""
+        """The values of ``labels`` in the order of ``label_names``. Raises MetricError if the names don't match."""
         if len(labels) != len(self.label_names) or any(name not in labels for name in self.label_names):
             raise MetricError(
                 f"metric {self.name!r} has the labels ({', '.join(self.label_names)}), "
@@ -135,7 +135,7 @@ class Metric:
         return values
 
     def check_values(self, values: tuple[str, ...]) -> None:
-        """MetricError unless there is one string of bounded length for each of ``label_names``."""
+        """Raises MetricError unless there is one string of bounded length for each of ``label_names``."""
         if len(values) != len(self.label_names):
             raise MetricError(f"metric {self.name!r} has {len(self.label_names)} labels, not {len(values)}: {values!r}")
         for name, value in zip(self.label_names, values, strict=True):
@@ -168,9 +168,9 @@ def series_key(series: Series) -> SeriesKey:
 
 
 def number_of(metric: Metric, value: object) -> float | None:
-    """The value as a float, None for a histogram's "nothing observed". Raises MetricError for what it can't be.
+    """The value as a float; None for a histogram that observed nothing. Raises MetricError for an invalid value.
 
-    A gauge or counter may be infinite or NaN: those are numbers to Prometheus.
+    A gauge or counter may be infinite or NaN, as in Prometheus.
     """
     if value is None:
         if metric.type != "histogram":
@@ -187,23 +187,22 @@ def number_of(metric: Metric, value: object) -> float | None:
     if metric.type == "histogram" and number != number:
         raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
     if metric.type == "histogram" and math.isinf(number):
-        # The sum goes on over restarts: nothing that comes later would bring it back.
+        # The sum is cumulative, over restarts too: later samples could not make it finite again.
         raise MetricError(
-            f"histogram {metric.name!r} got {number}, after which its sum would be no number for good; leave the "
-            "sample out"
+            f"histogram {metric.name!r} got {number}, which would make its sum infinite for ever; leave the sample out"
         )
     return number
 
 
 def escape_label(value: str) -> str:
-    """The value of a label as the text formats write it between quotes, on one line."""
+    """Escape a label's value for the text formats, which write it in quotes on one line."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def increase(before: float | None, now: float | None) -> float | None:
-    """The increase of a counter from one sample to the next; None where one of them is unknown.
+    """The increase of a counter from one sample to the next; None if one of them is unknown.
 
-    A fall is a reset of the counter, and the increase is then the value after it.
+    If the counter fell, it was reset: the increase is then the new value.
     """
     if before is None or now is None:
         return None
@@ -211,7 +210,7 @@ def increase(before: float | None, now: float | None) -> float | None:
 
 
 def check_text(what: str, text: object, limit: int) -> None:
-    """MetricError, naming ``what``, unless it is a string of UTF-8 with at most ``limit`` characters."""
+    """Raises MetricError, naming ``what``, unless ``text`` is a UTF-8 string of at most ``limit`` characters."""
     if not isinstance(text, str):
         raise MetricError(f"{what} is {text!r}, of type {type(text).__name__}; give a string")
     if len(text) > limit:
@@ -237,10 +236,10 @@ def _check_label_name(metric: str, label: object, reserved: Mapping[str, str]) -
 
 
 def check_buckets(metric: str, buckets: tuple[float, ...]) -> None:
-    """MetricError, naming the histogram, unless they are a few finite bounds that rise."""
+    """Raises MetricError, naming the histogram, unless ``buckets`` are 1 to 64 finite bounds in rising order."""
     if not buckets or len(buckets) > MAX_BUCKETS:
         raise MetricError(f"histogram {metric!r} has {len(buckets)} buckets; give 1 to {MAX_BUCKETS} upper bounds")
     if any(not math.isfinite(bound) for bound in buckets):
-        raise MetricError(f"histogram {metric!r} has a bucket that is not finite: {buckets}; +Inf is added by itself")
+        raise MetricError(f"histogram {metric!r} has a bucket that is not finite: {buckets}; +Inf is always added")
     if any(low >= high for low, high in itertools.pairwise(buckets)):
         raise MetricError(f"histogram {metric!r} has buckets that do not rise: {buckets}")

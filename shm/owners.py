@@ -1,4 +1,4 @@
-"""Users and groups by name or number, as the owners of segments."""
+"""Resolve the users and groups that own segments from their names or numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Final
 
 from shm.errors import ConfigurationError
 
-_MAX_ID: Final = (1 << 32) - 2  # 2**32 − 1 is no id: chown(2) takes it for "leave as it is"
+_MAX_ID: Final = (1 << 32) - 2  # chown(2) takes 2**32 − 1 for "don't change"
 
 
 def user_number(owner: str, where: str = "", key: str = "owner") -> int:
-    """The id of the user of that name or number; our own for the empty name. Raises ConfigurationError.
+    """The id of the user with that name or number; this process's for an empty name. Raises ConfigurationError.
 
     ``where``, ``key``: how the message names the table and the key.
     """
@@ -27,13 +27,13 @@ def user_number(owner: str, where: str = "", key: str = "owner") -> int:
         return pwd.getpwnam(owner).pw_uid
     except (KeyError, ValueError):  # ValueError: a NUL in it
         raise ConfigurationError(
-            f"{what} is {owner!r}, which is no user of this host; name the user that runs the collectors, "
-            "or leave the key empty when it is the one that runs the exporter"
+            f"{what} is {owner!r}, which is not a user of this host; name the user that runs the collectors, "
+            "or leave the key empty if the exporter runs as the same user"
         ) from None
 
 
 def group_number(group: str, where: str = "", key: str = "group") -> int | None:
-    """The id of the group of that name or number; None for the empty name. Raises ConfigurationError.
+    """The id of the group with that name or number; None for an empty name. Raises ConfigurationError.
 
     ``where``, ``key``: how the message names the table and the key.
     """
@@ -47,13 +47,13 @@ def group_number(group: str, where: str = "", key: str = "group") -> int | None:
         return grp.getgrnam(group).gr_gid
     except (KeyError, ValueError):  # ValueError: a NUL in it
         raise ConfigurationError(
-            f"{what} is {group!r}, which is no group of this host; create it (groupadd -r {group}), or leave "
+            f"{what} is {group!r}, which is not a group of this host; create it (groupadd -r {group}), or leave "
             "the key empty"
         ) from None
 
 
 def _id(what: str, text: str) -> int | None:
-    """The user's or group's id that ``text`` is; None where it is a name. Raises ConfigurationError."""
+    """``text`` as a numeric id; None if it is a name. Raises ConfigurationError."""
     if not (text.isascii() and text.isdecimal()):
         return None
     if len(text) > 10 or int(text) > _MAX_ID:

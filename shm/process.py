@@ -1,4 +1,4 @@
-"""Whether a process lives, by /proc: the writer of a ring by the pid and start time in its header."""
+"""Check whether a ring's writer is alive: by its pid and start time in /proc, or by its heartbeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WriterInfo:
-    """The writer of a ring by its header. ``pid``: 0 after an orderly stop; ``heartbeat_ns``: CLOCK_BOOTTIME."""
+    """A ring's writer, as the header names it. ``pid``: 0 after an orderly stop; ``heartbeat_ns``: CLOCK_BOOTTIME."""
 
     pid: int
     start_ticks: int
@@ -18,23 +18,23 @@ class WriterInfo:
 
 
 def process_fields(pid: int | str) -> list[bytes]:
-    """/proc/PID/stat from its third field on, the state (proc(5)). Raises OSError where no such process is."""
+    """The fields of /proc/PID/stat from the third, the state (proc(5)). Raises OSError if there is no such process."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         # The second field is the program's name in parentheses, and may hold spaces and parentheses.
         return file.read().rpartition(b")")[2].split()
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); 0 when none lives."""
+    """When a process started, in clock ticks since boot (proc(5), field 22 of stat); 0 if it is not alive."""
     try:
         fields = process_fields(pid)
-        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])  # dead, though nobody has waited for it
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])  # Z, X: dead, not yet reaped
     except (OSError, ValueError, IndexError):
         return 0
 
 
 def pid_namespace() -> int:
-    """The inode of our pid namespace; 0 where /proc does not tell."""
+    """The inode of this process's pid namespace; 0 if /proc does not show it."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -42,10 +42,10 @@ def pid_namespace() -> int:
 
 
 def writer_alive(writer: WriterInfo, interval_ns: int) -> bool:
-    """Whether the ring's writer lives.
+    """Whether the ring's writer is alive.
 
-    By pid and start time (so that a reused pid does not fool it) where /proc shows us the process, else, from
-    another pid namespace or under hidepid, by a heartbeat younger than three intervals.
+    Decided by pid and start time (a pid may be reused) if /proc shows the process. Otherwise, in another pid namespace
+    or under hidepid, the heartbeat must be younger than three intervals.
     """
     if writer.pid == 0:
         return False

@@ -1,4 +1,4 @@
-"""Bounded, exception-safe ``repr()`` and ``str()`` of foreign objects, for messages."""
+"""Bounded, exception-safe ``repr()`` and ``str()`` of objects from sources, for messages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ _MOST = 200
 
 
 def shown(value: object) -> str:
-    """``repr(value)``, shortened; its class where it has none."""
+    """``repr(value)``, shortened; the class name if ``repr()`` raises."""
     try:
         return shortened(repr(value))
-    except Exception:  # noqa: BLE001 - a foreign __repr__, or one that nests too deep
+    except Exception:  # noqa: BLE001 - a source's __repr__, or too deep a recursion
         return f"<{type(value).__name__} without a repr>"
 
 
 def shortened(text: str) -> str:
-    """``text``, cut to its first characters where it is long."""
+    """``text``, cut after 200 characters."""
     return text if len(text) <= _MOST else f"{text[:_MOST]}…"
 
 
 def said(error: BaseException) -> str:
-    """A sentence of ours as it is; anything else with its class, which may be all that it says."""
+    """The error's message; with the class name in front unless it is a FogmetricsError."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - a foreign __str__
+    except Exception:  # noqa: BLE001 - a source's __str__
         return type(error).__name__
     return text if isinstance(error, FogmetricsError) else f"{type(error).__name__}: {text}"

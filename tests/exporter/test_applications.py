@@ -199,5 +199,5 @@ def test_only_the_users_who_are_named_are_believed(namespace: str) -> None:
     )
     assert page(trusting) == ["jobs_total 1.0"]
     trusting.close()
-    with pytest.raises(ConfigurationError, match=r"\[applications\] users is 'nosuchuser', which is no user"):
+    with pytest.raises(ConfigurationError, match=r"\[applications\] users is 'nosuchuser', which is not a user"):
         Exporter(Config(applications=ApplicationsConfig(("nosuchuser",))))

@@ -152,9 +152,9 @@ def test_of_threads_that_collect_at_once_one_reads_the_rings(
 def test_a_namespace_or_user_that_can_t_be_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"RingCollector\(\) namespace is '../x'; use 1 to 64 letters"):
         RingCollector("../x")
-    with pytest.raises(ConfigurationError, match=r"RingCollector\(\) owner is 'nobody at all', which is no user"):
+    with pytest.raises(ConfigurationError, match=r"RingCollector\(\) owner is 'nobody at all', which is not a user"):
         RingCollector(owner="nobody at all")
-    with pytest.raises(ConfigurationError, match=r"RingCollector\(\) users is 'nobody at all', which is no user"):
+    with pytest.raises(ConfigurationError, match=r"RingCollector\(\) users is 'nobody at all', which is not a user"):
         RingCollector(users=["nobody at all"])
 
 

@@ -60,7 +60,7 @@ def test_more_than_the_host_has_memory_for_is_refused_however_large_shared_memor
     monkeypatch.setattr("shm.create._MEMINFO", meminfo)
     path = building_path(namespace, "node")
     meminfo.write_text("MemTotal: 9000 kB\nMemAvailable: 1000 kB\n")
-    with pytest.raises(NoSpace, match=r"needs 0\.8 MiB .* it may have 0\.8 MiB, 80%; lower its capacity"):
+    with pytest.raises(NoSpace, match=r"needs 0\.8 MiB .* at most 0\.8 MiB, 80% of .*; lower its capacity"):
         create("node", path, 800 * 1024 + 1)
     assert not path.exists()
     for text in ("MemTotal: 9000 kB\n", "MemAvailable: much\n", "MemAvailable:\n", "MemAvailable: 1001 kB\n"):

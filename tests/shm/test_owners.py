@@ -14,13 +14,13 @@ def test_a_group_is_found_by_name_and_number_and_an_unknown_one_is_refused_by_na
     assert group_number("") is None
     assert group_number("1234") == 1234
     assert group_number("root") == 0
-    with pytest.raises(ConfigurationError, match="'no-such-group', which is no group"):
+    with pytest.raises(ConfigurationError, match="'no-such-group', which is not a group"):
         group_number("no-such-group")
 
 
 @pytest.mark.parametrize("group", ["²", "a\0b", "١"])
 def test_what_only_looks_like_a_number_is_no_group(group: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] group is .*, which is no group"):
+    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] group is .*, which is not a group"):
         group_number(group, "fog.toml: [shm]")
 
 
@@ -35,13 +35,13 @@ def test_users_are_found_by_name_and_number_and_an_unknown_one_is_refused_by_nam
     assert user_number("") == os.geteuid()
     assert user_number("4242") == 4242
     assert user_number("root") == 0
-    with pytest.raises(ConfigurationError, match="'no-such-user', which is no user"):
+    with pytest.raises(ConfigurationError, match="'no-such-user', which is not a user"):
         user_number("no-such-user")
 
 
 @pytest.mark.parametrize("owner", ["²", "a\0b"])
 def test_what_only_looks_like_a_number_is_no_user(owner: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] owner is .*, which is no user"):
+    with pytest.raises(ConfigurationError, match=r"fog\.toml: \[shm\] owner is .*, which is not a user"):
         user_number(owner, "fog.toml: [shm]")
 
 

@@ -231,7 +231,7 @@ def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
         ("depth", 10**400, {"queue": "a"}, "beyond float64"),
         ("done", -1, {}, "a counter never is below 0"),
         ("latency", float("nan"), {}, "NaN, which is in no bucket"),
-        ("latency", float("inf"), {}, "inf, after which its sum would be no number for good"),
+        ("latency", float("inf"), {}, "inf, which would make its sum infinite for ever"),
     ],
 )
 def test_a_bad_sample_is_refused_by_name_and_value(
