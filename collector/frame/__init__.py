@@ -1,3 +1,3 @@
-"""From samples to frames: collector stages samples and commits them as one frame; definitions and cardinality decide
-which metrics and series are let in.
+"""From samples to frames: ``collector`` stages samples and commits them as one frame; ``definitions`` and
+``cardinality`` decide which metrics and series the ring admits.
 """

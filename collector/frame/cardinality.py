@@ -1,18 +1,17 @@
 """Cardinality limits: which series a collector admits, and what becomes of series beyond a limit.
 
-There are three limits: series of the source, series of a metric, distinct values of any one label of a metric. A series
-beyond one is, by the metric's ``beyond`` (:mod:`collector.frame.rules`),
+There are three limits: series of the source, series of a metric, distinct values of any one label of a metric. For a
+series beyond one, the metric's ``beyond`` (:mod:`collector.frame.rules`) decides:
 
-    drop      dropped, sample by sample
-    oldest    admitted in the place of the metric's series whose last sample is oldest, which is pruned. That is decided
-              at the commit, since no series with a sample in the same frame is pruned
+    drop      its samples are dropped
+    oldest    it replaces the metric's series whose last sample is oldest, which is pruned. The commit chooses that
+              series, since a series with a sample in the same frame is never pruned
 
-The daemon's own metrics have no limits. A sample of an admitted series costs one lookup in ``known``; all code below is
-for the others, or runs between frames.
+The daemon's own metrics have no limits. A sample of an admitted series costs one lookup in ``known``; the rest of this
+module runs for other samples, or between frames.
 
-Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): once for all newcomers of a frame, and then not
-for a minute, nor for a hundred times as long as it took. Newcomers in between are dropped, and tried again when they
-return.
+Pruning rebuilds the ring (:meth:`shm.ring.writer.RingWriter.prune`): once for all newcomers of a frame, then not again
+for a minute, or for a hundred times the duration if that is longer. Samples of newcomers in between are dropped.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ from shm.ring.writer import RingWriter
 log = logging.getLogger(__name__)
 
 _REMEDY: Final = "drop a label with many values, or raise the limit"
-# At most 1 % of the time, and rarely enough for readers, who take up a new segment each time.
+# Pruning takes at most 1 % of the time, and is rare enough for readers, which open a new segment each time.
 _REST_SECONDS: Final = 60.0
 _REST_SHARE: Final = 100
 
 
 class Excess(NamedTuple):
-    """A limit that one more series would exceed, and the sentence for it."""
+    """A limit that one more series would exceed, and a sentence that names it."""
 
     limit: int
     sentence: str
 
 
 class Cardinality:
-    """The series of one ring. Not for two threads at once.
+    """Admits series to one ring, and prunes them. Not thread-safe.
 
-    ``known``: the admitted series, also before they have a column. ``dropped`` counts samples, ``limited`` those beyond
-    a limit by (metric, beyond), ``pruned`` series by metric. ``limits``: the metrics that met a limit, and which.
-    ``newcomers`` wait for the commit, each with the number of its samples.
+    ``known``: the admitted series, including those without a column yet. ``dropped`` counts dropped samples,
+    ``limited`` samples of series beyond a limit, by (metric, beyond), ``pruned`` series, by metric. ``limits``: by
+    metric, the limit that it reached. ``newcomers``: number of samples of each series that waits for the commit.
     """
 
     def __init__(
@@ -72,17 +71,17 @@ class Cardinality:
         self._writer = writer
         self._rules = rules
         self._series_of: Counter[str] = Counter()  # by metric, staged ones included
-        self._users = 0  # of those, all but the daemon's own
-        self._values: dict[str, list[Counter[str]]] = {}  # of metrics with a limit of values: series by value, by label
+        self._users = 0  # the same in total, without the daemon's own metrics
+        self._values: dict[str, list[Counter[str]]] = {}  # of metrics with max_label_values: series by value, per label
         self.newcomers: dict[SeriesKey, int] = {}
         self._newcomers_of: Counter[str] = Counter()
-        self._freed_at = 0  # the head at which columns were last looked for that could be freed
+        self._freed_at = 0  # the head at which freeing columns was last tried
         self._rests_until = -math.inf
         self.reload()
 
     def reload(self, staged: Set[SeriesKey] = frozenset()) -> None:
-        """Admit the series of the ring, and those that are staged and have no column yet; forget all others."""
-        self.known.clear()  # in place: the collector has a reference to it
+        """Admit exactly the series of the ring and those in ``staged``, which may have no column yet."""
+        self.known.clear()  # in place: the collector keeps a reference to it
         self.known |= self._writer.columns.keys() | staged
         self._series_of = Counter(key[0] for key in self.known)
         own = {name for name, metric in self._writer.metrics.items() if metric.own}
@@ -92,7 +91,7 @@ class Cardinality:
     # ---- one sample ------------------------------------------------------------------------------------------
 
     def admit(self, metric: Metric, key: SeriesKey) -> bool:
-        """Whether a sample of a series that is not known is taken, at least until the commit."""
+        """Whether to stage a sample of a series that is not in ``known``; the commit may still drop it."""
         rule = self._rules.rule(metric)
         if key in self.newcomers:
             self.newcomers[key] += 1
@@ -106,7 +105,7 @@ class Cardinality:
             return True
         self._warn(metric, excess, rule)
         self.limited[metric.name, rule.beyond] += 1
-        # No more can replace others in one frame than the limit allows at all.
+        # One frame can't replace more series than the limit allows in all.
         if rule.beyond == "oldest" and self._newcomers_of[metric.name] < self._most_of(rule):
             self.newcomers[key] = 1
             self._newcomers_of[metric.name] += 1
@@ -115,7 +114,7 @@ class Cardinality:
         return False
 
     def drop(self, metric: str, why: str) -> None:
-        """Count a sample that is dropped for another reason than a limit."""
+        """Count a dropped sample, and log the first one of the metric."""
         self.dropped += 1
         if metric not in self.limits:
             self.limits[metric] = 0
@@ -160,7 +159,7 @@ class Cardinality:
             self._count_values(metric, key)
 
     def _warn(self, metric: Metric, excess: Excess, rule: Rule) -> None:
-        """Log the limit, once a metric."""
+        """Log the limit, once per metric."""
         if metric.name in self.limits:
             return
         self.limits[metric.name] = excess.limit
@@ -171,9 +170,9 @@ class Cardinality:
             log.warning("series pruned", extra=fields)
 
     def _free(self) -> bool:
-        """Forget series without a sample in the whole ring; True if there were any.
+        """Free the columns of series without a sample in the whole ring; True if there were any.
 
-        That reads the ring, so it is tried at most eight times in a ring's length.
+        This reads the ring, so it runs at most eight times per ring length.
         """
         if self._writer.head - self._freed_at < self._writer.header.capacity // 8:
             return False
@@ -191,20 +190,20 @@ class Cardinality:
     # ---- between frames --------------------------------------------------------------------------------------
 
     def replace_oldest(self, metrics: Mapping[str, Metric], present: Set[SeriesKey]) -> set[SeriesKey]:
-        """Prune the oldest series for the newcomers of this frame; the newcomers that are dropped all the same.
+        """Prune the oldest series in favour of this frame's newcomers; return the newcomers that were not admitted.
 
-        ``present``: the series that have a sample in the frame.
+        ``present``: the series with a sample in the frame.
         """
         newcomers, self.newcomers = self.newcomers, {}
         self._newcomers_of.clear()
         refused = set(newcomers)
         began = self.clock()
         if began >= self._rests_until:
-            evicted, let_in = self._plan(newcomers.keys(), metrics, present)
+            evicted, admitted = self._plan(newcomers.keys(), metrics, present)
             try:
-                self._prune(evicted, sum(metrics[name].columns for name, _ in let_in))
-                refused -= let_in
-                self.known |= let_in
+                self._prune(evicted, sum(metrics[name].columns for name, _ in admitted))
+                refused -= admitted
+                self.known |= admitted
             except NoSpace as error:
                 log.error("ring can't be rebuilt", extra={"ring": self._writer.source, "error": str(error)})
             now = self.clock()
@@ -219,28 +218,28 @@ class Cardinality:
         by_metric: dict[str, list[SeriesKey]] = {}
         for key in newcomers:
             by_metric.setdefault(key[0], []).append(key)
-        places = self._oldest_first(by_metric.keys())
+        series = self._oldest_first(by_metric.keys())
         room = self.max_series - self._users
         evicted: set[SeriesKey] = set()
-        let_in: set[SeriesKey] = set()
+        admitted: set[SeriesKey] = set()
         for name, keys in by_metric.items():
             rule = self._rules.rule(metrics[name])
-            eviction = Eviction(places[name], present, self._most_of(rule), rule.max_label_values)
+            eviction = Eviction(series[name], present, self._most_of(rule), rule.max_label_values)
             for key in keys:
                 before = len(eviction.evicted)
-                if eviction.let_in(key, room):
+                if eviction.admit(key, room):
                     room += len(eviction.evicted) - before - 1
-                    let_in.add(key)
+                    admitted.add(key)
             evicted |= eviction.evicted
-        return evicted, let_in
+        return evicted, admitted
 
     def _oldest_first(self, names: Set[str]) -> dict[str, list[SeriesKey]]:
-        """The admitted series of each of these metrics, the one whose last sample is oldest first.
+        """The admitted series of each of these metrics, ordered by the time of their last sample, oldest first.
 
-        It reads the ring back to the last sample of each, so that recording a sample need not note its time.
+        The times are read from the ring, so that recording a sample need not note them.
         """
         missing = {key: one for key, one in self._writer.columns.items() if key[0] in names}
-        found = [key for key in self.known if key[0] in names and key not in missing]  # the first sample is staged
+        found = [key for key in self.known if key[0] in names and key not in missing]  # their first sample is staged
         for sequence in reversed(self._writer.history()):
             if not missing:
                 break
@@ -254,10 +253,10 @@ class Cardinality:
                 found += reversed(seen)
                 for key in seen:
                     del missing[key]
-        places: dict[str, list[SeriesKey]] = {name: [] for name in names}
+        by_metric: dict[str, list[SeriesKey]] = {name: [] for name in names}
         for key in (*missing, *reversed(found)):
-            places[key[0]].append(key)
-        return places
+            by_metric[key[0]].append(key)
+        return by_metric
 
     def _prune(self, evicted: Set[SeriesKey], columns: int) -> None:
         if not evicted:
@@ -265,4 +264,4 @@ class Cardinality:
         self._writer.prune(evicted, columns)
         for name, _ in evicted:
             self.pruned[name] += 1
-        self.reload()  # those without columns yet are entered next
+        self.reload()  # the caller adds the newcomers

@@ -1,4 +1,4 @@
-"""MetricCollector: from samples by name to frames in a ring, and back.
+"""MetricCollector: records samples of named metrics as frames of a ring, and reads them back.
 
     with MetricCollector("queue") as collector:
         collector.register_metric("queue_depth", "gauge", "jobs", "Jobs waiting.", ("queue",))
@@ -6,8 +6,8 @@
         collector.record_metric("queue_depth", 12, {"queue": "mail"})
         [mail] = collector.get_time_series("queue_depth")
 
-``record_metric`` stages a sample; ``commit`` appends what was staged as one frame with one timestamp. A second sample
-of a staged series commits the frame before it is staged itself, and so do reading and the end of ``with``.
+``record_metric`` stages a sample; ``commit`` appends all staged samples as one frame with one timestamp. Staged samples
+are also committed before a second sample of a staged series, before reading, and at the end of ``with``.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class MetricCollector:
 
     For an application of several processes see :meth:`shared`.
 
-    ``interval_seconds`` is what readers take for the source's own pace: three of them without a frame make it
-    stale. ``snapshot_dir``: where the history is restored from when shared memory has none. ``rules``: limits and
-    buckets of single metrics; ``cardinality`` has the limits in force, and counts what met them. Raises WriterBusy,
-    NoSpace, RingForeign or ConfigurationError when the ring can't be opened.
+    ``interval_seconds``: expected time between frames; readers call the ring stale after three intervals without one.
+    ``snapshot_dir``: directory from which the history is restored if shared memory has none. ``rules``: limits and
+    buckets of single metrics; ``cardinality`` enforces the limits and counts what exceeds them. Raises WriterBusy,
+    NoSpace, RingForeign or ConfigurationError if the ring can't be opened.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class MetricCollector:
     ) -> None:
         self.name = name
         self.namespace = namespace
-        self._guard = threading.RLock()  # a second sample of a series commits while it is recorded
+        self._guard = threading.RLock()  # recording a second sample of a series commits, under the same lock
         self._definitions = Definitions(name, rules)
         self._metrics = self._definitions.metrics
         self._tick: _Staged = {}
-        self._apart: dict[int, _Staged] = {}  # frames of their own, by timestamp
+        self._timestamped: dict[int, _Staged] = {}  # samples with a time of their own, by that time; a frame for each
         self._histograms: dict[SeriesKey, Cumulative] = {}
-        self._threads: dict[str, SourceThread] = {}  # of the sources that are collected here, by name
+        self._threads: dict[str, SourceThread] = {}  # by the name of the source
         self.writer = RingWriter(
             namespace, name, interval_ns=round(interval_seconds * 1e9), capacity=capacity, group=group,
             snapshot_dir=snapshot_dir,
@@ -95,8 +95,8 @@ class MetricCollector:
     def shared(
         name: str, *, namespace: str | None = None, group: str | None = None, max_series: int = 10_000
     ) -> SharedCollector:
-        """One process's part of the application ``name``, which any number of processes may have at once."""
-        from fogmetrics.application.shared_collector import SharedCollector  # a collector of a source has no use for it
+        """A collector for one of the many processes of the application ``name``."""
+        from fogmetrics.application.shared_collector import SharedCollector  # not needed by collectors of sources
 
         return SharedCollector(name, namespace=namespace, group=group, max_series=max_series)
 
@@ -112,21 +112,21 @@ class MetricCollector:
         *,
         buckets: Sequence[float] = (),
     ) -> Metric:
-        """Declare a metric before its samples are recorded. Raises MetricError when a rule is broken."""
+        """Declare a metric before its samples are recorded. Raises MetricError for an invalid one."""
         metric = Metric(name, type, help, unit, tuple(label_names), tuple(float(bound) for bound in buckets))
         self.register(metric)
         return metric
 
     def register(self, *metrics: Metric) -> None:
-        """Declare metrics. The same one again is fine; another under its name is a MetricError."""
+        """Declare metrics; repeating a declaration is allowed. Raises MetricError for a second definition of a name."""
         with self._guard:
             for metric in metrics:
                 self._definitions.declare(metric)
 
     def redeclare(self, metrics: Sequence[Metric]) -> list[MetricError]:
-        """Declare metrics that come and go; one of another type, labels or buckets than before begins anew.
+        """Declare metrics that may change. If the type, labels or buckets differ, the metric's history is discarded.
 
-        What is refused: the name of one of the daemon's own, and more of them than ``max_series``.
+        Returns an error for each refused metric: the daemon's own names, and metrics beyond ``max_series``.
         """
         refused = []
         with self._guard:
@@ -141,12 +141,9 @@ class MetricCollector:
                 except MetricError as error:
                     refused.append(error)
             if changed:
-                self._begin_anew(frozenset(changed))
+                self._histograms = {key: one for key, one in self._histograms.items() if key[0] not in changed}
                 self._enter_metrics()
         return refused
-
-    def _begin_anew(self, names: Set[str]) -> None:
-        self._histograms = {key: one for key, one in self._histograms.items() if key[0] not in names}
 
     def _metric_count(self) -> int:
         return len(self._metrics.keys() | self.writer.metrics.keys())
@@ -154,7 +151,7 @@ class MetricCollector:
     def _one_metric_more(self, metric: Metric) -> MetricError:
         return MetricError(
             f"metric {metric.name!r} would be one more than the {self.cardinality.max_series} that ring {self.name!r} "
-            "may have of all times; raise max_series, or begin the ring anew with --unlink"
+            "may have, past ones included; raise max_series, or remove the ring with --unlink"
         )
 
     def record_metric(
@@ -165,16 +162,16 @@ class MetricCollector:
         timestamp: float | None = None,
         observations: Observations | None = None,
     ) -> bool:
-        """Stage one sample; False when it was dropped at a cardinality limit (:mod:`collector.frame.cardinality`).
+        """Stage one sample; False if it was dropped at a cardinality limit (:mod:`collector.frame.cardinality`).
 
-        A frame has one sample of a series, so a second one commits what is staged first. Of a histogram a frame takes
-        many: each is in the buckets, the count and the sum, and the last is kept raw.
+        A frame has one sample of a series, so a second one commits the staged samples first. Histograms take many: each
+        is counted in the buckets, the count and the sum, and the last is kept raw.
 
-        Samples without ``timestamp`` share the frame of the next commit. ``timestamp``, in Unix seconds, makes a frame
-        of its own, also an older one. ``value`` None keeps a histogram's series visible though nothing was observed.
-        ``observations`` go into its buckets in the place of ``value``, which then is only kept raw. Raises MetricError
-        for an unknown metric, labels that don't fit, or a value that is no number or a negative counter; RingLost and
-        NoSpace as :meth:`commit` does.
+        Samples without ``timestamp`` share the frame of the next commit. A sample with ``timestamp``, in Unix seconds,
+        gets a frame of its own, also for the past. ``value`` None keeps a histogram's series present without an
+        observation. ``observations`` are counted in the buckets instead of ``value``, which is only kept raw. Raises
+        MetricError for an unknown metric, labels that don't match, a value that is not a number, or a negative counter;
+        RingLost and NoSpace as :meth:`commit` does.
         """
         with self._guard:
             metric = self._registered(name)
@@ -185,7 +182,7 @@ class MetricCollector:
     def _is_staged(self, key: SeriesKey, timestamp: float | None) -> bool:
         if timestamp is None:
             return key in self._tick
-        return key in self._apart.get(stamp_ns_of(self._metrics[key[0]], timestamp), ())
+        return key in self._timestamped.get(stamp_ns_of(self._metrics[key[0]], timestamp), ())
 
     def _record(
         self,
@@ -195,10 +192,10 @@ class MetricCollector:
         timestamp: float | None,
         observations: Observations | None,
     ) -> bool:
-        """Stage one sample in the frame that is being made, in the place of an earlier one of its series."""
+        """Stage one sample for the next frame; it replaces an earlier sample of its series."""
         metric = self._registered(name)
         if metric.type == "summary":
-            raise MetricError(f"summary {name!r} got a value; record_counted takes its count and its sum")
+            raise MetricError(f"summary {name!r} got a value; give its count and sum to record_counted")
         key = name, metric.label_values(labels)
         number = number_of(metric, value)
         if observations is not None:
@@ -210,19 +207,19 @@ class MetricCollector:
             if metric.type == "histogram":
                 self._observe(metric, key, number, stamp_ns, observations)
             elif stamp_ns is not None:
-                self._apart.setdefault(stamp_ns, {})[key] = number
+                self._timestamped.setdefault(stamp_ns, {})[key] = number
             else:
                 self._tick[key] = number
             return True
 
     def record_counted(self, name: str, counted: Sequence[float | None], labels: Mapping[str, str] = NO_LABELS) -> bool:
-        """Stage a histogram's or summary's series as somebody else counted it, see ``Sample.counted``.
+        """Stage a histogram or summary series with counts kept by another program, see ``Sample.counted``.
 
-        False when it was dropped. Raises MetricError for an unknown metric, one of another type, or what does not fit
-        its buckets.
+        False if it was dropped. Raises MetricError for an unknown metric, one of another type, or counts that don't
+        match its buckets.
         """
         with self._guard:
-            self._definitions.is_counted(name)
+            self._definitions.note_counted(name)
         metric = self._registered(name)
         columns = counted_of(metric, counted)
         key = name, metric.label_values(labels)
@@ -244,7 +241,7 @@ class MetricCollector:
     ) -> None:
         cumulative = self._histograms.get(key)
         if cumulative is None:
-            self._definitions.is_observed(metric.name)
+            self._definitions.note_observed(metric.name)
             cumulative = self._histograms[key] = Cumulative(metric.buckets)
         if many is not None:
             cumulative.add(many)
@@ -254,30 +251,30 @@ class MetricCollector:
             self._tick.setdefault(key, None)
             return
         if stamp_ns is not None:
-            self._apart.setdefault(stamp_ns, {})[key] = number
-            self._tick.setdefault(key, None)  # the buckets go with the tick's frame
+            self._timestamped.setdefault(stamp_ns, {})[key] = number
+            self._tick.setdefault(key, None)  # the buckets are in the tick's frame
         else:
             self._tick[key] = number
 
     # ---- frames --------------------------------------------------------------------------------------------
 
     def commit(self, timestamp_ns: int | None = None, monotonic_ns: int | None = None, flags: int = FLAG_TICK) -> int:
-        """Append what was staged: first the frames of their own, then the tick's; the tick's sequence.
+        """Append the staged samples: first the timestamped frames, then the tick's, whose sequence is returned.
 
-        Raises RingLost, and NoSpace where the ring's file was removed and there is no room for another.
+        Raises RingLost, and NoSpace if the ring's file was removed and there is no room for a new one.
         """
         timestamp_ns = time.time_ns() if timestamp_ns is None else timestamp_ns
         monotonic_ns = time.monotonic_ns() if monotonic_ns is None else monotonic_ns
         with self._guard:
-            # A collection may have taken seconds, in which somebody removed the file: nobody would find the frame.
+            # The file may have been removed during the collection; no reader would find the frame.
             self.writer.keep_published()
             try:
                 return self._commit(timestamp_ns, monotonic_ns, flags)
             finally:
-                self._tick, self._apart = {}, {}
+                self._tick, self._timestamped = {}, {}
 
     def keep_alive(self) -> None:
-        """Say between two frames that this process lives, and publish the ring again if its file was removed.
+        """Renew the heartbeat between two frames, and publish the ring again if its file was removed.
 
         Raises RingLost and NoSpace, as :meth:`commit` does.
         """
@@ -286,44 +283,44 @@ class MetricCollector:
             self.writer.beat()
 
     def _commit(self, timestamp_ns: int, monotonic_ns: int, flags: int) -> int:
-        tick, apart = self._tick, self._apart
+        tick, timestamped = self._tick, self._timestamped
         self._enter_metrics()
-        self._let_in(tick, apart)
-        for values in (tick, *apart.values()):
+        self._admit_newcomers(tick, timestamped)
+        for values in (tick, *timestamped.values()):
             self._drop_waiting(values)
-        self._enter_series([*tick, *(key for values in apart.values() for key in values)])
+        self._enter_series([*tick, *(key for values in timestamped.values() for key in values)])
         for name, limit in self.cardinality.limits.items():
             self._note_limit(name, limit)
-        for stamp in sorted(apart):
-            self.writer.append(self._row(apart[stamp], cumulative=False), stamp, monotonic_ns, 0)
+        for stamp in sorted(timestamped):
+            self.writer.append(self._row(timestamped[stamp], cumulative=False), stamp, monotonic_ns, 0)
         return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
 
     def _series_staged(self) -> Set[SeriesKey]:
-        """The series that have a sample in the frames that are being made."""
-        return {*self._tick, *(key for values in self._apart.values() for key in values)}
+        """The series with a staged sample."""
+        return {*self._tick, *(key for values in self._timestamped.values() for key in values)}
 
     def _enter_metrics(self) -> None:
         if self._definitions.enter(self.writer):
-            # Series that are staged and admitted stay so, though they have no column yet.
+            # Keep staged series admitted that have no column yet.
             self.cardinality.reload(self._series_staged() & self._known)
 
-    def _let_in(self, tick: _Staged, apart: Mapping[int, _Staged]) -> None:
-        """Replace the oldest series by newcomers; take samples of newcomers without room out of the frames."""
+    def _admit_newcomers(self, tick: _Staged, timestamped: Mapping[int, _Staged]) -> None:
+        """Replace the oldest series with newcomers, and drop the samples of newcomers that find no room."""
         if not self.cardinality.newcomers:
             return
         for key in self.cardinality.replace_oldest(self._metrics, self._series_staged()):
             self._histograms.pop(key, None)
-            for values in (tick, *apart.values()):
+            for values in (tick, *timestamped.values()):
                 values.pop(key, None)
 
     def _drop_waiting(self, values: _Staged) -> None:
-        """Leave out the samples that don't fit the ring before it is rebuilt, for which there is no room."""
+        """Drop the samples of metrics whose new definition waits for room to rebuild the ring."""
         for key in [key for key in values if key[0] in self._definitions.waiting]:
             del values[key]
             self.cardinality.drop(key[0], "its definition changed, and there is no memory to rebuild the ring for it")
 
     def _enter_series(self, keys: list[SeriesKey]) -> None:
-        """Give columns to the series that have none yet; what finds no memory is dropped, counted and named."""
+        """Add columns for new series; series without room are dropped, counted and logged."""
         columns = self.writer.columns
         new = [key for key in dict.fromkeys(keys) if key not in columns]
         if not new:
@@ -338,17 +335,17 @@ class MetricCollector:
             except NoSpace as error:
                 self.cardinality.drop(key[0], str(error))
         self.cardinality.reload()
-        # Growth frees columns, too.
+        # Growing the ring also frees columns of series without samples.
         self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
 
     def _note_limit(self, name: str, limit: int) -> None:
         try:
             self.writer.note_limit(name, limit)
-        except NoSpace as error:  # the log has it already; /stats will not name it
+        except NoSpace as error:  # already logged; /stats will not show the limit
             log.debug("limit not noted", extra={"ring": self.name, "error": str(error)})
 
     def _row(self, values: Mapping[SeriesKey, float | None], *, cumulative: bool) -> array[float]:
-        """One value per column. ``cumulative``: with the buckets of the histograms among them."""
+        """One value per column. ``cumulative``: include the buckets, count and sum of histograms."""
         columns = self.writer.columns
         row = ABSENT_SAMPLE * self.writer.column_count
         for key, value in values.items():
@@ -358,17 +355,17 @@ class MetricCollector:
             if value is not None:
                 row[series.column] = value
             if cumulative and key in self._histograms:
-                first = series.column + (series.metric.type == "histogram")  # behind its raw sample
+                first = series.column + (series.metric.type == "histogram")  # after its raw sample
                 row[first : series.end] = self._histograms[key].columns()
         return row
 
     def resume(self, *metrics: Metric) -> dict[SeriesKey, float]:
-        """Take up cumulative values where the ring's history left them.
+        """Continue cumulative values from the ring's history.
 
-        Histograms of every registered metric go on from their last buckets; the last value of each series of
-        ``metrics`` (counters kept by the caller) is returned. Where the ring may lack frames that were published, as
-        one restored from a snapshot after a crash, they begin at 0 instead: a value below the one that was scraped last
-        is a reset to Prometheus, after which all of it would count as new.
+        Histograms of registered metrics continue from their last buckets; the last value of each series of ``metrics``
+        (counters kept by the caller) is returned. If the ring may lack published frames, as after a restore from a
+        snapshot, they begin at 0 instead: Prometheus takes a value below the last scraped one for a reset, and would
+        count all of it as new.
         """
         with self._guard:
             self._enter_metrics()
@@ -411,11 +408,11 @@ class MetricCollector:
         timeout_seconds: float = 10.0,
         stop: Callable[[], bool] = lambda: False,
     ) -> list[SourceResult]:
-        """Collect from all sources at once, each in a thread of its own, and stage their samples.
+        """Collect from all sources at once, each on its own thread, and stage their samples.
 
-        A source that raises, hangs past the timeout or gives nonsense costs itself alone: its result then has ``up``
-        False, or the errors of its bad samples. Never raises for what a source does. Of a source that is opened and
-        closed as well, give its SourceThread, so that all is done in one thread.
+        A source that raises, hangs past the timeout or returns invalid samples does not affect the others: its result
+        has ``up`` False, or errors for its bad samples. Never raises for a source's mistakes. If a source is opened and
+        closed too, give its SourceThread, which makes all its calls on one thread.
         """
         threads = [one if isinstance(one, SourceThread) else self._thread_of(one) for one in sources]
         calls = [thread.start(timeout_seconds) for thread in threads]
@@ -426,11 +423,11 @@ class MetricCollector:
 
     def _thread_of(self, source: MetricSource) -> SourceThread:
         thread = self._threads.setdefault(source.name, SourceThread(source))
-        thread.source = source  # another one of that name waits for the one before
+        thread.source = source  # a second source of that name waits for the first
         return thread
 
     def _stage(self, result: SourceResult) -> None:
-        """Record the samples of one collection; those that are refused become errors of its."""
+        """Stage the samples of one collection; each refused sample becomes an error of its result."""
         result.errors += map(str, self.redeclare(result.metrics))
         for sample in result.samples:
             try:
@@ -440,10 +437,10 @@ class MetricCollector:
                     self.record_counted(sample.metric, sample.counted, sample.labels)
             except MetricError as error:
                 result.errors.append(str(error))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is no sample
-                result.errors.append(f"{result.source.name} gave {shown(sample)}, which is no sample: {said(error)}")
+            except Exception as error:  # noqa: BLE001 - a source may return any object as a sample
+                result.errors.append(f"{result.source.name} returned {shown(sample)}, not a Sample: {said(error)}")
 
-    # ---- the end -------------------------------------------------------------------------------------------
+    # ---- reading and closing -------------------------------------------------------------------------------
 
     def get_time_series(
         self, name: str, start: float | None = None, end: float | None = None,
@@ -451,11 +448,11 @@ class MetricCollector:
     ) -> list[TimeSeries]:  # fmt: skip
         """The samples of each series of a metric with start ≤ time ≤ end, as far back as the ring goes.
 
-        Commits what is staged first. See :func:`shm.ring.series.time_series`. Raises MetricError for a metric that is
+        Commits staged samples first. See :func:`shm.ring.series.time_series`. Raises MetricError for a metric that is
         neither registered nor in the ring.
         """
         with self._guard:
-            if self._tick or self._apart:
+            if self._tick or self._timestamped:
                 self.commit()
         with RingReader(self.namespace, self.name) as reader:
             if name in self._metrics and not any(name == metric.name for metric in reader.catalog.metrics):
@@ -463,7 +460,7 @@ class MetricCollector:
             return time_series(reader, name, start, end, labels)
 
     def close(self) -> None:
-        """Release the ring to the next writer; its frames stay. Staged samples are dropped."""
+        """Release the ring to the next writer; its frames remain. Staged samples are dropped."""
         for thread in self._threads.values():
             thread.end()
         self.writer.close()
@@ -472,9 +469,9 @@ class MetricCollector:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Commit what is staged, and close."""
+        """Commit staged samples, and close."""
         try:
-            if self._tick or self._apart:
+            if self._tick or self._timestamped:
                 self.commit()
         finally:
             self.close()

@@ -1,4 +1,4 @@
-"""The metrics that a collector declares, and their way into the catalog of its ring."""
+"""Definitions: the metrics that a collector declares, and how they enter the catalog of its ring."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ log = logging.getLogger(__name__)
 
 
 class Definitions:
-    """What was declared, by name in ``metrics``, with the buckets that ``rules`` gives.
+    """The declared metrics, by name in ``metrics``, with the buckets that ``rules`` configure.
 
-    ``waiting``: names of those that the ring knows by another definition, as after an upgrade, and has no room to be
-    rebuilt for. Their samples would not fit its columns, and can't be appended until there is.
+    ``waiting``: names of metrics whose definition in the ring is another one, as after an upgrade, while there is no
+    room to rebuild the ring. Their samples don't match its columns and can't be appended until there is.
 
-    The buckets of a histogram that somebody else counted are what they are, and which those are shows in their samples.
-    So one that the rules give others enters the ring with its first sample.
+    Configured buckets don't apply to a histogram counted by another program, and only its first sample shows which
+    kind it is. So a histogram with configured buckets enters the ring with its first sample.
     """
 
     def __init__(self, ring: str, rules: Rules) -> None:
@@ -27,16 +27,16 @@ class Definitions:
         self.waiting: frozenset[str] = frozenset()
         self._ring = ring
         self._rules = rules
-        self._declared: dict[str, Metric] = {}  # without the rules' buckets, of those that have other ones by them
-        self._undecided: set[str] = set()  # of those, the ones that no sample came of
-        self._counted: set[str] = set()  # by somebody else
-        self._said: set[str] = set()
+        self._declared: dict[str, Metric] = {}  # as declared, of metrics whose buckets the rules change
+        self._undecided: set[str] = set()  # of those, the ones without a sample so far
+        self._counted: set[str] = set()  # by another program
+        self._warned: set[str] = set()
         self._new = False
 
     def declare(self, metric: Metric) -> None:
-        """The same one again is fine; another under its name is a MetricError, a rule that can't be meant one too."""
+        """Declare a metric. Raises MetricError for a second definition of its name, or an invalid rule for it."""
         if self.metrics.get(metric.name) == metric:
-            return  # also at each tick: what keeps counters registers them when they begin to count
+            return  # may be called at each tick
         if flaw := self._rules.flaw(metric):
             raise MetricError(flaw)
         configured = self._configured(metric)
@@ -48,16 +48,16 @@ class Definitions:
             )
 
     def redeclare(self, metric: Metric) -> bool:
-        """Take the place of what has that name, if the columns differ: True then, and for a new name.
+        """Declare or replace a metric; True if the name is new or the columns differ.
 
-        Another help or unit alone waits for the next start: it is not worth a rebuilt ring while somebody's file
-        changes its words to and fro. Raises MetricError for the name of one of the daemon's own.
+        A change of help or unit alone is ignored until the next start: it is not worth rebuilding the ring. Raises
+        MetricError for the name of one of the daemon's own metrics.
         """
         known = self.metrics.get(metric.name)
         if known is not None and known.own:
             raise MetricError(f"metric {metric.name!r} is the daemon's own; rename the other")
         if flaw := self._rules.flaw(metric):
-            self._say(metric.name, flaw)
+            self._warn(metric.name, flaw)
         before = self._declared.get(metric.name, known)
         if known is not None and before is not None and before.shape == metric.shape:
             return False
@@ -73,32 +73,32 @@ class Definitions:
             self._undecided.add(metric.name)
         return configured
 
-    def is_observed(self, name: str) -> None:
-        """A histogram's own sample came: the configuration's buckets are for it."""
+    def note_observed(self, name: str) -> None:
+        """Note that a histogram is observed here: the configured buckets apply."""
         if name in self._undecided:
             self._undecided.remove(name)
             self._new = True
 
-    def is_counted(self, name: str) -> None:
-        """A sample of a histogram came that somebody else counted: it has the buckets that it was declared with."""
+    def note_counted(self, name: str) -> None:
+        """Note that a histogram is counted by another program: it keeps the declared buckets."""
         declared = self._declared.pop(name, None)
         if declared is not None:
             self._counted.add(name)
             self._undecided.discard(name)
             self.metrics[name] = declared
             self._new = True
-            self._say(name, f"histogram {name!r} is counted by somebody else, in buckets of its own; those are kept")
+            self._warn(name, f"histogram {name!r} is counted by another program, whose buckets are kept")
 
-    def _say(self, name: str, error: str) -> None:
-        if name not in self._said:
-            self._said.add(name)
+    def _warn(self, name: str, error: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
             log.warning("buckets not applied", extra={"ring": self._ring, "metric": name, "error": error})
 
     def enter(self, writer: RingWriter) -> bool:
-        """Put every one into the catalog, samples or none, so that readers know what could come.
+        """Add the declared metrics to the catalog, also those without samples, so that readers know them.
 
-        False where there was nothing to do. Never raises NoSpace: what found no room is said in the log once, and
-        changed definitions are tried again the next time.
+        False if there was nothing to add. Never raises NoSpace: metrics without room are logged once, and changed
+        definitions are tried again by the next call.
         """
         if not self._new:
             return False
@@ -107,7 +107,7 @@ class Definitions:
             log.warning("metrics begin anew", extra={
                 "ring": self._ring, "metrics": ",".join(lost), "error": "their type, labels or buckets changed",
             })  # fmt: skip
-        for metric in self._decided(writer):
+        for metric in self._ready(writer):
             if metric.name not in self.waiting:
                 try:
                     writer.add_metric(metric)
@@ -119,9 +119,9 @@ class Definitions:
         return True
 
     def _redefine(self, writer: RingWriter) -> list[str]:
-        """Names of the metrics that begin anew."""
+        """Rebuild the ring for changed definitions; the names of the metrics that lost their history."""
         try:
-            lost = writer.redefine(self._decided(writer))
+            lost = writer.redefine(self._ready(writer))
         except NoSpace as error:
             known = writer.metrics
             before = self.waiting
@@ -134,8 +134,8 @@ class Definitions:
         self.waiting = frozenset()
         return lost
 
-    def _decided(self, writer: RingWriter) -> list[Metric]:
-        """Those that may be entered. With the rules' buckets, or others yet, in the ring it is decided as well."""
+    def _ready(self, writer: RingWriter) -> list[Metric]:
+        """Metrics that may enter the catalog now. A histogram in the ring with other buckets is no longer undecided."""
         known = writer.metrics
         for name in [name for name in self._undecided if name in known]:
             if known[name].shape != self._declared[name].shape:
@@ -143,6 +143,6 @@ class Definitions:
         return [metric for name, metric in self.metrics.items() if name not in self._undecided]
 
     def fits(self, series: Series) -> bool:
-        """Whether the series in the ring has the columns that its metric, as declared here, would give it."""
+        """Whether the series in the ring has the columns of its metric as declared here."""
         declared = self.metrics.get(series.metric.name)
         return declared is None or declared.shape == series.metric.shape

@@ -1,4 +1,4 @@
-"""Who gives way to whom where newcomers take the places of the series whose last samples are oldest. Pure."""
+"""Chooses the series that newcomers replace: those whose last samples are oldest. Pure."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from shm.metric import SeriesKey
 
 
 class Eviction:
-    """Of one metric. ``places``: its series, the one whose last sample is oldest first.
+    """Eviction for one metric. ``series``: its series, ordered by the time of their last sample, oldest first.
 
-    ``present`` have a sample in the frame that is being made: none of them gives way, nor does a value of a label that
-    one of them has. ``max_label_values`` 0: no limit. Places are exchanged: after a limit was lowered there are as many
-    as before, until some are freed.
+    ``present``: series with a sample in the next frame; neither they nor their label values are evicted.
+    ``max_label_values`` 0: no limit. Each newcomer replaces one series: if a limit was lowered, the number of series
+    stays above it until some are freed.
     """
 
     def __init__(
-        self, places: Sequence[SeriesKey], present: Set[SeriesKey], max_series: int, max_label_values: int
+        self, series: Sequence[SeriesKey], present: Set[SeriesKey], max_series: int, max_label_values: int
     ) -> None:
         self.evicted: set[SeriesKey] = set()
-        self._oldest = [key for key in reversed(places) if key not in present]  # the oldest last
-        self._count = len(places)
+        self._oldest = [key for key in reversed(series) if key not in present]  # the oldest last
+        self._count = len(series)
         self._max_series = max_series
-        labels = len(places[0][1]) if max_label_values and places else 0
-        self._labels = [_Label(i, places, present, max_label_values) for i in range(labels)]
+        labels = len(series[0][1]) if max_label_values and series else 0
+        self._labels = [_Label(i, series, present, max_label_values) for i in range(labels)]
 
-    def let_in(self, key: SeriesKey, room: int) -> bool:
-        """Give the newcomer a place; False, and nobody gives way, where it can't have one.
+    def admit(self, key: SeriesKey, room: int) -> bool:
+        """Admit the newcomer, evicting series if needed; False if that is impossible, and nothing is evicted.
 
-        ``room``: places that the source has left, of series of whatever metric, before anybody gives way.
+        ``room``: how many more series the source may have before any is evicted.
         """
         victims: set[SeriesKey] = set()
         for label in self._labels:
@@ -52,33 +52,33 @@ class Eviction:
 
 
 class _Label:
-    """The values of one label: which series have them, and which of them may go, the oldest last."""
+    """The values of the label at ``index``: the series of each, and their order by age, the oldest last."""
 
-    def __init__(self, place: int, places: Sequence[SeriesKey], present: Set[SeriesKey], limit: int) -> None:
-        self._place = place
+    def __init__(self, index: int, series: Sequence[SeriesKey], present: Set[SeriesKey], limit: int) -> None:
+        self._index = index
         self._limit = limit
         self._series: dict[str, set[SeriesKey]] = defaultdict(set)
-        self._stays = {key[1][place] for key in places if key in present}
+        self._kept = {key[1][index] for key in series if key in present}
         newest: dict[str, int] = {}
-        for age, key in enumerate(places):
-            self._series[key[1][place]].add(key)
-            newest[key[1][place]] = age
+        for age, key in enumerate(series):
+            self._series[key[1][index]].add(key)
+            newest[key[1][index]] = age
         self._order = sorted(newest, key=newest.__getitem__, reverse=True)
 
     def has_room_for(self, key: SeriesKey) -> bool:
-        return key[1][self._place] in self._series or len(self._series) < self._limit
+        return key[1][self._index] in self._series or len(self._series) < self._limit
 
     def oldest(self) -> set[SeriesKey] | None:
-        """The series of the value that was seen least recently; None where all must stay."""
-        while self._order and (self._order[-1] in self._stays or self._order[-1] not in self._series):
+        """The series of the value that was seen least recently; None if no value may be evicted."""
+        while self._order and (self._order[-1] in self._kept or self._order[-1] not in self._series):
             self._order.pop()
         return self._series[self._order[-1]] if self._order else None
 
-    def replace(self, gone: Set[SeriesKey], new: SeriesKey) -> None:
-        for key in gone:
-            value = key[1][self._place]
+    def replace(self, evicted: Set[SeriesKey], new: SeriesKey) -> None:
+        for key in evicted:
+            value = key[1][self._index]
             self._series[value].discard(key)
             if not self._series[value]:
                 del self._series[value]
-        self._series[new[1][self._place]].add(new)
-        self._stays.add(new[1][self._place])
+        self._series[new[1][self._index]].add(new)
+        self._kept.add(new[1][self._index])

@@ -1,4 +1,4 @@
-"""Cumulative: the running buckets, count and sum of one histogram series; Observations: what somebody else counted.
+"""Cumulative: buckets, count and sum of one histogram series; Observations: values already counted in buckets.
 
 The Prometheus histogram: bucket i counts every sample ≤ its bound, +Inf counts them all
 (https://prometheus.io/docs/concepts/metric_types/#histogram).
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Many values of which only buckets are known, as of a histogram that another program keeps.
+    """Many values that are known only as bucket counts, as from another program's histogram.
 
-    ``counts``: pairs of an upper bound, +Inf included, and how many values were at most that and above the next lower
-    one. A histogram counts them at the smallest of its own bounds that is no lower: exact at every bound that both
-    have, and never at too low a one. ``total`` is the sum of the values, in the metric's unit.
+    ``counts``: pairs (upper bound, number of values above the next lower bound and at most this one), +Inf included.
+    A histogram counts them at the smallest of its own bounds that is not lower: exact at bounds that both have, never
+    too low at others. ``total`` is the sum of the values, in the metric's unit.
     """
 
     counts: tuple[tuple[float, float], ...]
@@ -30,13 +30,13 @@ class Observations:
 
     @property
     def mean(self) -> float | None:
-        """What stands for them where a histogram keeps one raw sample; None for none at all."""
+        """The mean value, which a histogram keeps as its raw sample; None without values."""
         count = self.count
         return self.total / count if count else None
 
 
 class Cumulative:
-    """``bounds`` rise; ``columns`` are, in the ring's order, the buckets, +Inf (the count) and the sum."""
+    """Cumulative counts. ``bounds`` rise; ``columns``, in the ring's order: the buckets, +Inf (the count), the sum."""
 
     def __init__(self, bounds: Sequence[float], columns: Sequence[float] = ()) -> None:
         self.bounds = bounds

@@ -1,7 +1,7 @@
-"""What the configuration says of single metrics: the tables [metric.NAME], and [collector]'s defaults.
+"""Rules of single metrics from the configuration: the tables [metric.NAME], and the defaults of [collector].
 
-For one key the first that says something: the table of exactly that name, then globs in the order of the file, then
-the source's and [collector]'s.
+Each key is taken from the first table that sets it: the one of exactly that name, then globs in the order of the file,
+then the source's and [collector]'s.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _NONE: Mapping[str, MetricConfig] = {}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The limits of one metric. ``max_series`` 0: as many as any metric of its source; ``max_label_values`` 0: none.
+    """The limits of one metric. ``max_series`` 0: the source's limit per metric; ``max_label_values`` 0: no limit.
 
-    ``beyond``: what becomes of more, one of :data:`collector.settings.BEYOND`.
+    ``beyond``: what happens to series beyond a limit, one of :data:`collector.settings.BEYOND`.
     """
 
     max_series: int = 0
@@ -32,7 +32,7 @@ class Rule:
 
 
 class Rules:
-    """``tables``: [metric.NAME] by NAME; ``file`` is what messages call the configuration."""
+    """Looks up rules by metric. ``tables``: [metric.NAME] by NAME; ``file``: the configuration's name in messages."""
 
     def __init__(
         self,
@@ -68,19 +68,19 @@ class Rules:
         return known
 
     def configured(self, metric: Metric) -> Metric:
-        """The metric with the buckets that the configuration gives it, if it does."""
+        """The metric with the buckets that the configuration sets, if any."""
         if metric.type != "histogram":
             return metric
         return dataclasses.replace(metric, buckets=self._first(metric, "buckets", ()) or metric.buckets)
 
     def check(self, metrics: Iterable[Metric]) -> None:
-        """Raises ConfigurationError for a table of exactly one of these metrics that can't be meant."""
+        """Raises ConfigurationError if the table of exactly one of these metrics can't apply to it."""
         for metric in metrics:
             if flaw := self.flaw(metric):
                 raise ConfigurationError(flaw)
 
     def flaw(self, metric: Metric) -> str:
-        """What is wrong with the table of exactly that metric, as a sentence; empty where nothing is, or none is."""
+        """A sentence with the mistake in the table of exactly that metric; empty without a table or a mistake."""
         for name, table in self._fitting(metric):
             if is_glob(name):
                 break
@@ -96,7 +96,7 @@ class Rules:
         return next((found for found in (getattr(one, key) for one in tables) if found != unset), unset)
 
     def _fitting(self, metric: Metric) -> Iterator[tuple[str, MetricConfig]]:
-        """The tables whose name fits, the most specific first."""
+        """The tables whose name matches, the most specific first."""
         for name, table in self._tables:
             if table_fits(name, metric):
                 yield name, table

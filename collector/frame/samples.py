@@ -1,4 +1,4 @@
-"""Checks of samples, for record_metric and for ``--once``. Pure."""
+"""Checks samples, for record_metric and for ``--once``. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABSENT_SAMPLE = array("d", ABSENT)
 
 
 def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
-    """Raises MetricError, or what a nonsensical sample makes Python raise, when record_metric would refuse it."""
+    """Raises MetricError, or whatever Python raises for an invalid sample, if record_metric would refuse it."""
     metric = metrics.get(sample.metric)
     if metric is None:
         raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
@@ -33,13 +33,11 @@ def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
 
 
 def check_observations(metric: Metric, value: Observations) -> None:
-    """Raises MetricError for observations that would spoil the histogram, or are of none."""
+    """Raises MetricError for observations that would spoil the histogram, or if the metric is not a histogram."""
     if metric.type != "histogram":
-        raise MetricError(f"metric {metric.name!r} got observations, which are for histograms; give a value alone")
+        raise MetricError(f"metric {metric.name!r} got observations, which are for histograms; give only a value")
     if not math.isfinite(value.total):
-        raise MetricError(
-            f"histogram {metric.name!r} got observations whose sum is {shown(value.total)}; leave them out"
-        )
+        raise MetricError(f"histogram {metric.name!r} got observations with the sum {shown(value.total)}; omit them")
     for bound, count in value.counts:
         if bound != bound or not 0 <= count < math.inf:
             raise MetricError(
@@ -49,21 +47,22 @@ def check_observations(metric: Metric, value: Observations) -> None:
 
 
 def counted_of(metric: Metric, counted: Sequence[float | None]) -> array[float]:
-    """The columns of a histogram that was counted elsewhere: buckets, count, sum; a None among them is absent.
+    """The columns of a histogram with given counts: buckets, count, sum; None is absent. Of a summary: count, sum.
 
-    Of a summary: count and sum. Raises MetricError, and TypeError for what are no numbers.
+    Raises MetricError, and TypeError for counts that are not numbers.
     """
     if metric.type == "summary":
         if len(counted) != 2:
             raise MetricError(f"summary {metric.name!r} got {len(counted)} counts; give the count and the sum")
     elif metric.type != "histogram":
         raise MetricError(
-            f"metric {metric.name!r} is of type {metric.type}, but only a histogram is counted in buckets"
+            f"metric {metric.name!r} is of type {metric.type}, but only histograms and summaries have counts; give a "
+            "value"
         )
     elif len(counted) != len(metric.buckets) + 2:
         raise MetricError(
             f"histogram {metric.name!r} got {len(counted)} counts; give one for each of its {len(metric.buckets)} "
-            "buckets, the count of all and the sum"
+            "buckets, the total count and the sum"
         )
     columns = ABSENT_SAMPLE * len(counted)
     least = 0.0
@@ -71,10 +70,10 @@ def counted_of(metric: Metric, counted: Sequence[float | None]) -> array[float]:
         if value is None:
             continue
         columns[i] = value
-        if i < len(counted) - 1:  # the last is the sum, which may be anything
-            if not columns[i] >= least:  # of NaN neither is true
+        if i < len(counted) - 1:  # the last is the sum, which may be any number
+            if not columns[i] >= least:  # also true for NaN
                 raise MetricError(
-                    f"histogram {metric.name!r} got the counts {shown(counted)}; they are cumulative: 0 or more, and "
+                    f"histogram {metric.name!r} got the counts {shown(counted)}; give cumulative counts: 0 or more, "
                     "none below the one before"
                 )
             least = columns[i]
@@ -82,9 +81,9 @@ def counted_of(metric: Metric, counted: Sequence[float | None]) -> array[float]:
 
 
 def stamp_ns_of(metric: Metric, timestamp: object) -> int:
-    """Unix nanoseconds, within what a slot holds; MetricError for what are no Unix seconds."""
+    """Unix seconds as nanoseconds. Raises MetricError for a value that a slot can't hold, or not a number."""
     try:
-        stamp_ns = round(timestamp * 1e9)  # type: ignore[operator]  # what can't be multiplied is told below
+        stamp_ns = round(timestamp * 1e9)  # type: ignore[operator]  # a TypeError is handled below
     except (TypeError, ValueError, OverflowError):
         stamp_ns = -1
     if not 0 <= stamp_ns < 1 << 63:

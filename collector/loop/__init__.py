@@ -1,1 +1,1 @@
-"""The life of a collector process: worker ticks by schedule, bounds its source by timeouts, and ends by stop."""
+"""The tick loop of a collector process (worker, schedule, stop), calls with timeouts, and snapshots (disk_copies)."""

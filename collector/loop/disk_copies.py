@@ -1,7 +1,7 @@
-"""Snapshots: the ring of one collector on disk, every few minutes and at the orderly end.
+"""Snapshots: copies a collector's ring to disk every few minutes and at an orderly end.
 
-They are taken in a thread beside the tick loop, which they never hold up: the copy reads the published segment as any
-reader does, in system calls that leave the interpreter free.
+Snapshots are taken on their own thread and never delay the tick loop: the copy reads the published segment as any
+reader does, in system calls that release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
 
-# What an orderly end waits for a copy that is under way; supervisord kills after its stopwaitsecs, 10 by default.
+# How long an orderly end waits for a copy in progress; supervisord kills after its stopwaitsecs, 10 by default.
 _JOIN_SECONDS: Final = 5.0
 _FIRST_SECONDS: Final = 10.0
 
 
 class Snapshots:
-    """Takes the snapshots of ``source``'s ring into ``directory`` from :meth:`start` to :meth:`finish`."""
+    """Writes snapshots of ``source``'s ring to ``directory`` from :meth:`start` to :meth:`finish`."""
 
     def __init__(self, directory: Path, namespace: str, source: str, every_seconds: float) -> None:
         self._directory = directory
@@ -36,15 +36,16 @@ class Snapshots:
         self._end = threading.Event()
         self._failed = False
         self._thread = threading.Thread(target=self._run, name=f"snapshots-{source}", daemon=True)
-        self.last_seconds = self._on_disk_since()  # Unix time of the last one; None where there is none
+        self.last_seconds = self._newest_on_disk()  # Unix time of the last snapshot; None without one
 
     def start(self) -> None:
         self._thread.start()
 
     def finish(self, writer: RingWriter) -> None:
-        """Take the last one, which holds all of the history, from ``writer``, which has not ended yet.
+        """Write the last snapshot, with the whole history, from ``writer``, which must still be open.
 
-        From its own descriptor: the file may have lost its name, as when a logout removes a user's shared memory.
+        It reads the writer's own descriptor: the file's name may be gone, as when a logout removes a user's shared
+        memory.
         """
         self._end.set()
         if self._thread.ident is not None:
@@ -53,7 +54,7 @@ class Snapshots:
         self._take(writer)
 
     def _run(self) -> None:
-        # Soon after the start, so that a directory that can't be used is soon said; not all collectors at once.
+        # Soon after the start, to report an unusable directory early; not at the same time in all collectors.
         first_seconds = min(_FIRST_SECONDS, self._every_seconds)
         wait_seconds = first_seconds * (0.5 + xxh3_64_intdigest(self._source.encode()) / 2**65)
         while not self._end.wait(wait_seconds):
@@ -65,8 +66,8 @@ class Snapshots:
         try:
             opened = writer.open_again() if writer else None
             size = disk_copy.take(self._directory, self._namespace, self._source, opened)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the ring goes on without, and the next is tried
-            # Said once: what is wrong with a disk is wrong for long. Until then the snapshot before it is there.
+        except Exception as error:  # noqa: BLE001 - the ring continues after any failure, and the next try may succeed
+            # Logged once, since disks stay broken or full for long. The previous snapshot remains.
             if not self._failed:
                 remedy = "give the collector's user a [shm] snapshot_dir with room for two of its ring"
                 log.error("snapshot failed", extra={
@@ -82,7 +83,7 @@ class Snapshots:
         seconds = round(time.monotonic() - begun, 6)
         log.debug("snapshot taken", extra={"source": self._source, "bytes": size, "seconds": seconds})
 
-    def _on_disk_since(self) -> float | None:
+    def _newest_on_disk(self) -> float | None:
         try:
             return disk_copy.file_of(self._directory, self._namespace, self._source).stat().st_mtime
         except OSError:

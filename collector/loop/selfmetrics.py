@@ -1,7 +1,7 @@
-"""What a collector says of itself: whether its source answers, how long that takes, what was missed or dropped.
+"""A collector's own metrics: is its source up, how long does a collection take, what was missed or dropped.
 
-These ride in the source's own ring, each with the label ``source``, so that a day of them is there too. Counters
-go on over restarts from where the ring's history left them.
+They are in the source's ring, with the label ``source``, and so have the same history. After a restart counters
+continue from the last values in the ring.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collector.frame.collector import MetricCollector
 from collector.loop.disk_copies import Snapshots
 from shm.metric import Metric, SeriesKey
 
-# The metrics that counters name, at most: more than a page of them helps nobody, and each takes columns of the ring.
+# Most values of the label ``metric``: each takes columns of the ring, and more than a page of them helps nobody.
 MOST_NAMED = 50
 _COUNTERS = (metrics.ERRORS, metrics.TICKS_MISSED, metrics.CLOCK_STEPS, metrics.SERIES_DROPPED)
 _BY_METRIC = {one.name: one for one in (metrics.SERIES_LIMITED, metrics.SERIES_PRUNED)}
 
 
 class SelfMetrics:
-    """Keeps the own metrics of one source and records them into its collector's frame."""
+    """Keeps a collector's own metrics and records them into its frames."""
 
     def __init__(self, collector: MetricCollector, source: str, snapshots: Snapshots | None = None) -> None:
         self._collector = collector
@@ -33,11 +33,11 @@ class SelfMetrics:
         self._named = {key[1][1]: key[1][1] for key in self._of_limits_before}
 
     def count(self, metric: Metric, by: int = 1) -> None:
-        """Add to one of the own counters."""
+        """Add ``by`` to one of the counters."""
         self._counts[metric.name] += by
 
     def record(self, up: bool, duration_seconds: float, timestamp_ns: int) -> None:
-        """Stage the own samples for the frame of this tick."""
+        """Stage the samples of this tick's frame."""
         record, labels = self._collector.record_metric, self._labels
         self._counts[metrics.SERIES_DROPPED.name] = self._dropped_before + self._collector.series_dropped
         record(metrics.UP.name, float(up), labels)
@@ -56,7 +56,7 @@ class SelfMetrics:
             record(name, value, dict(zip(metric.label_names, values, strict=True)))
 
     def _of_limits(self) -> dict[SeriesKey, float]:
-        """What met a limit since ever, by metric; those past MOST_NAMED together, under the name ``other``."""
+        """Counts of what met a limit, by metric; metrics after the first MOST_NAMED are summed as ``other``."""
         cardinality, source = self._collector.cardinality, self._labels["source"]
         found = dict(self._of_limits_before)
         for (metric, beyond), samples in cardinality.limited.items():

@@ -1,4 +1,4 @@
-"""SourceThread: a source with the one thread in which it is opened, collected and closed."""
+"""SourceThread: opens, collects and closes a source, all on one thread and each bounded in time."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What one collection may give: twice the series that a source may have at most. A generator without an end would take
-# all of the host's memory, also in an abandoned thread; this many samples, each with a label, take 72 MiB.
+# Most samples of one collection: twice the largest max_series. A generator without an end would otherwise take all of
+# the host's memory, also on an abandoned thread; this many samples, each with a label, take 72 MiB.
 MOST_SAMPLES: Final = 200_000
 
 
 @dataclass(slots=True)
 class SourceResult:
-    """What one collection of ``source`` gave, all of it read, and how long it took; see Collection.
+    """The result of one collection, fully read, and its duration; see Collection.
 
-    ``errors`` also has a sentence for each sample that was refused.
+    ``errors`` also has a sentence for each refused sample.
     """
 
     source: MetricSource
@@ -40,15 +40,15 @@ class SourceResult:
 
 
 class SourceThread:
-    """Makes the calls of ``source``, each bounded in time. Its thread starts with the first call."""
+    """Calls ``source`` on a thread that starts with the first call. Each call is bounded in time."""
 
     def __init__(self, source: MetricSource) -> None:
         self.source = source
-        self.opened = False  # set by the thread, also after open() took longer than its timeout
+        self.opened = False  # set by the thread, even if open() returns after its timeout
         self._thread = CallThread(source.name)
 
     def open(self, timeout_seconds: float) -> None:
-        """Open the source. Raises its exception, or Hung past the timeout."""
+        """Open the source. Raises its exception, or Hung after the timeout."""
 
         def job() -> None:
             self._thread.resolve(self.source.open(), timeout_seconds)
@@ -69,7 +69,7 @@ class SourceThread:
         return thread.start(job, timeout_seconds)
 
     def finish(self, call: Call[SourceResult], stop: Callable[[], bool] = lambda: False) -> SourceResult:
-        """The result of a collection. Never raises: if it failed or hangs, ``up`` is False and ``errors`` say why."""
+        """Wait for a collection. Never raises: if it failed or hangs, ``up`` is False and ``errors`` say why."""
         try:
             return call.value(stop)
         except Exception as error:  # any failure of a source is its own
@@ -77,26 +77,26 @@ class SourceThread:
             return SourceResult(self.source, errors=[said(error)], up=False, seconds=time.monotonic() - call.begun)
 
     def close(self, timeout_seconds: float) -> None:
-        """Close the source, and end the thread once it is idle. Raises the source's exception, or Hung."""
+        """Close the source and end the thread when it is idle. Raises the source's exception, or Hung."""
         try:
             self._thread.call(lambda: self._thread.resolve(self.source.close(), timeout_seconds), timeout_seconds)
         finally:
             self.end()
 
     def end(self) -> None:
-        """End the thread once it is idle; the source stays as it is."""
+        """End the thread when it is idle, without closing the source."""
         self._thread.close()
 
 
 def read(source: MetricSource, given: CollectResult) -> SourceResult:
-    """All that ``source.collect()`` gave, checked for its types. Raises MetricError."""
+    """Read all that ``source.collect()`` returned, and check the types. Raises MetricError."""
     try:
         if not isinstance(given, Collection):
             return SourceResult(source, _all_of(source, "samples", given))
         errors = (given.errors,) if isinstance(given.errors, str) else given.errors
         metrics = _all_of(source, "metrics", given.metrics)
         if not all(isinstance(one, Metric) for one in metrics):
-            raise MetricError(f"collect() of source {source.name!r} gave the metrics {shown(metrics)}; give Metrics")
+            raise MetricError(f"collect() of source {source.name!r} returned metrics {shown(metrics)}; return Metrics")
         return SourceResult(
             source,
             _all_of(source, "samples", given.samples),
@@ -106,16 +106,17 @@ def read(source: MetricSource, given: CollectResult) -> SourceResult:
         )
     except TypeError as error:
         raise MetricError(
-            f"collect() of source {source.name!r} gave {shown(given)} ({error}); give a list of Sample, or a Collection"
+            f"collect() of source {source.name!r} returned {shown(given)} ({error}); return a list of Sample or a "
+            "Collection"
         ) from None
 
 
 def _all_of(source: MetricSource, what: str, given: Iterable[T]) -> tuple[T, ...]:
-    """All that was given. Raises MetricError when it is too much, or has no end."""
+    """All items of ``given``. Raises MetricError for more than MOST_SAMPLES."""
     found = tuple(islice(given, MOST_SAMPLES + 1))
     if len(found) > MOST_SAMPLES:
         raise MetricError(
-            f"collect() of source {source.name!r} gave more than {MOST_SAMPLES} {what}; give fewer, or see why its "
-            "generator has no end"
+            f"collect() of source {source.name!r} returned more than {MOST_SAMPLES} {what}; return fewer, or find out "
+            "why its generator has no end"
         )
     return found

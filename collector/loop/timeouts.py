@@ -1,15 +1,15 @@
-"""Calls bounded in time, each in a thread that is abandoned when the call hangs.
+"""Calls with a timeout, on threads that are abandoned when a call hangs.
 
-A call into the kernel can hang beyond any signal (statvfs on a dead NFS mount), and the thread that made it can't be
-killed. So calls that may hang run in daemon threads, and their callers wait for a limited time:
+A system call can hang where no signal ends it (statvfs on a dead NFS mount), and a thread can't be killed. So calls
+that may hang run on daemon threads, and their callers wait for a limited time:
 
-    a call that      has for its caller
-    returns          its result; if it raised, its exception
-    is late          Hung; its thread is abandoned, and its result is dropped when it comes
-    follows a late   Hung at once, until the late one has returned
-    has no thread    RuntimeError, where the process may have no more threads; the next call tries again
+    the call                         the caller gets
+    returns or raises                its result or exception
+    exceeds its timeout              Hung; its thread is abandoned, and a late result is dropped
+    is made while one before hangs   Hung at once
+    can't start a thread             RuntimeError; the next call tries again
 
-concurrent.futures has the results (Future), but no executor for this: at exit its pools wait for all of their threads.
+Futures are from concurrent.futures, but its executors don't fit: at exit they wait for all of their threads.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Ten times what the slowest of the host's groups takes on a small machine. Calls that ran at once would share one
-# interpreter, and the time of each would include the others.
+# Ten times what the slowest group of the host source takes on a small machine. Calls that run at the same time share
+# one interpreter, so the duration of each would include the others.
 MOMENT_SECONDS: Final = 0.01
 
-# How often a waiting caller asks whether the process is to stop. A call that returns wakes it at once.
+# How often a waiting caller checks whether the process must stop. A call that returns wakes it at once.
 _STOP_CHECK_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 1.0
 
@@ -46,7 +46,7 @@ class Broken(FogmetricsError):
 
 
 class Call(Future[T]):
-    """One call: pending until it returned or raised. ``name`` is for messages."""
+    """One call, pending until it returns or raises. ``name`` is for messages."""
 
     def __init__(self, name: str, timeout_seconds: float) -> None:
         super().__init__()
@@ -55,38 +55,38 @@ class Call(Future[T]):
         self._timeout_seconds = timeout_seconds
 
     def run(self, job: Callable[[], T]) -> None:
-        """Make the call, in this thread."""
+        """Run ``job`` on this thread."""
         try:
             self.set_result(job())
         except Exception as error:  # noqa: BLE001 - for the caller
             self.set_exception(error)
-        except BaseException as error:  # noqa: BLE001 - fails this call, and not the thread
+        except BaseException as error:  # noqa: BLE001 - fails this call, not the thread
             self.set_exception(Broken(f"{self.name} raised {type(error).__name__}, which would end its process"))
 
     def returned_within(self, seconds: float) -> bool:
-        """Wait up to that time; whether the call has returned or raised."""
+        """Wait up to ``seconds``; True if the call has returned or raised."""
         return self.done() or bool(wait((self,), max(seconds, 0.0)).done)
 
     def value(self, stop: Callable[[], bool] = lambda: False) -> T:
-        """Its result, or raise its exception. Raises Hung when its time is over, or once ``stop()`` is true."""
+        """Wait for the result. Raises the call's exception, or Hung after the timeout or once ``stop()`` is true."""
         deadline = self.begun + self._timeout_seconds
         while not self.returned_within(min(deadline - time.monotonic(), _STOP_CHECK_SECONDS)):
             if time.monotonic() >= deadline:
                 raise Hung(f"{self.name} did not answer within {self._timeout_seconds:g} s")
             if stop():
-                raise Hung(f"{self.name} was left in mid-collection, because this process stops")
+                raise Hung(f"{self.name} was abandoned in mid-collection, because this process stops")
         return self.result()
 
     def outcome(self) -> T | Exception:
-        """Its result or its exception, as :meth:`value` gives them."""
+        """The result, or the exception that :meth:`value` would raise."""
         try:
             return self.value()
-        except Exception as error:  # noqa: BLE001 - any failure is that call's own
+        except Exception as error:  # noqa: BLE001 - any failure of the call
             return error
 
 
 class CallThread:
-    """A daemon thread that makes one call at a time. It starts with the first call; ``name`` is for messages."""
+    """A daemon thread that runs one call at a time. It starts with the first call; ``name`` is for messages."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -97,15 +97,15 @@ class CallThread:
 
     @property
     def busy(self) -> bool:
-        """True while a call has not returned."""
+        """True until the last call has returned."""
         return self._last is not None and not self._last.done()
 
     def call(self, job: Callable[[], T], timeout_seconds: float) -> T:
-        """The result of ``job()``. Raises its exception, Hung, or RuntimeError where no thread can be started."""
+        """Run ``job()`` and return its result. Raises its exception, Hung, or RuntimeError if no thread can start."""
         return self.start(job, timeout_seconds).value()
 
     def start(self, job: Callable[[], T], timeout_seconds: float, name: str = "") -> Call[T]:
-        """Begin ``job()`` without waiting for it; its timeout runs from now. A call that is refused has failed."""
+        """Start ``job()`` without waiting for it; its timeout runs from now. A refused call is one that has failed."""
         call: Call[T] = Call(name or self.name, timeout_seconds)
         if self.busy:
             call.set_exception(Hung(f"{call.name} still hangs in an earlier collection"))
@@ -125,8 +125,8 @@ class CallThread:
     def resolve(self, result: Any, timeout_seconds: float) -> Any:
         """``result``, awaited if it is awaitable, on an event loop that lives as long as the thread.
 
-        Only for jobs, in this thread. Raises Hung past the timeout. asyncio is imported here: a process whose calls
-        are all plain needs 7 MiB less.
+        Call it only from jobs on this thread. Raises Hung after the timeout. asyncio is imported here: without it, a
+        process takes 7 MiB less.
         """
         if not hasattr(result, "__await__"):
             return result
@@ -144,7 +144,7 @@ class CallThread:
             raise Hung(f"{self.name} did not answer within {timeout_seconds:g} s") from None
 
     def close(self) -> None:
-        """End the thread once it is idle, now or when its call returns."""
+        """End the thread when it is idle, now or when its call returns."""
         if self._thread is not None:
             self._jobs.put(None)
             if not self.busy:
@@ -161,7 +161,7 @@ class CallThread:
 
 
 class CallPool(Generic[T]):
-    """Makes several calls by name so that none holds up another; ``what`` they call is for messages.
+    """Runs several named calls so that a slow one does not delay the others; ``what`` they call is for messages.
 
     Calls run in turn on one thread. If one takes longer than ``moment_seconds``, the rest move to a new thread. A call
     that exceeds its timeout is abandoned; asking for it again fails at once until it returns.
@@ -174,7 +174,7 @@ class CallPool(Generic[T]):
         self._slow: dict[str, CallThread] = {}  # the threads of calls that took longer than a moment, by name
 
     def call(self, jobs: Mapping[str, Callable[[], T]], timeout_seconds: float) -> dict[str, T | Exception]:
-        """By name: the result, or the exception. Takes the timeout and a moment for each call, at most."""
+        """The result or exception of each call, by name. Takes at most the timeout plus a moment for each call."""
         for name in [name for name, thread in self._slow.items() if not thread.busy]:
             self._slow.pop(name).close()
         calls: dict[str, Call[T]] = {}
@@ -186,6 +186,6 @@ class CallPool(Generic[T]):
         return {name: call.outcome() for name, call in calls.items()}
 
     def close(self) -> None:
-        """End the threads, each once it is idle."""
+        """End the threads, each when it is idle."""
         for thread in (self._shared, *self._slow.values()):
             thread.close()

@@ -1,7 +1,7 @@
-"""The tick loop: one source, one ring, one frame an interval, whatever happens to the source.
+"""The tick loop: appends one frame of one source to its ring every interval.
 
-A tick: collect with a timeout, stage what came, stage the collector's own metrics, append one frame. A source that
-fails leaves its samples absent and ``collector_up`` 0; the loop never ends because of it.
+A tick collects with a timeout, stages the samples, stages the collector's own metrics and appends one frame. If the
+source fails, its samples are absent and ``collector_up`` is 0; the loop continues.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from shm.ring.layout import FLAG_CLOCK_STEP, FLAG_TICK
 
 log = logging.getLogger(__name__)
 
-# When the first frames are taken, after the start: soon, so that a page is soon whole. A source may have more of them,
-# ``first_ticks_seconds``, where what it reads is starting as well, or where it needs a reading to compare with.
+# Times of the first frames after the start: early, so that pages are soon complete. A source may set more of them,
+# ``first_ticks_seconds``, if what it reads is starting too, or if it needs a first reading to compare with.
 FIRST_TICKS_SECONDS = (0.2,)
 _CLOSE_SECONDS = 2.0
-_MOST_SAID = 1000  # characters of errors in a log line
+_MAX_LOGGED = 1000  # characters of errors in a log line
 
 
 @dataclass(slots=True)
 class Worker:
-    """Runs ``source`` into ``collector``'s ring until told to stop."""
+    """Collects ``source`` into ``collector``'s ring until ``stop``."""
 
     source: MetricSource
     collector: MetricCollector
@@ -45,7 +45,7 @@ class Worker:
     snapshots: Snapshots | None = None
 
     def run(self) -> None:
-        """Tick until told to stop; then leave the ring to the next writer. Raises RingLost."""
+        """Tick until ``stop``, then release the ring to the next writer. Raises RingLost."""
         loop = _Loop(self)
         first_ns = [self.monotonic() + round(seconds * 1e9) for seconds in self._first_ticks_seconds()]
         deadline_ns = loop.schedule.first(first_ns.pop(0))
@@ -67,20 +67,20 @@ class Worker:
         finally:
             loop.close_source()
             if self.snapshots is not None:
-                with contextlib.suppress(RingError):  # the end has a reason of its own then
+                with contextlib.suppress(RingError):  # the loop is ending by an exception then
                     self.collector.keep_alive()
                 self.snapshots.finish(self.collector.writer)
             self.collector.close()
             self.stop.close()
 
     def _first_ticks_seconds(self) -> list[float]:
-        """At least one, none later than an interval, and rising."""
+        """Seconds after the start, rising: at least one, none later than an interval."""
         wanted = sorted(getattr(self.source, "first_ticks_seconds", FIRST_TICKS_SECONDS))
         return [one for one in wanted if one <= self.interval_seconds] or [self.interval_seconds]
 
 
 class _Loop:
-    """The state of one run: what the source was like at the tick before."""
+    """The state of one run, with the source's state at the previous tick."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -90,12 +90,12 @@ class _Loop:
         self.schedule = Schedule(self._name, round(worker.interval_seconds * 1e9), worker.wall, worker.monotonic)
         self._source = SourceThread(worker.source)
         self._open_error = ""
-        self._was: tuple[bool, bool] | None = None  # up, with errors
+        self._last_state: tuple[bool, bool] | None = None  # up, with errors
 
     def open_source(self) -> None:
         try:
             self._source.open(self._worker.timeout_seconds)
-        except Exception as error:  # noqa: BLE001 - a source that can't open is down, not the end of its collector
+        except Exception as error:  # noqa: BLE001 - a source that can't be opened is down; its collector continues
             self._open_error = f"{type(error).__name__}: {error}"
 
     def close_source(self) -> None:
@@ -105,7 +105,7 @@ class _Loop:
             log.debug("source not closed", extra={"source": self._name, "error": str(error)})
 
     def tick(self) -> int:
-        """One frame; when its collection began, by the monotonic clock."""
+        """Collect and append one frame; the monotonic time at which the collection began."""
         worker = self._worker
         timestamp_ns, monotonic_ns = worker.wall(), worker.monotonic()
         flags = FLAG_TICK
@@ -132,22 +132,22 @@ class _Loop:
                 "up": int(result.up),
                 "seconds": result.seconds,
                 "errors": len(result.errors),
-                "error": "; ".join(result.errors)[:_MOST_SAID],
+                "error": "; ".join(result.errors)[:_MAX_LOGGED],
             },
         )
         self._log_change(result)
         return monotonic_ns
 
     def _log_change(self, result: SourceResult) -> None:
-        """One line at each change of state, none while it lasts."""
+        """Log each change of the source's state once."""
         state = result.up, bool(result.errors)
-        if state == self._was:
+        if state == self._last_state:
             return
-        first, self._was = self._was is None, state
-        said = {"source": self._name, "error": "; ".join(result.errors)[:_MOST_SAID]}
+        first, self._last_state = self._last_state is None, state
+        fields = {"source": self._name, "error": "; ".join(result.errors)[:_MAX_LOGGED]}
         if not result.up:
-            log.warning("source down", extra=said)
+            log.warning("source down", extra=fields)
         elif result.errors:
-            log.warning("source failing in part", extra=said)
+            log.warning("source failing in part", extra=fields)
         else:
             log.info("source up" if first else "source recovered", extra={"source": self._name})

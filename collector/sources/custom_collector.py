@@ -59,11 +59,11 @@ class CustomCollectorSource(MetricSource):
         errors: list[str] = []
         families = list(islice(self._collector.collect(), _MOST_FAMILIES + 1))
         if len(families) > _MOST_FAMILIES:
-            errors.append(f"collect() of source {self.name!r} gave more than {_MOST_FAMILIES} families; give fewer")
+            errors.append(f"collect() of source {self.name!r} returned over {_MOST_FAMILIES} families; return fewer")
         for family in families[:_MOST_FAMILIES]:
             if not isinstance(family, Family):
                 errors.append(
-                    f"collect() of source {self.name!r} gave {shown(family)}; give prometheus_client's metrics"
+                    f"collect() of source {self.name!r} returned {shown(family)}; return prometheus_client's metrics"
                 )
                 continue
             for name, kind, samples in _metrics(family):

@@ -178,7 +178,7 @@ def test_observations_go_into_the_buckets_and_the_value_is_kept_raw(collector: M
         (Observations(((1.0, -1),), 0.0), "-1 at the bound 1.0"),
         (Observations(((1.0, math.nan),), 0.0), "nan at the bound 1.0"),
         (Observations(((math.nan, 1),), 0.0), "1 at the bound nan"),
-        (Observations(((1.0, 1),), math.nan), "sum is nan"),
+        (Observations(((1.0, 1),), math.nan), "the sum nan"),
     ],
 )
 def test_observations_that_would_spoil_a_histogram_are_refused(
@@ -377,22 +377,22 @@ def broken_generator() -> Iterator[Sample]:
         (raising(ValueError("broken")), False, "ValueError: broken"),
         (raising(SystemExit(3)), False, "raised SystemExit"),
         (raising(asyncio.CancelledError()), False, "raised CancelledError"),
-        (lambda: 17, False, "source 'bad' gave 17"),
+        (lambda: 17, False, "source 'bad' returned 17"),
         (raising(Unspeakable()), False, "Unspeakable"),
-        (lambda: Collection(None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: Collection(None), False, "return a list of Sample"),  # type: ignore[arg-type]
         (lambda: Collection(broken_generator()), False, "in mid-generator"),  # type: ignore[arg-type]
-        (lambda: Collection([], None), False, "give a list of Sample"),  # type: ignore[arg-type]
+        (lambda: Collection([], None), False, "return a list of Sample"),  # type: ignore[arg-type]
         (lambda: Collection([], "no answer"), True, "no answer"),
         (lambda: Collection([], [ValueError("x")]), True, "ValueError('x')"),  # type: ignore[list-item]
         (lambda: Collection([], ["sad"], up=None), False, "sad"),  # type: ignore[arg-type]
-        (lambda: Collection([], metrics=[5]), False, "gave the metrics (5,); give Metrics"),  # type: ignore[list-item]
-        (lambda: Collection([], metrics=None), False, "give a list of Sample"),  # type: ignore[arg-type]
-        (lambda: map(sample, map(str, itertools.count())), False, "gave more than 200000 samples"),
-        (lambda: Collection([], itertools.repeat("no")), False, "gave more than 200000 errors"),  # type: ignore[arg-type]
+        (lambda: Collection([], metrics=[5]), False, "returned metrics (5,); return Metrics"),  # type: ignore[list-item]
+        (lambda: Collection([], metrics=None), False, "return a list of Sample"),  # type: ignore[arg-type]
+        (lambda: map(sample, map(str, itertools.count())), False, "returned more than 200000 samples"),
+        (lambda: Collection([], itertools.repeat("no")), False, "returned more than 200000 errors"),  # type: ignore[arg-type]
         (lambda: [Unreadable()], True, "<Unreadable without a repr>"),
         (Unreadable, False, "<Unreadable without a repr>"),
         (lambda: [Sample("depth", Unreadable(), {"queue": "a"})], True, "give a number"),  # type: ignore[arg-type]
-        (lambda: [Sample(["depth"], 1)], True, "is no sample"),  # type: ignore[arg-type]
+        (lambda: [Sample(["depth"], 1)], True, "not a Sample"),  # type: ignore[arg-type]
     ],
 )
 def test_whatever_a_source_does_costs_that_source_alone(
@@ -451,12 +451,12 @@ def test_a_histogram_that_somebody_else_counted_is_recorded_as_it_is_if_it_is_on
         collector.commit()
         assert newest(namespace, "app")["h", "x"] == [None, 1.0, None, 3.0, 9.5]
         for name, counted, said in (
-            ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the count of all and the sum"),
-            ("h", (-1, 2, 3, 4), "they are cumulative: 0 or more"),
-            ("h", (math.nan, 2, 3, 4), "they are cumulative: 0 or more"),
+            ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the total count and the sum"),
+            ("h", (-1, 2, 3, 4), "give cumulative counts: 0 or more"),
+            ("h", (math.nan, 2, 3, 4), "give cumulative counts: 0 or more"),
             ("h", (3, None, 2, 4), "none below the one before"),
             ("h", (1, 2, math.nan, 4), "none below the one before"),
-            ("g", (1,), "is of type gauge, but only a histogram is counted in buckets"),
+            ("g", (1,), "is of type gauge, but only histograms and summaries have counts"),
             ("none", (1,), "is not registered"),
         ):
             with pytest.raises(MetricError, match=said):
@@ -486,7 +486,7 @@ def test_metrics_of_all_times_are_bounded_and_the_daemons_own_are_not_taken(name
         collector.register(UP)
         refused = collector.redeclare([Metric(name, "gauge", "") for name in ("a", "b", "c")])
         assert [str(error).split(";")[0] for error in refused] == [
-            "metric 'c' would be one more than the 3 that ring 'app' may have of all times"
+            "metric 'c' would be one more than the 3 that ring 'app' may have, past ones included"
         ]
         [error] = collector.redeclare([Metric(UP.name, "counter", "")])
         assert str(error) == "metric 'collector_up' is the daemon's own; rename the other"

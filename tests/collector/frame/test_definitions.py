@@ -115,9 +115,7 @@ def test_the_histogram_of_somebody_else_keeps_its_buckets_and_its_history_and_th
             assert newest(namespace, "app")["latency",] == [None, *counted]
     said = [one for one in caplog.records if one.message == "buckets not applied"]
     assert len(said) == 2, "once a start"
-    assert said[0].__dict__["error"] == (
-        "histogram 'latency' is counted by somebody else, in buckets of its own; those are kept"
-    )
+    assert said[0].__dict__["error"] == ("histogram 'latency' is counted by another program, whose buckets are kept")
 
 
 def test_of_metrics_that_come_and_go_the_counted_keep_their_buckets_and_the_observed_get_others(

@@ -44,7 +44,7 @@ def test_a_deadline_in_the_past_is_no_sleep_and_no_stop(stop: Stop) -> None:
 _SLEEPER = """
 import time
 from collector.loop import stop
-stop._LOOK_NS = 3_600_000_000_000
+stop._PARENT_CHECK_NS = 3_600_000_000_000
 one = stop.Stop()
 print("sleeps", flush=True)
 print(one.sleep_until(time.monotonic_ns() + 3_600_000_000_000), flush=True)

@@ -181,12 +181,12 @@ def test_what_is_no_family_and_families_without_end_are_named(monkeypatch: pytes
     found = collected(gauge("good"), Sample("x", 1.0))
     assert [one.metric for one in found.samples] == ["good"]
     [error] = found.errors
-    assert error.startswith("collect() of source 'given' gave Sample(metric='x'")
+    assert error.startswith("collect() of source 'given' returned Sample(metric='x'")
     endless = Given()
     endless.families = map(gauge, map("g{}".format, itertools.count()))
     found = CustomCollectorSource("given", endless).collect()
     assert len(found.samples) == 100
-    assert found.errors == ["collect() of source 'given' gave more than 100 families; give fewer"]
+    assert found.errors == ["collect() of source 'given' returned over 100 families; return fewer"]
 
 
 def test_nothing_of_it_that_can_be_held_is_down_and_nothing_at_all_is_not() -> None:
