@@ -1,1 +1,1 @@
-"""What runs once per source: takes samples each interval and appends them, as one frame, to a ring."""
+"""Collectors: one process per source, which samples it every interval and appends one frame to a ring."""

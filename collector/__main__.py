@@ -1,8 +1,7 @@
-"""``python -m collector NAME``: collect one source into its ring until told to stop.
+"""``python -m collector NAME``: collect one source into its ring until a signal stops it.
 
-Exit status: 0 after a signal to stop, and at once where the source is off; 78 for a configuration that must be mended
-(EX_CONFIG, sysexits.h), 75 when the ring can't be had now (EX_TEMPFAIL: it has a writer, or there is no memory for it),
-so that supervisord tries again.
+Exit status: 0 after a signal, or at once if the source is off; 78 for a wrong configuration (EX_CONFIG, sysexits.h); 75
+if the ring can't be opened now (EX_TEMPFAIL: it has a writer, or there is no memory), so that supervisord tries again.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ log = logging.getLogger("collector")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parent = Parent()  # before anything that takes time: one that dies meanwhile would never be missed
+    parent = Parent()  # first of all: if supervisord died before this, its death would go unnoticed
     options = _options(arguments)
 
     def body() -> int:
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
         interval, timeout = registry.times(options.name, config)
         if options.once:
-            from collector.dry_run import once  # not for those that run
+            from collector.dry_run import once  # not needed by the daemon
 
             return once(source, timeout, *_limits(source, config), Rules.of(config))
         if off := getattr(source, "off", ""):
@@ -75,7 +74,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(source: MetricSource, config: Config, interval: float, timeout: float, parent: Parent) -> int:
-    """The life of a collector process; its exit status."""
+    """Run the collector of ``source`` until it is stopped; its exit status."""
     stop = Stop(parent)
     stop.catch_signals()
     max_series, max_series_per_metric = _limits(source, config)
@@ -112,7 +111,7 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
 
 
 def _limits(source: MetricSource, config: Config) -> tuple[int, int]:
-    """How many series the source may have, and one of its metrics."""
+    """(max_series, max_series_per_metric) of the source."""
     table = config.source.get(source.name, SourceConfig())
     return (
         table.max_series or max(config.collector.max_series, getattr(source, "default_max_series", 0)),
@@ -122,7 +121,7 @@ def _limits(source: MetricSource, config: Config) -> tuple[int, int]:
 
 
 def _disabled(name: str, reason: str, config: Config) -> int:
-    """Say that the source is off, and whether a ring of it is left, which the exporter goes on to show as stale."""
+    """Log that the source is off, and warn of a remaining ring, which the exporter would show as stale."""
     log.info("source disabled", extra={"source": name, "reason": reason})
     if ring_path(config.shm.namespace, name).exists():
         log.warning(
@@ -142,7 +141,7 @@ def _unlink(name: str, config: Config) -> int:
     for path in removed:
         print(f"removed {path}")
     if not removed:
-        print(f"there is nothing of a source {name!r} in namespace {config.shm.namespace!r}", file=sys.stderr)
+        print(f"no files of a source {name!r} in namespace {config.shm.namespace!r}", file=sys.stderr)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The import path that applications know: ``from collector import drop_in``. See fogmetrics.application.drop_in."""
+"""Import path for applications: ``from collector import drop_in``. See fogmetrics.application.drop_in."""
 
 from __future__ import annotations
 

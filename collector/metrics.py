@@ -1,4 +1,4 @@
-"""The 15 metrics of the daemon, in one table, those of the textfile source, and those that every collector keeps."""
+"""Definitions of the built-in metrics: the daemon's 15, those of the textfile source, and each collector's own."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ SYSTEM = (
 
 ALL = NODE + DEPLOYMENT + BETANET + SYSTEM
 
-# What the textfile source says of its files, two of them by node_exporter's names; the files' own metrics come and go.
+# The textfile source's own metrics, two of them with node_exporter's names.
 TEXTFILE_MTIME = Metric(
     "node_textfile_mtime_seconds",
     "gauge",
@@ -159,7 +159,7 @@ APPLICATION_PROCESSES = Metric(
     own=True,
 )
 
-# What every collector records in its own ring, whatever its source.
+# Every collector records these in its ring.
 OWN = (UP, DURATION, LAST_SUCCESS, ERRORS, TICKS_MISSED, CLOCK_STEPS, SERIES_DROPPED)
-# What those record that have one: metrics beyond a limit, a circuit breaker, snapshots, applications.
+# Recorded only by collectors with metrics beyond a limit, a circuit breaker, snapshots, or applications.
 OPTIONAL = (SERIES_LIMITED, SERIES_PRUNED, CIRCUIT_STATE, LAST_SNAPSHOT, APPLICATION_PROCESSES)

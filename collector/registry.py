@@ -1,7 +1,7 @@
-"""Which class reads a source: the built-in ones in one table, users' own by ``class`` in their table, or by an
-entry point of an installed package.
+"""Registry of sources: finds and builds the class that reads a source.
 
-Nothing is imported until a source is built, so that a worker carries what its own source needs and no more.
+Built-in sources are in one table; others are found by ``class`` in [source.NAME], or by an entry point of an installed
+package. A source's module is imported when it is built, so that a collector loads only what its own source needs.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from shm.metric import Metric
 from shm.ring.layout import MIN_CAPACITY
 from shm.safe_repr import shown
 
-# Without a timeout of its own a source has this share of its interval, up to this many seconds.
+# The default timeout is this share of the interval, at most this many seconds.
 _TIMEOUT_SHARE = 0.8
 _MOST_TIMEOUT = 10.0
 
 # name: (module, class, its options). The class has a classmethod from_config(options, config, timeout_seconds), which
-# takes from the configuration what the source needs beside its own table.
+# reads from the configuration what the source needs from other tables.
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "node": ("collector.sources.node.source", "NodeMetricSource", "NodeOptions"),
     "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
@@ -43,19 +43,19 @@ ENTRY_POINTS = "fogmetrics.sources"
 
 
 def source_names(config: CollectorTables) -> list[str]:
-    """The sources that the daemon knows: the built-in ones and those of the configuration."""
+    """Names of the built-in sources and of those in the configuration."""
     return list(dict.fromkeys([*BUILT_IN, *config.source]))
 
 
 def _entry_points() -> dict[str, str]:
-    """ "module:Class" by source, of the packages that are installed."""
-    from importlib import metadata  # 2 MiB and a look at every package: only for names that are not known otherwise
+    """ "module:Class" by source name, from the entry points of installed packages."""
+    from importlib import metadata  # takes 2 MiB and reads every package: only for unknown names
 
     return {one.name: one.value for one in metadata.entry_points(group=ENTRY_POINTS)}
 
 
 def times(name: str, config: CollectorTables) -> tuple[float, float]:
-    """(interval, timeout) of a source, in seconds. Raises ConfigurationError when the timeout is no shorter."""
+    """(interval, timeout) of a source, in seconds. Raises ConfigurationError if the timeout is not shorter."""
     table = config.source.get(name, SourceConfig())
     interval = table.interval_seconds or config.collector.interval_seconds
     if interval < 0.1:
@@ -73,7 +73,7 @@ def times(name: str, config: CollectorTables) -> tuple[float, float]:
 
 
 def capacity(name: str, config: CollectorTables) -> int:
-    """Frames that the source's ring is to hold. Raises ConfigurationError for fewer than a ring needs."""
+    """Number of frames in the source's ring. Raises ConfigurationError for fewer than MIN_CAPACITY."""
     frames = config.source.get(name, SourceConfig()).capacity or config.shm.capacity
     if frames < MIN_CAPACITY:
         raise ConfigurationError(
@@ -84,7 +84,7 @@ def capacity(name: str, config: CollectorTables) -> int:
 
 
 def build(name: str, config: CollectorTables) -> MetricSource:
-    """The source of that name, made from its table. Raises ConfigurationError."""
+    """Build the source ``name`` from its table. Raises ConfigurationError."""
     table = config.source.get(name, SourceConfig())
     options = table.options
     where = config.where(f"source.{name}")
@@ -94,7 +94,7 @@ def build(name: str, config: CollectorTables) -> MetricSource:
         except ConfigurationError as error:
             if not str(error).startswith(f"[source.{name}"):
                 raise
-            # A class knows its table, but not the file that it is in.
+            # The class names its table in messages, but does not know the file.
             raise ConfigurationError(f"{config.file}: {error}") from error
     installed = {} if table.class_ else _entry_points()
     path = table.class_ or installed.get(name)
@@ -102,23 +102,23 @@ def build(name: str, config: CollectorTables) -> MetricSource:
         known = dict.fromkeys([*source_names(config), *installed])
         raise ConfigurationError(
             f"there is no source {name!r}; the sources are {', '.join(known)}; "
-            f'for one of your own add [source.{name}] with class = "module:Class"'
+            f'to add one of your own, write [source.{name}] with class = "module:Class"'
         )
     if not path:
         raise ConfigurationError(
             f"{where} has no class, and no installed package has an entry point {ENTRY_POINTS!r} of that name; add "
-            'class = "module:Class", the class that reads it'
+            'class = "module:Class"'
         )
     return _own(name, path, options, where)
 
 
 def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) -> MetricSource:
-    """One of ours. Raises ConfigurationError; a message of a class begins with its table."""
+    """Build a built-in source. Raises ConfigurationError; messages of the class begin with its table."""
     module, class_name, options_name = BUILT_IN[name]
     loaded = importlib.import_module(module)
     where = Where(config.file).inner("source").inner(name)
     cls = getattr(loaded, options_name)
-    modernized = getattr(cls, "modernized", None)  # of classes with keys that were spelt in another way once
+    modernized = getattr(cls, "modernized", None)  # of classes whose keys have old spellings
     options, old_spellings = modernized(options) if modernized else (options, ())
     chosen = read_table(cls, options, where, type(config))
     if old_spellings:
@@ -128,7 +128,7 @@ def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) ->
 
 
 def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:
-    """A user's source, or custom collector: ``Class(**options)``, the table's other keys as keyword arguments."""
+    """Build a user's source or custom collector: ``Class(**options)``, with the other keys of its table."""
     module, separator, class_name = path.partition(":")
     if not separator:
         raise ConfigurationError(f'{where} class is {path!r}; give "module:Class"')
@@ -137,22 +137,22 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
         cls = getattr(importlib.import_module(module), class_name)
         source = cls(**options)
         if _is_custom_collector(source):
-            from collector.sources.custom_collector import CustomCollectorSource  # and with it prometheus_client
+            from collector.sources.custom_collector import CustomCollectorSource  # imports prometheus_client
 
             return CustomCollectorSource(name, source)
         whole = isinstance(source, MetricSource) and type(source).collect is not MetricSource.collect
         found = {key: getattr(source, key, None) for key in ("name", "metrics", "first_ticks_seconds", "off")}
     except ConfigurationError:
         raise
-    except (Exception, SystemExit) as error:  # a module that is a program may end at its import, too
+    except (Exception, SystemExit) as error:  # importing a module that is a program may raise SystemExit
         raise ConfigurationError(
             f"{what} can't be made from {dict(options)}: {type(error).__name__}: {error}; "
-            "see that it is installed in this environment and takes these keys"
+            "install it in this environment, and see that it takes these keys"
         ) from error
     if not whole or found["name"] is None:
         raise ConfigurationError(
-            f"{what} is no source; it needs name, metrics, open(), collect() and close(): "
-            "subclass collector.source.MetricSource; a custom collector of prometheus_client needs collect() alone"
+            f"{what} is not a source, which needs name, metrics, open(), collect() and close(): "
+            "subclass collector.source.MetricSource; a custom collector of prometheus_client needs only collect()"
         )
     _check_metrics(found["metrics"], what)
     first = found["first_ticks_seconds"]
@@ -160,19 +160,19 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
         raise ConfigurationError(f"{what} has the first_ticks_seconds {shown(first)}; give a list of seconds")
     if found["name"] != name:
         raise ConfigurationError(
-            f"{what} calls itself {shown(found['name'])}; one name everywhere: rename the table or the source"
+            f"{what} has the name {shown(found['name'])}; the table and the source need the same name: rename one"
         )
     return cast(MetricSource, source)
 
 
 def _is_custom_collector(made: object) -> bool:
-    """Whether it is what prometheus_client registers: it has collect(), and is not meant to be a MetricSource."""
+    """Whether it is a custom collector of prometheus_client: it has collect(), but does not resemble a MetricSource."""
     meant = MetricSource in type(made).__mro__ or (hasattr(made, "name") and hasattr(made, "metrics"))
     return not meant and callable(getattr(made, "collect", None))
 
 
 def _check_metrics(metrics: object, what: str) -> None:
-    """Raises ConfigurationError for what could not be declared beside the daemon's own."""
+    """Raises ConfigurationError for metrics that conflict with each other or with the daemon's own."""
     if not isinstance(metrics, Sequence) or not all(isinstance(one, Metric) for one in metrics):
         raise ConfigurationError(f"{what} has the metrics {shown(metrics)}; give a list of Metric")
     own = {one.name for one in (*OWN, LAST_SNAPSHOT)}

@@ -1,4 +1,4 @@
-"""The collectors' tables: [collector], [source.NAME] and [metric.NAME]. The keys of one source are beside its class."""
+"""The tables [collector], [source.NAME] and [metric.NAME]. Keys of a single source are in the module of its class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_OTHER = {
     'samples in collector_series_limited_total, or "oldest"'
 }
 _GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
-# One endpoint that hangs must be given up before the whole collection is, so that the samples of the others are kept.
+# A request must time out before its collection does, so that the samples of the other requests are kept.
 _REQUEST_SHARE = 0.8
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class CollectorConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """[source.NAME]: what every source may set. ``options``: the keys of the source's own class."""
+    """[source.NAME]: keys of every source. ``options``: keys of the source's own class."""
 
     class_: str = key("", "module:Class of a source of your own; the built-in names need none.")
     interval_seconds: float = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
@@ -73,7 +73,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class MetricConfig:
-    """[metric.NAME]: one metric, or all whose names fit a glob."""
+    """[metric.NAME]: keys of one metric, or of all metrics whose names match a glob."""
 
     max_series: int = key(
         0, "Series that the metric may have in one source; 0: max_series_per_metric.", low=0, high=100_000
@@ -91,7 +91,7 @@ class MetricConfig:
 
 @dataclass(frozen=True)
 class CollectorTables(SharedTables):
-    """What a collector reads. Raises ConfigurationError for a table [metric.NAME] that no metric could have."""
+    """The tables that a collector reads. Raises ConfigurationError for a [metric.NAME] that no metric can match."""
 
     collector: CollectorConfig = key(CollectorConfig(), "Defaults of every source; [source.NAME] may set its own.")
     source: Mapping[str, SourceConfig] = key({}, "What one source sets.")
@@ -106,13 +106,13 @@ def _check_metric(name: str, table: MetricConfig, where: str) -> None:
     if is_glob(name):
         if not _GLOB.match(name):
             raise ConfigurationError(
-                f"{where} fits no metric's name; those have letters, digits, '_' and ':', and a glob *, ? and [] beside"
+                f"{where} matches no metric name; use letters, digits, '_' and ':', and *, ? and [] for globs"
             )
     else:
         try:
             Metric(name, "gauge", "")
         except MetricError as error:
-            raise ConfigurationError(f"{where} is of no metric: {error}") from None
+            raise ConfigurationError(f"{where} can't be a metric: {error}") from None
     if table.buckets:
         try:
             check_buckets(name, table.buckets)
@@ -121,6 +121,6 @@ def _check_metric(name: str, table: MetricConfig, where: str) -> None:
 
 
 def cut_timeout(options: T, key_name: str, timeout_seconds: float) -> T:
-    """A source's options with that timeout cut to 80 % of the collection's, ``timeout_seconds``."""
+    """The options with the timeout ``key_name`` cut to 80 % of the collection's, ``timeout_seconds``."""
     seconds = min(getattr(options, key_name), _REQUEST_SHARE * timeout_seconds)
     return dataclasses.replace(options, **{key_name: seconds})  # type: ignore[type-var]  # every source's is a dataclass

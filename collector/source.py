@@ -1,6 +1,6 @@
-"""What a source is: the one interface between the tick loop and everything that can be read.
+"""MetricSource: the interface of sources, which the tick loop collects.
 
-A source is anything with a ``name``, the ``metrics`` it offers, and ``collect()``, plain or ``async``:
+A source has a ``name``, the ``metrics`` that it offers, and ``collect()``, plain or ``async``:
 
     class QueueSource(MetricSource):
         name = "queue"
@@ -9,10 +9,10 @@ A source is anything with a ``name``, the ``metrics`` it offers, and ``collect()
         def collect(self) -> list[Sample]:
             return [Sample("queue_depth", len(os.listdir("/var/spool/jobs")))]
 
-Absence is not failure: what a source can't know it leaves out (never 0). To report that all of it failed,
-raise; to report that a part failed, return a Collection with ``errors``. A source that is configured away has an
-attribute ``off`` that says how: its collector then ends at once, with success. An attribute ``notes`` lists settings of
-the source that have no effect, for ``python -m fogmetrics.cli.check``; each begins with the table: "[source.NAME] …".
+Absence is not failure: a source omits a sample that it can't know, and never gives 0 instead. To report that the whole
+collection failed, raise; to report that a part failed, return a Collection with ``errors``. A disabled source has an
+attribute ``off`` with the reason; its collector then ends at once, with success. An attribute ``notes`` lists settings
+without effect, for ``python -m fogmetrics.cli.check``; each begins with the table: "[source.NAME] …".
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from shm.metric import NO_LABELS, Metric
 class Sample:
     """One value of one series.
 
-    ``value`` None is for histograms alone: the series exists, but nothing was observed in this interval; its
-    cumulative buckets stay visible. ``timestamp`` is in Unix seconds; None is the tick's own time.
-    ``observations``, for histograms too: what goes into the buckets, many values of which only buckets are known;
-    ``value``, their mean for instance, is then the raw sample alone. ``counted``, with ``value`` None, is of a
-    histogram that somebody else counted: the cumulative count of each of the metric's buckets (None: that series has no
-    such bucket), the count of all, and the sum. A summary's is its count and its sum.
+    ``value`` None is only for histograms: nothing was observed in this interval, but the series exists and its
+    cumulative buckets stay present. ``timestamp`` is in Unix seconds; None is the time of the tick. ``observations``,
+    only for histograms: values known only as bucket counts, added to the buckets; ``value``, as their mean, is then
+    only the raw sample. ``counted``, with ``value`` None: the state of a histogram kept by another program: the
+    cumulative count of each of the metric's buckets (None: that series has no such bucket), the total count and the
+    sum; of a summary, its count and sum.
     """
 
     metric: str
@@ -47,10 +47,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What one collection gave: its samples, and a sentence for each part that failed.
+    """The result of one collection: its samples, and a sentence for each part that failed.
 
-    ``up`` is what ``collector_up`` says: False when nothing of the source's own could be read. ``metrics`` are those
-    that come and go, beside the source's own ``metrics``: of this collection's samples, each as it is from now on.
+    ``up`` is the value of ``collector_up``: False if nothing of the source could be read. ``metrics``: definitions of
+    metrics in this collection that are not in the source's ``metrics``, and may differ from those before.
     """
 
     samples: Sequence[Sample] = ()
@@ -64,12 +64,11 @@ CollectResult = Iterable[Sample] | Collection
 
 @runtime_checkable
 class MetricSource(Protocol):
-    """Subclass it (the methods with a body are then inherited) or just have the same shape.
+    """A source. Subclass it, which inherits ``open`` and ``close``, or write a class of the same shape.
 
-    ``open`` runs once before the first tick, in the thread that will collect: take baselines and open
-    connections there. ``close`` runs once at the end. ``collect`` runs every interval, never twice at a time,
-    under the collector's timeout: past it the frame is written without these samples, and what comes late is
-    dropped.
+    ``open`` runs once before the first tick, on the thread that will collect: take baselines and open connections
+    there. ``close`` runs once at the end. ``collect`` runs every interval, never twice at a time. If it exceeds the
+    collector's timeout, the frame is written without its samples, and a late result is dropped.
     """
 
     name: str

@@ -159,7 +159,7 @@ def test_unlink_of_what_is_not_there_says_so_and_leaves_nothing_behind(
     toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["nod", "--unlink", "--config", str(toml)]) == 0
-    assert capsys.readouterr().err == f"there is nothing of a source 'nod' in namespace '{namespace}'\n"
+    assert capsys.readouterr().err == f"no files of a source 'nod' in namespace '{namespace}'\n"
     assert files_of(namespace) == []
     assert main(["*", "--unlink", "--config", str(toml)]) == 78
 
@@ -222,7 +222,7 @@ def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daem
         ("max_series = 2", 1, "error: metric 'depth' has 3 series, more than max_series, 2: the daemon drops"),
         (
             'max_series = 2\nbeyond = "oldest"', 0,
-            "note: metric 'depth' has 3 series, more than max_series, 2: the daemon lets",
+            "note: metric 'depth' has 3 series, more than max_series, 2: in the daemon",
         ),
         (
             "max_label_values = 2", 1,

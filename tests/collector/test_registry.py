@@ -151,7 +151,7 @@ def test_an_entry_point_names_a_source_and_its_table_has_the_keys(package: str) 
 
 
 def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
-    with pytest.raises(ConfigurationError, match="'own_queue:Nameless' is no source"):
+    with pytest.raises(ConfigurationError, match="'own_queue:Nameless' is not a source"):
         registry.build(package, config("[source.queue]\nclass = 'own_queue:Nameless'\n"))
 
 
@@ -182,11 +182,11 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             "[source.queue]\nclass = 'own_queue:QueueSource'\nwidth = 2\n",
             "TypeError.*unexpected keyword.*takes these keys",
         ),
-        ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is no source; it needs name, metrics"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is not a source, which needs name, metrics"),
         (
             "queue",
             "[source.queue]\nclass = 'own_queue:Duck'\n",
-            "is no source; it needs name, metrics.* collect.* alone",
+            "is not a source, which needs name, metrics.* only collect",
         ),
         ("queue", "[source.queue]\nclass = 'own_queue:Words'\n", "has the metrics .* give a list of Metric"),
         (
@@ -195,12 +195,12 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             "has the first_ticks_seconds .*soon.*; give a list",
         ),
         ("queue", "[source.queue]\nclass = 'own_queue:Unsaid'\n", "has the metrics None; give a list of Metric"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Idle'\n", "is no source; it needs name"),
+        ("queue", "[source.queue]\nclass = 'own_queue:Idle'\n", "is not a source, which needs name"),
         ("queue", "[source.queue]\nclass = 'own_queue:Twice'\n", "has two different metrics 'queue_depth'; rename"),
         ("queue", "[source.queue]\nclass = 'own_queue:Daemons'\n", "'collector_up', which is the daemon's own"),
         ("queue", "[source.queue]\nclass = 'own_queue:Ends'\n", "can't be made from {}: SystemExit: 4"),
         ("queue", "[source.queue]\nclass = 'own_queue:Fails'\n", "can't be made from {}: OSError: no idea"),
-        ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "calls itself 'queue'; one name everywhere"),
+        ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "has the name 'queue'; the table and"),
     ],
 )
 def test_what_cannot_be_built_is_told_by_key_value_and_remedy(own_module: str, name: str, text: str, said: str) -> None:

@@ -27,9 +27,9 @@ FILE = Path("etc/fog.toml")
         ),
         (
             '[metric."a b"]\n',
-            "etc/fog.toml: [metric.\"a b\"] is of no metric: metric name 'a b' is not a Prometheus name",
+            "etc/fog.toml: [metric.\"a b\"] can't be a metric: metric name 'a b' is not a Prometheus name",
         ),
-        ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] fits no metric\'s name; those have letters, digits'),
+        ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] matches no metric name; use letters, digits'),
         ("[metric.a.b]\nmax_series = 1\n", "etc/fog.toml: [metric.a] has no key 'b'; the keys are max_series, beyond"),
         (
             '[collector]\nbeyond = "other"\n',
