@@ -33,7 +33,7 @@ class ExporterConfig:
         high=19,
     )
     max_connections: int = key(
-        256, "Connections kept; one more takes the place of one that waits, or is answered 503.", low=1, high=100_000
+        256, "Connections kept open; one more closes a resting one, or is answered 503.", low=1, high=100_000
     )
     keep_alive_seconds: float = key(
         75.0, "Time that a connection is kept after an answer without the next request.", low=0.1, high=86_400

@@ -128,7 +128,7 @@ def test_http_api_has_every_limit_of_a_client_at_its_default() -> None:
     for name, default in limits.items():
         assert default.split(" ")[0] == f"{getattr(config, name):g}", name
     needed = 2 * config.max_connections + BACKLOG + OTHER_FILES
-    assert f"{BACKLOG} for connections that come together" in page
+    assert f"{BACKLOG} for the listening queue" in page
     assert f"{OTHER_FILES} for the rings and itself: {needed} with the defaults" in page
 
 
