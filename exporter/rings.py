@@ -296,7 +296,7 @@ class RingSet:
             self.errors[source] = error
         elif source in self.errors:
             del self.errors[source]
-            log.info("ring whole again", extra={"ring": source})
+            log.info("ring readable again", extra={"ring": source})
 
     def key(self) -> tuple[object, ...]:
         """A cache key: equal keys mean the same rings with the same series, so the same page layout fits."""

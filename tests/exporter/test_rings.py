@@ -361,7 +361,7 @@ def test_an_error_is_logged_once_while_it_lasts_and_so_is_its_end(
     overwrite(scene.path("s"), 0, magic)
     for _ in range(3):
         rings.refresh()
-    assert [record.message for record in caplog.records] == ["ring refused", "ring whole again"]
+    assert [record.message for record in caplog.records] == ["ring refused", "ring readable again"]
 
 
 # ---- windows and writers -----------------------------------------------------------------------------------------
