@@ -205,7 +205,8 @@ def test_labels_that_do_not_fit_are_refused(table: ProcessTable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "group", "said"), [("a.b", "", "the name of an application is 'a.b'"), ("web", "nosuchgroup", "no group")]
+    ("name", "group", "said"),
+    [("a.b", "", "the name of an application is 'a.b'"), ("web", "nosuchgroup", "not a group")],
 )
 def test_a_name_or_group_that_is_none_is_refused(namespace: str, name: str, group: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
