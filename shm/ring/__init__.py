@@ -1,5 +1,5 @@
-"""One ring: its bytes, its one writer, its readers.
+"""One ring: its bytes, its writer, its readers.
 
 Read protocol first: it is the specification. Then layout and frame; writer appends, reader and windows read; segment
-and lifecycle say how a segment begins; disk_copy and discovery.
+and lifecycle create and resume a segment; disk_copy takes snapshots, discovery finds rings.
 """

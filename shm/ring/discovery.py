@@ -1,4 +1,4 @@
-"""Which rings exist in a namespace: one listing of /dev/shm, no registry file that could disagree with it."""
+"""Find the rings of a namespace by listing /dev/shm, without a registry file that could disagree with it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from shm.files import DIRECTORY, ring_name_of
 
 log = logging.getLogger(__name__)
 
-# A directory's mtime moves in kernel ticks; a listing is trusted only when it was made this long after the last
-# change, so that a second change within the same tick is not missed.
+# A directory's mtime has the resolution of kernel ticks. A listing is cached only if it was made this long after the
+# last change: a second change within the same tick would not move the mtime.
 _SETTLED_NS = 100_000_000
 
 
 @dataclass(slots=True)
 class Listing:
-    """The names in a directory, listed again only after it changed: one stat where nothing did."""
+    """The names in a directory, cached: one stat per call, a new listing only after a change."""
 
     directory: Path = DIRECTORY
     _names: list[str] = field(default_factory=list)
     _changed_ns: int = -1
 
     def names(self) -> list[str]:
-        """The same list object for as long as nothing changed; the last one where the directory can't be read just now,
-        for want of a descriptor."""
+        """The names: the same list object until the directory changes. If the directory can't be read, as without a
+        free descriptor, the previous list."""
         try:
             changed_ns = os.stat(self.directory).st_mtime_ns
             if changed_ns != self._changed_ns:
@@ -44,7 +44,7 @@ class Listing:
 
 @dataclass(slots=True)
 class RingList:
-    """The sources with a published segment in ``namespace``, sorted by name. Nothing is opened."""
+    """The sources with a published segment in ``namespace``, sorted by name. Opens no segment."""
 
     namespace: str
     directory: Path = DIRECTORY

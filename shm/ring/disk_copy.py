@@ -1,19 +1,18 @@
-"""A ring's snapshot: the segment's own bytes in a file on disk, for the day when shared memory was emptied.
+"""Take and load snapshots: a copy of a ring's segment on disk, from which a writer restores lost shared memory.
 
-    DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot            the last one, whole
-    DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot.new        being written; the next one takes it over
-    DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot.before     reached further than the ring that was copied after it
+    DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot            the last snapshot, whole
+    DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot.new        being written; the next snapshot overwrites it
+    DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot.before     one with newer frames than the ring copied after it
     DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot.corrupt    set aside by a writer that could not read all of it
     DIRECTORY/fogmetrics.NAMESPACE.SOURCE.snapshot.layout-N   the same, of another release
 
-A snapshot is taken beside a writer that goes on: slots first, catalog and header last, so that it names every column
-that a copied frame knows. A slot that was being written while it was copied is torn in the copy, and its seal says so,
-as it would to a reader. So nothing waits: not the writer for the copy, nor the copy for the writer; and every frame of
-a snapshot is proven, by the same seals, when it is restored.
+A snapshot is taken while the writer appends: slots first, catalog and header last, so that the catalog names every
+column of the copied frames. A slot that is written while it is copied is torn in the copy, and its seal fails as for a
+reader. So neither the writer nor the copy waits, and restoring a snapshot proves every frame by the same seals.
 
-A file takes the name only when all of it is on disk: a power failure leaves the snapshot before it. The pid in its
-header tells how it came about: 0, its writer had ended in good order, and it has all that was published; else the
-writer went on after it.
+A file gets the name only when all of it is on disk: a power failure leaves the previous snapshot. The pid in its header
+is 0 if the writer had stopped in good order: then the snapshot has all published frames. Otherwise the writer may have
+appended more after it.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from shm.ring.segment import StoredSegment
 
 log = logging.getLogger(__name__)
 
-# Copied at once: small enough that a tick waits for the interpreter no longer than between two of them.
+# Bytes per copy: a small block lets the collector's thread have the interpreter soon.
 _BLOCK_BYTES: Final = 1 << 18
 _NOT_SUPPORTED: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-_NOT_OURS: Final = 1 << 64  # beyond every head: what can't be read, or is another's, is never replaced
+_NOT_OURS: Final = 1 << 64  # above every head: a file that is unreadable or another user's is never replaced
 
 
 def file_of(directory: Path, namespace: str, source: str) -> Path:
@@ -46,10 +45,11 @@ def file_of(directory: Path, namespace: str, source: str) -> Path:
 
 
 def take(directory: Path, namespace: str, source: str, opened: tuple[int, Header] | None = None) -> int:
-    """Write the snapshot of the source's ring; its bytes.
+    """Write a snapshot of the source's ring; its size in bytes.
 
-    ``opened``: a descriptor of the ring, which is closed, and its header; by default the published one is opened.
-    Raises OSError (BlockingIOError while another takes one), RingMissing, RingCorrupt; the snapshot before it stays.
+    ``opened``: a descriptor of the ring, which is closed, and its header; by default the published ring is opened.
+    Raises OSError (BlockingIOError while another snapshot is taken), RingMissing, RingCorrupt; the previous snapshot
+    is unchanged then.
     """
     ring, header = opened or open_segment(source, ring_path(namespace, source), os.O_RDONLY, os.geteuid())
     try:
@@ -77,14 +77,14 @@ def take(directory: Path, namespace: str, source: str, opened: tuple[int, Header
 
 
 def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
-    """The snapshot's proven history, to be closed by the caller; None where there is none that can be read.
+    """Open and prove the source's snapshot; None if there is no readable one. The caller closes it.
 
-    One that is damaged or of another layout is set aside by name, one that is not ours or can't be read is left where
-    it is; all of them are said in the log.
+    A damaged snapshot, or one of another layout, is renamed; an unreadable one, or another user's, is left in place.
+    Each is logged.
     """
     path = file_of(directory, namespace, source)
     try:
-        # What the directory holds may be compressed or sparse: it is read, never mapped.
+        # The file may be compressed or sparse: it is read, never mapped.
         fd, header = open_segment(source, path, os.O_RDONLY, os.geteuid(), on_disk=True)
     except RingMissing:
         return None
@@ -101,14 +101,14 @@ def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
         stored.close()
         log.error("snapshot refused", extra={"ring": source, "path": str(path), "error": str(error)})
         return None
-    if damaged:  # restored as far as it is proven, and kept: the next snapshot has no more than that
+    if damaged:  # its proven part is restored; the file is kept, since the next snapshot has only that part
         _set_aside(source, path, RingCorrupt(source, "the catalog does not name all columns of the frames"))
     return stored
 
 
 @contextlib.contextmanager
 def completing(stored: StoredSegment, directory: Path | None, namespace: str) -> Iterator[None]:
-    """For as long as the block lasts, ``stored`` also has the frames that only its snapshot in ``directory`` has."""
+    """Within the block, ``stored`` also has the frames that only its snapshot in ``directory`` holds."""
     past = load(directory, namespace, stored.header.source) if directory is not None else None
     if past is None:
         yield
@@ -119,7 +119,7 @@ def completing(stored: StoredSegment, directory: Path | None, namespace: str) ->
 
 
 def unlink(directory: Path, namespace: str, source: str = "*") -> list[Path]:
-    """Remove a source's snapshots on purpose, or all; those set aside included. The paths that were removed."""
+    """Remove the snapshots of a source, or of all, including those set aside; the paths that were removed."""
     check_name("namespace", namespace)
     if source != "*":
         check_name("the name of a source", source)
@@ -130,29 +130,29 @@ def unlink(directory: Path, namespace: str, source: str = "*") -> list[Path]:
 
 
 def check_directory(directory: Path, where: str) -> None:
-    """ConfigurationError for what can't be meant; whether it can be made and written shows when one is taken.
+    """Raises ConfigurationError if ``directory`` can't be a directory on disk; it is created with the first snapshot.
 
     ``where``: how the message names the table.
     """
     text = str(directory)
     rule = ""
     if "\0" in text or not text.strip():
-        rule = "which is no path"
+        rule = "which is not a path"
     elif text.startswith("~"):
-        rule = "and nothing stands for ~ in a configuration"
+        rule = "but ~ is not expanded in a configuration"
     elif directory.exists() and not directory.is_dir():
-        rule = "which is no directory"
+        rule = "which is not a directory"
     elif DIRECTORY in (resolved := directory.resolve(), *resolved.parents):
-        rule = "which is in shared memory, and emptied with it"
+        rule = "which is in shared memory, and lost with it"
     if rule:
         raise ConfigurationError(f"{where} snapshot_dir is {text!r}, {rule}; give the path of a directory on disk")
 
 
 def _create(path: Path) -> int:
-    """The file to be written, empty and ours alone until it is closed.
+    """Create or empty the file to be written, and lock it until it is closed.
 
-    Raises BlockingIOError while another writes one: a thread that was given up waiting for, a container that shares the
-    directory. A dead one's lock is gone with it, and its file is taken over.
+    Raises BlockingIOError while another holds the lock: an abandoned thread, or a container that shares the directory.
+    A process's death frees its lock, and the file it left is overwritten.
     """
     while True:
         disk = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -160,8 +160,8 @@ def _create(path: Path) -> int:
             fcntl.flock(disk, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.fstat(disk)
             if not stat.S_ISREG(mine.st_mode) or mine.st_uid != os.geteuid() or mine.st_nlink > 1:
-                raise PermissionError(errno.EPERM, "it is no file of this user's own; remove it", str(path))
-            # It has its name still: the one before may have given it away between the opening and the lock.
+                raise PermissionError(errno.EPERM, "it is not a regular file of this user; remove it", str(path))
+            # Check that the file still has the name: the last holder may have renamed it between open and lock.
             if mine.st_nlink and os.stat(path, follow_symlinks=False).st_ino == mine.st_ino:
                 os.ftruncate(disk, 0)
                 return disk
@@ -174,21 +174,21 @@ def _create(path: Path) -> int:
 
 
 def _keep_longer(source: str, final: Path, new: Path) -> None:
-    """Give the last snapshot another name if the new one does not reach as far, so that no accident costs both.
+    """Rename the last snapshot to ``.before`` if the new one has no frames as new, so that its history is not lost.
 
-    As when the disk was mounted only after the ring was begun without its history, or the file was refused.
+    This happens if the ring was created without its history: the disk was mounted too late, or the file was refused.
     """
     kept = final.with_name(f"{final.name}.before")
     before, now = _head_of(final), _head_of(new)
     if before > now and before >= _head_of(kept):
         log.error("snapshot kept", extra={
-            "ring": source, "as": str(kept), "error": "the ring was begun without it, and does not reach as far",
+            "ring": source, "as": str(kept), "error": "the ring was begun without it, and its newest frame is older",
         })  # fmt: skip
         os.rename(final, kept)
 
 
 def _head_of(path: Path) -> int:
-    """The head as the file's header hints; -1 where there is no file."""
+    """The head in the file's header, a hint; -1 if there is no file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -213,7 +213,7 @@ def _set_aside(source: str, path: Path, error: RingCorrupt) -> None:
 
 
 def _reserve(disk: int, size: int) -> None:
-    """All of it before the first byte: a full disk is an error before the copy is made, not in its middle."""
+    """Reserve the file's space, so that a full disk is an error before the copy begins."""
     try:
         os.posix_fallocate(disk, 0, size)
     except OSError as error:
@@ -222,7 +222,7 @@ def _reserve(disk: int, size: int) -> None:
 
 
 def _copy(source: str, ring: int, disk: int, start: int, end: int) -> None:
-    """Bytes ``start`` to ``end`` of the ring to the same place on disk. The interpreter is free meanwhile."""
+    """Copy bytes ``start`` to ``end`` of the ring to the same offset on disk. Other threads run meanwhile."""
     while start < end:
         block = os.pread(ring, min(_BLOCK_BYTES, end - start), start)
         if not block:
@@ -234,7 +234,7 @@ def _copy(source: str, ring: int, disk: int, start: int, end: int) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Make the rename itself durable."""
+    """Make the rename durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
         os.fsync(fd)

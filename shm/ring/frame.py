@@ -1,4 +1,4 @@
-"""Frames as readers get them: one as it was proven, or a window of them as arrays."""
+"""Frames as readers return them: one proven frame, or a window of frames as arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def is_absent(value: float) -> bool:
-    """Whether a value is the stale NaN, which says that there is no sample; any other NaN is a sample."""
+    """Whether a value is STALE_NAN, the marker of an absent sample; any other NaN is a sample."""
     return value != value and array("d", (value,)).tobytes() == ABSENT
 
 
@@ -32,7 +32,7 @@ def all_absent(shape: int | tuple[int, int]) -> NDArray[np.float64]:
     return np.full(shape, STALE_NAN_BITS, dtype=np.uint64).view(np.float64)
 
 
-@dataclass(slots=True)  # frozen, it would take a sixth of the time of a read
+@dataclass(slots=True)  # not frozen: creating a frozen one takes a sixth of the time of a read
 class Frame:
     """One proven frame. ``values``: float64, shape (width,); columns at or beyond ``count`` are absent."""
 
@@ -68,15 +68,15 @@ class Frames:
 
 
 def prove(copy: bytes | memoryview, sequence: int, salt: int) -> Frame | None:
-    """The frame of that sequence if the slot's ``copy`` proves it (R3), else None.
+    """The frame of that sequence if the seal in the slot's ``copy`` holds (R3), else None.
 
-    A copy that fell short, as of a file that was cut, proves nothing.
+    None too for a short copy, as of a file that was cut.
     """
     if len(copy) < SLOT_HEADER_BYTES:
         return None
     found, seal, timestamp_ns, monotonic_ns, count, flags = SLOT_HEADER.unpack_from(copy)
     if found > MAX_SEQUENCE:
-        return None  # forged: no writer comes so far
+        return None  # forged: no writer gets that far
     view = memoryview(copy)
     if found != sequence or frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal:
         return None

@@ -1,4 +1,4 @@
-"""The bytes of a segment, drawn beside the constants that encode them.
+"""The layout of a segment: its bytes, the constants that encode them, and the check of its header.
 
     offset   bytes   segment
     0        4096    header
@@ -44,10 +44,10 @@ from shm.ring.protocol import header_seal
 MAGIC: Final = int.from_bytes(b"FOGRING1", "little")
 LAYOUT_VERSION: Final = 1
 
-# The stale marker of Prometheus (model/value/value.go, StaleNaN): the absent sample. A bit pattern of its own, so
-# that an ordinary NaN stays a legal value.
+# The absent sample: the stale marker of Prometheus (model/value/value.go, StaleNaN). Its bit pattern differs from that
+# of an ordinary NaN, which stays a legal value.
 STALE_NAN_BITS: Final = 0x7FF0_0000_0000_0002
-ABSENT: Final = STALE_NAN_BITS.to_bytes(8, "little")  # as it lies in a slot
+ABSENT: Final = STALE_NAN_BITS.to_bytes(8, "little")  # as stored in a slot
 
 HEADER_BYTES: Final = 4096
 IMMUTABLE_START: Final = 24
@@ -68,28 +68,28 @@ WORD_CATALOG_USED: Final = 704 // 8
 
 SLOT_HEADER_BYTES: Final = 48
 SLOT_SEAL: Final = 8
-SLOT_PAYLOAD: Final = 16  # what the seal covers begins here
+SLOT_PAYLOAD: Final = 16  # the bytes that the seal covers begin here
 SLOT_HEADER: Final = struct.Struct("<QQqqQQ")  # sequence, seal, timestamp, monotonic, count, flags
 
 ENTRY_HEADER: Final = struct.Struct("<IIQ")
 KIND_METRIC: Final = 1
 KIND_SERIES: Final = 2
 KIND_LIMIT: Final = 3
-KIND_FOLDED: Final = 4  # this and the next: in tables alone, shm.table.format
+KIND_FOLDED: Final = 4  # this and the next: only in tables, see shm.table.dead
 KIND_REMOVED: Final = 5
-MAX_ENTRY_BODY: Final = 64 * 1024  # a series with all its labels at their limits is below 40 KiB
+MAX_ENTRY_BODY: Final = 64 * 1024  # a series with all labels at their limits takes less than 40 KiB
 
 # Frame flags.
-FLAG_TICK: Final = 1  # a whole collection: what is absent here is absent now
-FLAG_CLOCK_STEP: Final = 2  # the wall clock was set since the frame before
+FLAG_TICK: Final = 1  # a whole collection: a series absent in this frame is absent now
+FLAG_CLOCK_STEP: Final = 2  # the wall clock was set since the previous frame
 
-MIN_CAPACITY: Final = 8  # of a writer: a guard of four slots, a frame in flight, and something to read
+MIN_CAPACITY: Final = 8  # of a writer: four guard slots, a frame in flight, and a few frames to read
 
-# Bounds of what a header may claim, so that a corrupt one can't make a reader reserve memory without end.
+# Limits of a header's fields, so that a corrupt header can't make a reader reserve memory without bound.
 MAX_CAPACITY: Final = 1 << 24
 MAX_WIDTH: Final = 1 << 20
 MAX_SEGMENT_BYTES: Final = 1 << 40
-# Ten frames a second reach it in ten billion years; what lies beyond fits no signed word with room for arithmetic.
+# Ten frames a second reach it in ten billion years; larger numbers would overflow a signed word in arithmetic.
 MAX_SEQUENCE: Final = 1 << 62
 
 
@@ -137,15 +137,15 @@ class Header:
         )
 
     def slot_offset(self, sequence: int) -> int:
-        """Where the frame of that sequence lives, in bytes from the start of the segment."""
+        """The offset of that sequence's slot, in bytes from the start of the segment."""
         return self.slots_offset + (sequence - 1) % self.capacity * self.slot_bytes
 
 
 def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
-    """The header of the segment whose first page is ``page``.
+    """Decode and check the header in ``page``, the first page of a segment.
 
-    Raises RingCorrupt, naming the field and its value, unless every field is one that a whole segment of this
-    layout and of ``file_bytes`` bytes can have (I6, I7, I9).
+    Raises RingCorrupt, naming the field and its value, unless all fields are possible in a whole segment of this layout
+    and of ``file_bytes`` bytes (I6, I7, I9); RingLayout for another layout.
     """
     check_byte_order(ring)
     if len(page) < HEADER_BYTES:
@@ -159,7 +159,7 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
             f"layout version is {version}, this program reads {LAYOUT_VERSION}; "
             "run the same release on both sides, or remove the segment"
         )
-        # A number that no release will reach in our time is damage.
+        # A version that no release will ever reach is damage.
         raise RingLayout(ring, message, version) if 0 < version < 256 else RingCorrupt(ring, message)
     immutable = page[IMMUTABLE_START:IMMUTABLE_END]
     if header_seal(immutable) != words[WORD_SEAL]:
@@ -183,7 +183,7 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     if catalog_bytes % 64:
         raise RingCorrupt(ring, f"catalog bytes is {catalog_bytes}, not a multiple of 64")
     header = Header(source, capacity, width, interval_ns, created_ns, catalog_bytes, generation, boot_id)
-    # The file exactly as large: only then do its allocated blocks tell that it has no hole (I7).
+    # The file must be exactly as large: only then can its allocated blocks prove that it has no hole (I7).
     if size != header.segment_bytes or size != file_bytes or size > MAX_SEGMENT_BYTES:
         raise RingCorrupt(
             ring, f"segment bytes is {size}; the layout gives {header.segment_bytes}, the file has {file_bytes}"
@@ -192,7 +192,7 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
 
 
 def check_byte_order(ring: str) -> None:
-    """Raises RingError on a big-endian machine, whose words would read backwards."""
+    """Raises RingError on a big-endian machine, which would misread every word."""
     if sys.byteorder != "little":
         raise RingError(ring, "this machine is big-endian; segments are little-endian, and there is no port yet")
 

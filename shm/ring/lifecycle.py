@@ -1,15 +1,15 @@
-"""How a writer gets its segment: it resumes the published one, or builds another from what is left and publishes it.
+"""Open a writer's segment: resume the published one, or build a new one with its history and publish that.
 
-published is …                    then
+the published segment …           what the writer does
 --------------------------------  -------------------------------------------------------------------------------
-whole, and of this configuration  resumed where it is
-of another capacity or interval,  rebuilt: built beside, with its history, and published in its place
-another boot, catalog damaged
-lacking frames                    the same, with those that the snapshot has of them
-not to be read                    set aside by name; its frames are taken over if only size or blocks are wrong,
-nothing                           else the snapshot's, else it begins empty
+is whole, configuration as now    resumes it in place
+has another capacity, interval,   rebuilds it: builds a new segment with its history, and publishes that instead
+boot id, or a damaged catalog
+lacks frames                      rebuilds it, with the missing frames that the snapshot has
+is unreadable                     renames it; the new segment gets its frames if only size or blocks are wrong,
+does not exist                    else the snapshot's; without a snapshot it begins empty
 
-While a segment is rebuilt the one in use is only read: whatever fails, its writer goes on with it.
+A rebuild only reads the segment in use: if the rebuild fails, the writer continues with that segment.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ from shm.ring.segment import StoredSegment, WritableSegment
 log = logging.getLogger(__name__)
 
 _GROWTH: Final = 1.5  # wider by half each time: few rebuilds, at most a third of the columns idle
-_ENTRY_ALLOWANCE: Final = 160  # bytes of catalog set aside per column; a series of two labels takes about 80
+_ENTRY_ALLOWANCE: Final = 160  # bytes of catalog per column; a series of two labels takes about 80
 _CATALOG_MIN: Final = 4096
 _PAYLOAD_HEAD: Final = struct.Struct("<qqQQ")  # timestamp, monotonic, count, flags; packed into private bytes only
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The segment to write to. ``frames``: how many it has from before.
+    """The segment to write to. ``frames``: how many frames it has already.
 
-    ``continues``: False when it may lack frames that were published, so that cumulative values in it may be older than
-    what readers were given.
+    ``continues``: False if published frames may be missing, so that its newest cumulative values may be older than
+    those that readers have seen.
     """
 
     segment: WritableSegment
@@ -66,9 +66,10 @@ class Opened:
 
 
 def open_ring(namespace: str, fresh: Header, group: str, snapshot_dir: Path | None) -> Opened:
-    """Come by the segment of ``fresh.source``. The caller holds the source's lock.
+    """Open, rebuild or create the segment of ``fresh.source``. The caller holds the source's lock.
 
-    ``fresh``: an empty segment of the configuration. Raises NoSpace, RingForeign, RingError, ConfigurationError.
+    ``fresh``: the header of an empty segment of this configuration. Raises NoSpace, RingForeign, RingError,
+    ConfigurationError.
     """
     path = ring_path(namespace, fresh.source)
     try:
@@ -76,7 +77,7 @@ def open_ring(namespace: str, fresh: Header, group: str, snapshot_dir: Path | No
     except RingMissing:
         return _begin(namespace, fresh, group, snapshot_dir)
     except RingCorrupt as error:
-        return _begin_beside(namespace, fresh, group, snapshot_dir, error)
+        return _replace_unreadable(namespace, fresh, group, snapshot_dir, error)
     try:
         return _resume(namespace, segment, fresh, group, snapshot_dir)
     except BaseException:
@@ -89,23 +90,24 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
     with contextlib.ExitStack() as stack:
         if segment.lost > 1:
             stack.enter_context(disk_copy.completing(segment, snapshot_dir, namespace))
-        continues = not segment.lost_newest  # of this one: what is rebuilt from it announces no more than it has
+        # Ask before the rebuild: the new segment's head is its newest frame, so the loss is no longer visible there.
+        continues = not segment.lost_newest
         header = segment.header
-        must = (
+        required = (
             damaged
             or (header.capacity, header.interval_ns) != (fresh.capacity, fresh.interval_ns)
             or len(segment.history()) > found
         )
-        if must or header.boot_id != fresh.boot_id:
-            # After damage, columns past the catalog's proven part hold samples of series that nobody knows any more.
-            # The rebuild leaves them out, so that no new series is credited with them.
+        if required or header.boot_id != fresh.boot_id:
+            # After damage, columns beyond the catalog's proven part have samples of unknown series. The rebuild drops
+            # them, so that no new series gets them.
             after = successor(segment, interval_ns=fresh.interval_ns, capacity=fresh.capacity)
             try:
                 rebuilt = publish(namespace, after, group, segment, still_present(segment))
             except NoSpace:
-                if must:
+                if required:
                     raise
-                # Only the monotonic times are of another boot: rates across it go by the wall clock then.
+                # Only the monotonic times are another boot's: rates across the reboot then use the wall clock.
             else:
                 segment.close()
                 segment = rebuilt
@@ -113,19 +115,21 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
         return Opened(segment, len(segment.history()), continues)
 
 
-def _begin_beside(namespace: str, fresh: Header, group: str, snapshot_dir: Path | None, error: RingCorrupt) -> Opened:
-    """Set aside what is published, which can't be used as ``error`` says, and begin with what is left of it."""
-    left = None if isinstance(error, RingLayout) else _left_in(fresh.source, ring_path(namespace, fresh.source))
+def _replace_unreadable(
+    namespace: str, fresh: Header, group: str, snapshot_dir: Path | None, error: RingCorrupt
+) -> Opened:
+    """Set aside a published segment that raised ``error``, and publish a new one with the frames left in it."""
+    left = None if isinstance(error, RingLayout) else _salvage(fresh.source, ring_path(namespace, fresh.source))
     aside = set_aside(namespace, fresh.source, error)
     try:
         return _begin(namespace, fresh, group, snapshot_dir, left)
     except NoSpace:
         if isinstance(error, RingLayout):
             raise
-        # The damaged one is kept for whoever wants to look at it, not at the price of the ring.
+        # A damaged file is kept for diagnosis only if there is room for the ring as well.
         aside.unlink(missing_ok=True)
         if left is not None:
-            left.close()  # it holds the room that was just made
+            left.close()  # while it is open, the unlinked file's memory is not free
             left = None
         return _begin(namespace, fresh, group, snapshot_dir)
     finally:
@@ -133,14 +137,14 @@ def _begin_beside(namespace: str, fresh: Header, group: str, snapshot_dir: Path 
             left.close()
 
 
-def _left_in(source: str, path: Path) -> StoredSegment | None:
-    """The frames of a file whose header is whole and whose size or blocks are not."""
+def _salvage(source: str, path: Path) -> StoredSegment | None:
+    """The frames of a file with an intact header and a wrong size or missing blocks; None if the header is bad."""
     try:
         fd, header = open_segment(source, path, os.O_RDONLY, os.geteuid(), harmed=True)
     except RingError:
         return None
     stored = StoredSegment(fd, header)
-    if os.fstat(fd).st_size < header.slots_offset:  # without its catalog, frames are numbers without names
+    if os.fstat(fd).st_size < header.slots_offset:  # without the catalog, nothing names the frames' columns
         stored.close()
         return None
     stored.read()
@@ -150,7 +154,7 @@ def _left_in(source: str, path: Path) -> StoredSegment | None:
 def _begin(
     namespace: str, fresh: Header, group: str, snapshot_dir: Path | None, left: StoredSegment | None = None
 ) -> Opened:
-    """Publish the first segment: with what is left of the one before, the snapshot's history, or nothing."""
+    """Publish a new segment: with the frames ``left`` of the old one, the snapshot's history, or empty."""
     past = disk_copy.load(snapshot_dir, namespace, fresh.source) if snapshot_dir is not None else None
     with contextlib.ExitStack() as stack:
         if past is not None:
@@ -164,20 +168,20 @@ def _begin(
             return Opened(publish(namespace, fresh, group), 0, continues=True)
         header = successor(past, interval_ns=fresh.interval_ns, capacity=fresh.capacity)
         segment = publish(namespace, header, group, past, still_present(past))
-        # What was published after a snapshot is gone with shared memory; so may be the last frames of a cut file.
+        # Frames published after the snapshot are lost with shared memory; a cut file may have lost its last frames.
         continues = not past.lost_newest and (past is left or past.ended_well)
     frames = len(segment.history())
     log.info("history restored", extra={"ring": fresh.source, "frames": frames, "from": str(snapshot_dir or "")})
     return Opened(segment, frames, continues)
 
 
-# ---- building the next one --------------------------------------------------------------------------------------
+# ---- building the next segment ----------------------------------------------------------------------------------
 
 
 def shape(
     source: str, interval_ns: int, capacity: int, width: int, *, generation: int = 0, catalog_bytes: int = 0
 ) -> Header:
-    """The header of a segment to be built; its catalog takes at least ``catalog_bytes``. Raises MetricError."""
+    """The header of a segment to be built, with at least ``catalog_bytes`` of catalog. Raises MetricError."""
     if width > MAX_WIDTH:
         raise MetricError(f"ring {source!r} would need {width} columns; the layout has at most {MAX_WIDTH}")
     wanted = max(catalog_bytes, _CATALOG_MIN, width * _ENTRY_ALLOWANCE)
@@ -187,20 +191,23 @@ def shape(
 def successor(
     old: StoredSegment, *, interval_ns: int = 0, capacity: int = 0, width: int = 0, catalog_room: int = 0
 ) -> Header:
-    """The shape of the segment that follows ``old``; what is not given stays. ``catalog_room``: bytes to leave free."""
+    """The header of the segment that replaces ``old``; omitted arguments stay as in ``old``.
+
+    ``catalog_room``: bytes of catalog to leave free.
+    """
     header = old.header
     return shape(
         header.source, interval_ns or header.interval_ns, capacity or header.capacity, width or header.width,
         generation=header.generation + 1,
-        # What the catalog holds must fit again, however long its labels are, and leave room for as much again.
+        # Twice the used bytes: all entries fit, however long their labels are, and as many again.
         catalog_bytes=2 * old.catalog.used + catalog_room,
     )  # fmt: skip
 
 
 def grown_width(width: int, needed: int) -> int:
-    """The width for ``needed`` columns in a ring that ran out at ``width``, some of whose columns were freed.
+    """The width of a full ring's successor, which needs ``needed`` columns after some were freed.
 
-    As it is while a quarter stays free: series that come and go must not widen a ring for ever.
+    Unchanged if a quarter stays free: series that come and go must not widen a ring for ever.
     """
     if needed <= width * 3 // 4:
         return width
@@ -208,10 +215,10 @@ def grown_width(width: int, needed: int) -> int:
 
 
 def still_present(old: StoredSegment, staged: Set[SeriesKey] = frozenset()) -> list[Series]:
-    """All series but those that every frame held knows and none has a sample of.
+    """The series to keep in a rebuild: all but those that are absent in every frame of a full ring.
 
-    A series entered since the oldest frame is kept, sampled or not; so are all while the ring has not filled once, and
-    those that are ``staged``: which have a sample in the frame that is about to be appended.
+    Also kept: series added since the oldest frame, all series until the ring has filled once, and the ``staged`` ones,
+    which have a sample in the frame that is about to be appended.
     """
     history = old.history()
     oldest = old.frame(history[0]) if history else None
@@ -241,10 +248,10 @@ def publish(
     kept: Sequence[Series] = (),
     redefined: Mapping[str, Metric] = MappingProxyType({}),
 ) -> WritableSegment:
-    """Build a whole segment and give it the source's name; ``old``'s frames and its series ``kept`` come along.
+    """Build a whole segment with ``old``'s frames and its series ``kept``, and publish it under the source's name.
 
-    ``redefined``: the new definitions of metrics of ``old``, by name; their kept series must fit them. Raises NoSpace,
-    ConfigurationError; what is published stays as it is then.
+    ``redefined``: new definitions of metrics of ``old``, by name; their kept series must fit them. Raises NoSpace,
+    ConfigurationError; the published segment is unchanged then.
     """
     temporary = building_path(namespace, header.source)
     fd, mapped = create(header.source, temporary, header.segment_bytes, group)
@@ -254,7 +261,7 @@ def publish(
         if old is not None:
             _carry_catalog(old, kept, segment, redefined)
             _carry_frames(old, kept, segment)
-        # Magic last, then the name: no reader can find half a segment under either (I6).
+        # Magic last, then the name: no reader takes an incomplete segment for a whole one (I6).
         segment.finish()
         os.rename(temporary, ring_path(namespace, header.source))
     except BaseException:
@@ -265,7 +272,7 @@ def publish(
 
 
 def set_aside(namespace: str, source: str, error: RingCorrupt) -> Path:
-    """Take the published segment's name from it, which can't be read as ``error`` says; its new path."""
+    """Rename the published segment, which raised ``error``; its new path."""
     path = ring_path(namespace, source)
     aside = aside_path(path.with_suffix(""), error)
     log.error("segment set aside", extra={"ring": source, "as": str(aside), "error": str(error)})
@@ -276,7 +283,7 @@ def set_aside(namespace: str, source: str, error: RingCorrupt) -> Path:
 def _carry_catalog(
     old: StoredSegment, kept: Sequence[Series], new: WritableSegment, redefined: Mapping[str, Metric]
 ) -> None:
-    """Enter all metrics, the kept series in their order without gaps between their columns, and the limits."""
+    """Add all metrics, the kept series in their order without gaps between their columns, and the limits."""
     metrics = [redefined.get(metric.name, metric) for metric in old.catalog.metrics]
     bodies = [(KIND_METRIC, catalog.metric_body(metric)) for metric in metrics]
     column = 0
@@ -287,11 +294,11 @@ def _carry_catalog(
     bodies += [(KIND_LIMIT, catalog.limit_body(metric, limit)) for metric, limit in old.catalog.limits.items()]
     for kind, body in bodies:
         fits = new.enter(kind, body)
-        assert fits, "successor() leaves room for all that the old catalog holds"
+        assert fits, "successor() leaves room for all entries of the old catalog"
 
 
 def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegment) -> None:
-    """Copy the newest frames, as many as fit, under their own sequences, each column where its series now lives."""
+    """Copy the newest frames, as many as fit, under their sequences, each sample to its series' new column."""
     blocks = _blocks(kept)
     size = new.header.slot_bytes - SLOT_PAYLOAD
     absent = ABSENT * new.header.width
@@ -301,8 +308,8 @@ def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegme
         frame = old.frame(sequence)
         if frame is None:
             continue
-        # How much of each block the frame knew: it may be older than the last series. Blocks keep their order, so
-        # what it knew comes first again, and its count still tells which series are younger.
+        # The frame may be older than the last series: only columns below its count are copied. Blocks keep their order,
+        # so these come first again, and series at or beyond the new count are younger than the frame.
         count = sum(max(min(end, frame.count) - start, 0) for start, end in blocks)
         payload = bytearray(_PAYLOAD_HEAD.pack(frame.timestamp_ns, frame.monotonic_ns + later_ns, count, frame.flags))
         with frame.values.cast("B") as values:
@@ -313,7 +320,7 @@ def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegme
         copied.add(sequence)
     new.hold(copied, old.head)
     new.put(8 * WORD_HEAD, old.head)
-    # Without frames it is no event to anybody: a new ring takes its shape with the first collection.
+    # Without frames, only a debug line: a new ring gets its width from the first collection.
     log.log(logging.INFO if copied else logging.DEBUG, "ring rebuilt", extra={
         "ring": new.header.source, "frames": len(copied), "width": new.header.width, "capacity": new.header.capacity,
         "bytes": new.header.segment_bytes,
@@ -321,9 +328,9 @@ def _carry_frames(old: StoredSegment, kept: Sequence[Series], new: WritableSegme
 
 
 def _monotonic_shift_ns(old: StoredSegment, new: Header) -> int:
-    """What to add to the monotonic times of an earlier boot, so that they lie on this boot's clock, below zero mostly.
+    """The offset that moves an earlier boot's monotonic times onto this boot's clock; 0 if the boot is the same.
 
-    Rates and ages are then right over a reboot, as far as the wall clock was. Within a boot nothing moves.
+    Moved times are mostly below zero. Rates and ages across a reboot are then as right as the wall clock was.
     """
     if old.header.boot_id == new.boot_id:
         return 0
@@ -332,7 +339,7 @@ def _monotonic_shift_ns(old: StoredSegment, new: Header) -> int:
 
 
 def _blocks(kept: Sequence[Series]) -> list[tuple[int, int]]:
-    """The old columns of the kept series as (start, end), neighbours joined."""
+    """The old columns of the kept series as (start, end), adjacent ones joined."""
     blocks: list[tuple[int, int]] = []
     for series in kept:
         if blocks and blocks[-1][1] == series.column:

@@ -1,4 +1,4 @@
-"""The writer's lock (I5): one writer to a ring, and a second one that learns which process has it."""
+"""The writer's lock (I5): one writer per ring; a second one fails at once and learns the holder's pid."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from shm.errors import RingForeign, WriterBusy
 
 @dataclass(slots=True)
 class WriterLock:
-    """Invariant I5: the right to write to one source's ring, held for the life of the process.
+    """The right to write to one source's ring (I5), held for the life of the process.
 
-    A POSIX record lock: the kernel frees it at any death of this process, a forked child does not inherit it,
-    and no reader can take it (that needs a writable descriptor of a 0600 file). Two things it does not do by
-    itself: it does not keep a second writer of *the same* process out, and closing any descriptor of the file
-    frees it. So the process keeps a table of what it holds, and never opens the file twice.
+    A POSIX record lock: the kernel frees it however this process dies, a forked child does not inherit it, and no
+    reader can take it (that needs a writable descriptor of a 0600 file). It has two gaps: it does not exclude a second
+    writer in *the same* process, and closing any descriptor of the file frees it. So the process keeps a table of the
+    locks it holds, and never opens a lock file twice.
     """
 
     path: Path
@@ -30,11 +30,11 @@ class WriterLock:
 
     @classmethod
     def acquire(cls, path: Path, source: str) -> WriterLock:
-        """The lock at ``path``. Raises WriterBusy, with the holder's pid, when the ring has a writer. Never waits."""
+        """Take the lock at ``path``, without waiting. Raises WriterBusy, with the holder's pid, if it is held."""
         with _held_guard:
             if path in _held:
                 raise WriterBusy(source, os.getpid())
-            # Now, not when it is held: a signal's handler that wants it meanwhile must not open the file.
+            # Before the lock is taken: a signal handler that wants the same lock meanwhile must not open the file.
             _held.add(path)
             try:
                 return cls(path, cls._opened(path, source))
@@ -61,8 +61,8 @@ class WriterLock:
                 raise WriterBusy(source, _holder(fd)) from None
             except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
                 raise WriterBusy(source, 0) from None
-            # For the message of whoever comes second; without it where a full /dev/shm has no page for it. Padded,
-            # not truncated: the page that the file has once, it keeps.
+            # The pid, for the error of a second writer; skipped if a full /dev/shm has no page for it. Padded instead
+            # of truncated, so that the file keeps its page.
             with contextlib.suppress(OSError):
                 os.pwrite(fd, b"%-20d\n" % os.getpid(), 0)
         except BaseException:
@@ -79,7 +79,7 @@ class WriterLock:
 
 
 def record_lock(fd: int) -> int | None:
-    """Pid of another process that holds a record lock on the file; None where there is none.
+    """Pid of another process that holds a record lock on the file; None if there is none.
 
     0 or −1 for a holder in another pid namespace.
     """
@@ -89,26 +89,26 @@ def record_lock(fd: int) -> int | None:
 
 
 def _holder(fd: int) -> int:
-    """Pid of the process that holds the lock; 0 where it is unknown.
+    """Pid of the process that holds the lock; 0 if unknown.
 
-    The kernel knows at any instant. The word in the file is that of the holder before for the moment between the
-    lock and the word; it is for a holder in another pid namespace.
+    The kernel's answer is always current. The pid in the file is for a holder in another pid namespace; until a new
+    holder has written its own, it is the previous holder's.
     """
     pid = record_lock(fd) or 0
     if pid > 0:
         return pid
-    said = os.pread(fd, 32, 0).split()
-    return int(said[0]) if said and said[0].isdigit() else 0
+    words = os.pread(fd, 32, 0).split()
+    return int(words[0]) if words and words[0].isdigit() else 0
 
 
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _held: set[Path] = set()
-_held_guard = threading.RLock()  # a signal's handler, or a destructor, may come to want a lock, too
+_held_guard = threading.RLock()  # reentrant: a signal handler or a destructor may take a lock too
 
 
 def _forget_held() -> None:
-    # A forked child holds no record lock, and must be free to take one of its own; and a guard that another thread
-    # held at the fork would never be released here.
+    # A forked child holds no record lock, and may take one of its own. A guard that another thread held at the fork
+    # would never be released in the child.
     global _held_guard
     _held_guard = threading.RLock()
     _held.clear()

@@ -1,4 +1,4 @@
-"""Memory of this process that the kernel can copy to and from: a memfd of fixed size."""
+"""Create a memfd of fixed size: private memory that the kernel can copy to and from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def create_memfd(name: str, size: int) -> int:
-    """A memfd of ``size`` bytes. Nobody can cut or grow it, not even through /proc/PID/fd: loads from its map, and
-    stores of what was written once, are safe. Raises OSError.
+    """A memfd of ``size`` bytes. It can't be truncated or extended, not even through /proc/PID/fd: loads from its map,
+    and stores to pages written before, can't fail. Raises OSError.
     """
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:

@@ -1,9 +1,9 @@
-"""ReadOnlyMap: a segment mapped read-only (I8), out of which the kernel alone copies (I7).
+"""ReadOnlyMap: a segment mapped read-only (I8); only the kernel reads the map (I7).
 
-A load from the map of a file that somebody cut short is a SIGBUS, which ends a Python process whatever it does about
-it. So the interpreter never loads from the map: ``pwritev`` copies from there into a memfd of this process, and reports
-a missing page by a short copy or an error. A hole is another matter: the copy would allocate its page. So fstat comes
-before each copy, and of a file with fewer blocks than bytes nothing is copied.
+A load from the map of a truncated file is a SIGBUS, which a Python process can't survive. So the interpreter never
+loads from the map: ``pwritev`` copies from the map into a private memfd, and reports a missing page by a short copy or
+an error. A copy from a hole would allocate its page: so fstat comes before each copy, and nothing is copied from a file
+with fewer blocks than bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from shm.ring.memfd import create_memfd
 
-COPY_BYTES: Final = 1 << 20  # at once, so that the copy is still in a cache when its seals are computed
+COPY_BYTES: Final = 1 << 20  # per copy, so that the copy is still in the cache when its seals are computed
 
 
 class ReadOnlyMap:
@@ -31,7 +31,7 @@ class ReadOnlyMap:
         self.fd = fd
         self._map = mapped
         self._bytes = memoryview(mapped)
-        self._most = max(COPY_BYTES, slot_bytes + 64)  # that are copied at once
+        self._most = max(COPY_BYTES, slot_bytes + 64)  # bytes per copy
 
     def whole(self) -> bool:
         """Whether the file has no holes. It may have been cut short."""
@@ -39,9 +39,9 @@ class ReadOnlyMap:
         return status.st_blocks * 512 >= status.st_size
 
     def copy(self, *ranges: slice) -> bytes:
-        """The bytes of these ranges, joined, copied in this order. At most a slot and some words in all.
+        """The bytes of these ranges, joined, copied in this order; at most a slot and some words in all.
 
-        Less where the file was cut short, nothing where it has holes.
+        Fewer bytes if the file was cut short, none if it has holes.
         """
         if not self.whole():
             return b""
@@ -52,7 +52,7 @@ class ReadOnlyMap:
             _idle.append(scratch)
 
     def copy_into(self, target: memoryview, start: int) -> int:
-        """Fill ``target`` with the bytes from ``start`` on; how many there were."""
+        """Fill ``target`` with the bytes from ``start`` on; how many were copied."""
         scratch = _borrow(self._most)
         done = 0
         try:
@@ -76,7 +76,7 @@ class ReadOnlyMap:
 
 
 class _Scratch:
-    """Memory of this process that the kernel copies into. Loads of what it has filled are safe: nobody can cut it."""
+    """A private memfd that the kernel copies into. It can't be truncated, so loads of copied bytes are safe."""
 
     __slots__ = ("fd", "map", "size")
 
@@ -90,7 +90,7 @@ class _Scratch:
             raise
 
     def fill(self, views: Sequence[memoryview]) -> int:
-        """Copy these views of a map to the beginning; how many bytes there were."""
+        """Copy these views of a map to the beginning; how many bytes were copied."""
         try:
             return os.pwritev(self.fd, views, 0)
         except OSError as error:
@@ -103,7 +103,7 @@ class _Scratch:
         os.close(self.fd)
 
 
-# Not in use; as many as threads have copied at once.
+# Unused scratch memory: as many as threads have copied at once.
 _idle: list[_Scratch] = []
 
 
@@ -119,7 +119,7 @@ def _borrow(size: int) -> _Scratch:
 
 
 def _disown() -> None:
-    # A forked child shares their memory with its parent, which goes on copying into it.
+    # A forked child shares these memfds with its parent, which continues to copy into them.
     while _idle:
         _idle.pop().close()
 

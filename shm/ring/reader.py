@@ -1,8 +1,8 @@
-"""RingReader: one source's ring, read-only, without waiting, believing nothing that is not proven.
+"""RingReader: read one source's ring without waiting; every frame and catalog entry is proven by its seal.
 
-It maps the segment read-only, and has the kernel copy out of the map (:mod:`shm.ring.read_only_map`).
+The segment is mapped read-only, and the kernel copies out of the map (:mod:`shm.ring.read_only_map`).
 
-``latest()`` and ``catalog`` need no numpy; ``frames()`` imports it when it is called.
+``latest()`` and ``catalog`` need no numpy; ``frames()`` imports it when called.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from shm.ring.read_only_map import COPY_BYTES, ReadOnlyMap
 if TYPE_CHECKING:
     from shm.ring.windows import Chosen, Run, Windows
 
-# Where the header's words are.
+# The byte ranges of the header's mutable words.
 _HEAD, _CATALOG_USED, *_WRITER = (
     slice(8 * word, 8 * word + 8)
     for word in (WORD_HEAD, WORD_CATALOG_USED, WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE, WORD_HEARTBEAT)
 )
 
-# How far latest() goes back from the head before it looks at every slot: a frame in flight, and one more.
+# How many frames latest() goes back from the head before it looks at every slot: one in flight, and one more.
 _STEPS_BACK = 3
 
 
 class RingReader:
-    """Opens the published segment of ``source``. Raises RingMissing, RingForeign or RingCorrupt.
+    """A reader of the published segment of ``source``. Raises RingMissing, RingForeign or RingCorrupt.
 
-    ``owner`` is the user id whose segments are taken, by default our own. A reader sees the segment it opened
-    for ever; ``replaced`` tells when another has taken its name.
+    ``owner``: the user id whose segments are trusted, by default this process's. A reader keeps the segment it opened;
+    ``replaced`` is True once the name leads to another one.
     """
 
     def __init__(self, namespace: str, source: str, *, owner: int | None = None, path: Path | None = None) -> None:
@@ -61,13 +61,13 @@ class RingReader:
         self._capacity = self.header.capacity
         self._slot_bytes = self.header.slot_bytes
         self._slots_offset = self.header.slots_offset
-        self._head = 0  # as it was last read
+        self._head = 0  # as last read
         self._catalog = Catalog()
         self._windows: Windows | None = None
-        self.skipped_frames = 0  # slots that were torn or lapped when this reader met them, since it was opened
+        self.skipped_frames = 0  # torn and lapped slots that this reader has skipped
 
     def close(self) -> None:
-        """Let go of the segment. Arrays that frames() gave are copies and stay valid."""
+        """Unmap and close the segment. Arrays that frames() returned are copies and stay valid."""
         self._map.close()
 
     def __enter__(self) -> RingReader:
@@ -78,11 +78,8 @@ class RingReader:
 
     @property
     def replaced(self) -> bool:
-        """True once the name no longer leads to this segment, whole: rebuilt, set aside, removed, cut short, holed.
-
-        Open it again then.
-        """
-        # One stat: while this reader has the segment open, its inode number is given to no other file.
+        """True once the segment was rebuilt, set aside, removed, cut short or holed: open the name again then."""
+        # One stat is enough: while this reader has the segment open, no other file gets its inode number.
         try:
             status = os.stat(self.path, follow_symlinks=False)
         except OSError:
@@ -92,24 +89,24 @@ class RingReader:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Tells this segment from the one that replaces it: (inode, creation time)."""
+        """(inode, creation time): differs from the identity of any segment that replaces this one."""
         return self._inode, self.header.created_ns
 
     @property
     def head(self) -> int:
-        """The newest sequence as the header hints. Equal hints mean: nothing new was announced."""
+        """The newest sequence according to the header, a hint. If unchanged, no new frame was announced."""
         self._head = self._word(_HEAD)
         return self._head
 
     def announced(self) -> tuple[int, int]:
-        """What the header announces, by one call: the head, and the bytes of the catalog that are used."""
+        """The hints of the header, by one copy: the head, and the catalog bytes used."""
         words = self._map.copy(_HEAD, _CATALOG_USED)
         self._head = int.from_bytes(words[:8], "little")
         return self._head, int.from_bytes(words[8:], "little")
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog as far as it is proven, brought up to date."""
+        """The catalog's proven entries, updated by each access."""
         announced = min(self._word(_CATALOG_USED), self.header.catalog_bytes)
         used = self._catalog.used
         if announced != used or not announced:
@@ -127,23 +124,23 @@ class RingReader:
         words = self._map.copy(*_WRITER)
         return WriterInfo(*memoryview(words.ljust(32, b"\0")).cast("Q"))
 
-    def _word(self, place: slice) -> int:
-        """One of the header's mutable words; 0 of a file that was cut."""
-        return int.from_bytes(self._map.copy(place), "little")
+    def _word(self, where: slice) -> int:
+        """One of the header's mutable words; 0 if the file was cut."""
+        return int.from_bytes(self._map.copy(where), "little")
 
     def frame(self, sequence: int) -> Frame | None:
-        """The frame of that sequence, or None when its slot does not hold it whole."""
+        """The frame of that sequence, or None if its slot does not hold it whole."""
         if sequence < 1:
             return None
         return prove(self._map.copy(self._slot(sequence, self._slot_bytes)), sequence, self._salt)
 
     def _slot(self, sequence: int, size: int) -> slice:
-        """Where the first ``size`` bytes of the slot of that sequence are."""
+        """The byte range of the first ``size`` bytes of that sequence's slot."""
         start = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
         return slice(start, start + size)
 
     def flags(self, sequence: int) -> int:
-        """What the slot of that sequence, if it has it, says of its flags; 0 if it has not. No seal is checked here."""
+        """The flags in that sequence's slot, without a check of its seal; 0 if the slot has another sequence."""
         found = self._map.copy(self._slot(sequence, SLOT_HEADER_BYTES))
         if len(found) < SLOT_HEADER_BYTES:
             return 0
@@ -151,7 +148,7 @@ class RingReader:
         return flags if claimed == sequence else 0
 
     def latest(self) -> Frame | None:
-        """The newest frame that is whole; None in an empty ring."""
+        """The newest whole frame; None in an empty ring."""
         for _ in range(2):
             head = self._head
             copy = self._map.copy(_HEAD, self._slot(head + 1, 8), self._slot(head, self._slot_bytes))
@@ -164,15 +161,15 @@ class RingReader:
         return self._latest_by_search()
 
     def _latest_by_search(self) -> Frame | None:
-        """The newest frame that is whole, wherever the head's hint points.
+        """The newest whole frame, even if the head's hint is wrong.
 
-        Bounded (I4): a few slots around the hint, then, if it was wrong, one look at each slot.
+        Bounded (I4): a few slots around the hint are read, then each slot's sequence once.
         """
         head = newest = self.head
         lies = False
         if self._claims(head + 1):
             newest = head + 1  # a writer that died between A4 and A5 left the head one behind
-            # By more than that a hint does not lag, unless it has moved on meanwhile.
+            # A hint never lags by more than one, unless the writer has appended meanwhile.
             lies = self._claims(head + 2) and self.head == head
         for sequence in range(newest, newest if lies else max(head - _STEPS_BACK, 0), -1):
             frame = self.frame(sequence)
@@ -187,11 +184,11 @@ class RingReader:
         return None
 
     def _claims(self, sequence: int) -> bool:
-        """Whether the slot of that sequence says that it holds it. No seal is checked here."""
+        """Whether that sequence's slot has this sequence, without a check of its seal."""
         return int.from_bytes(self._map.copy(self._slot(sequence, 8)), "little") == sequence
 
     def _sequences(self) -> list[int]:
-        """The sequences that the slots claim, those in their right place. No seal is checked here."""
+        """The sequences in the slots where they belong, without a check of their seals."""
         header = self.header
         size = header.slot_bytes
         claimed: list[int] = []
@@ -211,28 +208,28 @@ class RingReader:
     def frames(self, since_ns: int | None = None, until_ns: int | None = None, *, after: int = 0) -> Frames:
         """The frames with ``since_ns < timestamp ≤ until_ns`` and sequence > ``after``, each proven on its copy.
 
-        Time ranges go by timestamp, order is by sequence: after a step of the wall clock the timestamps of the
-        result need not rise. A slot that is not whole is skipped and counted (I4).
+        Frames are selected by timestamp and ordered by sequence: after a step of the wall clock, the timestamps of the
+        result need not rise. Torn and lapped slots are skipped and counted (I4).
         """
         frames = self._all_windows().frames(self.newest_sequence(), since_ns, until_ns, after)
         self.skipped_frames += frames.skipped
         return frames
 
     def choose(self, since_ns: int, until_ns: int, run: Run | None = None) -> Chosen:
-        """Which frames frames() would read, and their timestamps, for :meth:`read`; in threads, if ``run`` does so."""
+        """Choose the frames of a time range, for :meth:`read`; in threads, if ``run`` uses threads."""
         return self._all_windows().choose(self.newest_sequence(), since_ns, until_ns, run=run)
 
     def read(
         self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None, run: Run | None = None
     ) -> Frames:
-        """The chosen frames, or some of them, as frames() gives them; in threads, if ``run`` does so."""
+        """Read the chosen frames, or some of them, as frames() does; in threads, if ``run`` uses threads."""
         frames = self._all_windows().read(chosen, since_ns, until_ns, run)
         self.skipped_frames += frames.skipped
         return frames
 
     def _all_windows(self) -> Windows:
         if self._windows is None:
-            from shm.ring.windows import Windows  # numpy: only for those who ask for arrays
+            from shm.ring.windows import Windows  # imports numpy: only for callers that want arrays
 
             self._windows = Windows(self._map, self.header)
         return self._windows

@@ -1,9 +1,8 @@
-"""A segment as its writer's side sees it: StoredSegment is what the file holds, WritableSegment the one in use.
+"""The writer's view of a segment: StoredSegment reads and proves a file, WritableSegment is the segment in use.
 
-A StoredSegment is read without a map and believed by proof alone: a file that was cut short loses its end, and a read
-of it is only short. It serves the writer that resumes a segment, the rebuild that carries its history over, and the
-restore of a snapshot. A WritableSegment is used between frames: to open, to resume, to enter metrics and series. The
-hot path is :meth:`shm.ring.writer.RingWriter.append`.
+A StoredSegment is read by pread, without a map: of a file that was cut short, reads are only short. It is used to
+resume a segment, to carry its history over in a rebuild, and to restore a snapshot. A WritableSegment is used between
+frames: to resume, and to add metrics and series. The hot path is :meth:`shm.ring.writer.RingWriter.append`.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ from shm.ring.protocol import frame_seal
 
 log = logging.getLogger(__name__)
 
-_BLOCK_BYTES: Final = 1 << 18  # read at once while slots are proven: within a cache
+_BLOCK_BYTES: Final = 1 << 18  # bytes per read while slots are proven: fits into the cache
 
 
 class StoredSegment:
-    """The proven part of a segment: ``header``, ``catalog``, ``head`` and the frames behind it.
+    """The proven part of a segment: ``header``, ``catalog``, ``head`` and the frames up to the head.
 
-    Empty until :meth:`read`. Owns ``fd``; :meth:`close` gives it back.
+    Empty until :meth:`read`. Owns ``fd`` until :meth:`close`.
     """
 
     def __init__(self, fd: int, header: Header) -> None:
@@ -58,16 +57,16 @@ class StoredSegment:
         self.metric_index: dict[str, int] = {}
         self.head = 0
         self._fd = fd
-        self.torn: list[int] = []  # slots that claim a frame and do not hold it: of a dead writer, or damaged
-        self._missing: set[int] = set()  # sequences up to the head that the slots did not hold whole when it was read
-        self._announced = 0  # the head that the header's hint told when it was read
-        self._other: StoredSegment | None = None  # where those may be that are missing here
+        self.torn: list[int] = []  # slots with a sequence but no whole frame: the writer died, or the slot is damaged
+        self._missing: set[int] = set()  # sequences up to the head whose frames the slots did not hold when read
+        self._announced = 0  # the head in the header, a hint, when read
+        self._other: StoredSegment | None = None  # an earlier copy that may hold the missing frames
 
     def read(self) -> tuple[int, bool]:
-        """Find out what the file holds: (frames, whether its catalog is damaged).
+        """Read and prove the catalog and all slots: (number of whole frames, whether the catalog is damaged).
 
-        Damaged: frames know of columns that the catalog's proven part does not name. The head becomes the highest
-        sequence whose seal holds (I3); the header's head is only a hint.
+        Damaged: frames have more columns than the catalog's proven part names. The head becomes the highest sequence
+        whose seal holds (I3); the header's head is only a hint.
         """
         header = self.header
         announced = self._word(WORD_CATALOG_USED)
@@ -76,7 +75,7 @@ class StoredSegment:
         self._index_catalog()
         self._announced = self._word(WORD_HEAD)
         found, columns = self._prove_slots()
-        # The announcement may be damaged together with an entry; the frames' own counts are under seal.
+        # The announced length may be damaged together with an entry; the frames' counts are under seal.
         damaged = bool(self.catalog.error) or columns > self.catalog.columns
         if damaged:
             log.error("catalog damaged", extra={
@@ -86,21 +85,21 @@ class StoredSegment:
         return found, damaged
 
     def read_again(self, catalog: Catalog, head: int) -> None:
-        """The same for the writer of the segment, which knows its catalog and its head better than a damaged file."""
+        """Prove the slots of a file that its writer found damaged, under the catalog and head that the writer has."""
         self.catalog = catalog
         self._index_catalog()
         self._prove_slots(head)
 
     def complete(self, other: StoredSegment) -> None:
-        """Take what is missing from an earlier copy of the same segment, which stays the caller's."""
+        """Read missing frames from ``other``, an earlier copy of the same segment, which the caller owns."""
         held = {*self.history(), *other.history()}
-        # The same salt: the same columns, then, and the same proof.
+        # The same salt means the same segment, so columns and seals are the same.
         if other.salt == self.salt and len(held) > len(self.history()):
             self._other = other
             self.hold(held, max(self.head, other.head))
 
     def hold(self, sequences: set[int], head: int) -> None:
-        """For a segment that was filled anew: which frames its slots hold, and the head that numbers go on from."""
+        """Set the head, and which of the sequences up to it have whole frames."""
         self.head = head
         self._missing = {sequence for sequence in range(self._oldest(), head + 1) if sequence not in sequences}
 
@@ -109,7 +108,7 @@ class StoredSegment:
         self.metric_index = {metric.name: i for i, metric in enumerate(self.catalog.metrics)}
 
     def _prove_slots(self, least_head: int = 0) -> tuple[int, int]:
-        """Set the head and what is missing behind it; (frames found whole, most columns that one of them knows)."""
+        """Prove all slots and set the head: (number of whole frames, the highest column count among them)."""
         whole = set()
         columns = 0
         self.torn = []
@@ -127,7 +126,7 @@ class StoredSegment:
         return len(whole), columns
 
     def _slots(self) -> Iterator[tuple[int, bytes]]:
-        """Each slot's number and a private copy of its bytes; those that the file has lost are left out."""
+        """Each slot's number and a private copy of its bytes, without the slots that the file has lost."""
         header = self.header
         size = header.slot_bytes
         step = max(_BLOCK_BYTES // size, 1)
@@ -135,7 +134,7 @@ class StoredSegment:
             number = min(step, header.capacity - first)
             try:
                 block = os.pread(self._fd, number * size, header.slots_offset + first * size)
-            except OSError:  # a bad sector under a snapshot: these slots are lost, the others are not
+            except OSError:  # a bad sector under a snapshot: only these slots are lost
                 continue
             for i in range(len(block) // size):
                 yield first + i, block[i * size : (i + 1) * size]
@@ -146,11 +145,11 @@ class StoredSegment:
         return max(self.head - self.header.capacity + 1, 1)
 
     def history(self) -> list[int]:
-        """The sequences that the slots hold, oldest first."""
+        """The sequences of the whole frames, oldest first."""
         return [sequence for sequence in range(self._oldest(), self.head + 1) if sequence not in self._missing]
 
     def frame(self, sequence: int) -> Frame | None:
-        """The frame of that sequence, or None where its slot does not hold it whole."""
+        """The frame of that sequence, or None if its slot does not hold it whole."""
         try:
             copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
         except OSError:
@@ -160,25 +159,25 @@ class StoredSegment:
 
     @property
     def ended_well(self) -> bool:
-        """Whether its writer had ended in good order."""
+        """Whether its writer stopped in good order."""
         return self._word(WORD_PID) == 0
 
     @property
     def lost(self) -> int:
-        """How many frames it ought to hold and does not. One may be what a killed writer had in flight."""
+        """How many frames are missing. One of them may be the frame that a killed writer had in flight."""
         return len(self._missing) + self.lost_newest
 
     @property
     def lost_newest(self) -> int:
-        """How many of them are beyond the head: they were announced, and readers may have had them."""
+        """How many frames beyond the head are missing: they were announced, so readers may have seen them."""
         beyond = self._announced - self.head
-        return beyond if 0 < beyond <= self.header.capacity else 0  # more: the hint itself is damaged
+        return beyond if 0 < beyond <= self.header.capacity else 0  # if more, the hint itself is damaged
 
     def _word(self, number: int) -> int:
         return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
 
     def clock_offset_ns(self) -> int | None:
-        """Wall clock minus monotonic clock as of its newest collection; None where it has none."""
+        """Wall clock minus monotonic clock in the newest whole collection; None if there is none."""
         for sequence in reversed(self.history()):
             frame = self.frame(sequence)
             if frame is not None and frame.flags & FLAG_TICK:
@@ -190,10 +189,10 @@ class StoredSegment:
 
 
 class WritableSegment(StoredSegment):
-    """Only for the process that holds the source's lock (I5).
+    """The segment in use by the process that holds the source's lock (I5).
 
-    ``bytes`` is the map, for :meth:`shm.ring.staging.Staging.copy` alone. All else is read from the file and written to
-    it by calls, which report what a touch of a map would make a SIGBUS of.
+    ``bytes``: the map, only for :meth:`shm.ring.staging.Staging.copy`. All other data is read and written by pread and
+    pwrite, which fail with an error where an access to the map would be a SIGBUS.
     """
 
     def __init__(self, fd: int, mapped: mmap.mmap, header: Header, path: Path) -> None:
@@ -208,12 +207,12 @@ class WritableSegment(StoredSegment):
         self._start += header.immutable()
 
     def trouble(self) -> str:
-        """What somebody did to the file under us, as a phrase; empty while it is as it was published."""
+        """How another process changed the file, as a phrase; empty while it is as published."""
         try:
             status = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return "was removed"
-        if status.st_ino != self._inode:  # ours is given to no other file while we have it open
+        if status.st_ino != self._inode:  # while the file is open, no other file gets its inode number
             return "lost its name to another file"
         if status.st_size != self._size:
             return f"was cut or extended to {status.st_size} bytes"
@@ -224,21 +223,21 @@ class WritableSegment(StoredSegment):
         return ""
 
     def open_again(self) -> int:
-        """Another descriptor of the file, also of one that has lost its name. The caller closes it."""
+        """Another descriptor of the file, even if the file was removed. The caller closes it."""
         return os.dup(self._fd)
 
     def salvage(self) -> StoredSegment:
-        """What the file still holds, read anew and without the map, under the catalog and head that we know."""
+        """The frames that the damaged file still holds, under this writer's catalog and head."""
         stored = StoredSegment(self.open_again(), self.header)
         stored.read_again(self.catalog, self.head)
         return stored
 
     def write_header(self) -> None:
-        """The immutable header of a segment being built, without its magic (I6)."""
+        """Write the immutable header of a segment being built, without its magic (I6)."""
         os.pwrite(self._fd, self._start[8:], 8)
 
     def finish(self) -> None:
-        """Sign, and say that it is whole: magic last (I6)."""
+        """Complete a segment being built: sign it, and write the magic last (I6)."""
         self.sign()
         self.put(8 * WORD_MAGIC, MAGIC)
 
@@ -247,18 +246,18 @@ class WritableSegment(StoredSegment):
         os.pwrite(self._fd, word.to_bytes(8, "little"), offset)
 
     def sign(self) -> None:
-        """Name this process as the writer."""
+        """Write this process into the header as the writer."""
         self.put(8 * WORD_PID_START, start_ticks(os.getpid()))
         self.put(8 * WORD_PID_NAMESPACE, pid_namespace())
         self.put(8 * WORD_PID, os.getpid())
         self.put(8 * WORD_HEARTBEAT, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
     def unsign(self) -> None:
-        """Say that the writer stopped in good order."""
+        """Record an orderly stop of the writer in the header."""
         self.put(8 * WORD_PID, 0)
 
     def close(self) -> None:
-        """Unmap; the segment stays."""
+        """Unmap and close the file; the segment stays."""
         self.bytes.release()
         self._map.close()
         super().close()
@@ -266,16 +265,16 @@ class WritableSegment(StoredSegment):
     # ---- the catalog -----------------------------------------------------------------------------------------
 
     def enter(self, kind: int, body: bytes) -> bool:
-        """Add an entry; False, and nothing done, when the catalog has no room for it."""
+        """Add an entry; False, and nothing written, if the catalog has no room for it."""
         at = self.catalog.used
         if at + entry_bytes(body) > self.header.catalog_bytes:
             return False
         data = entry(kind, body, at, self.salt)
         start = HEADER_BYTES + at
-        # The seal last, by a store of its own, and the announcement, a hint, behind it. Once the seal is stored all of
-        # the entry is, so that the next writer finds it whole and keeps it. Stored as one with the rest, an entry that
-        # a writer died in could be completed by words that the next one's entry has in the same places, for a reader
-        # whose copy falls on both sides of the restart: it would name the next one's column for the dead one's series.
+        # The seal last, by its own store, then the hint. Once the seal is stored, the whole entry is, and the next
+        # writer keeps it. Without this order, a writer that dies may leave a seal without all of its entry. If the next
+        # writer's entry has the same words at the missing places, a reader whose copy spans the restart would see the
+        # dead writer's entry whole: it would give the dead writer's series the column of the next one's.
         os.pwrite(self._fd, data[:8], start)
         os.pwrite(self._fd, data[16:], start + 16)
         os.pwrite(self._fd, data[8:16], start + 8)
@@ -292,7 +291,7 @@ class WritableSegment(StoredSegment):
     # ---- resuming --------------------------------------------------------------------------------------------
 
     def resume(self) -> tuple[int, bool]:
-        """As :meth:`read`; and what is torn is of no frame any more, and the header's hints are right again."""
+        """As :meth:`read`, then clear the torn slots and correct the header's hints."""
         found, damaged = self.read()
         for slot in self.torn:
             self.put(self.header.slots_offset + slot * self.header.slot_bytes, 0)
@@ -301,7 +300,7 @@ class WritableSegment(StoredSegment):
         return found, damaged
 
     def store(self, sequence: int, payload: bytes | bytearray) -> None:
-        """Put a frame into a segment that is being built: no reader sees it, so no order is kept."""
+        """Write a frame into a segment being built; no reader sees it yet, so the order of stores is free."""
         seal = frame_seal(payload, sequence, self.salt)
         slot = sequence.to_bytes(8, "little") + seal.to_bytes(8, "little") + payload
         os.pwrite(self._fd, slot, self.header.slot_offset(sequence))

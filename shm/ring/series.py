@@ -1,4 +1,4 @@
-"""The samples of series by metric name, as arrays: what a ring holds of each, oldest first.
+"""Read a ring's time series by metric name: timestamps and values as arrays, oldest first.
 
 with RingReader("default", "node") as reader:
     for series in time_series(reader, "cpu_usage_percent"):
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TimeSeries(NamedTuple):
-    """One series' samples: ``timestamps`` in Unix seconds, rising, ``values`` in the metric's unit.
+    """The samples of one series: ``timestamps`` in Unix seconds, rising; ``values`` in the metric's unit.
 
     Both are float64, shape (n,).
     """
@@ -37,11 +37,11 @@ def time_series(
     reader: RingReader, name: str, start: float | None = None, end: float | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> list[TimeSeries]:  # fmt: skip
-    """The samples with start ≤ time ≤ end of each series of a metric; frames without a sample of it are left out.
+    """The samples of each series of a metric with start ≤ time ≤ end, without the frames in which a series is absent.
 
-    ``start``, ``end``: Unix seconds, None: without that bound. ``labels``: only series with these labels. A histogram
-    has the raw sample of each frame, a summary the count of its observations. A series without a sample in that time
-    has empty arrays. Raises MetricError for a metric that the ring does not have.
+    ``start``, ``end``: Unix seconds; None: without that bound. ``labels``: only series with these labels. The values of
+    a histogram are the raw sample of each frame, those of a summary the count of its observations. A series without a
+    sample in that time has empty arrays. Raises MetricError for a metric that the ring does not have.
     """
     import numpy as np  # only for callers that ask for arrays
 
@@ -79,12 +79,12 @@ def read_time_series(
 
 
 def names_of(metric: Metric) -> set[str]:
-    """The names that a caller may give for a metric: of a counter with and without ``_total``."""
+    """The names that a caller may use for a metric: a counter's with and without ``_total``."""
     return {metric.name, metric.family, *((f"{metric.family}_total",) if metric.type == "counter" else ())}
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """The end of a sentence about a name that is not among ``known``."""
+    """The remedy in an error about an unknown name: the closest of the ``known`` names, or a list of them."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known)[:20]) or 'none yet'}"
 

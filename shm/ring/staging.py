@@ -1,10 +1,9 @@
-"""Staging: one frame as it will lie in its slot, and the one way into the map of a ring.
+"""Staging: build a frame in private memory, and have the kernel copy it into the ring's map.
 
-A store into the map of a file that somebody cut short is a SIGBUS, which ends a Python process whatever it does about
-it. So the interpreter never stores into the map: it prepares the frame here, in memory of its own, and has the kernel
-copy it over (preadv from a memfd). The kernel meets the missing page as an error of the call. A pwrite to the file
-would be as safe, but takes the file's lock, which a reader can hold (lseek SEEK_HOLE does): the copy into the map
-takes none (I2). It costs a microsecond a frame.
+A store into the map of a truncated file is a SIGBUS, which a Python process can't survive. So the interpreter never
+stores into the map: it prepares the frame in a memfd, and the kernel copies it over by preadv, which fails with an
+error if a page is missing. A pwrite to the file would be as safe, but takes the file's lock, which a reader can hold
+(lseek SEEK_HOLE does): the copy into the map takes no lock (I2). The copy costs a microsecond per frame.
 
     offset   staged             goes to
     0        0                  slot.sequence      A1
@@ -27,30 +26,31 @@ from shm.ring.layout import ABSENT, SLOT_HEADER_BYTES, SLOT_PAYLOAD, SLOT_SEAL, 
 from shm.ring.memfd import create_memfd
 
 HINTS: Final = slice(8 * WORD_HEAD, 8 * WORD_HEARTBEAT + 8)  # the header's bytes that change with every frame
-_HEARTBEAT: Final = 1 + WORD_HEARTBEAT - WORD_HEAD  # of the words behind the slot
+_HEARTBEAT: Final = 1 + WORD_HEARTBEAT - WORD_HEAD  # index in the words after the slot
 
 
 class Staging:
-    """For frames of one width. ``numbers``: timestamp, monotonic, count, flags; ``values``: float64 per column.
+    """Staging memory for frames of one width.
 
-    ``samples``: the first of them, as many as the frame before had.
+    ``numbers``: timestamp, monotonic, count, flags. ``values``: one float64 per column; ``samples``: the first of
+    them, as many as the previous frame had.
     """
 
     def __init__(self, ring: str, slot_bytes: int) -> None:
-        """Raises NoSpace, naming the ring, when there is no memory or descriptor for it."""
+        """Raises NoSpace, naming the ring, if there is no memory or descriptor for the memfd."""
         self.slot_bytes = slot_bytes
         self.bytes = slot_bytes + 8 + HINTS.stop - HINTS.start
         self._fd = -1
         try:
             self._fd = create_memfd("fogmetrics-staging", self.bytes)
-            os.pwrite(self._fd, bytes(self.bytes), 0)  # so that all of its memory is there
+            os.pwrite(self._fd, bytes(self.bytes), 0)  # allocates all of its memory
             self._map = mmap.mmap(self._fd, self.bytes)
         except OSError as error:
             if self._fd >= 0:
                 os.close(self._fd)
             raise NoSpace(
-                ring, f"its frames can't be staged in a memfd: {error.strerror}; see memory, the limit on open files "
-                "(ulimit -n), and that memfd_create is allowed (seccomp)",
+                ring, f"its frames can't be staged in a memfd: {error.strerror}; check free memory, the limit on open "
+                "files (ulimit -n), and that memfd_create is allowed (seccomp)",
             ) from error  # fmt: skip
         everything = memoryview(self._map)
         self.numbers = everything[SLOT_PAYLOAD:SLOT_HEADER_BYTES].cast("q")
@@ -61,22 +61,22 @@ class Staging:
         self._last = everything[slot_bytes:].cast("Q")
 
     def fit(self, count: int) -> memoryview[float]:
-        """Make ``samples`` the first ``count`` of ``values``; all behind them are absent, until it is called again."""
+        """Make ``samples`` the first ``count`` of ``values``, and the columns after them absent."""
         before = len(self.samples)
         if count < before:
             self.values[count:before] = memoryview(ABSENT * (before - count)).cast("d")
-        self.samples = self.values[:count]  # last: an interrupt before it costs a second filling, not an absence
+        self.samples = self.values[:count]  # last: if interrupted before, the next call fills the columns again
         return self.samples
 
     def seal(self, sequence: int, salt: int, heartbeat_ns: int) -> None:
-        """A3, of exactly the bytes staged, under this sequence; and what A4 and A5 will store."""
+        """Stage the seal of the staged payload under this sequence (A3), and the words that A4 and A5 store."""
         self._seal[0] = xxh3_64_intdigest(self._payload, sequence ^ salt)
         last = self._last
         last[0] = last[1] = sequence
         last[_HEARTBEAT] = heartbeat_ns
 
     def copy(self, target: memoryview, offset: int, hints: memoryview) -> bool:
-        """A1 to A5, in this order, into the slot at ``offset``; False when the file has lost a part of it.
+        """Copy A1 to A5, in this order, into the slot at ``offset``; False if the file has lost a page of the slot.
 
         ``target``: the whole map; ``hints``: its HINTS.
         """

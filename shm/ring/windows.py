@@ -1,8 +1,8 @@
-"""Windows: the frames of a time range as arrays, each proven on its own copy.
+"""Read windows: the frames of a time range as arrays, each proven on a private copy.
 
-Time ranges go by timestamp, and after a step of the wall clock timestamps need not rise with the sequence, so every
-frame's must be known. They are kept from the proven copies, so that a window reads the frames that are in it, and of
-the others only those that are new.
+Time ranges select by timestamp. After a step of the wall clock, timestamps need not rise with the sequence, so the
+timestamp of every frame must be known. The timestamps of proven frames are cached: a window reads the frames in its
+range, and of the others only those that are new.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from shm.ring.layout import SLOT_HEADER_BYTES, SLOT_PAYLOAD, Header
 from shm.ring.protocol import frame_seal
 from shm.ring.read_only_map import COPY_BYTES, ReadOnlyMap
 
-# Slots at the old end that a window leaves out: the writer may be about to lap them while they are copied. Each
-# costs one interval of a day; a window that takes longer than this many intervals to copy is skipped slot by slot.
+# The oldest slots, which a window leaves out: the writer may lap them while they are copied. Each costs a window one
+# interval. If copying takes longer than this many intervals, lapped slots are skipped one by one.
 GUARD_SLOTS: Final = 4
 
-_SHARED_BYTES: Final = 4 << 20  # of less, each thread would get so little that to wake them takes longer
+_SHARED_BYTES: Final = 4 << 20  # below this, waking threads takes longer than their share of the copy
 
 Run = Callable[[Callable[[tuple[int, int]], None], Iterable[tuple[int, int]]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Private copies of the slots of ``sequences``, which rise, and which of them are whole frames of theirs."""
+    """Private copies of the slots of ``sequences``, in rising order; ``good``: which copies are whole frames."""
 
     sequences: NDArray[np.int64]
     rows: NDArray[np.uint64]
     good: NDArray[np.bool_]
 
     def of(self, sequences: NDArray[np.int64]) -> Copies | None:
-        """Those of some sequences; without another copy where they lie side by side. None where one is missing."""
+        """The copies of some sequences, None if one is missing. Views, not new copies, if the rows are adjacent."""
         at = np.searchsorted(self.sequences, sequences)
         if not len(at) or at[-1] >= len(self.sequences) or (self.sequences[at] != sequences).any():
             return None
@@ -50,10 +50,10 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The frames of a time range. ``proven``: each was, when its timestamp was read.
+    """The frames of a time range, chosen by timestamp. ``proven``: each frame was proven when its timestamp was read.
 
-    sequences, timestamp_ns: int64, shape (frames,), in sequence order. ``newest``: the ring's newest at that moment.
-    ``copies``: of those whose timestamps were not known before, if they are as good as all that will be read.
+    sequences, timestamp_ns: int64, shape (frames,), in sequence order. ``newest``: the ring's newest sequence then.
+    ``copies``: of the frames whose timestamps were not cached, if most of them will be read anyway.
     """
 
     sequences: NDArray[np.int64]
@@ -63,26 +63,26 @@ class Chosen:
     copies: Copies | None = None
 
     def between(self, first: int, last: int) -> Chosen:
-        """Those with first ≤ sequence ≤ last."""
+        """The chosen frames with first ≤ sequence ≤ last."""
         some = slice(*np.searchsorted(self.sequences, (first, last + 1)).tolist())
         return dataclasses.replace(self, sequences=self.sequences[some], timestamp_ns=self.timestamp_ns[some])
 
 
 class Windows:
-    """Reads the windows of one segment from its map, which stays the caller's."""
+    """Reads windows of one segment from its map, which the caller owns."""
 
     def __init__(self, mapped: ReadOnlyMap, header: Header) -> None:
         self._map = mapped
         self._header = header
         self._salt = header.salt
-        # By slot: the timestamp last read there, and of which proven frame it is; 0: of none.
+        # By slot: the timestamp last read there, and the sequence of its proven frame, 0 if none.
         self._stamps = np.zeros(header.capacity, dtype=np.int64)
         self._stamped = np.zeros(header.capacity, dtype=np.int64)
-        # By slot: the frame that it once did not hold whole though newer ones were there. It never will (I4).
+        # By slot: a sequence that was found torn or lapped after newer frames had been appended: never read again (I4).
         self._lost = np.zeros(header.capacity, dtype=np.int64)
 
     def frames(self, newest: int, since_ns: int | None, until_ns: int | None, after: int) -> Frames:
-        """See :meth:`shm.ring.reader.RingReader.frames`. ``newest``: the sequence to end with."""
+        """The frames of a time range, as :meth:`shm.ring.reader.RingReader.frames`. ``newest``: the last sequence."""
         if since_ns is None and until_ns is None:
             return self.read(Chosen(self._readable(newest, after), np.empty(0, np.int64), newest, False))
         return self.read(self.choose(newest, since_ns, until_ns, after), since_ns, until_ns)
@@ -90,9 +90,9 @@ class Windows:
     def choose(
         self, newest: int, since_ns: int | None, until_ns: int | None, after: int = 0, run: Run | None = None
     ) -> Chosen:
-        """Which frames those are. Only of frames that are new, or not whole, is anything read.
+        """Choose the frames of a time range by timestamp; only slots without a cached timestamp are read.
 
-        ``run``: calls a function with each of some arguments, in threads if it likes.
+        ``run``: calls a function with each of the given arguments, possibly in threads.
         """
         sequences = self._readable(newest, after)
         slots = (sequences - 1) % self._header.capacity
@@ -113,19 +113,19 @@ class Windows:
         return Chosen(sequences, stamps[chosen], newest, proven, copies)
 
     def _wants_most(self, frames: int, since_ns: int | None, until_ns: int | None) -> bool:
-        """Whether a time range may have so many frames in it, by their interval, that most of them will be wanted."""
+        """Whether a time range is so long, by the interval, that most of so many frames will be in it."""
         if since_ns is None or until_ns is None:
             return True
         return until_ns - since_ns >= frames * self._header.interval_ns // 2
 
     def _note_stamps(self, copies: Copies) -> None:
-        """Of slots that are not whole, what stood there when they were looked at just now."""
+        """Cache the timestamps of these slots: proven for good frames, else whatever the slot contained."""
         where = (copies.sequences - 1) % self._header.capacity
         self._stamps[where] = copies.rows[:, 2].view(np.int64)
         self._stamped[where] = np.where(copies.good, copies.sequences, 0)
 
     def _readable(self, newest: int, after: int) -> NDArray[np.int64]:
-        """The sequences behind ``after`` that the ring may hold whole."""
+        """The sequences above ``after`` whose frames the ring may hold whole."""
         oldest = max(newest - self._header.capacity + 1 + GUARD_SLOTS, 1, after + 1)
         sequences = np.arange(oldest, max(newest + 1, oldest), dtype=np.int64)
         readable: NDArray[np.int64] = sequences[self._lost[(sequences - 1) % self._header.capacity] != sequences]
@@ -134,17 +134,17 @@ class Windows:
     def read(
         self, chosen: Chosen, since_ns: int | None = None, until_ns: int | None = None, run: Run | None = None
     ) -> Frames:
-        """Copies of the chosen frames, each proven; those with since < timestamp ≤ until.
+        """Read the chosen frames that have since < timestamp ≤ until, each proven on its copy.
 
-        ``run``: calls a function with each of some arguments, in threads if it likes.
+        ``run``: calls a function with each of the given arguments, possibly in threads.
         """
         sequences = chosen.sequences
-        had = chosen.copies.of(sequences) if chosen.copies is not None else None
-        # Not the array itself: what is not in the range is left out of it below, and another may ask for that.
-        rows, good = (had.rows, had.good.copy()) if had is not None else self._copy_and_prove(sequences, run)
+        copies = chosen.copies.of(sequences) if chosen.copies is not None else None
+        # A copy of ``good``: it is narrowed to the range below, and another read may have another range.
+        rows, good = (copies.rows, copies.good.copy()) if copies is not None else self._copy_and_prove(sequences, run)
         skipped = self._note_lost(sequences, rows, good, chosen.newest)
         if since_ns is not None or until_ns is not None:
-            # What the stamps said of a slot that was torn, or lapped since, is not proven: the copy is.
+            # The cached timestamp of a slot that was torn then, or lapped since, is not proven. The copy's is.
             good &= within(rows[:, 2].view(np.int64), since_ns, until_ns)
         if not good.all():
             rows = _chosen_rows(rows, good)
@@ -156,14 +156,14 @@ class Windows:
     def _note_lost(
         self, sequences: NDArray[np.int64], rows: NDArray[np.uint64], good: NDArray[np.bool_], newest: int
     ) -> int:
-        """Remember what is not whole and never will be; how many slots were torn or lapped.
+        """Remember the torn and lapped sequences, which are never read again; how many there are.
 
-        Not counted: slots that nothing was ever written to, of a ring that was made larger or published anew.
+        Slots that were never written, as in a ring that was enlarged or published again, are not counted.
         """
         if good.all():
             return 0
         bad = ~good
-        # The newest may still become visible: no order of stores is assumed.
+        # The newest frames may still become visible: no store order is assumed.
         lost = sequences[bad & (sequences < newest - GUARD_SLOTS)]
         self._lost[(lost - 1) % self._header.capacity] = lost
         return int((bad & rows[:, :3].any(axis=1)).sum())
@@ -171,7 +171,7 @@ class Windows:
     def _copy_and_prove(
         self, sequences: NDArray[np.int64], run: Run | None = None
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Private copies of the slots of those sequences (R2), and which of them are whole frames of theirs (R3)."""
+        """Private copies of the slots of those sequences (R2), and which copies are their whole frames (R3)."""
         header, salt, size = self._header, self._salt, self._header.slot_bytes
         rows = np.empty((len(sequences), size // 8), dtype=np.uint64)
         if not len(sequences):
@@ -184,7 +184,7 @@ class Windows:
             first, end = part
             block = data[first * size : end * size]
             copied = self._map.copy_into(block, header.slot_offset(numbers[first]))
-            block[copied:] = bytes(len(block) - copied)  # of a file that was cut: no frame, not what memory held before
+            block[copied:] = bytes(len(block) - copied)  # the file was cut: zeros, instead of uninitialized memory
             seals[first:end] = [
                 frame_seal(data[i * size + SLOT_PAYLOAD : (i + 1) * size], numbers[i], salt) for i in range(first, end)
             ]
@@ -201,7 +201,7 @@ class Windows:
 
 
 def within(stamps: NDArray[np.int64], since_ns: int | None, until_ns: int | None) -> NDArray[np.bool_]:
-    """Which timestamps are in the window: since < timestamp ≤ until; None is no bound."""
+    """Which timestamps are in the window: since < timestamp ≤ until; None: without that bound."""
     chosen = np.ones(len(stamps), dtype=bool)
     if since_ns is not None:
         chosen &= stamps > since_ns
@@ -211,7 +211,7 @@ def within(stamps: NDArray[np.int64], since_ns: int | None, until_ns: int | None
 
 
 def _blocks(sequences: NDArray[np.int64], capacity: int, most: int) -> Iterator[tuple[int, int]]:
-    """Index ranges (first, end) of sequences whose slots lie side by side, at most ``most`` long."""
+    """Index ranges (first, end) of sequences in adjacent slots, at most ``most`` long."""
     slots = (sequences - 1) % capacity
     breaks = [0, *(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), len(slots)]
     for first, end in itertools.pairwise(breaks):
@@ -220,7 +220,7 @@ def _blocks(sequences: NDArray[np.int64], capacity: int, most: int) -> Iterator[
 
 
 def _chosen_rows(rows: NDArray[np.uint64], good: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """The good rows; without a second copy when only an end is bad, as where the writer lapped the window's oldest."""
+    """The good rows: a view if they are adjacent, as when the writer lapped the oldest ones, else a copy."""
     where = np.flatnonzero(good)
     if len(where) == 0:
         return rows[:0]

@@ -1,7 +1,7 @@
-"""RingWriter: the one process that writes a source's ring.
+"""RingWriter: append frames to a source's ring, as its only writer (I5).
 
 ``append`` is the hot path: one pass over a row, no loop, no lock, no allocation that grows with the history (I2).
-Everything else, resume, new series, growth, happens between frames and beside the ring in use.
+Everything else (resuming, new series, growth) happens between frames, and a rebuild only reads the ring in use.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ _writers: weakref.WeakSet[RingWriter] = weakref.WeakSet()
 
 
 class RingWriter:
-    """Opens the ring of ``source`` for writing: resumes it, rebuilds it to a new shape, or creates it.
+    """The writer of the ring of ``source``, which it resumes, rebuilds to a new shape, or creates.
 
     ``capacity`` in slots and ``interval_ns`` are the configuration's; a published segment of another shape is
-    rebuilt with its history. Raises WriterBusy (I5), NoSpace (I7), RingForeign, ConfigurationError. A segment
-    that is corrupt is set aside under the ending ``.corrupt``, one of another layout under ``.layout-N``; that is said
-    in the log, and the ring begun anew: from its snapshot in ``snapshot_dir`` where there is one, else empty.
+    rebuilt with its history. Raises WriterBusy (I5), NoSpace (I7), RingForeign, ConfigurationError. A corrupt segment
+    is renamed to ``.corrupt``, one of another layout to ``.layout-N``; the writer logs that and creates a new one: from
+    its snapshot in ``snapshot_dir`` if there is one, else empty.
 
-    ``columns`` finds a series by (metric name, label values); ``resumed`` is how many frames were found whole;
-    ``continues`` is False where frames may be missing that readers were given.
+    ``columns``: the series by (metric name, label values). ``resumed``: how many whole frames were found.
+    ``continues``: False if frames that readers may have seen are missing.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class RingWriter:
         self.path = ring_path(namespace, source)
         self.group = group
         self.snapshot_dir = snapshot_dir
-        # The series that have a sample in the frame that is being made: no rebuild frees their columns.
+        # The series that have a sample in the frame being prepared: no rebuild frees their columns.
         self.staged: Callable[[], Set[SeriesKey]] = frozenset
         self._refusal = ""
-        self._elsewhere = False
+        self._republishing = False
         check_byte_order(source)
         self._lock = WriterLock.acquire(lock_path(namespace, source), source)
         try:
-            building_path(namespace, source).unlink(missing_ok=True)  # litter of a writer that died growing
+            building_path(namespace, source).unlink(missing_ok=True)  # left by a writer that died in a rebuild
             fresh = shape(source, interval_ns, capacity, aligned(max(width, 1), 8))
             opened = open_ring(namespace, fresh, group, snapshot_dir)
             self.resumed, self.continues = opened.frames, opened.continues
@@ -98,7 +98,7 @@ class RingWriter:
         _writers.add(self)
 
     def _adopt(self, segment: WritableSegment, staging: Staging) -> None:
-        """Make that segment the one we write to, and prepare what append needs."""
+        """Use that segment from now on, and cache the fields that append needs."""
         header = segment.header
         self._segment = segment
         self.header = header
@@ -121,9 +121,9 @@ class RingWriter:
         """Append one frame; its sequence.
 
         ``values``: one float64 per column, in column order, shape (n,) with n ≤ ``column_count``; columns past the
-        end are absent, as is STALE_NAN anywhere. An ``array("d")`` or a memoryview of doubles is copied as it is;
+        end are absent, as is STALE_NAN anywhere. An ``array("d")`` or a memoryview of doubles is copied unchanged;
         any other sequence is converted first. Raises WriterClosed after close() and in a forked child, MetricError
-        when there are more values than columns; the ring is untouched then.
+        if there are more values than columns; the ring is unchanged then.
         """
         if self._refusal:
             raise WriterClosed(self.source, self._refusal)
@@ -131,11 +131,11 @@ class RingWriter:
             values = array("d", values)
         staged = len(values)
         columns = self._catalog.columns
-        if staged > columns:  # a series that takes such a column later would be credited with the sample
+        if staged > columns:  # a series that takes such a column later would get the sample
             raise MetricError(f"ring {self.source!r} has {columns} columns, not {staged}; add series for them first")
         segment, staging = self._segment, self._staging
         sequence = segment.head + 1
-        # A2: the payload, which may become visible in any order, in any pieces.
+        # A2: the payload; its parts may become visible in any order.
         numbers = staging.numbers
         numbers[0] = timestamp_ns
         numbers[1] = monotonic_ns
@@ -145,30 +145,30 @@ class RingWriter:
         if len(samples) != staged:
             samples = staging.fit(staged)
         samples[:] = values
-        # A3: the seal of exactly these bytes under this sequence: what makes any mixture fail.
+        # A3: the seal of exactly these bytes under this sequence. A copy that mixes two frames fails it.
         staging.seal(sequence, self._salt, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        # A1: the slot belongs to no frame from here on. Without it a reader that overlaps us finds the old
-        # sequence and pays for a seal that can't hold; it would still not accept (I1). Then A2 and A3.
-        # A4: publishes the frame. A5: a hint for readers and for /stats. A copy that ends between A4 and A5 leaves
-        # it one behind: both the reader and the next writer look one further.
+        # The copy stores A1: from then on the slot belongs to no frame. Without A1, a reader that overlaps the write
+        # finds the old sequence and computes a seal in vain, but accepts nothing (I1). Then A2 and A3.
+        # A4 publishes the frame. A5 is a hint for readers and for /stats. If the copy ends between A4 and A5, the hint
+        # is one behind: readers and the next writer look one slot further.
         offset = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
         if not staging.copy(self._bytes, offset, self._hints):
-            return self._append_elsewhere(values, timestamp_ns, monotonic_ns, flags)
+            return self._append_republished(values, timestamp_ns, monotonic_ns, flags)
         segment.head = sequence
         return sequence
 
-    def _append_elsewhere(
+    def _append_republished(
         self, values: array[float] | memoryview[float], timestamp_ns: int, monotonic_ns: int, flags: int
     ) -> int:
-        """Append to a segment published anew, because the file lost a part of itself since keep_published() looked."""
-        if self._elsewhere:
+        """Publish the ring again and append to it, after the file was cut or holed since keep_published()."""
+        if self._republishing:
             raise RingLost(self.source, f"{self.path} is cut as fast as it is published; see what else writes there")
-        self._elsewhere = True
+        self._republishing = True
         try:
             self._republish("lost a part of its file")
             return self.append(values, timestamp_ns, monotonic_ns, flags)
         finally:
-            self._elsewhere = False
+            self._republishing = False
 
     @property
     def head(self) -> int:
@@ -176,7 +176,7 @@ class RingWriter:
         return self._segment.head
 
     def beat(self) -> None:
-        """Say that the writer lives, between frames. Raises WriterClosed."""
+        """Update the heartbeat, between frames. Raises WriterClosed."""
         self._check_open()
         self._segment.put(8 * WORD_HEARTBEAT, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
@@ -188,7 +188,7 @@ class RingWriter:
 
     @property
     def column_count(self) -> int:
-        """Columns that series have taken, of ``width``."""
+        """How many of the ``width`` columns series take."""
         return self._catalog.columns
 
     @property
@@ -196,10 +196,10 @@ class RingWriter:
         return self.header.width
 
     def reserve(self, columns: int) -> None:
-        """Make room for that many more columns, by one rebuild at most. Raises NoSpace; the ring is untouched then.
+        """Make room for that many more columns, by at most one rebuild. Raises NoSpace; the ring is unchanged then.
 
-        Columns absent for a whole capacity are freed in the rebuild, so ``columns`` of the series may move:
-        look them up anew afterwards.
+        The rebuild frees columns absent for a whole capacity, so the columns of other series may move: look them up
+        again afterwards.
         """
         self._check_open()
         width = self.header.width
@@ -210,7 +210,7 @@ class RingWriter:
         self._replace(successor(self._segment, width=grown_width(width, needed)), kept)
 
     def free(self) -> bool:
-        """Free the columns of series absent for a whole capacity; False where there are none. Raises NoSpace."""
+        """Free the columns of series absent for a whole capacity; False if there are none. Raises NoSpace."""
         self._check_open()
         kept = self._kept()
         if len(kept) == len(self._catalog.series):
@@ -219,12 +219,11 @@ class RingWriter:
         return True
 
     def prune(self, gone: Set[SeriesKey], columns: int = 0) -> None:
-        """Take those series out of the ring, their history with them, and make room for that many columns.
+        """Remove those series and their history from the ring, and make room for that many columns.
 
-        One rebuild, in which the columns behind move up: a frame of before knows fewer columns than there are then, so
-        that what is entered next is younger than all of them, and is credited with nothing that was theirs (see
-        :mod:`shm.ring.lifecycle`). It costs a pass over the ring, and what was pruned can't be had back. Columns absent
-        for a whole capacity are freed as well. Raises NoSpace; the ring is untouched then.
+        By one rebuild, a pass over the ring, in which later columns move up. Older frames then count fewer columns, so
+        that a series added afterwards gets no sample of a removed one (see :mod:`shm.ring.lifecycle`). Columns absent
+        for a whole capacity are freed as well. Raises NoSpace; the ring is unchanged then.
         """
         self._check_open()
         kept = [series for series in self._kept() if series_key(series) not in gone]
@@ -232,16 +231,16 @@ class RingWriter:
         self._replace(successor(self._segment, width=width if needed <= width else grown_width(width, needed)), kept)
 
     def keep_published(self) -> None:
-        """Publish the ring again, with the history that is left, if somebody removed, cut or overwrote its file.
+        """Publish the ring again, with the history that is left, if its file was removed, cut or overwritten.
 
-        To be called before each :meth:`append`, or a few of them: three system calls where nobody did. Raises RingLost
-        when the lock was removed, since this process can't know any more that it is the only writer; NoSpace.
+        Call it before each :meth:`append`, or every few; it costs three system calls. Raises RingLost if the lock file
+        was removed, since another process may then have started to write; NoSpace.
         """
         self._check_open()
         if os.fstat(self._lock.fd).st_nlink == 0:
             raise RingLost(
-                self.source, f"its lock {self._lock.path} was removed; whoever cleans {self._lock.path.parent} must "
-                "leave it to running processes (systemd-logind: RemoveIPC=no)"
+                self.source, f"its lock {self._lock.path} was removed; don't clean {self._lock.path.parent} while "
+                "processes use it (systemd-logind: RemoveIPC=no)"
             )  # fmt: skip
         trouble = self._segment.trouble()
         if trouble:
@@ -256,7 +255,7 @@ class RingWriter:
             self._replace(successor(left), left.catalog.series, old=left)
 
     def add_metric(self, metric: Metric) -> None:
-        """Enter a metric. One with the same name and another definition is refused with MetricError."""
+        """Add a metric. Raises MetricError if the ring has another definition under the same name."""
         self._check_open()
         index = self._segment.metric_index.get(metric.name)
         if index is None:
@@ -268,10 +267,11 @@ class RingWriter:
             )
 
     def redefine(self, metrics: Iterable[Metric]) -> list[str]:
-        """Take over changed definitions, as after an upgrade or a change of buckets, by one rebuild at most.
+        """Replace changed definitions, as after an upgrade or a change of buckets, by at most one rebuild.
 
-        A metric whose type, labels and buckets are the same keeps its history; one of another shape begins anew, and
-        its name is in the list returned. Other metrics are not concerned. Raises NoSpace; the ring is untouched then.
+        A metric whose type, labels and buckets are the same keeps its history. One of another shape loses it, and its
+        name is in the returned list. Metrics that the ring does not have are ignored. Raises NoSpace; the ring is
+        unchanged then.
         """
         self._check_open()
         known = self.metrics
@@ -285,7 +285,7 @@ class RingWriter:
         return sorted(lost)
 
     def add_series(self, metric: Metric, label_values: tuple[str, ...]) -> Series:
-        """The series with these label values, entered if it is new. Raises NoSpace where growth finds no room."""
+        """The series with these label values, added if it is new. Raises NoSpace if there is no room to grow."""
         known = self.columns.get((metric.name, label_values))
         if known is not None:
             return known
@@ -295,12 +295,12 @@ class RingWriter:
         index = self._segment.metric_index[metric.name]
         if not self._segment.enter(KIND_SERIES, catalog.series_body(index, label_values, self._catalog.columns)):
             self._widen_catalog(catalog.entry_bytes(catalog.series_body(index, label_values, self.width)))
-            # The rebuild may have freed columns before this one.
+            # The rebuild may have freed columns, so the next free column is looked up again.
             self._enter(KIND_SERIES, catalog.series_body(index, label_values, self._catalog.columns))
         return self.columns[metric.name, label_values]
 
     def note_limit(self, metric: str, limit: int) -> None:
-        """Leave word for readers that samples of ``metric`` were dropped at that limit."""
+        """Record in the catalog, for readers, that samples of ``metric`` were dropped at that limit."""
         self._check_open()
         if self._catalog.limits.get(metric) != limit:
             self._enter(KIND_LIMIT, catalog.limit_body(metric, limit))
@@ -309,7 +309,7 @@ class RingWriter:
         if not self._segment.enter(kind, body):
             self._widen_catalog(catalog.entry_bytes(body))
             fits = self._segment.enter(kind, body)
-            assert fits, "the catalog was made wide enough for it"
+            assert fits, "the catalog was widened for it"
 
     def _widen_catalog(self, size: int) -> None:
         self._replace(successor(self._segment, catalog_room=size), self._kept())
@@ -321,9 +321,9 @@ class RingWriter:
         self, header: Header, kept: list[Series], redefined: Mapping[str, Metric] = MappingProxyType({}),
         old: StoredSegment | None = None,
     ) -> None:  # fmt: skip
-        """Rebuild to that shape and go on in the new segment. On NoSpace the ring in use is untouched (I7)."""
+        """Rebuild to that shape and continue in the new segment. On NoSpace the ring in use is unchanged (I7)."""
         used, hints, staged = self._segment, self._hints, self._staging
-        # Before it is published: a segment that we could not write to would take the place of one that we can.
+        # Before the publication, so that a failure does not replace a usable segment with one we can't write to.
         staging = Staging(self.source, header.slot_bytes)
         try:
             segment = publish(self.namespace, header, self.group, old or used, kept, redefined)
@@ -338,11 +338,11 @@ class RingWriter:
     # ---- our own history -------------------------------------------------------------------------------------
 
     def history(self) -> list[int]:
-        """The sequences that the slots hold, oldest first. They were proven when the ring was opened."""
+        """The sequences of the frames in the ring, oldest first; not proven again since the ring was opened."""
         return self._segment.history()
 
     def frame(self, sequence: int) -> Frame | None:
-        """A frame of our own history, or None where it is not whole."""
+        """The frame of that sequence, or None if it is not whole."""
         return self._segment.frame(sequence)
 
     # ---- the end ---------------------------------------------------------------------------------------------
@@ -352,8 +352,9 @@ class RingWriter:
             raise WriterClosed(self.source, self._refusal)
 
     def leave(self) -> None:
-        """Say in the ring that its writer ends in good order: nothing is appended any more."""
-        # Whose lock was removed may have a successor by now, which it must not sign off. A hint: not worth an error.
+        """Record an orderly stop in the header. Call it after the last append."""
+        # If the lock was removed, the ring may have another writer by now: leave its header alone. Errors are ignored,
+        # since the header is a hint.
         if os.fstat(self._lock.fd).st_nlink:
             with contextlib.suppress(OSError):
                 self._segment.unsign()
@@ -364,7 +365,7 @@ class RingWriter:
         return self._segment.open_again(), self.header
 
     def close(self) -> None:
-        """Release the lock and leave the segment to the readers and the next writer."""
+        """Record an orderly stop, unmap the segment and release the lock; the segment's file stays."""
         if self._refusal == _CLOSED:
             return
         if not self._refusal:
@@ -386,7 +387,7 @@ _CLOSED: Final = "this writer is closed; open another"
 
 
 def _disown() -> None:
-    # A fork of the writer holds no lock (I5): it must not append into the ring that its parent writes.
+    # A fork of the writer holds no lock (I5): it must not append to its parent's ring.
     for writer in list(_writers):
         writer._refusal = "this process is a fork of its writer; open a ring of its own under another name"
 

@@ -169,7 +169,7 @@ def test_a_snapshot_dir_that_can_not_be_meant_is_a_mistake_in_the_configuration(
 ) -> None:
     toml.write_text(toml.read_text().replace("[shm]\n", '[shm]\nsnapshot_dir = "~/snapshots"\n'))
     assert main(["node", "--config", str(toml)]) == 78
-    assert "[shm] snapshot_dir is '~/snapshots', and nothing stands for ~" in capsys.readouterr().err
+    assert "[shm] snapshot_dir is '~/snapshots', but ~ is not expanded" in capsys.readouterr().err
 
 
 def test_a_source_that_is_configured_away_ends_at_once_with_success_and_leaves_no_ring(

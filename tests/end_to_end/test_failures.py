@@ -43,7 +43,7 @@ def test_when_all_files_are_removed_the_collectors_begin_anew_by_themselves(tmp_
         for path in DIRECTORY.glob(f"fogmetrics.{daemon.namespace}.*"):
             path.unlink()
         daemon.wait_until_collected()
-        assert "was removed; whoever cleans" in (tmp_path / "run" / "log" / "node.log").read_text()
+        assert "was removed; don't clean" in (tmp_path / "run" / "log" / "node.log").read_text()
 
 
 def test_a_killed_exporter_serves_a_whole_day_again(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ MUTANTS = (
         code="frame_seal(view[SLOT_PAYLOAD:], sequence, salt) != seal", becomes="False", says="has ",
     ),
     Mutant(
-        "snapshots", "a segment of another layout is removed for want of room", "shm.ring.lifecycle:_begin_beside",
-        code="raise", becomes="pass", says="layout",
+        "snapshots", "a segment of another layout is removed for want of room",
+        "shm.ring.lifecycle:_replace_unreadable", code="raise", becomes="pass", says="layout",
     ),
 )  # fmt: skip
 

@@ -339,7 +339,7 @@ def test_a_link_under_the_name_that_is_written_is_not_followed(namespace: str, t
             disk_copy.take(tmp_path, namespace, "s")
         link.unlink()
         os.link(victim, link)
-        with pytest.raises(PermissionError, match="no file of this user's own"):
+        with pytest.raises(PermissionError, match="not a regular file of this user"):
             disk_copy.take(tmp_path, namespace, "s")
     assert victim.read_text() == "whole"
 
@@ -476,12 +476,12 @@ def test_values_that_add_up_go_on_only_where_no_published_frame_can_be_missing(n
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("a\0b", "which is no path"),
-        ("  ", "which is no path"),
-        ("~/snapshots", "nothing stands for ~"),
+        ("a\0b", "which is not a path"),
+        ("  ", "which is not a path"),
+        ("~/snapshots", "~ is not expanded"),
         ("/dev/shm", "in shared memory"),
         ("/dev/shm/below/it", "in shared memory"),
-        ("/proc/self/status", "no directory"),
+        ("/proc/self/status", "not a directory"),
     ],
 )
 def test_a_directory_that_can_not_be_meant_is_refused_by_name(path: str, says: str) -> None:
