@@ -122,7 +122,7 @@ class ApplicationSet:
     def close_removed(self) -> None:
         """Close the tables whose files were removed."""
         for one in self.applications.values():
-            one.reader.let_go()
+            one.reader.close_replaced()
 
     def close(self) -> None:
         for one in self.applications.values():

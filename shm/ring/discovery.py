@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # A directory's mtime has the resolution of kernel ticks. A listing is cached only if it was made this long after the
 # last change: a second change within the same tick would not move the mtime.
-_SETTLED_NS = 100_000_000
+_STABLE_NS = 100_000_000
 
 
 @dataclass(slots=True)
@@ -32,8 +32,8 @@ class Listing:
             changed_ns = os.stat(self.directory).st_mtime_ns
             if changed_ns != self._changed_ns:
                 self._names = os.listdir(self.directory)
-                settled = time.time_ns() - changed_ns > _SETTLED_NS
-                self._changed_ns = changed_ns if settled else -1
+                stable = time.time_ns() - changed_ns > _STABLE_NS
+                self._changed_ns = changed_ns if stable else -1
         except FileNotFoundError:
             return []
         except OSError as error:

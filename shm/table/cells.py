@@ -1,10 +1,10 @@
-"""Cells: one series of a :class:`shm.table.process.ProcessTable` each, and the stores into it.
+"""Cells: one series of a :class:`shm.table.process.ProcessTable` each, with the stores into its columns.
 
-A store takes no lock where CPython holds one for the whole interpreter (:data:`ATOMIC`). A cell has a view of its own
-words in the table's file, and adds to them in a straight line of bytecode: CPython switches threads and runs handlers
-of signals at calls, at backward jumps and where a function begins, and nowhere else. Before the words move to another
-file, the table detaches all cells: they get the view :data:`DETACHED`, which has no words. The next store raises
-IndexError, takes the slow path (:meth:`shm.table.process.ProcessTable.store`) and finds the words under the lock.
+With the GIL (:data:`ATOMIC`) a store takes no lock. A cell has a view of its words in the table's file, and adds to
+them in straight-line bytecode: CPython switches threads and runs signal handlers only at calls, at backward jumps and
+at the start of a function. Before the words move to another file, the table detaches all cells: their view becomes
+:data:`DETACHED`, which has no words. The next store raises IndexError, takes the slow path
+(:meth:`shm.table.process.ProcessTable.store`) and attaches the cell under the lock.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from shm.ring.layout import ABSENT
 if TYPE_CHECKING:
     from shm.table.process import ProcessTable
 
-# The releases that tests/shm/table/test_cells.py has tried: 3.11 to 3.13, with the GIL. Elsewhere each store takes the
-# table's lock, which costs twice what the rest of it does.
+# The releases that tests/shm/table/test_cells.py was run on: 3.11 to 3.13, with the GIL. On others each store takes the
+# table's lock, which triples its time.
 _LAST_TRIED: Final = (3, 13)
 ATOMIC: Final = (
     sys.implementation.name == "cpython"
@@ -37,7 +37,7 @@ DETACHED: Final = memoryview(bytearray()).cast("d")
 
 
 class Cell:
-    """One series of a table: ``columns`` words, its ``words`` while it is attached. Any thread may use it."""
+    """One series of a table, with ``columns`` columns; ``words``: their view while attached. Any thread may use it."""
 
     __slots__ = ("bounds", "columns", "key", "table", "words")
 
@@ -50,7 +50,7 @@ class Cell:
 
     def add(self, column: int, amount: float) -> None:
         """Add to one of the series' columns."""
-        amount = 0.0 + amount  # a number of another type is converted here: that may call Python code
+        amount = 0.0 + amount  # convert other number types here: that may call Python code
         try:
             self.words[column] += amount
         except IndexError:
@@ -64,12 +64,12 @@ class Cell:
             return self.values()[column]
 
     def values(self) -> list[float]:
-        """The values of its columns; zeros where this process has not stored any."""
+        """The values of its columns; zeros if this process has not stored any."""
         return self.table.values_of(self)
 
     @staticmethod
     def initial() -> bytes:
-        """The word that each column of a new series has."""
+        """The initial word of each column."""
         return bytes(8)
 
 
@@ -111,7 +111,7 @@ class GaugeCell(CounterCell):
         self.table.store(self, self._begin, amount)
 
     def _begin(self, amount: float) -> None:
-        """Add where there may be no value yet. Under the lock, attached; other threads may store all the same."""
+        """Add to a gauge that may have no value yet. Called under the lock, attached; other threads may still store."""
         words = self.words
         begin = 0.0 if _absent(words[0]) else math.nan
         value = words[0]
@@ -127,7 +127,7 @@ class GaugeCell(CounterCell):
 
 
 class LatestCell(GaugeCell):
-    """A gauge with the Unix time of its value in the second column, for the modes that show the latest value."""
+    """A gauge with the Unix time of its value in the second column, for the "latest" modes."""
 
     __slots__ = ()
 
@@ -142,7 +142,7 @@ class LatestCell(GaugeCell):
             self.table.store(self, self._stamp, timestamp)
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """``timestamp``: Unix time since when the gauge has that value; now, if None."""
+        """Set the value. ``timestamp``: the Unix time of the value; now, if None."""
         if timestamp is None:
             timestamp = time.time()
         try:
@@ -157,7 +157,7 @@ class SummaryCell(Cell):
     __slots__ = ()
 
     def observe(self, value: float) -> None:
-        """NaN is left out: the sum would be NaN from then on."""
+        """Count a value; NaN is ignored, since the sum would stay NaN."""
         if value != value:
             return
         value = 0.0 + value
@@ -170,12 +170,12 @@ class SummaryCell(Cell):
 
 
 class HistogramCell(Cell):
-    """Each bucket counts the values above the next lower bound; column 0 is unused, the last one has the sum."""
+    """Each bucket counts the values above the next lower bound; column 0 is unused, the last column has the sum."""
 
     __slots__ = ()
 
     def observe(self, value: float) -> None:
-        """NaN is left out: it belongs to no bucket, and the sum would be NaN from then on."""
+        """Count a value; NaN is ignored, since it belongs to no bucket and the sum would stay NaN."""
         if value != value:
             return
         value = 0.0 + value
@@ -202,7 +202,7 @@ def _absent(value: float) -> bool:
 
 
 def lock_every_store() -> None:
-    """Have each store take the table's lock, for interpreters that switch threads anywhere (:data:`ATOMIC`)."""
+    """Make each store take the table's lock, for interpreters that may switch threads anywhere (:data:`ATOMIC`)."""
     for cls in (Cell, CounterCell, GaugeCell, LatestCell, SummaryCell, HistogramCell):
         for name in ("add", "inc", "_stamp", "set", "observe"):
             if name in vars(cls):

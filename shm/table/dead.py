@@ -1,12 +1,12 @@
-"""The table of the dead: what the ended processes of an application had counted, so that their own tables can go.
+"""The table of the dead: the merged values of ended processes, so that their own tables can be removed.
 
 A process that starts, or ends in good order, folds the tables of dead processes into it: counters, summaries and
-histograms are added up, gauges vanish but for those of the modes with "+dead". The new table is built under another
-name, then takes the place of the old one, and only then are the tables of the dead unlinked. It names them (entries of
+histograms are added up; gauges are dropped, except in the modes with "+dead". The new table is built under another
+name and replaces the old one, and only then are the tables of the dead unlinked. The table names them (entries of
 the kind *folded*) as long as their files exist: a reader that finds both, as after a crash between the two steps,
 counts them once. One process folds at a time, under a lock.
 
-It also has what removed series were in the tables of other processes (entries of the kind *removed*), see
+It also holds the values that removed series had in the tables of other processes (entries of the kind *removed*), see
 :mod:`shm.table.removal`.
 """
 
@@ -29,7 +29,7 @@ from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
 from shm.ring.layout import ABSENT, KIND_FOLDED, KIND_REMOVED, MAX_WIDTH, aligned
 from shm.ring.lock import WriterLock
-from shm.table.descriptors import in_use, let_go, open_table
+from shm.table.descriptors import close_table, in_use, open_table
 from shm.table.file import Contents, TableFile
 from shm.table.format import MAX_TABLE_BYTES, RETIRED, TableHeader, files_of, fold_lock_path, listed, table_path
 from shm.table.reader import TableReader
@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 _LITTER_SECONDS: Final = 60.0  # a table is built in milliseconds
 _POLL_SECONDS: Final = 0.002
 _IDENTITIES_PER_ENTRY: Final = 1000
-_holders: Final[set[int]] = set()  # threads of this process that have the lock
+_holders: Final[set[int]] = set()  # threads of this process that hold the lock
 os.register_at_fork(after_in_child=_holders.clear)
 
 
 @dataclass(slots=True)
 class DeadTable:
-    """The table of the dead, read to be changed. ``series``: one word a column.
+    """The contents of the table of the dead, to be changed and written. ``series``: one word per column.
 
-    ``removed``: what the columns of a series were in the table of a living process when it was removed, as words.
-    ``folded``: identities of the tables that were added to it, and whose files still exist.
+    ``removed``: the words of a removed series in the table of a living process, as they were at the removal, by
+    (identity, series key). ``folded``: identities of the tables that were folded into it and whose files still exist.
     """
 
     metrics: dict[str, tuple[Metric, MetricExtra]] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class DeadTable:
 
     @classmethod
     def read(cls, namespace: str, application: str) -> DeadTable:
-        """The one in shared memory, or an empty one; one that is damaged is set aside."""
+        """Read the table of the dead; empty if there is none, or a damaged one, which is set aside."""
         found = cls()
         table = _opened(namespace, application, RETIRED)
         if table is None:
@@ -73,7 +73,7 @@ class DeadTable:
         return found
 
     def fold(self, table: TableReader) -> None:
-        """Add what a dead process had counted. Raises RingCorrupt."""
+        """Add the values of a dead process's table. Raises RingCorrupt."""
         for key, metric, extra, values in _series_of(table):
             then = self.removed.get((table.who, key))
             if then is not None:
@@ -86,7 +86,7 @@ class DeadTable:
                 self.series[key] = values if known is None else _added(known, values, metric, extra.mode)
 
     def _define(self, metric: Metric, extra: MetricExtra) -> bool:
-        """Whether values of this definition can be added. Of two releases of the application the later one's holds."""
+        """Whether values of this definition can be added. If definitions differ, the newest one is kept."""
         known, known_extra = self.metrics.setdefault(metric.name, (metric, extra))
         same = (known.shape, known_extra.mode) == (metric.shape, extra.mode)
         if extra.since_ns <= known_extra.since_ns:
@@ -97,7 +97,7 @@ class DeadTable:
         return True
 
     def write(self, namespace: str, application: str, group: str) -> None:
-        """Put it in the place of the one in shared memory. Raises NoSpace."""
+        """Build the table and publish it in place of the old one. Raises NoSpace."""
         contents, values, bodies = Contents(), array("d"), list[tuple[int, bytes]]()
         for key, own in self.series.items():
             bodies += contents.add(key, *self.metrics[key[0]])
@@ -108,7 +108,7 @@ class DeadTable:
             bodies.append((KIND_FOLDED, catalog.folded_body(self.folded[at : at + _IDENTITIES_PER_ENTRY])))
         catalog_bytes = max(aligned(sum(catalog.entry_bytes(body) for _, body in bodies), 64), 64)
         header = TableHeader(application, max(len(values), 1), catalog_bytes, time.time_ns(), os.getpid(), 0)
-        if header.width > MAX_WIDTH or header.file_bytes > MAX_TABLE_BYTES:  # no reader would take it
+        if header.width > MAX_WIDTH or header.file_bytes > MAX_TABLE_BYTES:  # no reader would accept it
             raise NoSpace(application, f"the dead have {len(values)} columns, more than the {MAX_WIDTH} of a table")
         path = table_path(namespace, application, RETIRED)
         file = TableFile(header, path, group, contents, catalog.packed(bodies, header.salt))
@@ -122,12 +122,12 @@ class DeadTable:
 
 
 def fold(namespace: str, application: str, group: str = "") -> int:
-    """Fold the tables of dead processes of this user; how many. Raises NoSpace, and nothing is changed.
+    """Fold the tables of this user's dead processes into the table of the dead; how many were folded.
 
-    0 as well when another process folds just now.
+    0 too if another process is folding. Raises NoSpace; nothing is changed then.
     """
     if not files_of(namespace, application):
-        return 0  # and no lock is left where there is nothing
+        return 0  # without creating a lock file
     with fold_lock(namespace, application, wait_seconds=0.0) as ours, contextlib.ExitStack() as stack:
         if not ours:
             return 0
@@ -142,10 +142,10 @@ def fold(namespace: str, application: str, group: str = "") -> int:
             try:
                 if table.who not in before:
                     total.fold(table)
-            except RingCorrupt as error:  # cut since it was opened
+            except RingCorrupt as error:  # cut short after it was opened
                 dead.remove(table)
                 _set_aside(table.path, error)
-        # Those that were folded before, and could not be unlinked, are in it as well, and must not count again.
+        # Tables that were folded before but not unlinked are named too, so that they are not counted twice.
         left = set(found) - {table.who for table in dead}
         total.folded = [*sorted(before & left), *(table.who for table in dead)]
         total.removed = {key: then for key, then in total.removed.items() if key[0] in left}
@@ -156,24 +156,24 @@ def fold(namespace: str, application: str, group: str = "") -> int:
 
 
 def since_removal(own: bytes, then: bytes, *, gauge: bool) -> bytes:
-    """What a series has come to since another process removed it, absent where that is nothing: float64 words.
+    """A series' change since another process removed it, as float64 words; absent if it has not changed.
 
-    ``own``: its columns now; ``then``: when it was removed. Its own process may have removed it too since, and begun it
-    again from 0.
+    ``own``: its columns now; ``then``: at the removal. Since then its own process may have removed it too, and started
+    it again from 0.
     """
     if len(own) != len(then) or ABSENT in (own[-8:], then[-8:]):
         return own
     if own == then:
         return ABSENT * (len(own) // 8)
     now, before = array("d", own), array("d", then)
-    counts = max(len(now) - 1, 1)  # all columns but the last of a histogram, which is its sum, and may fall
+    counts = max(len(now) - 1, 1)  # the counts: all columns but the last, a sum, which may fall
     if gauge or any(one < was for one, was in zip(now[:counts], before, strict=False)):
         return own
     return array("d", map(float.__sub__, now, before)).tobytes()
 
 
 def _added(one: array[float], two: array[float], metric: Metric, mode: str) -> array[float]:
-    """What two processes had of a series, as one."""
+    """The values that two processes had of one series, merged."""
     if metric.type != "gauge":
         return array("d", map(float.__add__, one, two))
     if mode == "latest+dead":
@@ -183,8 +183,8 @@ def _added(one: array[float], two: array[float], metric: Metric, mode: str) -> a
 
 @contextlib.contextmanager
 def fold_lock(namespace: str, application: str, wait_seconds: float) -> Iterator[bool]:
-    """Hold the right to change the table of the dead. False when another process had it all the time, or when this very
-    thread has it, interrupted by a signal's handler or a destructor."""
+    """Hold the lock that guards the table of the dead. Yields False if another process held it until the timeout, or if
+    this thread holds it already, interrupted by a signal handler or a destructor."""
     thread = threading.get_ident()
     if thread in _holders:
         yield False
@@ -195,7 +195,7 @@ def fold_lock(namespace: str, application: str, wait_seconds: float) -> Iterator
             lock = WriterLock.acquire(fold_lock_path(namespace, application), application)
             if _leads_to(lock):
                 break
-            lock.release()  # removed since it was opened, with all of the application; another may have the next one
+            lock.release()  # the file was removed after it was opened: another process may hold a new one
             continue
         if time.monotonic() >= deadline:
             yield False
@@ -232,7 +232,7 @@ def _refresh(table: TableReader) -> None:
 
 
 def _clear_litter(namespace: str, application: str) -> None:
-    """Remove what processes left that died while they built a table."""
+    """Remove the unfinished files of processes that died while they built a table."""
     for path in files.DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*.new"):
         with contextlib.suppress(OSError):
             status = path.lstat()
@@ -242,16 +242,16 @@ def _clear_litter(namespace: str, application: str) -> None:
 
 
 def _in_use(path: Path) -> bool:
-    """Whether the process lives whose table that file is. Raises OSError."""
+    """Whether the process that owns this table file is alive. Raises OSError."""
     fd = open_table(path)
     try:
         return in_use(fd)
     finally:
-        let_go(fd)
+        close_table(fd)
 
 
 def _opened(namespace: str, application: str, who: str) -> TableReader | None:
-    """A table of this user; None where there is none, or a damaged one, which is set aside. Raises RingForeign."""
+    """A table of this user; None if there is none, or a damaged one, which is set aside. Raises RingForeign."""
     try:
         return TableReader(namespace, application, who, {os.geteuid()})
     except RingMissing:
@@ -262,22 +262,22 @@ def _opened(namespace: str, application: str, who: str) -> TableReader | None:
 
 
 def _if_dead(namespace: str, application: str, who: str, stack: contextlib.ExitStack) -> TableReader | None:
-    """The table, open until ``stack`` is closed, if its process is dead and it can be folded."""
+    """The table, open until ``stack`` is closed; None if its process is alive or the table can't be folded."""
     try:
         table = _opened(namespace, application, who)
-    except RingError as error:  # another user's, most likely: for that user to fold
+    except RingError as error:  # most likely another user's table, which that user folds
         log.debug("table not folded", extra={"application": application, "error": str(error)})
         return None
     if table is None:
         return None
     stack.callback(table.close)
-    # A table that grows publishes the larger file first, and frees the lock of the smaller one after that.
+    # A growing table publishes the larger file first, then unlocks the smaller one.
     if table.alive() or not table.in_place():
         return None
     if table.mapped():
         log.warning(
             "table without its lock",
-            extra={"application": application, "path": str(table.path), "remedy": "close no descriptors of others"},
+            extra={"application": application, "path": str(table.path), "remedy": "close only your own descriptors"},
         )
         return None
     _refresh(table)
@@ -285,7 +285,7 @@ def _if_dead(namespace: str, application: str, who: str, stack: contextlib.ExitS
 
 
 def _set_aside(path: Path, error: RingCorrupt) -> None:
-    """Rename a table that can't be read to a name that nobody lists, so that its bytes can be examined."""
+    """Rename an unreadable table to ``.corrupt``, which readers ignore, and keep it for diagnosis."""
     with contextlib.suppress(OSError):
         if not _in_use(path):
             aside = path.with_suffix(".corrupt")

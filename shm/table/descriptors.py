@@ -1,6 +1,6 @@
-"""Open, close and remove tables.
+"""Open, close and remove table files, without freeing the lock of this process's own table.
 
-A process holds a record lock on its own table, and closing any descriptor of the file frees it.
+A process holds a record lock on its own table, and closing any descriptor of the file frees the lock.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from shm.files import remove
 from shm.ring.lock import record_lock
 from shm.table.format import files_of, fold_lock_path
 
-# The files of tables that this process owns, (device, inode), which the lock does not show to its holder. Descriptors
-# that a reader is done with are kept for the next one.
+# The table files of this process, (device, inode): F_GETLK does not show a lock to its holder. The values are
+# descriptors that a reader no longer needs, kept for the next reader.
 own_files: Final[dict[tuple[int, int], list[int]]] = {}
 
 
 def open_table(path: Path) -> int:
-    """A descriptor of the file, for reading, to be given to :func:`let_go`. Raises OSError; never waits."""
+    """A read-only descriptor of the file, to be closed by :func:`close_table`. Never waits. Raises OSError."""
     if own_files:
         status = os.stat(path, follow_symlinks=False)
         file = status.st_dev, status.st_ino
@@ -35,8 +35,8 @@ def open_table(path: Path) -> int:
 
 
 def leads_to(fd: int, file: tuple[int, int]) -> bool:
-    """Whether that is still a descriptor of the file (device, inode). A program that closes all descriptors, those of
-    others too, may have given its number to a file of its own."""
+    """Whether ``fd`` is still a descriptor of the file (device, inode). If the program closes all descriptors, the
+    number may belong to another file."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -44,8 +44,8 @@ def leads_to(fd: int, file: tuple[int, int]) -> bool:
     return (status.st_dev, status.st_ino) == file
 
 
-def let_go(fd: int) -> None:
-    """Close a descriptor of a table; one of our own is kept, since closing it would free the lock."""
+def close_table(fd: int) -> None:
+    """Close a descriptor of a table. One of this process's table is kept: closing it would free the lock."""
     status = os.fstat(fd)
     kept = own_files.get((status.st_dev, status.st_ino))
     if kept is None:
@@ -55,30 +55,30 @@ def let_go(fd: int) -> None:
 
 
 def in_use(fd: int) -> bool:
-    """Whether the table's process lives, this one or another."""
+    """Whether the table's process, this one or another, is alive."""
     status = os.fstat(fd)
     return (status.st_dev, status.st_ino) in own_files or record_lock(fd) is not None
 
 
 def check_idle(namespace: str, application: str) -> None:
-    """Raises WriterBusy while a process of the application lives."""
+    """Raises WriterBusy while a process of the application is alive."""
     for path in files_of(namespace, application):
         try:
             fd = open_table(path)
-        except OSError:  # gone, a link, or nothing that one of our processes could have a lock on
+        except OSError:  # removed, a link, or a file that no process of this user can have locked
             continue
         try:
             if in_use(fd):
                 pid = path.name.split(".")[3].partition("-")[0]
                 raise WriterBusy(application, int(pid) if pid.isdecimal() else 0)
         finally:
-            let_go(fd)
+            close_table(fd)
 
 
 def unlink(namespace: str, application: str, *, lock_too: bool = False) -> list[Path]:
-    """Remove an application's tables, on purpose, what the dead had counted included; the paths that were removed.
+    """Remove an application's tables, including the table of the dead; the paths that were removed.
 
-    Raises WriterBusy while one of its processes lives. ``lock_too``: as in :func:`shm.files.remove`.
+    Raises WriterBusy while one of its processes is alive. ``lock_too``: as in :func:`shm.files.remove`.
     """
 
     def idle() -> list[Path]:

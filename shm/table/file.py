@@ -1,4 +1,4 @@
-"""The file of a table as the process that writes it has it: created, filled, published, appended to."""
+"""TableFile: create, publish and extend the file of this process's table."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _MAX_CATALOG_BYTES: Final = MAX_TABLE_BYTES - HEADER_BYTES - 8 * MAX_WIDTH
 
 @dataclass(slots=True)
 class Contents:
-    """Which metrics and series a table has: the metrics' indexes in the catalog, the first column of each series."""
+    """The metrics and series of a table: each metric's index in the catalog, each series' first column."""
 
     index: dict[str, int] = field(default_factory=dict)
     columns: dict[SeriesKey, int] = field(default_factory=dict)
     width: int = 0  # columns taken
 
     def entries(self, key: SeriesKey, metric: Metric, extra: MetricExtra) -> list[tuple[int, bytes]]:
-        """The catalog's entries, (kind, body), that the series needs if it comes next."""
+        """The catalog entries, (kind, body), that the series needs if it is added next."""
         series = KIND_SERIES, catalog.series_body(self.index.get(key[0], len(self.index)), key[1], self.width)
         return [series] if key[0] in self.index else [(KIND_METRIC, catalog.metric_body(metric, extra)), series]
 
     def add(self, key: SeriesKey, metric: Metric, extra: MetricExtra) -> list[tuple[int, bytes]]:
-        """Add the series behind the others; its entries."""
+        """Add the series after the others; its catalog entries."""
         entries = self.entries(key, metric, extra)
         self.index.setdefault(key[0], len(self.index))
         self.columns[key] = self.width
@@ -49,9 +49,9 @@ class Contents:
 
 
 class TableFile:
-    """One file of a table, mapped. It is built under another name, and readers see it once it is published.
+    """One file of a table, mapped. It is built under another name; readers see it once it is published.
 
-    ``entries``: all of its catalog, made from ``contents``, sealed. Raises NoSpace, and nothing is left behind.
+    ``entries``: its whole catalog, made from ``contents``, sealed. Raises NoSpace; no file is left then.
     """
 
     def __init__(self, header: TableHeader, path: Path, group: str, contents: Contents, entries: bytes) -> None:
@@ -65,8 +65,8 @@ class TableFile:
         status = os.fstat(self._fd)
         self._file = status.st_dev, status.st_ino
         own_files[self._file] = []  # before anything else in this process can open it
-        # Stores go through the map, never through the descriptor: a program that closes all descriptors may have
-        # given its number to a file of its own.
+        # Stores go through the map, never through the descriptor: if the program closes all descriptors, its number
+        # may belong to another file.
         self._map: mmap.mmap | None = mapped
         self.values: memoryview[float] = memoryview(mapped)[header.values_offset :].cast("d")
         fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,7 +76,7 @@ class TableFile:
         mapped[CATALOG_USED : CATALOG_USED + 8] = self.used.to_bytes(8, "little")
 
     def publish(self) -> None:
-        """Put it in the place of the file that has its name. Raises NoSpace."""
+        """Give the file its name, replacing the file that has it. Raises NoSpace."""
         assert self._map is not None
         self._map[0:8] = MAGIC.to_bytes(8, "little")
         try:
@@ -91,7 +91,7 @@ class TableFile:
         return False
 
     def append(self, key: SeriesKey, metric: Metric, extra: MetricExtra, initial: bytes) -> bool:
-        """Add a series whose columns have the word ``initial``; False where there is no room. Raises MetricError."""
+        """Add a series whose columns have the word ``initial``; False if there is no room. Raises MetricError."""
         assert self._map is not None
         contents, columns = self.contents, catalog.columns_of(metric, extra)
         entries = catalog.packed(contents.entries(key, metric, extra), self._salt, self.used)
@@ -100,8 +100,8 @@ class TableFile:
         index, column, width = contents.index.get(key[0], len(contents.index)), contents.width, contents.width + columns
         if width > self.header.width or used > self.header.catalog_bytes:
             return False
-        self.fill(column, columns, initial)  # first: readers of the entry read them
-        # From here on no call and no jump: a signal's handler that raises leaves all of it done, or nothing.
+        self.fill(column, columns, initial)  # first: readers that see the entry read the columns
+        # From here on no call and no jump: a signal handler can't raise when half of this is done.
         self._map[start:end] = entries
         self._map[CATALOG_USED : CATALOG_USED + 8] = announced
         contents.index[key[0]] = index
@@ -111,19 +111,19 @@ class TableFile:
         return True
 
     def fill(self, column: int, columns: int, word: bytes) -> None:
-        """Store the word into each of these columns, as it is: arithmetic might change the absent sample's NaN."""
+        """Store the word into each of these columns bit by bit: arithmetic might change the absent sample's NaN."""
         self.values[column : column + columns] = memoryview(word * columns).cast("d")
 
     def discard(self) -> None:
-        """Remove a file that was not published."""
+        """Close and remove a file that was not published."""
         self.close()
         with contextlib.suppress(OSError):
             os.unlink(self._building)
 
     def close(self) -> None:
-        """Free the lock, as the end of the process does; the file stays."""
+        """Unmap and unlock the file, which stays."""
         kept = own_files.pop(self._file, [])
-        self._map = None  # unmapped with the last view of it: another thread may be about to use one
+        self._map = None  # unmapped with its last view: another thread may be about to use one
         self.values = memoryview(b"").cast("d")
         for fd in [self._fd, *kept]:
             if leads_to(fd, self._file):
@@ -133,9 +133,10 @@ class TableFile:
 def grown(
     old: TableFile | None, namespace: str, application: str, group: str, series: Iterable[tuple[SeriesKey, Metric, str]]
 ) -> TableFile:
-    """A file for these series, (key, metric, mode), without their values. Raises NoSpace, MetricError.
+    """Create a file for these series, (key, metric, mode), without their values. Raises NoSpace, MetricError.
 
-    It is larger than ``old`` where they take more than half of that, and is the same table; without ``old`` a new one.
+    It is another file of the same table as ``old``, and larger where the series take more than half of the old one;
+    without ``old``, a new table's first file.
     """
     created = time.time_ns() if old is None else old.header.created_ns
     contents, entries = Contents(), list[tuple[int, bytes]]()

@@ -1,13 +1,13 @@
-"""Tables: the live values of one process of an application, each in shared memory of its own.
+"""The layout of a table: the current values of one process of an application, in shared memory.
 
-A ring has frames: what was, once an interval. A table has values: what is, now. The process that owns it stores into
-its map at every increment, so that not even SIGKILL loses one, and readers copy it at every scrape. The processes of
-an application each have a table; :mod:`shm.table.merge` makes one set of series of them.
+A ring has frames, the history once per interval. A table has the current values. The process that owns a table stores
+into its map at every increment, so that not even SIGKILL loses one, and readers copy it at every scrape. Each process
+of an application has a table; :mod:`shm.table.merge` merges them into one set of series.
 
-    fogmetrics.NAMESPACE.APPLICATION.PID-TOKEN.table    of a process, alive or dead
+    fogmetrics.NAMESPACE.APPLICATION.PID-TOKEN.table    the table of a process, alive or dead
     fogmetrics.NAMESPACE.APPLICATION.PID-TOKEN.new      being built
-    fogmetrics.NAMESPACE.APPLICATION.retired.table      what the dead had counted, see shm.table.dead
-    fogmetrics.NAMESPACE.APPLICATION.retired.lock       of whoever folds the dead into that
+    fogmetrics.NAMESPACE.APPLICATION.retired.table      the table of the dead: ended processes' values (shm.table.dead)
+    fogmetrics.NAMESPACE.APPLICATION.retired.lock       its lock: one process folds or removes at a time
 
     offset   bytes   table                      all words little-endian u64
     0        4096    header
@@ -23,19 +23,19 @@ an application each have a table; :mod:`shm.table.merge` makes one set of series
     40   catalog bytes
     48   creation time of the process's first table, Unix ns
     56   pid
-    64   token: tells processes of one pid apart
+    64   token: random, differs between processes with the same pid
     72   reserved, 0
     96   application, 64 bytes, UTF-8, NUL-padded
 
-A value is one aligned word, stored as one, so a reader sees what was there before or after and nothing between. Values
-of different columns are not of one moment: a scrape may have an observation's bucket and not its sum yet, as with any
-client library. Columns are those of shm.metric, but for a histogram's buckets: each counts what is in it and above the
-next lower bound, so that to observe is to add to two words, and merging sums them up.
+A value is one aligned word with one store, so that a reader sees the old or the new value. Values of different columns
+are not a snapshot of one moment: a scrape may include an observation in its bucket but not yet in the sum, as with any
+client library. Columns are those of shm.metric, except that a histogram's buckets are not cumulative: an observation
+adds to two words, and the merge computes cumulative counts.
 
-Whether a process lives is what its lock says (fcntl.lockf on its table): the kernel frees it at any death, whatever
-the pid namespace, and tells everybody who may open the file. A lock that is lost while its process lives, as when a
-program closes all descriptors there are, hides the process's gauges; what it counts stays, since nobody folds a table
-that /proc shows in its process's memory.
+A process is alive while it holds the lock on its table (fcntl.lockf): the kernel frees the lock however the process
+dies, and shows it across pid namespaces to every process that may open the file. If a living process loses its lock, as
+by closing all descriptors, its gauges vanish from scrapes. Its counts stay, since a table that /proc shows in its
+process's memory map is never folded.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ class TableHeader:
 
 
 def identity(pid: int, token: int) -> str:
-    """The part of a table's file name that tells the processes of an application apart."""
+    """The part of a table's file name that is unique to a process of the application."""
     return f"{pid}-{token:016x}"
 
 
 def table_path(namespace: str, application: str, who: str) -> Path:
-    """``who``: an identity, or RETIRED."""
+    """The path of a table's file. ``who``: the identity of its process, or RETIRED."""
     return DIRECTORY / f"fogmetrics.{namespace}.{application}.{who}.table"
 
 
@@ -117,7 +117,7 @@ def fold_lock_path(namespace: str, application: str) -> Path:
 
 
 def table_of(file_name: str, namespace: str) -> tuple[str, str] | None:
-    """(application, identity) of the table in ``namespace`` that has this file name, else None."""
+    """(application, identity) of the table in ``namespace`` with this file name, else None."""
     parts = file_name.split(".")
     if len(parts) != 5 or (parts[0], parts[1], parts[4]) != ("fogmetrics", namespace, "table"):
         return None
@@ -127,7 +127,7 @@ def table_of(file_name: str, namespace: str) -> tuple[str, str] | None:
 
 
 def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """The identities of the tables of each application of the namespace, sorted. ``names``: of the files, if known."""
+    """The sorted identities of the tables of each application. ``names``: the files in /dev/shm, if known."""
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(DIRECTORY) if names is None else names):
         table = table_of(name, namespace)
@@ -137,17 +137,17 @@ def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list
 
 
 def files_of(namespace: str, application: str) -> list[Path]:
-    """All files of an application's tables, whatever their state; not the lock."""
+    """All files of an application's tables, in any state; not the lock."""
     return files.files_of(namespace, application, files.TABLE_DOTS)
 
 
 def applications_of(namespace: str) -> list[str]:
-    """The applications that have any file in shared memory: tables, what dead processes left, locks."""
+    """The applications that have any file in shared memory, locks included."""
     return files.sources_of(namespace, files.TABLE_DOTS)
 
 
 def read_header(application: str, page: bytes, file_bytes: int) -> TableHeader:
-    """The header of the table whose first page is ``page``. Raises RingCorrupt, naming the field and its value."""
+    """Decode and check the header in ``page``, a table's first page. Raises RingCorrupt, naming the field and value."""
     if len(page) < HEADER_BYTES:
         raise RingCorrupt(application, f"a table has {len(page)} bytes, less than its {HEADER_BYTES}-byte header")
     magic, version, seal = struct.unpack_from("<QQQ", page)
@@ -169,7 +169,7 @@ def read_header(application: str, page: bytes, file_bytes: int) -> TableHeader:
     if not 0 < width <= MAX_WIDTH:
         raise RingCorrupt(application, f"the width of a table is {width}, not within 1…{MAX_WIDTH}")
     if not 0 < catalog_bytes <= MAX_SEGMENT_BYTES or catalog_bytes % 8:
-        raise RingCorrupt(application, f"the catalog of a table has {catalog_bytes} bytes, no multiple of 8")
+        raise RingCorrupt(application, f"the catalog of a table has {catalog_bytes} bytes, not a multiple of 8")
     header = TableHeader(name, width, catalog_bytes, created_ns, pid, token)
     if size != header.file_bytes or size != file_bytes or size > MAX_TABLE_BYTES:
         raise RingCorrupt(

@@ -1,4 +1,4 @@
-"""Merging: the tables of an application's processes → one set of series, as :mod:`shm.table.plan` says.
+"""Merge the tables of an application's processes into one set of series, by the plan of :mod:`shm.table.plan`.
 
 A scrape copies the tables and adds up arrays.
 """
@@ -29,41 +29,42 @@ _TRIES: Final = 20  # folding takes a millisecond, and happens when a process be
 
 
 class ApplicationReader:
-    """The tables of one application. ``plan`` belongs to what :meth:`refresh` returned last.
+    """Reads and merges the tables of one application. ``plan`` describes the values that :meth:`refresh` returned last.
 
-    ``owners``: user ids whose tables are believed. ``errors``: why a table can't be read now, by identity.
+    ``owners``: user ids whose tables are trusted. ``errors``: the errors of unreadable tables, by identity.
     """
 
     def __init__(self, namespace: str, application: str, owners: Collection[int]) -> None:
         self.application = application
         self.plan = MergePlan()
         self.errors: dict[str, str] = {}
-        self.processes = 0  # that live
+        self.processes = 0  # alive at the last refresh
         self._namespace = namespace
         self._tables = OpenTables(namespace, application, owners)
         self._made_from: tuple[tuple[int, int], ...] = ()
-        self._replaced = False  # whether a table grew into another file while it was read
-        self._whole: tuple[MergePlan, Values] | None = None  # what was read last without a fold meanwhile
+        self._replaced = False  # whether a table moved to another file while it was read
+        self._whole: tuple[MergePlan, Values] | None = None  # the last values read without a fold meanwhile
 
     def refresh(self, identities: Sequence[str]) -> Values:
-        """The merged values now: float64, shape (plan.width,), absent samples as STALE_NAN_BITS.
+        """The merged current values: float64, shape (plan.width,), absent samples as STALE_NAN_BITS.
 
-        ``identities``: those of the existing tables, RETIRED included. A damaged table is no exception but an error.
+        ``identities``: those of the existing tables, RETIRED included. A damaged table is left out, with its reason in
+        ``errors``.
         """
         for _ in range(_TRIES):
-            # The table of the dead is read in any case: since the names were listed, it may have been made, and the
-            # tables that it has may be gone.
+            # The table of the dead is always read: it may have been created after the names were listed, and the
+            # tables folded into it removed.
             before = self._retired()
             values = self._read({*identities, RETIRED} if before is not None else identities)
             if self._retired() == before and not self._replaced:
                 self._whole = self.plan, values
                 return values
-            # Another process folded meanwhile: what a dead one had may be there twice, or not at all. Or a table grew,
-            # and the smaller one was read, whose lock its process has freed.
+            # Another process folded meanwhile: a dead process's values may be counted twice, or not at all. Or a table
+            # grew, and its old file was read, which is no longer locked.
             identities = listed(self._namespace).get(self.application, [])
         if self._whole is None:
             return values
-        # Processes come and go faster than they can be read: return what was right a moment ago.
+        # Processes start and end faster than their tables can be read: return the last consistent values.
         self._made_from = ()
         self.plan, values = self._whole
         return values
@@ -74,12 +75,12 @@ class ApplicationReader:
 
     @property
     def bytes(self) -> int:
-        """How much shared memory the tables take."""
+        """How many bytes of shared memory the tables take."""
         return sum(table.header.file_bytes for table in self._tables)
 
-    def let_go(self) -> None:
-        """Close the tables whose files have lost their names, so that their memory can be freed."""
-        self._tables.let_go()
+    def close_replaced(self) -> None:
+        """Close the tables whose files were removed or replaced, so that their memory is freed."""
+        self._tables.close_replaced()
 
     def close(self) -> None:
         self._tables.close()
@@ -87,7 +88,7 @@ class ApplicationReader:
     # ---- tables ---------------------------------------------------------------------------------------------
 
     def _retired(self) -> tuple[int, int, int] | None:
-        """An identification of the table of the dead as it is now; None where there is none."""
+        """(inode, change time, size) of the table of the dead, which a fold changes; None if there is none."""
         try:
             status = os.stat(table_path(self._namespace, self.application, RETIRED), follow_symlinks=False)
         except OSError:
@@ -110,7 +111,7 @@ class ApplicationReader:
         return self._merged(tables, since)
 
     def _open(self, identities: Collection[str]) -> list[TableReader]:
-        """Every table that can be read, up to date, the retired first, then by identity."""
+        """All readable tables, refreshed: the table of the dead first, then by identity."""
         wanted = set(identities)
         self._tables.keep(wanted)
         self.errors = {who: error for who, error in self.errors.items() if who in wanted}
@@ -122,7 +123,7 @@ class ApplicationReader:
                 if table.catalog.error:
                     error = f"{table.path}: {table.catalog.error}"
                 found.append(table)
-            except RingMissing:  # gone since it was listed
+            except RingMissing:  # removed since it was listed
                 pass
             except (RingError, OSError) as trouble:
                 error = str(trouble)
@@ -144,7 +145,7 @@ class ApplicationReader:
         for table, plan in zip(tables, self.plan.tables, strict=True):
             values = np.empty(table.catalog.columns)
             if len(values) and not table.read_into(values.view(np.uint8).data):
-                self._note(table.who, f"{table.path} was cut short; its process goes on with another at its next start")
+                self._note(table.who, f"{table.path} was cut short; its process creates a new one at its next start")
                 continue
             for one in removed.get(table.who, ()):
                 _subtract(values, plan.columns.get(one.key), one.values)
@@ -156,14 +157,14 @@ class ApplicationReader:
 
 
 class _Merged:
-    """Values under way: ``count`` says how many tables have one for the column, ``when`` when the latest was set."""
+    """A merge in progress. By column: the total, how many tables have a value, and when the latest value was set."""
 
     def __init__(self, plan: MergePlan) -> None:
         self._total, self._count, self._when = np.zeros(plan.width), np.zeros(plan.width), np.full(plan.width, -np.inf)
         self._total[plan.extremes["min"]], self._total[plan.extremes["max"]] = np.inf, -np.inf
 
     def add(self, values: Values, plan: TablePlan, alive: bool) -> None:
-        """Merge one table's values."""
+        """Merge one table's values. ``alive``: whether its process is."""
         total, picked = self._total, values[plan.source]
         present = picked.view(np.uint64) != STALE_NAN_BITS
         if not alive:
@@ -192,7 +193,7 @@ class _Merged:
 
 
 def _subtract(values: Values, columns: tuple[int, int, bool] | None, then: bytes) -> None:
-    """Make of a series that another process removed what it has come to since."""
+    """Reduce a series that another process removed to its change since then, in place."""
     if columns is not None:
         first, count, gauge = columns
         own = values[first : first + count]

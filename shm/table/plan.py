@@ -1,14 +1,14 @@
-"""Plans of a merge: which column of which table is merged into which column of an application's series, and how.
+"""Plan a merge: which column of which table is merged into which column of an application's series, and how.
 
     counter, summary, histogram   the sum over all processes, dead ones included
-    gauge   sum                   over the processes that live
-            avg, min, max         of the values that those have
-            latest                the one that was set last
-            each                  a series for each process, with the label pid
-            min+dead, max+dead, latest+dead     as min, max, latest, but the dead count as well
+    gauge   sum                   the sum over the living processes
+            avg, min, max         over the living processes that have a value
+            latest                the value set last by a living process
+            each                  one series per living process, with the label pid
+            min+dead, max+dead, latest+dead     as min, max, latest, but over dead processes too
 
-A plan is made when a catalog changes. Where processes disagree on a metric, as while an application is upgraded, the
-definition of the process that began last holds; the series that others have under that name are left out and counted.
+A plan is made when a catalog changes. If definitions of a metric differ between processes, as during an upgrade of an
+application, that of the process started last is used; series of the other definitions are left out and counted.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ WAYS: Final = ("add", "min", "max", "latest")  # how a column is merged
 class TablePlan(NamedTuple):
     """One table's part of a plan: its column ``source[i]`` is merged into the column ``target[i]``.
 
-    ``parts``: by way, the slice of both that is merged that way; no target is in a slice twice. ``dead``: whether the
-    column counts when the process is dead. ``columns``: first column, number of columns, whether it is a gauge.
+    ``parts``: for each of WAYS, the slice of both that is merged this way; no target is in a slice twice. ``dead``:
+    whether the column counts if its process is dead. ``columns``: first column, number of columns, whether a gauge.
     """
 
     source: Indexes
@@ -45,11 +45,11 @@ class TablePlan(NamedTuple):
 
 @dataclass(slots=True)
 class MergePlan:
-    """``series`` take the merged values' columns one after the other, ``width`` in all.
+    """How to merge the tables. ``series``: the merged series; they take the ``width`` columns one after another.
 
-    ``conflicts``: of a metric whose definition differs between processes, how many series were left out. ``extremes``:
-    the columns of gauges of the modes "min" and "max", ``averaged`` those of "avg"; ``buckets``: those of histograms,
-    shape (series, buckets), +Inf's included, an array for each number of buckets.
+    ``conflicts``: by metric, how many series were left out because its definitions differ. ``extremes``: the columns of
+    gauges of the modes "min" and "max", ``averaged`` those of "avg"; ``buckets``: the columns of histogram buckets,
+    +Inf's included, shape (series, buckets), one array per number of buckets.
     """
 
     series: list[Series] = field(default_factory=list)
@@ -95,11 +95,11 @@ def plan_of(tables: Sequence[TableReader]) -> MergePlan:
                     plan.averaged.append(target)
                 elif mode in plan.extremes:
                     plan.extremes[mode].append(target)
-            # A table with a mode that this release does not know has no column for the time.
+            # A mode that is unknown to this release is merged by the first way; its table has no column for the time.
             known = mode in WAYS and (mode != "latest" or table.columns_of(metric) > metric.columns)
             way = WAYS.index(mode) if known else 0
             dead = not gauge or merged.mode.endswith("+dead")
-            # A histogram's first column is for raw samples, which a table does not have.
+            # A histogram's first column is for raw samples: a table has none.
             skipped = metric.type == "histogram"
             rows += [(way, series.column + i, target + i, dead) for i in range(skipped, metric.columns)]
         plan.tables.append(_table_plan(rows, columns))
@@ -116,7 +116,7 @@ def _table_plan(rows: list[tuple[int, int, int, bool]], columns: dict[SeriesKey,
 
 
 def _definitions(tables: Sequence[TableReader]) -> dict[str, tuple[MetricExtra, Metric]]:
-    """Of each metric the definition of the process that began last."""
+    """The newest definition of each metric: that of the process started last."""
     found: dict[str, tuple[MetricExtra, Metric]] = {}
     for table in tables:
         for metric in table.catalog.metrics:

@@ -1,20 +1,20 @@
-"""ProcessTable: the table of this process, which its metrics store into.
+"""ProcessTable: the table that holds the values of this process's metrics.
 
     table = ProcessTable("default", "web")
     requests = table.cell(Metric("requests", "counter", "Requests served.", label_names=("path",)), ("/",))
     requests.inc(1.0)
 
-A metric must never end the program that it measures: nothing here raises for want of room once the table exists. A
-series that gets no room stores into memory of its own, which nobody reads, and the log says so once.
+A metric must never end the program that it measures: once the table exists, lack of room raises nothing. A series
+without room stores into private memory that no process reads, and the log names its metric once.
 
-**Growth.** A table that is full is copied into a larger file, without the series that were removed. All cells are
-detached first; the next store of each attaches it again (:mod:`shm.table.cells`). Whatever needs the lock (stores of
-detached cells, new series, removals) goes through one queue. The thread that has the lock works it off; what a signal's
-handler or a destructor adds in the middle of that, in the same thread, is done after it. If a handler raises, the next
-call that takes the lock completes what was left: the queue, and the growth whose file is in ``_next``.
+**Growth.** A full table is copied into a larger file, without the removed series. All cells are detached first; each is
+attached again by its next store (:mod:`shm.table.cells`). All operations that need the lock (stores of detached cells,
+new series, removals) go through one queue, which the thread that has the lock works off. An operation that a signal
+handler or a destructor adds in that thread runs after the interrupted one. If a handler raises, the next call that
+takes the lock completes the rest: the queue, and the growth whose file is in ``_next``.
 
-**Fork.** The child has the same cells, detached, and no file. Its first store makes one, which has each series from its
-first store in the child.
+**Fork.** The child has the same cells, detached, and no file. Its first store creates a file; a series is in it from
+its first store in the child.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from shm.table.reader import OpenTables
 
 log = logging.getLogger(__name__)
 
-# How the values that several processes have of one gauge become one at a scrape. Those of dead processes vanish, but
-# for the modes with "+dead".
+# How a scrape merges the values of one gauge from several processes, see shm.table.plan. Values of dead processes are
+# dropped, except in the modes with "+dead".
 MODES: Final = ("sum", "avg", "min", "max", "latest", "each", "min+dead", "max+dead", "latest+dead")
 
 DEFAULT_MAX_SERIES: Final = 10_000
@@ -56,9 +56,9 @@ _tables: weakref.WeakSet[ProcessTable] = weakref.WeakSet()
 class ProcessTable:
     """The table of this process in ``application``. Raises ConfigurationError, NoSpace.
 
-    ``group``: whose users may read it too. ``who``: the identity of its file; empty in a fork that has none yet.
-    ``peers``: the tables of other processes, which removals keep open. ``on_birth``: called in a fork that has made its
-    file, without a lock.
+    ``group``: the group that may read it. ``who``: the identity of its file; empty in a fork that has none yet.
+    ``peers``: the tables of other processes, which removals keep open. ``on_birth``: called in a fork, without a lock,
+    after it has created its file.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class ProcessTable:
         group_number(group)
         self.group = group
         self.max_series = max_series
-        self.lock = threading.RLock()  # a signal's handler may take it again in its thread
+        self.lock = threading.RLock()  # reentrant: a signal handler may take it again in the same thread
         self.cells: dict[SeriesKey, Cell] = {}
         self.metrics: dict[str, tuple[Metric, str]] = {}
         self.who = ""
         self.peers = OpenTables(namespace, application, {os.geteuid()})
         self.on_birth: Callable[[], None] = lambda: None
         self._queue: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self._busy = False  # whether the queue is being worked off, by the thread that has the lock
+        self._busy = False  # whether the thread that has the lock is working off the queue
         self._file: TableFile | None = None
         self._next: TableFile | None = None
-        self._closed = False  # or without memory for a file: the cells store where nobody reads
-        self._named: set[str] = set()  # metrics that the log has named
+        self._closed = False  # or no memory for a file: the cells store into private memory
+        self._named: set[str] = set()  # metrics that were logged as not exported
         self._reports: deque[Callable[[], object]] = deque()
         self._grow()
         _tables.add(self)
@@ -88,14 +88,14 @@ class ProcessTable:
     # ---- metrics and series ---------------------------------------------------------------------------------
 
     def declare(self, metric: Metric, mode: str = "sum") -> None:
-        """Raises MetricError where another metric has that name, or there is no such mode."""
+        """Register a metric. Raises MetricError if another metric has its name, or the mode does not exist."""
         if mode not in MODES:
             raise MetricError(f"metric {metric.name!r} has the mode {mode!r}; use one of {', '.join(MODES)}")
         if metric.type == "untyped" or metric.own:
             raise MetricError(f"metric {metric.name!r} is {metric.type}; an application has gauges, counters, "
                               "histograms and summaries")  # fmt: skip
         if mode == "each" and "pid" in metric.label_names:
-            raise MetricError(f"metric {metric.name!r} has a label pid already, which the mode each adds; rename it")
+            raise MetricError(f"metric {metric.name!r} has a label 'pid', which the mode 'each' adds; rename the label")
         mode = mode if metric.type == "gauge" else "sum"
         known = self.metrics.setdefault(metric.name, (metric, mode))
         if known != (metric, mode):
@@ -107,9 +107,9 @@ class ProcessTable:
     def cell(
         self, metric: Metric, label_values: tuple[str, ...], mode: str = "sum", first: float | None = None
     ) -> Cell:
-        """The cell of that series; a new one of a gauge has the value ``first``, or none. Raises MetricError.
+        """The cell of that series, added if it is new; a new gauge has the value ``first``, if given.
 
-        The caller calls :meth:`report` afterwards, once it holds no lock.
+        Raises MetricError. The caller must call :meth:`report` afterwards, when it holds no lock.
         """
         key = metric.name, label_values
         with self.lock:
@@ -124,29 +124,29 @@ class ProcessTable:
                 if len(self.cells) >= self.max_series:
                     self._refuse(metric.name, f"the limit of {self.max_series} series is reached")
                     return cell
-                cell = self.cells.setdefault(key, cell)  # a signal's handler may have made it since
+                cell = self.cells.setdefault(key, cell)  # a signal handler may have added it meanwhile
                 self._do(self._begin, cell, first)
             return cell
 
     def refused(self, kind: MetricType, key: SeriesKey, buckets: Sequence[float], error: str) -> Cell:
-        """A cell that nobody reads, for a series that can't be in a table; the log says why, once for a metric."""
+        """A cell in private memory, for a series that the table can't have; the reason is logged once per metric."""
         self._refuse(key[0], error)
         cls = LatestCell if kind == "gauge" else CELLS[kind]
         return cls(self, key, len(buckets) + 3 if kind == "histogram" else 2, buckets)
 
     def remove(self, keys: Iterable[SeriesKey]) -> None:
-        """Remove these series from this process. Code that still has their cells stores where nobody reads."""
+        """Remove these series from this process. Code that still has their cells stores into private memory."""
         with self.lock:
             self._do(self._remove, list(keys))
 
     def store(self, cell: Cell, action: Callable[..., object], *arguments: Any) -> None:
-        """The slow path of a store: attach the cell, if it is detached, and do the store under the lock."""
+        """The slow path of a store: attach the cell, if it is detached, and store under the lock."""
         with self.lock:
             self._do(self._store, cell, action, arguments)
         self.report()
 
     def values_of(self, cell: Cell) -> list[float]:
-        """What a cell's words are, in a thread that may have been interrupted in the middle of a growth."""
+        """The values of a cell's columns, even if this thread was interrupted in the middle of a growth."""
         with self.lock:
             words, file = cell.words, self._file
             if words is DETACHED and file is not None and self.cells.get(cell.key) is cell:
@@ -155,13 +155,13 @@ class ProcessTable:
             return list(words) or [0.0] * cell.columns
 
     def report(self) -> None:
-        """Write what is to be logged, and call ``on_birth``. Never under a lock: a log handler may store as well."""
+        """Write the pending log lines, and call ``on_birth``. Never under a lock: a log handler may store as well."""
         while self._reports:
             with contextlib.suppress(IndexError):  # another thread took it
                 self._reports.popleft()()
 
     def close(self) -> None:
-        """Free the table, as the end of the process does; the file stays. Nobody reads what is stored afterwards."""
+        """Close and unlock the file, which stays. Later stores go into private memory."""
         with self.lock:
             file = self._current()
             self._closed = True
@@ -171,7 +171,7 @@ class ProcessTable:
                 file.close()
 
     def forked(self) -> None:
-        """In the child: leave the parent's file. Another thread of the parent may have held the lock."""
+        """Reset the table in a forked child: close the parent's file, detach all cells, and renew the lock."""
         self.lock = threading.RLock()
         self._busy = False
         self._queue.clear()
@@ -179,7 +179,7 @@ class ProcessTable:
         self._reports.append(self.on_birth)
         for file in (self._file, self._next):
             if file is not None:
-                file.close()  # frees no lock of the parent's: record locks belong to a process
+                file.close()  # the parent keeps its lock: record locks belong to a process
         self._file = self._next = None
         self.who = ""
         self._detach()
@@ -187,7 +187,7 @@ class ProcessTable:
     # ---- the queue: each of these is called under the lock --------------------------------------------------
 
     def _do(self, action: Callable[..., object], *arguments: Any) -> None:
-        """Do it behind all that is queued; if this interrupts the same thread, leave it in the queue."""
+        """Queue the action, and work off the queue, unless this call interrupts the thread that does so."""
         self._queue.append((action, arguments))
         if self._busy:
             return
@@ -222,14 +222,14 @@ class ProcessTable:
             del self.cells[key]
 
     def _attach(self, cell: Cell) -> None:
-        """Give a detached cell its words: in the file, or in memory of its own if it was removed or refused."""
+        """Give a detached cell its words: in the file, or in private memory if it was removed or refused."""
         if cell.words is not DETACHED:
             return
         words = self._words(cell) if self.cells.get(cell.key) is cell and not self._closed else None
         cell.words = memoryview(bytearray(8 * cell.columns)).cast("d") if words is None else words
 
     def _words(self, cell: Cell) -> memoryview[float] | None:
-        """The words of a series in the file, entered into its catalog if need be; None where there is no room."""
+        """The words of a series in the file, to which it is added if it is new; None if there is no room."""
         file = self._current()
         if file is None or cell.key not in file.contents.columns:
             metric, mode = self.metrics[cell.key[0]]
@@ -244,15 +244,15 @@ class ProcessTable:
                 return None
         column = file.contents.columns[cell.key]
         words = file.values[column : column + cell.columns]
-        if words[-1:].tobytes() == ABSENT:  # it was removed, and is new
+        if words[-1:].tobytes() == ABSENT:  # it was removed, and is added again
             file.fill(column, cell.columns, cell.initial())
         return words
 
     # ---- the file -------------------------------------------------------------------------------------------
 
     def _grow(self, new: Cell | None = None) -> TableFile:
-        """Go on in a new file, with the series of this one and with ``new``. Raises NoSpace, MetricError, OSError; the
-        cells then go on in the old one."""
+        """Move to a new file, with the series of the old one and with ``new``. Raises NoSpace, MetricError, OSError;
+        the cells then continue in the old file."""
         old = self._current()
         known = {} if old is None else old.contents.columns
         cells = [cell for cell in list(self.cells.values()) if cell.key in known]
@@ -270,7 +270,7 @@ class ProcessTable:
         return file
 
     def _current(self) -> TableFile | None:
-        """The file to store into: the one of a growth, once it is published. All cells are detached then."""
+        """The file to store into: that of a growth, once it is published (all cells are detached then), or the old."""
         new = self._next
         if new is not None:
             if new.published():
@@ -287,19 +287,19 @@ class ProcessTable:
             cell.words = DETACHED
 
     def _refuse(self, metric: str, error: str) -> None:
-        """Have the log say, once for a metric, that series of it are not exported."""
+        """Queue a log line, once per metric, that series of the metric are not exported."""
         if metric in self._named:
             return
         self._named.add(metric)
         remedy = "drop a label with many values, raise max_series, or give shared memory more room"
         extra = {"application": self.application, "metric": metric, "error": error, "remedy": remedy}
-        # In words as well: the program's own log shows no fields.
+        # All fields in the text as well: the program's own log may not show ``extra``.
         text = f"series not exported: metric {metric!r} of application {self.application!r}: {error}; {remedy}"
         self._reports.append(lambda: log.warning("%s", text, extra=extra))
 
 
-# By thread: the tables whose locks it holds while it forks, so that no child begins with half of what another thread
-# was about to do.
+# By thread: the tables whose locks it holds while it forks, so that no other thread is in the middle of an operation
+# that the child would find half done.
 _held: dict[int, list[ProcessTable]] = {}
 
 

@@ -1,4 +1,4 @@
-"""Read tables: TableReader is one, OpenTables those of an application, kept open from one look to the next."""
+"""Read tables: TableReader reads one, OpenTables keeps those of an application open between scrapes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shm import catalog
 from shm.errors import RingCorrupt, RingForeign, RingMissing
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES, check_byte_order
-from shm.table.descriptors import in_use, let_go, open_table
+from shm.table.descriptors import close_table, in_use, open_table
 from shm.table.format import CATALOG_USED, RETIRED, TableHeader, identity, read_header, table_path
 
 
 class TableReader:
-    """One table, opened for reading alone. ``catalog`` is what :meth:`refresh` has proven of it so far.
+    """One table, opened read-only. ``catalog``: the entries that :meth:`refresh` has proven so far.
 
-    ``owners``: user ids whose tables are believed; ``serial``: no other reader of this process has the same. Raises
-    RingMissing, RingForeign, RingCorrupt, which name the application and the file.
+    ``owners``: user ids whose tables are trusted; ``serial``: unique among the readers of this process. Raises
+    RingMissing, RingForeign, RingCorrupt, naming the application and the file.
     """
 
     _serials = itertools.count()
@@ -41,7 +41,7 @@ class TableReader:
         try:
             self.header = self._checked(owners)
         except BaseException:
-            let_go(self._fd)
+            close_table(self._fd)
             raise
         self.catalog = catalog.Catalog()
         self.salt = self.header.salt
@@ -54,8 +54,8 @@ class TableReader:
         if status.st_uid not in owners:
             raise RingForeign(
                 self.application,
-                f"{self.path} belongs to user {status.st_uid}, who is not trusted; name that user "
-                "among the trusted users, or remove it",
+                f"{self.path} belongs to user {status.st_uid}, which is not trusted; add that user to "
+                "the trusted users, or remove the file",
             )
         header = read_header(self.application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
         if header.application != self.application or self.who not in (RETIRED, identity(header.pid, header.token)):
@@ -67,7 +67,7 @@ class TableReader:
         return header
 
     def refresh(self) -> bool:
-        """Read on in the catalog; True when that brought something."""
+        """Read new entries of the catalog; True if there are any."""
         used = self.catalog.used
         announced = int.from_bytes(os.pread(self._fd, 8, CATALOG_USED), "little")
         if announced == used:
@@ -77,12 +77,12 @@ class TableReader:
         return self.catalog.used != used
 
     def columns_of(self, metric: Metric) -> int:
-        """How many columns a series of the metric has here."""
+        """How many columns a series of the metric has in this table."""
         return catalog.columns_of(metric, self.catalog.extra.get(metric.name))
 
     def values(self) -> array[float]:
-        """A copy of the values: float64, one a column, as many as the catalog names. Raises RingCorrupt for a table
-        that was cut short."""
+        """A copy of the values: float64, one per column that the catalog names. Raises RingCorrupt if the table was cut
+        short."""
         size = 8 * self.catalog.columns
         data = os.pread(self._fd, size, self.header.values_offset)
         if len(data) != size:
@@ -90,20 +90,20 @@ class TableReader:
         return array("d", data)
 
     def read_into(self, target: memoryview) -> bool:
-        """The same into the bytes ``target``; False when the table was cut short."""
+        """Copy the first values into the bytes ``target``; False if the table was cut short."""
         return os.preadv(self._fd, (target,), self.header.values_offset) == len(target)
 
     def in_place(self) -> bool:
-        """Whether its name still leads to this file."""
+        """Whether the table's file still has its name."""
         return os.fstat(self._fd).st_nlink > 0
 
     def alive(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is alive, by its lock."""
         return in_use(self._fd)
 
     def mapped(self) -> bool:
-        """Whether its process stores into it although the lock is gone: closing *all* descriptors, as some programs do
-        when they begin, frees it. False where /proc does not tell, as of another pid namespace."""
+        """Whether its process has it mapped, even without the lock: a program that closes *all* descriptors, as some do
+        at their start, frees it. False if /proc does not show the process, as in another pid namespace."""
         status = os.fstat(self._fd)
         file = f" {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino} "
         try:
@@ -113,11 +113,11 @@ class TableReader:
             return False
 
     def close(self) -> None:
-        let_go(self._fd)
+        close_table(self._fd)
 
 
 class OpenTables:
-    """The tables of one application, kept open from one look to the next. ``owners``: as for a reader."""
+    """The tables of one application, kept open between reads. ``owners``: user ids whose tables are trusted."""
 
     def __init__(self, namespace: str, application: str, owners: Collection[int]) -> None:
         self._of = namespace, application
@@ -131,18 +131,18 @@ class OpenTables:
         return iter(self._tables.values())
 
     def get(self, who: str) -> TableReader | None:
-        """The one that is open, whether it is up to date or not."""
+        """The open table of that identity, not refreshed."""
         return self._tables.get(who)
 
     def keep(self, wanted: Collection[str]) -> None:
-        """Close those of all other identities."""
+        """Close the tables of all other identities."""
         for who in [who for who in self._tables if who not in wanted]:
             self._tables.pop(who).close()
 
     def refreshed(self, who: str) -> TableReader:
-        """That table as it is now: opened, or opened anew where another file has its name, and read on in.
+        """That table, opened if needed, or opened again if its file was replaced, with its new catalog entries read.
 
-        Raises what TableReader does, and OSError.
+        Raises the errors of TableReader, and OSError.
         """
         self._drop_replaced(who)
         table = self._tables.get(who)
@@ -151,8 +151,8 @@ class OpenTables:
         table.refresh()
         return table
 
-    def let_go(self) -> None:
-        """Close the tables that have lost their names: as long as somebody has them open, their memory is not free."""
+    def close_replaced(self) -> None:
+        """Close the tables whose files were removed or replaced, so that their memory is freed."""
         for who in list(self._tables):
             self._drop_replaced(who)
 

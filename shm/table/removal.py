@@ -1,8 +1,8 @@
-"""Removal of series from all processes of an application.
+"""Remove series from all processes of an application.
 
-A process removes a series from its own table, and may not write into those of others. So it writes down in the table of
-the dead what the series' columns are there at that moment (:attr:`shm.table.dead.DeadTable.removed`); readers show of
-such a series what it has come to since, and nothing while it has not changed.
+A process can remove a series only from its own table. For the tables of other processes, it records the series' current
+values in the table of the dead (:attr:`shm.table.dead.DeadTable.removed`). Readers then show only the change since
+then, and nothing while the series has not changed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOCK_SECONDS: Final = 2.0  # for others that fold or remove just now
+_LOCK_SECONDS: Final = 2.0  # how long to wait for other processes that fold or remove
 
 
 def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -> None:
-    """Remove the chosen series from all processes of the application but this one, whose table is ``table``.
+    """Remove the chosen series from all processes of the application except this one, whose table is ``table``.
 
-    Raises NoSpace, or WriterBusy when others fold or remove for two seconds.
+    Raises NoSpace, or WriterBusy if other processes fold or remove for two seconds.
     """
     namespace, application, own = table.namespace, table.application, table.who
     with fold_lock(namespace, application, wait_seconds=_LOCK_SECONDS) as ours:
@@ -46,7 +46,7 @@ def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -
             gone = [one for one in peer.catalog.series if chosen(series_key(one))]
             try:
                 values = peer.values() if gone else array("d")
-            except RingCorrupt as error:  # of that process nothing is shown
+            except RingCorrupt as error:  # readers show nothing of that table
                 log.warning("table left out", extra={"application": application, "error": str(error)})
                 continue
             for one in gone:
@@ -54,7 +54,7 @@ def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -
                 dead.removed[peer.who, series_key(one)] = then
                 if then[-8:] == ABSENT:  # its process removed it as well
                     del dead.removed[peer.who, series_key(one)]
-        # Entries of tables that are gone go too. Those of the own table, which other processes wrote, stay.
+        # Drop the entries of tables that no longer exist. Those of this process's table, by other processes, are kept.
         dead.folded = [who for who in dead.folded if who in others]
         dead.removed = {(who, key): then for (who, key), then in dead.removed.items() if who in {*others, own}}
         if len(dead.series) != series or dead.removed != removed:

@@ -102,7 +102,7 @@ MUTANTS = (
         code="new.published()", becomes="True", says="a handler that raises", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "a reader frees the lock of its own process", "shm.table.descriptors:let_go",
+        "applications", "a reader frees the lock of its own process", "shm.table.descriptors:close_table",
         patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
     ),
     Mutant(

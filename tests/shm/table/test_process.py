@@ -189,7 +189,7 @@ def test_without_memory_the_program_goes_on_and_nothing_is_lost(
     [
         (GAUGE, "median", "has the mode 'median'; use one of sum, avg"),
         (Metric("u", "untyped", "U."), "sum", "metric 'u' is untyped; an application has"),
-        (Metric("g", "gauge", "G.", "", ("pid",)), "each", "has a label pid already"),
+        (Metric("g", "gauge", "G.", "", ("pid",)), "each", "has a label 'pid'"),
         (Metric("busy", "counter", "C."), "sum", "metric 'busy' is registered as"),
     ],
 )

@@ -153,7 +153,7 @@ def test_a_catalog_entry_that_is_damaged_ends_what_is_known(namespace: str, path
 
 
 def test_a_table_of_a_user_who_is_not_trusted_is_refused(namespace: str, path: Path) -> None:
-    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, who is not trusted"):
+    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, which is not trusted"):
         opened(namespace, {12345})
 
 
