@@ -6,8 +6,8 @@ is whole, configuration as now    resumes it in place
 has another capacity, interval,   rebuilds it: builds a new segment with its history, and publishes that instead
 boot id, or a damaged catalog
 lacks frames                      rebuilds it, with the missing frames that the snapshot has
-is unreadable                     renames it; the new segment gets its frames if only size or blocks are wrong,
-does not exist                    else the snapshot's; without a snapshot it begins empty
+is unreadable                     renames it; builds one with its frames if only size or blocks are wrong, else as next
+does not exist                    builds one, with the snapshot's history if there is a snapshot, else empty
 
 A rebuild only reads the segment in use: if the rebuild fails, the writer continues with that segment.
 """
