@@ -1,7 +1,7 @@
-"""fogmetrics: host metrics with a day of history in shared memory. The public names, imported when they are first used.
+"""fogmetrics: host metrics with a day of history in shared memory. The public names, imported on first use.
 
-``settings``, ``durations``, ``exit``, ``log`` and ``parent`` are the ground floor, which every package may import;
-``config`` and ``cli`` are on top of all packages. tests/test_layers.py has the rules.
+Every package may import ``settings``, ``durations``, ``exit``, ``log`` and ``parent``; no other package imports
+``config`` or ``cli``, except for the main programs. tests/test_layers.py has the rules.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shm.ring.series import TimeSeries
     from shm.ring.series import read_time_series as get_time_series
 
-# Which module has each name, and by which name. An application that imports drop_in must not load numpy for it.
+# Name: (module, attribute). An application that imports drop_in must not load numpy for it.
 _NAMES = {
     "BetanetClient": ("collector.sources.betanet.client", "BetanetClient"),
     "Collection": ("collector.source", "Collection"),

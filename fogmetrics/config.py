@@ -1,8 +1,8 @@
-"""The whole configuration: one TOML file that every process reads alike, checked before anything starts.
+"""Loads and checks the configuration, one TOML file for all processes.
 
 The file is the one given by ``--config``, else by ``FOGMETRICS_CONFIG``, else ``fogmetrics.toml`` in the working
-directory (supervisord starts every process in the directory of supervisord.conf); without one all is default. Each
-table's dataclass is beside the code that uses it; :class:`Config` has all of them.
+directory (supervisord starts every process in the directory of supervisord.conf). Without a file all keys have their
+defaults. Each table is a dataclass in the package that uses it; :class:`Config` has all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENV_CONFIG = "FOGMETRICS_CONFIG"
 
 @dataclass(frozen=True)
 class Config(CollectorTables, ExporterTables):
-    """All tables, as fields of the classes that this one is made of."""
+    """All tables of the configuration."""
 
     log: LogConfig = key(LogConfig(), "Logs of every process, to standard error.")
 
@@ -48,7 +48,7 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # Windows' editors begin a file with a mark
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
     except FileNotFoundError:
         raise ConfigurationError(
             f"there is no configuration file {path}; give --config or {ENV_CONFIG} one that exists"
@@ -58,14 +58,14 @@ def _read(path: Path) -> str:
 
 
 def parse(text: str, path: Path) -> Config:
-    """The configuration that ``text`` holds; ``path`` is for messages. Raises ConfigurationError."""
+    """Parse the configuration ``text``; ``path`` is for messages. Raises ConfigurationError."""
     try:
         document = tomllib.loads(text)
-        repr(document)  # so that every message below can show the value that it is about
+        repr(document)  # raises here if a later message could not show a value
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
     except ValueError:  # the interpreter's limit, sys.get_int_max_str_digits()
-        raise ConfigurationError(f"{path} holds a number of thousands of digits; no key needs one") from None
+        raise ConfigurationError(f"{path} has a number of thousands of digits; no key needs one") from None
     except RecursionError:
-        raise ConfigurationError(f"{path} nests too deeply to be read; no key needs more than a list") from None
+        raise ConfigurationError(f"{path} nests too deeply to be read; no key needs such nesting") from None
     return Config(path=path, **read_values(Config, document, Where(str(path)), Config))

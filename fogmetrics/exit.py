@@ -1,4 +1,4 @@
-"""How each of our programs ends: one message for what went wrong, and an exit status that says whose fault it is."""
+"""Exit statuses of all programs: prints the error that ended a program, and maps it to a status."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 
 from shm.errors import ConfigurationError, FogmetricsError
 
-# sysexits.h(3head). supervisord tries again after either; a person knows from 78 that it is for them.
+# sysexits.h(3head). supervisord tries again after either; 78 tells a user to correct the configuration.
 EX_TEMPFAIL: Final = 75
 EX_CONFIG: Final = 78
 
 
 def exit_status(program: str, body: Callable[[], int]) -> int:
-    """What ``body`` returns; 78 for a ConfigurationError, 75 for any other FogmetricsError, said on standard error."""
+    """Run ``body`` and return its status; 78 for a ConfigurationError, 75 for another FogmetricsError, both printed."""
     try:
         return body()
     except ConfigurationError as error:

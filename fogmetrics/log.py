@@ -1,8 +1,7 @@
 """Structured logs of every process: one line an event, ``key=value`` for people or JSON for machines.
 
 Call sites pass their fields by ``extra``: ``log.info("source down", extra={"source": name, "error": text})``.
-Twenty lines on the standard library rather than a dependency in every worker: a logging package adds megabytes to
-processes whose whole size is ten.
+A logging package would add megabytes to every collector, which takes ten in all; so this uses the standard library.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class LogConfig:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What a line says: time, level, event, then the call site's own fields in its order."""
+    """The fields of a line: time, level, logger, event, then the call site's fields in its order."""
     fields: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname.lower(),
@@ -63,12 +62,12 @@ def _quoted(value: Any) -> str:
 
 
 def set_up(level: str, form: str) -> None:
-    """Send all logs of this process to standard error in that format."""
+    """Write all logs of this process to standard error, in the format ``form``: logfmt or json."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else LogfmtFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # A line a request would drown the others.
+    # Hide their line per request.
     for name in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

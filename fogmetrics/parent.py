@@ -1,8 +1,8 @@
-"""Whether supervisord, which started this process, still lives.
+"""Detects the death of the supervisord that started this process.
 
-A supervisord that is killed leaves its processes running (Supervisor/supervisor#199), and its successor starts them
-a second time: the collectors would then fail for the lock, the exporter for the port. So each of our processes ends
-by itself once the supervisord that started it is gone.
+A killed supervisord leaves its processes running (Supervisor/supervisor#199). The next supervisord would start them a
+second time, and fail: the old collectors hold the locks, the old exporter the port. So each process of the daemon ends
+when the supervisord that started it is gone.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ class Parent:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
         self.pid = os.getppid() if environ.get("SUPERVISOR_ENABLED") else 0
-        # It may have died while the interpreter began: then init has taken its place already, and would never go.
-        # A supervisord that is process 1 itself, in a container, shares its session with what it starts.
+        # If supervisord died while the interpreter started, the parent is now init. But supervisord may be process 1
+        # itself, in a container; then it shares its session with the processes that it starts.
         self._missed = self.pid == 1 and os.getsid(1) != os.getsid(0)
-        # Readable once it has ended: who waits for this wakes then, and need not look from time to time. -1: look.
+        # A descriptor that becomes readable when supervisord ends; -1: poll ``gone`` instead.
         self.fd = _pidfd(self.pid) if self.pid else -1
 
     @property
     def gone(self) -> bool:
-        """True once the supervisord that started us is no longer our parent; always False without one."""
+        """True once the supervisord that started this process has ended; always False without one."""
         return self.pid != 0 and (self._missed or os.getppid() != self.pid)
 
     def ended(self) -> None:
@@ -34,7 +34,7 @@ class Parent:
 
 
 def _pidfd(pid: int) -> int:
-    """A descriptor of that process; -1 where there is none to be had: before Linux 5.3, or by a seccomp filter."""
+    """A pidfd of that process; -1 if unavailable: before Linux 5.3, or with a seccomp filter."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):

@@ -1,4 +1,4 @@
-"""RingCollector: the rings of this host in any program that serves prometheus_client's metrics.
+"""RingCollector: exports the rings of this host from any program that uses prometheus_client.
 
 REGISTRY.register(RingCollector())
 """
@@ -28,8 +28,8 @@ class RingCollector:
     """A custom collector of prometheus_client: the latest samples of all fresh rings and of applications.
 
     The series, names and types are those of /metrics, without the exporter's own. ``owner``: user whose rings are
-    trusted, by name or number, empty for this program's own; ``users``: others, whose applications are as well. Any
-    thread may collect. Raises ConfigurationError for a namespace or user that can't be.
+    trusted, by name or number, empty for this program's user; ``users``: further users whose applications are trusted.
+    Any thread may collect. Raises ConfigurationError for an invalid namespace or unknown user.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class RingCollector:
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:
-        """No metrics: which there are changes with the rings, so no name is claimed when this is registered."""
+        """No metrics: they change with the rings, so no names are reserved at registration."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """One family a metric. A ring that can't be read is left out; the log has the reason."""
+        """One family per metric. A ring that can't be read is omitted; the log has the reason."""
         with self._lock:
             rings, applications = self._rings.refresh(), self._applications.refresh()
             shown: list[Shown] = [*rings, *applications]
@@ -59,7 +59,7 @@ class RingCollector:
         return [one for one in found if one.samples]
 
     def close(self) -> None:
-        """Close the rings, and so give back what replaced ones take. Collecting again opens them."""
+        """Close the rings, and free the memory of replaced ones. Collecting again opens them."""
         with self._lock:
             self._rings.close()
             self._applications.close()
@@ -67,12 +67,12 @@ class RingCollector:
 
 def _client_metric(family: Family, starts: list[int], numbers: list[float], present: list[bool]) -> Metric:
     metric = family.metric
-    # Of another unit prometheus_client would make a part of the name.
+    # prometheus_client would append any other unit to the name.
     unit = metric.unit if metric.family.endswith(f"_{metric.unit}") else ""
     found = Metric(metric.family, metric.help, metric.type, unit)
     for placed in family.placed:
         for name, labels, at, guard in samples(placed, starts[placed.ring]):
-            # What OpenMetrics forbids is left out in both formats: nothing here knows which will be written.
+            # Omit what OpenMetrics forbids, since the format of the page is not known here.
             if present[at] and (guard == UNGUARDED or (guard >= 0 and numbers[guard] >= 0)):
                 found.samples.append(Sample(name, dict(labels), numbers[at]))
     return found

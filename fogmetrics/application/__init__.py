@@ -1,4 +1,4 @@
-"""Metrics of applications: what runs in other people's processes. Imports shm and the ground floor of fogmetrics alone.
+"""Metrics of applications: code that runs in users' processes. It imports only shm and the basic modules of fogmetrics.
 
-Read shared_collector first; drop_in keeps the metrics of prometheus_client in the same tables.
+Read ``shared_collector`` first; ``drop_in`` stores the metrics of prometheus_client in the same tables.
 """

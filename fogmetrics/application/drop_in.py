@@ -1,11 +1,11 @@
-"""The drop-in for prometheus_client's multiprocess mode: one line, and no directory.
+"""Drop-in replacement for prometheus_client's multiprocess mode: stores values in shared memory.
 
     from fogmetrics import drop_in
     drop_in.install("web")
 
-goes first in each process of the application, or into gunicorn.conf.py. From there on prometheus_client keeps its
-values in this process's table of the application *web* (:mod:`fogmetrics.application.shared_collector`), by its own
-interface for storage, ``prometheus_client.values.ValueClass``. docs/applications.md lists what differs.
+Call it first in each process of the application, or in gunicorn.conf.py. From then on prometheus_client stores its
+values in this process's table of the application *web* (:mod:`fogmetrics.application.shared_collector`), through
+``prometheus_client.values.ValueClass``. docs/applications.md lists what differs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODES: Final = {
     "max": "max+dead", "livemax": "max", "mostrecent": "latest+dead", "livemostrecent": "latest",
 }  # fmt: skip
 
-_ENDINGS: Final = {"counter": "_total", "info": "_info"}  # of the names of their series
+_ENDINGS: Final = {"counter": "_total", "info": "_info"}  # that their series' names have in addition
 
 _installed: DropIn | None = None
 
@@ -39,37 +39,37 @@ _installed: DropIn | None = None
 def install(
     application: str, *, namespace: str | None = None, group: str | None = None, registries: Iterable[Any] = ()
 ) -> None:
-    """Keep the metrics of this process and its forks in tables of ``application``. The same again does nothing.
+    """Store the metrics of this process and its forks in tables of ``application``. A repeated call does nothing.
 
-    Metrics that exist already move with their values if they are in prometheus_client's REGISTRY or one of
-    ``registries``. Raises ConfigurationError, and NoSpace where there is no shared memory for the first table.
+    Existing metrics move with their values if they are in prometheus_client's REGISTRY or one of ``registries``.
+    Raises ConfigurationError, and NoSpace if there is no shared memory for the first table.
     """
     global _installed
     if _installed is not None:
         if _installed.table.application != application:
             raise ConfigurationError(
-                f"the metrics of this process are those of the application {_installed.table.application!r} already, "
-                f"and can't be those of {application!r}; install it once"
+                f"the metrics of this process already belong to the application {_installed.table.application!r}, so "
+                f"install({application!r}) can't take them; call install once"
             )
         return
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
         raise ConfigurationError(
-            "PROMETHEUS_MULTIPROC_DIR is set, and prometheus_client would keep its files too; unset it: the drop-in "
-            "takes its place"
+            "PROMETHEUS_MULTIPROC_DIR is set, so prometheus_client would write its files too; unset it: the drop-in "
+            "replaces it"
         )
     try:
         import prometheus_client
     except ImportError:
         raise ConfigurationError("prometheus_client is not installed here: pip install prometheus-client") from None
     _installed = DropIn(table_of(application, namespace, group))
-    _installed.exchange_storage()
+    _installed.replace_storage()
     drop_in_page.install(_installed.table)
     for registry in {prometheus_client.REGISTRY, *registries}:
         _installed.move_metrics(registry)
 
 
 class Value:
-    """A number that prometheus_client stores, in one column of a cell: the interface of its ValueClass."""
+    """A value of prometheus_client, stored in one column of a cell; it has the interface of its ValueClass."""
 
     __slots__ = ("get", "inc", "observe", "set")
 
@@ -78,7 +78,7 @@ class Value:
             self.attach(cell, column)
 
     def attach(self, cell: Cell, column: int) -> None:
-        """Store into that cell from now on. Its methods become those of the value, which spares each store a call."""
+        """Store in that cell from now on. The value takes over its methods, which saves a call per store."""
         if isinstance(cell, CounterCell):
             self.inc, self.get, self.set = cell.inc, cell.get, cell.set
         else:
@@ -94,18 +94,18 @@ class Value:
 
 
 class DropIn:
-    """prometheus_client with its storage exchanged for ``table``."""
+    """Patches prometheus_client to store its values in ``table``."""
 
     def __init__(self, table: ProcessTable) -> None:
         self.table = table
-        # Histograms that are being made, by thread, name and labels: the bounds of the buckets come one by one.
+        # Unfinished histograms, by thread, name and labels: the bounds of the buckets arrive one by one.
         self._histograms: dict[tuple[int, str, tuple[str, ...]], list[tuple[float, Value]]] = {}
 
-    def exchange_storage(self) -> None:
+    def replace_storage(self) -> None:
         from prometheus_client import metrics, values
 
         values.ValueClass = self.value
-        # A signal's handler, or a destructor, may ask for labels while its thread makes some.
+        # A signal handler or destructor may call labels() while its thread is in labels().
         metrics.Lock = threading.RLock  # type: ignore[attr-defined, assignment]
         base = metrics.MetricWrapperBase
         base.labels = self._labels(base.labels)  # type: ignore[method-assign]
@@ -114,7 +114,7 @@ class DropIn:
                 setattr(base, name, self._removing(getattr(base, name)))
         metrics.Summary.observe = metrics.Histogram.observe = _observe  # type: ignore[method-assign, assignment]
         metrics.Info.info = self._info(metrics.Info.info)  # type: ignore[method-assign]
-        # The state in which a process begins is older than any that was set.
+        # The initial state of a process is older than any state that was set.
         metrics.Enum.__init__ = self._enum(metrics.Enum.__init__, lambda: 0.0)  # type: ignore[method-assign]
         metrics.Enum.state = self._enum(metrics.Enum.state, time.time)  # type: ignore[method-assign]
 
@@ -124,7 +124,7 @@ class DropIn:
         self, typ: str, metric_name: str, name: str, labelnames: Iterable[str], labelvalues: Iterable[str],
         help_text: str, multiprocess_mode: str = "all", **_: object,
     ) -> Value:  # fmt: skip
-        """Takes the place of prometheus_client.values.ValueClass."""
+        """Replacement of prometheus_client.values.ValueClass."""
         labels = dict(zip(labelnames, labelvalues, strict=True))
         if typ == "gauge":
             return Value(self._cell("gauge", name, help_text, labels, mode=_MODES[multiprocess_mode], first=0.0))
@@ -135,7 +135,7 @@ class DropIn:
         return Value(self._cell("counter", name, help_text, labels))
 
     def _histogram_value(self, name: str, help_text: str, labels: dict[str, str]) -> Value:
-        """The library asks for the sum first, then for a value of each bucket, the one of +Inf last."""
+        """A value of a histogram. prometheus_client makes that of the sum first, then one per bucket, +Inf last."""
         value, bound = Value(), float(labels.pop("le", "nan"))
         key = threading.get_ident(), name, tuple(labels.values())
         if bound != bound:
@@ -153,7 +153,7 @@ class DropIn:
         self, kind: MetricType, name: str, help_text: str, labels: Mapping[str, str], buckets: Iterable[float] = (),
         *, mode: str = "sum", first: float | None = None,
     ) -> Cell:  # fmt: skip
-        """The cell of a series; one that nobody reads, and a line in the log, where the table can't have it."""
+        """The cell of a series. If the table refuses the series, log it and return a cell that nobody reads."""
         bounds = tuple(buckets)
         try:
             metric = Metric(name, kind, help_text[:MAX_HELP] or name, "", tuple(labels), bounds)
@@ -164,8 +164,8 @@ class DropIn:
     # ---- methods of metrics ---------------------------------------------------------------------------------
 
     def _labels(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """``labels`` under the table's lock, so that no fork begins in the middle of it. A child that exists is found
-        without locks, if its labels are given as strings."""
+        """``labels`` under the table's lock, so that no fork begins in the middle of it. An existing child is found
+        without locks if its labels are given as strings."""
 
         @functools.wraps(original)
         def labels(one: Any, *values: Any, **named: Any) -> Any:
@@ -180,12 +180,12 @@ class DropIn:
         return labels
 
     def _removing(self, original: Callable[..., None]) -> Callable[..., None]:
-        """``remove``, ``remove_by_labels`` and ``clear``, for the series of all processes."""
+        """``remove``, ``remove_by_labels`` and ``clear``, extended to the series of all processes."""
         by_labels = original.__name__ == "remove_by_labels"
 
         @functools.wraps(original)
         def removing(one: Any, *arguments: Any, **named: Any) -> None:
-            with self.table.lock:  # so that no child is made meanwhile
+            with self.table.lock:  # so that no child is added meanwhile
                 original(one, *arguments, **named)
                 names = one._labelnames
                 labels = dict(zip(names, arguments, strict=False))  # all of them for remove, none for clear
@@ -205,7 +205,7 @@ class DropIn:
         return removing
 
     def _info(self, original: Callable[..., None]) -> Callable[..., None]:
-        """``Info.info``: a gauge of 1, whose labels are the information."""
+        """``Info.info``, stored as a gauge of 1 with the information as labels."""
 
         @functools.wraps(original)
         def info(one: Any, val: dict[str, str]) -> None:
@@ -213,14 +213,14 @@ class DropIn:
             labels = dict(zip(one._labelnames, one._labelvalues, strict=True)) | {k: str(v) for k, v in val.items()}
             cell = self._cell("gauge", f"{one._name}_info", one._documentation, labels, mode="max", first=1.0)
             before, one._fogmetrics = getattr(one, "_fogmetrics", cell), cell
-            if before is not cell:  # in this process alone: others may be of another release
+            if before is not cell:  # only in this process: others may still have the old one
                 self.table.remove([before.key])
             self.table.report()
 
         return info
 
     def _enum(self, original: Callable[..., None], clock: Callable[[], float]) -> Callable[..., None]:
-        """``Enum.__init__`` and ``Enum.state``: a gauge of 0 or 1 for each state. The one set last is shown."""
+        """``Enum.__init__`` and ``Enum.state``, stored as a gauge of 0 or 1 per state. The state set last is shown."""
 
         @functools.wraps(original)
         def method(one: Any, *arguments: Any, **named: Any) -> None:
@@ -235,10 +235,10 @@ class DropIn:
         for number, state in enumerate(one._states):
             cell = self._cell("gauge", one._name, one._documentation, labels | {one._name: state}, mode="latest+dead")
             assert isinstance(cell, LatestCell)
-            if timestamp or len(cell.words):  # a new child is made under locks, where nothing may be logged
+            if timestamp or len(cell.words):  # a new child is made under locks, where logging is not allowed
                 cell.set(float(number == one._value), timestamp)
 
-    # ---- metrics that exist already -------------------------------------------------------------------------
+    # ---- existing metrics -----------------------------------------------------------------------------------
 
     def move_metrics(self, registry: Any) -> None:
         """Store the values of the registry's metrics in the table from now on."""
@@ -259,7 +259,7 @@ class DropIn:
 
 
 def _move(one: Any) -> None:
-    """Have a counter, gauge, summary or histogram make its values anew, and add what they were."""
+    """Recreate the values of a counter, gauge, summary or histogram in the table, and add the old numbers."""
     names = [name for name in ("_value", "_count", "_sum", "_buckets") if hasattr(one, name)]
     before = [[value.get() for value in _listed(getattr(one, name))] for name in names]
     one._metric_init()
@@ -274,6 +274,6 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _observe(one: Any, amount: float, exemplar: dict[str, str] | None = None) -> None:
-    """Takes the place of ``observe`` of Summary and Histogram: one store for all columns, and none for NaN."""
+    """Replacement of Summary.observe and Histogram.observe: one store for all columns, none for NaN."""
     one._raise_if_not_observable()
     one._sum.observe(amount)

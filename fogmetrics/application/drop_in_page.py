@@ -1,4 +1,4 @@
-"""prometheus_client.multiprocess for the drop-in: the page that an application serves itself."""
+"""prometheus_client.multiprocess for the drop-in, for applications that serve their own page of metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shm.table.process import ProcessTable
 
 
 def install(table: ProcessTable) -> None:
-    """Have MultiProcessCollector collect from the application's tables, and mark_process_dead fold those of the dead.
+    """Patch MultiProcessCollector to read the application's tables, and mark_process_dead to fold those of the dead.
 
     Their argument ``path`` is ignored.
     """
@@ -33,7 +33,7 @@ def install(table: ProcessTable) -> None:
     multiprocess.MultiProcessCollector.__init__ = begin  # type: ignore[method-assign]
     multiprocess.MultiProcessCollector.collect = collect  # type: ignore[method-assign]
     multiprocess.mark_process_dead = mark_process_dead
-    # The original, where it was imported by name before this: without modes there is no file that it looks for.
+    # For code that imported the original mark_process_dead by name before: without modes it looks for no files.
     multiprocess._LIVE_GAUGE_MULTIPROCESS_MODES = set()
 
 
@@ -41,7 +41,7 @@ def families(namespace: str, application: str) -> Iterator[Any]:
     """The application's metrics as prometheus_client's metric families."""
     from prometheus_client.metrics_core import Metric
 
-    from shm.table.merge import ApplicationReader  # and numpy, for who asks for a page
+    from shm.table.merge import ApplicationReader  # imports numpy, needed only for pages
 
     reader = ApplicationReader(namespace, application, {os.geteuid()})
     try:

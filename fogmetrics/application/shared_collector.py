@@ -1,4 +1,4 @@
-"""SharedCollector: the metrics of an application, from as many processes and threads as it has.
+"""SharedCollector: metrics of an application with any number of processes and threads.
 
     from fogmetrics import SharedCollector
 
@@ -9,9 +9,9 @@
     collector.increment("web_requests", labels={"path": "/"})
     collector.record_metric("web_request_seconds", 0.042)
 
-Each process has a table of its own in shared memory (:mod:`shm.table.format`). The exporter merges the tables of all of
-them at each scrape; the source *applications* does so for their history. There is nothing to commit and nothing to call
-when a process ends, and a fork has a table of its own.
+Each process has its own table in shared memory (:mod:`shm.table.format`), a fork too. The exporter merges the tables of
+all processes at each scrape; the source *applications* does so to keep a history. There is nothing to commit, and
+nothing to call when a process ends.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ _guard = threading.Lock()
 def table_of(
     application: str, namespace: str | None = None, group: str | None = None, max_series: int = DEFAULT_MAX_SERIES
 ) -> ProcessTable:
-    """This process's table of the application, always the same. Raises ConfigurationError, NoSpace.
+    """This process's table of the application, the same at each call. Raises ConfigurationError, NoSpace.
 
-    ``namespace``, ``group``: else what $FOGMETRICS_NAMESPACE and $FOGMETRICS_GROUP say, as for the daemon.
+    ``namespace`` and ``group`` default to $FOGMETRICS_NAMESPACE and $FOGMETRICS_GROUP, as for the daemon.
     """
     namespace = namespace or os.environ.get(ENV_NAMESPACE) or "default"
     group = os.environ.get(ENV_GROUP, "") if group is None else group
     with _guard:
         table = _tables.get((namespace, application))
         if table is None:
-            fold(namespace, application, group)  # first, to free the memory of the dead
+            fold(namespace, application, group)  # first, to free the memory of dead processes
             table = _tables[namespace, application] = ProcessTable(
                 namespace, application, group=group, max_series=max_series
             )
-            # Workers that are killed leave tables, and the workers that replace them are forks.
+            # Killed workers leave tables, and their replacements are forks.
             table.on_birth = functools.partial(fold, table.namespace, application, group)
         return table
 
 
 def fold(namespace: str, application: str, group: str) -> None:
-    """Fold the tables of dead processes. Never raises; the log says what failed, and the next process tries again."""
+    """Fold the tables of dead processes. Never raises: a failure is logged, and the next process tries again."""
     with _logged("dead processes of application %r not folded: %s", application):
         dead.fold(namespace, application, group)
 
 
 @contextlib.contextmanager
 def _logged(message: str, application: str) -> Iterator[None]:
-    """Log what is raised, whatever is wrong in shared memory: the program goes on."""
+    """Log any exception instead of raising it, so that a fault in shared memory does not end the program."""
     try:
         yield
     except Exception as error:  # noqa: BLE001
@@ -100,10 +100,10 @@ class SharedCollector:
         buckets: Sequence[float] = (),
         across: str = "sum",
     ) -> Metric:
-        """Declare a metric before its samples are recorded; the same one again is fine. Raises MetricError.
+        """Declare a metric before its samples are recorded; repeating it is allowed. Raises MetricError.
 
-        ``across``: how the values that several processes have of a gauge become one: "sum", "avg", "min", "max",
-        "latest" (set last), or "each", a series for every process, with its label pid.
+        ``across``: how to combine the values of a gauge from several processes: "sum", "avg", "min", "max", "latest"
+        (set last), or "each", a series per process with the label pid.
         """
         metric = Metric(name, type, help, unit, tuple(label_names), tuple(float(bound) for bound in buckets))
         with self._table.lock:
@@ -114,12 +114,12 @@ class SharedCollector:
     def record_metric(self, name: str, value: float, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Set a gauge, or this process's total of a counter; observe a value of a histogram or summary.
 
-        Raises MetricError for an unknown metric, labels that don't fit, or a value that is no number.
+        Raises MetricError for an unknown metric, labels that don't match, or a value that is not a number.
         """
         metric, _ = self._registered(name)
         number = number_of(metric, value)
         if number is None:
-            raise MetricError(f"metric {name!r} got None; leave out a sample that is not known")
+            raise MetricError(f"metric {name!r} got None; don't record an unknown value")
         cell = self.series(name, labels)
         if isinstance(cell, (HistogramCell, SummaryCell)):
             cell.observe(number)
@@ -128,13 +128,13 @@ class SharedCollector:
             cell.set(number)
 
     def increment(self, name: str, amount: float = 1.0, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Add to a counter, or to a gauge, where ``amount`` may be below 0. Raises MetricError."""
+        """Add ``amount`` to a counter, or to a gauge, for which it may be negative. Raises MetricError."""
         metric, _ = self._registered(name)
         number = amount if type(amount) is float and 0.0 <= amount < math.inf else number_of(metric, amount)
         if number is None or metric.type in ("histogram", "summary"):
-            raise MetricError(f"{metric.type} {name!r} can't be incremented by {amount!r}; record_metric observes")
+            raise MetricError(f"{metric.type} {name!r} can't be incremented by {amount!r}; call record_metric instead")
         if not math.isfinite(number):
-            raise MetricError(f"{metric.type} {name!r} can't be incremented by {amount!r}; it would stay that for good")
+            raise MetricError(f"{metric.type} {name!r} can't be incremented by {amount!r}; give a finite number")
         cell = self.series(name, labels)
         assert isinstance(cell, CounterCell)
         cell.inc(number)
@@ -142,8 +142,8 @@ class SharedCollector:
     def series(self, name: str, labels: Mapping[str, str] = NO_LABELS) -> Cell:
         """The series itself, for code that counts often: ``inc`` and ``set``, or ``observe``. Raises MetricError.
 
-        A label value of another type is converted by str(). One that is too long, or not valid Unicode, may be what a
-        client sent: its series is not exported, and the log says so. After ``remove``, ask for the series again.
+        Label values are converted by str(). If a value is too long, or not valid Unicode, as a client may send, its
+        series is not exported, and that is logged. After ``remove``, call this again.
         """
         metric, across = self._registered(name)
         names, table = metric.label_names, self._table
@@ -157,7 +157,7 @@ class SharedCollector:
             cell = table.cells.get((name, values))
         except TypeError:  # a value that is not hashable
             cell = None
-        # If it exists, its labels have been checked; under this very definition, too.
+        # An existing cell of this definition needs no checks.
         if cell is not None and table.metrics[name][0] is metric:
             return cell
         values = tuple(map(str, values))
@@ -171,7 +171,7 @@ class SharedCollector:
         return cell
 
     def remove(self, name: str, labels: Mapping[str, str] = NO_LABELS) -> None:
-        """Remove a series from all processes; the next store in any of them makes it again. Raises MetricError."""
+        """Remove a series from all processes; the next store in any process creates it again. Raises MetricError."""
         metric, _ = self._registered(name)
         key = name, metric.label_values({label: str(value) for label, value in labels.items()})  # as series() does
         remove(self._table, key.__eq__)
@@ -189,19 +189,19 @@ class SharedCollector:
 
 
 def remove(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -> None:
-    """Remove the chosen series from all processes of the application. Never raises; the log says what failed."""
+    """Remove the chosen series from all processes of the application. Never raises; failures are logged."""
     table.remove(filter(chosen, list(table.cells)))
     remove_elsewhere(table, chosen)
 
 
 def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -> None:
-    """The same for all processes but this one."""
-    with _logged("series of application %r removed in this process alone: %s", table.application):
+    """The same for all processes except this one."""
+    with _logged("series of application %r removed only in this process: %s", table.application):
         removal.remove_elsewhere(table, chosen)
 
 
 def _end() -> None:
-    """At the end of a process: what it counted is folded now, not when the next one begins."""
+    """At exit: fold this process's table now instead of when the next process starts."""
     for (namespace, application), table in list(_tables.items()):
         with contextlib.suppress(Exception):
             table.close()

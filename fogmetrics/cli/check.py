@@ -1,9 +1,9 @@
-"""``python -m fogmetrics.cli.check DIRECTORY``: find what would keep the daemon from running, before it starts.
+"""``python -m fogmetrics.cli.check DIRECTORY``: check the configuration and the host before the daemon starts.
 
-supervisord starts five processes at once; one mistake in the configuration would be five messages in five logs, ten
-times each. Here it is one sentence on the terminal. Then: where to look.
+supervisord starts five processes at once and retries each, so one mistake in the configuration would be dozens of
+messages in five logs. This prints one sentence on the terminal. If all is well, it prints where to look.
 
-Exit status: 0 when all is well, 78 for a configuration to mend, 75 for something in the way.
+Exit status: 0 if all is well, 78 for a wrong configuration, 75 for an obstacle on the host.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.check", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
     parser.add_argument(
-        "--config-only", action="store_true", help="check the configuration alone, as before a start elsewhere"
+        "--config-only", action="store_true", help="check only the configuration, as before a start elsewhere"
     )
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_configuration(config: Config) -> list[MetricSource]:
-    """The sources of the configuration. Raises ConfigurationError for what any of the processes would refuse."""
+    """Build the sources of the configuration. Raises ConfigurationError for anything that a process would refuse."""
     check_name(f"{config.where('shm')} namespace", config.shm.namespace)
     group_number(config.shm.group, config.where("shm"))
     config.table_owners()
@@ -88,7 +88,7 @@ def check_configuration(config: Config) -> list[MetricSource]:
 def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
     """Settings that are valid but have no effect: the sources' own ``notes``, and sources without a program.
 
-    Programs are not looked for where ``directory`` has no supervisord.conf that can be read.
+    Without a readable supervisord.conf in ``directory``, programs are not checked.
     """
     found = [f"{config.file}: {note}" for source in sources for note in getattr(source, "notes", ())]
     try:
@@ -106,18 +106,18 @@ def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> l
 
 
 def supervisor_socket(directory: Path) -> Path:
-    """Where the supervisord of that directory's supervisord.conf listens."""
+    """The socket of the supervisord that runs with that directory's supervisord.conf."""
     return directory.resolve() / "run" / "supervisor.sock"
 
 
 def listens(path: Path) -> bool:
-    """Whether a process listens on that unix socket."""
+    """Whether a process listens on that Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 
 
 def check_run_directory(directory: Path) -> None:
-    """Make run/ and run/log. Raises InTheWay when they can't be written, or a supervisord has them already."""
+    """Make run/ and run/log. Raises InTheWay if they can't be written, or a supervisord uses them already."""
     run = directory.resolve() / "run"
     try:
         (run / "log").mkdir(parents=True, exist_ok=True)
@@ -127,12 +127,12 @@ def check_run_directory(directory: Path) -> None:
             "clone to a directory that this user can write to"
         ) from None
     if not os.access(run, os.W_OK) or not os.access(run / "log", os.W_OK):
-        raise InTheWay(f"{run} can't be written by this user; give it to the user that runs the daemon: chown -R")
+        raise InTheWay(f"this user can't write to {run}; give it to the user that runs the daemon: chown -R")
     path = supervisor_socket(directory)
     if len(os.fsencode(path)) > _MOST_SOCKET_PATH:
         raise InTheWay(
-            f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that a unix socket's name "
-            "may have here; clone to a directory with a shorter name"
+            f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that the path of a Unix "
+            "socket may have here; clone to a directory with a shorter path"
         )
     if listens(path):
         raise InTheWay(
@@ -142,13 +142,13 @@ def check_run_directory(directory: Path) -> None:
 
 
 def check_shared_memory() -> None:
-    """Raises InTheWay when there is no shared memory to write to."""
+    """Raises InTheWay if shared memory is missing or can't be written."""
     if not os.access(DIRECTORY, os.W_OK):
-        raise InTheWay(f"{DIRECTORY} is not there or can't be written; mount it: mount -t tmpfs tmpfs {DIRECTORY}")
+        raise InTheWay(f"{DIRECTORY} is missing or can't be written; mount it: mount -t tmpfs tmpfs {DIRECTORY}")
 
 
 def check_rings(config: Config) -> None:
-    """Raises InTheWay when files of our rings belong to another user: their collectors could not write."""
+    """Raises InTheWay if a ring's files belong to another user, so that its collector could not write them."""
     namespace = config.shm.namespace
     for name in registry.source_names(config):
         for path in (lock_path(namespace, name), ring_path(namespace, name)):
@@ -171,7 +171,7 @@ def _user(number: int) -> str:
 
 
 def check_port(config: Config) -> None:
-    """Raises InTheWay when the exporter's port is taken, ConfigurationError when it can't be had for another reason."""
+    """Raises InTheWay if the exporter's port is in use, ConfigurationError if it can't be bound for another reason."""
     family, kind, protocol, place = address.resolve(config)
     try:
         with socket.socket(family, kind, protocol) as probe:
@@ -182,12 +182,13 @@ def check_port(config: Config) -> None:
             raise address.refused(config, error) from None
         port = config.exporter.port
         raise InTheWay(
-            f"port {port} of {config.exporter.listen} can't be had: {error.strerror}; stop the program that has it, "
+            f"port {port} of {config.exporter.listen} can't be bound: {error.strerror}; stop the program that uses it, "
             f"or set another port: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
         ) from None
 
 
 def where_to_look(config: Config, directory: Path) -> str:
+    """The addresses, logs and commands to look at once the daemon runs."""
     listen, port = config.exporter.listen, config.exporter.port
     base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
     if port == 0:

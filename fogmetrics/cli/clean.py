@@ -1,8 +1,7 @@
-"""``python -m fogmetrics.cli.clean DIRECTORY``: remove every ring and table of the namespace, for ``make clean``.
+"""``python -m fogmetrics.cli.clean DIRECTORY``: remove all rings, tables and snapshots of the namespace.
 
-With what dead writers left of one, and with its snapshots on disk, from which the next start would restore it.
-
-Refuses while a daemon runs from the directory, a writer holds a ring, or a process of an application lives.
+It includes files that dead writers left. ``make clean`` runs it. It refuses while a daemon runs from the directory, a
+writer holds a ring, or a process of an application lives.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
-    """Remove the rings, tables and snapshots of a namespace; the paths of the files.
+    """Remove the rings, tables and snapshots of a namespace, and yield the path of each removed file.
 
     Raises WriterBusy or another FogmetricsError, before anything is removed, while a process of an application lives.
     """

@@ -1,4 +1,4 @@
-"""Which metrics a table [metric.NAME] is for: NAME is a metric's name, or a glob of names. Pure."""
+"""Matches metrics with tables [metric.NAME], where NAME is a metric's name or a glob. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _GLOB_MARKS = frozenset("*?[")
 
 
 def is_glob(name: str) -> bool:
-    """Whether NAME is a glob, and not the name of one metric."""
+    """Whether NAME is a glob."""
     return not _GLOB_MARKS.isdisjoint(name)
 
 
 def table_fits(name: str, metric: Metric) -> bool:
-    """Whether [metric.NAME] is for that metric. A counter is found with and without ``_total``, as on the pages."""
+    """Whether [metric.NAME] applies to the metric. A counter matches with and without ``_total``, as on the pages."""
     names = {metric.name, metric.family}
     if metric.type == "counter":
         names.add(f"{metric.family}_total")

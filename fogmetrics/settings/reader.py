@@ -1,4 +1,4 @@
-"""Reads a TOML table into a frozen dataclass. Each field is a key, with its meaning and its bounds.
+"""Reads a TOML table into a frozen dataclass. Each field is a key, with its description and bounds.
 
     @dataclass(frozen=True, slots=True)
     class QueueOptions:
@@ -12,8 +12,8 @@ A field is a str, int, float or bool; ``X | None``; another such dataclass, whic
 ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table
 [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
 
-Whatever is wrong raises ConfigurationError, which names file, table, key, value and remedy. A misspelt key that was
-ignored would be noticed only when its history is missing.
+A mistake raises ConfigurationError, which names file, table, key, value and remedy. Unknown keys are mistakes too: a
+misspelt key that was ignored would go unnoticed until its data is missing.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from shm.errors import ConfigurationError
 T = TypeVar("T")
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
-_KINDS: Mapping[Any, tuple[str, str]] = {  # what messages call a type, and an example of it
+_KINDS: Mapping[Any, tuple[str, str]] = {  # by type: its name in messages, and an example
     str: ("a string", '"text"'),
     int: ("a whole number", "15"),
     float: ("a number", "1.5"),
     bool: ("true or false", "true"),
 }
-_MOST_WHOLE = 1 << 53  # whole numbers up to here are float64 without loss
+_MOST_WHOLE = 1 << 53  # up to here float64 holds every whole number
 
 
 def key(
@@ -49,9 +49,9 @@ def key(
     choices: tuple[str, ...] = (),
     removed: Mapping[str, str] | None = None,
 ) -> Any:
-    """A key of a table: its default, its meaning in one sentence, its bounds (inclusive) or its choices.
+    """A key of a table: its default, its description in one sentence, its bounds (inclusive) or choices.
 
-    ``removed``: choices that there were once, each with the rest of the sentence that refuses it.
+    ``removed``: former choices, each with the end of the message that refuses it.
     """
     metadata = {"doc": doc, "low": low, "high": high, "choices": choices, "removed": removed or {}}
     if isinstance(default, dict):
@@ -60,12 +60,12 @@ def key(
 
 
 def other_keys() -> Any:
-    """A field for the keys that no other field has, as a mapping, unchecked."""
+    """A field that collects all unknown keys in a mapping, unchecked."""
     return dataclasses.field(default_factory=dict, metadata={"other_keys": True})
 
 
 class Where(NamedTuple):
-    """How messages name a table of a file; ``table`` is empty for the file as a whole."""
+    """A table of a file, for messages; ``table`` is empty for the file as a whole."""
 
     file: str
     table: str = ""
@@ -82,25 +82,25 @@ class Where(NamedTuple):
 
 
 def toml_key(name: str) -> str:
-    """The name as it is written in TOML, in quotes where it needs them."""
+    """The name as written in TOML, in quotes if necessary."""
     return name if _BARE_KEY.match(name) else json.dumps(name, ensure_ascii=False)
 
 
 def keys_of(cls: Any) -> dict[str, dataclasses.Field[Any]]:
-    """The keys of a table's dataclass, in its order."""
+    """The keys of a table's dataclass, in order."""
     return {one.name.rstrip("_"): one for one in dataclasses.fields(cls) if "doc" in one.metadata}
 
 
 def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type | None = None) -> T:
-    """``table`` as the dataclass ``cls``, each key checked. Raises ConfigurationError.
+    """Check each key of ``table`` and return it as the dataclass ``cls``. Raises ConfigurationError.
 
-    ``root``: the dataclass of the whole file, for messages that say in which table an unknown key belongs.
+    ``root``: the dataclass of the whole file, to find the table of a misplaced key for messages.
     """
     return cls(**read_values(cls, table, where, root))
 
 
 def read_values(cls: type, table: Mapping[str, Any], where: Where, root: type | None = None) -> dict[str, Any]:
-    """The same as keyword arguments of ``cls``."""
+    """The same, but return the keyword arguments of ``cls``."""
     keys, hints = keys_of(cls), typing.get_type_hints(cls)
     rest = next((one.name for one in dataclasses.fields(cls) if one.metadata.get("other_keys")), None)
     values: dict[str, Any] = {}
@@ -182,7 +182,7 @@ def _unknown(
 
 
 def _close(name: str, known: Iterable[str]) -> str:
-    """The known name that was probably meant; empty where none is close."""
-    import difflib  # loaded for a misspelt key alone
+    """The known name that is close to a misspelt one; empty if none is."""
+    import difflib  # imported only for a misspelt key
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")

@@ -39,7 +39,7 @@ class ApplicationsConfig:
 
 @dataclass(frozen=True)
 class SharedTables:
-    """What every process of the daemon reads. ``path`` is None where no file was found and all is default."""
+    """The tables that every process of the daemon reads. ``path`` is None without a file, when all is default."""
 
     path: Path | None = None
     shm: ShmConfig = key(ShmConfig(), "Where the rings are and how long they reach.")
@@ -47,19 +47,19 @@ class SharedTables:
 
     @property
     def file(self) -> str:
-        """What messages call the file."""
+        """The name of the file in messages."""
         return str(self.path or "defaults")
 
     def where(self, table: str) -> str:
-        """What messages call a table, such as ``fog.toml: [source.node]``."""
+        """The name of a table in messages, such as ``fog.toml: [source.node]``."""
         return str(Where(self.file, table))
 
     def ring_owner(self) -> int:
-        """The user whose rings are trusted. Raises ConfigurationError where there is none of that name."""
+        """The user id whose rings are trusted. Raises ConfigurationError for an unknown user."""
         return user_number(self.shm.owner, self.where("shm"))
 
     def table_owners(self) -> set[int]:
-        """The users whose tables are trusted. Raises ConfigurationError."""
+        """The user ids whose tables are trusted. Raises ConfigurationError for an unknown user."""
         return {
             self.ring_owner(),
             *(user_number(one, self.where("applications"), "users") for one in self.applications.users),

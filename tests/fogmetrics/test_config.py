@@ -87,7 +87,7 @@ def test_each_key_is_read_into_its_table() -> None:
             "zzz = 1\n",
             "etc/fog.toml has the key 'zzz' outside of any table; the tables are shm, applications, exporter",
         ),
-        (f"[exporter]\nport = 1{'0' * 5000}\n", "etc/fog.toml holds a number of thousands of digits"),
+        (f"[exporter]\nport = 1{'0' * 5000}\n", "etc/fog.toml has a number of thousands of digits"),
         (f"[exporter]\nport = {'[' * 20_000}\n", "etc/fog.toml nests too deeply"),
         (f"[{'.'.join('a' * 20_000)}]\n", "etc/fog.toml nests too deeply"),
         ("[source]\nnode = 3\n", "etc/fog.toml: [source] node is 3; make it a table: [source.node]"),

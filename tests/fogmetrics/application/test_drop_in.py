@@ -215,7 +215,7 @@ def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_
     ("begin", "said"),
     [
         ("os.environ['PROMETHEUS_MULTIPROC_DIR'] = '/x'; drop_in.install('web')", "PROMETHEUS_MULTIPROC_DIR is set"),
-        ("drop_in.install('web'); drop_in.install('api')", "those of the application 'web' already"),
+        ("drop_in.install('web'); drop_in.install('api')", "already belong to the application 'web'"),
         ("sys.modules['prometheus_client'] = None; drop_in.install('web')", "prometheus_client is not installed here"),
         ("drop_in.install('a.b')", "the name of an application is 'a.b'"),
     ],

@@ -88,7 +88,7 @@ def test_removed_and_cleared_series_go(collector: SharedCollector, namespace: st
         (lambda one: one.record_metric("seconds", float("nan")), "got NaN, which is in no bucket"),
         (lambda one: one.record_metric("requests", 1), "but the sample has"),
         (lambda one: one.increment("requests", -1, {"path": "/"}), "a counter never is below 0"),
-        (lambda one: one.increment("requests", float("nan"), {"path": "/"}), "it would stay that for good"),
+        (lambda one: one.increment("requests", float("nan"), {"path": "/"}), "give a finite number"),
         (lambda one: one.increment("seconds"), "histogram 'seconds' can't be incremented by 1.0"),
         (lambda one: one.clear("nosuch"), "'nosuch' is not registered"),
         (lambda one: one.register_metric("busy", "counter"), "metric 'busy' is registered as"),
@@ -161,7 +161,7 @@ def test_what_can_t_be_removed_everywhere_is_said(
     collector.remove("requests", {"path": "a"})
     assert merged(namespace) == {}
     assert [one.getMessage() for one in caplog.records] == [
-        "series of application 'web' removed in this process alone: no"
+        "series of application 'web' removed only in this process: no"
     ]
 
 

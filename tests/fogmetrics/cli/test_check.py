@@ -134,7 +134,7 @@ def test_a_directory_that_this_user_may_not_write_to_is_named(tmp_path: Path) ->
 def test_a_directory_whose_name_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
-    with pytest.raises(FogmetricsError, match="clone to a directory with a shorter name"):
+    with pytest.raises(FogmetricsError, match="clone to a directory with a shorter path"):
         check_run_directory(deep)
 
 
@@ -145,7 +145,7 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InTheWay, match=f"port {port} of 127.0.0.1 can't be had: Address already in use"):
+        with pytest.raises(InTheWay, match=f"port {port} of 127.0.0.1 can't be bound: Address already in use"):
             check_port(config(f"[exporter]\nport = {port}\n"))
 
     def not_permitted(self: socket.socket, place: object) -> None:
