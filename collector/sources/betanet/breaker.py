@@ -1,4 +1,4 @@
-"""CircuitBreaker: leaves a target that is down alone for a while, then asks it once.
+"""CircuitBreaker: stops requests to a target that is down, and tries one request after a while.
 
     state       what happens                                   next state
     closed      succeeded()                                    closed, the failures in a row forgotten
@@ -11,11 +11,10 @@
     half-open   succeeded()                                     closed
     half-open   failed()                                        open, for open_seconds from now
 
-Whoever was told True must say how it ended, also when it was cut off: a trial without an end would leave the
-breaker half-open for good.
+After allow() returned True, the caller must report the outcome, even of an interrupted request: a trial without an
+outcome would leave the breaker half-open forever.
 
-Pure: no thread, no timer, no log. Time passes only when it is asked, by the clock it was given. One caller at a
-time.
+Pure: no threads, timers or logs; it reads the given clock when it is called. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from enum import IntEnum
 
 
 class CircuitState(IntEnum):
-    """The values are those of the metric collector_circuit_state."""
+    """States, with their values in the metric collector_circuit_state."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -60,31 +59,31 @@ class CircuitBreaker:
 
     @property
     def seconds_until_trial(self) -> float:
-        """Seconds until ``allow`` says True again; 0.0 unless the breaker is open and they have not passed."""
+        """Seconds until ``allow`` returns True again; 0.0 if the breaker is not open or the time has passed."""
         if self._state is not CircuitState.OPEN:
             return 0.0
         return max(self._opened_at + self.open_seconds - self._clock(), 0.0)
 
     def allow(self) -> bool:
-        """Whether to make an attempt now. After True, ``succeeded`` or ``failed`` must follow."""
+        """Whether to make a request now. If True, call ``succeeded`` or ``failed`` after it."""
         if self._state is CircuitState.OPEN and self.seconds_until_trial == 0.0:
             self._state = CircuitState.HALF_OPEN
             return True
         return self._state is CircuitState.CLOSED
 
     def succeeded(self) -> None:
-        """The attempt worked."""
+        """Report that the request succeeded."""
         if self._state is CircuitState.OPEN:
             return
         self._state = CircuitState.CLOSED
         self._failures_in_a_row = 0
 
     def failed(self) -> None:
-        """The attempt failed, or was cut off."""
+        """Report that the request failed or was interrupted."""
         if self._state is CircuitState.OPEN:
             return
         self._failures_in_a_row += 1
-        # A failed trial is one more in the row that opened it.
+        # A failed trial opens the breaker again, as the failures before it still count.
         if self._failures_in_a_row >= self.failures_to_open:
             self._state = CircuitState.OPEN
             self._opened_at = self._clock()

@@ -1,4 +1,4 @@
-"""BetanetClient: asks Betanet's three endpoints at the same time, each over a connection of its own."""
+"""BetanetClient: requests Betanet's three endpoints at the same time, each over its own connection."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _REMEDY = 'give one such as "http://localhost:9000", without ? and #'
 
 
 class BetanetClient:
-    """Asks the endpoints below ``url``, http or https. Raises ConfigurationError for a malformed url.
+    """Requests the endpoints below ``url``, http or https. Raises ConfigurationError for a malformed url.
 
-    ``request_timeout_seconds`` bounds each request as a whole, ``max_reply_bytes`` the body of each reply.
+    ``request_timeout_seconds`` bounds each whole request, ``max_reply_bytes`` the body of each reply.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class BetanetClient:
         self._clients = [HttpClient(address, limits, {"Accept": "application/json"}) for _ in ENDPOINTS]
 
     def read_all(self) -> list[Reading]:
-        """One Reading for each of ENDPOINTS, in their order; one that failed is not answered. Never raises."""
+        """One Reading for each of ENDPOINTS, in order; ``answered`` is False if the request failed. Never raises."""
         pending = [client.begin(url) for client, url in zip(self._clients, self._urls, strict=True)]
         readings = []
         for endpoint, url, wait in zip(ENDPOINTS, self._urls, pending, strict=True):
@@ -39,11 +39,11 @@ class BetanetClient:
                 readings.append(Reading(False, errors=(f"{url}: {error}; see Betanet's log, or set {_URL_KEY}",)))
             except BetanetError as error:
                 readings.append(Reading(False, errors=(str(error),)))
-            except Exception as error:  # noqa: BLE001 - whatever one endpoint replies, the others are read
+            except Exception as error:  # noqa: BLE001 - the replies of the other endpoints are still read
                 readings.append(Reading(False, errors=(f"{url} failed: {said(error)}",)))
         return readings
 
     def close(self) -> None:
-        """Close the connections, which stay open between two readings."""
+        """Close the connections, which are kept open between readings."""
         for client in self._clients:
             client.close()

@@ -1,8 +1,8 @@
-"""Betanet: packets, connections and latency over HTTP. client.py asks, reply.py reads the replies.
+"""The source *betanet*: packets, connections and latency over HTTP. client.py sends requests, reply.py parses replies.
 
-Three endpoints; each may fail alone, and then only its own samples are absent. When all three fail in 5 collections
-in a row, the circuit breaker leaves Betanet alone for 30 seconds (breaker.py); the first collection after them is the
-trial. An endpoint that answers a JSON object has not failed, even if no field in it makes sense.
+There are three endpoints. If one fails, only its own samples are absent. If all three fail in 5 collections in a row,
+the circuit breaker stops requests for 30 seconds (breaker.py); the next collection is the trial. An endpoint that
+answers a JSON object has not failed, even if no field in it is valid.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BetanetOptions:
 
 
 class BetanetSource(MetricSource):
-    """Reads one Betanet. ``clock`` is monotonic, in seconds. Raises ConfigurationError for options that can't be."""
+    """Reads one Betanet. ``clock`` is monotonic, in seconds. Raises ConfigurationError for invalid options."""
 
     name = "betanet"
 
@@ -71,7 +71,7 @@ class BetanetSource(MetricSource):
             return Collection([self._circuit()], [self._open_circuit()], up=False)
         try:
             readings = self.client.read_all()
-        except BaseException as error:  # unsaid, a trial would never end
+        except BaseException as error:  # reported, since a trial needs an outcome
             self._last_error = said(error)
             self.breaker.failed()
             raise

@@ -1,7 +1,7 @@
-"""The host in node_exporter's words: its families, types, labels and units, group by group, off unless it is enabled.
+"""The source *host*: node_exporter's metric families, with its types, labels and units. Off unless enabled.
 
-A group is what node_exporter calls a collector, and has its name: a module here, a word in [source.host] groups, the
-value of the label ``collector`` in its timing. :mod:`~collector.sources.host.groups` names them all,
+A group is what node_exporter calls a collector, with the same name: of the module here, in [source.host] groups, and in
+the label ``collector`` of its timing. :mod:`~collector.sources.host.groups` loads the groups,
 :mod:`~collector.sources.host.source` reads them.
 """
 

@@ -1,4 +1,4 @@
-"""cpu: seconds of each processor by what it did, from /proc/stat.
+"""cpu: seconds that each processor spent in each mode, from /proc/stat.
 
 cpu  10132153 290696 3084719 46828483 16683 0 25195 0 175628 0
 cpu0 5066076 145348 1542359 23414241 8341 0 12597 0 87814 0        ticks of USER_HZ, https://docs.kernel.org/filesystems/proc.html
@@ -14,11 +14,11 @@ from collector.sources.host.options import HostOptions
 
 _SECONDS = "node_cpu_seconds_total"
 _GUEST = "node_cpu_guest_seconds_total"
-# Of a line, in its order. The guests' time is in user and nice already.
+# In the order of a line. Guest time is included in user and nice.
 _MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _GUEST_MODES = ("user", "nice")
-# Idle time that falls by more than this was reset, when the processor was taken offline and back. Less is the kernel's
-# own inaccuracy, and shown would be taken for a reset of the counter (node_exporter has the same threshold).
+# If idle time falls by more than this, it was reset: the processor was taken offline and back. A smaller fall is an
+# inaccuracy of the kernel, which Prometheus would take for a reset (node_exporter has the same threshold).
 _IDLE_RESET_SECONDS = 3.0
 
 METRICS = (
@@ -28,11 +28,11 @@ METRICS = (
 
 
 def seconds_by_cpu(text: str, ticks_per_second: int) -> dict[str, list[float]]:
-    """By the number of a processor, its fields in seconds."""
+    """The fields of each processor in seconds, by its number."""
     found = {}
     for line in text.split("\n"):
         if not line.startswith("cpu"):
-            break  # they stand first, and the line of interrupts behind them may be long
+            break  # they come first, and the line of interrupts after them may be long
         name, *fields = line.split()
         if name != "cpu":
             found[name[3:]] = [int(field) / ticks_per_second for field in fields]
@@ -40,7 +40,7 @@ def seconds_by_cpu(text: str, ticks_per_second: int) -> dict[str, list[float]]:
 
 
 def rising(before: list[float], now: list[float]) -> list[float]:
-    """``now``, with what fell a little since ``before`` left as it was; all of it where the processor began anew."""
+    """``now``, but with the value from ``before`` for counters that fell a little; ``now`` if they were reset."""
     idle = _MODES.index("idle")
     if len(before) != len(now) or now[idle] + _IDLE_RESET_SECONDS < before[idle]:
         return now

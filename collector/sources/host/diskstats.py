@@ -1,11 +1,11 @@
-"""diskstats: what each block device did, from /proc/diskstats.
+"""diskstats: reads, writes and other I/O of each block device, from /proc/diskstats.
 
      254       0 vda 430863 42132 20183250 353088 49595 204493 14142456 47468 0 88700 412223 122827 74 10787856 11155 4938 511
 
 Major, minor, name, then eleven fields, since Linux 4.18 four of discards, since 5.5 two of flushes:
 https://docs.kernel.org/admin-guide/iostats.html. A sector is 512 bytes, whatever the device says; times are in
 milliseconds.
-"""  # noqa: E501 - a line as it is
+"""  # noqa: E501 - a line of the file
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collector.sources.host.options import HostOptions, excluded
 _SECTOR_BYTES = 512.0
 _MILLISECOND = 1e-3
 
-# In the order of the line, with what makes a field a value.
+# In the order of the line, each with the factor that converts the field to the metric's unit.
 _FIELDS = (
     (counter("node_disk_reads_completed_total", "Reads that were completed, in reads.", "reads", "device"), 1.0),
     (counter("node_disk_reads_merged_total", "Reads merged with one beside them, in reads.", "reads", "device"), 1.0),
@@ -70,7 +70,7 @@ _FIELDS = (
 
 
 def fields_by_device(text: str) -> dict[str, list[int]]:
-    """By the name of a device, its fields behind the name; kernels have more or fewer of them."""
+    """The fields of each device, by its name; their number depends on the kernel."""
     found = {}
     for line in text.split("\n"):
         words = line.split()

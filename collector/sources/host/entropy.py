@@ -1,4 +1,4 @@
-"""entropy: what the kernel's random number generator has gathered, from /proc/sys/kernel/random."""
+"""entropy: bits in the pool of the kernel's random number generator, from /proc/sys/kernel/random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""filefd: open files of the whole host, from /proc/sys/fs/file-nr: ``1134	0	2466170`` (in use, free, the most)."""
+"""filefd: open files of the whole host, from /proc/sys/fs/file-nr: ``1134	0	2466170`` (in use, free, maximum)."""
 
 from __future__ import annotations
 

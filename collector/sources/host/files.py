@@ -1,6 +1,6 @@
-"""Files: text of files below a prefix, which stay open.
+"""Files: reads files below a prefix and keeps them open.
 
-A read at offset 0 makes the kernel write a file of /proc afresh, at half the cost of opening it too.
+A read at offset 0 makes the kernel generate a file of /proc again, at half the cost of opening it as well.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ class Files:
         self._open: dict[str, int] = {}
 
     def text(self, name: str) -> str:
-        """All of the file; bytes that are no UTF-8 as U+FFFD, as node_exporter has them. Raises OSError."""
+        """The whole text of a file; invalid UTF-8 becomes U+FFFD, as in node_exporter. Raises OSError."""
         return self.read(name).decode(errors="replace")
 
     def read(self, name: str) -> bytes:
-        """All of the file. Raises OSError."""
+        """The whole content of a file. Raises OSError."""
         fd = self._open.get(name)
         if fd is None:
             fd = self._open[name] = os.open(f"{self._prefix}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             read = whole = os.pread(fd, _CHUNK, 0)
-            while read:  # a long file comes in pieces, a short one is proven whole
+            while read:  # until the end of the file
                 read = os.pread(fd, _CHUNK, len(whole))
                 whole += read
         except OSError:
-            os.close(self._open.pop(name))  # what it was of may be gone; the next reading opens what is there then
+            os.close(self._open.pop(name))  # its device may be gone; the next call opens the file again
             raise
         return whole
 
     def passing(self, name: str) -> str | None:
-        """The stripped text of a file that comes and goes with its device; None where it can't be read now."""
+        """The stripped text of a file that may vanish with its device; None if it can't be read now."""
         try:
             with open(f"{self._prefix}/{name}", "rb", buffering=0) as file:
                 return (file.read() or b"").decode(errors="replace").strip()
@@ -46,7 +46,7 @@ class Files:
             return None
 
     def names(self, directory: str) -> list[str]:
-        """What is in the directory, in order; nothing where there is none. Raises OSError for any other reason."""
+        """Sorted names in a directory; none if it does not exist. Raises any other OSError."""
         try:
             return sorted(os.listdir(f"{self._prefix}/{directory}"))
         except FileNotFoundError:

@@ -2,11 +2,11 @@ r"""filesystem: space and files of each mounted file system, by statvfs(3) of th
 
     /dev/sda1 /mnt/my\040disk ext4 rw,relatime 0 0        device, mount point, type, options
 
-The mount points are those of process 1, the host's, also where we run in a container; its files are then below
-``rootfs``, and the label has the mount point without it. What is mounted twice in one place is one file system.
+The mount points are those of process 1, the host's, also if the collector runs in a container; the host's files are
+then below ``rootfs``, which the label omits. A file system mounted twice at one mount point is listed once.
 
-A statvfs of a file system whose server is gone hangs beyond any signal: each call is bounded in time, and a file system
-that does not answer has ``node_filesystem_device_error`` 1 and nothing else, as in node_exporter.
+statvfs of a file system whose server is gone hangs, and no signal ends it. So each call has a timeout, and a file
+system that does not answer has ``node_filesystem_device_error`` 1 and no other samples, as in node_exporter.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _READONLY = gauge("node_filesystem_readonly", "1 where nothing can be written, e
 _ERROR = gauge("node_filesystem_device_error", "1 where statvfs failed or hangs, else 0.", "", *_LABELS)
 METRICS = (_SIZE, _FREE, _AVAIL, _FILES, _FILES_FREE, _READONLY, _ERROR)
 
-# getmntent(3): characters that would end a field are written in octal, and so is the backslash; that one last.
+# getmntent(3): white space and backslashes are written in octal. Decode the backslash last.
 _OCTAL = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
-# Of the group's time; the rest is for the list of mount points, and for those that are asked after one hung.
+# Share of the group's timeout for statvfs; the rest is for reading the list, and for calls after one that hangs.
 _SHARE = 0.8
 
 
@@ -46,7 +46,7 @@ class Mount(NamedTuple):
 
 
 class Space(NamedTuple):
-    """What statvfs(3) says, in bytes and files."""
+    """The result of statvfs(3), in bytes and files."""
 
     size: int
     free: int
@@ -56,9 +56,9 @@ class Space(NamedTuple):
 
 
 def mounts(text: str) -> list[Mount]:
-    """In the order of the file, each once."""
+    """The mounts in the order of the file, without duplicates."""
     found: dict[tuple[str, str, str], Mount] = {}
-    for line in text.split("\n"):  # not splitlines(), which parts at characters that a path may hold
+    for line in text.split("\n"):  # not splitlines(), which also splits at characters that a path may contain
         fields = line.split(" ")
         if len(fields) < 4:
             continue
@@ -71,9 +71,9 @@ def mounts(text: str) -> list[Mount]:
 
 
 def below(rootfs: str, found: list[Mount]) -> list[Mount]:
-    """The mount points by the host's own names.
+    """The host's mounts, without the prefix ``rootfs``.
 
-    A list that has ``rootfs`` itself was seen from a container: what is below it is the host's, the rest is not.
+    If the list contains ``rootfs`` itself, it was read in a container: only mounts below it are the host's.
     """
     prefix = rootfs.rstrip("/")
     if not prefix or not any(mount.mountpoint == prefix for mount in found):
@@ -109,7 +109,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
         for mount in wanted.values():
             answer = found[mount.mountpoint]
             samples += _samples(mount, answer)
-            # That a mount is closed to us, as another user's FUSE is, does not change: its own metric says so.
+            # A mount without permission, such as another user's FUSE, stays so; its error metric is enough.
             if isinstance(answer, Exception) and not isinstance(answer, PermissionError):
                 errors.append(f"{mount.mountpoint}: {answer}")
         return Reading(samples, errors)
@@ -118,7 +118,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
 
 
 def _table(places: Places) -> str:
-    """The mount points of process 1; our own where its can't be read (proc(5), hidepid)."""
+    """The mount table of process 1, or of this process if that can't be read (proc(5), hidepid)."""
     try:
         return places.proc.text("1/mounts")
     except OSError:

@@ -1,4 +1,4 @@
-"""What a group is: a name, the metrics it offers, and how it is read."""
+"""Group: a part of the host source, with a name, the metrics it offers, and a function that reads it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from shm.metric import Metric
 
 
 class Reading(NamedTuple):
-    """What a group gave; ``errors``: a sentence for each part of it that failed."""
+    """The samples of a group; ``errors``: a sentence for each part of it that failed."""
 
     samples: Sequence[Sample]
     errors: Sequence[str] = ()
 
 
 class Places(NamedTuple):
-    """Where a group reads: files of proc(5) and of sysfs, which it has for itself."""
+    """The files of proc(5) and of sysfs that a group reads. Each group has its own."""
 
     proc: Files
     sys: Files
@@ -31,7 +31,7 @@ Read = Callable[[], Reading]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``reader`` makes the function that reads the group once; what it remembers between two readings is its own."""
+    """A group. ``reader`` makes the function that reads the group, which may keep state between readings."""
 
     name: str
     metrics: tuple[Metric, ...]

@@ -1,4 +1,4 @@
-"""The groups, on one screen. A worker imports those that it reads."""
+"""Loads the groups of the host source by name; only the enabled ones are imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from collector.sources.host.group import Group, gauge
 from collector.sources.host.options import GROUPS
 
-# Of each group, as node_exporter tells of its collectors.
+# node_exporter's metrics of its collectors, here of each group.
 DURATION = gauge(
     "node_scrape_collector_duration_seconds", "How long the group's last reading took.", "seconds", "collector"
 )
@@ -16,5 +16,5 @@ SUCCESS = gauge("node_scrape_collector_success", "1 when the group's last readin
 
 
 def load(names: Iterable[str] = GROUPS) -> list[Group]:
-    """The groups of those names, in the order of their names."""
+    """Import the groups with these names, ordered by name."""
     return [importlib.import_module(f"collector.sources.host.{name}").GROUP for name in sorted(set(names))]

@@ -6,7 +6,7 @@
     hwmon0/temp1_label  Package id 0       node_hwmon_sensor_label{chip=…,sensor="temp1",label="Package id 0"} 1
 
 https://docs.kernel.org/hwmon/sysfs-interface.html. The number of a hwmon depends on the order in which drivers were
-loaded, so a chip is called by its place: the last two parts of its device's path; else by its name.
+loaded, so the label ``chip`` is the last two parts of its device's path, or else the chip's name.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _NOT_IN_A_NAME = re.compile(r"[^a-z0-9:_]")
 
 
 def clean(text: str) -> str:
-    """As node_exporter makes label values of names: small letters, and ``_`` for all that is in no metric's name."""
+    """A name as a label value, as in node_exporter: lower case, ``_`` for characters not allowed in metric names."""
     return _NOT_IN_A_NAME.sub("_", text.strip().lower()).strip("_")
 
 
 def chip_of(device: str | None, name: str | None, directory: str) -> str:
-    """What a chip is called: by the real path of its device, its name, or the last part of its own real path."""
+    """The label of a chip: from the real path of its device, its name, or the last part of its own real path."""
     if device is not None:
         head, _, last = device.rpartition("/")
         kind = clean(head.rpartition("/")[2])
@@ -53,7 +53,7 @@ def reader(places: Places, _options: HostOptions) -> Read:
             chip = chip_of(device, name, os.path.realpath(path))
             if name and clean(name):
                 samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": clean(name)}))
-            for directory in (link, f"{link}/device"):  # its own, and where drivers had them before Linux 3.13
+            for directory in (link, f"{link}/device"):  # before Linux 3.13 drivers used the second
                 samples += _sensors(places, directory, chip)
         return Reading(samples)
 

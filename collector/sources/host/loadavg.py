@@ -1,4 +1,4 @@
-"""loadavg: from /proc/loadavg, ``1.01 0.78 0.61 2/134 93834`` (over 1, 5 and 15 minutes)."""
+"""loadavg: load averages over 1, 5 and 15 minutes, from /proc/loadavg: ``1.01 0.78 0.61 2/134 93834``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METRICS = tuple(
 
 
 def loads(text: str) -> list[float]:
-    """Over 1, 5 and 15 minutes."""
+    """The load averages over 1, 5 and 15 minutes."""
     return [float(field) for field in text.split()[:3]]
 
 

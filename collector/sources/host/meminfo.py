@@ -1,11 +1,11 @@
-"""meminfo: each line of /proc/meminfo that a kernel is known to write.
+"""meminfo: memory statistics, one metric for each known line of /proc/meminfo.
 
     MemTotal:       24684084 kB
     Active(anon):      75184 kB        node_memory_Active_anon_bytes
     HugePages_Total:       0           node_memory_HugePages_Total, a count
 
-A ring's metrics are told before its first frame, so the lines are listed here: those of Linux 3.10 to 6.18 on the
-architectures that Debian has. A line that is not among them is left out.
+A source declares its metrics before its first frame, so the lines are listed here: those of Linux 3.10 to 6.18 on
+Debian's architectures. Other lines are ignored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _METRIC_OF = {
 
 
 def values(text: str) -> dict[str, int]:
-    """By the name of the line: bytes, or a count where the line has no unit."""
+    """The value of each line by its name: bytes, or a count if the line has no unit."""
     found = {}
     for line in text.split("\n"):
         name, separator, rest = line.partition(":")

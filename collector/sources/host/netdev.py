@@ -1,9 +1,9 @@
-"""netdev: what each interface received and sent, from /proc/net/dev.
+"""netdev: bytes, packets and errors of each network interface, from /proc/net/dev.
 
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
   eth0: 1314129449   37985    0    0    0     0          0         0  2173959   20293    0    0    0     0       0          0
-"""  # noqa: E501 - lines as they are
+"""  # noqa: E501 - lines of the file
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ METRICS = tuple(
 
 
 def interface_counts(text: str) -> dict[str, list[int]]:
-    """By the name of an interface, its sixteen counts."""
+    """The sixteen counts of each interface, by its name."""
     found = {}
     for line in text.split("\n")[2:]:
-        name, separator, rest = line.rpartition(":")  # the last: an alias has one in its name
+        name, separator, rest = line.rpartition(":")  # the last colon: an alias has one in its name
         if separator:
             found[name.strip()] = [int(word) for word in rest.split()]
     return found

@@ -1,4 +1,4 @@
-"""The keys of [source.host], and what they are checked for beyond their type."""
+"""The keys of [source.host], and their checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS = (
     "thermal_zone", "time", "uname",
 )  # fmt: skip
 
-# What node_exporter's own defaults leave out, as globs.
+# node_exporter's default exclusions, as globs.
 _MOUNTS = (
     "/dev", "/dev/*", "/proc", "/proc/*", "/sys", "/sys/*", "/run/credentials/*", "/var/lib/docker/*",
     "/var/lib/containers/storage/*",
@@ -26,11 +26,11 @@ _TYPES = (
     "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs", "overlay", "proc", "procfs", "pstore", "rpc_pipefs",
     "securityfs", "selinuxfs", "squashfs", "sysfs", "tracefs",
 )  # fmt: skip
-# And file systems whose server may be gone, which node_exporter asks: statvfs on them can hang beyond any signal.
+# Network file systems, which node_exporter includes: if the server is gone, statvfs hangs and no signal ends it.
 _NETWORK = (
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "afs", "lustre",
 )  # fmt: skip
-# Partitions, loop devices and RAM disks: [0-9] because a glob has no "digits to the end".
+# Partitions, loop devices and RAM disks. Globs can't require digits up to the end; [0-9]* is close.
 _DISKS = (
     "ram[0-9]*", "loop[0-9]*", "fd[0-9]*", "hd[a-z][0-9]*", "sd[a-z][0-9]*", "vd[a-z][0-9]*", "xvd[a-z][0-9]*",
     "nvme[0-9]*n[0-9]*p[0-9]*",
@@ -78,7 +78,7 @@ class HostOptions:
 
     @classmethod
     def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """The table in the present spelling, and a sentence for each key in an old one. Raises ConfigurationError."""
+        """Convert old keys: (the table with present keys, a note for each old one). Raises ConfigurationError."""
         if "cadence_seconds" not in table:
             return table, ()
         found = _cadences(table["cadence_seconds"])
@@ -89,7 +89,7 @@ class HostOptions:
 
 
 def _cadences(texts: object) -> dict[str, float]:
-    """Of the old spelling, ["filesystem=60"]."""
+    """Parse the old spelling of cadences, ["filesystem=60"]."""
     found: dict[str, float] = {}
     for text in texts if isinstance(texts, list) else [texts]:
         try:
@@ -105,10 +105,10 @@ def _cadences(texts: object) -> dict[str, float]:
 def _check_group(key: str, name: str) -> None:
     if name not in GROUPS:
         raise ConfigurationError(
-            f"[source.host] {key} names {name!r}, which is no group; the groups are {', '.join(GROUPS)}"
+            f"[source.host] {key} names {name!r}, which is not a group; the groups are {', '.join(GROUPS)}"
         )
 
 
 def excluded(globs: Sequence[str]) -> Callable[[str], object]:
-    """Whether a name fits one of the globs. Of none, the empty expression: it fits no name, since none is empty."""
+    """A test whether a name matches one of the globs. Without globs, the empty expression matches no name."""
     return re.compile("|".join(map(fnmatch.translate, globs))).fullmatch

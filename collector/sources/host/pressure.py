@@ -3,7 +3,7 @@
     some avg10=0.00 avg60=0.12 avg300=0.48 total=25391777        microseconds in which at least one task waited
     full avg10=0.00 avg60=0.10 avg300=0.40 total=21507619        microseconds in which all of them did
 
-https://docs.kernel.org/accounting/psi.html. A kernel without it, or that has it switched off, has no samples.
+https://docs.kernel.org/accounting/psi.html. If the kernel lacks PSI or has it disabled, there are no samples.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP)
 
 
 def totals(text: str) -> dict[str, float]:
-    """Seconds, by the first word of the line: some, full."""
+    """Seconds by the first word of the line: some, full."""
     found = {}
     for line in text.split("\n"):
         kind, separator, rest = line.partition(" ")

@@ -1,9 +1,9 @@
-"""The host source: reads each group when it is due, and carries its samples until it is read again.
+"""The host source: reads each group when it is due, and repeats its samples until it is read again.
 
-A collection asks the groups that are due, for ``group_timeout_seconds`` at most; one that fails or hangs has
-``node_scrape_collector_success`` 0 and no samples until it is due again, and costs no other group its own. A group
-that is read less often than each frame, by [source.host.cadence], has its last samples in the frames between, so that
-a scrape always has them; they have the time of the frame.
+A collection reads the groups that are due, each for ``group_timeout_seconds`` at most. A group that fails or hangs has
+``node_scrape_collector_success`` 0 and no samples until it is due again; other groups are not affected. If
+[source.host.cadence] makes a group slower than the frames, each frame in between repeats its last samples, with the
+time of the frame, so that a scrape always has them.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
 
-# Ticks come at their time more or less: a group whose time is up this much later is read now, not a frame later.
+# Ticks are not exact: a group that is due this much later is read now, not a frame later.
 _EARLY_SHARE = 0.05
 _MOST_EARLY_SECONDS = 0.1
 
 
-_Timed = tuple[Reading | Exception, float]  # what a group gave or raised, and how many seconds it took
+_Timed = tuple[Reading | Exception, float]  # a group's reading or exception, and its duration in seconds
 
 
 @dataclass(slots=True)
 class _Turn:
-    """One group: how it is read, when next, and what it said last."""
+    """The state of one group: how to read it, when it is due, and its last samples and errors."""
 
     group: Group
     read: Read
@@ -48,11 +48,11 @@ class _Turn:
 
 
 class HostMetricSource(MetricSource):
-    """Reads this host by ``groups``, by default those of the options. ``clock`` is monotonic, in seconds."""
+    """Reads this host in ``groups``, by default those of the options. ``clock`` is monotonic, in seconds."""
 
     name = "host"
-    # Ten series for each processor, seventeen for each disk: 128 processors and 100 disks, and room for the rest. By
-    # metric: eight modes of 256 processors.
+    # Ten series per processor, seventeen per disk: enough for 128 processors, 100 disks and the rest. Per metric: eight
+    # modes of 256 processors.
     default_max_series = 4000
     default_max_series_per_metric = 2048
 
@@ -86,7 +86,7 @@ class HostMetricSource(MetricSource):
 
     @property
     def off(self) -> str:
-        """Why it is configured away, empty where it is not."""
+        """The reason why the source is disabled; empty if it is enabled."""
         return "" if self.options.enabled else "[source.host] enabled is false"
 
     def collect(self) -> Collection:
@@ -117,7 +117,7 @@ def _timed(read: Read) -> Callable[[], _Timed]:
         begun = time.perf_counter()
         try:
             answer: Reading | Exception = read()
-        except Exception as error:  # noqa: BLE001 - any failure of a group is its own, and took its time, too
+        except Exception as error:  # noqa: BLE001 - a failure has a duration, too
             answer = error
         return answer, time.perf_counter() - begun
 
@@ -125,7 +125,7 @@ def _timed(read: Read) -> Callable[[], _Timed]:
 
 
 def _take(turn: _Turn, outcome: _Timed | Exception, limit_seconds: float) -> None:
-    """What the group says from now on; ``outcome`` is an exception where it hangs."""
+    """Store the outcome of reading a group; ``outcome`` is an exception if the group hangs."""
     answer, seconds = (outcome, limit_seconds) if isinstance(outcome, Exception) else outcome
     turn.succeeded = not isinstance(answer, Exception)
     if isinstance(answer, Exception):

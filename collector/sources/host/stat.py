@@ -1,4 +1,4 @@
-"""stat: counts of the whole host since it booted, from the lines of /proc/stat that are not of processors.
+"""stat: counts of the whole host since boot, from the lines of /proc/stat without those of processors.
 
 intr 8163102 0 0 …
 ctxt 17763937
@@ -25,12 +25,12 @@ _METRIC_OF = {
 
 
 def counts(text: str) -> dict[str, int]:
-    """The first number of each line that we know, by the line's first word."""
+    """The first number of each known line, by the line's first word."""
     found = {}
     for line in text.split("\n"):
         name, _, rest = line.partition(" ")
         if name in _METRIC_OF:
-            found[name] = int(rest.split(" ", 1)[0])  # of interrupts, the sum stands first
+            found[name] = int(rest.split(" ", 1)[0])  # the line of interrupts begins with their sum
     return found
 
 

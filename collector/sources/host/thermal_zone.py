@@ -1,9 +1,9 @@
-"""thermal_zone: temperatures and cooling devices of /sys/class/thermal; no samples where there are none.
+"""thermal_zone: temperatures and cooling devices of /sys/class/thermal; no samples on hosts without them.
 
     thermal_zone0/type  x86_pkg_temp       thermal_zone0/temp     49925      thousandths of a degree
     cooling_device0/type  Processor        cooling_device0/cur_state  0      cooling_device0/max_state  7
 
-https://docs.kernel.org/driver-api/thermal/sysfs-api.html. A sensor that does not answer now has no sample.
+https://docs.kernel.org/driver-api/thermal/sysfs-api.html. A sensor that can't be read has no sample.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATES = {
 
 
 def number(text: str | None) -> int | None:
-    """What a file of sysfs says; None where it can't be read, or says nothing."""
+    """The number in the text of a sysfs file; None if it has none."""
     try:
         return int(text) if text else None
     except ValueError:

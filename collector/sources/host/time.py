@@ -1,4 +1,4 @@
-"""time: the host's clock, and how far its time zone is from UTC."""
+"""time: the host's clock, and the offset of its time zone from UTC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uname: the kernel and the host's name, from uname(2) and /proc/sys/kernel/domainname; always 1."""
+"""uname: kernel and host names as labels of a constant 1, from uname(2) and /proc/sys/kernel/domainname."""
 
 from __future__ import annotations
 

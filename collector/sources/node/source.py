@@ -1,12 +1,11 @@
-"""The node: CPU, memory, disk and network of this host, as psutil reads them.
+"""The source *node*: usage of CPU, memory, disk and network of this host, read by psutil.
 
-node_cpu_usage: the share of CPU time that was not idle between the last two collections, so that nothing between
-two readings is lost; waiting for I/O counts as idle, as in ``top``. node_memory_usage: memory that new programs can
-not have ("MemAvailable"). node_network_io: bytes of both directions between two collections, per second.
+node_cpu_usage: the share of CPU time that was not idle between the last two collections; waiting for I/O counts as
+idle, as in ``top``. node_memory_usage: memory that is not available to new programs ("MemAvailable").
+node_network_io: bytes per second in both directions between two collections.
 
-node_disk_usage is the file system of one path, "/" unless configured. "How full is the fullest file system" is
-another question: its answer jumps from one file system to another, so that its average and its percentiles over a
-window would be of nothing in particular. Watch another path by [source.node] disk_path.
+node_disk_usage is about the file system of one path, "/" by default, set by [source.node] disk_path. It is not the
+maximum over all file systems: that would jump from one to another, and its average and percentiles mean little.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 from shm.metric import increase
 
-# Interfaces whose bytes pass a physical one as well, or that never leave the host: counted, they would be counted
-# twice or for nothing. VLANs ("eth0.5") are among them.
+# Interfaces whose bytes also pass a physical one, and would count twice, as VLANs ("eth0.5"); or never leave the host.
 _VIRTUAL = (
     "lo", "veth*", "vnet*", "lxc*", "docker*", "br-*", "virbr*", "bond*", "team*", "dummy*", "ifb*", "tun*", "tap*",
     "wg*", "vxlan*", "cni*", "flannel*", "cali*", "*.*",
 )  # fmt: skip
-# File systems whose server may be gone: statvfs on them can hang beyond any signal.
+# If the server of such a file system is gone, statvfs hangs and no signal ends it.
 _NETWORK_FILE_SYSTEMS = (
     "nfs",
     "nfs4",
@@ -64,7 +62,7 @@ class NodeOptions:
 
 
 class Host(Protocol):
-    """The functions of psutil that are called; tests give their own."""
+    """The functions of psutil that are used; tests pass their own."""
 
     def cpu_times(self) -> Any: ...
     def virtual_memory(self) -> Any: ...
@@ -90,7 +88,7 @@ class NodeMetricSource(MetricSource):
         self.node_id = self.options.node_id or os.uname().nodename
         self._host = host
         self._clock = clock
-        # One expression of all the globs. Of none, the empty one: it fits no name, since none is empty.
+        # One expression for all globs. Without globs it is empty, which matches no name.
         self._excluded = re.compile("|".join(map(fnmatch.translate, self.options.network_exclude))).fullmatch
         self._disk_thread = CallThread(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None
@@ -117,7 +115,7 @@ class NodeMetricSource(MetricSource):
         ):
             try:
                 value = read()
-            except Exception as error:  # noqa: BLE001 - one reading that fails leaves the others
+            except Exception as error:  # noqa: BLE001 - the other readings continue
                 errors.append(f"{name}: {error if isinstance(error, Hung) else f'{type(error).__name__}: {error}'}")
                 continue
             if value is not None:
@@ -129,7 +127,7 @@ class NodeMetricSource(MetricSource):
         if before is None:
             return None
         busy, total = self._cpu[0] - before[0], self._cpu[1] - before[1]
-        # The kernel may correct iowait and idle downwards by a tick; no time passed means nothing was measured.
+        # The kernel may correct iowait and idle downwards by a tick. If no time passed, nothing was measured.
         return min(max(100.0 * busy / total, 0.0), 100.0) if total > 0 else None
 
     def _memory_percent(self) -> float:
@@ -154,12 +152,12 @@ class NodeMetricSource(MetricSource):
         seconds = self._network[0] - before[0]
         if seconds <= 0:
             return None
-        # By interface, so that one that comes brings no jump and one that goes takes nothing back.
+        # Summed by interface, so that added and removed interfaces cause no jump.
         moved = sum(increase(before[1].get(name), count) or 0.0 for name, count in self._network[1].items())
         return moved / seconds
 
     def _bytes_by_interface(self) -> dict[str, int]:
-        # nowrap=False: psutil would otherwise add up counters of interfaces that are gone.
+        # nowrap=False: psutil would otherwise add counters of removed interfaces.
         counters = self._host.net_io_counters(pernic=True, nowrap=False)
         return {name: one.bytes_recv + one.bytes_sent for name, one in counters.items() if not self._excluded(name)}
 
@@ -167,7 +165,7 @@ class NodeMetricSource(MetricSource):
 def _busy_and_total(times: Any) -> tuple[float, float]:
     """(seconds not idle, seconds in all) since boot, over all CPUs.
 
-    ``guest`` and ``guest_nice`` are in ``user`` and ``nice`` already (proc(5), /proc/stat).
+    ``guest`` and ``guest_nice`` are included in ``user`` and ``nice`` (proc(5), /proc/stat).
     """
     fields = times._asdict()
     total = sum(fields.values()) - fields.get("guest", 0.0) - fields.get("guest_nice", 0.0)
@@ -175,7 +173,7 @@ def _busy_and_total(times: Any) -> tuple[float, float]:
 
 
 def _file_system_of(path: str, partitions: Sequence[Any]) -> str:
-    """The type of the file system that ``path`` is on, by the longest mount point that holds it. Pure."""
+    """The type of the file system of ``path``, by the longest mount point that contains it. Pure."""
     best, kind = "", ""
     for partition in partitions:
         mount = partition.mountpoint.rstrip("/")

@@ -37,7 +37,7 @@ def test_a_missing_field_costs_that_field_only() -> None:
     reading = read_reply(b'{"packets_dropped": 10}', METRICS, HERE)
     assert reading.answered
     assert reading.values == {"betanet_packets_dropped": 10.0}
-    assert reading.errors == (f"{HERE} answered without the field 'packets_processed'; see that url is Betanet's",)
+    assert reading.errors == (f"{HERE} answered without the field 'packets_processed'; check that url is Betanet's",)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_an_answer_that_would_unfold_to_many_times_its_size_is_refused(block: by
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"", "answered no JSON"),
-        (b"\xff\xfe\xfd", "answered no JSON"),
+        (b"", "answered invalid JSON"),
+        (b"\xff\xfe\xfd", "answered invalid JSON"),
         (b'{"active_nodes": NaN}', "NaN is not JSON"),
         (b'{"active_nodes": 1, "other": -Infinity}', "-Infinity is not JSON"),
-        (b'{"active_nodes": ' + b"9" * 100_000 + b"}", "answered no JSON"),
+        (b'{"active_nodes": ' + b"9" * 100_000 + b"}", "answered invalid JSON"),
         (b'{"a":' * 49_000, "nested too deep"),
         (b'"text"', "it must be a JSON object"),
         (b"null", "it must be a JSON object"),

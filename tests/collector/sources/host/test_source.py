@@ -179,9 +179,9 @@ def test_cadences_are_a_table_and_the_old_list_is_read_with_a_note() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ('groups = ["cpus"]', "names 'cpus', which is no group"),
+        ('groups = ["cpus"]', "names 'cpus', which is not a group"),
         ("groups = []", "groups is empty; give at least one of cpu, "),
-        ("cadence = {cpus = 5}", "names 'cpus', which is no group"),
+        ("cadence = {cpus = 5}", "names 'cpus', which is not a group"),
         ("cadence_seconds = 60", "has 60; write [source.host.cadence] filesystem = 60"),
         ('cadence_seconds = ["cpu"]', "has 'cpu'; write [source.host.cadence] filesystem = 60"),
         ('cadence_seconds = ["cpu=soon"]', "has 'cpu=soon'; write [source.host.cadence] filesystem = 60"),
