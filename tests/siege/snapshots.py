@@ -1,9 +1,9 @@
-"""History over a reboot and an upgrade: what a snapshot held comes back, and nothing else does.
+"""Attack the history over a reboot and an upgrade: what a snapshot held comes back, and nothing else does.
 
-A writer appends, enters series and is snapshotted without pause; it is stopped or killed, shared memory is emptied,
-and its successor must have what the last whole snapshot had: all of it after an orderly stop. In between, snapshots
-are damaged byte by byte, and must give back nothing that was not appended; and segments of another layout must be set
-aside by name, whole, and stay, also where there is no room for another.
+A writer appends, enters series and is snapshotted without pause; it is stopped or killed, shared memory is emptied, and
+its successor must have what the last whole snapshot had: all of it after an orderly stop. Snapshots are also damaged at
+random, and must give back nothing that was not appended; and segments of another layout must be set aside by name,
+whole, also where there is no room for another segment.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _open(namespace: str, directory: Path) -> RingWriter:
 
 
 def _lives(namespace: str, directory: Path, random_: random.Random, rounds: int) -> dict[str, int]:
-    # What the writers did: the newest frame appended, frames, snapshots.
+    # Counts of the writers: the newest frame appended, frames, snapshots.
     done = memoryview(mmap.mmap(-1, 4096)).cast("Q")
     orderly = killed = restored = 0
     before = 0
@@ -162,7 +162,7 @@ def _live(namespace: str, directory: Path, done: memoryview[int]) -> None:
 
 
 def _newest_on_disk(namespace: str, directory: Path, when: str) -> int:
-    """The newest frame of the snapshot, 0 without one; each frame verified, with all the columns that it knew."""
+    """Check every frame of the snapshot; the newest sequence, 0 without a snapshot."""
     if not disk_copy.file_of(directory, namespace, "s").exists():
         return 0
     stored = disk_copy.load(directory, namespace, "s")

@@ -1,8 +1,8 @@
-"""I7: a segment that is cut, holed, overwritten, extended or removed under its users ends none of them by SIGBUS.
+"""Attack I7: a segment is cut, holed, overwritten, extended or removed under its users, and SIGBUS ends none of them.
 
 A saboteur of the same user does all of that to a ring without pause, while a collector appends to it and readers read
-windows, latest frames and catalogs. Every accepted frame must be the one that was appended; every process must be
-there at the end, and the ring whole again, with its numbers going on.
+windows, latest frames and catalogs. Every accepted frame must be the one that was appended; every process must live to
+the end, and the ring must then be whole again, with its numbers going on.
 
 Then holes are cut into a ring that readers have open: nothing of it is served, no reader allocates a page of it, and
 another ring is served as before.
@@ -108,12 +108,12 @@ def _start(target: object, namespace: str, seconds: float) -> tuple[ForkProcess,
 def _say(target: object, namespace: str, seconds: float, answer: Connection) -> None:
     try:
         answer.send(target(namespace, time.monotonic() + seconds))  # type: ignore[operator]
-    except BaseException as error:  # noqa: BLE001 - told to the check, which says it
+    except BaseException as error:  # noqa: BLE001 - the check reports it
         answer.send(f"{type(error).__name__}: {error}")
 
 
 def _write(namespace: str, deadline: float) -> dict[str, int]:
-    """A collector: looks, appends, a few thousand times a second; the ring's numbers may never be given twice."""
+    """Check the ring's file and append, as a collector does, without pause; no number may be given twice."""
     appended = published = head = 0
     writer = _reopen(namespace)
     with contextlib.closing(writer):
@@ -122,7 +122,7 @@ def _write(namespace: str, deadline: float) -> dict[str, int]:
             try:
                 writer.keep_published()
                 append_proof(writer)
-            except RingLost:  # cut as fast as it was published: what the collector does then is start again
+            except RingLost:  # cut as fast as it was published: the collector then starts again
                 writer.close()
                 writer = _reopen(namespace)
                 head = writer.head  # set aside as corrupt, the ring may have begun anew
@@ -175,7 +175,7 @@ def _read_as_exporter(namespace: str, deadline: float) -> dict[str, int]:
 
 
 def _harm(namespace: str, seconds: float, random_: random.Random) -> int:
-    """Harm the ring's file in every way, each a moment after it is there; how often."""
+    """Harm the ring's file in every way, each time a moment after it is there; the number of times."""
     path = ring_path(namespace, "s")
     harms = 0
     deadline = time.monotonic() + seconds
@@ -242,7 +242,7 @@ def _cut_holes(namespace: str, holes: int, random_: random.Random) -> int:
 
 
 def _require_whole(namespace: str, head: int) -> None:
-    """The ring that the writer left is a whole one, with its newest frames."""
+    """The ring that the writer left is whole, with its newest frames."""
     try:
         with RingReader(namespace, "s") as reader:
             newest = reader.newest_sequence()

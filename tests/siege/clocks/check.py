@@ -1,10 +1,10 @@
-"""Clocks that step, hosts that are suspended, processes that are stopped.
+"""Attack the promises on time: clocks that step, hosts that are suspended, processes that are stopped.
 
-A Worker runs on simulated clocks through scenarios by chance: the wall clock is set back an hour, forward a day and by
-whatever else, at any instant of a tick or between two; it is slewed; the host is suspended (the monotonic clock stands
-still, the wall clock jumps); the process is stopped for several intervals, or a collection takes most of one. Beside it
-stands what must have come of it: no duplicate, no hang, no bunching, every missed tick and step counted, and windows
-that go by timestamp and say what they cover. clocks_processes.py does it to real processes.
+A Worker runs on simulated clocks through random scenarios. The wall clock is set back an hour, forward a day or by any
+other amount, at any instant of a tick or between two; it is slewed; the host is suspended (the monotonic clock halts,
+the wall clock jumps); the process is stopped for several intervals, or a collection takes most of one. The frames must
+then show one frame a tick, no hang, no two frames within half an interval, every missed tick and step counted, and
+windows must go by timestamp and name what they cover. :mod:`tests.siege.clocks.processes` stops real processes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from shm.metric import Metric
 from shm.ring.layout import FLAG_CLOCK_STEP
 from shm.ring.reader import Frames, RingReader
 from tests.rings import SECOND_NS
-from tests.siege.clocks import processes as clocks_processes
+from tests.siege.clocks import processes
 from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require
 
 _SOURCE = "clocked"
@@ -44,7 +44,7 @@ _LINE = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
 class World:
-    """Both clocks, and what happens to them. ``told``: of each tick, what they showed when it woke."""
+    """Both clocks and what happens to them. ``shown``: what they showed when each tick woke."""
 
     def __init__(self, chance: random.Random, interval_ns: int) -> None:
         self.chance = chance
@@ -53,7 +53,7 @@ class World:
         self.wall_ns = 1_700_000_000 * SECOND_NS + chance.randrange(SECOND_NS * 86_400)
         self.monotonic_ns = chance.randrange(1, 86_400 * SECOND_NS)
         self.ppm = chance.randint(-_SLEW_PPM, _SLEW_PPM)
-        self.told: list[tuple[int, int]] = []
+        self.shown: list[tuple[int, int]] = []
         self.deadlines: list[int] = []
         self.steps: list[int] = []  # how many of the wall clock's steps there were before each tick, from the second on
         self.moves = 0  # steps of any size: each may move the grid
@@ -67,7 +67,7 @@ class World:
         return self.monotonic_ns
 
     def pass_time(self, ns: int) -> None:
-        """So much time passes, with perhaps a step somewhere in it."""
+        """Let so much time pass, perhaps with a step of the wall clock in it."""
         part = self.chance.randint(0, ns)
         self._advance(part)
         if self._quiet and self.chance.random() < 0.25:
@@ -99,7 +99,7 @@ class World:
         wait = deadline_ns - self.monotonic_ns
         require(
             wait <= self.interval_ns * 3 // 2,
-            f"a hang: it would sleep for {wait / self.interval_ns:.3g} intervals after {len(self.told)} ticks",
+            f"a hang: it would sleep for {wait / self.interval_ns:.3g} intervals after {len(self.shown)} ticks",
         )
         off_ns = (self.wall_ns + wait - self.phase_ns) % self.interval_ns
         # The first comes soon after the start; after that the wall clock's grid is kept, as it is now.
@@ -111,14 +111,14 @@ class World:
             self.pass_time(self.chance.randint(0, 6 * self.interval_ns))
         elif kind < 0.9:
             self.pass_time(self.chance.randint(0, min(3_000_000, self.interval_ns // 10)))
-        self.steps.append((self.steps[-1] if self.steps else 0) + (self._stepped and bool(self.told)))
-        self.told.append((self.wall_ns, self.monotonic_ns))
+        self.steps.append((self.steps[-1] if self.steps else 0) + (self._stepped and bool(self.shown)))
+        self.shown.append((self.wall_ns, self.monotonic_ns))
         self._stepped, self._quiet = False, True
 
     def collect(self) -> CollectResult:
         busy = self.interval_ns * 8 // 10 if self.chance.random() < 0.2 else self.interval_ns // 20
         self.pass_time(self.chance.randint(0, busy))
-        return [Sample(_TICK.name, len(self.told))]
+        return [Sample(_TICK.name, len(self.shown))]
 
 
 class _Source(MetricSource):
@@ -133,7 +133,7 @@ class _Source(MetricSource):
 
 
 class _Sleeper(Stop):
-    """Sleeps in the world's time, for that many ticks."""
+    """Sleeps in simulated time, for that many ticks."""
 
     def __init__(self, world: World, ticks: int) -> None:
         super().__init__(Parent({}))
@@ -169,16 +169,15 @@ def _check(effort: Effort) -> Counts:
                 missed += _held(world, frames, reader)
                 windows += _windows(world, reader, chance)
             windows += _pages(namespace, world, chance)
-            ticks += len(world.told)
+            ticks += len(world.shown)
             steps += world.steps[-1]
-    processes = clocks_processes.check(effort)
     return {
         "scenarios": scenarios,
         "simulated ticks": ticks,
         "steps and suspensions": steps,
         "ticks missed": missed,
         "windows compared": windows,
-        **processes,
+        **processes.check(effort),
     }
 
 
@@ -192,17 +191,17 @@ def _run(namespace: str, chance: random.Random, ticks: int) -> World:
 
 
 def _held(world: World, frames: Frames, reader: RingReader) -> int:
-    """One frame a tick, under both clocks' time, never two within half an interval. How many ticks were missed."""
+    """One frame a tick, with both clocks' times, never two within half an interval; the number of missed ticks."""
     half = world.interval_ns // 2
     require(
-        frames.sequence.tolist() == list(range(1, len(world.told) + 1)),
-        f"{len(world.told)} ticks made the frames {frames.sequence.tolist()}",
+        frames.sequence.tolist() == list(range(1, len(world.shown) + 1)),
+        f"{len(world.shown)} ticks made the frames {frames.sequence.tolist()}",
     )
     stamps = list(zip(frames.timestamp_ns.tolist(), frames.monotonic_ns.tolist(), strict=True))
-    require(stamps == world.told, "a frame has another time than the clocks showed when its tick woke")
+    require(stamps == world.shown, "a frame has another time than the clocks showed when its tick woke")
     column = {series.metric.name: frames.values[:, series.column].tolist() for series in reader.series}
     require(column[_TICK.name] == list(range(1, len(stamps) + 1)), "a frame has another tick's sample")
-    for (_, early), (_, late) in itertools.pairwise(world.told):
+    for (_, early), (_, late) in itertools.pairwise(world.shown):
         require(
             late - early >= half, f"bunching: two frames are {(late - early) / world.interval_ns:.3g} intervals apart"
         )
@@ -232,22 +231,22 @@ def _held(world: World, frames: Frames, reader: RingReader) -> int:
 
 
 def _edges(world: World, chance: random.Random) -> tuple[int, int]:
-    """The ends of a window: at frames' own times, beside them, or anywhere."""
-    one, other = (chance.choice(world.told)[0] + chance.choice((0, 0, -1, 1, world.interval_ns // 3)) for _ in "ab")
+    """The ends of a window: at or near the times of two frames."""
+    one, other = (chance.choice(world.shown)[0] + chance.choice((0, 0, -1, 1, world.interval_ns // 3)) for _ in "ab")
     return min(one, other), max(one, other)
 
 
 def _windows(world: World, reader: RingReader, chance: random.Random) -> int:
     for _ in range(20):
         since, until = _edges(world, chance)
-        right = [i for i, (stamp, _) in enumerate(world.told, 1) if since < stamp <= until]
+        right = [i for i, (stamp, _) in enumerate(world.shown, 1) if since < stamp <= until]
         found = reader.frames(since, until).sequence.tolist()
         require(found == right, f"a window by timestamp has the frames {found} for {right}")
     return 20
 
 
 def _pages(namespace: str, world: World, chance: random.Random) -> int:
-    """/metrics/aggregated has the statistics of the window's frames, and says which they are."""
+    """/metrics/aggregated has the statistics of the window's frames, and names these."""
     now = [0]
     exporter = Exporter(dataclasses.replace(Config(), shm=ShmConfig(namespace=namespace)), wall=lambda: now[0])
     for _ in range(5):
@@ -258,7 +257,7 @@ def _pages(namespace: str, world: World, chance: random.Random) -> int:
             name: float(value)
             for name, value in _LINE.findall(b"".join(exporter.aggregated_parts(query, Format.TEXT)).decode())
         }
-        held = [(stamp, i) for i, (stamp, _) in enumerate(world.told, 1) if now[0] - window_ns < stamp <= now[0]]
+        held = [(stamp, i) for i, (stamp, _) in enumerate(world.shown, 1) if now[0] - window_ns < stamp <= now[0]]
         right: dict[str, float] = {
             "exporter_window_seconds": window_ns / 1e9,
             "exporter_window_frames": len(held),

@@ -1,6 +1,6 @@
-"""Real collectors, stopped by SIGSTOP for several intervals and continued; and one whose wall clock is set.
+"""Stop real collectors by SIGSTOP for several intervals and continue them, and set the wall clock of another one.
 
-Nobody can set the clock of a test's host; libfaketime (apt-get install faketime) sets what a process is told of it.
+No test can set the clock of its host; libfaketime (apt-get install faketime) sets the wall clock that one process sees.
 Where it is not installed that part is left out, and its count with it: the simulated clocks step everywhere.
 """
 
@@ -31,8 +31,8 @@ _SOURCES = ("system", "node")
 _INTERVAL_SECONDS = 0.1
 _INTERVAL_NS = round(_INTERVAL_SECONDS * 1e9)
 _WAIT_SECONDS = 30.0
-# How far the time that passed and the ticks that were written or missed may differ: the first tick is off the grid, and
-# the last may be late.
+# In ticks: how far the time that passed may differ from the ticks that were written or missed. The first tick is off
+# the grid, and the last may be late.
 _TOLERANCE = 1.6
 
 
@@ -66,7 +66,7 @@ def _stopped(effort: Effort) -> Counts:
                 require(reader.writer.pid == program.pid, f"{source}: its writer is not the process that was stopped")
                 frames += len(found.sequence)
                 missed += _held(source, found, reader, stopped_ns)
-            # Told to end while it is stopped, it ends when it is continued.
+            # With a SIGTERM while it is stopped, it ends when it is continued.
             for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
                 program.process.send_signal(number)
             status = program.process.wait(_WAIT_SECONDS)
@@ -79,7 +79,7 @@ def _stopped(effort: Effort) -> Counts:
 
 
 def _faketime() -> str:
-    """What LD_PRELOAD must be for libfaketime; empty where it is not installed."""
+    """LD_PRELOAD for libfaketime; empty where it is not installed."""
     program = shutil.which("faketime")
     if program is None:
         return ""
@@ -96,7 +96,7 @@ def _stepped(effort: Effort, library: str) -> int:
         clock = Path(directory) / "clock"
 
         def set_clock() -> None:
-            # At once: half a line would be another time.
+            # By rename, because half a line would be another time.
             clock.with_suffix(".new").write_text(f"{offset:+d}\n")
             clock.with_suffix(".new").rename(clock)
 
@@ -123,25 +123,14 @@ def _stepped(effort: Effort, library: str) -> int:
             require(
                 np.allclose(jumps, steps, atol=0.1), f"timestamps jump by {jumps.tolist()} seconds for steps of {steps}"
             )
-            _window(found, reader, chance)
         program.process.send_signal(signal.SIGTERM)
         status = program.process.wait(_WAIT_SECONDS)
         require(status == 0, f"exit status {status} after SIGTERM under a clock that was set:\n{program.log()}")
     return len(steps)
 
 
-def _window(frames: Frames, reader: RingReader, chance: random.Random) -> None:
-    """Windows go by timestamp, though the frames' order is another."""
-    stamps = frames.timestamp_ns.tolist()
-    for _ in range(20):
-        since, until = sorted((chance.choice(stamps), chance.choice(stamps)))
-        right = [s for s, stamp in zip(frames.sequence.tolist(), stamps, strict=True) if since < stamp <= until]
-        found = [s for s in reader.frames(since, until).sequence.tolist() if s <= frames.sequence[-1]]
-        require(found == right, f"a window by timestamp has the frames {found} for {right}")
-
-
 def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -> int:
-    """Stop all of them for some intervals and see them go on. For how long they were stopped at least, in ns."""
+    """Stop all of them for some intervals, and wait until they go on; the least time that they were stopped, in ns."""
     time.sleep(chance.random() * 2 * _INTERVAL_SECONDS)
     for program in programs.values():
         program.process.send_signal(signal.SIGSTOP)

@@ -1,8 +1,8 @@
-"""I3: SIGKILL of the writer at any instant loses at most the frame in flight, and leaves nothing behind.
+"""Attack I3: SIGKILL of the writer at any instant loses at most the frame in flight, and leaves nothing behind.
 
-Two ways. At every line of shm/ that an operation runs (tests/siege/lines.py): all of them in the long form, one of
-some in the short one. And at random instants: a writer that appends, enters series, grows, and takes snapshots without
-pause is killed some milliseconds after its start, again and again; each successor begins where it ended.
+At every line of shm/ that an operation runs (:mod:`tests.siege.death.lines`): all of them in the long form, one of some
+in the short one. And at random instants: a writer that appends, enters series, grows and takes snapshots without pause
+is killed some milliseconds after its start, again and again; each successor begins where it ended.
 """
 
 from __future__ import annotations
@@ -104,13 +104,14 @@ def _kill_at_random(namespace: str, directory: Path, effort: Effort) -> dict[str
     return {
         "kills at random instants": kills, "frames appended meanwhile": acknowledged[1],
         "series entered": acknowledged[2], "snapshots taken": acknowledged[3], "starts that resumed": acknowledged[4],
-        "frames found whole": checked,     }  # fmt: skip
+        "frames found whole": checked,
+    }  # fmt: skip
 
 
 def _write_without_pause(
     namespace: str, directory: Path, acknowledged: memoryview[int], resume_at: int, seed: float
 ) -> None:
-    """The life of one writer; ends by SIGKILL, or with status 1 or 2 when something is wrong."""
+    """Write until SIGKILL; ends with status 1 where it failed, with 2 where it did not find what it must."""
     try:
         random_ = random.Random(seed)
         writer = RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=_CAPACITY)
@@ -140,7 +141,7 @@ def _value(sequence: int, number: int) -> float:
 
 
 def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
-    """(newest frame, frames found whole), after a reader has looked at all of them."""
+    """Check every frame by a reader; the newest sequence, and how many frames are whole."""
     try:
         reader = RingReader(namespace, "s")
     except RingMissing:

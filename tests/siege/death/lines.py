@@ -1,7 +1,7 @@
-"""SIGKILL at every line of shm/ that an operation runs: one fork of this process for each, and a look at what is left.
+"""SIGKILL at every line of shm/ that an operation runs: a fork of this process for each, and a check of what is left.
 
-What a kill between two lines leaves is what a kill anywhere between them leaves, but for the inside of a system call,
-and those either happen or do not; except long copies, which the random kills of tests/siege/death.py cut anywhere.
+A kill between two lines leaves what a kill anywhere between them leaves, except within a system call. A system call
+happens or it does not, except long copies, which the random kills of :mod:`tests.siege.death.check` cut anywhere.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from tests.siege.harness import Violation, require
 
 _SHM: Final = str(Path(shm.__file__).parent)
 _FRAMES: Final = 12  # in a ring of 8 slots: 5 to 12 are held
-_MOST_LINES: Final = 100_000
 _DONE: Final = 42  # exit status of an operation that ended before the line at which it was to die
 
 
 @dataclass(frozen=True)
 class Operation:
-    """``prepare`` runs untraced and returns what is killed. ``width``: of the ring it begins with.
+    """``prepare`` runs untraced and returns the function that is killed. ``width``: of the ring before.
 
-    ``may_lose_all``: somebody else removed the ring's file before, so that nothing is left if it dies.
+    ``may_lose_all``: the ring's file was removed before, so that nothing is left if the writer dies.
     """
 
     name: str
@@ -114,7 +113,7 @@ OPERATIONS: Final = (
 
 
 def kill_at_lines(namespace: str, directory: Path, operation: Operation, lines: Iterator[int]) -> int:
-    """Kill the operation at each of those lines until it has no such line; how often it was killed."""
+    """Kill the operation at each of those lines until it has no such line; the number of kills."""
     kills = 0
     for line in lines:
         _begin_with_history(namespace, directory, operation.width)
@@ -171,7 +170,7 @@ def _run(victim: Callable[[], object], line: int) -> None:
 
 
 def _look(namespace: str, directory: Path, operation: Operation) -> None:
-    """What a reader finds, what the next writer makes of it, and that nothing is left that nobody cleans."""
+    """Check what a reader finds, what the next writer resumes, and that no file is left."""
     whole = set(range(_FRAMES - 6, _FRAMES + 1))  # all held but the oldest, whose slot the frame in flight takes
     newest = 0
     try:

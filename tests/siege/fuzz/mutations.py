@@ -7,6 +7,7 @@ a reader, and must not cost another ring.
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from collections.abc import Iterator
@@ -310,26 +311,23 @@ def _forged_sizes(whole: Whole) -> Iterator[Mutation]:
 
 
 def forged_slots(whole: Whole) -> Iterator[Mutation]:
-    """Every field of a slot with every extreme value, sealed again; and the largest sequences."""
-    salt, size = whole.header.salt, whole.header.slot_bytes
-    for slot in range(whole.header.capacity):
-        start = whole.slot(slot)
-        for name, at in SLOT_FIELDS.items():
-            if name == "seal":
-                continue
-            for value in _EXTREMES:
-                data = bytearray(whole.data)
-                put_word(data, start + at, value)
-                reseal_slot(data, start, size, salt)
-                yield Mutation("frames sealed again", f"slot {slot} {name} = {value}", bytes(data), forged=True)
-        for exponent in (31, 32, 53, 62, 63, 64):
-            data = bytearray(whole.data)
-            sequence = (1 << exponent) - whole.header.capacity
-            sequence += (slot + 1 - sequence) % whole.header.capacity
-            put_word(data, start, sequence)
-            put_word(data, HINT_FIELDS["head"], sequence)
-            reseal_slot(data, start, size, salt)
-            yield Mutation("frames sealed again", f"slot {slot} is of {sequence}", bytes(data), forged=True)
+    """Every field of a slot with every wrong value, sealed again; and the largest sequences."""
+    for accident in field_values(whole, header=False):
+        if accident.name.startswith("slot "):
+            yield _forgery("frames sealed again", accident.name, bytearray(accident.data), whole)
+    capacity = whole.header.capacity
+    for slot, exponent in itertools.product(range(capacity), (31, 32, 53, 62, 63, 64)):
+        data = bytearray(whole.data)
+        sequence = (1 << exponent) - capacity
+        sequence += (slot + 1 - sequence) % capacity
+        for at in (whole.slot(slot), HINT_FIELDS["head"]):
+            put_word(data, at, sequence)
+        yield _forgery("frames sealed again", f"slot {slot} is of {sequence}", data, whole)
+
+
+def _forgery(kind: str, name: str, data: bytearray, whole: Whole) -> Mutation:
+    reseal(data, whole.header)
+    return Mutation(kind, name, bytes(data), forged=True)
 
 
 def forged_havoc(whole: Whole, chance: random.Random, number: int) -> Iterator[Mutation]:
