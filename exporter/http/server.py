@@ -135,7 +135,6 @@ class Guard(H11Protocol):
     def on_response_complete(self) -> None:
         if self.flow.write_paused:
             return  # the next request waits until the client has read this answer: one page a connection in memory
-        self._count()
         super().on_response_complete()
         self._progressed()
 
@@ -164,13 +163,9 @@ class Guard(H11Protocol):
             self.headers[:] = [
                 (name, b",".join([value for key, value in self.headers if key == name])) for name in _KEPT_HEADERS
             ]
-        self._count()
-        self._watch()
-
-    def _count(self) -> None:
-        """Between requests, count only the bytes that are not parsed yet."""
         if self.conn.their_state in (h11.IDLE, h11.DONE):
-            self._received = len(self.conn.trailing_data[0])
+            self._received = len(self.conn.trailing_data[0])  # a whole request counts no more
+        self._watch()
 
     def _watch(self) -> None:
         """Start the timer of the present state unless it runs already, and record whether the connection is resting."""
