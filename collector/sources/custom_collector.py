@@ -27,7 +27,7 @@ from collector.source import Collection, MetricSource
 from collector.sources import prometheus_text
 from collector.sources.prometheus_text import BadText, Point
 from collector.sources.textfile.merge import Merged
-from collector.sources.textfile.translation import Told, translate
+from collector.sources.textfile.translation import ParsedMetric, translate
 from shm.metric import Metric
 from shm.safe_repr import said, shown
 
@@ -67,9 +67,9 @@ class CustomCollectorSource(MetricSource):
                 )
                 continue
             for name, kind, samples in _metrics(family):
-                told, wrong = _translated(family, name, kind, samples)
+                parsed, wrong = _translated(family, name, kind, samples)
                 try:
-                    merged.take("another family", told)
+                    merged.take("another family", parsed)
                 except BadText as error:
                     wrong.append(error)
                 errors += [f"metric family {family.name!r}: {_reason(error)}" for error in wrong]
@@ -91,10 +91,10 @@ def _metrics(family: Family) -> list[tuple[str, str, list[Sample]]]:
 
 def _translated(
     family: Family, name: str, kind: str, samples: Sequence[Sample]
-) -> tuple[Sequence[Told], list[Exception]]:
+) -> tuple[Sequence[ParsedMetric], list[Exception]]:
     """(the metrics and samples that a ring can hold, what is wrong with the others). Never raises."""
 
-    def translated(some: Sequence[Sample]) -> Sequence[Told]:
+    def translated(some: Sequence[Sample]) -> Sequence[ParsedMetric]:
         points = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
         if len({(point.name, *sorted(point.labels.items())) for point in points}) < len(points):
             raise BadText(0, f"two samples of one series of {name}; leave one of them")

@@ -46,7 +46,7 @@ class Histogram:
 
 
 @dataclass(slots=True)
-class Said:
+class PageCounters:
     """What one page says of one deployment."""
 
     requests: Counters = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Said:
     latency: dict[bytes, Histogram] = field(default_factory=dict)
 
 
-Reading = Mapping[str, Said]
+Reading = Mapping[str, PageCounters]
 
 
 def read_page(page: bytes, mapping: PageMapping) -> Reading:
@@ -64,7 +64,7 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
     roles: dict[str, list[tuple[Role, Series]]] = {}
     for role, selector in mapping.roles():
         roles.setdefault(selector.name, []).append((role, selector))
-    reading: dict[str, Said] = {}
+    reading: dict[str, PageCounters] = {}
     for count, sample in enumerate(read_samples(_text(page), roles), 1):
         if count > _MAX_SAMPLES:
             raise ValueError(f"its answer has more than {_MAX_SAMPLES} samples of those that are mapped")
@@ -76,7 +76,7 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
                 continue
             said = reading.get(deployment_id)
             if said is None:
-                said = reading[deployment_id] = Said()
+                said = reading[deployment_id] = PageCounters()
                 if len(reading) > MAX_DEPLOYMENTS:
                     raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
             if role == "latency":
@@ -127,7 +127,9 @@ def deployments(now: Reading, before: Reading | None, seconds: float, counts_err
     return [_deployment(name, said, (before or {}).get(name), seconds, counts_errors) for name, said in now.items()]
 
 
-def _deployment(name: str, now: Said, before: Said | None, seconds: float, counts_errors: bool) -> Deployment:
+def _deployment(
+    name: str, now: PageCounters, before: PageCounters | None, seconds: float, counts_errors: bool
+) -> Deployment:
     replicas = _sum(now.replicas.values())
     if now.replica_series:
         replicas = (replicas or 0.0) + sum(1.0 for value in now.replica_series.values() if value)

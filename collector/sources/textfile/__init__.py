@@ -1,7 +1,7 @@
-"""The textfile source: what other programs of this host write into a directory, in Prometheus' text format.
+"""The source *textfile*: metrics that other programs write to a directory, in Prometheus' text format.
 
-Read downwards: ``source`` lists the directory, ``reading`` reads one file, ``sources/prometheus_text`` parses its text,
-``translation`` makes our metrics and samples of it, ``merge`` says which of them may stand beside one another.
+``source`` lists the directory, ``reading`` reads one file, ``sources/prometheus_text`` parses its text, ``translation``
+converts it to metrics and samples of a ring, ``merge`` combines the files and finds conflicts.
 """
 
 from collector.sources.textfile.source import TextfileOptions, TextfileSource

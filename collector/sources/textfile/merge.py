@@ -1,8 +1,8 @@
-"""Which files' metrics may stand beside one another: the first that has a name, a shape, a series, keeps it.
+"""Merges the metrics of several files, and refuses files that conflict with earlier ones.
 
-Two files may have samples of one metric, as long as they agree on its type, label names and buckets and have not the
-same series; of two helps the first is taken. Where they do not agree the later file is refused as a whole: half of a
-file would look like all of it.
+Two files may have samples of one metric if its type, label names and buckets agree and the series differ; the help of
+the first file is kept. If they conflict, the later file is refused as a whole, since half of a file would look like all
+of it.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from typing import NamedTuple
 
 from collector.source import Sample
 from collector.sources.prometheus_text import BadText
-from collector.sources.textfile.translation import Told
+from collector.sources.textfile.translation import ParsedMetric
 from shm.metric import Metric
 
 
 class NoRoom(BadText):
-    """A file of so many ``samples`` that there would be more than may be kept."""
+    """A file whose ``samples`` would exceed the limit of all files."""
 
     def __init__(self, line: int, most: int, samples: int) -> None:
-        super().__init__(line, f"with its samples there would be more than {most}; leave some out, or whole files")
+        super().__init__(line, f"with its samples there would be more than {most}; remove some, or whole files")
         self.samples = samples
 
 
 class Merged:
-    """The metrics and samples of the files taken so far. ``own``: what no file may have."""
+    """The metrics and samples of the files merged so far. ``own``: metrics that no file may have."""
 
     def __init__(self, own: Iterable[Metric], max_samples: int) -> None:
         self.metrics: dict[str, Metric] = {}
         self.samples: list[Sample] = []
         self._most = max_samples
         self._names = {name: _Owner(metric, "") for metric in own for name in metric.sample_names}
-        self._first: dict[str, tuple[str, Told]] = {}  # by metric: the first file that has it
-        self._files: dict[str, dict[_Series, str]] = {}  # of metrics that several files have: the file of each series
+        self._first: dict[str, tuple[str, ParsedMetric]] = {}  # by metric: the first file with it
+        self._files: dict[str, dict[_Series, str]] = {}  # of metrics in several files: the file of each series
 
     @property
     def room(self) -> int:
-        """How many more samples there may be."""
+        """Number of samples that can still be added."""
         return self._most - len(self.samples)
 
-    def take(self, file: str, told: Sequence[Told]) -> None:
-        """All of a file, or BadText and none of it. It is checked against itself as well."""
-        if (samples := sum(len(one.samples) for one in told)) > self.room:
-            raise NoRoom(told[0].line, self._most, samples)
+    def take(self, file: str, parsed: Sequence[ParsedMetric]) -> None:
+        """Add a whole file. Raises BadText, and adds nothing, for a conflict with another file or within the file."""
+        if (samples := sum(len(one.samples) for one in parsed)) > self.room:
+            raise NoRoom(parsed[0].line, self._most, samples)
         series: dict[str, list[_Series]] = {}
         names: dict[str, _Owner] = {}
         mine: set[str] = set()
-        for one in told:
+        for one in parsed:
             if one.metric.name in mine:
                 raise BadText(one.line, f"{one.metric.name} is two metrics of this file; rename one")
             mine.add(one.metric.name)
@@ -56,14 +56,14 @@ class Merged:
                 names.setdefault(name, _Owner(one.metric, file))
             series[one.metric.name] = self._check_series(one)
         self._names = names | self._names
-        for one in told:
+        for one in parsed:
             self.metrics.setdefault(one.metric.name, one.metric)
             self.samples += one.samples
             self._first.setdefault(one.metric.name, (file, one))
             for its in series[one.metric.name]:
                 self._files[one.metric.name][its] = file
 
-    def _check(self, owner: _Owner | None, name: str, one: Told) -> None:
+    def _check(self, owner: _Owner | None, name: str, one: ParsedMetric) -> None:
         metric = one.metric
         if owner is None:
             return
@@ -80,8 +80,8 @@ class Merged:
                 "rename one, or make them the same",
             )
 
-    def _check_series(self, one: Told) -> list[_Series]:
-        """The series of a metric that other files have as well; nothing where this is the first."""
+    def _check_series(self, one: ParsedMetric) -> list[_Series]:
+        """The series of a metric that other files have too; none if this file is the first."""
         name = one.metric.name
         if name not in self._first:
             return []
@@ -91,9 +91,7 @@ class Merged:
         files, series = self._files[name], [_series(sample) for sample in one.samples]
         taken = next((files[its] for its in series if its in files), None)
         if taken is not None:
-            raise BadText(
-                one.line, f"a series of {name} is in {taken} too; leave one of them, or give it a label of its own"
-            )
+            raise BadText(one.line, f"a series of {name} is in {taken} too; remove one, or add a label that differs")
         return series
 
 
@@ -101,7 +99,7 @@ _Series = frozenset[tuple[str, str]]
 
 
 class _Owner(NamedTuple):
-    """Who has the name of a sample; no file for the daemon itself."""
+    """The metric and file that a sample name belongs to; the file is empty for the daemon itself."""
 
     metric: Metric
     file: str
@@ -112,7 +110,7 @@ def _series(sample: Sample) -> _Series:
 
 
 def _shape(metric: Metric) -> tuple[str, frozenset[str], tuple[float, ...]]:
-    """As Metric.shape, but the order of label names is no one's business: samples carry theirs by name."""
+    """As Metric.shape, but without the order of label names, as samples give labels by name."""
     return metric.type, frozenset(metric.label_names), metric.buckets
 
 

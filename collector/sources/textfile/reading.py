@@ -1,15 +1,15 @@
-"""One file of the directory, read whole or refused: whatever lies under its name, reading it ends.
+"""Reads one file of the directory completely, or refuses it; reading never blocks.
 
-Programs write as they like, so what is there is looked at before it is opened, and once more behind it:
+Any program may write there, so a file is checked before and after it is opened:
 
-R1  stat(2), following symbolic links, says that it is a regular file, no larger than allowed. Only then it is opened:
-    to open a device may already do something (rewind a tape, start a watchdog), to open a FIFO waits for its writer.
-R2  It is opened O_NONBLOCK, for the moment in which the name may have got to be a FIFO's; fstat(2) must say again that
-    it is regular. Not O_NOFOLLOW: a link to a file elsewhere is how files are shared between directories.
+R1  Before opening, stat(2), which follows symbolic links, must report a regular file within the size limit: opening a
+    device may have effects (rewind a tape, start a watchdog), and opening a FIFO waits for its writer.
+R2  It is opened with O_NONBLOCK, in case the name has become a FIFO since, and fstat(2) must report a regular file
+    again. O_NOFOLLOW is not used: links share files between directories.
 R3  At most one byte more than allowed is read, whatever the size was.
-R4  Size and times are the same behind the last read as before the first, else somebody wrote meanwhile: refused, for
-    it may be half of one text and half of another. A file that is replaced by rename(2) is not changed but for its
-    ctime, which is left out: the open one is read to its end, the next collection reads the new one.
+R4  Size and mtime must be the same after the last read as before the first. Otherwise a program wrote meanwhile, and
+    the text may be a mix of two: the file is refused. If the file was replaced by rename(2), only its ctime changes,
+    which is not compared: the open file is read to its end, and the next collection reads the new one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _KINDS: Final = {
 
 
 class Refused(FogmetricsError):
-    """A file that can't be read as it is, or not be used."""
+    """A file that can't be read or used. The message has the reason and a remedy."""
 
 
 class State(NamedTuple):
-    """What tells one content of a file from another: as much as stat(2) has."""
+    """Fields of stat(2) that change when a file's content does."""
 
     device: int
     inode: int
@@ -43,19 +43,19 @@ class State(NamedTuple):
 
 
 def state_of(path: str, max_bytes: int) -> State:
-    """R1. Raises Refused; FileNotFoundError where there is nothing by that name."""
+    """The state of a file that may be opened (R1). Raises Refused; FileNotFoundError if it does not exist."""
     try:
         return _regular(os.stat(path), max_bytes)
     except FileNotFoundError:
         if os.path.islink(path):
-            raise Refused("it is a symbolic link to nothing; remove it, or make what it names") from None
+            raise Refused("it is a symbolic link to a missing file; remove the link, or create the file") from None
         raise
     except OSError as error:
-        raise Refused(f"it can't be looked at: {error.strerror}; see its permissions and its links") from None
+        raise Refused(f"stat fails: {error.strerror}; check its permissions and its links") from None
 
 
 def read(path: str, max_bytes: int) -> tuple[State, str]:
-    """R2 to R4: the file's text, and of which state it is. Raises Refused, FileNotFoundError."""
+    """Read a file (R2 to R4): (its state, its text). Raises Refused, FileNotFoundError."""
     try:
         fd = os.open(path, _FLAGS)
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def read(path: str, max_bytes: int) -> tuple[State, str]:
         after = _state(os.fstat(fd))
         changed = len(data) != before.size or (after.size, after.mtime_ns) != (before.size, before.mtime_ns)
     except OSError as error:
-        raise Refused(f"it can't be read: {error.strerror}; see the file system it is on") from None
+        raise Refused(f"it can't be read: {error.strerror}; check its file system") from None
     finally:
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -94,7 +94,7 @@ def _content(fd: int, max_bytes: int) -> bytes:
 def _regular(found: os.stat_result, max_bytes: int) -> State:
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
-        raise Refused(f"it is {_KINDS.get(kind, 'no file')}, and only regular files are read; remove it, or rename it")
+        raise Refused(f"it is {_KINDS.get(kind, 'not a file')}, and only regular files are read; remove or rename it")
     if found.st_size > max_bytes:
         raise Refused(
             f"it has {found.st_size} bytes, more than {max_bytes}; make it smaller, or raise [source.textfile] "

@@ -1,9 +1,9 @@
-"""The directory: which files there are, and what becomes of each, one that is bad or old costing only itself.
+"""TextfileSource: collects the files DIRECTORY/*.prom; a bad or old file does not affect the others.
 
-A collection lists DIRECTORY/*.prom and goes through the files, those that were good in the collection before first, the
-others behind them, by name: so a new file never takes a name or a series from one that had it. A file that is as it was
-is not parsed again. One that is refused is named with line, reason and remedy, in the log when that changes, in
-``textfile_error`` while it lasts; one that is older than ``max_age_seconds`` is named in the log once.
+A collection processes the files that were good in the previous collection first, then the others, each by name, so that
+a new file never takes a name or a series from an earlier one. An unchanged file is not parsed again. A refused file is
+logged with line, reason and remedy when that changes, and has ``textfile_error`` 1 while it lasts; a file older than
+``max_age_seconds`` is logged once.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from collector.sources import prometheus_text
 from collector.sources.textfile import reading
 from collector.sources.textfile.merge import Merged, NoRoom
 from collector.sources.textfile.reading import Refused, State
-from collector.sources.textfile.translation import Told, translate
+from collector.sources.textfile.translation import ParsedMetric, translate
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, FogmetricsError
 
 log = logging.getLogger(__name__)
 
 _ENDING: Final = ".prom"
-# All samples of all files that are kept in memory at once; as many as [collector] max_series can be.
+# Most samples of all files in memory; the largest [collector] max_series.
 _MOST_SAMPLES: Final = 100_000
-_MOST_DIRECTORY: Final = 700  # characters; with a file's name behind it still a label's value
-# Times of files move in steps of up to 10 ms: one that changed just before it was read may change again unseen.
+_MOST_DIRECTORY: Final = 700  # characters; with a file name appended it must fit a label value
+# File times have steps of up to 10 ms: a file changed just before it was read may change again with the same time.
 _SETTLED_NS: Final = 1_000_000_000
 
 
@@ -51,21 +51,21 @@ class TextfileOptions:
 
 @dataclass(slots=True)
 class _File:
-    """What is known of one. ``told`` is of the state ``state``; ``said`` is what the log has of it.
+    """The result of one file. ``parsed``: its metrics in ``state``; ``logged``: its last message in the log.
 
-    ``left_out``: how many samples it has, where they are not kept because there was no room for them.
+    ``left_out``: its number of samples if there was no room to keep them.
     """
 
     state: State | None = None
-    told: Sequence[Told] = ()
+    parsed: Sequence[ParsedMetric] = ()
     error: str = ""
-    said: str = ""
+    logged: str = ""
     good: bool = False
     left_out: int = 0
 
 
 class TextfileSource(MetricSource):
-    """Reads ``options.directory``. ``clock``: Unix nanoseconds, which the files' ages are told by."""
+    """Reads ``options.directory``. ``clock``: Unix nanoseconds, for the ages of files."""
 
     name = "textfile"
     metrics = metrics.TEXTFILE
@@ -113,9 +113,9 @@ class TextfileSource(MetricSource):
             labels = {"file": os.fsencode(path).decode(errors="backslashreplace")}
             file.good = False
             try:
-                mtime_ns = self._taken(file, path, labels["file"], merged)
+                mtime_ns = self._merge(file, path, labels["file"], merged)
             except FileNotFoundError:
-                continue  # it went since it was listed
+                continue  # removed after it was listed
             except FogmetricsError as error:
                 errors.append(f"{labels['file']}: {error}")
                 own.append(Sample(metrics.TEXTFILE_ERROR.name, 1, labels))
@@ -126,56 +126,56 @@ class TextfileSource(MetricSource):
             own.append(Sample(metrics.TEXTFILE_ERROR.name, 0, labels))
         if left := order[self.options.max_files :]:
             errors.append(
-                f"{self.options.directory} has {len(order)} files, more than {self.options.max_files}: left out are "
-                f"{', '.join(left[:5])}{', …' if len(left) > 5 else ''}; remove some, or raise [source.textfile] "
-                "max_files"
+                f"{self.options.directory} has {len(order)} files, more than {self.options.max_files}, so these are "
+                f"not read: {', '.join(left[:5])}{', …' if len(left) > 5 else ''}; remove some, or raise "
+                "[source.textfile] max_files"
             )
         own.append(Sample(metrics.TEXTFILE_SCRAPE_ERROR.name, float(bool(errors))))
         return Collection([*own, *merged.samples], errors, metrics=tuple(merged.metrics.values()))
 
-    def _taken(self, file: _File, path: str, shown: str, merged: Merged) -> int:
-        """Put the file's samples among the others; its time. Raises FogmetricsError, FileNotFoundError."""
+    def _merge(self, file: _File, path: str, shown: str, merged: Merged) -> int:
+        """Add the file's samples to ``merged``; its mtime. Raises FogmetricsError, FileNotFoundError."""
         state = reading.state_of(path, self.options.max_file_bytes)
         age_ns = self._clock() - state.mtime_ns
         if self.options.max_age_seconds and age_ns > self.options.max_age_seconds * 1e9:
-            file.state, file.told = None, ()
-            if _is_news(file, "too old"):  # the age grows, and is no news
+            file.state, file.parsed = None, ()
+            if _is_news(file, "too old"):  # without the age, which always grows
                 log.warning("textfile too old", extra={"file": shown, "age_seconds": round(age_ns / 1e9)})
             return state.mtime_ns
         if state != file.state or 0 < file.left_out <= merged.room:
-            file.state, file.told, file.error = self._parsed(path, shown)
+            file.state, file.parsed, file.error = self._parsed(path, shown)
             file.left_out = 0
         if file.error:
             raise Refused(file.error)
         try:
-            merged.take(shown, file.told)
-        except NoRoom as error:  # what has no room must not be kept either
-            file.told, file.error, file.left_out = (), str(error), error.samples
+            merged.take(shown, file.parsed)
+        except NoRoom as error:  # free the samples
+            file.parsed, file.error, file.left_out = (), str(error), error.samples
             raise
         file.good = True
-        if file.said:
+        if file.logged:
             log.info("textfile read again", extra={"file": shown})
-            file.said = ""
+            file.logged = ""
         return state.mtime_ns
 
-    def _parsed(self, path: str, shown: str) -> tuple[State | None, Sequence[Told], str]:
-        """(state, what it tells, what is wrong); no state where the file is to be read again in any case."""
+    def _parsed(self, path: str, shown: str) -> tuple[State | None, Sequence[ParsedMetric], str]:
+        """Read and parse a file: (state, metrics, error). The state is None if it must be read again next time."""
         state, text = reading.read(path, self.options.max_file_bytes)
         settled = abs(self._clock() - max(state.mtime_ns, state.ctime_ns)) > _SETTLED_NS
         try:
-            told = translate(prometheus_text.parse(text), f"Metric read from {shown}")
+            parsed = translate(prometheus_text.parse(text), f"Metric read from {shown}")
         except prometheus_text.BadText as error:
             return state if settled else None, (), str(error)
-        return state if settled else None, told, ""
+        return state if settled else None, parsed, ""
 
 
 def _listed(directory: str) -> list[str]:
-    """The names of what may be a file to read, of whatever kind."""
+    """The names in the directory that match *.prom, of any file type."""
     with os.scandir(directory) as entries:
         return [one.name for one in entries if one.name.endswith(_ENDING) and not one.name.startswith(".")]
 
 
-def _is_news(file: _File, said: str) -> bool:
-    """Whether the log has something else of the file, or nothing."""
-    before, file.said = file.said, said
-    return before != said
+def _is_news(file: _File, message: str) -> bool:
+    """Whether ``message`` differs from the last one logged of the file; it is the last one from now on."""
+    before, file.logged = file.logged, message
+    return before != message

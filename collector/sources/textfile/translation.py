@@ -1,18 +1,17 @@
-"""From the families of a text to metrics and samples of a ring: never with a type that they do not have.
+"""Translates the families of a text to metrics and samples of a ring.
 
     counter NAME_total          counter
-    counter of another name     untyped: a counter here is called NAME_total, and a series keeps its name
+    counter of another name     untyped, since counters of a ring are called NAME_total and series keep their names
     gauge, untyped              gauge, untyped
-    histogram                   histogram with the file's own bounds; where its series have not the same ones, each has
-                                its own, and the others are absent
+    histogram                   histogram with the bounds of all its series; bounds that a series lacks are absent
     histogram without a finite bound, or with more than 64
                                 its samples as untyped metrics: NAME_bucket with the label le, NAME_sum, NAME_count
     summary                     summary: its count and its sum
     summary with quantiles      its samples as untyped metrics: NAME with the label quantile, NAME_sum, NAME_count
 
-The label names of a metric are those of all its series; a label that one does not have is empty, which is the same to
-Prometheus. ``NAME_created`` beside a counter NAME_total, a histogram or a summary NAME, as prometheus_client writes it,
-is left out: the name is OpenMetrics' for the time that a counter began.
+The label names of a metric are those of all its series; a label that a series lacks is empty, which means the same to
+Prometheus. ``NAME_created`` next to a counter NAME_total, histogram NAME or summary NAME, as prometheus_client writes
+it, is omitted: in OpenMetrics it is the time at which a counter began.
 """
 
 from __future__ import annotations
@@ -33,30 +32,30 @@ _CREATED: Final = "_created"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One metric of a text, its samples, and the line of its first."""
+class ParsedMetric:
+    """One metric of a text, its samples, and the line of the first sample."""
 
     metric: Metric
     samples: tuple[Sample, ...]
     line: int
 
 
-def translate(families: Sequence[Family], help_text: str) -> list[Told]:
-    """What a text tells, checked sample by sample. ``help_text``: of metrics without one. Raises BadText. Pure."""
-    begun = {one.name.removesuffix("_total") for one in families if _counts(one)}
+def translate(families: Sequence[Family], help_text: str) -> list[ParsedMetric]:
+    """Translate families and check each sample. ``help_text``: for metrics without HELP. Raises BadText. Pure."""
+    cumulative = {one.name.removesuffix("_total") for one in families if _is_cumulative(one)}
     return [
-        told
+        parsed
         for family in families
-        if not (family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in begun)
-        for told in _metrics(family, help_text if family.help is None else family.help)
+        if not (family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in cumulative)
+        for parsed in _metrics(family, help_text if family.help is None else family.help)
     ]
 
 
-def _counts(family: Family) -> bool:
+def _is_cumulative(family: Family) -> bool:
     return (family.kind == "counter" and family.name.endswith("_total")) or family.kind in ("histogram", "summary")
 
 
-def _metrics(family: Family, help_text: str) -> list[Told]:
+def _metrics(family: Family, help_text: str) -> list[ParsedMetric]:
     if family.kind == "summary":
         return _summary(family, help_text)
     if family.kind == "histogram":
@@ -70,8 +69,8 @@ def _metrics(family: Family, help_text: str) -> list[Told]:
     return [_plain(family.name, kind, help_text, family.unit, family.points)]
 
 
-def _plain(name: str, kind: MetricType, help_text: str, unit: str, points: Sequence[Point]) -> Told:
-    """A metric of one sample a series."""
+def _plain(name: str, kind: MetricType, help_text: str, unit: str, points: Sequence[Point]) -> ParsedMetric:
+    """A metric with one sample per series."""
     labels = _label_names(point.labels for point in points)
     metric = _metric(points[0].line, name, kind, help_text, unit, labels)
     seen: dict[tuple[str, ...], int] = {}
@@ -80,9 +79,9 @@ def _plain(name: str, kind: MetricType, help_text: str, unit: str, points: Seque
         full = {label: point.labels.get(label, "") for label in labels}
         first = seen.setdefault(tuple(full.values()), point.line)
         if first != point.line:
-            raise BadText(point.line, f"the same series of {name} is in line {first}; leave one of them")
+            raise BadText(point.line, f"the same series of {name} is in line {first}; remove one")
         samples.append(_checked(metric, Sample(name, point.value, full, point.timestamp), point.line))
-    return Told(metric, tuple(samples), points[0].line)
+    return ParsedMetric(metric, tuple(samples), points[0].line)
 
 
 def _label_names(some: Iterable[Iterable[str]]) -> tuple[str, ...]:
@@ -107,12 +106,12 @@ def _checked(metric: Metric, sample: Sample, line: int) -> Sample:
     return sample
 
 
-# ---- summaries, and histograms that none of ours can hold ----------------------------------------------------
+# ---- summaries, and histograms that a ring can't hold --------------------------------------------------------
 
 
-def _summary(family: Family, help_text: str) -> list[Told]:
+def _summary(family: Family, help_text: str) -> list[ParsedMetric]:
     if any(point.name == family.name for point in family.points):
-        return _apart(family, [_quantile(family, point) for point in family.points], help_text)
+        return _untyped(family, [_quantile(family, point) for point in family.points], help_text)
     series = _by_series(family)
     line, labels = family.points[0].line, tuple(series[0].labels)
     metric = _metric(line, family.name, "summary", help_text, family.unit, labels)
@@ -120,20 +119,21 @@ def _summary(family: Family, help_text: str) -> list[Told]:
     for one in series:
         counted = [point and point.value for point in (one.count, one.sum)]
         samples.append(_checked(metric, Sample(family.name, None, one.labels, counted=counted), one.line))
-    return [Told(metric, tuple(samples), line)]
+    return [ParsedMetric(metric, tuple(samples), line)]
 
 
 def _quantile(family: Family, point: Point) -> Point:
-    """The point with its quantile written as Prometheus writes it: 0.50 is the series of 0.5."""
+    """The point with its quantile as Prometheus writes it: 0.50 is the series of 0.5."""
     if point.name != family.name:
         return point
     if "quantile" not in point.labels:
-        raise BadText(point.line, f"{point.name} of a summary has no label quantile; give it one, or another type")
+        raise BadText(point.line, f"{point.name} of a summary has no label quantile; add one, or change the type")
     quantile = _bound(point, "quantile")
     return point._replace(labels={**point.labels, "quantile": repr(quantile).removesuffix(".0")})
 
 
-def _apart(family: Family, points: Sequence[Point], help_text: str) -> list[Told]:
+def _untyped(family: Family, points: Sequence[Point], help_text: str) -> list[ParsedMetric]:
+    """The samples of a family as untyped metrics, one per sample name."""
     by_name: dict[str, list[Point]] = {}
     for point in points:
         by_name.setdefault(point.name, []).append(point)
@@ -143,7 +143,7 @@ def _apart(family: Family, points: Sequence[Point], help_text: str) -> list[Told
 def _bound(point: Point, label: str) -> float:
     written = point.labels[label]
     try:
-        # float() also takes underscores, blanks and the digits of other scripts.
+        # float() also accepts underscores, spaces and the digits of other scripts.
         value = float(written) if written.isascii() and "_" not in written and written.strip() == written else math.nan
     except ValueError:
         value = math.nan
@@ -157,7 +157,7 @@ def _bound(point: Point, label: str) -> float:
 
 @dataclass(slots=True)
 class _Counted:
-    """One series of a histogram or summary: its points by what they are of, a bucket under its bound."""
+    """One series of a histogram or summary: its points for each bucket, by bound, the count and the sum."""
 
     line: int
     labels: dict[str, str]
@@ -166,12 +166,12 @@ class _Counted:
     sum: Point | None = None
 
 
-def _histogram(family: Family, help_text: str) -> list[Told]:
+def _histogram(family: Family, help_text: str) -> list[ParsedMetric]:
     series = _by_series(family)
     counts = [_count(family.name, one) for one in series]
     bounds = tuple(sorted({bound for one in series for bound in one.buckets if bound != math.inf}))
     if not 1 <= len(bounds) <= MAX_BUCKETS:
-        return _apart(family, family.points, help_text)
+        return _untyped(family, family.points, help_text)
     line, labels = family.points[0].line, tuple(series[0].labels)
     metric = _metric(line, family.name, "histogram", help_text, family.unit, labels, bounds)
     samples = []
@@ -180,7 +180,7 @@ def _histogram(family: Family, help_text: str) -> list[Told]:
         samples.append(
             _checked(metric, Sample(family.name, None, one.labels, counted=(*found, count, total)), one.line)
         )
-    return [Told(metric, tuple(samples), line)]
+    return [ParsedMetric(metric, tuple(samples), line)]
 
 
 def _by_series(family: Family) -> list[_Counted]:
@@ -195,27 +195,25 @@ def _by_series(family: Family) -> list[_Counted]:
 def _take(one: _Counted, name: str, point: Point) -> None:
     what = point.name.removeprefix(name)
     if what == "":
-        raise BadText(
-            point.line, f"the histogram {name} has a sample without _bucket, _sum or _count; give it its ending"
-        )
+        raise BadText(point.line, f"the histogram {name} has a sample without _bucket, _sum or _count; add the ending")
     if what == "_bucket":
         if "le" not in point.labels:
-            raise BadText(point.line, f"{point.name} has no label le; give it its upper bound")
+            raise BadText(point.line, f"{point.name} has no label le; add it with the upper bound")
         known = one.buckets.setdefault(_bound(point, "le"), point)
     elif "le" in point.labels:
-        raise BadText(point.line, f"{point.name} has the label le; only the buckets have one")
+        raise BadText(point.line, f"{point.name} has the label le, which is for buckets; remove it")
     elif what == "_count":
         known = one.count = one.count or point
     else:
         known = one.sum = one.sum or point
     if known is not point:
-        raise BadText(point.line, f"the same series of {point.name} is in line {known.line}; leave one of them")
+        raise BadText(point.line, f"the same series of {point.name} is in line {known.line}; remove one")
     if what != "_sum" and not point.value >= 0:
-        raise BadText(point.line, f"{point.name} is {point.value:g}; a count never is below 0, nor NaN")
+        raise BadText(point.line, f"{point.name} is {point.value:g}; give a count, 0 or more")
 
 
 def _count(name: str, one: _Counted) -> tuple[float, float]:
-    """Count and sum of a series that is one: counts do not fall from bucket to bucket, and the last is that of all."""
+    """(count, sum) of a series. Raises BadText if counts fall from bucket to bucket, or the last is not the total."""
     least, last = 0.0, None
     for _, point in sorted(one.buckets.items(), key=lambda item: item[0]):
         if point.value < least:

@@ -65,8 +65,8 @@ def test_a_bad_file_costs_only_itself_by_name(directory: Path, caplog: pytest.Lo
     assert found.up
     assert [error.removeprefix(f"{directory}/") for error in found.errors] == [
         "b.prom: line 2: the value 'x' is no number; write one such as 17, 1.5e-3, +Inf or NaN",
-        "c.prom: it is a directory, and only regular files are read; remove it, or rename it",
-        "d.prom: it is a FIFO, and only regular files are read; remove it, or rename it",
+        "c.prom: it is a directory, and only regular files are read; remove or rename it",
+        "d.prom: it is a FIFO, and only regular files are read; remove or rename it",
         f"e.prom: line 2: a is of type gauge with the labels (), but in {directory}/a.prom untyped with the labels (); "
         "rename one, or make them the same",
     ]
@@ -131,7 +131,7 @@ def test_a_file_is_as_large_and_files_are_as_many_as_allowed(directory: Path) ->
     found = textfile(directory, max_files=2).collect()
     assert values(found) == {("a",): 1.0, ("b",): 1.0}
     assert found.errors == [
-        f"{directory} has 3 files, more than 2: left out are c.prom; remove some, or raise [source.textfile] max_files"
+        f"{directory} has 3 files, more than 2, so these are not read: c.prom; remove some, or raise [source.textfile] max_files"
     ]
     assert values(found, "node_textfile_scrape_error") == {("node_textfile_scrape_error",): 1.0}
 

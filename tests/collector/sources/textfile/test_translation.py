@@ -6,11 +6,11 @@ import pytest
 
 from collector.source import Sample
 from collector.sources.prometheus_text import BadText, parse
-from collector.sources.textfile.translation import Told, translate
+from collector.sources.textfile.translation import ParsedMetric, translate
 from shm.metric import Metric
 
 
-def told(text: str) -> list[Told]:
+def told(text: str) -> list[ParsedMetric]:
     return translate(parse(text), "Read.")
 
 
@@ -113,7 +113,7 @@ def _changed(old: str, new: str) -> str:
         (_changed("t_sum", 't_sum{le="1"}'), "line 5: t_sum has the label le"),
         (_changed("t_sum", "t"), "line 5: the histogram t has a sample without _bucket, _sum or _count"),
         (_changed('le="1"} 2', 'le="1"} 0'), "line 3: t_bucket falls from 1 to 0"),
-        (_changed('le="1"} 2', 'le="1"} NaN'), "line 3: t_bucket is nan; a count never is below 0"),
+        (_changed('le="1"} 2', 'le="1"} NaN'), "line 3: t_bucket is nan; give a count, 0 or more"),
         (_changed("t_count 4", "t_count 5"), "line 6: t_count is 5, but its buckets count 4"),
         (_changed("t_sum 7.5\n", ""), "line 2: the histogram t lacks t_sum"),
         (_changed("t_sum 7.5\n", "t_sum 7.5\nt_sum 7.5\n"), "line 6: the same series of t_sum is in line 5"),
