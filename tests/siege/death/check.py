@@ -1,8 +1,8 @@
 """Attack I3: SIGKILL of the writer at any instant loses at most the frame in flight, and leaves nothing behind.
 
 At every line of shm/ that an operation runs (:mod:`tests.siege.death.lines`): all of them in the long form, one of some
-in the short one. And at random instants: a writer that appends, enters series, grows and takes snapshots without pause
-is killed some milliseconds after its start, again and again; each successor begins where it ended.
+in the short one. And at random instants: a writer that appends, enters series and grows without pause is killed some
+milliseconds after its start, again and again; each successor begins where it ended.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from shm.errors import RingCorrupt, RingMissing
-from shm.files import DIRECTORY, building_path, ring_path, unlink
-from shm.ring import disk_copy
-from shm.ring.frame import Frame
+from shm.files import DIRECTORY, building_path, unlink
 from shm.ring.reader import RingReader
-from shm.ring.segment import StoredSegment
 from shm.ring.writer import RingWriter
-from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
+from tests.rings import GAUGE, INTERVAL_NS, append_proof
+from tests.rings import check as check_frame
 from tests.siege.death.lines import OPERATIONS, kill_at_lines
 from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
 
@@ -71,24 +69,23 @@ def check(effort: Effort) -> Counts:
             require(lines[operation.name], f"{operation.name} was never killed")
         counts["kills at lines"] = sum(lines.values())
         counts["of"] = ", ".join(f"{name} {number}" for name, number in lines.items())
-        counts |= _kill_at_random(namespace, Path(directory), effort)
+        counts |= _kill_at_random(namespace, effort)
     return counts
 
 
-def _kill_at_random(namespace: str, directory: Path, effort: Effort) -> dict[str, int]:
+def _kill_at_random(namespace: str, effort: Effort) -> dict[str, int]:
     random_ = effort.random()
-    acknowledged = memoryview(mmap.mmap(-1, 4096)).cast("Q")  # [newest appended, frames, series, snapshots, starts]
+    acknowledged = memoryview(mmap.mmap(-1, 4096)).cast("Q")  # [newest appended, frames, series, starts]
     acknowledged[0] = newest = 0
     kills = effort.many(250, 10_000)
     checked = 0
     for kill in range(kills):
         if kill % _KILLS_A_LIFE == 0:
             unlink(namespace, "s")
-            disk_copy.unlink(directory, namespace)
             acknowledged[0] = newest = 0
         forked = os.fork()
         if not forked:
-            _write_without_pause(namespace, directory, acknowledged, newest, random_.random())
+            _write_without_pause(namespace, acknowledged, newest, random_.random())
         time.sleep(random_.uniform(0, _LONGEST_SECONDS))
         os.kill(forked, signal.SIGKILL)
         _, status = os.waitpid(forked, 0)
@@ -99,45 +96,32 @@ def _kill_at_random(namespace: str, directory: Path, effort: Effort) -> dict[str
         found, held = _look(namespace, acknowledged[0], kill)
         checked += held
         acknowledged[0] = newest = found  # what was whole when its writer died counts as appended from here on
-        _look_at_snapshot(directory, namespace, kill)
     unlink(namespace, "s")
     return {
         "kills at random instants": kills, "frames appended meanwhile": acknowledged[1],
-        "series entered": acknowledged[2], "snapshots taken": acknowledged[3], "starts that resumed": acknowledged[4],
+        "series entered": acknowledged[2], "starts that resumed": acknowledged[3],
         "frames found whole": checked,
     }  # fmt: skip
 
 
-def _write_without_pause(
-    namespace: str, directory: Path, acknowledged: memoryview[int], resume_at: int, seed: float
-) -> None:
+def _write_without_pause(namespace: str, acknowledged: memoryview[int], resume_at: int, seed: float) -> None:
     """Write until SIGKILL; ends with status 1 where it failed, with 2 where it did not find what it must."""
     try:
         random_ = random.Random(seed)
         writer = RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=_CAPACITY)
         if writer.head != resume_at or building_path(namespace, "s").exists():
             os._exit(2)
-        acknowledged[4] += 1
+        acknowledged[3] += 1
         while True:
-            kind = random_.random()
-            if kind < 0.03 and len(writer.columns) < _MOST_SERIES:
+            if random_.random() < 0.03 and len(writer.columns) < _MOST_SERIES:
                 writer.add_series(GAUGE, (str(len(writer.columns)),))
                 acknowledged[2] += 1
-            elif kind < 0.05:
-                disk_copy.take(directory, namespace, "s")
-                acknowledged[3] += 1
             else:
-                sequence = writer.head + 1
-                values = [_value(sequence, int(label)) for _, (label,) in writer.columns]
-                writer.append(values, sequence * SECOND_NS, sequence)
-                acknowledged[0] = sequence
+                append_proof(writer)
+                acknowledged[0] = writer.head
                 acknowledged[1] += 1
     finally:
         os._exit(1)
-
-
-def _value(sequence: int, number: int) -> float:
-    return float(sequence * 4096 + number)
 
 
 def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
@@ -156,38 +140,14 @@ def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
             f"kill {kill}: the newest frame is {newest}, and {acknowledged} was appended",
         )
         expected = range(max(newest - _CAPACITY + 1, 1), newest + 1)
-        frames = [(sequence, reader.frame(sequence)) for sequence in expected]
-        missing = [sequence for sequence, frame in frames if frame is None]
+        frames = [frame for sequence in expected if (frame := reader.frame(sequence)) is not None]
         # The frame in flight took the slot of the oldest; one that a kill tore before is lapped only later.
-        require(len(missing) <= 1, f"kill {kill}: a reader finds {missing} of {expected} missing")
-        labels = [int(series.label_values[0]) for series in reader.series]
-        for _, frame in frames:
-            if frame is not None:
-                _verify(frame, labels, f"kill {kill}")
-        return newest, len(frames) - len(missing)
-
-
-def _verify(frame: Frame, labels: list[int], when: str) -> None:
-    require(frame.timestamp_ns == frame.sequence * SECOND_NS, f"{when}: frame {frame.sequence} has another time")
-    require(frame.count <= len(labels), f"{when}: the catalog names {len(labels)} of {frame.count} columns")
-    for column, label in enumerate(labels[: frame.count]):
-        value = frame.value(column)
-        require(
-            value == _value(frame.sequence, label),
-            f"{when}: frame {frame.sequence} has {value} for series {label}",
-        )
-
-
-def _look_at_snapshot(directory: Path, namespace: str, kill: int) -> None:
-    if not disk_copy.file_of(directory, namespace, "s").exists():
-        return
-    stored: StoredSegment | None = disk_copy.load(directory, namespace, "s")
-    require(stored is not None, f"kill {kill}: the snapshot can't be read")
-    assert stored is not None
-    labels = [int(series.label_values[0]) for series in stored.catalog.series]
-    for sequence in stored.history():
-        frame = stored.frame(sequence)
-        assert frame is not None
-        _verify(frame, labels, f"kill {kill}, in the snapshot")
-    stored.close()
-    require(ring_path(namespace, "s").exists(), f"kill {kill}: there is a snapshot and no ring")
+        require(len(frames) >= len(expected) - 1, f"kill {kill}: a reader finds {len(frames)} frames of {expected}")
+        named = len(reader.series)
+        for frame in frames:
+            require(frame.count <= named, f"kill {kill}: the catalog names {named} of {frame.count} columns")
+            try:
+                check_frame(frame, frame.count)
+            except AssertionError as error:
+                raise Violation(f"kill {kill}: frame {frame.sequence} is not what was appended: {error}") from error
+        return newest, len(frames)

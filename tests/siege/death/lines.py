@@ -185,6 +185,11 @@ def _look(namespace: str, directory: Path, operation: Operation) -> None:
             require(newest <= _FRAMES + 1, f"a reader finds frame {newest}")
     except (RingMissing, RingCorrupt) as error:
         require(operation.may_lose_all, f"the ring is gone: {error}")
+    stored = disk_copy.load(directory, namespace, "s")
+    require(stored is not None, "the snapshot can't be read")
+    assert stored is not None
+    require(set(stored.history()) >= whole, f"the snapshot has the frames {stored.history()}")
+    stored.close()
     with _open(namespace, directory) as writer:
         history = writer.history()
         if newest or operation.name in ("restore", "set aside"):
