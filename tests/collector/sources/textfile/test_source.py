@@ -131,7 +131,8 @@ def test_a_file_is_as_large_and_files_are_as_many_as_allowed(directory: Path) ->
     found = textfile(directory, max_files=2).collect()
     assert values(found) == {("a",): 1.0, ("b",): 1.0}
     assert found.errors == [
-        f"{directory} has 3 files, more than 2, so these are not read: c.prom; remove some, or raise [source.textfile] max_files"
+        f"{directory} has 3 files, more than 2, so these are not read: c.prom; remove some, or raise "
+        "[source.textfile] max_files"
     ]
     assert values(found, "node_textfile_scrape_error") == {("node_textfile_scrape_error",): 1.0}
 
