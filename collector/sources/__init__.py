@@ -1,1 +1,1 @@
-"""The built-in sources, a module each; :mod:`collector.registry` names them all."""
+"""The built-in sources, one module or package each; :mod:`collector.registry` lists them."""

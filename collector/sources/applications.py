@@ -1,7 +1,7 @@
-"""Source *applications*: a frame an interval of what the applications' tables say, so that their series have a history.
+"""The source *applications*: records the series of applications in a ring, so that they have a history.
 
-The exporter reads the tables itself for /metrics; the ring of this source is for /metrics/aggregated alone. It also
-folds the tables of processes that died, where no other of the application has begun since and they are this user's.
+The exporter reads the applications' tables itself for /metrics; the ring of this source is only for
+/metrics/aggregated. The source also folds this user's tables of dead processes if no process that started since did so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ApplicationsOptions:
 
 
 class ApplicationsSource(MetricSource):
-    """``owners``: user ids whose tables are believed; ``group``: who may read the tables of the dead."""
+    """Collects from tables. ``owners``: trusted user ids; ``group``: the group that may read folded tables."""
 
     name = "applications"
     metrics = (metrics.APPLICATION_PROCESSES,)
@@ -86,24 +86,24 @@ class ApplicationsSource(MetricSource):
                     continue
                 if seen.setdefault((series.metric.name, series.label_values), name) != name:
                     refused.add(
-                        f"application {name!r}: series of metric {series.metric.name!r} are {owner}'s too; its own are "
-                        "left out: rename one"
+                        f"application {name!r}: series of metric {series.metric.name!r} are {owner}'s too, so they are "
+                        "omitted here; rename one"
                     )
                     continue
                 samples.append(_sample(series, own.tolist()))
             errors += [*sorted(refused), *reader.errors.values()]
             if reader.processes + (RETIRED in identities) < reader.tables:
-                errors += self._folded(name)
-        told = {sample.metric for sample in samples}
+                errors += self._fold(name)
+        present = {sample.metric for sample in samples}
         return Collection(
-            samples, errors, metrics=[one for one, _ in owners.values() if one.name in told and not one.own]
+            samples, errors, metrics=[one for one, _ in owners.values() if one.name in present and not one.own]
         )
 
-    def _folded(self, application: str) -> Iterator[str]:
+    def _fold(self, application: str) -> Iterator[str]:
         try:
             dead.fold(self._namespace, application, self._group)
         except (FogmetricsError, OSError) as error:
-            yield f"application {application!r}: the tables of its dead processes stay: {error}"
+            yield f"application {application!r}: the tables of its dead processes are not folded: {error}"
 
     def close(self) -> None:
         for reader in self._readers.values():

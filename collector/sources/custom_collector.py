@@ -1,16 +1,16 @@
-"""A custom collector of prometheus_client as a source: whatever ``REGISTRY.register`` takes.
+"""CustomCollectorSource: a custom collector of prometheus_client as a source.
 
 https://prometheus.github.io/client_python/collector/custom/. Its families become metrics and samples by the rules of
-text files (:mod:`collector.sources.textfile.translation`), and further:
+text files (:mod:`collector.sources.textfile.translation`), and by these:
 
     counter                          counter NAME_total
     info, stateset                   gauge NAME_info, gauge NAME
     unknown, gaugehistogram          their samples as untyped metrics
     a timestamp of a single value    the sample's own time
-    exemplars, ``_created``          left out
+    exemplars, ``_created``          omitted
 
-A series that no ring can hold is left out with an error that names its family, and the others are kept. Where the whole
-family can't be held, as one with a reserved label, it is left out.
+A series that no ring can hold is omitted, with an error that names its family, and the others are kept. A family that
+can't be held at all, such as one with a reserved label, is omitted.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from collector.sources.textfile.translation import ParsedMetric, translate
 from shm.metric import Metric
 from shm.safe_repr import said, shown
 
-# As many as [collector] max_series can be. A generator without an end takes no more memory than that.
+# The largest [collector] max_series. It bounds the memory that a generator without an end can take.
 _MOST_SAMPLES: Final = 100_000
 _MOST_FAMILIES: Final = 10_000
 
 _KINDS: Final = {"info": "gauge", "stateset": "gauge", "unknown": "untyped", "gaugehistogram": "untyped"}
-# The samples that make up one metric; those of other types are a metric each, by their names.
+# Endings of the samples that form one metric; in other types each sample name is a metric.
 _PARTS: Final = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
 _WITH_CREATED: Final = ("counter", "histogram", "summary")
 
@@ -46,7 +46,7 @@ class Collector(Protocol):
 
 
 class CustomCollectorSource(MetricSource):
-    """Collects ``collector``. Its metrics are those of each collection."""
+    """Collects ``collector``. Each collection declares its metrics."""
 
     metrics: Sequence[Metric] = ()
 
@@ -73,12 +73,12 @@ class CustomCollectorSource(MetricSource):
                 except BadText as error:
                     wrong.append(error)
                 errors += [f"metric family {family.name!r}: {_reason(error)}" for error in wrong]
-        errors = list(dict.fromkeys(errors))  # what is wrong with a family is wrong with each of its series
+        errors = list(dict.fromkeys(errors))  # a mistake of a family is found in each of its series
         return Collection(merged.samples, errors, bool(merged.samples or not errors), tuple(merged.metrics.values()))
 
 
 def _metrics(family: Family) -> list[tuple[str, str, list[Sample]]]:
-    """(name, type as in a text file, samples) of each metric that the family makes."""
+    """(name, type as in a text file, samples) of each metric of the family."""
     whole = {family.name + ending for ending in _PARTS.get(family.type, ())}
     created = f"{family.name}_created" if family.type in _WITH_CREATED else None
     found: dict[str, list[Sample]] = {}
@@ -92,17 +92,17 @@ def _metrics(family: Family) -> list[tuple[str, str, list[Sample]]]:
 def _translated(
     family: Family, name: str, kind: str, samples: Sequence[Sample]
 ) -> tuple[Sequence[ParsedMetric], list[Exception]]:
-    """(the metrics and samples that a ring can hold, what is wrong with the others). Never raises."""
+    """(metrics and samples that a ring can hold, errors of the others). Never raises."""
 
     def translated(some: Sequence[Sample]) -> Sequence[ParsedMetric]:
         points = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
         if len({(point.name, *sorted(point.labels.items())) for point in points}) < len(points):
-            raise BadText(0, f"two samples of one series of {name}; leave one of them")
+            raise BadText(0, f"two samples of one series of {name}; remove one")
         return translate([prometheus_text.Family(name, kind, family.documentation, family.unit, points)], "")
 
     try:
         return translated(samples), []
-    except Exception as error:  # noqa: BLE001 - whatever a foreign sample makes Python raise
+    except Exception as error:  # noqa: BLE001 - a user's sample may make Python raise anything
         whole_error = error
     series: dict[object, list[Sample]] = {}
     for sample in samples:
@@ -118,18 +118,18 @@ def _translated(
             errors.append(error)
     try:
         return translated(good) if good and errors else (), errors or [whole_error]
-    except Exception as error:  # noqa: BLE001 - each is right, and not all of them together
+    except Exception as error:  # noqa: BLE001 - each series is valid, but together they are not
         return (), [*errors, error]
 
 
 def _point(sample: Sample, number: int, kind: str) -> Point:
-    """Raises BadText for what no ring can hold, and whatever a value that is no number makes Python raise."""
+    """Raises BadText for a sample that no ring can hold, and any exception for a value that is not a number."""
     if getattr(sample, "native_histogram", None) is not None:
         raise BadText(number, f"{sample.name} is a native histogram; give it classic buckets")
     if sample.timestamp is not None and kind in _PARTS:
-        raise BadText(number, f"{sample.name} has a timestamp, which only a single value may have; leave it out")
+        raise BadText(number, f"{sample.name} has a timestamp, which only a single value may have; remove it")
     stamp = None if sample.timestamp is None else float(sample.timestamp)
-    labels = {label: value for label, value in sample.labels.items() if value != ""}  # to Prometheus the same as none
+    labels = {label: value for label, value in sample.labels.items() if value != ""}  # for Prometheus the same as none
     return Point(sample.name, labels, float(sample.value), number, stamp)
 
 

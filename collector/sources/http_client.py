@@ -1,4 +1,4 @@
-"""HttpClient: requests to one HTTP server that may be slow, broken or hostile, by httpx.
+"""HttpClient: requests to one HTTP server that may be slow, broken or hostile, with httpx.
 
     client = HttpClient(address, limits, {"Accept": "application/json"})
     body = client.request("http://host/path")          raises NoReply
@@ -7,10 +7,10 @@
     body      counted while it is received                                                     Limits.max_reply_bytes
     head      100 KiB                                                                          httpcore's limit
 
-httpx's timeouts bound each read, so a server that sends a byte now and then is never late. And neither a name look-up
-nor a connection attempt can be interrupted. So each client runs its requests on a thread of its own: the caller waits
-until the deadline, then shuts the socket down, which ends the read. While a look-up still hangs, the next request of
-the same client fails at once: a client has one thread at most.
+httpx's timeouts bound each read, so they never expire for a server that sends a byte now and then. A name look-up or
+connection attempt can't be interrupted. So each client runs its requests on its own thread: the caller waits until the
+deadline, then shuts the socket down, which ends the read. While a look-up hangs, the next request of the same client
+fails at once: a client has one thread at most.
 
 A client keeps its connection open between requests. If the server closed it in the meantime, the request is sent again
 on a new one, so send only requests that may be repeated.
@@ -53,7 +53,7 @@ class HttpClient:
         try:
             secure = httpx.URL(address.url).scheme == "https"
         except httpx.InvalidURL as error:
-            raise ConfigurationError(f"the address {address.shown!r} can't be asked: {error}") from None
+            raise ConfigurationError(f"the address {address.shown!r} can't be used: {error}") from None
         self._transport = httpx.HTTPTransport(
             verify=_certificates() if secure else _no_certificates(),
             trust_env=False,
@@ -61,8 +61,8 @@ class HttpClient:
             uds=address.unix_path or None,
         )
         self._thread = CallThread("the request")
-        self._socket: socket.socket | None = None  # of the connection that is open, or was the last
-        self._connected = False  # in this attempt, not before
+        self._socket: socket.socket | None = None  # of the last connection
+        self._connected = False  # a connection was made in this attempt
         self._deadline = 0.0
 
     def request(
@@ -84,11 +84,11 @@ class HttpClient:
         body: bytes | None = None,
         timeout_seconds: float | None = None,
     ) -> Callable[[], bytes]:
-        """Send the request and return at once: the function that is returned waits for the reply and raises NoReply."""
+        """Send the request and return at once. Call the returned function to wait for the reply; it raises NoReply."""
         seconds = self._limits.timeout_seconds if timeout_seconds is None else timeout_seconds
         deadline = time.monotonic() + seconds
-        # Half of the time for each attempt to connect: a name may have an address that never answers before one that
-        # does, as of IPv6 behind a firewall.
+        # Each attempt to connect has half of the time: the first address of a name may never answer, such as an IPv6
+        # address behind a firewall.
         timeouts = httpx.Timeout(seconds, connect=seconds / 2).as_dict()
         request = httpx.Request(
             "GET" if body is None else "POST",
@@ -108,7 +108,7 @@ class HttpClient:
             try:
                 call.result()
             except Hung:
-                raise NoReply("the request before has not ended: its name look-up or its connection hangs") from None
+                raise NoReply("the previous request has not ended: its name look-up or connection hangs") from None
             reply = replies.pop()
             if isinstance(reply, NoReply):
                 raise NoReply(str(reply), reply.status)
@@ -123,7 +123,7 @@ class HttpClient:
     # ---- on the client's thread -------------------------------------------------------------------------------
 
     def _exchange(self, request: httpx.Request, deadline: float) -> bytes | NoReply:
-        """An error is returned: its traceback, which the call would keep, holds the connection and the body."""
+        """Errors are returned, not raised: the call would keep their tracebacks, and with them connection and body."""
         self._deadline = deadline
         try:
             response = self._send(request)
@@ -131,7 +131,7 @@ class HttpClient:
                 _check_head(response)
                 return self._body(response)
             finally:
-                response.close()  # the connection, too, where the reply was not read to its end
+                response.close()  # closes the connection, too, if the reply was not read to its end
         except NoReply as error:
             return error.with_traceback(None)
         except httpx.TimeoutException:
@@ -159,27 +159,27 @@ class HttpClient:
         return bytes(body)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpx calls it at each step of a request; of a new connection, ``info`` has the stream."""
+        """Called by httpx at each step of a request; for a new connection, ``info`` has the stream."""
         if event in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete",
                      "connection.start_tls.complete"):  # fmt: skip
             stream = info["return_value"]
             self._connected = True
             self._socket = stream.get_extra_info("socket")
-            if time.monotonic() >= self._deadline:  # nobody waits for the reply any more
+            if time.monotonic() >= self._deadline:  # the caller no longer waits
                 stream.close()
                 raise self._limits.late()
 
     # ---- on the caller's thread -------------------------------------------------------------------------------
 
     def _shut_down(self) -> None:
-        """End the read that is under way. A connection attempt ends by its own timeout, then by the deadline."""
+        """End the current read. A connection attempt ends by its own timeout, then by the deadline."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # closed, or not connected any more
+            with contextlib.suppress(OSError):  # closed or disconnected
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _check_head(response: httpx.Response) -> None:
-    """Raises NoReply for another status than 200, and for a body that would have to be decoded."""
+    """Raises NoReply for a status other than 200, and for an encoded body."""
     status = response.status_code
     if status != 200:
         to = shortened(response.headers.get("location", ""))
@@ -204,7 +204,7 @@ def _reason(error: httpx.HTTPError) -> str:
 
 
 class _StrictContext(ssl.SSLContext):
-    """A connection that is cut is an error, where by default it is taken for the end of an answer without a length."""
+    """Makes a cut connection an error; by default it would end a reply without a length."""
 
     def wrap_socket(self, *arguments: Any, **named: Any) -> ssl.SSLSocket:
         self.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))  # set by Python 3.11.2 of Debian 12
@@ -213,7 +213,7 @@ class _StrictContext(ssl.SSLContext):
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Those of the system, or of the files that SSL_CERT_FILE and SSL_CERT_DIR name: 20 ms, once a process."""
+    """The system's certificates, or those in SSL_CERT_FILE and SSL_CERT_DIR. Loading takes 20 ms, once per process."""
     context = _StrictContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     return context
@@ -221,5 +221,5 @@ def _certificates() -> ssl.SSLContext:
 
 @functools.cache
 def _no_certificates() -> ssl.SSLContext:
-    """For plain HTTP: without a context httpx would load certificates."""
+    """An empty context for plain HTTP; without one httpx would load certificates."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

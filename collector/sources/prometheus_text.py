@@ -1,19 +1,19 @@
-"""Prometheus text 0.0.4, read strictly: files of the source textfile whole, pages of other programs by wanted names.
+"""A strict parser of Prometheus text 0.0.4, for files of the source textfile and for pages of other programs.
 
     # HELP jobs_total Jobs done.            text, with the escapes \\\\ and \\n
     # TYPE jobs_total counter               counter, gauge, histogram, summary or untyped
-    # UNIT jobs_seconds seconds             a plain comment to others; taken for the unit here
+    # UNIT jobs_seconds seconds             a plain comment to other parsers; the unit here
     jobs_total{queue="a",path="C:\\\\x"} 17   name, labels (escapes \\\\ \\" \\n), value
 
-https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. What the format leaves open is decided
-as Prometheus' own parser does (prometheus/common, expfmt/text_parse.go), and where that is lenient, strictly: a mistake
-that is named is mended. So: a value is a decimal number, Inf or NaN, in any case; the last line has an end, as the half
-of a file seldom has; HELP and TYPE stand once, TYPE before the samples.
+https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. Where the format leaves choices, this
+parser agrees with Prometheus' own (prometheus/common, expfmt/text_parse.go), or is stricter, so that mistakes are
+reported: a value is a decimal number, Inf or NaN, in any case; the last line must end with a newline, which a partly
+written file rarely has; HELP and TYPE occur once, TYPE before the samples.
 
-    parse(text)                   all families. A timestamp is refused, as node_exporter refuses it: a sample of a file
-                                  is of the time at which the file is read, and one with another would never be stale
-    read_samples(text, wanted)    the samples of some names. Other lines are skipped by one regular expression over the
-                                  whole page, which looks at their beginning alone: twice as fast as line by line
+    parse(text)                   all families. Timestamps are refused, as in node_exporter: a sample of a file has the
+                                  time at which the file is read, and with another time would never be stale
+    read_samples(text, wanted)    the samples of some names. One regular expression over the whole page skips other
+                                  lines and reads only their beginnings: twice as fast as line by line
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Final, NamedTuple
 from shm.errors import FogmetricsError
 from shm.safe_repr import shown
 
-# Of a page of which some samples are wanted: 4 MiB hold some 60,000 samples, or 4,000,000 empty lines.
+# Limit of read_samples(): 4 MiB hold some 60,000 samples, or 4,000,000 empty lines.
 MAX_LINES: Final = 200_000
 KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")
 
-# Possessive throughout: nothing is tried twice, so that a line's time is its length's.
+# All quantifiers are possessive, so there is no backtracking, and the time is linear in the length of a line.
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+\Z")
 _BEGUN: Final = re.compile(r"[ \t]*+([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(\{)?+")
 _PAIR: Final = re.compile(r'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\[\\"n])*+)"[ \t]*+([,}])')
@@ -42,7 +42,7 @@ _NUMBER: Final = re.compile(
 )
 _COMMENT: Final = re.compile(r"[ \t]*+#[ \t]*+(HELP|TYPE|UNIT)[ \t]++([^ \t]++)[ \t]*+(.*+)\Z")
 _BLANK: Final = re.compile(r"[ \t]*+(?:#.*+)?\Z")
-# How a line begins that is a sample, a comment or empty; the text ends behind its last line end.
+# The beginning of a sample, a comment or an empty line; the text ends after its last newline.
 _BEGINNING: Final = r"[ \t]*+(?:[a-zA-Z_:#\n]|\Z)"
 _SAMPLE: Final = re.compile(r"\n[ \t]*+[a-zA-Z_:]")
 _MOST_SAID: Final = 600
@@ -50,12 +50,12 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 _ESCAPES: Final = {"\\": "\\", '"': '"', "n": "\n"}
 _WRONG_IN_HELP: Final = re.compile(r"(?:[^\\]|\\[\\n])*+(\\.?)")
 
-# Which names a family of several samples has beside its own: text_parse.go, setOrCreateCurrentMF.
+# Endings of the sample names of a family, next to its own name: text_parse.go, setOrCreateCurrentMF.
 _ENDINGS: Final = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 
 
 class BadText(FogmetricsError):
-    """A text that is no exposition, or not one that can be served: the line, and what is wrong with it."""
+    """A mistake in a text: ``line`` and ``reason``."""
 
     def __init__(self, line: int, reason: str) -> None:
         if len(reason) > _MOST_SAID:  # a name in it may be as long as the file
@@ -65,7 +65,7 @@ class BadText(FogmetricsError):
 
 
 class Point(NamedTuple):
-    """One line with a value: the name that stands there, its labels as they come. A text has no timestamps."""
+    """One sample: the name and labels as in the line, and its value. Points of a text have no timestamp."""
 
     name: str
     labels: dict[str, str]
@@ -87,15 +87,15 @@ class Family:
 
 
 def parse(text: str) -> list[Family]:
-    """The families that have samples, in the order in which they come up. Raises BadText. Pure."""
+    """The families with samples, in order of appearance. Raises BadText. Pure."""
     families: dict[str, Family] = {}
     # Not splitlines(), which also splits where the format does not, as at U+2028.
     lines = text.split("\n")
     if lines.pop():
         raise BadText(
             len(lines) + 1,
-            "the end of the last line is missing, as in a file that is still being written; write under another name, "
-            "then rename it",
+            "the last line has no newline, as in a file that is still being written; write under another name, then "
+            "rename it",
         )
     for number, line in enumerate(lines, 1):
         if _BLANK.match(line):
@@ -107,8 +107,8 @@ def parse(text: str) -> list[Family]:
 
 
 def read_samples(text: str, wanted: Collection[str]) -> Iterator[Point]:
-    """The samples of the names that are ``wanted``, with or without a timestamp. Raises BadText. Pure."""
-    text = f"\n{text}"  # each line begins with a line end, for which the regular expression can search
+    """The samples with names in ``wanted``, with or without a timestamp. Raises BadText. Pure."""
+    text = f"\n{text}"  # so that the regular expression can search for the newline before each line
     if not text.endswith("\n"):
         raise BadText(text.count("\n"), "it breaks off in mid-line")
     if text.count("\n") > MAX_LINES:
@@ -125,7 +125,7 @@ def read_samples(text: str, wanted: Collection[str]) -> Iterator[Point]:
 
 
 def _family(families: dict[str, Family], sample: str) -> Family:
-    """The one that a sample of that name belongs to."""
+    """The family of a sample with that name."""
     if sample in families:
         return families[sample]
     for ending in _ENDINGS["histogram"]:
@@ -141,11 +141,11 @@ def _comment(families: dict[str, Family], line: str, number: int) -> None:
         return
     word, name, rest = found.groups()
     if not _NAME.match(name):
-        raise BadText(number, f"{word} is of {shown(name)}, which is no metric name")
+        raise BadText(number, f"{word} is of {shown(name)}, which is not a metric name")
     family = families.setdefault(name, Family(name))
     if word == "HELP":
         if family.help is not None:
-            raise BadText(number, f"a second HELP of {name}; leave one of them")
+            raise BadText(number, f"a second HELP of {name}; remove one")
         family.help = _help(rest, number)
     elif word == "UNIT":
         family.unit = rest.strip(" \t")
@@ -154,9 +154,9 @@ def _comment(families: dict[str, Family], line: str, number: int) -> None:
         if kind not in KINDS:
             raise BadText(number, f"the type of {name} is {shown(kind)}; give one of {', '.join(KINDS)}")
         if family.typed:
-            raise BadText(number, f"a second TYPE of {name}; leave one of them")
+            raise BadText(number, f"a second TYPE of {name}; remove one")
         if family.points:
-            raise BadText(number, f"the TYPE of {name} is behind its samples; put it before them")
+            raise BadText(number, f"the TYPE of {name} is after its samples; put it before them")
         family.typed, family.kind = True, kind
 
 
@@ -183,37 +183,35 @@ def _point(line: str, number: int, *, timestamps: bool) -> Point:
     if brace:
         at = _labels(labels, line, at, number)
     elif begun.end(1) == at < len(line):
-        raise BadText(number, f"behind the metric name {name} stands {shown(line[at])}; put a blank or labels there")
+        raise BadText(number, f"{shown(line[at])} follows the metric name {name}; put a space or labels there")
     found = _VALUE.match(line, at)
     if not found:
-        raise BadText(number, f"there is no value behind {name}")
+        raise BadText(number, f"there is no value after {name}")
     written, stamp, more = found.groups()
     if stamp is not None and (more or not _NUMBER.match(stamp)):
-        raise BadText(number, f"behind the value of {name} stands {shown(stamp)}; end the line there")
+        raise BadText(number, f"{shown(stamp)} follows the value of {name}; end the line there")
     if stamp is not None and not timestamps:
-        raise BadText(
-            number, f"{name} has the timestamp {shown(stamp)}; leave it out: a sample is of the time it is read"
-        )
+        raise BadText(number, f"{name} has the timestamp {shown(stamp)}; remove it: a sample has the time it is read")
     return Point(name, labels, _number(written, number), number)
 
 
 def _labels(labels: dict[str, str], line: str, at: int, number: int) -> int:
-    """Read the labels from behind the brace on; where the line goes on behind them."""
+    """Read the labels after the opening brace into ``labels``; the position after the closing brace."""
     while pair := _PAIR.match(line, at):
         label, value, behind = pair.groups()
         if label in labels:
-            raise BadText(number, f"the label {label} twice; leave one of them")
+            raise BadText(number, f"the label {label} twice; remove one")
         labels[label] = _ESCAPED.sub(_unescaped, value) if "\\" in value else value
         at = pair.end()
         if behind == "}":
             return at
-    if closed := _CLOSED.match(line, at):  # no labels, or a comma behind the last one
+    if closed := _CLOSED.match(line, at):  # no labels, or a comma after the last one
         return closed.end()
     raise BadText(number, f'its labels can\'t be read from {shown(line[at:])}; write {{name="value",…}}')
 
 
 def to_number(written: str) -> float | None:
-    """A number as the format writes it, NaN included; None for anything else."""
+    """Parse a number of the format, including NaN; None for any other text."""
     if _NUMBER.match(written):
         return float(written)
     return math.nan if written.lower() == "nan" else None
@@ -222,7 +220,7 @@ def to_number(written: str) -> float | None:
 def _number(written: str, line: int) -> float:
     value = to_number(written)
     if value is None:
-        raise BadText(line, f"the value {shown(written)} is no number; write one such as 17, 1.5e-3, +Inf or NaN")
+        raise BadText(line, f"the value {shown(written)} is not a number; write one such as 17, 1.5e-3, +Inf or NaN")
     if math.isinf(value) and written.lower().lstrip("+-")[0] != "i":
         raise BadText(line, f"the value {shown(written)} is beyond float64; write +Inf if that is meant")
     return value

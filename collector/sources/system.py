@@ -1,7 +1,7 @@
-"""The system: uptime, and the numbers of nodes and deployments in the other rings of this host.
+"""The source *system*: uptime, and the numbers of nodes and deployments in the other rings of this host.
 
-The other rings are read as the exporter reads them, through RingReader, and believed only while they are fresh: a
-stale ring says nothing about now. Where no fresh ring could know, the sample is absent, not 0.
+The other rings are read with RingReader, as in the exporter, and used only while they are fresh. Without a fresh ring
+that has the metric, the sample is absent, not 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shm.ring.discovery import RingList
 from shm.ring.reader import Frame, RingReader
 from shm.safe_repr import said
 
-STALE_INTERVALS = 3.0  # as the exporter's default: older than this many intervals, a ring says nothing about now
+STALE_INTERVALS = 3.0  # a ring without a frame for this many intervals is stale; the exporter's default
 _REPLICAS = "deployment_replica_count"
 
 
@@ -32,11 +32,11 @@ class SystemOptions:
 
 
 class SystemMetricSource(MetricSource):
-    """Counts over the rings of ``namespace`` other than its own, those of user ``owner`` (None: our own)."""
+    """Counts over the other rings of ``namespace`` that belong to user ``owner`` (None: this process's user)."""
 
     name = "system"
     metrics = SYSTEM
-    # What the others know, as they come: all of them start at the same time, and those of `deployment` settle.
+    # All collectors start at the same time, and the values of `deployment` change at first.
     first_ticks_seconds = (0.2, 0.5, 0.8, 1.2, 1.7, 2.5, 3.5)
 
     def __init__(
@@ -69,7 +69,7 @@ class SystemMetricSource(MetricSource):
         deployments_known = False
         names = self._rings.sources()
         for gone in self._readers.keys() - set(names):
-            self._readers.pop(gone).close()  # its memory is freed when the last descriptor of it is
+            self._readers.pop(gone).close()  # frees its memory
         for source in names:
             if source == self.name:
                 continue
@@ -91,7 +91,7 @@ class SystemMetricSource(MetricSource):
         return Collection(samples, errors, up=bool(samples))
 
     def _read(self, source: str) -> tuple[RingReader, Frame] | None:
-        """The ring's reader and newest frame; None when it is empty or stale. Raises RingError."""
+        """The ring's reader and newest frame; None if it is empty or stale. Raises RingError."""
         reader = self._readers.get(source)
         if reader is not None and reader.replaced:
             reader.close()
@@ -120,7 +120,7 @@ def uptime_seconds(text: str) -> float:
 
 
 def node_ids(reader: RingReader, frame: Frame) -> set[str]:
-    """The values of the label node_id of all series that are present in the frame."""
+    """The values of the label node_id over all series present in the frame."""
     return {
         series.labels["node_id"]
         for series in reader.catalog.series

@@ -1,9 +1,9 @@
-"""A server that is asked: its address as the configuration names it, the limits of a request, its failure.
+"""Addresses of servers that sources read, the limits of a request, and the error NoReply.
 
     unix:///path/of/the.sock            a Unix socket
     http://user:password@host:port/path TCP; https: TLS over it
 
-Nothing is looked up here.
+Parsing an address looks up no names.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The time of one request, from the name look-up to the last byte, and the size of its reply's body.
+    """Limits of one request: its time, from the name look-up to the last byte, and the size of the reply's body.
 
-    ``table`` of the configuration sets them, as request_timeout_seconds and max_reply_bytes.
+    They are the keys request_timeout_seconds and max_reply_bytes of ``table`` in the configuration.
     """
 
     timeout_seconds: float
@@ -47,9 +47,9 @@ class Limits:
 
 
 class NoReply(FogmetricsError):
-    """There is no whole reply that can be used. The message is the reason alone, without the address.
+    """The request has no complete and usable reply. The message has the reason, without the address.
 
-    ``status`` is that of the HTTP reply where one came, else 0.
+    ``status`` is the HTTP status of the reply, or 0 without one.
     """
 
     def __init__(self, reason: str, status: int = 0) -> None:
@@ -58,11 +58,11 @@ class NoReply(FogmetricsError):
 
 
 def parse_address(url: str, key: str, *, schemes: Collection[str] = ("unix", "http"), remedy: str = _REMEDY) -> Address:
-    """The server at ``url``, of one of the ``schemes`` unix, http and https.
+    """Parse ``url``, whose scheme must be one of ``schemes``: unix, http and https.
 
-    Raises ConfigurationError that names ``key``, shows no password and ends with ``remedy``.
+    Raises ConfigurationError, which names ``key``, shows no password and ends with ``remedy``.
     """
-    # The message of urlsplit's own error may hold the password, so it is not repeated.
+    # urlsplit's own error message may contain the password, so it is not repeated.
     refused = ConfigurationError(f"{key} is {_without_password(url)!r}; {remedy}")
     try:
         parts = urlsplit(url)
@@ -88,6 +88,6 @@ def parse_address(url: str, key: str, *, schemes: Collection[str] = ("unix", "ht
 
 
 def _without_password(url: str) -> str:
-    """A malformed ``url`` without any part that could be a password."""
+    """A malformed ``url`` without parts that could be a password."""
     scheme, separator, rest = url.rpartition("://")
     return scheme + separator + rest.rpartition("@")[2]

@@ -79,16 +79,16 @@ def _json(sound: bytes, many: bytes) -> Iterator[Behaviour]:
         ("objects 40,000 deep", b'{"a":' * 40_000, "nested too deep"),
         ("3 MiB of empty lists", b"[0" + b",[]" * 2**20 + b"]", "more than 50000 objects and lists"),
         ("3 MiB of numbers", b"[0" + b",0" * 1_500_000 + b"]", "more than 150000 values"),
-        ("an integer of 5,000 digits", b"[" + b"9" * 5000 + b"]", "is no JSON"),
+        ("an integer of 5,000 digits", b"[" + b"9" * 5000 + b"]", "is not JSON"),
         ("NaN", b"[NaN]", "NaN is not JSON"),
-        ("invalid UTF-8", sound[:-1] + b', "\xff\xfe"]', "is no JSON"),
-        ("half of its JSON", sound[: len(sound) // 2], "is no JSON"),
+        ("invalid UTF-8", sound[:-1] + b', "\xff\xfe"]', "is not JSON"),
+        ("half of its JSON", sound[: len(sound) // 2], "is not JSON"),
         ("an object", b"{}", "not a list but"),
         ("a string", b'"web"', "not a list but"),
         ("null", b"null", "not a list but"),
         ("a list of numbers", b"[1, 2]", "not a list of objects"),
-        ("NUL bytes", b"\0" * 4096, "is no JSON"),
-        ("a byte order mark", b"\xef\xbb\xbf" + sound, "is no JSON"),
+        ("NUL bytes", b"\0" * 4096, "is not JSON"),
+        ("a byte order mark", b"\xef\xbb\xbf" + sound, "is not JSON"),
         ("12,000 deployments", many, "more than 10000 deployments"),
     ):
         yield Behaviour(f"answers {name}", says(http(body)), (said,))
@@ -120,7 +120,7 @@ def control_plane_behaviours(elsewhere: str) -> list[Behaviour]:
 def _rows() -> Iterator[Behaviour]:
     for text in ("-1", "1.5", "true", '"1"', "[1]", "{}", "1e30", str(2**64)):
         body = rows(0).replace(b": 0}", f": {text}}}".encode())
-        yield Behaviour(f"answers {text[:8]} for a number", says(http(body)), ("no whole number from 0",))
+        yield Behaviour(f"answers {text[:8]} for a number", says(http(body)), ("not a whole number from 0",))
     for name, row in (("neither id nor name", {}), ("an id that is a list", {"id": [1], "name": "api"})):
         yield Behaviour(f"answers {name}", says(http(json.dumps([row]).encode())), ("lacks id and name",))
 
@@ -176,7 +176,7 @@ def _containers() -> Iterator[Behaviour]:
         ("a container without a state", {"Labels": labels}, "lacks State"),
         ("a state that is a number", {"State": 1, "Labels": labels}, "lacks State"),
         ("labels that are a list", {"State": "running", "Labels": [_LABEL]}, "lacks State"),
-        ("a label that is a number", {"State": "running", "Labels": {_LABEL: 5}}, "no string"),
+        ("a label that is a number", {"State": "running", "Labels": {_LABEL: 5}}, "not a string"),
     ):
         yield Behaviour(f"answers {name}", says(http(json.dumps([one]).encode())), (said,))
 
@@ -225,9 +225,9 @@ def _pages() -> Iterator[Behaviour]:
         ("12,000 deployments", page(1, *services), "more than 10000 deployments"),
         ("4 MiB of line ends", page(1) + b"\n" * 4_000_000, "more than 200000 lines"),
         ("a label that never ends", page(1, 'workers{service="shop,i="x} 1'), "its labels can't be read"),
-        ("a value that is no number", page(1, workers="many"), "is no number"),
-        ("a value in hexadecimal", page(1, workers="0x10"), "is no number"),
-        ("line ends of two bytes", page(1).replace(b"\n", b"\r\n"), "is no number"),
+        ("a value that is no number", page(1, workers="many"), "is not a number"),
+        ("a value in hexadecimal", page(1, workers="0x10"), "is not a number"),
+        ("line ends of two bytes", page(1).replace(b"\n", b"\r\n"), "is not a number"),
         ("invalid UTF-8", page(1).replace(b'"shop"', b'"\xff"'), "is not UTF-8"),
         ("half of a line", page(1)[:-3], "breaks off in mid-line"),
         ("binary samples", bytes(range(256)) * 16 + b"\n", "is not UTF-8"),

@@ -1,8 +1,8 @@
-"""The deployments of this host: replicas, request rate, error rate and latency of each.
+"""The source *deployment*: replicas, request rate, error rate and latency of each deployment of this host.
 
-What can be known of a deployment is spread over programs: supervisord knows which processes run, HAProxy what
-passes through it. Each is a provider; :mod:`~collector.sources.deployment.source` asks those that the
-configuration lists and merges what they say of one deployment_id.
+Several programs know parts of a deployment: supervisord its processes, HAProxy its requests. Each such program is a
+provider; :mod:`~collector.sources.deployment.source` reads the providers that the configuration lists, and merges
+their values by deployment_id.
 """
 
 from collector.sources.deployment.source import DeploymentMetricSource, DeploymentOptions

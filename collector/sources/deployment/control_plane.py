@@ -1,20 +1,19 @@
-"""The control plane of fog-compute: every deployment that the owner of the token has, and how many of it run.
+"""Provider *control_plane*: deployments of the token's owner and their replicas, from fog-compute's control plane.
 
     GET /api/deployment/list?limit=100&offset=0
     Authorization: Bearer …
 
     [{"id": "6f1c…", "name": "web", "status": "running", "target_replicas": 3, "running_replicas": 2, …}]
 
-    deployment_id   name, by which the other providers know a deployment, too; id where the name is empty or missing
-    replicas        running_replicas, whatever the status: what runs, not what should
+    deployment_id   name, as in other providers; id if the name is empty or missing
+    replicas        running_replicas, whatever the status
 
-Names need not be unique there: the replicas of those that share one are added up.
+Names need not be unique: the replicas of deployments with the same name are added up.
 
-It answers in pages of at most 100, and 20 unless asked for more: they are asked for one after the other, oldest
-deployment first, within the time that a provider has. A server that knows no pages sends all of them at once.
+The reply has pages of at most 100 deployments, 20 by default. They are requested one after the other, oldest
+deployment first, within the timeout of a provider. A server without pages sends all deployments at once.
 
-The token is read from its file at each collection, so that one that was replaced is used from then on. It stands in no
-message.
+The token is read from its file at each collection, so that a new one is used at once. No message contains it.
 """
 
 from __future__ import annotations
@@ -35,16 +34,15 @@ KEY: Final = "[source.deployment] control_plane_url"
 TOKEN_KEY: Final = "[source.deployment] control_plane_token_file"  # noqa: S105 - the name of a key
 _REMEDY = "give http://host:port, https://host or unix:///path/of/the.sock"
 _PATH: Final = "/api/deployment/list"
-# The most that it gives at once; and sorted so that what is new comes last, and moves nothing from page to page.
-_PAGE: Final = 100
+_PAGE: Final = 100  # the largest page
 # Tokens are some hundred bytes; those with many claims a few thousand.
 _MOST_TOKEN_BYTES: Final = 16_384
 
 
 class ControlPlaneProvider:
-    """The control plane at ``url``, without its path; ``token_file`` empty: asked without a token.
+    """The control plane at ``url``, without its path; ``token_file`` empty: no token is sent.
 
-    ``clock`` is monotonic, in seconds. Raises ConfigurationError for an address that can't be one.
+    ``clock`` is monotonic, in seconds. Raises ConfigurationError for an invalid address.
     """
 
     name = "control_plane"
@@ -77,8 +75,8 @@ class ControlPlaneProvider:
             raise ProviderError(f"{what} {self._shown}: {error}; {_remedy(error)}") from error
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {self._shown} is no control plane of fog-compute: {error}; set {KEY} to its address, "
-                f"without {_PATH}"
+                f"what answers at {self._shown} is not a control plane of fog-compute: {error}; set {KEY} to its "
+                f"address, without {_PATH}"
             ) from error
         return _by_name(rows)
 
@@ -92,6 +90,7 @@ class ControlPlaneProvider:
         rows: dict[str, tuple[str, int | None]] = {}
         offset = 0
         while True:
+            # Sorted, so that new deployments come last and move none to another page.
             url = f"{self._url}?limit={_PAGE}&offset={offset}&sort_by=created_at&sort_order=asc"
             page = parse_page(self._client.request(url, headers=headers, timeout_seconds=left))
             known = len(rows)
@@ -99,7 +98,7 @@ class ControlPlaneProvider:
                 rows[key] = name, replicas
             if len(rows) > MAX_DEPLOYMENTS:
                 raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
-            # No page is longer, where there are pages; and one without anything new is not followed by one that has it.
+            # A page of another length is the last; so is one without new deployments, as a server without pages sends.
             if len(page) != _PAGE or len(rows) == known:
                 return rows
             offset += _PAGE
@@ -115,10 +114,10 @@ def _remedy(error: NoReply) -> str:
 
 
 def read_token(path: str) -> str:
-    """What the file holds, without the white space around it. Raises ProviderError."""
+    """The content of the file, without white space around it. Raises ProviderError."""
     try:
-        # One that is a pipe by mistake would be waited for; opened like this it is empty. By an opener, since open()
-        # does not close a descriptor that it is given and refuses, as a directory's.
+        # O_NONBLOCK, since a FIFO would block. With an opener, since open() does not close a given descriptor that it
+        # refuses, such as that of a directory.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             content = file.read(_MOST_TOKEN_BYTES + 1) or b""
     except OSError as error:
@@ -128,19 +127,19 @@ def read_token(path: str) -> str:
     try:
         token = content.decode("ascii").strip()
     except UnicodeDecodeError:
-        token = "\n"  # noqa: S105 - refused below, without being shown
+        token = "\n"  # noqa: S105 - refused below, but not shown
     if not content.strip():
         raise ProviderError(f"{TOKEN_KEY}: {path} is empty; write the token into it")
     if len(content) > _MOST_TOKEN_BYTES or not token.isprintable() or " " in token:
         raise ProviderError(
-            f"{TOKEN_KEY}: {path} holds no token, which is one word of printable ASCII, of at most "
-            f"{_MOST_TOKEN_BYTES} bytes; write the token alone into it"
+            f"{TOKEN_KEY}: {path} is not a token, which is one word of printable ASCII, of at most "
+            f"{_MOST_TOKEN_BYTES} bytes; write only the token into it"
         )
     return token
 
 
 def parse_page(body: bytes) -> list[tuple[str, str, int | None]]:
-    """Id, name and replicas of each deployment of an answer; None: it does not say. Raises ValueError. Pure."""
+    """(id, name, replicas) of each deployment in a reply; replicas None: not given. Raises ValueError. Pure."""
     page: list[tuple[str, str, int | None]] = []
     for one in json_reply.objects(json_reply.parse_json(body)):
         key, name, running = one.get("id"), one.get("name"), one.get("running_replicas")
@@ -149,7 +148,7 @@ def parse_page(body: bytes) -> list[tuple[str, str, int | None]]:
             raise ValueError("a deployment lacks id and name, as strings")
         replicas = json_reply.count(running)
         if replicas is None and running is not None:
-            raise ValueError(f"running_replicas is {shown(running)}, no whole number from 0 to 2^64 - 1")
+            raise ValueError(f"running_replicas is {shown(running)}, not a whole number from 0 to 2^64 - 1")
         page.append((key or name or "", name or key or "", replicas))
     return page
 

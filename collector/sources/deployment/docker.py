@@ -1,15 +1,15 @@
-"""Docker and Podman: every value of a label is a deployment, its containers in state running are the replicas.
+"""Provider *docker*, for Docker and Podman: each value of a label is a deployment, its running containers the replicas.
 
     GET /containers/json?all=true&filters={"label":["com.docker.compose.service"]}
 
     [{"Id": "8dfafdbc3a40…", "State": "running", "Labels": {"com.docker.compose.service": "web", …}, …}]
 
 (https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operation/ContainerList; Podman answers the
-same, https://docs.podman.io/en/latest/_static/api.html, compat). The path has no version: the engine answers in its
-own, and these fields are in all of them. A value whose containers are all stopped has 0 replicas; a container without
-the label is no deployment's. The engine sees no requests: rates and latency are not its to know.
+same, https://docs.podman.io/en/latest/_static/api.html, compat). The path has no version, since all versions have these
+fields. A value whose containers are all stopped has 0 replicas; containers without the label are ignored. The engine
+sees no requests, so it knows no rates and no latency.
 
-Who may open the engine's socket is as good as root on this host: docs/deployment.md says what to do about it.
+A process that may open the engine's socket can become root on this host: docs/deployment.md has ways around that.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class DockerProvider:
             return parse_containers(body, self._label)
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {self._shown} is no Docker or Podman: {error}; set {KEY} to the engine's socket"
+                f"what answers at {self._shown} is not Docker or Podman: {error}; set {KEY} to the engine's socket"
             ) from error
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class DockerProvider:
 
 
 def parse_containers(body: bytes, label: str) -> list[Deployment]:
-    """The values of ``label`` in an answer to /containers/json, in its order. Raises ValueError. Pure."""
+    """The values of ``label`` in a reply to /containers/json, in its order. Raises ValueError. Pure."""
     running: dict[str, int] = {}
     for one in json_reply.objects(json_reply.parse_json(body)):
         state, labels = one.get("State"), one.get("Labels")
@@ -75,9 +75,9 @@ def parse_containers(body: bytes, label: str) -> list[Deployment]:
             raise ValueError("a container lacks State, a string, and Labels, an object")
         value = (labels or {}).get(label)
         if value is None or value == "":
-            continue  # the engine was asked for none without it; what has no name is no deployment
+            continue  # the filter excludes containers without it; an empty name can't be a deployment
         if not isinstance(value, str):
-            raise ValueError(f"the label {label} of a container is {shown(value)}, no string")
+            raise ValueError(f"the label {label} of a container is {shown(value)}, not a string")
         running[value] = running.get(value, 0) + (state == "running")
         if len(running) > MAX_DEPLOYMENTS:
             raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")

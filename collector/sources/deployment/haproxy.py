@@ -1,7 +1,7 @@
-"""HAProxy: every backend is a deployment.
+"""Provider *haproxy*: each backend of HAProxy is a deployment.
 
 Read from the stats socket (``show stat``) or the stats page with ``;csv``: one line for each frontend, server and
-backend, of which BACKEND lines count here (shortened; HAProxy 2.6 has 128 columns, and versions add and remove some)
+backend. Only BACKEND lines are used (shortened; HAProxy 2.6 has 128 columns, and versions add and remove some):
 
     # pxname,svname,stot,econ,eresp,act,hrsp_5xx,req_tot,rtime,mode,
     web,FRONTEND,9,,,,0,9,,http,
@@ -15,13 +15,13 @@ backend, of which BACKEND lines count here (shortened; HAProxy 2.6 has 128 colum
     error rate    increase of hrsp_5xx + econ + eresp a second; of econ + eresp for a TCP backend
     latency       rtime, ms, HAProxy's average over the last 1,024 requests. Absent for TCP, which has no responses.
 
-One failed request may count in more than one of the three error counters: where no server can be reached, HAProxy
-counts a connection error (econ) and answers 503 itself (hrsp_5xx). So errors may exceed requests.
+One failed request may count in more than one of the three error counters: if no server can be reached, HAProxy counts
+a connection error (econ) and answers 503 itself (hrsp_5xx). So errors may exceed requests.
 
-Counters count since HAProxy's start. One that fell was reset by a restart; what it has now came since.
+Counters count since HAProxy's start. A counter that fell was reset by a restart; its whole value is an increase.
 
-The page is not trusted: it is read line by line, so that what it makes of our memory is bounded by the limits below,
-not by what 4 MiB of text can be unfolded to (4 MiB of line ends were 320 MiB of empty rows).
+The page is not trusted: it is parsed line by line within the limits below, which bound the memory (4 MiB of newlines
+would otherwise be 320 MiB of empty rows).
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ if TYPE_CHECKING:
     from collector.sources.http_client import HttpClient
 
 KEY = "[source.deployment] haproxy_url"
-# HAProxy counts in 64 bits; a number beyond is none of its own, and might not fit a float.
+# HAProxy counts in 64 bits; larger numbers are invalid, and might not fit a float.
 _MAX_COUNT = 2**64 - 1
-# Its times are 32-bit milliseconds. One absurd sample would drown the histogram's sum for good: 2^64 + 45 = 2^64.
+# Its times are 32-bit milliseconds. One absurd sample would spoil the histogram's sum forever: 2^64 + 45 = 2^64.
 _MAX_TIME_MS = 2**32 - 1
-# HAProxy 2.6 has 128 columns, so that a line takes 128 bytes at least, and less than 1 KiB: 4 MiB hold 32,768. A MiB of
-# commas would be a row of a million cells.
+# HAProxy 2.6 has 128 columns, so a line takes at least 128 bytes, and less than 1 KiB: 4 MiB hold 32,768 lines. A MiB
+# of commas would be a row of a million cells.
 _MAX_LINE_BYTES = 65_536
 _MAX_LINES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class BackendStats:
-    """One BACKEND line. Counters since HAProxy's start; None: the column is missing, empty or no number.
+    """One BACKEND line. Counters since HAProxy's start; None: the column is missing, empty or not a number.
 
     ``http_errors`` is None for a TCP backend, whose ``requests`` are its sessions.
     """
@@ -73,19 +73,19 @@ class BackendStats:
 
 
 def parse_stats(page: bytes) -> list[BackendStats]:
-    """The backends of a CSV page, columns found by name. Raises ValueError where it is no such page. Pure."""
+    """Parse the backends of a CSV page; columns are found by name. Raises ValueError for another page. Pure."""
     if not page.startswith(b"# pxname,svname,"):
         raise ValueError(f"its answer does not begin with HAProxy's CSV header but with {_begin(page)!r}")
     if not page.endswith(b"\n"):
         raise ValueError("its answer breaks off in mid-line")
     backends: list[BackendStats] = []
     try:
-        # Strict, because a quote without its twin swallows the lines behind it: backends would be absent, unsaid.
+        # Strict, because an unclosed quote swallows the lines after it, and backends would be missing without an error.
         lines = (line.decode("utf-8", "replace") for line in _lines(page))
         rows = csv.reader(lines, strict=True)
         header = next(rows)
         for row in rows:
-            # Most lines are of servers: a dictionary of 128 columns would be made of each for nothing.
+            # Most lines are of servers; don't make a dictionary of 128 columns for each.
             if len(row) > 1 and row[1] == "BACKEND" and row[0]:
                 backends.append(_backend(row[0], dict(zip(header, row, strict=False))))
                 if len(backends) > MAX_DEPLOYMENTS:
@@ -96,7 +96,7 @@ def parse_stats(page: bytes) -> list[BackendStats]:
 
 
 def _lines(page: bytes) -> Iterator[bytes]:
-    """The lines of a page, each with its newline. Raises ValueError at one that is too long, or one too many."""
+    """The lines of a page, each with its newline. Raises ValueError for a line that is too long, or too many lines."""
     file = io.BytesIO(page)
     for count in itertools.count():
         line = file.readline(_MAX_LINE_BYTES + 1)
@@ -130,7 +130,7 @@ def _backend(name: str, line: dict[str, str]) -> BackendStats:
 
 
 def _count(cell: str | None, most: int = _MAX_COUNT) -> int | None:
-    # 20 digits hold any 64-bit count; longer ones int() may refuse. isdecimal alone takes other scripts' digits.
+    # 20 digits hold any 64-bit count; int() may refuse longer ones. isdecimal also accepts digits of other scripts.
     if cell is None or not (cell.isascii() and cell.isdecimal()) or len(cell) > 20:
         return None
     count = int(cell)
@@ -138,8 +138,8 @@ def _count(cell: str | None, most: int = _MAX_COUNT) -> int | None:
 
 
 class HaproxyProvider:
-    """The HAProxy at ``url``, a stats socket (unix:///…) or stats page (http://…;csv), but for ``exclude``, globs
-    of backends. ``clock`` is monotonic, in seconds. Raises ConfigurationError for an address that can't be one.
+    """The HAProxy at ``url``, a stats socket (unix:///…) or stats page (http://…;csv). ``exclude``: globs of ignored
+    backends. ``clock`` is monotonic, in seconds. Raises ConfigurationError for an invalid address.
     """
 
     name = "haproxy"
@@ -158,7 +158,7 @@ class HaproxyProvider:
         if address.unix_path:
             self._page = functools.partial(ask_socket, address.unix_path, limits)
         else:
-            from collector.sources.http_client import HttpClient  # 7 MiB that the socket does without
+            from collector.sources.http_client import HttpClient  # takes 7 MiB, not needed for the socket
 
             self._client = HttpClient(address, limits)
             self._page = functools.partial(self._client.request, address.url)
@@ -167,7 +167,7 @@ class HaproxyProvider:
         self._before: tuple[float, dict[str, BackendStats]] | None = None
 
     def deployments(self) -> list[Deployment]:
-        """Rates since the call before that was answered; None in the first. Raises ProviderError."""
+        """The backends, with rates since the last successful call; None in the first. Raises ProviderError."""
         backends = self._read()
         now = self._clock()
         before, self._before = self._before, (now, {one.name: one for one in backends})
@@ -191,14 +191,14 @@ class HaproxyProvider:
             backends = parse_stats(page)
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {self._shown} is no HAProxy statistics: {error}; set {KEY} to its stats socket, or "
+                f"what answers at {self._shown} is not HAProxy statistics: {error}; set {KEY} to its stats socket, or "
                 'its stats page with ";csv" at the end'
             ) from error
         return [one for one in backends if not any(fnmatch.fnmatchcase(one.name, glob) for glob in self._exclude)]
 
 
 def ask_socket(path: str, limits: Limits) -> bytes:
-    """What the stats socket at ``path`` replies to ``show stat``, until it closes the connection. Raises NoReply."""
+    """Send ``show stat`` to the stats socket at ``path``, and read until it closes the connection. Raises NoReply."""
     deadline = time.monotonic() + limits.timeout_seconds
     page = bytearray()
     try:
@@ -217,14 +217,14 @@ def ask_socket(path: str, limits: Limits) -> bytes:
         raise limits.late() from None
     except OSError as error:
         raise NoReply(f"no connection: {error.strerror or error}") from None
-    # HAProxy ends every reply with an empty line; without it some backends may be missing.
+    # HAProxy ends each reply with an empty line; without it some backends may be missing.
     if page.startswith(b"# ") and not page.endswith(b"\n\n"):
         raise NoReply("its answer broke off before its empty line")
     return bytes(page)
 
 
 def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) -> Deployment:
-    """What changed in ``seconds``; without ``before``, a baseline only."""
+    """The changes in ``seconds``; without ``before``, only the replicas."""
     measures_latency = not now.tcp and now.response_time_ms is not None
     replicas = None if now.servers_up is None else float(now.servers_up)
     if before is None or now.tcp != before.tcp:
@@ -235,7 +235,7 @@ def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) 
     if not now.tcp:
         errors.append(increase(before.http_errors, now.http_errors))
     known = [one for one in errors if one is not None]
-    # rtime stays what it was (0 at first) while no server answers: a dead server would look the fastest of all.
+    # rtime keeps its value (0 at first) while no server answers: a dead server would look the fastest of all.
     answered = requests is not None and requests > (unreached or 0)
     return Deployment(
         now.name,

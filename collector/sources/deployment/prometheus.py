@@ -1,12 +1,12 @@
-"""Any program with a page for Prometheus: proxies, or the deployments themselves.
+"""Provider *prometheus*: deployments from pages for Prometheus, of proxies or of the deployments themselves.
 
     sources/prometheus_text the page's format: bytes to samples
-    prometheus_mapping.py   which samples say what of deployments
-    prometheus_reading.py   one page by its mapping; the difference of two
-    here                    one endpoint, asked every interval
+    prometheus_mapping.py   the meaning of samples for deployments
+    prometheus_reading.py   reads a page with its mapping; the difference of two pages
+    here                    requests one page every interval
 
-Each endpoint is a provider of its own. Of two that know one deployment the first is believed, as of all providers: two
-proxies that share its traffic are not added up.
+Each page is a provider. If two know the same deployment, the first is used, as with all providers: two proxies that
+share its traffic are not added up.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _ACCEPT: Final = "text/plain;version=0.0.4"
 
 
 class PrometheusProvider:
-    """The page at ``url``, of a Unix socket /metrics. ``clock`` is monotonic, in seconds.
+    """The page at ``url``; for a Unix socket its path /metrics. ``clock`` is monotonic, in seconds.
 
-    Raises ConfigurationError for an address that can't be one.
+    Raises ConfigurationError for an invalid address.
     """
 
     name = "prometheus"
@@ -55,7 +55,7 @@ class PrometheusProvider:
         self._before: tuple[float, Reading] | None = None
 
     def deployments(self) -> list[Deployment]:
-        """Rates and latencies since the call before that was answered; None in the first. Raises ProviderError."""
+        """Rates and latencies since the last successful call; None in the first. Raises ProviderError."""
         reading = self._read()
         now = self._clock()
         before, self._before = self._before, (now, reading)
@@ -78,6 +78,6 @@ class PrometheusProvider:
             return read_page(page, self._mapping)
         except (BadText, ValueError) as error:
             raise ProviderError(
-                f"what answers at {self.where} is no page for Prometheus that can be read: {error}; set {self._key} to "
-                "the address of one"
+                f"what answers at {self.where} is not a valid page for Prometheus: {error}; set {self._key} to the "
+                "address of one"
             ) from error

@@ -1,4 +1,4 @@
-"""[source.deployment.prometheus.NAME]: a page for Prometheus, and what its series say of deployments.
+"""[source.deployment.prometheus.NAME]: a page for Prometheus, and the meaning of its series for deployments.
 
     [source.deployment.prometheus.shop]
     url = "http://localhost:8000/metrics"
@@ -7,7 +7,7 @@
     errors = [{name = "shop_requests_total", labels = {code = "5*"}}, {name = "shop_timeouts_total"}]
     latency_seconds = {name = "shop_request_seconds"}
 
-A table without such keys has the mapping that ``mapping`` names, or else the table: one of READY, or another table's.
+A table without such keys uses the mapping named by ``mapping``, or by NAME: one of READY, or of another table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ADDRESS: Final = 'url = "http://host:port/metrics", https or unix:///path/of/th
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Samples by their name and globs for some labels; a label that a sample does not have is empty."""
+    """Selects samples by name and by globs for some labels; a label that a sample lacks is empty."""
 
     name: str = key("", "Name of the samples; of a histogram without _bucket.")
     labels: Mapping[str, str] = key({}, "Globs for labels, where not all series of that name are meant.")
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class PageMapping:
-    """What the series of a page say of deployments."""
+    """The meaning of a page's series for deployments."""
 
     deployment_id: str = key("", "Label whose value is the deployment_id; a series without it is left out.")
     until: str = key("", 'The value counts up to this text: of web@docker, with "@", it is web.')
@@ -63,7 +63,7 @@ class PageMapping:
         return 1.0 if self.latency_seconds is None else 1000.0
 
     def roles(self) -> Iterator[tuple[Role, Series]]:
-        """What each series is for; one series may be for more than one thing."""
+        """The role of each series; one series may have several."""
         yield from (("requests", one) for one in self.requests)
         yield from (("errors", one) for one in self.errors)
         yield from (("replicas", one) for one in self.replicas)
@@ -73,7 +73,7 @@ class PageMapping:
                 yield "latency", Series(f"{self.latency.name}_{part}", self.latency.labels)
 
     def id_of(self, labels: Mapping[str, str]) -> str:
-        """The deployment_id, empty where there is none."""
+        """The deployment_id; empty without one."""
         value = labels.get(self.deployment_id, "")
         return value.partition(self.until)[0] if self.until else value
 
@@ -105,10 +105,10 @@ def _mapping(name: str, table: PrometheusOptions, known: Mapping[str, PageMappin
     if not table.url:
         raise _refused(name, "has no url", f"give {_ADDRESS}")
     if table.maps and table.mapping:
-        raise _refused(name, f"has mapping = {table.mapping!r} beside a mapping of its own", "leave one of them")
+        raise _refused(name, f"has mapping = {table.mapping!r} and a mapping of its own", "remove one of them")
     found = known.get(table.mapping or name)
     if found is None:
-        what = f"has mapping = {table.mapping!r}, which is none" if table.mapping else "maps nothing"
+        what = f"has mapping = {table.mapping!r}, which does not exist" if table.mapping else "maps nothing"
         raise _refused(name, what, f"give mapping, one of {', '.join(known)}, or deployment_id and series")
     if not _LABEL.match(found.deployment_id):
         raise _refused(name, f"has deployment_id = {found.deployment_id!r}", "give the name of a label")
@@ -131,15 +131,15 @@ def _refused(name: str, what: str, remedy: str) -> ConfigurationError:
 
 
 # https://doc.traefik.io/traefik/observability/metrics/overview/#service-metrics: services are NAME@PROVIDER. Server_up
-# is there for services with a health check; 3.0 and 3.1 have a hash of the server for the service's name there, without
-# an @. A service counts what was tried at its servers: each try of a request, and nothing where none of them is up; the
-# 503 is counted by the routers alone, which count each request once (#router-metrics).
-# https://www.envoyproxy.io/docs/envoy/latest/configuration/upstream/cluster_manager/cluster_stats: rq_completed counts
-# what rq_xx does, each request once, whoever answered it. Rq_total has each try, and no request that reached nobody: a
-# cluster that is gone had errors without requests by it.
-# https://caddyserver.com/docs/metrics: each handler counts all requests that pass it, so that only one of them may be
-# counted; subroute is the one of sites with a host name in a Caddyfile. Duration by code is from 2.8 on there for
-# requests that a handler failed, as for a server that is down.
+# exists for services with a health check; in 3.0 and 3.1 its service is a hash of the server, without an @. Services
+# count each try of a request at a server, and nothing if no server is up; only routers count the 503 then, and each
+# request once (#router-metrics).
+# https://www.envoyproxy.io/docs/envoy/latest/configuration/upstream/cluster_manager/cluster_stats: rq_completed, as
+# rq_xx, counts each request once, whoever answered it. Rq_total counts each try, but no request that reached no server:
+# a cluster without servers would have errors without requests.
+# https://caddyserver.com/docs/metrics: each handler counts all requests that pass it, so count only one handler;
+# subroute is that of sites with a host name in a Caddyfile. Since 2.8 the duration by code includes requests for which
+# a handler failed, as for a server that is down.
 _TRAEFIK_UP: Final = (Series("traefik_service_server_up", {"service": "*@*"}),)
 READY: Final[Mapping[str, PageMapping]] = {
     "traefik": PageMapping(

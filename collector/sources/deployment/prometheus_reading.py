@@ -1,14 +1,14 @@
-"""One page of an endpoint as its mapping reads it, and what two of them say of the time between. Pure.
+"""Reads one page with its mapping, and computes rates and latencies from two pages. Pure.
 
 Counters count since the start of their program, so rates and latencies are differences of two pages, series by series:
 
-    a series that fell               its program began anew: what it has now came since
-    a series that was not there      began at 0, where its deployment was there; else it has nothing to compare with
-    a series that is gone            counts no more
-    a value that is no count         unknown, and with it the sum that it is part of
+    a series that fell               its program was restarted: the whole value is an increase
+    a new series                     began at 0 if its deployment was in the page before; else it is a baseline
+    a series that is gone            is ignored
+    a value that is not a count      is unknown, and so is the sum that it is part of
 
-A histogram falls as a whole: where one of its buckets did, or its bounds are others, all of it is new. Its increases,
-bucket by bucket, are the latencies of that time; they go into the buckets of deployment_latency as they are.
+A histogram is compared as a whole: if one of its buckets fell, or its bounds changed, all of it is an increase. The
+increases of its buckets are the latencies of that time, and are added to the buckets of deployment_latency.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
 from collector.sources.prometheus_text import Point, read_samples, to_number
 from shm.metric import increase
 
-# Of one page, those that are mapped. Each takes some 300 bytes until the next page has been read.
+# Most mapped samples of one page. Each takes some 300 bytes until the next page has been read.
 _MAX_SAMPLES: Final = 30_000
-# Counts are of 64 bits at most.
+# Counts have 64 bits at most.
 _MAX_COUNT: Final = 2.0**64
-# Of one reading, observations and their milliseconds together: 70 million requests at once would take them in 15 s.
-# What is more would stay in the histogram's count or sum for good, and drown what comes after it.
+# Most observations, and milliseconds in all, of one reading: 70 million requests at once would reach it in 15 s. More
+# would stay in the histogram's count or sum forever, and hide later changes.
 _MAX_OBSERVED: Final = 2.0**40
 _INFINITY: Final = math.inf
 
-Counters = dict[bytes, float | None]  # by what tells series apart; None: its value is no count
+Counters = dict[bytes, float | None]  # by _key() of the series; None: its value is not a count
 
 
 @dataclass(slots=True)
 class Histogram:
-    """One series of a histogram; ``count`` and ``total`` None: missing, or no number. Cumulative, since its start."""
+    """One series of a histogram, cumulative since its start. ``count``, ``total`` None: missing or not a number."""
 
     buckets: dict[float, float | None] = field(default_factory=dict)
     count: float | None = None
@@ -47,7 +47,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class PageCounters:
-    """What one page says of one deployment."""
+    """The counters of one deployment on one page."""
 
     requests: Counters = field(default_factory=dict)
     errors: Counters = field(default_factory=dict)
@@ -60,7 +60,7 @@ Reading = Mapping[str, PageCounters]
 
 
 def read_page(page: bytes, mapping: PageMapping) -> Reading:
-    """By deployment_id. Raises BadText or ValueError where it is no such page, or breaks a bound."""
+    """The counters on a page, by deployment_id. Raises BadText or ValueError if it is invalid or exceeds a limit."""
     roles: dict[str, list[tuple[Role, Series]]] = {}
     for role, selector in mapping.roles():
         roles.setdefault(selector.name, []).append((role, selector))
@@ -74,15 +74,15 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
         for role, selector in roles[sample.name]:
             if not selector.takes(sample.labels):
                 continue
-            said = reading.get(deployment_id)
-            if said is None:
-                said = reading[deployment_id] = PageCounters()
+            found = reading.get(deployment_id)
+            if found is None:
+                found = reading[deployment_id] = PageCounters()
                 if len(reading) > MAX_DEPLOYMENTS:
                     raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
             if role == "latency":
-                _add_to_histogram(said.latency, sample, mapping)
+                _add_to_histogram(found.latency, sample, mapping)
             else:
-                counters: Counters = getattr(said, role)
+                counters: Counters = getattr(found, role)
                 counters[b"%b\xff%b" % (sample.name.encode(), _key(sample.labels))] = _count(sample.value)
     return reading
 
@@ -95,13 +95,13 @@ def _text(page: bytes) -> str:
 
 
 def _key(labels: Mapping[str, str], without: str = "") -> bytes:
-    """What tells series of one name apart, whatever the order of their labels. UTF-8 has neither 0xFE nor 0xFF."""
+    """The labels as bytes that identify a series, in any order of labels. UTF-8 has neither 0xFE nor 0xFF."""
     items = sorted(item for item in labels.items() if item[0] != without)
     return b"\xff".join(b"%b\xfe%b" % (name.encode(), value.encode()) for name, value in items)
 
 
 def _count(value: float) -> float | None:
-    return value if 0 <= value <= _MAX_COUNT else None  # NaN is in no range
+    return value if 0 <= value <= _MAX_COUNT else None  # None for NaN, too
 
 
 def _add_to_histogram(latency: dict[bytes, Histogram], sample: Point, mapping: PageMapping) -> None:
@@ -123,8 +123,8 @@ def _milliseconds(upper: float, mapping: PageMapping) -> float:
 
 
 def deployments(now: Reading, before: Reading | None, seconds: float, counts_errors: bool = True) -> list[Deployment]:
-    """What changed in ``seconds``; without ``before``, a baseline only. ``counts_errors``: the mapping has some."""
-    return [_deployment(name, said, (before or {}).get(name), seconds, counts_errors) for name, said in now.items()]
+    """The changes in ``seconds``; without ``before``, only replicas. ``counts_errors``: the mapping has errors."""
+    return [_deployment(name, one, (before or {}).get(name), seconds, counts_errors) for name, one in now.items()]
 
 
 def _deployment(
@@ -138,7 +138,7 @@ def _deployment(
     requests = _increase(now.requests, before.requests)
     errors = _increase(now.errors, before.errors)
     if errors is None and not now.errors and requests is not None:
-        errors = 0.0  # programs write a series of errors only once there was one
+        errors = 0.0  # programs export a series of errors only after the first error
     latencies = _observations(now.latency, before.latency)
     return Deployment(
         name,
@@ -152,7 +152,7 @@ def _deployment(
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """None where there are none, or one is unknown: a sum without it would pass for a lower one."""
+    """The sum; None without values, or if one is unknown, since a sum without it would be too low."""
     known = list(values)
     return sum(one for one in known if one is not None) if known and None not in known else None
 
@@ -162,7 +162,7 @@ def _increase(now: Counters, before: Counters) -> float | None:
 
 
 def _observations(now: Mapping[bytes, Histogram], before: Mapping[bytes, Histogram]) -> Observations | None:
-    """The latencies of all its histograms between two pages; None: there were none, or they are not known."""
+    """The latencies of all histograms between two pages; None if there were none, or they are unknown."""
     counts: dict[float, float] = {}
     total = 0.0
     for key, histogram in now.items():
@@ -179,7 +179,7 @@ def _observations(now: Mapping[bytes, Histogram], before: Mapping[bytes, Histogr
 
 
 def _between(now: Histogram, before: Histogram | None) -> Observations | None:
-    """The increase of one series; None where a part of it is unknown."""
+    """The increase of one series; None if a part of it is unknown."""
     count = now.buckets.get(_INFINITY, now.count)
     if count is None or now.total is None or None in now.buckets.values():
         return None
@@ -196,7 +196,7 @@ def _between(now: Histogram, before: Histogram | None) -> Observations | None:
     counts: list[tuple[float, float]] = []
     below, rise = 0.0, count - count_before
     for upper, value in cumulative:
-        # A page may be written while requests are counted, bucket after bucket; then they need not rise for a moment.
+        # Requests may be counted while the page is written bucket by bucket, so the counts may not rise for a moment.
         risen = min(max(value - (before.buckets[upper] or 0.0), below), rise)
         if risen > below:
             counts.append((upper, risen - below))

@@ -1,9 +1,9 @@
-"""The old spelling of pages for Prometheus, two lists of strings, as the tables that replaced them.
+"""Converts the old spelling of pages for Prometheus, two lists of strings, to the present tables.
 
     prometheus = ["shop http://localhost:8000/metrics"]
     prometheus_mappings = ["shop deployment_id=service requests=a_total errors=a_total{code=5*,method=*}+b_total"]
 
-Each page becomes a table by the name of its mapping; a second page of one mapping has a number behind the name.
+Each page becomes a table with the name of its mapping; a second page of one mapping has a number after the name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SERIES: Final = re.compile(r"([^{}+]+)(?:\{([^{}]*)\})?(?:\+(?!\Z)|\Z)")
 
 
 def modernized(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """[source.deployment] in the present spelling, and a sentence for each page. Raises ConfigurationError."""
+    """Convert [source.deployment]: (the table with present keys, a note per page). Raises ConfigurationError."""
     pages, own = table.get("prometheus", []), table.get("prometheus_mappings", [])
     if not isinstance(own, list) or not all(isinstance(one, str) for one in (*pages, *own)):
-        return table, ()  # for the reader of the table to refuse
+        return table, ()  # refused later by read_table()
     tables = _tables(pages, own)
     rest = {name: value for name, value in table.items() if name != "prometheus_mappings"}
     notes = (f"{_PAGES} is a list of strings, the old spelling; write {_toml(name, tables[name])}" for name in tables)
@@ -35,7 +35,7 @@ def modernized(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, 
 
 
 def _tables(pages: Iterable[str], mappings: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The tables by their names. Raises ConfigurationError that shows no address, which may hold a password."""
+    """The tables by name. Raises ConfigurationError, which shows no address, since it may contain a password."""
     own = dict(map(_mapping, mappings))
     tables: dict[str, dict[str, Any]] = {}
     for number, page in enumerate(pages, 1):
@@ -75,7 +75,7 @@ def _series(value: str, text: str) -> Iterable[dict[str, Any]]:
 
 
 def _toml(name: str, table: Mapping[str, Any]) -> str:
-    """The table for a message: in one line, its address without a password."""
+    """The table in one line for a message, its address without a password."""
     url = parse_address(table["url"], _PAGES, schemes=SCHEMES).shown
     return f"{table_of(name)} {', '.join(f'{one} = {_value(value)}' for one, value in {**table, 'url': url}.items())}"
 

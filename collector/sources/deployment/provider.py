@@ -1,4 +1,4 @@
-"""What a provider is: something on this host that knows deployments."""
+"""DeploymentProvider: the interface of programs that know deployments, and what they return."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Protocol
 from collector.frame.histogram import Observations
 from shm.errors import FogmetricsError
 
-# Deployments that one answer may have; one with more is refused as a whole. Four series each, so that even they are far
-# beyond what a source may have by default; each is some 1 KiB on its way into the ring.
+# Most deployments of one reply; one with more is refused as a whole. With four series each, these are far beyond the
+# default limit of a source; each takes some 1 KiB on its way into the ring.
 MAX_DEPLOYMENTS = 10_000
 
 
 class ProviderError(FogmetricsError):
-    """A provider could not be asked, or what it said makes no sense. The message names its url and a remedy."""
+    """A provider could not be read, or its reply is invalid. The message names its url and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What one provider knows of one deployment. None: it can't know, or not yet; never a stand-in for 0.
+    """The values of one deployment from one provider. None: unknown, or not yet known; never used for 0.
 
-    ``replicas`` that run; ``request_rate`` and ``error_rate`` per second, ``latency_ms`` in milliseconds, all
-    three over the time since the provider was asked before. ``latencies``, where the provider counts them in buckets:
-    all of that time, of which ``latency_ms`` then is the mean. ``keeps_latency`` without ``latency_ms``: the
-    provider measures latency, but nothing was observed in that time.
+    ``replicas``: running ones; ``request_rate`` and ``error_rate`` per second, ``latency_ms`` in milliseconds, all
+    three since the previous reading of the provider. ``latencies``: all latencies of that time, if the provider counts
+    them in buckets; ``latency_ms`` is then their mean. ``keeps_latency`` without ``latency_ms``: the provider measures
+    latency, but nothing was observed in that time.
     """
 
     deployment_id: str
@@ -37,10 +37,10 @@ class Deployment:
 
 
 class DeploymentProvider(Protocol):
-    """``deployments`` is asked once an interval and answers within the time and size it was given.
+    """A provider of deployments. ``deployments`` is called once an interval and keeps its limits of time and size.
 
-    Raises ProviderError when it can't; no deployments at all is an answer. An instance keeps the reading before,
-    where it needs one for rates: ask it from one place only.
+    It raises ProviderError on failure; an empty list is a valid result. An instance may keep the previous reading for
+    rates, so only one caller may use it.
     """
 
     name: str

@@ -1,13 +1,13 @@
-"""The deployment source: asks its providers, merges what they know, leaves out what none knows.
+"""DeploymentMetricSource: reads its providers and merges their values by deployment.
 
-Providers are asked by a CallPool (collector/loop/timeouts.py), so that several slow ones are waited for at the same
-time: each has the time of a request, and all together that of the slowest. A call that has not returned within
-``timeout_seconds``, as when the kernel hangs or the processor is busy, is abandoned, and that provider is asked again
-once the call has returned: one thread for each at most.
+Providers are called by a CallPool (collector/loop/timeouts.py), so slow ones are waited for at the same time: each has
+the timeout of a request, and all together take no longer than the slowest. A call that exceeds ``timeout_seconds``, as
+when the kernel hangs or the processor is busy, is abandoned, and its provider is called again after the call has
+returned: at most one thread per provider.
 
-Their order is that of [source.deployment] providers, whoever answers first. Two that know the same deployment_id speak
-of the same deployment: of each of its values, the first provider's that knows it is taken. To join a process group of
-supervisord with a backend of HAProxy, give both one name. A provider that fails costs only what it alone knows.
+Values of the same deployment_id are merged: each value is taken from the first provider that knows it, in the order of
+[source.deployment] providers. To join a process group of supervisord with a backend of HAProxy, give both one name. If
+a provider fails, only the values that no other provider knows are absent.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from shm.errors import ConfigurationError, MetricError
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
 from shm.safe_repr import said
 
-# Share of the collection's timeout for all answers together. It is larger than a request's (collector.settings), so
-# that an answer that came late is still read.
+# Share of the collection's timeout for all replies together. It is larger than that of a request (collector.settings),
+# so that a reply just before the request's timeout is still parsed.
 _ANSWERS_SHARE = 0.9
-# Of the time for all answers, how much later the last provider may begin than the first: well below what is left of it
-# behind the time of a request, so that the last one, too, has its own error when it is late.
+# Share of that time by which the last call may start after the first: well below the time that remains after a
+# request's timeout, so that the last provider, too, can report its own timeout.
 _BEGINNING_SHARE = 0.02
 
-# The provider that each address is of.
+# The provider of each address.
 _ADDRESSES: Mapping[str, str] = {
     "supervisord_url": "supervisord",
     "haproxy_url": "haproxy",
@@ -79,7 +79,7 @@ class DeploymentOptions:
 
     @classmethod
     def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """The table in the present spelling, and a sentence for each key in an old one."""
+        """Convert old keys: (the table with present keys, a note for each old one)."""
         if not isinstance(table.get("prometheus", []), list) or not table.keys() & {
             "prometheus",
             "prometheus_mappings",
@@ -100,9 +100,7 @@ def _haproxy(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.haproxy import HaproxyProvider
 
     if not options.haproxy_url:
-        raise _nobody_to_ask(
-            "haproxy", "haproxy_url", '"unix:///run/haproxy/admin.sock" or "http://host:port/stats;csv"'
-        )
+        raise _no_address("haproxy", "haproxy_url", '"unix:///run/haproxy/admin.sock" or "http://host:port/stats;csv"')
     return [
         HaproxyProvider(
             options.haproxy_url, options.request_timeout_seconds, options.max_reply_bytes, options.haproxy_exclude
@@ -114,7 +112,7 @@ def _control_plane(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.control_plane import ControlPlaneProvider
 
     if not options.control_plane_url:
-        raise _nobody_to_ask("control_plane", "control_plane_url", '"http://host:port"')
+        raise _no_address("control_plane", "control_plane_url", '"http://host:port"')
     return [
         ControlPlaneProvider(
             options.control_plane_url,
@@ -155,14 +153,14 @@ def _prometheus(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
     ]
 
 
-def _nobody_to_ask(provider: str, key: str, example: str) -> ConfigurationError:
+def _no_address(provider: str, key: str, example: str) -> ConfigurationError:
     return ConfigurationError(
         f"{_PROVIDERS_KEY} lists {provider}, but {key} is empty; set it to {example}, or take {provider} out"
     )
 
 
-# Every provider there is, by the name that the configuration lists; of Prometheus' pages each is one. Each loads
-# what it needs itself: HAProxy's socket needs no HTTP.
+# All providers by their names in the configuration; each page for Prometheus is one. Each function imports only what
+# its provider needs: HAProxy's socket needs no HTTP.
 PROVIDERS: Mapping[str, Callable[[DeploymentOptions], Sequence[DeploymentProvider]]] = {
     "supervisord": _supervisord,
     "haproxy": _haproxy,
@@ -173,13 +171,13 @@ PROVIDERS: Mapping[str, Callable[[DeploymentOptions], Sequence[DeploymentProvide
 
 
 class DeploymentMetricSource(MetricSource):
-    """Asks ``providers``; None: those that the options list. Raises ConfigurationError.
+    """Reads ``providers``; None: those that the options list. Raises ConfigurationError.
 
-    ``timeout_seconds``: all that asking them may take, what is made of their answers included.
+    ``timeout_seconds``: time for all providers together, parsing included.
     """
 
     name = "deployment"
-    # supervisord calls a program RUNNING after its startsecs, 1, in rounds of a second; and a rate takes two readings.
+    # supervisord reports a program as RUNNING after its startsecs, 1, in steps of a second; a rate needs two readings.
     first_ticks_seconds = (0.2, 1.2, 2.2)
 
     def __init__(
@@ -204,13 +202,13 @@ class DeploymentMetricSource(MetricSource):
 
     @property
     def notes(self) -> list[str]:
-        """The keys in an old spelling, and the addresses that are configured, though their providers are not."""
+        """Notes about old keys, and about configured addresses whose providers are not listed."""
         default = DeploymentOptions()
         return [
             *self.options.old_spellings,
             *(
-                f"[source.deployment] {key} is set, but providers does not list {provider}, so it is not asked; add "
-                "it, or take the key out"
+                f"[source.deployment] {key} is set, but providers does not list {provider}, so it is not read; add "
+                "it, or remove the key"
                 for key, provider in _ADDRESSES.items()
                 if getattr(self.options, key) != getattr(default, key) and provider not in self.options.providers
             ),
@@ -233,8 +231,8 @@ class DeploymentMetricSource(MetricSource):
             provider.close()
 
     def _ask(self) -> list[list[Deployment] | str | Exception]:
-        """What each provider answered, or what went wrong with it, in their order; Hung where it has not returned."""
-        if len(self._providers) == 1:  # as most are: it needs no thread beside the one that is here
+        """The result of each provider in order: its deployments, its error, or Hung if it has not returned."""
+        if len(self._providers) == 1:  # the usual case, which needs no second thread
             return [_answer(self._providers[0])]
         count = len(self._providers)
         jobs = {
@@ -245,26 +243,26 @@ class DeploymentMetricSource(MetricSource):
 
 
 def _answer(provider: DeploymentProvider) -> list[Deployment] | str:
-    """What it answers, or what is wrong. An error itself would keep the reply, which its traceback's frames hold."""
+    """Its deployments, or its error as text: an exception would keep the reply alive through its traceback."""
     try:
         return provider.deployments()
-    except Exception as error:  # noqa: BLE001 - whatever it does, the source says it
+    except Exception as error:  # noqa: BLE001 - any failure becomes an error of the collection
         return said(error)
 
 
 def build_providers(options: DeploymentOptions) -> list[DeploymentProvider]:
-    """Those of each name that the options list, in its order. Raises ConfigurationError."""
+    """Build the providers that the options list, in order. Raises ConfigurationError."""
     known = ", ".join(PROVIDERS)
     if not options.providers:
         raise ConfigurationError(f"{_PROVIDERS_KEY} is empty; give at least one of {known}")
     for name in options.providers:
         if name not in PROVIDERS:
-            raise ConfigurationError(f"{_PROVIDERS_KEY} has {name!r}, which is no provider; the providers are {known}")
+            raise ConfigurationError(f"{_PROVIDERS_KEY} has {name!r}, but the providers are {known}; correct the name")
     return [one for name in dict.fromkeys(options.providers) for one in PROVIDERS[name](options)]
 
 
 def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:
-    """One Deployment for each deployment_id: of each value, the first that is known. Pure."""
+    """One Deployment for each deployment_id, with the first known value of each field. Pure."""
     merged: dict[str, Deployment] = {}
     for answer in answers:
         for new in answer:
@@ -299,8 +297,8 @@ def _samples(deployment: Deployment) -> Iterator[Sample]:
         if value is not None:
             yield Sample(metric, value, labels)
     if deployment.latency_ms is not None or deployment.keeps_latency:
-        # Where there are buckets the mean is no sample: percentiles of it would be none of requests, and the buckets'
-        # increases tell more.
+        # If there are buckets, the mean is not sampled: its percentiles are not those of requests, and the increases of
+        # buckets are more exact.
         value = deployment.latency_ms if deployment.latencies is None else None
         yield Sample("deployment_latency", value, labels, observations=deployment.latencies)
 

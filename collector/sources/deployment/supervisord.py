@@ -1,4 +1,4 @@
-"""supervisord: every process group is a deployment, its processes in state RUNNING are the replicas.
+"""Provider *supervisord*: each process group is a deployment, its processes in state RUNNING are the replicas.
 
 Asked by XML-RPC, ``supervisor.getAllProcessInfo``, at /RPC2 of its Unix or TCP socket
 (http://supervisord.org/api.html#supervisor.rpcinterface.SupervisorNamespaceRPCInterface.getAllProcessInfo), which
@@ -7,7 +7,7 @@ replies with one struct for each process:
     {'name': 'web_0', 'group': 'web', 'state': 20, 'statename': 'RUNNING', 'pid': 4242, ...}
 
 A group whose processes are all stopped is a deployment with 0 replicas. supervisord does not see requests, so it knows
-no rates and no latency. It is trusted as our parent process: only the time and the size of its reply are bounded.
+no rates and no latency. It is trusted, as the parent process: only the time and the size of its reply are limited.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from shm.safe_repr import shortened, shown
 KEY = "[source.deployment] supervisord_url"
 # supervisord sets it in each program that it starts.
 ENV_URL = "SUPERVISOR_SERVER_URL"
-# The names that supervisor's own clients read; supervisord does not hand them down by itself.
+# Names that supervisor's own clients read; supervisord does not set them itself.
 ENV_USER, ENV_PASSWORD = "SUPERVISOR_USERNAME", "SUPERVISOR_PASSWORD"
 
 _QUESTION = xmlrpc.client.dumps((), "supervisor.getAllProcessInfo").encode()
-_ENDING = "SHUTDOWN_STATE"  # the fault that it replies with while it ends (supervisor/xmlrpc.py, Faults)
+_ENDING = "SHUTDOWN_STATE"  # the fault in replies while supervisord ends (supervisor/xmlrpc.py, Faults)
 
 
 class SupervisordProvider:
-    """The supervisord at ``url``; empty: the one that ``environ`` names as our parent.
+    """The supervisord at ``url``; empty: the parent process that ``environ`` names.
 
-    Raises ConfigurationError for a malformed address. That there is no supervisord comes out only when it is asked: a
+    Raises ConfigurationError for a malformed address. A missing supervisord is an error only when it is read: a
     collector stays up without its target.
     """
 
@@ -64,7 +64,7 @@ class SupervisordProvider:
         if self._client is None:
             raise ProviderError(
                 f"no supervisord is known: {ENV_URL} is not set, so this process was not started by one with a "
-                f"[unix_http_server]; set {KEY}, or take supervisord out of [source.deployment] providers"
+                f"[unix_http_server]; set {KEY}, or remove supervisord from [source.deployment] providers"
             )
         try:
             return parse_processes(self._client.request(self._url, body=_QUESTION))
@@ -75,7 +75,7 @@ class SupervisordProvider:
             ) from error
         except ValueError as error:
             raise ProviderError(
-                f"what answers at {self._shown} is no supervisord: {error}; set {KEY} to the address of "
+                f"what answers at {self._shown} is not supervisord: {error}; set {KEY} to the address of "
                 "[unix_http_server] or [inet_http_server]"
             ) from error
 
@@ -85,7 +85,7 @@ class SupervisordProvider:
 
 
 def parse_processes(reply: bytes) -> list[Deployment]:
-    """The groups in a reply to getAllProcessInfo, in its order; none while supervisord ends. Raises ValueError."""
+    """The process groups in a reply to getAllProcessInfo; none while supervisord ends. Raises ValueError."""
     running: dict[str, int] = {}
     try:
         values: tuple[Any, ...] = xmlrpc.client.loads(reply)[0]
@@ -94,7 +94,7 @@ def parse_processes(reply: bytes) -> list[Deployment]:
             running[one["group"]] = running.get(one["group"], 0) + (one["statename"] == "RUNNING")
     except xmlrpc.client.Fault as fault:
         if _ENDING in fault.faultString:
-            return []  # it stops all its programs, this one too: nothing is known, and nothing is wrong
+            return []  # supervisord is stopping all its programs, this one too: no error
         raise ValueError(f"it refused: {shortened(fault.faultString)}") from None
     except (ExpatError, xmlrpc.client.Error, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"its answer is not a list of processes ({shown(error)})") from None

@@ -128,7 +128,7 @@ def test_of_a_series_that_two_applications_have_the_first_ones_is_kept(
     found = source.collect()
     assert by_name(found)["jobs"].value == 1.0
     assert found.errors == [
-        "application 'web': series of metric 'jobs' are api's too; its own are left out: rename one"
+        "application 'web': series of metric 'jobs' are api's too, so they are omitted here; rename one"
     ]
 
 
@@ -152,7 +152,7 @@ def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
     assert "magic is 0x" in damaged
     good.close()
     found = source.collect()
-    assert "the tables of its dead processes stay: no" in found.errors[-1]
+    assert "the tables of its dead processes are not folded: no" in found.errors[-1]
 
 
 def test_an_application_that_is_gone_has_no_samples(namespace: str, source: ApplicationsSource) -> None:

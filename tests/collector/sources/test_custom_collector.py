@@ -153,7 +153,7 @@ def native() -> Metric:
         (late(), "h_bucket has a timestamp, which only a single value may have"),
         (native(), "h is a native histogram; give it classic buckets"),
         (gauge("g", ({}, "many")), "ValueError: could not convert string to float"),
-        (gauge("g", ({"a": ""}, 1.0), ({}, 1.0)), "two samples of one series of g; leave one of them"),
+        (gauge("g", ({"a": ""}, 1.0), ({}, 1.0)), "two samples of one series of g; remove one"),
     ],
 )  # fmt: skip
 def test_what_a_ring_can_t_hold_is_an_error_by_name_and_costs_no_other_family(family: Metric, said: str) -> None:

@@ -153,7 +153,7 @@ def test_redirects_are_not_followed_and_cookies_not_kept(recorder: Recorder) -> 
 
 
 def test_a_host_that_can_be_none_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError, match="can't be asked"):
+    with pytest.raises(ConfigurationError, match="can't be used"):
         Asked("http://\u2603.example/")
 
 
@@ -365,7 +365,7 @@ def test_a_name_look_up_that_hangs_is_late_and_costs_one_thread(monkeypatch: pyt
             assert str(one.error()) == LATE
             for _ in range(9):
                 assert str(one.error()) == (
-                    "the request before has not ended: its name look-up or its connection hangs"
+                    "the previous request has not ended: its name look-up or connection hangs"
                 )  # fmt: skip
             assert threading.active_count() == threads + 1
             assert looked_up == ["hangs"]

@@ -94,7 +94,7 @@ def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: py
 
     assert noted() == [
         f"fogmetrics: note: {toml}: [source.deployment] haproxy_url is set, but providers does not list haproxy, so it "
-        "is not asked; add it, or take the key out",
+        "is not read; add it, or remove the key",
         f"fogmetrics: note: {toml}: [source.queue] has no program in {tmp_path / 'supervisord.conf'} or conf.d, so it "
         "is not collected; docs/configuration.md says how one is made",
     ]

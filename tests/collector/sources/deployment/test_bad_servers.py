@@ -23,7 +23,7 @@ _WORDS = Words(
     long=(f"longer than {_BYTES} bytes",),
     broken=("its answer broke off",),
     redirect=("HTTP 30",),
-    body=("no JSON", "not a list", "no samples", "line 1: ", "breaks off in mid-line"),
+    body=("not JSON", "not a list", "no samples", "line 1: ", "breaks off in mid-line"),
     encoding=("it was asked for identity",),
 )
 

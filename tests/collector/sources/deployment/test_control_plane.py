@@ -122,7 +122,7 @@ def test_all_pages_together_have_the_time_of_one_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"<html>", "is no control plane of fog-compute: its answer is no JSON"),
+        (b"<html>", "is not a control plane of fog-compute: its answer is not JSON"),
         (b"{}", "not a list but {}"),
         (b'["web"]', "it has 'web'"),
         (b"[{}]", "lacks id and name"),
@@ -173,10 +173,10 @@ def test_a_directory_for_a_token_is_an_error_and_leaves_no_descriptor(tmp_path: 
     [
         (b"", "is empty; write the token"),
         (b" \n", "is empty; write the token"),
-        (b"two words", "holds no token"),
-        (b"s3cret\r\nX-Evil: 1", "holds no token"),
-        (b"s3cret\x00", "holds no token"),
-        ("s3crét".encode(), "holds no token"),
+        (b"two words", "is not a token"),
+        (b"s3cret\r\nX-Evil: 1", "is not a token"),
+        (b"s3cret\x00", "is not a token"),
+        ("s3crét".encode(), "is not a token"),
         (b"x" * 16_385, "at most 16384 bytes"),
     ],
 )

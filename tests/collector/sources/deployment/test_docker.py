@@ -108,14 +108,14 @@ def test_containers_without_the_label_are_left_out_though_the_engine_named_them(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"<html>", "is no Docker or Podman: its answer is no JSON"),
+        (b"<html>", "is not Docker or Podman: its answer is not JSON"),
         (b'{"message":"x"}', "not a list but {"),
         (b"[3]", "it has 3"),
         (b"[{}]", "lacks State"),
         (b'[{"State": 3}]', "lacks State"),
         (b'[{"State": "running", "Labels": []}]', "Labels, an object"),
-        (b'[{"State": "running", "Labels": {"com.docker.compose.service": 3}}]', "is 3, no string"),
-        (b'[{"State": "running", "Labels": {"com.docker.compose.service": [[]]}}]', r"is \[\[\]\], no string"),
+        (b'[{"State": "running", "Labels": {"com.docker.compose.service": 3}}]', "is 3, not a string"),
+        (b'[{"State": "running", "Labels": {"com.docker.compose.service": [[]]}}]', r"is \[\[\]\], not a string"),
         (b"[" + b"{}," * 60_000 + b"{}]", "more than 50000 objects"),
     ],
 )

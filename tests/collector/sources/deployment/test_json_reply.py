@@ -13,12 +13,12 @@ from collector.sources.deployment import json_reply
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "no JSON"),
-        (b"<html>", "no JSON .*: '<html>'"),
-        (b"[1", "no JSON"),
-        (b"\xff", "no JSON"),
-        (b'[{"a": NaN}]', "no JSON .*NaN is not JSON"),
-        (b"[" + b"9" * 5000 + b"]", "no JSON"),
+        (b"", "not JSON"),
+        (b"<html>", "not JSON .*: '<html>'"),
+        (b"[1", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b'[{"a": NaN}]', "not JSON .*NaN is not JSON"),
+        (b"[" + b"9" * 5000 + b"]", "not JSON"),
         (b"[" * 40_000 + b"]" * 40_000, "nested too deep"),
         (b"[" + b"{}," * 50_000 + b"{}]", "more than 50000 objects and lists"),
         (b"[" + b"[]," * 50_000 + b"[]]", "more than 50000 objects and lists"),

@@ -39,10 +39,10 @@ def test_rates_are_over_the_time_between_two_calls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"<html>\n", "can be read: line 1: it does not begin with a metric name: '<html>'"),
+        (b"<html>\n", "is not a valid page for Prometheus: line 1: it does not begin with a metric name: '<html>'"),
         (b"a 1", "breaks off"),
         (b"\xff 1\n", r"is not UTF-8 \(invalid start byte at byte 0\)"),
-        (b"traefik_service_requests_total x\n", "line 1: the value 'x' is no number"),
+        (b"traefik_service_requests_total x\n", "line 1: the value 'x' is not a number"),
         (requests(1).encode() * 30_001, "more than 30000 samples"),
     ],
 )

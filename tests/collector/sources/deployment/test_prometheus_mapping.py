@@ -125,8 +125,8 @@ def test_the_deployment_id_is_a_label_up_to_a_text() -> None:
     [
         ('url = ""', "has no url"),
         ("", "maps nothing; give mapping, one of traefik, traefik_routers, envoy, caddy"),
-        ('mapping = "nginx"', "has mapping = 'nginx', which is none"),
-        ('mapping = "envoy"\ndeployment_id = "a"', "has mapping = 'envoy' beside a mapping of its own"),
+        ('mapping = "nginx"', "has mapping = 'nginx', which does not exist"),
+        ('mapping = "envoy"\ndeployment_id = "a"', "has mapping = 'envoy' and a mapping of its own"),
         ('requests = [{name = "b"}]', "has deployment_id = ''"),
         ('deployment_id = "1a"\nrequests = [{name = "b"}]', "has deployment_id = '1a'"),
         ('deployment_id = "a"\nuntil = "@"', "maps no series"),
@@ -143,7 +143,7 @@ def test_what_is_no_mapping_is_refused_with_the_table_and_a_remedy(keys: str, re
         mappings(tables)
     assert str(caught.value).startswith("[source.deployment.prometheus.shop] ")
     assert reason in str(caught.value)
-    assert "; give " in str(caught.value) or "; leave " in str(caught.value)
+    assert "; give " in str(caught.value) or "; remove " in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_bad_file_costs_only_itself_by_name(directory: Path, caplog: pytest.Lo
     assert values(found) == {("a",): 1.0, ("f",): 1.0}
     assert found.up
     assert [error.removeprefix(f"{directory}/") for error in found.errors] == [
-        "b.prom: line 2: the value 'x' is no number; write one such as 17, 1.5e-3, +Inf or NaN",
+        "b.prom: line 2: the value 'x' is not a number; write one such as 17, 1.5e-3, +Inf or NaN",
         "c.prom: it is a directory, and only regular files are read; remove or rename it",
         "d.prom: it is a FIFO, and only regular files are read; remove or rename it",
         f"e.prom: line 2: a is of type gauge with the labels (), but in {directory}/a.prom untyped with the labels (); "
