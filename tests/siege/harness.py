@@ -172,8 +172,8 @@ class _Replacement(ast.NodeTransformer):
 def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
     """Fails unless the mutant's check, run on the mutant in a copy of the tree below ``directory``, sees it.
 
-    A check that draws the moments of its faults can miss a mutant by chance. It then runs again, with up to
-    :data:`SEEDS` seeds in all, and each miss is a warning.
+    A check that draws the moments of its faults can miss a mutant by chance, and on a busy machine see another effect
+    of it first. It then runs again, with up to :data:`SEEDS` seeds in all, and each miss is a warning.
     """
     tree = copy_of_the_tree(directory)
     mutant.file(tree).write_text(mutant.source(tree))
@@ -187,11 +187,11 @@ def refuted(mutant: Mutant, directory: Path, *, timeout: float = 100.0) -> None:
         said = run.stdout + run.stderr
         if run.returncode == 0 and f"{mutant.check}: not run: " in said:
             pytest.skip(said.strip())
-        if run.returncode != 0:
-            break
+        if run.returncode == VIOLATED and mutant.says in said:
+            return
         warnings.warn(f"{mutant} was not seen with seed {seed}: {said}", stacklevel=2)
-    assert run.returncode == VIOLATED, f"{mutant} was not seen (exit status {run.returncode}):\n{said}"
-    assert mutant.says in said, f"{mutant} was seen for another reason than {mutant.says!r}:\n{said}"
+    reason = f" for the reason {mutant.says!r}" if run.returncode == VIOLATED else ""
+    pytest.fail(f"{mutant} was not seen{reason} (exit status {run.returncode}):\n{said}")
 
 
 def copy_of_the_tree(directory: Path) -> Path:
