@@ -8,11 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
-
-# Of a test that asks a Unix socket which is not there: httpcore leaves its own end of it to Python to close.
-no_such_socket = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 Behaviour = Callable[[socket.socket, threading.Event], None]
 
 

@@ -217,7 +217,6 @@ def test_a_token_that_is_refused_is_an_error_that_names_its_key_and_not_the_toke
     assert "s3cret" not in str(caught.value)
 
 
-@hostile.no_such_socket
 def test_nobody_there_and_an_answer_too_long_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match=r"no control plane at unix:.*set .source.deployment. control_plane_url"):
         ControlPlaneProvider(f"unix://{tmp_path}/none", "", 1.0, 1_000).deployments()

@@ -139,7 +139,6 @@ def test_more_deployments_than_any_host_has_are_refused() -> None:
         parse_containers(listed(MAX_DEPLOYMENTS + 1), DEFAULT_LABEL)
 
 
-@hostile.no_such_socket
 def test_nobody_there_a_refusal_and_silence_are_errors_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match=r"no Docker or Podman at unix://.*may this user open it\?.*docker_url"):
         DockerProvider(f"unix://{tmp_path}/none", DEFAULT_LABEL, 1.0, 1_000).deployments()
@@ -179,7 +178,6 @@ def _real_engine(folder: Path) -> Iterator[tuple[str, list[str]] | None]:
             yield (f"unix://{path}", [podman, "--remote", "--url", f"unix://{path}"]) if path.exists() else None
 
 
-@hostile.no_such_socket
 def test_a_real_engine_is_read_as_its_own_client_reads_it(tmp_path: Path) -> None:
     """Where there is none, that there is none is what the provider must say: there is no skip to hide behind.
 

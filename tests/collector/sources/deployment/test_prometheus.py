@@ -99,7 +99,6 @@ def test_a_wrong_configuration_is_refused_with_key_and_remedy(
     assert "s3cret" not in str(caught.value)
 
 
-@hostile.no_such_socket
 def test_each_endpoint_is_asked_and_one_that_fails_costs_only_itself(tmp_path: Path) -> None:
     with served(tmp_path / "s.sock", lambda _: hostile.http(b'up{job="a"} 1\n')) as server:
         options = DeploymentOptions(

@@ -211,7 +211,6 @@ def test_the_options_reach_their_provider(tmp_path: Path) -> None:
             assert "within 0.1 s" in DeploymentMetricSource(options).collect().errors[0]
 
 
-@hostile.no_such_socket
 def test_every_provider_can_be_chosen_by_its_name() -> None:
     nobody = "unix:///run/none.sock"
     options = DeploymentOptions(

@@ -68,7 +68,6 @@ def test_without_an_address_it_is_an_error_only_when_asked() -> None:
         asked.deployments()
 
 
-@hostile.no_such_socket
 @pytest.mark.parametrize("scheme", ["unix", "http"])
 def test_nobody_there_is_an_error_that_names_url_and_remedy(scheme: str, tmp_path: Path) -> None:
     url = f"unix://{tmp_path}/none.sock" if scheme == "unix" else f"http://127.0.0.1:{free_port()}"
