@@ -173,16 +173,7 @@ class MetricCollector:
         MetricError for an unknown metric, labels that don't match, a value that is not a number, or a negative counter;
         RingLost and NoSpace as :meth:`commit` does.
         """
-        with self._guard:
-            metric = self._registered(name)
-            if metric.type != "histogram" and self._is_staged((name, metric.label_values(labels)), timestamp):
-                self.commit()
-            return self._record(name, value, labels, timestamp, observations)
-
-    def _is_staged(self, key: SeriesKey, timestamp: float | None) -> bool:
-        if timestamp is None:
-            return key in self._tick
-        return key in self._timestamped.get(stamp_ns_of(self._metrics[key[0]], timestamp), ())
+        return self._record(name, value, labels, timestamp, observations, commits=True)
 
     def _record(
         self,
@@ -191,8 +182,13 @@ class MetricCollector:
         labels: Mapping[str, str],
         timestamp: float | None,
         observations: Observations | None,
+        *,
+        commits: bool = False,
     ) -> bool:
-        """Stage one sample for the next frame; it replaces an earlier sample of its series."""
+        """Stage one sample for the next frame.
+
+        If the frame has one of its series already, that is replaced; with ``commits`` the frame is committed first.
+        """
         metric = self._registered(name)
         if metric.type == "summary":
             raise MetricError(f"summary {name!r} got a value; give its count and sum to record_counted")
@@ -202,6 +198,10 @@ class MetricCollector:
             check_observations(metric, observations)
         stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
         with self._guard:
+            if commits and metric.type != "histogram":
+                staged = self._tick if stamp_ns is None else self._timestamped.get(stamp_ns, {})
+                if key in staged:
+                    self.commit()
             if key not in self._known and not self.cardinality.admit(metric, key):
                 return False
             if metric.type == "histogram":
