@@ -75,16 +75,7 @@ def _contradictions(indices: list[int], columns: int) -> Iterator[tuple[str, lis
         yield f"series in column {column}", [series(indices[0], ["x"], column)]
     yield "the same series twice", [series(indices[0], ["x"], columns), series(indices[0], ["x"], columns + 1)]
     for kind, bounds in (("gauge", []), ("counter", []), ("histogram", [1.0])):
-        for name in [
-            "shared",
-            "level",
-            "events_total",
-            "latency",
-            "latency_sum",
-            "level_bucket",
-            "middle_own",
-            "_total",
-        ]:
+        for name in _TAKEN_NAMES:
             metric = _text({**METRIC, "n": name, "t": kind, "b": bounds, "l": ["source"]})
             both = [(KIND_METRIC, metric), series(new, ["x"], columns)]
             yield f"{name} again, as a {kind}", both
