@@ -192,10 +192,7 @@ class MetricAggregator:
         family = self._family(rings, name, labels)
         chosen = _stats_of(family.metric, stats)
         found = []
-        by_ring: dict[int, list[Series]] = {}
-        for placed in family.placed:
-            by_ring.setdefault(placed.ring, []).append(placed.series)
-        for number, series in by_ring.items():
+        for number, series in family.by_ring().items():
             cumulative = grouped(list(enumerate(series))) if family.metric.type in ("histogram", "summary") else ()
             part = Part(number, np.array([one.column for one in series], dtype=np.intp), chosen, cumulative)
 

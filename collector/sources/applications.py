@@ -19,7 +19,7 @@ from fogmetrics.settings.reader import key
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
 from shm.ring.discovery import Listing
-from shm.ring.frame import is_absent
+from shm.ring.layout import is_absent
 from shm.table import dead
 from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader

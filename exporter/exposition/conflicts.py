@@ -32,6 +32,13 @@ class Family:
     metric: Metric
     placed: list[Placed] = field(default_factory=list)
 
+    def by_ring(self) -> dict[int, list[Series]]:
+        """The series of each ring, by the ring's index."""
+        found: dict[int, list[Series]] = {}
+        for placed in self.placed:
+            found.setdefault(placed.ring, []).append(placed.series)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:

@@ -15,7 +15,8 @@ from exporter.status.largest import largest
 from exporter.window import coverage
 from fogmetrics.settings.metric_names import metric_table, table_fits
 from shm.metric import Metric, Series
-from shm.ring.frame import absent, is_absent
+from shm.ring.frame import absent
+from shm.ring.layout import is_absent
 from shm.ring.windows import GUARD_SLOTS
 
 

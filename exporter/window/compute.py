@@ -20,7 +20,6 @@ from exporter.window.from_buckets import statistics as statistics_of_increases
 from exporter.window.incremental.rolling import Rolling, RollingCounters, RollingSamples, RollingWindows, is_long
 from exporter.window.ring_window import Window
 from exporter.window.statistics import aggregate, aggregate_by_label, calculate_rate, columns_of
-from shm.metric import Series
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frames
@@ -56,9 +55,7 @@ class Pool:
 
 def pool_of(family: Family, by: str, stats: tuple[str, ...]) -> Pool:
     """The pool of a family's series by the label ``by``, which each of them must have."""
-    by_ring: dict[int, list[Series]] = {}
-    for placed in family.placed:
-        by_ring.setdefault(placed.ring, []).append(placed.series)
+    by_ring = family.by_ring()
     values: list[str] = []
     cumulative: list[tuple[int, Cumulative]] = []
     for ring, some in by_ring.items():

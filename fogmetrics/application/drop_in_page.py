@@ -8,7 +8,7 @@ from typing import Any
 
 from fogmetrics.application.shared_collector import fold
 from shm.metric import Series
-from shm.ring.frame import is_absent
+from shm.ring.layout import is_absent
 from shm.table.format import listed
 from shm.table.process import ProcessTable
 

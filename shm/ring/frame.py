@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shm.ring.layout import ABSENT, MAX_SEQUENCE, SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS
+from shm.ring.layout import MAX_SEQUENCE, SLOT_HEADER, SLOT_HEADER_BYTES, SLOT_PAYLOAD, STALE_NAN_BITS, is_absent
 from shm.ring.protocol import frame_seal
 
 if TYPE_CHECKING:
@@ -14,13 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def is_absent(value: float) -> bool:
-    """Whether a value is STALE_NAN, the marker of an absent sample; any other NaN is a sample."""
-    return value != value and array("d", (value,)).tobytes() == ABSENT
-
-
 def absent(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """:func:`is_absent` of each value: float64 in, bool of the same shape out."""
+    """:func:`shm.ring.layout.is_absent` of each value: float64 in, bool of the same shape out."""
     found: NDArray[np.bool_] = values.view("u8") == STALE_NAN_BITS
     return found
 

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from array import array
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,6 +92,11 @@ MAX_WIDTH: Final = 1 << 20
 MAX_SEGMENT_BYTES: Final = 1 << 40
 # Ten frames a second reach it in ten billion years; larger numbers would overflow a signed word in arithmetic.
 MAX_SEQUENCE: Final = 1 << 62
+
+
+def is_absent(value: float) -> bool:
+    """Whether a value is STALE_NAN, the marker of an absent sample; any other NaN is a sample."""
+    return value != value and array("d", (value,)).tobytes() == ABSENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def time_series(
     """
     import numpy as np  # only for callers that ask for arrays
 
-    from shm.ring.layout import STALE_NAN_BITS
+    from shm.ring.frame import absent
 
     wanted = (labels or {}).items()
     of_metric = [series for series in reader.series if name in names_of(series.metric)]
@@ -59,7 +59,7 @@ def time_series(
     found = []
     for series in chosen:
         values = frames.values[order, series.column]
-        present = values.view(np.uint64) != STALE_NAN_BITS
+        present = ~absent(values)
         found.append(TimeSeries(series.labels, frames.timestamp_ns[order][present] / 1e9, values[present]))
     return found
 

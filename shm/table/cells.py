@@ -13,13 +13,12 @@ import functools
 import math
 import sys
 import time
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shm.metric import MetricType, SeriesKey
-from shm.ring.layout import ABSENT
+from shm.ring.layout import ABSENT, is_absent
 
 if TYPE_CHECKING:
     from shm.table.process import ProcessTable
@@ -113,13 +112,13 @@ class GaugeCell(CounterCell):
     def _begin(self, amount: float) -> None:
         """Add to a gauge that may have no value yet. Called under the lock, attached; other threads may still store."""
         words = self.words
-        begin = 0.0 if _absent(words[0]) else math.nan
+        begin = 0.0 if is_absent(words[0]) else math.nan
         value = words[0]
         words[0] = (value if value == value else begin) + amount
 
     def get(self) -> float:
         value = self.read(0)
-        return 0.0 if value != value and _absent(value) else value
+        return 0.0 if is_absent(value) else value
 
     @staticmethod
     def initial() -> bytes:
@@ -194,11 +193,6 @@ CELLS: Final[dict[MetricType, type[Cell]]] = {
     "summary": SummaryCell,
     "histogram": HistogramCell,
 }
-
-
-def _absent(value: float) -> bool:
-    """Whether this NaN is the absent sample; any other NaN was set."""
-    return array("d", [value]).tobytes() == ABSENT
 
 
 def lock_every_store() -> None:

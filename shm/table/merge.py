@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shm.catalog import Removed
 from shm.errors import RingError, RingMissing
+from shm.ring.frame import absent
 from shm.ring.layout import STALE_NAN_BITS
 from shm.table.dead import since_removal
 from shm.table.format import RETIRED, listed, table_path
@@ -166,7 +167,7 @@ class _Merged:
     def add(self, values: Values, plan: TablePlan, alive: bool) -> None:
         """Merge one table's values. ``alive``: whether its process is."""
         total, picked = self._total, values[plan.source]
-        present = picked.view(np.uint64) != STALE_NAN_BITS
+        present = ~absent(picked)
         if not alive:
             present &= plan.dead
         for way, part in plan.parts.items():

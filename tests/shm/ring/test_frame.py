@@ -5,8 +5,8 @@ from array import array
 
 import numpy as np
 
-from shm.ring.frame import absent, all_absent, is_absent
-from shm.ring.layout import ABSENT
+from shm.ring.frame import absent, all_absent
+from shm.ring.layout import ABSENT, is_absent
 
 
 def test_the_stale_nan_alone_is_an_absent_sample() -> None:
