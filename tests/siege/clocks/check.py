@@ -281,10 +281,6 @@ MUTANTS = (
         says="bunching", scale=0.5,
     ),
     Mutant(
-        "clocks", "a tick that came late is taken for one that came in time", "collector.loop.schedule:Schedule.next",
-        patch="def fault(self, ticked_ns=0): return original(self)", says="bunching", scale=0.5,
-    ),
-    Mutant(
         "clocks", "missed ticks are not counted", "collector.loop.schedule:Schedule.next",
         patch="def fault(self, ticked_ns=0): return original(self, ticked_ns)[0], 0", says="missed", scale=0.5,
     ),

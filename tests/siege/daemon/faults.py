@@ -7,9 +7,7 @@ Then a kill and a long stop of each program; then random faults until the time i
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import select
 import signal
 import threading
 import time
@@ -60,7 +58,7 @@ class Fault:
 @dataclass(slots=True)
 class _Stopped:
     fault: Fault
-    fd: int
+    process: psutil.Process
     until: float
 
 
@@ -69,8 +67,7 @@ class _Orphan:
     """A process whose supervisord was killed. It must end by itself within ``left`` seconds in which it runs."""
 
     program: str
-    pid: int
-    fd: int
+    process: psutil.Process
     left: float = _END_SECONDS
 
 
@@ -113,9 +110,8 @@ class Faults:
             for program in list(self._stopped):
                 self._continue(program)
             for orphan in self._orphans:
-                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-                    signal.pidfd_send_signal(orphan.fd, signal.SIGKILL)
-                os.close(orphan.fd)
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                    orphan.process.kill()
 
     def _any(self) -> tuple[str, str]:
         what = self.random.choices(("kill", "stop", "long stop", "burst"), (50, 35, 15, 2))[0]
@@ -136,14 +132,14 @@ class Faults:
     # ---- the faults ------------------------------------------------------------------------------------------
 
     def _kill(self, program: str) -> bool:
-        pid = self._pid(program)
-        if pid is None or any(fault.what == "kill" and fault.pid == pid for fault in self.log[-5:]):
+        process = self._process(program)
+        if process is None or any(fault.what == "kill" and fault.pid == process.pid for fault in self.log[-5:]):
             return False  # it is gone, or dying
-        self.log.append(Fault("kill", program, pid, time.monotonic_ns()))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        if program in self._stopped and self._stopped[program].fault.pid == pid:
-            self._forget(program)
+        self.log.append(Fault("kill", program, process.pid, time.monotonic_ns()))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+        if program in self._stopped and self._stopped[program].process == process:
+            self._stopped.pop(program).fault.end_ns = time.monotonic_ns()
         return True
 
     def _burst(self, program: str) -> bool:
@@ -157,7 +153,7 @@ class Faults:
         for kills in range(1, _BURST + 1):
             deadline = time.monotonic() + _START_SECONDS
             killed = self.log[-1].pid
-            while self._pid(program) in (None, killed):
+            while (process := self._process(program)) is None or process.pid == killed:
                 if self.stop.is_set():
                     return True
                 require(
@@ -170,14 +166,13 @@ class Faults:
         return True
 
     def _stop(self, program: str, seconds: tuple[float, float]) -> bool:
-        pid = self._pid(program)
-        if pid is None or program in self._stopped:
+        process = self._process(program)
+        if process is None or program in self._stopped:
             return False
-        fd = os.pidfd_open(pid)
-        fault = Fault("stop", program, pid, time.monotonic_ns())
+        fault = Fault("stop", program, process.pid, time.monotonic_ns())
         self.log.append(fault)
-        os.kill(pid, signal.SIGSTOP)
-        self._stopped[program] = _Stopped(fault, fd, time.monotonic() + self.random.uniform(*seconds))
+        process.suspend()
+        self._stopped[program] = _Stopped(fault, process, time.monotonic() + self.random.uniform(*seconds))
         return True
 
     def _stop_supervisord(self) -> bool:
@@ -204,7 +199,7 @@ class Faults:
         for child in self._children():
             program = self._program(child)
             if program is not None:
-                self._orphans.append(_Orphan(program, child.pid, os.pidfd_open(child.pid)))
+                self._orphans.append(_Orphan(program, child))
         self.log.append(Fault("kill", SUPERVISORD, process.pid, time.monotonic_ns()))
         process.kill()
         process.wait()
@@ -213,14 +208,10 @@ class Faults:
         return True
 
     def _continue(self, program: str) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._stopped[program].fd, signal.SIGCONT)
-        self._forget(program)
-
-    def _forget(self, program: str) -> None:
         stopped = self._stopped.pop(program)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            stopped.process.resume()
         stopped.fault.end_ns = time.monotonic_ns()
-        os.close(stopped.fd)
 
     # ---- meanwhile -------------------------------------------------------------------------------------------
 
@@ -239,18 +230,17 @@ class Faults:
             self._look_at_orphans(left)
 
     def _look_at_orphans(self, passed: float) -> None:
-        stopped = {one.fault.pid for one in self._stopped.values()}
+        stopped = [one.process for one in self._stopped.values()]
         for orphan in list(self._orphans):
-            if select.select([orphan.fd], [], [], 0)[0]:
-                os.close(orphan.fd)
+            if not orphan.process.is_running() or self._program(orphan.process) is None:
                 self._orphans.remove(orphan)
-            elif orphan.pid not in stopped:
+            elif orphan.process not in stopped:
                 orphan.left -= passed
-                require(
-                    orphan.left > 0,
-                    f"{orphan.program} (pid {orphan.pid}) has not ended {_END_SECONDS:g} s after its supervisord was "
-                    "killed",
+                pid = orphan.process.pid
+                ended = (
+                    f"{orphan.program} (pid {pid}) has not ended {_END_SECONDS:g} s after its supervisord was killed"
                 )
+                require(orphan.left > 0, ended)
 
     def look_at_states(self) -> None:
         """Ask supervisord for the programs' states, twice a second. Raises Violation where it has given one up."""
@@ -271,8 +261,8 @@ class Faults:
 
     # ---- processes -------------------------------------------------------------------------------------------
 
-    def _pid(self, program: str) -> int | None:
-        return next((child.pid for child in self._children() if self._program(child) == program), None)
+    def _process(self, program: str) -> psutil.Process | None:
+        return next((child for child in self._children() if self._program(child) == program), None)
 
     def _children(self) -> list[psutil.Process]:
         try:

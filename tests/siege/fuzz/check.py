@@ -155,11 +155,6 @@ MUTANTS: tuple[Mutant, ...] = (
         code="size != file_bytes", becomes="False", says="the error must say", scale=0.3,
     ),
     Mutant(
-        "fuzz", "holes are not looked for", "shm.files:open_segment",
-        code="status.st_blocks * 512 < header.segment_bytes", becomes="False",
-        says="the error must say 'it has holes'", scale=0.3,
-    ),
-    Mutant(
         "fuzz", "a header may claim any number of slots", "shm.ring.layout:read_header",
         code="0 < value <= limit", becomes='name == "capacity" or 0 < value <= limit',
         says="not within 1", scale=0.3,
