@@ -170,8 +170,11 @@ class Faults:
         if process is None or program in self._stopped:
             return False
         fault = Fault("stop", program, process.pid, time.monotonic_ns())
+        try:
+            process.suspend()
+        except psutil.NoSuchProcess:
+            return False
         self.log.append(fault)
-        process.suspend()
         self._stopped[program] = _Stopped(fault, process, time.monotonic() + self.random.uniform(*seconds))
         return True
 
