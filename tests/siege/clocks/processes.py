@@ -12,25 +12,21 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from shm.files import ring_path
 from shm.process import process_fields
 from shm.ring.layout import FLAG_CLOCK_STEP
 from shm.ring.reader import Frames, RingReader
-from tests.programs import Program, running
-from tests.rings import ROOT
+from tests.programs import Program
+from tests.siege.collectors import INTERVAL_SECONDS, WAIT_SECONDS, collector, newest, wait_for_frame
 from tests.siege.harness import Counts, Effort, own_namespace, require
 
 _SOURCES = ("system", "node")
-_INTERVAL_SECONDS = 0.1
-_INTERVAL_NS = round(_INTERVAL_SECONDS * 1e9)
-_WAIT_SECONDS = 30.0
+_INTERVAL_NS = round(INTERVAL_SECONDS * 1e9)
 # In ticks: how far the time that passed may differ from the ticks that were written or missed. The first tick is off
 # the grid, and the last may be late.
 _TOLERANCE = 1.6
@@ -44,21 +40,14 @@ def check(effort: Effort) -> Counts:
     return counts
 
 
-def _collector(stack: contextlib.ExitStack, namespace: str, directory: Path, source: str, **env: str) -> Program:
-    config = directory / "fogmetrics.toml"
-    config.write_text(f'[shm]\nnamespace = "{namespace}"\n[collector]\ninterval_seconds = {_INTERVAL_SECONDS}\n')
-    command = [sys.executable, "-m", "collector", "--config", str(config), source]
-    return stack.enter_context(running(command, directory / f"{source}.log", cwd=ROOT, env=env))
-
-
 def _stopped(effort: Effort) -> Counts:
     chance = effort.random()
     stops = effort.many(3, 100)
     frames = missed = 0
-    with own_namespace() as namespace, tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as stack:
-        programs = {source: _collector(stack, namespace, Path(directory), source) for source in _SOURCES}
+    with own_namespace() as namespace, contextlib.ExitStack() as stack:
+        programs = {source: stack.enter_context(collector(namespace, source)) for source in _SOURCES}
         for source, program in programs.items():
-            _go_on(namespace, source, program, 3)
+            _go_on(namespace, source, program)
         stopped_ns = [_stop(namespace, programs, chance) for _ in range(stops)]
         for source, program in programs.items():
             with RingReader(namespace, source) as reader:
@@ -69,7 +58,7 @@ def _stopped(effort: Effort) -> Counts:
             # With a SIGTERM while it is stopped, it ends when it is continued.
             for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
                 program.process.send_signal(number)
-            status = program.process.wait(_WAIT_SECONDS)
+            status = program.process.wait(WAIT_SECONDS)
             require(status == 0, f"{source}: exit status {status} after SIGTERM:\n{program.log()}")
     return {
         "SIGSTOPs of processes": stops * len(_SOURCES),
@@ -101,17 +90,18 @@ def _stepped(effort: Effort, library: str) -> int:
             clock.with_suffix(".new").rename(clock)
 
         set_clock()
-        program = _collector(
-            stack, namespace, Path(directory), "system", LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=str(clock),
-            FAKETIME_NO_CACHE="1", FAKETIME_DONT_FAKE_MONOTONIC="1", NO_FAKE_STAT="1",
-        )  # fmt: skip
-        _go_on(namespace, "system", program, 3)
+        faketime = {
+            "LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1",
+        }  # fmt: skip
+        program = stack.enter_context(collector(namespace, "system", environ=faketime))
+        _go_on(namespace, "system", program)
         for number in range(effort.many(2, 100)):
             some = chance.choice((-1, 1)) * chance.randint(2, 1_000_000)
             steps.append((-3600, 86_400, some)[min(number, 2)])
             offset += steps[-1]
             set_clock()
-            _go_on(namespace, "system", program, 3)
+            _go_on(namespace, "system", program)
         with RingReader(namespace, "system") as reader:
             found = reader.frames()
             _held("system", found, reader, [])
@@ -124,25 +114,25 @@ def _stepped(effort: Effort, library: str) -> int:
                 np.allclose(jumps, steps, atol=0.1), f"timestamps jump by {jumps.tolist()} seconds for steps of {steps}"
             )
         program.process.send_signal(signal.SIGTERM)
-        status = program.process.wait(_WAIT_SECONDS)
+        status = program.process.wait(WAIT_SECONDS)
         require(status == 0, f"exit status {status} after SIGTERM under a clock that was set:\n{program.log()}")
     return len(steps)
 
 
 def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -> int:
     """Stop all of them for some intervals, and wait until they go on; the least time that they were stopped, in ns."""
-    time.sleep(chance.random() * 2 * _INTERVAL_SECONDS)
+    time.sleep(chance.random() * 2 * INTERVAL_SECONDS)
     for program in programs.values():
         program.process.send_signal(signal.SIGSTOP)
     for program in programs.values():
-        program.wait_until(functools.partial(_is_stopped, program.pid), _WAIT_SECONDS, "a stopped process")
+        program.wait_until(functools.partial(_is_stopped, program.pid), WAIT_SECONDS, "a stopped process")
     begun_ns = time.monotonic_ns()
-    time.sleep(_INTERVAL_SECONDS * chance.uniform(2, 8))
+    time.sleep(INTERVAL_SECONDS * chance.uniform(2, 8))
     passed_ns = time.monotonic_ns() - begun_ns
     for program in programs.values():
         program.process.send_signal(signal.SIGCONT)
     for source, program in programs.items():
-        _go_on(namespace, source, program, 3)
+        _go_on(namespace, source, program)
     return passed_ns
 
 
@@ -150,17 +140,9 @@ def _is_stopped(pid: int) -> bool:
     return process_fields(pid)[0] == b"T"
 
 
-def _go_on(namespace: str, source: str, program: Program, frames: int) -> None:
-    """Wait for that many new frames."""
-
-    def newest() -> int:
-        if not ring_path(namespace, source).exists():
-            return 0
-        with RingReader(namespace, source) as reader:
-            return reader.newest_sequence()
-
-    before = newest()
-    program.wait_until(lambda: newest() >= before + frames, _WAIT_SECONDS, f"{frames} new frames of {source}")
+def _go_on(namespace: str, source: str, program: Program) -> None:
+    """Wait for three new frames."""
+    wait_for_frame(program, namespace, source, newest(namespace, source) + 3)
 
 
 def _held(source: str, frames: Frames, reader: RingReader, stopped_ns: list[int]) -> int:

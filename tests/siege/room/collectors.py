@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 from collector.frame.collector import MetricCollector
 from fogmetrics.exit import EX_TEMPFAIL
-from shm.errors import RingMissing
 from shm.files import ring_path
 from shm.metric import Metric
-from shm.ring.reader import RingReader
-from tests.programs import Program, running
-from tests.rings import GAUGE, ROOT
+from tests.programs import Program
+from tests.rings import GAUGE
+from tests.siege.collectors import WAIT_SECONDS, collector, wait_for_frame
 from tests.siege.harness import require
 from tests.siege.processes import ended
 from tests.siege.room.full_shm import MIB, PAGE, SAID, Filler, free, read
 
-_WAIT_SECONDS = 30.0
 _log = logging.getLogger("collector.frame.cardinality")
-
-
-@contextlib.contextmanager
-def _collector(namespace: str, capacity: int = 5760) -> Iterator[Program]:
-    """The program ``python -m collector node``."""
-    with tempfile.TemporaryDirectory() as name:
-        config = Path(name) / "fogmetrics.toml"
-        config.write_text(
-            f'[shm]\nnamespace = "{namespace}"\ncapacity = {capacity}\n[collector]\ninterval_seconds = 0.1\n'
-        )
-        command = [sys.executable, "-m", "collector", "node", "--config", str(config)]
-        with running(command, Path(name) / "log", cwd=ROOT) as program:
-            yield program
 
 
 def _finished(program: Program, what: str, counts: Counter[str], status: int = 0) -> list[str]:
     """The lines that it printed. Raises Violation unless it ends with that status."""
-    found = program.process.wait(_WAIT_SECONDS)
+    found = program.process.wait(WAIT_SECONDS)
     require(found == status, f"I7: {what} {ended(found) or 'ended well'}: {program.log()[-800:]}")
     counts["collector programs"] += 1
     return program.log().splitlines()
 
 
-def _head_beyond(program: Program, namespace: str, head: int) -> int:
-    """The newest frame of the collector once it is ``head`` or beyond."""
-
-    def newest() -> int:
-        try:
-            with RingReader(namespace, "node") as reader:
-                found = reader.newest_sequence()
-        except RingMissing:  # not yet
-            return 0
-        return found if found >= head else 0
-
-    return program.wait_until(newest, _WAIT_SECONDS, f"frame {head}")
-
-
 def too_large(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """The program ends with status 75 and one line that has the whole message."""
     room = free()
-    with _collector(namespace, capacity=200_000) as program:
+    with collector(namespace, "node", capacity=200_000) as program:
         lines = _finished(program, "a collector without room", counts, EX_TEMPFAIL)
     require(len(lines) == 1, f"I7: a collector without room prints {len(lines)} lines: {lines}")
     match = SAID.match(lines[0].removeprefix("collector node: "))
@@ -76,30 +42,30 @@ def too_large(namespace: str, filler: Filler, counts: Counter[str]) -> None:
 
 def in_use(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """The program goes on, and ends well, in a /dev/shm that is full to the last page."""
-    with _collector(namespace) as program:
-        head = _head_beyond(program, namespace, 1)
+    with collector(namespace, "node") as program:
+        head = wait_for_frame(program, namespace, "node", 1)
         filler.leave(0)
-        last = _head_beyond(program, namespace, head + 5)
+        last = wait_for_frame(program, namespace, "node", head + 5)
         program.process.terminate()
         _finished(program, "a collector in a full /dev/shm", counts)
     counts["frames of theirs"] += last
     # The next one finds its ring, and no page for anything else.
-    with _collector(namespace) as program:
-        _head_beyond(program, namespace, last + 2)
+    with collector(namespace, "node") as program:
+        wait_for_frame(program, namespace, "node", last + 2)
         program.process.terminate()
         _finished(program, "a collector that started in a full /dev/shm", counts)
 
 
 def without_file(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """The ring's file is removed, with no room for another: the program ends with the reason; the next begins anew."""
-    with _collector(namespace) as program:
-        _head_beyond(program, namespace, 2)
+    with collector(namespace, "node") as program:
+        wait_for_frame(program, namespace, "node", 2)
         filler.leave(0)
         ring_path(namespace, "node").unlink()
         last = _finished(program, "a collector whose ring was removed", counts, EX_TEMPFAIL)[-1]
         require(SAID.match(last.removeprefix("collector node: ")), f"I7: a collector without room prints {last!r}")
-    with _collector(namespace) as program:
-        _head_beyond(program, namespace, 2)
+    with collector(namespace, "node") as program:
+        wait_for_frame(program, namespace, "node", 2)
         program.process.terminate()
         _finished(program, "a collector that began anew", counts)
 
