@@ -153,7 +153,7 @@ def _held(source: str, frames: Frames, reader: RingReader, stopped_ns: list[int]
         (gaps >= _INTERVAL_NS // 2).all(),
         f"{source}: bunching: two frames are {gaps.min() / 1e6:.1f} ms apart, at an interval of {_INTERVAL_NS / 1e6:g}",
     )
-    # The frames stand still while it is stopped: that many gaps are at least that long.
+    # No frame is written while it is stopped: that many gaps are at least that long.
     longest = np.sort(gaps)[::-1]
     for i, passed_ns in enumerate(sorted(stopped_ns, reverse=True)):
         require(longest[i] >= passed_ns, f"{source}: a frame was written while the process was stopped")

@@ -101,12 +101,13 @@ class Scenario:
                     asked = tuple(s for s in range(1, max(appended) + 2) if (s - 1) % self.capacity == slot)
                     self.slots.append(Slot(histories[slot], asked, appended, published))
 
-    def append(self, writer: RingWriter, who: int, sequence: int) -> int:
-        timestamp_ns, monotonic_ns, flags, values = self.payload(who, sequence)
+    def append(self, writer: RingWriter, number: int, sequence: int) -> int:
+        """Append the frame that writer 1, the first, or 2, its successor, gives that sequence."""
+        timestamp_ns, monotonic_ns, flags, values = self.payload(number, sequence)
         return writer.append(values, timestamp_ns, monotonic_ns, flags)
 
-    def content(self, who: int, sequence: int) -> Content:
-        timestamp_ns, monotonic_ns, flags, values = self.payload(who, sequence)
+    def content(self, number: int, sequence: int) -> Content:
+        timestamp_ns, monotonic_ns, flags, values = self.payload(number, sequence)
         return timestamp_ns, monotonic_ns, COLUMNS, flags, values
 
     def _place(self, sequence: int) -> slice:
