@@ -100,6 +100,10 @@ MUTANTS = (
         says="I1: a catalog",
     ),
     Mutant(
+        "model", "an entry's seal that covers its length alone", "shm.ring.protocol:entry_seal",
+        patch="def fault(payload, offset, salt): return original(payload[:8], offset, salt)", says="I1: a catalog",
+    ),
+    Mutant(
         "model", "an entry stored in one copy, seal and all", "shm.ring.segment:WritableSegment.enter",
         code="data[:8]", becomes="data[:16]", says="I1: a catalog",
     ),
