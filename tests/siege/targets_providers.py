@@ -213,7 +213,7 @@ def page(number: int, *lines: str, workers: str = "", service: str = "shop") -> 
 
 def page_behaviours(elsewhere: str) -> list[Behaviour]:
     sound = page(1)
-    words = _words("no page for Prometheus that can be read")
+    words = _words("is not a valid page for Prometheus")
     return [*http_behaviours(sound, elsewhere, words), *_pages(), *_values(), *_pages_tolerated()]
 
 
