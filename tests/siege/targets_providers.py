@@ -113,7 +113,7 @@ def rows(number: int) -> bytes:
 def control_plane_behaviours(elsewhere: str) -> list[Behaviour]:
     sound = rows(1)
     many = json.dumps([{"id": str(i), "name": f"n{i}"} for i in range(12_000)]).encode()
-    words = _words("no control plane of fog-compute")
+    words = _words("is not a control plane of fog-compute")
     return [*http_behaviours(sound, elsewhere, words), *_json(sound, many), *_rows(), *_rows_tolerated()]
 
 
@@ -166,7 +166,7 @@ def containers(number: int) -> bytes:
 def docker_behaviours(elsewhere: str) -> list[Behaviour]:
     sound = containers(1)
     many = json.dumps([{"State": "running", "Labels": {_LABEL: f"n{i}"}} for i in range(12_000)]).encode()
-    words = _words("no Docker or Podman")
+    words = _words("is not Docker or Podman")
     return [*http_behaviours(sound, elsewhere, words), *_json(sound, many), *_containers()]
 
 
