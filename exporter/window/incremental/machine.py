@@ -1,8 +1,7 @@
-"""Tuning for the machine: numpy's CPU features, glibc's allocator, sorting or partitioning.
+"""Tuning for the machine: numpy's CPU features and glibc's allocator.
 
     features_left_out()   a day of 1,000 series is sorted in 40 ms instead of 136 on AMD's Zen 4
     keep_freed_memory()   an hour of 1,000 series is computed in half the time: no page faults for its scratch memory
-    sorts_faster(n)       ranks of long rows are selected in 24 ms instead of 34 with AVX2, (AVX-512: 152, 218)
 
 Measured by ``make bench ONLY="windows simd"``. Import this module before numpy, which reads its environment once.
 """
@@ -10,9 +9,7 @@ Measured by ``make bench ONLY="windows simd"``. Import this module before numpy,
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
-import time
 from pathlib import Path
 from typing import Final
 
@@ -71,38 +68,3 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_THRESHOLD, KEPT_BYTES), (_M_ARENA_MAX, 1))
     return all(mallopt(option, value) for option, value in settings)
-
-
-# ---- sorting or selecting ------------------------------------------------------------------------------------
-
-_TRIED_ROWS: Final = 16
-_TRIALS: Final = 5
-
-
-@functools.cache
-def sorts_faster(samples: int) -> bool:
-    """True if sorting rows of that many samples is faster than selecting the ranks of five statistics.
-
-    Measured once per process: the result depends on the processor and on numpy's release.
-    """
-    import numpy as np
-
-    from exporter.window.incremental.ordering import select
-
-    rows = np.random.default_rng(1).random((_TRIED_ROWS, samples))
-    size = samples // 64
-    ranks = [(int(share * (samples - size)), int(share * (samples - size)) + size) for share in (0, 0.5, 0.95, 0.99, 1)]
-
-    def seconds(sort: bool) -> float:
-        tried = []
-        for _ in range(_TRIALS):
-            some = rows.copy()
-            begun = time.perf_counter()
-            if sort:
-                some.sort(axis=1)
-            else:
-                select(some, ranks)
-            tried.append(time.perf_counter() - begun)
-        return min(tried)
-
-    return seconds(sort=True) <= seconds(sort=False)

@@ -1,14 +1,14 @@
-"""Sort rows of samples completely or only at the requested ranks, whichever is faster on this machine.
+"""Sort rows of samples completely, or long rows only at the requested ranks.
 
 numpy's partition uses SIMD registers, as sort does, only if a call asks for one rank; so each rank is one call, on the
-part above the rank before. 1,000 rows of 5,760 random samples, in ms:
+part above the rank before. 262,144 random samples in rows of so many,
+and five bands of 64, in ms:
 
-                          sort    five bands of 64, by partitions
-    AVX-512, Zen 4         218    152
-    AVX2                    34     24
-    no wide registers      286    127
-
-For shorter rows sorting is faster on some machines, so :func:`.machine.sorts_faster` measures both.
+                          240      1,024    2,880    5,760
+    AVX2       sort       1.1      1.3      1.5      1.5
+               select     2.2      1.4      1.2      1.1
+    no wide    sort       9.0      12.5     11.9     12.9
+    registers  select     13.0     7.1      6.0      5.7
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.window.incremental.machine import sorts_faster
-
 Floats = NDArray[np.float64]
 Range = tuple[int, int]  # ranks begin ≤ rank < end
 
-_SHORT: Final = 128  # samples; for rows up to this length sorting is never much slower
-_LENGTHS: Final = (256, 512, 1024, 2048, 4096)  # measured lengths; a row uses the longest that is not longer
+_SHORT: Final = 1024  # samples; up to this length sorting is not slower on processors with wide registers
 
 
 def rank_of(percent: NDArray[np.intp] | int, numbers: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -41,18 +38,9 @@ def put_in_order(rows: Floats, ranks: Sequence[Range] | None) -> None:
 
     ``rows``: float64, shape (series, samples). NaNs go last. ``ranks`` None: sort completely.
     """
-    if ranks is None or rows.shape[1] <= _SHORT or sorts_faster(_tried_length(rows.shape[1])):
+    if ranks is None or rows.shape[1] <= _SHORT:
         rows.sort(axis=1)
-    else:
-        select(rows, ranks)
-
-
-def _tried_length(samples: int) -> int:
-    return max([_LENGTHS[0], *(one for one in _LENGTHS if one <= samples)])
-
-
-def select(rows: Floats, ranks: Sequence[Range]) -> None:
-    """Sort ``rows`` in place at ``ranks`` only, by partitions of one rank each."""
+        return
     samples = rows.shape[1]
     done = 0  # no sample before this rank is greater than one at or after it
     for begin, end in sorted(ranks):

@@ -123,9 +123,9 @@ def test_kept_statistics_are_those_of_all_samples(
             some.view(np.uint64)[odd_ones] = np.array(strange).view(np.uint64)[rng.integers(0, len(strange))]
         return some
 
-    sorts = data.draw(st.booleans(), label="sorts faster")
+    short = data.draw(st.sampled_from([0, 1024]), label="sorted completely up to")
     with history() as ring, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ordering, "sorts_faster", lambda samples: sorts)
+        patch.setattr(ordering, "_SHORT", short)
         for _ in range(data.draw(st.integers(LEAST_FRAMES, CAPACITY + 90))):
             ring.append(values())
         kept = samples()
