@@ -11,29 +11,23 @@ The exporter makes /metrics/aggregated with it. It calls functions on arrays: :m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol
 
-import numpy as np
-
+from exporter.cache import Cache
 from exporter.exposition.conflicts import Family, gather
 from exporter.http.negotiation import Format
 from exporter.http.parameters import COUNTER_STATS, AggregatedQuery, Matcher
-from exporter.layouts import Layouts
 from exporter.rings import Ring, RingSet
-from exporter.window.compute import Part, Vector, part_statistics, pool_of, pool_statistics
-from exporter.window.from_buckets import grouped
-from exporter.window.incremental.rolling import RollingWindows
-from exporter.window.page import AggregatedPage, readable
-from exporter.window.ring_window import Window
+from exporter.window.compute import compute, lay_out, stats_of
+from exporter.window.page import AggregatedPage
+from exporter.window.ring_window import Windows
 from exporter.window.statistics import STATS
 from shm.errors import MetricError
-from shm.metric import Metric, Series
+from shm.metric import Series
 from shm.ring.frame import absent
 from shm.ring.series import did_you_mean, names_of, nanoseconds
-
-T = TypeVar("T")
 
 _LAYOUT_BYTES: Final = 16 << 20  # some 200 bytes a line
 _KEPT_WINDOW_BYTES: Final = 64 << 20  # for the results of long windows: 5 KiB a series and day
@@ -65,7 +59,7 @@ class MetricAggregator:
 
     def __init__(
         self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None,
-        layouts: Layouts | None = None,
+        layouts: Cache | None = None,
     ) -> None:  # fmt: skip
         """``layouts``: the cache for page layouts; by default a new one."""
         self._only = "" if isinstance(source, str | RingSet) else source.name
@@ -74,8 +68,8 @@ class MetricAggregator:
             self._rings = source
         else:
             self._rings = RingSet(source if isinstance(source, str) else source.namespace, owner=owner)
-        self._rolling = RollingWindows(_KEPT_WINDOW_BYTES)
-        self._layouts = layouts or Layouts(_LAYOUT_BYTES)
+        self._rolling = Cache(_KEPT_WINDOW_BYTES, always_newest=False)
+        self._layouts = layouts or Cache(_LAYOUT_BYTES)
 
     def close(self) -> None:
         """Close the rings, unless the caller passed a RingSet."""
@@ -119,25 +113,9 @@ class MetricAggregator:
         They are computed from the pooled samples, never as percentiles of percentiles; rates and increases of counters
         are summed. Raises MetricError if the metric has no such label.
         """
-        rings = self._readable()
-        family = self._family(rings, name, labels)
-        if label not in family.metric.label_names:
-            known = ", ".join(family.metric.label_names) or "none"
-            raise MetricError(f"metric {name!r} has no label {label!r}; its labels are {known}")
-        chosen = _stats_of(family.metric, stats)
         since_ns, until_ns = self._span(start, end)
-        pool = pool_of(family, label, chosen)
-        frames = {
-            ring: self._guarded(rings[ring], lambda ring: ring.window(since_ns, until_ns)) for ring, _ in pool.columns
-        }
-        vectors = pool_statistics(frames, pool)
-        groups = list(dict.fromkeys(pool.label_values))
-        found: dict[str, dict[str, float]] = {}
-        for stat, vector in zip(chosen, vectors, strict=True):
-            for group, value, missing in zip(groups, vector.tolist(), absent(vector).tolist(), strict=True):
-                if not missing:
-                    found.setdefault(group, {})[stat] = value
-        return found
+        found = self._aggregate(name, since_ns, until_ns, labels, stats, label)
+        return {pool.labels[label]: pool.values for pool in found}
 
     def calculate_rate(
         self, name: str, seconds: float, end: float | None = None, labels: Mapping[str, str] | None = None
@@ -172,43 +150,39 @@ class MetricAggregator:
         A ring that can't be read is left out, and its error recorded.
         """
         rings = self._rings.refresh()
+        made_from = self._rings.key()
         key = dataclasses.replace(query, window_ns=0)  # a layout fits any window
-        layout = self._layouts.get(key, self._rings.key(), lambda: AggregatedPage(rings, key))
+        page = self._layouts.get(key, made_from, lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
-        windows = [
-            readable(self._rings, ring, query, now_ns) if index in layout.indexes else None
-            for index, ring in enumerate(rings)
-        ]
-        body = layout.render(windows, form, self._rolling.for_rings(self._rings.key()), self._rings)
-        covered = layout.coverage.render(windows, query.window_ns, form)
-        return [*body, covered]
+        windows = Windows(self._rings, rings, page.indexes, now_ns - query.window_ns, now_ns)
+        return page.render(windows, form, lambda key, make: self._rolling.get(key, made_from, make))
 
     # ---- helpers -------------------------------------------------------------------------------------------
 
     def _aggregate(
-        self, name: str, since_ns: int, until_ns: int, labels: Mapping[str, str] | None, stats: Sequence[str] | None
-    ) -> list[SeriesStatistics]:
-        rings = self._readable()
+        self, name: str, since_ns: int, until_ns: int, labels: Mapping[str, str] | None, stats: Sequence[str] | None,
+        by: str | None = None,
+    ) -> list[SeriesStatistics]:  # fmt: skip
+        rings = [ring for ring in self._rings.refresh() if self._only in ("", ring.source)]
         family = self._family(rings, name, labels)
-        chosen = _stats_of(family.metric, stats)
+        metric = family.metric
+        if by is not None and by not in metric.label_names:
+            known = ", ".join(metric.label_names) or "none"
+            raise MetricError(f"metric {name!r} has no label {by!r}; its labels are {known}")
+        for stat in stats or ():
+            if stat not in stats_of(metric):
+                known = ", ".join(stats_of(metric))
+                raise MetricError(f"{metric.type} {metric.name!r} has no statistic {stat!r}; it has {known}")
+        parts, rows = lay_out([family], stats or stats_of(metric), by)
+        indexes = {ring for part in parts for ring in part.rings}
+        vector = compute(parts, Windows(self._rings, rings, indexes, since_ns, until_ns))
+        present = ~absent(vector)
         found = []
-        for number, series in family.by_ring().items():
-            cumulative = grouped(list(enumerate(series))) if family.metric.type in ("histogram", "summary") else ()
-            part = Part(number, np.array([one.column for one in series], dtype=np.intp), chosen, cumulative)
-
-            def read(ring: Ring, part: Part = part) -> dict[str, Vector]:
-                return part_statistics(Window(ring.reader, since_ns, until_ns), part)
-
-            values = self._guarded(rings[number], read) or {}
-            present = {stat: (~absent(vector)).tolist() for stat, vector in values.items()}
-            for at, one in enumerate(series):
-                statistics = {stat: float(vector[at]) for stat, vector in values.items() if present[stat][at]}
-                if statistics:
-                    found.append(SeriesStatistics(one.labels, statistics))
+        for labels, places in rows[metric.family]:
+            values = {stat: float(vector[at]) for stat, at in places.items() if present[at]}
+            if values:
+                found.append(SeriesStatistics(labels, values))
         return found
-
-    def _readable(self) -> list[Ring]:
-        return [ring for ring in self._rings.refresh() if self._only in ("", ring.source)]
 
     def _family(self, rings: list[Ring], name: str, labels: Mapping[str, str] | None) -> Family:
         """The series of the metric that have these labels. Raises MetricError if no ring has the metric."""
@@ -228,14 +202,6 @@ class MetricAggregator:
         where = f"ring {self._only!r}" if self._only else f"namespace {self._rings.namespace!r}"
         raise MetricError(f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}")
 
-    def _guarded(self, ring: Ring, read: Callable[[Ring], T]) -> T | None:
-        """``read(ring)``; None if that fails: the error is recorded, and the other rings are still read."""
-        try:
-            return read(ring)
-        except Exception as error:  # noqa: BLE001 - a ring's bytes are untrusted input
-            self._rings.fail(ring.source, error)
-            return None
-
     def _span(self, start: float | None, end: float | None) -> tuple[int, int]:
         """(since, until] in nanoseconds for start ≤ time ≤ end."""
         since_ns = -1 if start is None else nanoseconds("start", start) - 1
@@ -246,11 +212,3 @@ class MetricAggregator:
             raise MetricError(f"seconds is {seconds!r}; give a window longer than 0")
         until_ns = self._rings.wall() if end is None else nanoseconds("end", end)
         return until_ns - nanoseconds("seconds", seconds), until_ns
-
-
-def _stats_of(metric: Metric, stats: Sequence[str] | None) -> tuple[str, ...]:
-    known = COUNTER_STATS if metric.type == "counter" else STATS
-    for stat in stats or ():
-        if stat not in known:
-            raise MetricError(f"{metric.type} {metric.name!r} has no statistic {stat!r}; it has {', '.join(known)}")
-    return tuple(stats or known)

@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from exporter.aggregator import MetricAggregator
 from exporter.applications import ApplicationSet, Shown
+from exporter.cache import Cache
 from exporter.exposition.conflicts import Conflict
 from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format, accepts_gzip, choose_format
@@ -37,7 +38,6 @@ from exporter.http.parameters import (
     parse_metrics_query,
     parse_query_string,
 )
-from exporter.layouts import Layouts
 from exporter.rings import RingSet
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
@@ -106,7 +106,7 @@ class Exporter:
         self._jobs = 0
         self._turn = asyncio.Lock()  # for the worker; a job that waits here can still be cancelled
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
-        self._layouts = Layouts(_LAYOUT_BYTES)
+        self._layouts = Cache(_LAYOUT_BYTES)
         self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker thread
         self.app = Starlette(
             routes=[

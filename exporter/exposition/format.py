@@ -64,16 +64,3 @@ def numbers(values: NDArray[np.float64]) -> list[bytes]:
         value = values[i]
         written[i] = b"NaN" if value != value else b"+Inf" if value > 0 else b"-Inf"
     return written
-
-
-def with_placeholder(prefix: bytes) -> bytes:
-    """The prefix followed by a placeholder for a number, see :func:`fill`."""
-    return prefix.replace(b"%", b"%%") + b"%b"
-
-
-def fill(page: bytes, values: NDArray[np.float64]) -> bytes:
-    """The page with the values in its placeholders, one for each.
-
-    One formatting of one bytes object takes 40 % of the time of joining as many separate prefixes and numbers.
-    """
-    return page % tuple(numbers(values))

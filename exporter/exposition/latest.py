@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from exporter.applications import Shown, shown_series
 from exporter.exposition.conflicts import Conflict, Family, Placed, gather
 from exporter.exposition.format import label_set
-from exporter.exposition.template import TEXT_ONLY, UNGUARDED, Line, Lines
+from exporter.exposition.template import TEXT_ONLY, UNGUARDED, FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.window import coverage
@@ -35,28 +35,22 @@ class MetricsPage:
         )
         self._widths = [ring.width for ring in rings]
         starts = offsets(self._widths)
-        self._lines = Lines()
-        for family in families:
-            metric = family.metric
-            self._lines.add_family(
-                metric.family,
-                metric.type,
-                metric.help,
-                metric.unit,
-                (
+        self._lines = Lines(
+            FamilyLines(
+                family.metric.family,
+                family.metric.type,
+                family.metric.help,
+                family.metric.unit,
+                [
                     Line(f"{name}{label_set(labels)}", at, guard)
                     for placed in family.placed
                     for name, labels, at, guard in samples(placed, starts[placed.ring])
                     if _named(name, family, query)
-                ),
+                ],
             )
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    @property
-    def memory_bytes(self) -> int:
-        return self._lines.memory_bytes
+            for family in families
+        )
+        self.memory_bytes = self._lines.memory_bytes
 
     def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
         """The text, in parts. ``rings``: those of the constructor, in its order; series of stale ones are left out."""

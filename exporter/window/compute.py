@@ -1,13 +1,13 @@
-"""Compute statistics of one ring's series, and of series pooled over rings.
+"""Lay out the statistics of series in one vector, and compute it from the windows of rings.
 
-A :class:`Part` is computed from one ring's window, a :class:`Pool` from the frames of several. Gauges and histograms
-with raw samples give statistics of their samples; counters give rate and increase; histograms without raw samples, and
+A :class:`Part` is computed from one ring's window, a :class:`Pool` from those of several. Gauges and histograms with
+raw samples give statistics of their samples; counters give rate and increase; histograms without raw samples, and
 summaries, give statistics of their increases (from_buckets).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,87 +17,166 @@ from exporter.exposition.conflicts import Family
 from exporter.http.parameters import COUNTER_STATS
 from exporter.window.from_buckets import Cumulative, grouped
 from exporter.window.from_buckets import statistics as statistics_of_increases
-from exporter.window.incremental.rolling import Rolling, RollingCounters, RollingSamples, RollingWindows, is_long
-from exporter.window.ring_window import Window
-from exporter.window.statistics import aggregate, aggregate_by_label, calculate_rate, columns_of
+from exporter.window.incremental.rolling import Rolling, RollingCounters, RollingSamples, is_long
+from exporter.window.ring_window import Window, Windows
+from exporter.window.statistics import STATS, aggregate, aggregate_by_label, calculate_rate, columns_of
+from shm.metric import Metric, Series
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frames
 
 Vector = NDArray[np.float64]
 
+# The kept entry of that key, or what the function makes.
+Keep = Callable[[Hashable, Callable[[], Rolling]], Rolling]
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Series of one ring that are computed together, and their statistics."""
+    """Series of one ring that are computed together, and their statistics.
+
+    ``cumulative``: those that are histograms or summaries, by their index in ``columns``.
+    """
 
     ring: int
     columns: NDArray[np.intp]
     stats: tuple[str, ...]
     cumulative: tuple[Cumulative, ...] = ()
 
+    @property
+    def rings(self) -> tuple[int, ...]:
+        return (self.ring,)
+
     def rolling(self, frames: int) -> Rolling:
         if self.stats[0] in COUNTER_STATS:
             return RollingCounters(self.columns, frames)
         return RollingSamples(self.columns, self.stats, frames)
 
+    def vector(self, windows: Windows, keep: Keep | None) -> Vector:
+        """Statistic by statistic, the values of all series; absent if the ring can't be read."""
+
+        def read(window: Window) -> Vector:
+            result = part_statistics(window, self, keep)
+            return np.concatenate([result[stat] for stat in self.stats])
+
+        found = windows.read(self.ring, read)
+        return all_absent(len(self.columns) * len(self.stats)) if found is None else found
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The series of one family, by ring, to be pooled by a label's value."""
+    """The series of one family, pooled by a label's value.
 
-    counter: bool
-    stats: tuple[str, ...]
-    columns: tuple[tuple[int, NDArray[np.intp]], ...]  # (ring, columns)
-    label_values: tuple[str, ...]  # one per column, in that order
-    cumulative: tuple[tuple[int, Cumulative], ...] = ()  # by ring; ``at``: indexes in label_values
-
-
-def pool_of(family: Family, by: str, stats: tuple[str, ...]) -> Pool:
-    """The pool of a family's series by the label ``by``, which each of them must have."""
-    by_ring = family.by_ring()
-    values: list[str] = []
-    cumulative: list[tuple[int, Cumulative]] = []
-    for ring, some in by_ring.items():
-        if family.metric.type in ("histogram", "summary"):
-            cumulative += [(ring, one) for one in grouped(list(enumerate(some, len(values))))]
-        values += [series.labels[by] for series in some]
-    columns = ((ring, np.array([one.column for one in some], dtype=np.intp)) for ring, some in by_ring.items())
-    return Pool(family.metric.type == "counter", stats, tuple(columns), tuple(values), tuple(cumulative))
-
-
-def part_statistics(window: Window, part: Part, rolling: RollingWindows | None = None) -> dict[str, Vector]:
-    """``part.stats`` of each of the part's series: float64, shape (series,).
-
-    ``rolling``: cache that updates the results of long windows; without it, all samples are read.
+    ``parts``: one a ring; their ``cumulative`` has indexes in ``label_values``, which has one value per series.
     """
-    result = _statistics(window, part, rolling)
+
+    parts: tuple[Part, ...]
+    stats: tuple[str, ...]
+    label_values: tuple[str, ...]
+
+    @property
+    def rings(self) -> tuple[int, ...]:
+        return tuple(part.ring for part in self.parts)
+
+    def vector(self, windows: Windows, keep: Keep | None) -> Vector:
+        """Statistic by statistic, the values of all label values, in the order of their first series."""
+        frames = {ring: windows.read(ring, lambda window: window.frames) for ring in self.rings}
+        result = pool_statistics(frames, self)
+        return np.concatenate([result[stat] for stat in self.stats])
+
+
+# Labels of a row, and the index of each of its statistics in the vector.
+Row = tuple[dict[str, str], dict[str, int]]
+
+
+def stats_of(metric: Metric) -> tuple[str, ...]:
+    """The statistics that metrics of this type have."""
+    return COUNTER_STATS if metric.type == "counter" else STATS
+
+
+def lay_out(
+    families: Sequence[Family], stats: Collection[str], by: str | None = None
+) -> tuple[list[Part | Pool], dict[str, list[Row]]]:
+    """(what to compute, the rows of each family by its name) for those of ``stats`` that the families have.
+
+    ``by``: pool the series by this label, which each of them must have.
+    """
+    rows: dict[str, list[Row]] = {family.metric.family: [] for family in families}
+    found: list[Part | Pool] = []
+    at = 0
+
+    def add(one: Part | Pool, some: Sequence[tuple[str, dict[str, str]]]) -> None:
+        nonlocal at
+        found.append(one)
+        for i, (family, labels) in enumerate(some):
+            rows[family].append((labels, {stat: at + n * len(some) + i for n, stat in enumerate(one.stats)}))
+        at += len(some) * len(one.stats)
+
+    # Without ``by``, all gauges and histograms of a ring are one part, and all its counters another.
+    together: dict[tuple[int, bool], list[Series]] = {}
+    for family in families:
+        chosen = tuple(stat for stat in stats_of(family.metric) if stat in stats)
+        if not chosen:
+            continue
+        if by is None:
+            for placed in family.placed:
+                together.setdefault((placed.ring, family.metric.type == "counter"), []).append(placed.series)
+            continue
+        values = tuple(placed.series.labels[by] for placed in family.placed)
+        parts: list[Part] = []
+        for ring, series in family.by_ring().items():
+            parts.append(_part(ring, series, chosen, sum(len(part.columns) for part in parts)))
+        groups = [(family.metric.family, {by: value}) for value in dict.fromkeys(values)]
+        add(Pool(tuple(parts), chosen, values), groups)
+    for (ring, _), series in sorted(together.items(), key=lambda item: item[0]):
+        chosen = tuple(stat for stat in stats_of(series[0].metric) if stat in stats)
+        add(_part(ring, series, chosen), [(one.metric.family, one.labels) for one in series])
+    return found, rows
+
+
+def _part(ring: int, series: Sequence[Series], stats: tuple[str, ...], first: int = 0) -> Part:
+    """``first``: the index of the first series, for ``cumulative``."""
+    cumulative = [(i, one) for i, one in enumerate(series, first) if one.metric.type in ("histogram", "summary")]
+    return Part(ring, np.array([one.column for one in series], dtype=np.intp), stats, grouped(cumulative))
+
+
+def compute(parts: Sequence[Part | Pool], windows: Windows, keep: Keep | None = None) -> Vector:
+    """The vector of :func:`lay_out`: float64, absent where a series has no sample, or its ring can't be read.
+
+    ``keep``: keeps the results of long windows, to be updated at the next request; without it, all samples are read.
+    """
+    return np.concatenate([all_absent(0), *(part.vector(windows, keep) for part in parts)])
+
+
+def part_statistics(window: Window, part: Part, keep: Keep | None) -> dict[str, Vector]:
+    """``part.stats`` of each of the part's series: float64, shape (series,)."""
+    result = _statistics(window, part, keep)
     for some in part.cumulative:
-        result = _fill_from_increases(window, part, some, rolling, result)
+        result = _fill_from_increases(window, part, some, keep, result)
     return result
 
 
 def _fill_from_increases(
-    window: Window, part: Part, some: Cumulative, rolling: RollingWindows | None, result: dict[str, Vector]
+    window: Window, part: Part, some: Cumulative, keep: Keep | None, result: dict[str, Vector]
 ) -> dict[str, Vector]:
     """``result`` with the statistics of increases for each series without raw samples."""
-    missing = np.ones(len(some.at), dtype=bool) if some.always else absent(result[part.stats[0]][some.at])
+    missing = absent(result[part.stats[0]][some.at]) | some.always
     if not missing.any():
         return result
     columns = some.columns[missing]
-    rates = _statistics(window, Part(part.ring, columns.ravel(), COUNTER_STATS), rolling)
+    rates = _statistics(window, Part(part.ring, columns.ravel(), COUNTER_STATS), keep)
     filled = statistics_of_increases(some.bounds, rates["increase"].reshape(columns.shape), part.stats)
-    found = {stat: result[stat].copy() for stat in part.stats}  # ``rolling`` may keep the originals
+    found = {stat: result[stat].copy() for stat in part.stats}  # ``keep`` may keep the originals
     for stat in part.stats:
         found[stat][some.at[missing]] = filled[stat]
     return found
 
 
-def _statistics(window: Window, part: Part, rolling: RollingWindows | None) -> dict[str, Vector]:
-    if rolling is None or not is_long(window):
+def _statistics(window: Window, part: Part, keep: Keep | None) -> dict[str, Vector]:
+    if keep is None or not is_long(window):
         return _computed(window, part)
     key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
-    kept = rolling.get(key, lambda: part.rolling(window.most_frames))
+    kept = keep(key, lambda: part.rolling(window.most_frames))
     return kept.statistics() if kept.update(window) else _computed(window, part)
 
 
@@ -109,41 +188,49 @@ def _computed(window: Window, part: Part) -> dict[str, Vector]:
     return aggregate(columns_of(window.frames.values, part.columns), part.stats)
 
 
-def pool_statistics(frames: Mapping[int, Frames | None], pool: Pool) -> list[Vector]:
-    """``pool.stats``, each float64, shape (label values,). ``frames``: by ring; None: the ring can't be read."""
-    groups = list(dict.fromkeys(pool.label_values))
-    if pool.counter:
-        return _pooled_rates(frames, pool, groups)
-    blocks = [_block(frames[ring], columns) for ring, columns in pool.columns]
+def pool_statistics(frames: Mapping[int, Frames | None], pool: Pool) -> dict[str, Vector]:
+    """``pool.stats``: float64, shape (label values,). ``frames``: by ring; None: the ring can't be read."""
+    if pool.stats[0] in COUNTER_STATS:
+        return _pooled_rates(frames, pool)
+    blocks = [_block(frames[part.ring], part.columns) for part in pool.parts]
     longest = max(len(block) for block in blocks)
     # Rings have different numbers of frames: pad shorter windows with absent samples, which every statistic ignores.
     padded = [np.concatenate((block, all_absent((longest - len(block), block.shape[1])))) for block in blocks]
-    _, result = aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
-    if pool.cumulative:
-        _fill_pools_from_increases(frames, pool, groups, result)
-    return [result[stat] for stat in pool.stats]
+    result = aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
+    cumulative = [(part.ring, some) for part in pool.parts for some in part.cumulative]
+    if cumulative:
+        _fill_pools_from_increases(frames, pool, cumulative, result)
+    return result
 
 
 def _fill_pools_from_increases(
-    frames: Mapping[int, Frames | None], pool: Pool, groups: list[str], result: Mapping[str, Vector]
+    frames: Mapping[int, Frames | None],
+    pool: Pool,
+    cumulative: Sequence[tuple[int, Cumulative]],
+    result: Mapping[str, Vector],
 ) -> None:
     """Fill in the statistics of groups without raw samples, from the summed increases of their series."""
-    always = pool.cumulative[0][1].always
-    missing = np.ones(len(groups), dtype=bool) if always else absent(result[pool.stats[0]])
+    first = cumulative[0][1]
+    missing = absent(result[pool.stats[0]]) | first.always
     if not missing.any():
         return
-    number = {group: i for i, group in enumerate(groups)}
-    member = np.array([number[value] for value in pool.label_values], dtype=np.intp)
-    total = np.zeros((len(groups), pool.cumulative[0][1].columns.shape[1]))
-    for ring, some in pool.cumulative:
+    member = _members(pool)
+    total = np.zeros((len(missing), first.columns.shape[1]))
+    for ring, some in cumulative:
         window = frames[ring]
         if window is None:
             continue
         _, increase = _rates(window, some.columns.ravel())
         np.add.at(total, member[some.at], np.where(absent(increase), 0.0, increase).reshape(some.columns.shape))
-    filled = statistics_of_increases(pool.cumulative[0][1].bounds, total, pool.stats)
+    filled = statistics_of_increases(first.bounds, total, pool.stats)
     for stat in pool.stats:
         result[stat][missing] = filled[stat][missing]
+
+
+def _members(pool: Pool) -> NDArray[np.intp]:
+    """For each series, the index of its label value."""
+    number = {value: i for i, value in enumerate(dict.fromkeys(pool.label_values))}
+    return np.array([number[value] for value in pool.label_values], dtype=np.intp)
 
 
 def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -170,26 +257,18 @@ def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
     return calculate_rate(values[order], monotonic_ns[order], timestamp_ns[order])
 
 
-def _pooled_rates(frames: Mapping[int, Frames | None], pool: Pool, groups: list[str]) -> list[Vector]:
+def _pooled_rates(frames: Mapping[int, Frames | None], pool: Pool) -> dict[str, Vector]:
     """Rates and increases summed over the series of each group; absent if no series has one."""
-    rates, increases = [], []
-    for ring, columns in pool.columns:
-        window = frames[ring]
-        if window is None:
-            rate = increase = all_absent(len(columns))
-        else:
-            rate, increase = _rates(window, columns)
-        rates.append(rate)
-        increases.append(increase)
-    number = {group: i for i, group in enumerate(groups)}
-    member = np.array([number[value] for value in pool.label_values], dtype=np.intp)
+    each = []
+    for part in pool.parts:
+        window = frames[part.ring]
+        each.append(all_absent((2, len(part.columns))) if window is None else _rates(window, part.columns))
+    member = _members(pool)
     summed = {}
-    for stat, parts in (("rate", rates), ("increase", increases)):
-        each = np.concatenate(parts)
-        there = ~absent(each)
-        total = np.bincount(member[there], weights=each[there], minlength=len(groups))
-        counted = np.bincount(member[there], minlength=len(groups)) > 0
-        result = all_absent(len(groups))
-        result[counted] = total[counted]
-        summed[stat] = result
-    return [summed[stat] for stat in pool.stats]
+    for stat, values in zip(COUNTER_STATS, np.concatenate(each, axis=1), strict=True):
+        there = ~absent(values)
+        groups = member.max() + 1
+        total = np.bincount(member[there], weights=values[there], minlength=groups)
+        counted = np.bincount(member[there], minlength=groups)
+        summed[stat] = np.where(counted, total, all_absent(groups))
+    return summed

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from exporter.exposition.format import label_set
-from exporter.exposition.template import Line, Lines
+from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.rings import Ring
-from exporter.window.ring_window import Window
+from exporter.window.ring_window import Windows
 from shm.ring.frame import all_absent
 
 
@@ -41,27 +41,24 @@ class Coverage:
 
     def __init__(self, rings: Sequence[Ring], indexes: Iterable[int]) -> None:
         self._indexes = sorted(indexes)
-        self._lines = Lines()
-        if not self._indexes:
-            return
-        self._lines.add_family(ASKED.name, "gauge", ASKED.help, "seconds", [Line(ASKED.name, 0)])
+        size = len(OF_A_SOURCE)
+        families = [FamilyLines(ASKED.name, "gauge", ASKED.help, "seconds", [Line(ASKED.name, 0)])]
         for i, gauge in enumerate(OF_A_SOURCE):
             unit = "seconds" if gauge.name.endswith("_seconds") else ""
-            lines = (
-                Line(gauge.name + label_set([("source", rings[index].source)]), 1 + len(OF_A_SOURCE) * n + i)
+            lines = [
+                Line(gauge.name + label_set([("source", rings[index].source)]), 1 + size * n + i)
                 for n, index in enumerate(self._indexes)
-            )
-            self._lines.add_family(gauge.name, "gauge", gauge.help, unit, lines)
+            ]
+            families.append(FamilyLines(gauge.name, "gauge", gauge.help, unit, lines))
+        self._lines = Lines(families if self._indexes else ())
 
-    def render(self, windows: Sequence[Window | None], window_ns: int, form: Format) -> bytes:
-        """The lines. ``windows``: those of the page's statistics, one per ring; None (unreadable) has no lines."""
-        if not self._indexes:
-            return b""
+    def render(self, windows: Windows, form: Format) -> list[bytes]:
+        """The text, in parts. ``windows``: those of the page's statistics; one that can't be read has no lines."""
         values = all_absent(1 + len(OF_A_SOURCE) * len(self._indexes))
-        values[0] = window_ns / 1e9
+        values[0] = windows.length_ns / 1e9
         of_sources = values[1:].reshape(-1, len(OF_A_SOURCE))
         for row, index in zip(of_sources, self._indexes, strict=True):
-            window = windows[index]
+            window = windows.found.get(index)
             if window is None:
                 continue
             stamps = window.timestamp_ns
@@ -70,4 +67,4 @@ class Coverage:
                 # Not the first and the last frame's: frames are ordered by sequence, and the wall clock may have been
                 # set in between.
                 row[1:3] = np.array([stamps.min(), stamps.max()]) / 1e9
-        return self._lines.render(values, form)
+        return self._lines.parts(values, form)

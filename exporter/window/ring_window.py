@@ -1,4 +1,4 @@
-"""A lazy window of one ring: selects frames by timestamp, and copies their samples only on demand.
+"""Windows of rings. A :class:`Window` is lazy: it selects frames by timestamp, and copies their samples only on demand.
 
 Incremental statistics (``rolling``) need only the samples of the frames that are new.
 """
@@ -6,13 +6,18 @@ Incremental statistics (``rolling``) need only the samples of the frames that ar
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.rings import Ring, RingSet
 from exporter.window.parallel import in_parallel
 from shm.ring.frame import Frames
 from shm.ring.reader import RingReader
+
+V = TypeVar("V")
 
 
 class Window:
@@ -65,3 +70,40 @@ class Window:
     def skipped(self) -> int:
         """The number of slots that were torn or lapped when the window was read."""
         return self.frames.skipped if self._was_read or not self.whole else 0
+
+
+class Windows:
+    """The windows of a request, all of one length. A ring that can't be read costs only its own series.
+
+    ``found``: the windows that could be read, by the ring's index in ``listed``.
+    """
+
+    def __init__(
+        self, rings: RingSet, listed: Sequence[Ring], indexes: Iterable[int], since_ns: int, until_ns: int
+    ) -> None:
+        """``rings``: records the errors of reading. ``indexes``: of the rings in ``listed`` to read."""
+        self._rings = rings
+        self.length_ns = until_ns - since_ns
+        self.found: dict[int, Window] = {}
+        for index in sorted(indexes):
+            ring = listed[index]
+            window = self._guarded(ring.source, functools.partial(Window, ring.reader, since_ns, until_ns))
+            if window is not None:
+                self.found[index] = window
+
+    def read(self, index: int, read: Callable[[Window], V]) -> V | None:
+        """``read`` of a ring's window; None if the ring can't be read, now or before."""
+        window = self.found.get(index)
+        if window is None:
+            return None
+        result = self._guarded(window.source, lambda: read(window))
+        if result is None:
+            del self.found[index]
+        return result
+
+    def _guarded(self, source: str, read: Callable[[], V]) -> V | None:
+        try:
+            return read()
+        except Exception as error:  # noqa: BLE001 - a ring's bytes are untrusted input
+            self._rings.fail(source, error)
+            return None

@@ -12,8 +12,7 @@
 STALE_NAN_BITS is a signalling NaN, which arithmetic turns into an ordinary one, with a warning. So absent values are
 compared and written as 64-bit words, never used in arithmetic.
 
-``values`` is float64, shape (frames, series), rows in sequence order; it is never changed. Functions raise ValueError
-for wrong shapes and unknown statistics. They are thread-safe.
+``values`` is float64, shape (frames, series), rows in sequence order; it is never changed. Functions are thread-safe.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from exporter.window.incremental.blocks import FIRST_AT, INCREASE, LAST_AT, steps
 from exporter.window.incremental.ordering import put_in_order, rank_of
@@ -42,52 +41,45 @@ _WORK_SAMPLES: Final = 2**18
 _WORK_SERIES: Final = 16  # at least: two cache lines of each frame
 
 
-def aggregate(values: ArrayLike, stats: Sequence[str] = STATS) -> dict[str, Floats]:
+def aggregate(values: Floats, stats: Sequence[str] = STATS) -> dict[str, Floats]:
     """Each of ``stats`` over the frames: float64, shape (series,), in the unit of the values.
 
     Percentiles are exact: sorted[ceil(p / 100 · (n − 1))] of the n samples that are numbers. A series without a
     sample is absent in each result; one with only ordinary NaNs is NaN.
     """
-    matrix = _matrix(values, stats)
-    result = {stat: all_absent(matrix.shape[1]) for stat in stats}
-    for some, rows in _rows(matrix):
+    result = {stat: all_absent(values.shape[1]) for stat in stats}
+    for some, rows in _rows(values):
         for stat, part in _statistics(rows, stats).items():
             result[stat][some] = part
     return result
 
 
-def aggregate_by_label(
-    values: ArrayLike, label_values: Sequence[str | None], stats: Sequence[str] = STATS
-) -> tuple[list[str], dict[str, Floats]]:
+def aggregate_by_label(values: Floats, label_values: Sequence[str], stats: Sequence[str] = STATS) -> dict[str, Floats]:
     """Pools the samples of all series that share a label value, then aggregates each pool.
 
-    ``label_values``: one per series; series with None are left out. Returns the label values in first-seen order, and
-    each statistic, shape (label values,): computed from the pooled samples, never a percentile of percentiles.
+    ``label_values``: one per series. Each statistic has the shape (label values,), in the order of their first series,
+    and is computed from the pooled samples, never a percentile of percentiles.
     """
-    matrix = _matrix(values, stats)
-    if len(label_values) != matrix.shape[1]:
-        raise ValueError(f"{len(label_values)} label values for {matrix.shape[1]} series; give one per series")
     pools: dict[str, list[int]] = {}
     for column, label in enumerate(label_values):
-        if label is not None:
-            pools.setdefault(label, []).append(column)
+        pools.setdefault(label, []).append(column)
     result = {stat: all_absent(len(pools)) for stat in stats}
     # Pools of equal size are computed as one matrix: a label of 1,000 values costs one call, not 1,000.
     by_size: dict[int, list[tuple[int, list[int]]]] = {}
     for position, columns in enumerate(pools.values()):
         by_size.setdefault(len(columns), []).append((position, columns))
-    for size, members in by_size.items() if len(matrix) else ():
-        step = max(1, _WORK_SAMPLES // (size * len(matrix)))
+    for size, members in by_size.items() if len(values) else ():
+        step = max(1, _WORK_SAMPLES // (size * len(values)))
         for start in range(0, len(members), step):
             some = members[start : start + step]
             chosen = [column for _, columns in some for column in columns]
-            rows = transposed(matrix[:, chosen]).reshape(len(some), size * len(matrix))
+            rows = transposed(values[:, chosen]).reshape(len(some), size * len(values))
             for stat, part in _statistics(rows, stats).items():
                 result[stat][[position for position, _ in some]] = part
-    return list(pools), result
+    return result
 
 
-def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> tuple[Floats, Floats]:
+def calculate_rate(values: Floats, monotonic_ns: Integers, timestamps_ns: Integers) -> tuple[Floats, Floats]:
     """Rate per second and increase of counters, each float64, shape (series,).
 
     The increase is the sum of the increments from sample to sample; a decrease is a reset of the counter, and the
@@ -99,10 +91,9 @@ def calculate_rate(values: ArrayLike, monotonic_ns: ArrayLike, timestamps_ns: Ar
     PromQL's rate() and increase() extrapolate to the borders of the window, so that three packets may read as 3.2.
     Here nothing is extrapolated.
     """
-    matrix = _matrix(values)
-    elapsed = elapsed_ns(len(matrix), monotonic_ns, timestamps_ns)
-    rate, increase = all_absent(matrix.shape[1]), all_absent(matrix.shape[1])
-    for some, rows in _rows(matrix):
+    elapsed = elapsed_ns(monotonic_ns, timestamps_ns)
+    rate, increase = all_absent(values.shape[1]), all_absent(values.shape[1])
+    for some, rows in _rows(values):
         found = steps(rows)
         rate[some], increase[some] = rates(found[INCREASE], found[FIRST_AT], found[LAST_AT], elapsed)
     return rate, increase
@@ -112,9 +103,12 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
     """``stats`` of each row. ``rows``: shape (series, samples), at least one sample, contiguous; sorted in place."""
     width = rows.shape[1]
     everything = np.arange(len(rows))
-    total, present, numbers, gapped = tally(rows)
     result: dict[str, Floats] = {}
     with np.errstate(over="ignore", invalid="ignore"):
+        total = rows.sum(axis=1)
+        present, numbers, gapped = count_samples(rows, total)
+        if gapped.size:
+            total[gapped] = np.where(absent(rows[gapped]), 0.0, rows[gapped]).sum(axis=1)
         ranked = [stat for stat in stats if stat in _PERCENTILES]
         if ranked:
             whole = np.array([width])
@@ -137,22 +131,11 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
     return result
 
 
-def tally(rows: Floats) -> tuple[Floats, Integers, Integers, Integers]:
-    """(sum, number of samples, number of samples other than NaN) of each row, and the indexes of rows with any NaN.
-
-    ``rows``: shape (series, samples).
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = rows.sum(axis=1)
-        present, numbers, gapped = count_samples(rows, total)
-        if gapped.size:
-            some = rows[gapped]
-            total[gapped] = np.where(absent(some), 0.0, some).sum(axis=1)
-    return total, present, numbers, gapped
-
-
 def count_samples(rows: Floats, total: Floats | None = None) -> tuple[Integers, Integers, Integers]:
-    """The last three results of :func:`tally`. ``total``: a sum of each row, in any order of addition."""
+    """(number of samples, number of samples other than NaN) of each row, and the indexes of rows with any NaN.
+
+    ``rows``: shape (series, samples). ``total``: a sum of each row, in any order of addition.
+    """
     present = np.full(len(rows), rows.shape[1])
     numbers = present.copy()
     if total is None:
@@ -182,15 +165,12 @@ def rates(total: Floats, first: Floats, last: Floats, elapsed: Integers) -> tupl
     return rate, increase
 
 
-def elapsed_ns(frames: int, monotonic_ns: ArrayLike, timestamps_ns: ArrayLike) -> Integers:
+def elapsed_ns(monotonic_ns: Integers, timestamps_ns: Integers) -> Integers:
     """Nanoseconds since the first frame: int64, shape (frames,), never decreasing."""
-    if not (shape := np.shape(monotonic_ns)) == np.shape(timestamps_ns) == (frames,):
-        raise ValueError(f"clocks {shape} and {np.shape(timestamps_ns)} for {frames} frames; give one time per frame")
     # Per step: after a reboot the monotonic clock may exceed its first value again before the window ends.
-    steps, wall = (np.diff(np.asarray(times, dtype=np.int64)) for times in (monotonic_ns, timestamps_ns))
-    steps = np.where(steps > 0, steps, np.maximum(wall, 0))
-    elapsed: Integers = np.zeros(frames, np.int64)
-    np.cumsum(steps, out=elapsed[1:])
+    steps, wall = np.diff(monotonic_ns), np.diff(timestamps_ns)
+    elapsed = np.zeros(len(monotonic_ns), np.int64)
+    np.cumsum(np.where(steps > 0, steps, np.maximum(wall, 0)), out=elapsed[1:])
     return elapsed
 
 
@@ -222,14 +202,3 @@ def transposed(part: Floats) -> Floats:
     for start in range(0, len(part), _TILE_FRAMES):
         rows[:, start : start + _TILE_FRAMES] = part[start : start + _TILE_FRAMES].T
     return rows
-
-
-def _matrix(values: ArrayLike, stats: Sequence[str] = ()) -> Floats:
-    """``values`` as a matrix; ValueError for another shape and for unknown statistics."""
-    for stat in stats:
-        if stat not in STATS:
-            raise ValueError(f"statistic {stat!r} is unknown; use {', '.join(STATS)}")
-    matrix: Floats = np.asarray(values, dtype=np.float64)
-    if matrix.ndim != 2:
-        raise ValueError(f"values have the shape {matrix.shape}; give a matrix of frames × series")
-    return matrix

@@ -18,17 +18,15 @@ from exporter import app
 from exporter.app import Exporter
 from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
-from exporter.http.parameters import AggregatedQuery
-from exporter.rings import Ring, RingSet
 from exporter.status import stats
 from exporter.window.incremental import rolling
 from exporter.window.incremental.bands import Bands
-from exporter.window.page import readable
-from exporter.window.ring_window import Window
 from shm import VERSION
 from shm.errors import ConfigurationError
 from shm.files import unlink
 from shm.metric import Metric
+from shm.ring.reader import RingReader
+from shm.ring.windows import Chosen
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask
 
@@ -322,12 +320,15 @@ def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_bef
 
     monkeypatch.setattr(Bands, "fill", fill_bands)
     monkeypatch.setattr(rolling, "LEAST_FRAMES", 128)
-    for i in range(400):
-        rooms = [
-            ("temperature", float(i * 7 % 23), {"room": str(room)}) for room in range(1 + i // 200) if i % 9 != room
-        ]
+
+    def commit(i: int) -> None:
+        count = 1 if i < 200 else 2
+        rooms = [("temperature", float(i * 7 % 23), {"room": str(room)}) for room in range(count) if i % 9 != room]
         scene.commit("s", *rooms, ("packets", float(3 * i)), ("latency", i % 11 / 2, {"path": "/"}))
         scene.advance(INTERVAL)
+
+    for i in range(400):
+        commit(i)
         if i > 150 and i % 3 == 0:
             del filled[:]
             page = get(exporter, path).text
@@ -335,10 +336,11 @@ def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_bef
             assert page == get(scene.exporter(), path).text
             assert len(filled) > again, "a new exporter begins with all samples"
     assert again == 0, "the other one had nothing to fill"
-    scene.collectors["s"].close()
+    scene.collectors.pop("s").close()
     unlink(scene.namespace, "s")
-    del scene.collectors["s"]
-    scene.commit("s", ("temperature", 1.0, ROOM))
+    scene.collector("s", capacity=300)
+    for i in range(9, 409):  # other samples of the same sequences and series
+        commit(i)
     assert get(exporter, path).text == get(scene.exporter(), path).text
 
 
@@ -385,13 +387,13 @@ def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(
     exporter = fill(scene)
     scene.commit("t", ("temperature", 1.0, {"room": "t"}))
     looked: list[str] = []
-    real = readable
+    choose = RingReader.choose
 
-    def noted(rings: RingSet, ring: Ring, query: AggregatedQuery, now_ns: int) -> Window | None:
-        looked.append(ring.source)
-        return real(rings, ring, query, now_ns)
+    def noted(self: RingReader, *arguments: Any) -> Chosen:
+        looked.append(self.source)
+        return choose(self, *arguments)
 
-    monkeypatch.setattr("exporter.aggregator.readable", noted)
+    monkeypatch.setattr(RingReader, "choose", noted)
     for query, sources in (("source[]=t", ["t"]), ("metric=packets", ["s"]), ("", ["s", "t"]), ("source[]=none", [])):
         del looked[:]
         assert get(exporter, f"/metrics/aggregated?{query}").status_code == 200

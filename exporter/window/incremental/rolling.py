@@ -11,8 +11,7 @@ the bit (tests/exporter/window/incremental/test_rolling.py).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -59,7 +58,7 @@ class Rolling(ABC):
     def __init__(self, columns: Columns, blocks: Blocks, frames: int) -> None:
         self._columns = columns
         self._blocks = blocks
-        self.bytes = blocks.bytes(frames)  # memory for a window of so many frames; subclasses add theirs
+        self.memory_bytes = blocks.bytes(frames)  # memory for a window of so many frames; subclasses add theirs
         self._valid = False  # False while an update is in progress, or after it failed
 
     def update(self, window: Window) -> bool:
@@ -135,7 +134,7 @@ class RollingSamples(Rolling):
         self._bands = Bands(len(columns), [_PERCENTS[name] for name in self._names])
         self._present = np.zeros(len(columns), dtype=np.intp)
         self._ranked: Vector | None = None
-        self.bytes += 8 * len(columns) * len(self._names) * (BAND + 4)
+        self.memory_bytes += 8 * len(columns) * len(self._names) * (BAND + 4)
 
     def _fill(self, frames: Frames) -> bool:
         first, last = int(frames.sequence[0]), int(frames.sequence[-1])
@@ -186,7 +185,7 @@ class RollingCounters(Rolling):
     def __init__(self, columns: Columns, frames: int) -> None:
         super().__init__(columns, Blocks(len(columns), steps, 5), frames)
         self._clocks = np.empty((2, 0), dtype=np.int64)  # monotonic and wall clock of each frame
-        self.bytes += self._clocks.itemsize * 2 * frames
+        self.memory_bytes += self._clocks.itemsize * 2 * frames
 
     def _fill(self, frames: Frames) -> bool:
         self._clocks = np.empty((2, 0), dtype=np.int64)
@@ -225,38 +224,5 @@ class RollingCounters(Rolling):
                 new = has & np.isnan(first_at)
                 first_at[new] = part[FIRST_AT][new] + begin
                 begin += frames
-        rate, increase = rates(total, first_at, last_at, elapsed_ns(self._clocks.shape[1], *self._clocks))
+        rate, increase = rates(total, first_at, last_at, elapsed_ns(*self._clocks))
         return {"rate": rate, "increase": increase}
-
-
-class RollingWindows:
-    """An LRU cache of rolling statistics, of at most ``most_bytes``. Not thread-safe."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._rings: Hashable = None
-        self._bytes = 0
-        self._kept: OrderedDict[Hashable, Rolling] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], Rolling]) -> Rolling:
-        """The cached entry of that key, or a new one, which is cached unless it alone exceeds ``most_bytes``."""
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = make()
-            if kept.bytes > self._most_bytes:
-                return kept
-            self._kept[key] = kept
-            self._bytes += kept.bytes
-            while self._bytes > self._most_bytes:
-                _, gone = self._kept.popitem(last=False)
-                self._bytes -= gone.bytes
-        self._kept.move_to_end(key)
-        return kept
-
-    def for_rings(self, rings: Hashable) -> RollingWindows:
-        """Return self, emptied if the key of the rings and their catalogs has changed."""
-        if rings != self._rings:
-            self._rings = rings
-            self._kept.clear()
-            self._bytes = 0
-        return self

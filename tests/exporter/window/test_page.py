@@ -11,8 +11,8 @@ import pytest
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery, parse_aggregated_query
 from exporter.rings import RingSet
-from exporter.window.incremental.rolling import RollingWindows
-from exporter.window.page import AggregatedPage, readable
+from exporter.window.page import AggregatedPage
+from exporter.window.ring_window import Windows
 from shm.errors import RingError
 from shm.metric import Metric, MetricType
 from tests.exporter.scene import INTERVAL, SECOND, Sampled, Scene, samples_of
@@ -27,10 +27,12 @@ def query(*params: tuple[str, str]) -> AggregatedQuery:
 
 
 def page(rings: RingSet, *params: tuple[str, str], form: Format = Format.TEXT) -> str:
+    """The page without what it covers."""
     found, asked = rings.refresh(), query(*params)
+    layout = AggregatedPage(found, asked)
     now_ns = rings.wall()
-    windows = [readable(rings, ring, asked, now_ns) for ring in found]
-    return b"".join(AggregatedPage(found, asked).render(windows, form, RollingWindows(1 << 20), rings)).decode()
+    windows = Windows(rings, found, layout.indexes, now_ns - asked.window_ns, now_ns)
+    return b"".join(layout.render(windows, form)).decode().partition("# HELP exporter_window_seconds")[0]
 
 
 def samples(rings: RingSet, *params: tuple[str, str]) -> Sampled:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.window.incremental import ordering, rolling
 from exporter.window.incremental.blocks import BLOCK_FRAMES
-from exporter.window.incremental.rolling import RollingCounters, RollingSamples, RollingWindows, is_long
+from exporter.window.incremental.rolling import RollingCounters, RollingSamples, is_long
 from exporter.window.ring_window import Window
 from exporter.window.statistics import STATS, aggregate, calculate_rate
 from shm.files import unlink
@@ -230,22 +230,6 @@ def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: 
         window = ring.window(300)
         assert kept.update(window)
         assert_same_bits(kept.statistics(), fresh(window, samples))
-
-
-def test_what_was_not_asked_for_lately_makes_room() -> None:
-    one = samples()
-    kept = RollingWindows(2 * one.bytes)
-    assert kept.get("a", samples) is kept.get("a", samples)
-    b = kept.get("b", samples)
-    a = kept.get("a", samples)
-    kept.get("c", samples)
-    assert kept.get("a", samples) is a
-    assert kept.get("b", samples) is not b
-    assert kept.for_rings("others") is kept
-    assert kept.get("a", samples) is not a
-    assert kept.for_rings("others").get("a", samples) is kept.get("a", samples)
-    small = RollingWindows(one.bytes - 1)
-    assert small.get("a", samples) is not small.get("a", samples)
 
 
 def test_blocks_that_are_gone_take_no_memory() -> None:

@@ -1,4 +1,4 @@
-"""What is kept of queries: their layouts, within a number of bytes."""
+"""What is kept, within a number of bytes: layouts of queries, and what comes of long windows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import tracemalloc
 
 import pytest
 
+from exporter.cache import Cache
 from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery, MetricsQuery
-from exporter.layouts import Layouts
 from exporter.window.page import AggregatedPage
 from tests.exporter.scene import Scene, get
 
@@ -21,39 +21,42 @@ class Sized:
 
 
 def test_a_layout_is_kept_for_its_query_until_it_is_made_from_something_else() -> None:
-    layouts = Layouts(1 << 20)
-    first = layouts.get("a", 1, lambda: Sized(10))
-    assert layouts.get("b", 1, lambda: Sized(10)) is not first
-    assert layouts.get("a", 1, lambda: Sized(10)) is first
-    second = layouts.get("a", 2, lambda: Sized(10))
+    cache = Cache(1 << 20)
+    first = cache.get("a", 1, lambda: Sized(10))
+    assert cache.get("b", 1, lambda: Sized(10)) is not first
+    assert cache.get("a", 1, lambda: Sized(10)) is first
+    second = cache.get("a", 2, lambda: Sized(10))
     assert second is not first
-    assert layouts.get("a", 2, lambda: Sized(10)) is second
+    assert cache.get("a", 2, lambda: Sized(10)) is second
 
 
 def test_those_asked_for_longest_ago_go_when_all_together_are_too_large() -> None:
-    layouts = Layouts(1_000_000)
-    made = {name: layouts.get(name, 0, lambda: Sized(300_000)) for name in "abc"}
-    assert layouts.get("a", 0, lambda: Sized(300_000)) is made["a"]
-    layouts.get("d", 0, lambda: Sized(300_000))
-    assert layouts.get("a", 0, lambda: Sized(300_000)) is made["a"]
-    assert layouts.get("b", 0, lambda: Sized(300_000)) is not made["b"]
-    assert layouts.memory_bytes < 1_000_000
+    cache = Cache(1_000_000)
+    made = {name: cache.get(name, 0, lambda: Sized(300_000)) for name in "abc"}
+    assert cache.get("a", 0, lambda: Sized(300_000)) is made["a"]
+    cache.get("d", 0, lambda: Sized(300_000))
+    assert cache.get("a", 0, lambda: Sized(300_000)) is made["a"]
+    assert cache.get("b", 0, lambda: Sized(300_000)) is not made["b"]
+    assert cache.memory_bytes < 1_000_000
 
 
-def test_one_that_is_too_large_by_itself_is_kept_until_the_next() -> None:
-    layouts = Layouts(1000)
-    large = layouts.get("a", 0, lambda: Sized(10_000))
-    assert layouts.get("a", 0, lambda: Sized(10_000)) is large
-    layouts.get("b", 0, lambda: Sized(1))
-    assert layouts.memory_bytes < 10_000
+def test_one_that_is_too_large_by_itself_is_kept_until_the_next_or_not_at_all() -> None:
+    cache = Cache(1000)
+    large = cache.get("a", 0, lambda: Sized(10_000))
+    assert cache.get("a", 0, lambda: Sized(10_000)) is large
+    cache.get("b", 0, lambda: Sized(1))
+    assert cache.memory_bytes < 10_000
+    strict = Cache(1000, always_newest=False)
+    strict.get("a", 0, lambda: Sized(10_000))
+    assert strict.memory_bytes == 0
 
 
 def test_a_long_query_counts_too() -> None:
-    layouts = Layouts(1_000_000)
+    cache = Cache(1_000_000)
     for i in range(100):
-        layouts.get("x" * 50_000 + str(i), 0, lambda: Sized(0))
-    assert layouts.memory_bytes <= 1_000_000
-    assert len(layouts._kept) < 20
+        cache.get("x" * 50_000 + str(i), 0, lambda: Sized(0))
+    assert cache.memory_bytes <= 1_000_000
+    assert len(cache._kept) < 20
 
 
 @pytest.mark.parametrize("padding", [10, 300])
@@ -84,7 +87,7 @@ def test_a_layout_takes_no_more_memory_than_it_says(scene: Scene, padding: int) 
 def test_many_queries_take_no_more_memory_than_all_that_is_kept(scene: Scene) -> None:
     scene.commit("s", *[("temperature", 1.0, {"room": "x" * 300 + str(i)}) for i in range(90)])
     exporter = scene.exporter()
-    exporter._layouts = Layouts(1_000_000)
+    exporter._layouts = Cache(1_000_000)
     whole = get(exporter, "/metrics?source[]=s").text
     for i in range(40):
         assert get(exporter, f"/metrics?source[]=s&source[]=n{i}").text == whole
