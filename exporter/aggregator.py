@@ -18,12 +18,12 @@ from typing import Final, NamedTuple, Protocol
 from exporter.cache import Cache
 from exporter.exposition.conflicts import Family, gather
 from exporter.http.negotiation import Format
-from exporter.http.parameters import COUNTER_STATS, AggregatedQuery, Matcher
+from exporter.http.parameters import ALL_STATS, AggregatedQuery, Matcher
 from exporter.rings import Ring, RingSet
 from exporter.window.compute import compute, lay_out, stats_of
 from exporter.window.page import AggregatedPage
 from exporter.window.ring_window import Windows
-from exporter.window.statistics import STATS
+from exporter.window.statistics import COUNTER_STATS
 from shm.errors import MetricError
 from shm.metric import Series
 from shm.ring.frame import absent
@@ -135,7 +135,7 @@ class MetricAggregator:
         query = AggregatedQuery(
             nanoseconds("seconds", seconds),
             (name,) if name else (),
-            tuple(stats) if stats else (*STATS, *COUNTER_STATS),
+            tuple(stats or ALL_STATS),
             (selector,) if selector else (),
             sources=(self._only,) if self._only else (),
         )

@@ -18,12 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from exporter.window.statistics import STATS
+from exporter.window.statistics import COUNTER_STATS, STATS
 from fogmetrics.durations import parse_duration
 from shm.errors import FogmetricsError
 from shm.safe_repr import shown
 
-COUNTER_STATS: Final = ("rate", "increase")
 ALL_STATS: Final = (*STATS, *COUNTER_STATS)
 
 # A hostile request of these sizes against 1,000 series costs 50 ms.

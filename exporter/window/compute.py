@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.exposition.conflicts import Family
-from exporter.http.parameters import COUNTER_STATS
 from exporter.window.from_buckets import Cumulative, grouped
 from exporter.window.from_buckets import statistics as statistics_of_increases
-from exporter.window.incremental.rolling import Rolling, RollingCounters, RollingSamples, is_long
+from exporter.window.incremental.rolling import Rolling, is_long
 from exporter.window.ring_window import Window, Windows
-from exporter.window.statistics import STATS, aggregate, aggregate_by_label, calculate_rate, columns_of
+from exporter.window.statistics import COUNTER_STATS, STATS, aggregate, aggregate_by_label, calculate_rate, columns_of
 from shm.metric import Metric, Series
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
@@ -46,11 +45,6 @@ class Part:
     @property
     def rings(self) -> tuple[int, ...]:
         return (self.ring,)
-
-    def rolling(self, frames: int) -> Rolling:
-        if self.stats[0] in COUNTER_STATS:
-            return RollingCounters(self.columns, frames)
-        return RollingSamples(self.columns, self.stats, frames)
 
     def vector(self, windows: Windows, keep: Keep | None) -> Vector:
         """Statistic by statistic, the values of all series; absent if the ring can't be read."""
@@ -176,7 +170,7 @@ def _statistics(window: Window, part: Part, keep: Keep | None) -> dict[str, Vect
     if keep is None or not is_long(window):
         return _computed(window, part)
     key = part.ring, window.length_ns, part.columns.tobytes(), part.stats
-    kept = keep(key, lambda: part.rolling(window.most_frames))
+    kept = keep(key, lambda: Rolling(part.columns, part.stats, window.most_frames))
     return kept.statistics() if kept.update(window) else _computed(window, part)
 
 

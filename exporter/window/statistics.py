@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]  # shape (series,) or (frames, series)
 Integers = NDArray[np.int64]
 
 STATS: Final = ("avg", "min", "max", "sum", "p50", "p95", "p99")
+COUNTER_STATS: Final = ("rate", "increase")
 _PERCENTILES: Final = {"p50": 50, "p95": 95, "p99": 99}
 
 # Transposing 5760 × 1000: 22 ms in one piece or by columns, 5 ms in tiles: a column of a tall matrix touches more

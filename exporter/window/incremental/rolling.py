@@ -10,7 +10,6 @@ the bit (tests/exporter/window/incremental/test_rolling.py).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,7 +32,15 @@ from exporter.window.incremental.blocks import (
 from exporter.window.incremental.ordering import put_in_order
 from exporter.window.parallel import in_parallel
 from exporter.window.ring_window import Window
-from exporter.window.statistics import columns_of, count_samples, elapsed_ns, rates, transposed, work_slices
+from exporter.window.statistics import (
+    COUNTER_STATS,
+    columns_of,
+    count_samples,
+    elapsed_ns,
+    rates,
+    transposed,
+    work_slices,
+)
 from shm.ring.frame import Frames, absent
 from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 
@@ -52,13 +59,22 @@ def is_long(window: Window) -> bool:
     return window.whole and window.frame_count >= LEAST_FRAMES
 
 
-class Rolling(ABC):
-    """The statistics of some columns of one ring over one window; subclasses are for samples and for counters."""
+class Rolling:
+    """The statistics ``stats`` of some columns of one ring over one window: of samples, or of counters."""
 
-    def __init__(self, columns: Columns, blocks: Blocks, frames: int) -> None:
+    def __init__(self, columns: Columns, stats: Sequence[str], frames: int) -> None:
+        """``frames``: how many frames the window may get; for ``memory_bytes``."""
+        series = len(columns)
         self._columns = columns
-        self._blocks = blocks
-        self.memory_bytes = blocks.bytes(frames)  # memory for a window of so many frames; subclasses add theirs
+        self._stats = stats
+        self._counters = stats[0] in COUNTER_STATS
+        self._blocks = Blocks(series, steps, 5) if self._counters else Blocks(series, sums, 1)
+        self._names = [name for name in _PERCENTS if name in stats]
+        self._bands = self._new_bands()
+        self._ranked: Vector | None = None
+        self._present = np.zeros(series, dtype=np.intp)
+        self._clocks = np.empty((2, 0), dtype=np.int64)  # monotonic and wall clock of each frame
+        self.memory_bytes = self._blocks.bytes(frames) + 8 * (2 * frames + series * len(self._names) * (BAND + 4))
         self._valid = False  # False while an update is in progress, or after it failed
 
     def update(self, window: Window) -> bool:
@@ -77,17 +93,29 @@ class Rolling(ABC):
             self._valid = complete and self._fill(frames) and self._rank()
         return self._valid
 
+    def statistics(self) -> dict[str, Vector]:
+        """Each statistic: float64, shape (series,), absent = the stale NaN."""
+        found = self._of_counters() if self._counters else self._of_samples()
+        return {stat: found[stat] for stat in self._stats}
+
+    def _new_bands(self) -> Bands:
+        return Bands(len(self._columns), [_PERCENTS[name] for name in self._names])
+
     def _move(self, window: Window, gone: int, new: int) -> bool:
+        """Append the frames that are new and drop those that are gone. False if that is impossible: fill again."""
         blocks = self._blocks
         if new:
             frames = window.read(blocks.last + 1, window.last)
             if frames is None or not self._accept(frames):
                 return False
             for row in frames.values[:, self._columns]:
-                self._insert(row)
+                self._present += ~absent(row)
+                self._bands.insert(row)
                 blocks.append(row)
         for _ in range(gone):
-            self._remove(blocks.oldest())
+            row = blocks.oldest()
+            self._present -= ~absent(row)
+            self._bands.remove(row)
             blocks.drop()
         if gone and blocks.held < _MOST_CHANGES + BLOCK_FRAMES:
             after = blocks.first + blocks.held
@@ -95,55 +123,23 @@ class Rolling(ABC):
             if frames is None:
                 return False
             blocks.extend(np.ascontiguousarray(frames.values[:, self._columns].T))
-        self._discard(gone)
+        self._clocks = self._clocks[:, gone:]
         return True
 
-    @abstractmethod
     def _fill(self, frames: Frames) -> bool:
         """Start again from all frames of the window. False if their statistics can't be kept."""
-
-    def _accept(self, frames: Frames) -> bool:
-        """Called with all new frames before _insert() of each. False if they can't be inserted one by one."""
-        return True
-
-    def _discard(self, gone: int) -> None:  # noqa: B027 - only for subclasses that keep more of each frame
-        """Called after the first ``gone`` frames were removed."""
-
-    def _insert(self, sample: Vector) -> None:  # noqa: B027 - blocks are updated by the caller
-        """Add one frame's samples: shape (series,)."""
-
-    def _remove(self, sample: Vector) -> None:  # noqa: B027
-        """Remove one frame's samples: shape (series,)."""
-
-    def _rank(self) -> bool:
-        """Compute the samples at the ranks. False if a rank has left its band: fill again."""
-        return True
-
-    @abstractmethod
-    def statistics(self) -> dict[str, Vector]:
-        """Each statistic: float64, shape (series,), absent = the stale NaN."""
-
-
-class RollingSamples(Rolling):
-    """avg, min, max, sum and percentiles."""
-
-    def __init__(self, columns: Columns, stats: Sequence[str], frames: int) -> None:
-        super().__init__(columns, Blocks(len(columns), sums, 1), frames)
-        self._stats = stats
-        self._names = [name for name in _PERCENTS if name in stats]
-        self._bands = Bands(len(columns), [_PERCENTS[name] for name in self._names])
-        self._present = np.zeros(len(columns), dtype=np.intp)
-        self._ranked: Vector | None = None
-        self.memory_bytes += 8 * len(columns) * len(self._names) * (BAND + 4)
-
-    def _fill(self, frames: Frames) -> bool:
+        self._clocks = self._clocks[:, :0]
+        if not self._accept(frames):
+            return False
         first, last = int(frames.sequence[0]), int(frames.sequence[-1])
         self._blocks.begin(first, last)
-        self._bands = Bands(len(self._columns), [_PERCENTS[name] for name in self._names])
+        self._bands = self._new_bands()
 
         def fill(some: slice) -> None:
             rows = transposed(columns_of(frames.values, self._columns[some]))
             self._blocks.fill(some, rows)
+            if self._counters:
+                return
             present, numbers, gapped = count_samples(rows)
             self._present[some] = present
             if self._names:
@@ -155,19 +151,18 @@ class RollingSamples(Rolling):
         self._blocks.end()
         return True
 
-    def _insert(self, sample: Vector) -> None:
-        self._present += ~absent(sample)
-        self._bands.insert(sample)
-
-    def _remove(self, sample: Vector) -> None:
-        self._present -= ~absent(sample)
-        self._bands.remove(sample)
+    def _accept(self, frames: Frames) -> bool:
+        """Note the clocks of new frames. False if the frames can't be added one by one."""
+        self._clocks = np.concatenate((self._clocks, [frames.monotonic_ns, frames.timestamp_ns]), axis=1)
+        # Frames with their own timestamps are not in the order of time: counters must be sorted as a whole.
+        return not self._counters or bool((frames.flags & np.uint64(FLAG_TICK)).all())
 
     def _rank(self) -> bool:
+        """Compute the samples at the ranks. False if a rank has left its band: fill again."""
         self._ranked = self._bands.ranked()
         return self._ranked is not None
 
-    def statistics(self) -> dict[str, Vector]:
+    def _of_samples(self) -> dict[str, Vector]:
         assert self._ranked is not None, "call update() first"
         found = dict(zip(self._names, self._ranked, strict=True))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -176,40 +171,9 @@ class RollingSamples(Rolling):
         none = self._present == 0
         for values in found.values():
             values.view(np.uint64)[none] = STALE_NAN_BITS
-        return {stat: found[stat] for stat in self._stats}
+        return found
 
-
-class RollingCounters(Rolling):
-    """rate and increase."""
-
-    def __init__(self, columns: Columns, frames: int) -> None:
-        super().__init__(columns, Blocks(len(columns), steps, 5), frames)
-        self._clocks = np.empty((2, 0), dtype=np.int64)  # monotonic and wall clock of each frame
-        self.memory_bytes += self._clocks.itemsize * 2 * frames
-
-    def _fill(self, frames: Frames) -> bool:
-        self._clocks = np.empty((2, 0), dtype=np.int64)
-        if not self._accept(frames):
-            return False
-        first, last = int(frames.sequence[0]), int(frames.sequence[-1])
-        self._blocks.begin(first, last)
-
-        def fill(some: slice) -> None:
-            self._blocks.fill(some, transposed(columns_of(frames.values, self._columns[some])))
-
-        in_parallel(fill, work_slices(len(self._columns), last - first + 1))
-        self._blocks.end()
-        return True
-
-    def _accept(self, frames: Frames) -> bool:
-        self._clocks = np.concatenate((self._clocks, [frames.monotonic_ns, frames.timestamp_ns]), axis=1)
-        # Frames with their own timestamps are not in the order of time: such windows must be sorted as a whole.
-        return bool((frames.flags & np.uint64(FLAG_TICK)).all())
-
-    def _discard(self, gone: int) -> None:
-        self._clocks = self._clocks[:, gone:]
-
-    def statistics(self) -> dict[str, Vector]:
+    def _of_counters(self) -> dict[str, Vector]:
         series = len(self._columns)
         total, last = np.zeros(series), np.full(series, np.nan)
         first_at, last_at = np.full(series, np.nan), np.full(series, np.nan)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from exporter.window.incremental import ordering, rolling
 from exporter.window.incremental.blocks import BLOCK_FRAMES
-from exporter.window.incremental.rolling import RollingCounters, RollingSamples, is_long
+from exporter.window.incremental.rolling import Rolling, is_long
 from exporter.window.ring_window import Window
-from exporter.window.statistics import STATS, aggregate, calculate_rate
+from exporter.window.statistics import COUNTER_STATS, STATS, aggregate, calculate_rate
 from shm.files import unlink
 from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 from shm.ring.reader import RingReader
@@ -70,18 +70,18 @@ def history(capacity: int = CAPACITY) -> Iterator[History]:
         unlink(name, "s", lock_too=True)
 
 
-def fresh(window: Window, kind: Callable[[], RollingSamples | RollingCounters]) -> dict[str, Floats]:
+def fresh(window: Window, kind: Callable[[], Rolling]) -> dict[str, Floats]:
     anew = kind()
     assert anew.update(window)
     return anew.statistics()
 
 
-def samples() -> RollingSamples:
-    return RollingSamples(COLUMNS, STATS, LEAST_FRAMES)
+def samples() -> Rolling:
+    return Rolling(COLUMNS, STATS, LEAST_FRAMES)
 
 
-def counters() -> RollingCounters:
-    return RollingCounters(COLUMNS, LEAST_FRAMES)
+def counters() -> Rolling:
+    return Rolling(COLUMNS, COUNTER_STATS, LEAST_FRAMES)
 
 
 def assert_same_bits(found: dict[str, Floats], right: dict[str, Floats]) -> None:
