@@ -140,7 +140,7 @@ class MetricAggregator:
             sources=(self._only,) if self._only else (),
         )
         form = Format.OPENMETRICS if openmetrics else Format.TEXT
-        return b"".join(self.page(query, form)).decode() + ("# EOF\n" if openmetrics else "")
+        return b"".join(self.page(query, form)).decode()
 
     # ---- the page ------------------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class MetricAggregator:
         page = self._layouts.get(key, made_from, lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
         windows = Windows(self._rings, rings, page.indexes, now_ns - query.window_ns, now_ns)
-        return page.render(windows, form, lambda key, make: self._rolling.get(key, made_from, make))
+        return [*page.render(windows, form, lambda key, make: self._rolling.get(key, made_from, make)), form.end]
 
     # ---- helpers -------------------------------------------------------------------------------------------
 

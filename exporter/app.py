@@ -48,7 +48,6 @@ from shm.safe_repr import shown
 
 log = logging.getLogger(__name__)
 
-_EOF = b"# EOF\n"
 _LAYOUT_BYTES: Final = 64 << 20  # for the layouts of queries: both pages of 10,000 series take 40 MiB
 _RETRY_SECONDS: Final = 1
 _CLOSE_SECONDS = 15.0  # how often to close replaced segments, at the cost of one stat per ring
@@ -207,7 +206,7 @@ class Exporter:
         page = self._layouts.get(query, made_from, lambda: MetricsPage(all_shown, query))
         self._note_conflicts(page.conflicts)
         body = page.render(all_shown, (False, *self.rings.stale(rings), *(False for _ in applications)), form)
-        return *body, _EOF if form is Format.OPENMETRICS else b""
+        return *body, form.end
 
     async def _aggregated(self, request: Request) -> Response:
         parameters = parse_query_string(request.scope["query_string"])
@@ -224,7 +223,7 @@ class Exporter:
 
     def aggregated_parts(self, query: AggregatedQuery, form: Format) -> tuple[bytes, ...]:
         """The page /metrics/aggregated, in parts. Only for the worker thread."""
-        return *self._aggregator.page(query, form), _EOF if form is Format.OPENMETRICS else b""
+        return tuple(self._aggregator.page(query, form))
 
     async def _stats(self, request: Request) -> Response:
         self.rings.refresh()
@@ -265,7 +264,7 @@ class Exporter:
         if len(page) >= self._config.gzip_min_bytes and accepts_gzip(request.headers.get("accept-encoding", "")):
             page = zlib.compress(page, 1, _GZIP)  # higher levels take several times as long and save less than a fifth
             headers["content-encoding"] = "gzip"
-        return Response(page, headers=headers, media_type=form.content_type)
+        return Response(page, headers=headers, media_type=form.value)
 
     def _note_conflicts(self, conflicts: list[Conflict]) -> None:
         if conflicts != self.own.conflicts:

@@ -25,7 +25,7 @@ from shm.process import writer_alive
 from shm.ring.discovery import RingList
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
-from shm.ring.reader import Frame, Frames, RingReader
+from shm.ring.reader import Frame, RingReader
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +147,6 @@ class Ring:
             latest[present] = values[present]
         return latest
 
-    def window(self, since_ns: int | None, until_ns: int | None) -> Frames:
-        """The proven frames with since < timestamp ≤ until."""
-        return self.reader.frames(since_ns, until_ns)
-
     def writer_alive(self) -> bool:
         return writer_alive(self.reader.writer, self.interval_ns)
 
@@ -163,12 +159,8 @@ def _values(frame: Frame) -> NDArray[np.float64]:
     return values
 
 
-def _sentence(source: str, error: Exception) -> str:
-    return str(error) if isinstance(error, RingError) else f"ring {source!r}: {type(error).__name__}: {error}"
-
-
 class Counts(NamedTuple):
-    """Skipped frames and read errors since the start, by source. Never changed, so any thread may read it."""
+    """Slots found torn or lapped, and read errors, since the start, by source."""
 
     skipped_frames: Counter[str]
     errors: Counter[str]
@@ -197,23 +189,14 @@ class RingSet:
         self.generation = 0  # changes whenever a ring is added, removed or replaced
         self._owner = owner
         self._list = RingList(namespace)
-        self._listed: list[str] = []
-        self._made_from: list[str] = []
-        self._order: list[str] = []
 
     def refresh(self) -> list[Ring]:
         """All rings that can be read now, each with its latest samples. A bad ring never raises; see ``errors``."""
-        listed = self._list.sources()
-        if listed is not self._made_from:
-            # The history of the applications comes last: of two rings with one series, the first has precedence.
-            self._made_from, self._order = listed, sorted(listed, key=lambda source: source == HISTORY_SOURCE)
-        sources = self._order
-        if sources is not self._listed or self.errors:
-            for source in [name for name in self.rings if name not in sources]:
-                self._close_ring(source)
-            for source in [name for name in self.errors if name not in sources]:
-                del self.errors[source]
-            self._listed = sources
+        # The history of the applications comes last: of two rings with one series, the first has precedence.
+        sources = sorted(self._list.sources(), key=HISTORY_SOURCE.__eq__)
+        for source in {*self.rings, *self.errors}.difference(sources):
+            self._close_ring(source)
+            self.errors.pop(source, None)
         for source in sources:
             ring = self.rings.get(source)
             if ring is not None and ring.reader.replaced:
@@ -231,13 +214,11 @@ class RingSet:
         except RingMissing:  # removed after the listing
             self._close_ring(source)
             self._set_error(source, "")
-        except RingError as error:
-            self._close_ring(source)
-            self._set_error(source, str(error))
         except Exception as error:  # a ring's bytes are untrusted input and must not affect other rings
-            log.exception("ring can't be read", extra={"ring": source})
+            if not isinstance(error, RingError):
+                log.exception("ring can't be read", extra={"ring": source})
             self._close_ring(source)
-            self._set_error(source, _sentence(source, error))
+            self.fail(source, error)
 
     def close_replaced(self) -> None:
         """Close the rings whose segments were replaced or removed; refresh() opens the replacements."""
@@ -252,26 +233,21 @@ class RingSet:
         """is_stale() of each ring, at one moment."""
         now = self.monotonic(), self.wall()
         return tuple(
-            [
-                ring.sequence == 0 or ring.age_seconds(*now) > self.stale_intervals * ring.interval_ns / 1e9
-                for ring in rings
-            ]
+            ring.sequence == 0 or ring.age_seconds(*now) > self.stale_intervals * ring.interval_ns / 1e9
+            for ring in rings
         )
 
-    def skipped_frames(self) -> Counter[str]:
-        """Count the slots found torn or lapped since the start, by source."""
-        counts = self._skipped.copy()
-        for source, ring in self.rings.items():
-            counts[source] += ring.reader.skipped_frames
-        return counts
-
     def counts(self) -> Counts:
-        """Copy the counts for other threads."""
-        return Counts(self.skipped_frames(), self.error_counts.copy())
+        """Copy the counts."""
+        skipped = self._skipped.copy()
+        for source, ring in self.rings.items():
+            skipped[source] += ring.reader.skipped_frames
+        return Counts(skipped, self.error_counts.copy())
 
     def fail(self, source: str, error: Exception) -> None:
-        """Record that reading a ring failed after refresh()."""
-        self._set_error(source, _sentence(source, error))
+        """Record that reading a ring failed."""
+        known = isinstance(error, RingError)
+        self._set_error(source, str(error) if known else f"ring {source!r}: {type(error).__name__}: {error}")
 
     def _follow(self, source: str) -> None:
         ring = self.rings.get(source)

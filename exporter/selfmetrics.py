@@ -29,7 +29,7 @@ class SelfMetrics:
     """Counts requests, and exposes the state of rings, applications and process as series. Not thread-safe.
 
     ``latest``: float64, shape (width,), the values of ``series``. ``generation`` changes whenever series are added or
-    removed, ``changes`` with every collection. ``conflicts``: series that a page dropped, shown by the next page.
+    removed. ``conflicts``: series that a page dropped, shown by the next page.
     """
 
     source: Final = EXPORTER
@@ -41,7 +41,7 @@ class SelfMetrics:
         self.conflicts: list[Conflict] = []
         self.series: list[Series] = []
         self.latest = all_absent(0)
-        self.generation = self.changes = 0
+        self.generation = 0
         self._rings = rings
         self._applications = applications
         self._elsewhere = elsewhere
@@ -83,7 +83,6 @@ class SelfMetrics:
                 series.append(Series(metric, tuple(samples[at].labels.values()), len(values) + at))
             values += [sample.value for sample in samples]
         self.latest = np.array(values, dtype=np.float64)
-        self.changes += 1
         if series != self.series:
             self.series = series
             self.generation += 1
@@ -124,7 +123,7 @@ class SelfMetrics:
             labels=["source", "metric", "reason"],
         )
         for conflict in self.conflicts:
-            dropped.add_metric([conflict.source, conflict.metric, conflict.reason], conflict.series)
+            dropped.add_metric(conflict[:3], conflict.series)
         yield from (age, fresh, alive, skipped, errors, dropped)
 
     def _of_applications(self) -> Iterator[ClientMetric]:

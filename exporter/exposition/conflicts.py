@@ -17,8 +17,7 @@ from shm.metric import Metric, Series
 EXPORTER: Final = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A series, and the index of its ring in the list."""
 
     ring: int
@@ -40,8 +39,7 @@ class Family:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):
     """A claim of a ring to a name or series that another ring has. ``series``: how many series were dropped for it."""
 
     source: str

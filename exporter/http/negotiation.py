@@ -32,8 +32,9 @@ class Format(Enum):
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
     @property
-    def content_type(self) -> str:
-        return self.value
+    def end(self) -> bytes:
+        """What a page of this format ends with."""
+        return b"# EOF\n" if self is Format.OPENMETRICS else b""
 
 
 @functools.lru_cache(_CACHED)

@@ -61,10 +61,7 @@ def stats(
         "rings": by_ring,
         "applications": by_application,
         "errors": {**(applications.errors() if applications else {}), **rings.errors},
-        "conflicts": [
-            {"source": one.source, "metric": one.metric, "reason": one.reason, "series": one.series}
-            for one in conflicts
-        ],
+        "conflicts": [one._asdict() for one in conflicts],
         # Mistyped names, or metrics of a disabled source. No collector can find them: each knows only its own metrics.
         "unused_tables": [
             metric_table(one) for one in tables if not any(table_fits(one, metric) for metric in metrics)
@@ -73,7 +70,7 @@ def stats(
 
 
 def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
-    frames = ring.window(None, None)
+    frames = ring.reader.frames(None, None)
     present = (~absent(frames.values)).sum(axis=0).tolist()
     for series in ring.series:
         # Of a histogram, count the raw samples, not the buckets.
@@ -95,7 +92,7 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
         "stale": rings.is_stale(ring),
         "writer_alive": ring.writer_alive(),
         "writer_pid": ring.reader.writer.pid or None,
-        "skipped_frames": rings.skipped_frames()[ring.source],
+        "skipped_frames": rings.counts().skipped_frames[ring.source],
         "dropped_samples": _last(ring, "collector_series_dropped_total"),
         "limited_metrics": dict(ring.reader.catalog.limits),
         "generation": header.generation,

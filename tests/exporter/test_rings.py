@@ -318,11 +318,11 @@ def test_a_slot_that_is_not_whole_is_skipped_and_counted(scene: Scene) -> None:
     overwrite(scene.path("s"), header.slot_offset(2) + 20, b"\xff")
     rings = scene.rings()
     assert latest(only(rings)) == {"packets": 1.0}
-    assert rings.skipped_frames() == {"s": 1}
-    assert len(only(rings).window(None, None).sequence) == 1
+    assert rings.counts().skipped_frames == {"s": 1}
+    assert len(only(rings).reader.frames(None, None).sequence) == 1
     scene.collectors.pop("s").close()
     unlink(scene.namespace, "s")
-    before = rings.skipped_frames()["s"]
+    before = rings.counts().skipped_frames["s"]
     rings.refresh()
     assert rings.counts().skipped_frames["s"] == before  # counted on, though the ring is gone
 

@@ -166,7 +166,7 @@ def _read_as_exporter(namespace: str, deadline: float) -> dict[str, int]:
     rings = RingSet(namespace)
     while time.monotonic() < deadline:
         for ring in rings.refresh():
-            window = ring.window(0, None)
+            window = ring.reader.frames(0, None)
             check_all(window, _COLUMNS)
             frames += len(window.sequence)
         errors += len(rings.errors)
@@ -227,9 +227,9 @@ def _cut_holes(namespace: str, holes: int, random_: random.Random) -> int:
                 start = _page(random_, writer.header.segment_bytes - _PAGE_BYTES)
                 punch_hole(path, start, random_.choice((1, 7)) * _PAGE_BYTES)
                 allocated = path.stat().st_blocks
-                served = [ring.window(0, None) for ring in rings.rings.values() if ring.source == "s"]
+                served = [ring.reader.frames(0, None) for ring in rings.rings.values() if ring.source == "s"]
                 for ring in rings.refresh():
-                    check_all(ring.window(0, None), _COLUMNS)
+                    check_all(ring.reader.frames(0, None), _COLUMNS)
                 read = [*sequences(reader), reader.latest(), *reader.series, *reader.frames().sequence]
                 require(path.stat().st_blocks == allocated, "a reader filled a hole")
                 require(not any(read), "frames of a ring with holes are served")

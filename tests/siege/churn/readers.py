@@ -54,7 +54,7 @@ def _by_rings(namespace: str, plan: Plan) -> Iterator[Reading]:
                 there = found[~absent(found)].tolist()
                 what = "is lost" if right and not there else "is credited to another series"
                 require(there == right, f"by RingSet, latest: a sample {what}: series {number}, frame {ring.sequence}")
-            frames = ring.window(None, None)
+            frames = ring.reader.frames(None, None)
             samples += prove_frames(plan, frames, ring.series, "by RingSet")
             newest, read = ring.sequence, read + len(frames.sequence)
         require(not rings.errors, f"by RingSet: the ring can't be read: {rings.errors}")

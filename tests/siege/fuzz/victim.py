@@ -109,7 +109,7 @@ class Victim:
                 self._put(Mutation("older", "older", self.older))
                 for rings in sets:
                     rings.refresh()
-            skipped = self._exporter.rings.skipped_frames()[VICTIM]
+            skipped = self._exporter.rings.counts().skipped_frames[VICTIM]
             self._put(mutation)
             self._check(mutation, attached, skipped)
             if deep:
@@ -172,7 +172,7 @@ class Victim:
             if attached and word(mutation.data, HINT_FIELDS["head"]) == FRAMES - 1:
                 newest = FRAMES - 1  # the hint is as it was: no new frame was announced to this reader
             lost = self._shown[newest] - foreign
-            passed = rings.skipped_frames()[VICTIM] - skipped
+            passed = rings.counts().skipped_frames[VICTIM] - skipped
             require(not lost or passed, f"{len(lost)} samples are missing, and nothing says so: {sorted(lost)[:1]}")
 
     # ---- the other pages -------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class Victim:
         ring = self._history.rings.get(VICTIM)
         if mutation.forged or ring is None:
             return
-        frames = ring.window(None, None)
+        frames = ring.reader.frames(None, None)
         sequences = frames.sequence.tolist()
         require(all(1 <= s <= FRAMES for s in sequences), f"a window has the sequences {sequences}")
         require(frames.timestamp_ns.tolist() == [stamp_ns(s) for s in sequences], "a window has wrong timestamps")
