@@ -38,7 +38,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+")
 _ANY = re.compile(r".+", re.DOTALL)
 _OPERATOR = re.compile(r"=~|!~|!=|=")
 _STRING = re.compile(r""""((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'""", re.DOTALL)
-_NO_OCTET = re.compile(rb"%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
+_NO_OCTET = re.compile(rb"%(?![0-9a-fA-F]{2})[^=]{0,2}")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 
 
@@ -94,23 +94,18 @@ def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
 
     Replacing bad bytes by U+FFFD, as browsers do, would give a name that matches nothing: an unexplained empty page.
     """
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for part in raw.split(b"&"):
-        if part:
-            name, _, value = part.partition(b"=")
-            pairs.append((_decoded(name, part), _decoded(value, part)))
+        if bad := _NO_OCTET.search(part):
+            raise QueryError(
+                f"{_shown_bytes(part)} has {_shown_bytes(bad[0])}; write % as %25, or give two hexadecimal digits "
+                "after it"
+            )
+        try:
+            pairs += urllib.parse.parse_qsl(part.decode(), keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            raise QueryError(f"{_shown_bytes(part)} is not UTF-8; write é, for example, as %C3%A9") from None
     return pairs
-
-
-def _decoded(text: bytes, part: bytes) -> str:
-    if bad := _NO_OCTET.search(text):
-        raise QueryError(
-            f"{_shown_bytes(part)} has {_shown_bytes(bad[0])}; write % as %25, or give two hexadecimal digits after it"
-        )
-    try:
-        return urllib.parse.unquote_to_bytes(text.replace(b"+", b" ")).decode()
-    except UnicodeDecodeError:
-        raise QueryError(f"{_shown_bytes(part)} is not UTF-8; write é, for example, as %C3%A9") from None
 
 
 def parse_metrics_query(params: Iterable[tuple[str, str]]) -> MetricsQuery:

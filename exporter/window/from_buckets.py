@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.window.statistics import PERCENTILES
 from shm.metric import Series
 from shm.ring.frame import absent, all_absent
 
 Vector = NDArray[np.float64]
-
-PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def statistics(bounds: Sequence[float], increases: Vector, stats: Sequence[str])
         found["avg"][known] = totals[known] / counts[known]
     for stat in stats:
         if stat in PERCENTILES and len(bounds):
-            found[stat][known] = _quantile(PERCENTILES[stat], np.asarray(bounds), increases[known, :-1])
+            found[stat][known] = _quantile(PERCENTILES[stat] / 100, np.asarray(bounds), increases[known, :-1])
     return found
 
 

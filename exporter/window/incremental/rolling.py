@@ -34,6 +34,7 @@ from exporter.window.parallel import in_parallel
 from exporter.window.ring_window import Window
 from exporter.window.statistics import (
     COUNTER_STATS,
+    PERCENTILES,
     columns_of,
     count_samples,
     elapsed_ns,
@@ -51,7 +52,7 @@ Columns = NDArray[np.intp]
 LEAST_FRAMES: Final = 1024
 # Each frame added or removed moves a rank by at most one. After more changes most ranks would have left their bands.
 _MOST_CHANGES: Final = BLOCK_FRAMES
-_PERCENTS: Final = {"min": 0, "p50": 50, "p95": 95, "p99": 99, "max": 100}
+_PERCENTS: Final = {"min": 0, **PERCENTILES, "max": 100}
 
 
 def is_long(window: Window) -> bool:
