@@ -18,16 +18,14 @@ from exporter import app
 from exporter.app import Exporter
 from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
-from exporter.status import stats
 from exporter.window.incremental import rolling
 from exporter.window.incremental.bands import Bands
 from shm import VERSION
-from shm.errors import ConfigurationError
 from shm.files import unlink
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from shm.ring.windows import Chosen
-from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
+from tests.exporter.scene import INTERVAL, SECOND, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask
 
 ROOM = {"room": "a"}
@@ -185,25 +183,6 @@ def test_a_page_is_laid_out_anew_only_when_series_come_or_go(scene: Scene, monke
     assert rings_page(exporter, Format.TEXT, "temperature") == text()[0]
 
 
-def test_a_replaced_ring_of_the_same_sequence_is_not_served_from_the_kept_text(scene: Scene) -> None:
-    from shm.files import unlink
-
-    exporter = fill(scene)
-    rings_page(exporter)
-    scene.collectors.pop("s").close()
-    unlink(scene.namespace, "s")
-    scene.commit("s", ("temperature", 20.0, ROOM), ("packets", 99.0), ("latency", 2.0, {"path": "/"}))
-    assert "packets_total 99.0\n" in rings_page(exporter)
-
-
-def test_the_two_formats_are_kept_apart(scene: Scene) -> None:
-    exporter = fill(scene)
-    text, openmetrics = rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)
-    assert "# TYPE packets_total counter" in text
-    assert "# TYPE packets counter" in openmetrics
-    assert (rings_page(exporter), rings_page(exporter, Format.OPENMETRICS)) == (text, openmetrics)
-
-
 # ---- coding, methods, errors -------------------------------------------------------------------------------------
 
 
@@ -294,14 +273,6 @@ def test_a_fault_of_ours_is_a_500_logged_counted_and_over(
     assert 'exporter_requests_total{page="metrics",status="500"} 1.0' in answer.text
 
 
-def test_a_fault_in_the_worker_is_no_different(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    exporter = fill(scene)
-    monkeypatch.setattr(stats, "stats", lambda *arguments: 1 // 0)
-    assert get(exporter, "/stats").status_code == 500
-    monkeypatch.undo()
-    assert get(exporter, "/stats").status_code == 200
-
-
 # ---- /metrics/aggregated, /stats, /health ------------------------------------------------------------------------
 
 
@@ -372,13 +343,6 @@ def test_the_default_window_and_the_longest_are_settings(scene: Scene) -> None:
     assert "exporter_window_seconds 10.0\n" in nothing
     assert 'stat="avg"' in get(exporter, "/metrics/aggregated?window=1m").text
     assert get(exporter, "/metrics/aggregated?window=61s").status_code == 400
-
-
-def test_a_series_added_later_is_on_the_next_aggregated_page(scene: Scene) -> None:
-    exporter = fill(scene)
-    get(exporter, "/metrics/aggregated")
-    scene.commit("s", ("temperature", 4.0, {"room": "new"}))
-    assert 'temperature{room="new",stat="p99"} 4.0' in get(exporter, "/metrics/aggregated").text
 
 
 def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(
@@ -604,16 +568,3 @@ def test_scrapes_and_aggregations_run_beside_a_growing_ring(scene: Scene) -> Non
         stop.set()
         writer.join(60)
     assert broke == []
-
-
-# ---- configuration -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("key", ["window", "max_window"])
-def test_a_window_that_is_no_duration_is_a_configuration_error(scene: Scene, key: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"\[exporter\] {key} is 'soon'; give a duration such as"):
-        Exporter(scene.config(**{key: "soon"}))
-
-
-def test_the_present_is_the_clock_s(scene: Scene) -> None:
-    assert scene.exporter().rings.wall() == NOW_NS

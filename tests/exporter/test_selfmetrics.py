@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from exporter.exposition.conflicts import Conflict
 from exporter.http.negotiation import Format
 from exporter.rings import Counts, RingSet
 from exporter.selfmetrics import SelfMetrics
@@ -61,13 +60,6 @@ def test_errors_and_skipped_frames_of_both_sets_are_added(scene: Scene) -> None:
     assert found["exporter_ring_errors_total", (("source", "bad"),)] == 5
     assert found["exporter_ring_fresh", (("source", "bad"),)] == 0
     scene.path("bad").unlink()
-
-
-def test_conflicts_are_named_with_their_reason(scene: Scene) -> None:
-    one = own(scene.rings())
-    one.conflicts = [Conflict("two", "packets", "ring 'one' has the same series", 3)]
-    labels = (("metric", "packets"), ("reason", "ring 'one' has the same series"), ("source", "two"))
-    assert samples(one)["exporter_series_in_conflict", labels] == 3
 
 
 def test_the_process_and_the_release_are_there(scene: Scene) -> None:

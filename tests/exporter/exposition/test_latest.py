@@ -65,16 +65,6 @@ def test_the_page_in_both_formats(scene: Scene) -> None:
     assert page(rings, Format.OPENMETRICS) == openmetrics.replace("TYPE packets_total", "TYPE packets")
 
 
-def test_both_formats_read_back_to_the_same_samples(scene: Scene) -> None:
-    rings = fill(scene)
-    text = samples_of(page(rings))
-    openmetrics = samples_of(page(rings, Format.OPENMETRICS) + "# EOF\n", Format.OPENMETRICS)
-    assert text.keys() == openmetrics.keys()
-    assert len(text) == 11
-    assert all(value == openmetrics[key] or value != value for key, value in text.items())
-    assert text["temperature", (("room", HOSTILE),)] == 21.5
-
-
 @pytest.mark.real
 def test_promtool_reads_the_page(scene: Scene) -> None:
     promtool_accepts(page(fill(scene)))
@@ -133,25 +123,6 @@ def test_a_source_chooses_its_ring(scene: Scene) -> None:
     ]
     assert page(rings, query=MetricsQuery(sources=("one", "two"))) == TEXT
     assert page(rings, query=MetricsQuery(sources=("three",))) == ""
-
-
-def test_two_rings_that_claim_the_same_make_a_valid_page_of_the_first(scene: Scene) -> None:
-    scene.commit("one", ("temperature", 1.0, {"room": "a"}))
-    scene.commit("two", ("temperature", 2.0, {"room": "a"}), ("temperature", 3.0, {"room": "b"}))
-    scene.collector("three", Metric("temperature", "counter", "Not the same."))
-    scene.commit("three", ("temperature", 4.0))
-    rings = scene.rings()
-    assert page(rings).endswith("temperature_total 4.0\n") is False
-    found = MetricsPage(rings.refresh(), MetricsQuery())
-    # three comes before two by name, one before both.
-    assert [(conflict.source, conflict.metric, conflict.series) for conflict in found.conflicts] == [
-        ("three", "temperature", 1),
-        ("two", "temperature", 1),
-    ]
-    assert samples_of(page(rings)) == {
-        ("temperature", (("room", "a"),)): 1.0,
-        ("temperature", (("room", "b"),)): 3.0,
-    }
 
 
 def test_a_dropped_series_stays_dropped_while_its_owner_is_stale(scene: Scene) -> None:

@@ -25,11 +25,6 @@ FIREFOX = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
 CHROME = FIREFOX + ",application/signed-exchange;v=b3;q=0.7"
 
 
-def test_each_format_names_its_content_type() -> None:
-    assert Format.TEXT.value == "text/plain; version=0.0.4; charset=utf-8"
-    assert Format.OPENMETRICS.value == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-
 @pytest.mark.parametrize(
     "accept",
     [

@@ -30,7 +30,6 @@ from shm.metric import Metric
 from tests.exporter.scene import samples_of
 from tests.exporter.test_main import exporter, get
 from tests.exporter.wire import REQUEST, answer, connected, everything
-from tests.orphans import watched
 
 QUICK = "request_seconds = 0.5\nanswer_seconds = 0.5\n"
 LAST = REQUEST.replace(b"host", b"connection: close\r\nhost")
@@ -81,17 +80,10 @@ def test_a_request_that_is_not_whole_in_time_ends_its_connection(namespace: str,
 def test_a_request_that_trickles_in_gets_no_more_time(namespace: str, tmp_path: Path) -> None:
     with exporter(namespace, tmp_path, QUICK) as (_, port), connected(port) as one:
         one.sendall(b"GET /")
-        one.settimeout(0.05)
-        for _ in range(200):
-            try:
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
                 one.sendall(b"x")
-                assert one.recv(1) == b""
-                break
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                break
-        else:
+                time.sleep(0.05)
             raise AssertionError("it is still read after 20 times the time of a request")
 
 
@@ -446,33 +438,6 @@ def test_told_to_end_before_it_began_it_ends() -> None:
             await server.serve([listening])
 
     run(work)
-
-
-_SERVER = """
-import asyncio, socket
-from exporter.http import server as module
-from starlette.applications import Starlette
-from exporter.settings import ExporterConfig
-from fogmetrics.parent import Parent
-module.LOOK_SECONDS = 3600.0
-
-async def run():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        running = asyncio.create_task(module.Server(Starlette(), ExporterConfig(), Parent()).serve([listening]))
-        await asyncio.sleep(0.2)
-        print("serves", running.done(), flush=True)
-        await running
-        print("ended", flush=True)
-
-asyncio.run(run())
-"""
-
-
-def test_it_ends_at_once_when_its_supervisord_is_gone() -> None:
-    with watched(_SERVER) as (supervisord, output):
-        assert output.readline() == "serves False\n"
-        supervisord.kill()
-        assert output.readline() == "ended\n"
 
 
 @pytest.mark.parametrize("tells", [True, False])

@@ -199,14 +199,6 @@ def test_a_sample_with_a_timestamp_of_its_own_is_in_the_window_of_its_time(scene
     assert of(samples(scene.rings()), "temperature", room="a") == statistics([10.0, 100.0, 299.0])
 
 
-def test_the_statistics_of_a_histogram_are_those_of_its_raw_samples(scene: Scene) -> None:
-    values = [0.25, 8.0, 3.0, 3.0, 99.0]
-    for value in values:
-        scene.commit("s", ("latency", value, {"path": "/"}))
-        scene.advance(1)
-    assert of(samples(scene.rings()), "latency", path="/") == statistics(values)
-
-
 @pytest.mark.parametrize(
     ("params", "expected"),
     [
