@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import pytest
 
 from exporter.aggregator import MetricAggregator, SeriesStatistics
-from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
-from exporter.rings import RingSet
-from fogmetrics.config import Config
-from fogmetrics.settings.tables import ShmConfig
 from shm.errors import MetricError
 from tests.exporter.scene import NOW_NS, SECOND, Scene
 
@@ -22,7 +17,7 @@ NOW = NOW_NS / SECOND
 
 
 @pytest.fixture
-def aggregator(scene: Scene) -> Iterator[MetricAggregator]:
+def aggregator(scene: Scene) -> MetricAggregator:
     """Three frames, at 0, 15 and 30 s from NOW: two rooms' temperatures and a counter; the clock is at 30 s."""
     for at, (hall, attic, packets) in enumerate([(20.0, 5.0, 10.0), (22.0, 7.0, 16.0), (24.0, 9.0, 4.0)]):
         scene.commit(
@@ -31,9 +26,7 @@ def aggregator(scene: Scene) -> Iterator[MetricAggregator]:
         )  # fmt: skip
         if at < 2:
             scene.advance(15)
-    rings = RingSet(scene.namespace, wall=lambda: scene.wall_ns, monotonic=lambda: scene.monotonic_ns)
-    yield MetricAggregator(rings)
-    rings.close()
+    return MetricAggregator(scene.rings())
 
 
 def by_room(found: list[SeriesStatistics], stat: str) -> dict[str, float]:
@@ -103,19 +96,14 @@ def test_one_collector_s_ring_alone_can_be_aggregated(aggregator: MetricAggregat
 
 
 def test_the_text_is_that_of_the_page(aggregator: MetricAggregator, scene: Scene) -> None:
-    exporter = Exporter(
-        Config(shm=ShmConfig(namespace=scene.namespace)), lambda: scene.wall_ns, lambda: scene.monotonic_ns
-    )
-    try:
-        for form, openmetrics in ((Format.TEXT, False), (Format.OPENMETRICS, True)):
-            page = b"".join(exporter.aggregated_parts(AggregatedQuery(300 * SECOND), form)).decode()
-            assert aggregator.export_prometheus_format(openmetrics=openmetrics) == page
-        assert "temperature_celsius" not in page
-        only = aggregator.export_prometheus_format("temperature", 300, {"room": "hall"}, ("max",))
-        assert 'temperature{room="hall",stat="max"} 24.0\n' in only
-        assert "attic" not in only
-    finally:
-        exporter.close()
+    exporter = scene.exporter()
+    for form, openmetrics in ((Format.TEXT, False), (Format.OPENMETRICS, True)):
+        page = b"".join(exporter.aggregated_parts(AggregatedQuery(300 * SECOND), form)).decode()
+        assert aggregator.export_prometheus_format(openmetrics=openmetrics) == page
+    assert "temperature_celsius" not in page
+    only = aggregator.export_prometheus_format("temperature", 300, {"room": "hall"}, ("max",))
+    assert 'temperature{room="hall",stat="max"} 24.0\n' in only
+    assert "attic" not in only
 
 
 def test_a_damaged_ring_costs_the_others_nothing(aggregator: MetricAggregator, scene: Scene) -> None:

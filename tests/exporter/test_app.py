@@ -9,6 +9,7 @@ import itertools
 import re
 import threading
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
@@ -154,19 +155,12 @@ def test_conflicts_are_logged_once_and_served(scene: Scene, caplog: pytest.LogCa
 def test_a_page_is_laid_out_anew_only_when_series_come_or_go(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = fill(scene)
     scene.commit("t", ("temperature", 1.0, {"room": "t"}))
-    made = 0
-    whole = MetricsPage.__init__
-
-    def counted(self: MetricsPage, *arguments: Any) -> None:
-        nonlocal made
-        made += 1
-        whole(self, *arguments)
-
-    monkeypatch.setattr(MetricsPage, "__init__", counted)
+    made = mock.Mock(wraps=MetricsPage)
+    monkeypatch.setattr(app, "MetricsPage", made)
 
     def text() -> tuple[str, int]:
-        before = made
-        return rings_page(exporter), made - before
+        before = made.call_count
+        return rings_page(exporter), made.call_count - before
 
     first, new = text()
     assert new == 1
@@ -437,15 +431,8 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
 
 def test_a_page_that_nobody_waits_for_any_more_is_not_made(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = fill(scene)
-    made = 0
-    whole = exporter.aggregated_parts
-
-    def counted(*arguments: Any) -> tuple[bytes, ...]:
-        nonlocal made
-        made += 1
-        return whole(*arguments)
-
-    monkeypatch.setattr(exporter, "aggregated_parts", counted)
+    made = mock.Mock(wraps=exporter.aggregated_parts)
+    monkeypatch.setattr(exporter, "aggregated_parts", made)
 
     async def left() -> dict[str, str]:
         return {"type": "http.disconnect"}
@@ -456,9 +443,9 @@ def test_a_page_that_nobody_waits_for_any_more_is_not_made(scene: Scene, monkeyp
     async def work() -> None:
         scope = {"type": "http", "method": "GET", "path": "/metrics/aggregated", "query_string": b"", "headers": []}
         await exporter.app(scope, left, send)
-        assert made == 0
+        assert made.call_count == 0
         assert (await ask(exporter.app, "GET", "/metrics/aggregated")).status_code == 200
-        assert made == 1
+        assert made.call_count == 1
 
     asyncio.run(work())
 
@@ -537,8 +524,6 @@ def test_what_the_worker_counts_reaches_the_scrape_as_a_copy(scene: Scene) -> No
 
 def test_scrapes_and_aggregations_run_beside_a_growing_ring(scene: Scene) -> None:
     """Each of many rings comes, grows and goes while both threads read: no request fails."""
-    from shm.files import unlink
-
     exporter = fill(scene)
     stop = threading.Event()
     broke: list[Exception] = []

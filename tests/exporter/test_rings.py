@@ -101,70 +101,68 @@ def test_the_samples_are_those_of_the_newest_frame_alone(scene: Scene) -> None:
 # ---- timestamps of their own -------------------------------------------------------------------------------------
 
 
-def record_apart(scene: Scene, value: float, seconds_ago: float, labels: dict[str, str] = ROOM) -> None:
-    scene.collector("s").record_metric("temperature", value, labels, (scene.wall_ns - seconds_ago * SECOND) / SECOND)
+Recorded = tuple[float, float, dict[str, str]]  # value, seconds ago, labels
 
 
-def test_a_sample_with_a_timestamp_of_its_own_is_the_latest_of_its_series(scene: Scene) -> None:
-    record_apart(scene, 7.0, seconds_ago=3)
-    scene.commit("s", ("temperature", 1.0, OTHER))
+@pytest.mark.parametrize(
+    ("apart", "together", "expected"),
+    [
+        pytest.param([(7.0, 3, ROOM)], [(1.0, OTHER)], {"a": 7.0, "b": 1.0}, id="in another series"),
+        pytest.param([(1.0, 5, ROOM), (3.0, -1, ROOM)], [(2.0, ROOM)], {"a": 3.0}, id="the latest has come before"),
+        pytest.param([(4.0, 5, ROOM)], [(5.0, ROOM)], {"a": 5.0}, id="earlier than the collection"),
+        pytest.param([(1.0, 2, ROOM), (2.0, 2, ROOM)], [], {"a": 2.0}, id="of one time the second"),
+        pytest.param(
+            [(1.0, 3 * INTERVAL, ROOM), (2.0, 3 * INTERVAL - 1, OTHER)], [], {"b": 2.0}, id="too old to be news"
+        ),
+    ],
+)
+def test_of_a_series_the_sample_with_the_latest_timestamp_is_the_latest(
+    scene: Scene, apart: list[Recorded], together: list[tuple[float, dict[str, str]]], expected: dict[str, float]
+) -> None:
+    for value, seconds_ago, labels in apart:
+        at = (scene.wall_ns - seconds_ago * SECOND) / SECOND
+        scene.collector("s").record_metric("temperature", value, labels, at)
+    scene.commit("s", *(("temperature", value, labels) for value, labels in together))
     rings = scene.rings()
-    assert latest(only(rings)) == {"temperature,a": 7.0, "temperature,b": 1.0}
+    assert latest(only(rings)) == {f"temperature,{room}": value for room, value in expected.items()}
     scene.advance(INTERVAL)
-    scene.commit("s", ("temperature", 2.0, OTHER))  # a whole collection without it: it is absent now
+    scene.commit("s", ("temperature", 2.0, OTHER))  # a whole collection without the others: they are absent now
     assert latest(only(rings)) == {"temperature,b": 2.0}
 
 
-def test_the_later_timestamp_wins_whatever_came_first(scene: Scene) -> None:
-    record_apart(scene, 1.0, seconds_ago=5)
-    record_apart(scene, 3.0, seconds_ago=-1)
-    scene.commit("s", ("temperature", 2.0, ROOM))
-    assert latest(only(scene.rings())) == {"temperature,a": 3.0}
-    scene.advance(INTERVAL)
-    record_apart(scene, 4.0, seconds_ago=5)
-    scene.commit("s", ("temperature", 5.0, ROOM))
-    assert latest(only(scene.rings())) == {"temperature,a": 5.0}
+STALE = np.uint64(STALE_NAN_BITS).view(np.float64)
 
 
-def test_of_two_samples_with_one_timestamp_the_second_is_the_latest(scene: Scene) -> None:
-    record_apart(scene, 1.0, seconds_ago=2)
-    record_apart(scene, 2.0, seconds_ago=2)
-    scene.commit("s")
-    assert latest(only(scene.rings())) == {"temperature,a": 2.0}
-
-
-def test_a_sample_older_than_its_source_may_be_is_history_and_not_news(scene: Scene) -> None:
-    record_apart(scene, 1.0, seconds_ago=3 * INTERVAL)
-    record_apart(scene, 2.0, seconds_ago=3 * INTERVAL - 1, labels=OTHER)
-    scene.commit("s", ("packets", 1.0))
-    assert latest(only(scene.rings())) == {"packets": 1.0, "temperature,b": 2.0}
-
-
-def test_frames_apart_after_the_newest_collection_are_laid_over_it(namespace: str, scene: Scene) -> None:
-    with open_writer(namespace, columns=3) as writer:
-        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
-        writer.append([1.0, 2.0, stale], NOW_NS, scene.monotonic_ns, FLAG_TICK)
-        writer.append([stale, 5.0, 6.0], NOW_NS + 1, scene.monotonic_ns + SECOND, 0)
-        writer.append([9.0, stale, stale], NOW_NS - 1, scene.monotonic_ns + 2 * SECOND, 0)
-        ring = only(scene.rings())
-        assert ring.latest[:3].tolist() == [1.0, 5.0, 6.0]
-        assert ring.sequence == 3
-
-
-def test_frames_apart_from_before_the_newest_collection_are_no_part_of_it(namespace: str, scene: Scene) -> None:
-    with open_writer(namespace, columns=2) as writer:
-        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
-        writer.append([stale, 5.0], NOW_NS - 2, 1, 0)
-        writer.append([1.0, stale], NOW_NS, 2, FLAG_TICK)
-        assert absent(only(scene.rings()).latest[:2]).tolist() == [False, True]
-
-
-def test_a_ring_of_nothing_but_frames_apart_shows_the_newest(namespace: str, scene: Scene) -> None:
-    with open_writer(namespace, columns=2, capacity=128) as writer:
-        stale = np.uint64(STALE_NAN_BITS).view(np.float64)
-        for i in range(100):
-            writer.append([float(i), stale] if i % 2 else [stale, float(i)], NOW_NS + i * SECOND, i * SECOND, 0)
-        assert only(scene.rings()).latest[:2].tolist() == [99.0, 98.0]
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [
+        pytest.param(
+            [([1.0, 2.0, STALE], 0, 0, FLAG_TICK), ([STALE, 5.0, 6.0], 1, 1, 0), ([9.0, STALE, STALE], -1, 2, 0)],
+            [1.0, 5.0, 6.0],
+            id="after the newest collection, laid over it",
+        ),
+        pytest.param(
+            [([STALE, 5.0, STALE], -2, 0, 0), ([1.0, STALE, STALE], 0, 1, FLAG_TICK)],
+            [1.0, None, None],
+            id="from before the newest collection, no part of it",
+        ),
+        pytest.param(
+            [([float(i), STALE, 1.0] if i % 2 else [STALE, float(i), 1.0], i, i, 0) for i in range(100)],
+            [99.0, 98.0, 1.0],
+            id="no collection at all",
+        ),
+    ],
+)
+def test_frames_apart_have_columns_of_their_own(
+    namespace: str, scene: Scene, frames: list[tuple[list[float], int, int, int]], expected: list[float | None]
+) -> None:
+    with open_writer(namespace, columns=3, capacity=128) as writer:
+        for values, wall_seconds, monotonic_seconds, flags in frames:
+            writer.append(
+                values, NOW_NS + wall_seconds * SECOND, scene.monotonic_ns + monotonic_seconds * SECOND, flags
+            )
+        found = only(scene.rings()).latest[:3]
+        assert [None if gone else one for one, gone in zip(found.tolist(), absent(found), strict=True)] == expected
 
 
 # ---- segments that come and go -----------------------------------------------------------------------------------

@@ -49,6 +49,15 @@ def large_page(namespace: str) -> Iterator[None]:
         yield
 
 
+def take_pages(one: socket.socket) -> None:
+    """Read the rest of 60 pages."""
+    found = b""
+    while (pages := found.count(b"TTP/1.1 200")) < 60:
+        data = one.recv(1 << 20)
+        assert data, f"cut after {pages} pages"
+        found += data
+
+
 def established(pid: int) -> int:
     return sum(one.status == "ESTABLISHED" for one in psutil.Process(pid).net_connections("tcp"))
 
@@ -202,11 +211,7 @@ def test_an_answer_that_is_not_taken_yet_is_not_cut_for_a_newcomer(namespace: st
         for _ in range(20):
             stack.enter_context(connected(port))
         assert get(port, "/health").status_code == 200
-        found = b""
-        while found.count(b"TTP/1.1 200") < 60:
-            data = one.recv(1 << 20)
-            assert data, f"cut after {found.count(b'TTP/1.1 200')} pages"
-            found += data
+        take_pages(one)
 
 
 def test_a_request_is_refused_only_where_all_connections_are_busy_with_answers(namespace: str, tmp_path: Path) -> None:
@@ -217,9 +222,7 @@ def test_a_request_is_refused_only_where_all_connections_are_busy_with_answers(n
             refused = get(port, "/health")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert refused.text == "all 1 connections are busy with answers; try again in 1 s\n"
-            found = b""
-            while found.count(b"TTP/1.1 200") < 60:
-                found += one.recv(1 << 20)
+            take_pages(one)
         assert get(port, "/health").status_code == 200
         assert counted(port, "none", 503) == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,48 +14,39 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from exporter.window.statistics import STATS, aggregate, aggregate_by_label, calculate_rate
-from shm.ring.layout import STALE_NAN_BITS
+from shm.ring.frame import absent, all_absent
 
 SECOND = 10**9
 NAN = math.nan
 INF = math.inf
 
 
-class Absent:
-    """What a test writes for the stale NaN: the float itself is not safe in arithmetic."""
-
-    def __repr__(self) -> str:
-        return "ABSENT"
-
-
-ABSENT = Absent()
-Sample = float | Absent
+ABSENT = None  # what a test writes for the stale NaN: the float itself is not safe in arithmetic
+Sample = float | None
 
 
 def matrix(rows: Sequence[Sequence[Sample]], series: int = 1) -> NDArray[np.float64]:
     """Rows of literals → float64, shape (frames, series)."""
-    words = [[STALE_NAN_BITS if isinstance(one, Absent) else bits(one) for one in row] for row in rows]
-    return np.array(words, np.uint64).reshape(len(rows), len(rows[0]) if rows else series).view(np.float64)
-
-
-def bits(number: float) -> int:
-    return int.from_bytes(struct.pack("<d", number), "little")
+    shape = len(rows), len(rows[0]) if rows else series
+    found = np.array([[0.0 if one is ABSENT else one for one in row] for row in rows], np.float64).reshape(shape)
+    gone = np.array([[one is ABSENT for one in row] for row in rows], np.bool_).reshape(shape)
+    return np.where(gone, all_absent(shape), found)
 
 
 def literals(array: NDArray[np.float64]) -> list[Sample]:
-    words = np.ascontiguousarray(array).view(np.uint64)
-    return [ABSENT if word == STALE_NAN_BITS else one for word, one in zip(words.tolist(), array.tolist(), strict=True)]
+    gone = absent(np.ascontiguousarray(array)).tolist()
+    return [ABSENT if missing else one for one, missing in zip(array.tolist(), gone, strict=True)]
 
 
 def same(one: Sample, other: Sample) -> bool:
-    if isinstance(one, Absent) or isinstance(other, Absent):
+    if one is ABSENT or other is ABSENT:
         return one is other
     return one == pytest.approx(other, rel=1e-9, abs=1e-4, nan_ok=True)
 
 
 def plain(samples: Sequence[Sample]) -> dict[str, Sample]:
     """What the statistics mean, in plain Python."""
-    present = [one for one in samples if not isinstance(one, Absent)]
+    present = [one for one in samples if one is not ABSENT]
     if not present:
         return dict.fromkeys(STATS, ABSENT)
     numbers = sorted(one for one in present if not math.isnan(one))
@@ -78,7 +68,7 @@ def plain(samples: Sequence[Sample]) -> dict[str, Sample]:
 
 def plain_rate(samples: Sequence[Sample], elapsed_ns: Sequence[int]) -> tuple[Sample, Sample]:
     usable = [(one, when) for one, when in zip(samples, elapsed_ns, strict=True)
-              if not isinstance(one, Absent) and not math.isnan(one)]  # fmt: skip
+              if one is not ABSENT and not math.isnan(one)]  # fmt: skip
     if len(usable) < 2:
         return ABSENT, ABSENT
     total = math.fsum(after if after < before else after - before for (before, _), (after, _) in pairwise(usable))
