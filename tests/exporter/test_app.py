@@ -102,6 +102,12 @@ def test_a_ring_may_add_to_the_exporter_s_families_but_not_take_its_series(scene
         ("process_max_fds", 1.0),
     )
     exporter = scene.exporter()
+    reasons = {one["metric"]: one["reason"] for one in get(exporter, "/stats").json()["conflicts"]}
+    assert reasons == {
+        "process_open_fds": "the exporter has the same series",
+        "exporter_build_info": "the exporter has the same series",
+        "process_max_fds": "it is of type counter here and gauge in the exporter",
+    }
     for form, headers in ((Format.TEXT, {}), (Format.OPENMETRICS, {"accept": OPENMETRICS})):
         page = get(exporter, "/metrics", **headers).text
         found = samples_of(page, form)  # which fails for a sample that comes twice
@@ -114,12 +120,6 @@ def test_a_ring_may_add_to_the_exporter_s_families_but_not_take_its_series(scene
         assert len(headed) == len(set(headed))
         families = [re.match(r"\w+", line)[0] for line in page.splitlines() if not line.startswith("#")]  # type: ignore[index]
         assert len([name for name, _ in itertools.groupby(families)]) == len(set(families))
-    reasons = {one["metric"]: one["reason"] for one in get(exporter, "/stats").json()["conflicts"]}
-    assert reasons == {
-        "process_open_fds": "the exporter has the same series",
-        "exporter_build_info": "the exporter has the same series",
-        "process_max_fds": "it is of type counter here and gauge in the exporter",
-    }
     names = get(exporter, "/metrics?name[]=process_cpu_seconds").text.splitlines()[2:]
     assert [line.split(" ")[0] for line in names] == [
         "process_cpu_seconds_total",
@@ -127,13 +127,6 @@ def test_a_ring_may_add_to_the_exporter_s_families_but_not_take_its_series(scene
     ]
     chosen = get(exporter, "/metrics?source[]=s&name[]=process_open_fds")
     assert samples_of(chosen.text) == {("process_open_fds", (("job", "web"),)): 7.0}
-
-
-def test_a_conflict_shows_at_the_first_stats_before_any_scrape(scene: Scene) -> None:
-    scene.collector("s", Metric("process_open_fds", "gauge", ""))
-    scene.commit("s", ("process_open_fds", -1.0))
-    [conflict] = get(scene.exporter(), "/stats").json()["conflicts"]
-    assert conflict["metric"] == "process_open_fds"
 
 
 def test_conflicts_are_logged_once_and_served(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
@@ -358,18 +351,13 @@ def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(
         assert looked == sources
 
 
-def test_stats_are_json(scene: Scene) -> None:
-    answer = get(fill(scene), "/stats")
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["buffer_stats"] == {"latency": 1, "packets": 1, "temperature": 1}
-    assert answer.json()["total_metrics"] == 3
-
-
-def test_stats_name_the_configuration_s_tables_that_are_of_no_metric(scene: Scene) -> None:
+def test_stats_are_json_and_name_the_configuration_s_tables_that_are_of_no_metric(scene: Scene) -> None:
     fill(scene)
     tables = {"packets": MetricConfig(), "pakets": MetricConfig()}
     with contextlib.closing(Exporter(dataclasses.replace(scene.config(), metric=tables))) as exporter:
-        assert get(exporter, "/stats").json()["unused_tables"] == ["[metric.pakets]"]
+        answer = get(exporter, "/stats")
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.json()["unused_tables"] == ["[metric.pakets]"]
 
 
 def test_health_is_200_while_a_source_is_fresh_else_503(scene: Scene) -> None:

@@ -174,34 +174,27 @@ time.sleep(60)
 """
 
 
-@contextlib.contextmanager
-def orphan(namespace: str, directory: Path, **more: str) -> Iterator[tuple[Program, int, int]]:
-    """An exporter whose parent is killed as soon as it serves: the parent, its own pid and its port."""
-    with exporter(namespace, directory, "", sys.executable, "-c", STARTER, **more) as (program, port):
+@pytest.mark.parametrize("supervised", ["1", ""])
+def test_it_ends_with_its_supervisord_and_serves_on_as_the_orphan_of_another(
+    namespace: str, tmp_path: Path, supervised: str
+) -> None:
+    started = exporter(namespace, tmp_path, "", sys.executable, "-c", STARTER, SUPERVISOR_ENABLED=supervised)
+    with started as (program, port):
         program.wait_until(lambda: "pid=" in program.log(), 30, "the pid")
         pid = int(program.log().partition("pid=")[2].partition(".")[0])
         try:
             assert get(port, "/metrics").status_code == 200
             program.process.kill()
             program.process.wait()
-            yield program, pid, port
-        finally:
-            with contextlib.suppress(ProcessLookupError):
+            if not supervised:
+                time.sleep(1.5)  # longer than it takes to look for its parent
+                assert get(port, "/metrics").status_code == 200
                 os.kill(pid, signal.SIGTERM)
             wait_until(lambda: "event=stopped" in program.log(), 30, "the exporter to end")
-
-
-def test_it_ends_when_the_supervisord_that_started_it_is_gone(namespace: str, tmp_path: Path) -> None:
-    with orphan(namespace, tmp_path, SUPERVISOR_ENABLED="1") as (program, _, _):
-        wait_until(lambda: "event=stopped" in program.log(), 30, "the exporter to end")
-        assert "supervisord is gone" in program.log()
-
-
-def test_without_supervisord_an_orphan_serves_on(namespace: str, tmp_path: Path) -> None:
-    with orphan(namespace, tmp_path, SUPERVISOR_ENABLED="") as (program, _, port):
-        time.sleep(1.5)  # longer than it takes to look for its parent
-        assert get(port, "/metrics").status_code == 200
-        assert "supervisord is gone" not in program.log()
+            assert ("supervisord is gone" in program.log()) is bool(supervised)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_limit_on_open_files_bounds_the_connections_and_is_told(namespace: str, tmp_path: Path) -> None:

@@ -66,12 +66,6 @@ def test_a_name_has_one_meaning_and_the_first_ring_says_which(first: Metric, sec
     assert conflicts == [Conflict("s", second.name, reason, 1)]
 
 
-def test_names_collide_within_one_ring_too() -> None:
-    families, conflicts = gather([("r", [*only(metric("x", "counter")), Series(metric("x_total", "gauge"), (), 1)])])
-    assert [family.metric.name for family in families] == ["x"]
-    assert conflicts == [Conflict("r", "x_total", "its name x_total belongs to the counter x of ring 'r'", 1)]
-
-
 def test_a_refused_metric_takes_no_name_from_others() -> None:
     # The histogram is refused for x_sum, so x_count is free for the gauge after it.
     rings = [("r", only(metric("x_sum", "gauge"))), ("s", only(metric("x", "histogram"))),

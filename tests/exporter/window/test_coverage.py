@@ -8,13 +8,13 @@ from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.http.parameters import parse_aggregated_query
 from exporter.window.coverage import NAMES, OF_A_SOURCE
+from fogmetrics.durations import parse_duration
 from shm.errors import RingError
 from shm.metric import Metric
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Sampled, Scene, get, samples_of
 
 NOW = NOW_NS // SECOND
 ROOM = {"room": "a"}
-DAY = ("window", "24h")
 
 
 def text(exporter: Exporter, *params: tuple[str, str], form: Format = Format.TEXT) -> str:
@@ -34,13 +34,29 @@ def sources(found: Sampled) -> set[str]:
     return {dict(labels)["source"] for _, labels in found if labels}
 
 
-def test_a_ring_of_ten_minutes_does_not_pass_for_a_day(scene: Scene) -> None:
-    for _ in range(40):
+@pytest.mark.parametrize(
+    ("steps", "later", "window", "expected"),
+    [
+        pytest.param([0] * 40, 0, "24h", [40, NOW, NOW + 39 * INTERVAL, 0], id="ten minutes are no day"),
+        pytest.param([0], 1000, "5m", [0, None, None, 0], id="no frame"),
+        pytest.param([0, -3600, 0], 3600, "24h", [3, NOW - 3600 + INTERVAL, NOW, 0], id="the wall clock was set back"),
+        pytest.param(
+            [0, 86_400, -86_400], 0, "1h", [2, NOW, NOW + 2 * INTERVAL, 0], id="and before that, forward by a day"
+        ),
+    ],
+)
+def test_the_frames_of_a_window_are_told_whatever_the_wall_clock_did(
+    scene: Scene, steps: list[int], later: int, window: str, expected: list[float | None]
+) -> None:
+    """First and last are the earliest and the latest timestamp; what was stamped in the future is in no window yet."""
+    for step in steps:
+        scene.wall_ns += step * SECOND
         scene.commit("s", ("temperature", 1.0, ROOM))
         scene.advance(INTERVAL)
-    found = covered(scene.exporter(), DAY)
-    assert found["exporter_window_seconds", ()] == 86_400
-    assert of(found, "s") == [40, NOW, NOW + 39 * INTERVAL, 0]
+    scene.advance(later)
+    found = covered(scene.exporter(), ("window", window))
+    assert found["exporter_window_seconds", ()] == parse_duration(window) / SECOND
+    assert of(found, "s") == expected
 
 
 def test_the_page_ends_with_what_it_covers(scene: Scene) -> None:
@@ -73,31 +89,6 @@ def test_the_page_ends_with_what_it_covers(scene: Scene) -> None:
     assert samples_of(openmetrics, Format.OPENMETRICS) == samples_of(page)
     assert "# UNIT exporter_window_first_timestamp_seconds seconds\n" in openmetrics
     assert openmetrics.endswith("# EOF\n")
-
-
-def test_first_and_last_are_the_earliest_and_the_latest_whatever_the_order(scene: Scene) -> None:
-    """The wall clock was set back by an hour: the frames after that are the window's earliest."""
-    for step in (0, -3600, 0):
-        scene.wall_ns += step * SECOND
-        scene.commit("s", ("temperature", 1.0, ROOM))
-        scene.advance(INTERVAL)
-    scene.advance(3600)
-    assert of(covered(scene.exporter(), DAY), "s") == [3, NOW - 3600 + INTERVAL, NOW, 0]
-
-
-def test_frames_that_are_not_in_the_window_are_not_covered(scene: Scene) -> None:
-    """Set forward by a day and back again: what was stamped in the future is in no window yet."""
-    for step in (0, 86_400, -86_400):
-        scene.wall_ns += step * SECOND
-        scene.commit("s", ("temperature", 1.0, ROOM))
-        scene.advance(INTERVAL)
-    assert of(covered(scene.exporter(), ("window", "1h")), "s") == [2, NOW, NOW + 2 * INTERVAL, 0]
-
-
-def test_a_window_without_a_frame_says_so(scene: Scene) -> None:
-    scene.commit("s", ("temperature", 1.0, ROOM))
-    scene.advance(1000)
-    assert of(covered(scene.exporter()), "s") == [0, None, None, 0]
 
 
 def test_slots_that_were_skipped_are_told(scene: Scene) -> None:
