@@ -25,7 +25,6 @@ from shm import VERSION
 from shm.files import unlink
 from shm.metric import Metric
 from shm.ring.reader import RingReader
-from shm.ring.windows import Chosen
 from tests.exporter.scene import INTERVAL, SECOND, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask
 
@@ -269,14 +268,8 @@ def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_bef
     """Of all three types, while series come and go, a catalog grows, and the ring is replaced."""
     scene.collector("s", capacity=300)
     exporter, path = scene.exporter(), "/metrics/aggregated?window=2400s"
-    filled: list[int] = []
-    original = Bands.fill
-
-    def fill_bands(bands: Bands, some: slice, *rest: Any) -> None:
-        filled.append(some.start)
-        original(bands, some, *rest)
-
-    monkeypatch.setattr(Bands, "fill", fill_bands)
+    filled = mock.create_autospec(Bands.fill, side_effect=Bands.fill)
+    monkeypatch.setattr(Bands, "fill", filled)
     monkeypatch.setattr(rolling, "LEAST_FRAMES", 128)
 
     def commit(i: int) -> None:
@@ -288,11 +281,11 @@ def test_a_page_of_a_long_window_is_the_same_from_an_exporter_that_was_asked_bef
     for i in range(400):
         commit(i)
         if i > 150 and i % 3 == 0:
-            del filled[:]
+            filled.reset_mock()
             page = get(exporter, path).text
-            again = len(filled)
+            again = filled.call_count
             assert page == get(scene.exporter(), path).text
-            assert len(filled) > again, "a new exporter begins with all samples"
+            assert filled.call_count > again, "a new exporter begins with all samples"
     assert again == 0, "the other one had nothing to fill"
     scene.collectors.pop("s").close()
     unlink(scene.namespace, "s")
@@ -332,23 +325,13 @@ def test_the_default_window_and_the_longest_are_settings(scene: Scene) -> None:
     assert get(exporter, "/metrics/aggregated?window=61s").status_code == 400
 
 
-def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_windows_of_the_rings_that_a_page_is_of_are_looked_at(scene: Scene) -> None:
     exporter = fill(scene)
     scene.commit("t", ("temperature", 1.0, {"room": "t"}))
-    looked: list[str] = []
-    choose = RingReader.choose
-
-    def noted(self: RingReader, *arguments: Any) -> Chosen:
-        looked.append(self.source)
-        return choose(self, *arguments)
-
-    monkeypatch.setattr(RingReader, "choose", noted)
     for query, sources in (("source[]=t", ["t"]), ("metric=packets", ["s"]), ("", ["s", "t"]), ("source[]=none", [])):
-        del looked[:]
-        assert get(exporter, f"/metrics/aggregated?{query}").status_code == 200
-        assert looked == sources
+        with mock.patch.object(RingReader, "choose", autospec=True, side_effect=RingReader.choose) as looked:
+            assert get(exporter, f"/metrics/aggregated?{query}").status_code == 200
+        assert [call.args[0].source for call in looked.call_args_list] == sources
 
 
 def test_stats_are_json_and_name_the_configuration_s_tables_that_are_of_no_metric(scene: Scene) -> None:
@@ -463,19 +446,13 @@ def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_
 ) -> None:
     monkeypatch.setattr(app, "_CLOSE_SECONDS", 0.001)
     exporter = scene.exporter()
-    asked = 0
-
-    async def crowded() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 1:
-            raise RuntimeError("can't start new thread")
-
+    outcomes = itertools.chain([RuntimeError("can't start new thread")], itertools.repeat(None))
+    crowded = mock.AsyncMock(side_effect=outcomes)
     monkeypatch.setattr(exporter, "close_replaced", crowded)
 
     async def work() -> None:
         async with asyncio.timeout(20), exporter.app.router.lifespan_context(exporter.app):
-            while asked < 3:
+            while crowded.await_count < 3:
                 await asyncio.sleep(0.001)
 
     asyncio.run(work())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -16,6 +14,7 @@ from exporter.window.ring_window import Windows
 from shm.errors import RingError
 from shm.metric import Metric, MetricType
 from tests.exporter.scene import INTERVAL, SECOND, Sampled, Scene, samples_of
+from tests.exporter.window.test_statistics import plain
 from tests.rings import open_writer
 
 WINDOW = 300
@@ -47,19 +46,6 @@ def of(found: Sampled, name: str, **labels: str) -> dict[str, float]:
     }
 
 
-def statistics(values: Sequence[float]) -> dict[str, Any]:
-    """What DESIGN promises, the slow way."""
-    ordered = sorted(values)
-
-    def percentile(p: int) -> float:
-        return ordered[min(math.ceil(p * (len(ordered) - 1) / 100), len(ordered) - 1)]
-
-    return {
-        "avg": pytest.approx(sum(values) / len(values)), "min": ordered[0], "max": ordered[-1],
-        "sum": pytest.approx(sum(values)), "p50": percentile(50), "p95": percentile(95), "p99": percentile(99),
-    }  # fmt: skip
-
-
 def test_every_series_is_computed_over_exactly_the_frames_of_the_window(scene: Scene) -> None:
     recorded: list[tuple[int, str, float]] = []
     for i in range(50):
@@ -78,7 +64,7 @@ def test_every_series_is_computed_over_exactly_the_frames_of_the_window(scene: S
                 value for at, name, value in recorded
                 if name == room and scene.wall_ns - window * SECOND < at <= scene.wall_ns
             ]  # fmt: skip
-            assert of(found, "temperature", room=room) == (statistics(values) if values else {}), (window, room)
+            assert of(found, "temperature", room=room) == (plain(values) if values else {}), (window, room)
 
 
 def test_the_page_of_the_three_types(scene: Scene) -> None:
@@ -132,8 +118,8 @@ def test_by_a_label_samples_are_pooled_over_all_rings(scene: Scene) -> None:
         scene.advance(INTERVAL / 2)
     found = samples(scene.rings(), ("by", "room"), ("window", "1h"))
     pooled = [float(i) for i in range(20)] + [100.0 + i for i in range(1, 20, 2)]
-    assert of(found, "temperature", room="a") == statistics(pooled)
-    assert of(found, "temperature", room="b") == statistics([200.0] * 10)
+    assert of(found, "temperature", room="a") == plain(pooled)
+    assert of(found, "temperature", room="b") == plain([200.0] * 10)
     assert {name for name, _ in found} == {"temperature"}  # the others have no such label
     assert all({label for label, _ in labels} == {"room", "stat"} for _, labels in found)
 
@@ -196,7 +182,7 @@ def test_a_sample_with_a_timestamp_of_its_own_is_in_the_window_of_its_time(scene
     for ago in (10, 100, 299, 300, 4000):
         collector.record_metric("temperature", float(ago), ROOM, (scene.wall_ns - ago * SECOND) / SECOND)
     scene.commit("s")
-    assert of(samples(scene.rings()), "temperature", room="a") == statistics([10.0, 100.0, 299.0])
+    assert of(samples(scene.rings()), "temperature", room="a") == plain([10.0, 100.0, 299.0])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +205,7 @@ def test_a_sample_with_a_timestamp_of_its_own_is_in_the_window_of_its_time(scene
         ([("source[]", "two"), ("metric", "packets")], set()),
     ],
 )
-def test_filters_choose_series_and_statistics(scene: Scene, params: list[tuple[str, str]], expected: set[str]) -> None:
+def test_filters_choose_series_and_plain(scene: Scene, params: list[tuple[str, str]], expected: set[str]) -> None:
     hits = Metric("hits_total", "counter", "")
     scene.collector("one", hits)
     for i in range(2):
@@ -237,8 +223,8 @@ def test_filters_choose_series_and_statistics(scene: Scene, params: list[tuple[s
 def test_a_series_that_two_rings_claim_is_the_first_ring_s(scene: Scene) -> None:
     scene.commit("one", ("temperature", 1.0, ROOM))
     scene.commit("two", ("temperature", 2.0, ROOM))
-    assert of(samples(scene.rings(), ("by", "room")), "temperature", room="a") == statistics([1.0])
-    assert of(samples(scene.rings()), "temperature", room="a") == statistics([1.0])
+    assert of(samples(scene.rings(), ("by", "room")), "temperature", room="a") == plain([1.0])
+    assert of(samples(scene.rings()), "temperature", room="a") == plain([1.0])
 
 
 @pytest.mark.parametrize("params", [[], [("by", "room")]])
@@ -267,7 +253,7 @@ def test_absent_and_nan_samples_are_told_apart(scene: Scene) -> None:
     scene.commit("s", ("temperature", math.nan, ROOM))
     scene.commit("s", ("temperature", 3.0, {"room": "b"}))
     found = samples(scene.rings())
-    assert of(found, "temperature", room="b") == statistics([3.0])
+    assert of(found, "temperature", room="b") == plain([3.0])
     assert all(math.isnan(value) for value in of(found, "temperature", room="a").values())
     assert len(of(found, "temperature", room="a")) == 7
 
