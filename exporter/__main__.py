@@ -36,7 +36,9 @@ log = logging.getLogger("exporter")
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before any slow step: the end of a parent that ends earlier would go unnoticed
-    path = _config_path(arguments)
+    parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
+    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
+    path: str | None = parser.parse_args(arguments).config
 
     def body() -> int:
         config = configuration.load(path)
@@ -48,13 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     return exit_status("exporter", body)
-
-
-def _config_path(arguments: list[str] | None) -> str | None:
-    parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
-    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
-    found: str | None = parser.parse_args(arguments).config
-    return found
 
 
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
-from exporter.http.negotiation import Format
 from exporter.rings import Counts, RingSet
 from exporter.selfmetrics import SelfMetrics
 from tests.exporter.scene import Sampled, Scene, own_page, samples_of
@@ -60,23 +57,6 @@ def test_errors_and_skipped_frames_of_both_sets_are_added(scene: Scene) -> None:
     assert found["exporter_ring_errors_total", (("source", "bad"),)] == 5
     assert found["exporter_ring_fresh", (("source", "bad"),)] == 0
     scene.path("bad").unlink()
-
-
-def test_the_process_and_the_release_are_there(scene: Scene) -> None:
-    found = {name for name, _ in samples(own(scene.rings()))}
-    assert {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"} <= found
-    assert "exporter_build_info" in found
-
-
-@pytest.mark.parametrize("form", Format)
-def test_both_formats_parse(scene: Scene, form: Format) -> None:
-    scene.commit("s", ("packets", 1.0))
-    one = own(scene.rings())
-    one.observe("metrics", 200, 0.1)
-    text = own_page(one, form)
-    found = samples_of(text + "# EOF\n" * (form is Format.OPENMETRICS), form)
-    assert found["exporter_ring_fresh", (("source", "s"),)] == 1
-    assert not [name for name, _ in found if name.endswith("_created")]
 
 
 def test_they_are_collected_again_after_a_second_and_not_before(scene: Scene) -> None:

@@ -230,13 +230,3 @@ def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: 
         window = ring.window(300)
         assert kept.update(window)
         assert_same_bits(kept.statistics(), fresh(window, samples))
-
-
-def test_blocks_that_are_gone_take_no_memory() -> None:
-    with history() as ring:
-        grown(ring, 200)
-        kept = counters()
-        for _ in range(100):
-            assert kept.update(ring.window(200))
-            grown(ring, 1)
-        assert len(kept._blocks._whole) <= 200 // BLOCK_FRAMES + 1
