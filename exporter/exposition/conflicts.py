@@ -26,17 +26,10 @@ class Placed(NamedTuple):
 
 @dataclass(slots=True)
 class Family:
-    """All series of one metric name, over all rings."""
+    """All series of one metric name, ring by ring."""
 
     metric: Metric
     placed: list[Placed] = field(default_factory=list)
-
-    def by_ring(self) -> dict[int, list[Series]]:
-        """The series of each ring, by the ring's index."""
-        found: dict[int, list[Series]] = {}
-        for placed in self.placed:
-            found.setdefault(placed.ring, []).append(placed.series)
-        return found
 
 
 class Conflict(NamedTuple):

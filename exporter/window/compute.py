@@ -7,6 +7,7 @@ summaries, give statistics of their increases (from_buckets).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -118,8 +119,9 @@ def lay_out(
             continue
         values = tuple(placed.series.labels[by] for placed in family.placed)
         parts: list[Part] = []
-        for ring, series in family.by_ring().items():
-            parts.append(_part(ring, series, chosen, sum(len(part.columns) for part in parts)))
+        for ring, some in itertools.groupby(family.placed, lambda placed: placed.ring):
+            first = sum(len(part.columns) for part in parts)
+            parts.append(_part(ring, [placed.series for placed in some], chosen, first))
         groups = [(family.metric.family, {by: value}) for value in dict.fromkeys(values)]
         add(Pool(tuple(parts), chosen, values), groups)
     for (ring, _), series in sorted(together.items(), key=lambda item: item[0]):
