@@ -12,60 +12,39 @@ from __future__ import annotations
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, Read, Reading, counter, gauge
 from collector.sources.host.options import HostOptions, excluded
+from shm.metric import Metric
 
-_SECTOR_BYTES = 512.0
-_MILLISECOND = 1e-3
+# By the unit of a metric: the factor that converts the field to it.
+_FACTORS = {"bytes": 512.0, "seconds": 1e-3}
 
-# In the order of the line, each with the factor that converts the field to the metric's unit.
-_FIELDS = (
-    (counter("node_disk_reads_completed_total", "Reads that were completed, in reads.", "reads", "device"), 1.0),
-    (counter("node_disk_reads_merged_total", "Reads merged with one beside them, in reads.", "reads", "device"), 1.0),
-    (counter("node_disk_read_bytes_total", "Bytes that were read, in bytes.", "bytes", "device"), _SECTOR_BYTES),
-    (
-        counter("node_disk_read_time_seconds_total", "Time that all reads took together.", "seconds", "device"),
-        _MILLISECOND,
+
+def _counter(name: str, help_text: str, unit: str) -> Metric:
+    return counter(name, help_text, unit, "device")
+
+
+# In the order of the line.
+METRICS = (
+    _counter("node_disk_reads_completed_total", "Reads that were completed, in reads.", "reads"),
+    _counter("node_disk_reads_merged_total", "Reads merged with one beside them, in reads.", "reads"),
+    _counter("node_disk_read_bytes_total", "Bytes that were read, in bytes.", "bytes"),
+    _counter("node_disk_read_time_seconds_total", "Time that all reads took together.", "seconds"),
+    _counter("node_disk_writes_completed_total", "Writes that were completed, in writes.", "writes"),
+    _counter("node_disk_writes_merged_total", "Writes merged with one beside them, in writes.", "writes"),
+    _counter("node_disk_written_bytes_total", "Bytes that were written, in bytes.", "bytes"),
+    _counter("node_disk_write_time_seconds_total", "Time that all writes took together.", "seconds"),
+    gauge("node_disk_io_now", "Requests that are under way, in requests.", "requests", "device"),
+    _counter("node_disk_io_time_seconds_total", "Time with a request under way, in seconds.", "seconds"),
+    _counter(
+        "node_disk_io_time_weighted_seconds_total",
+        "Time with requests under way, times how many, in seconds.",
+        "seconds",
     ),
-    (counter("node_disk_writes_completed_total", "Writes that were completed, in writes.", "writes", "device"), 1.0),
-    (
-        counter("node_disk_writes_merged_total", "Writes merged with one beside them, in writes.", "writes", "device"),
-        1.0,
-    ),
-    (counter("node_disk_written_bytes_total", "Bytes that were written, in bytes.", "bytes", "device"), _SECTOR_BYTES),
-    (
-        counter("node_disk_write_time_seconds_total", "Time that all writes took together.", "seconds", "device"),
-        _MILLISECOND,
-    ),
-    (gauge("node_disk_io_now", "Requests that are under way, in requests.", "requests", "device"), 1.0),
-    (
-        counter("node_disk_io_time_seconds_total", "Time with a request under way, in seconds.", "seconds", "device"),
-        _MILLISECOND,
-    ),
-    (
-        counter(
-            "node_disk_io_time_weighted_seconds_total",
-            "Time with requests under way, times how many, in seconds.",
-            "seconds",
-            "device",
-        ),
-        _MILLISECOND,
-    ),
-    (
-        counter("node_disk_discards_completed_total", "Discards that were completed.", "discards", "device"),
-        1.0,
-    ),
-    (counter("node_disk_discards_merged_total", "Discards merged with one beside them.", "discards", "device"), 1.0),
-    (counter("node_disk_discarded_sectors_total", "Sectors that were discarded.", "sectors", "device"), 1.0),
-    (
-        counter("node_disk_discard_time_seconds_total", "Time that all discards took together.", "seconds", "device"),
-        _MILLISECOND,
-    ),
-    (counter("node_disk_flush_requests_total", "Flushes that were completed, in flushes.", "flushes", "device"), 1.0),
-    (
-        counter(
-            "node_disk_flush_requests_time_seconds_total", "Time that all flushes took together.", "seconds", "device"
-        ),
-        _MILLISECOND,
-    ),
+    _counter("node_disk_discards_completed_total", "Discards that were completed.", "discards"),
+    _counter("node_disk_discards_merged_total", "Discards merged with one beside them.", "discards"),
+    _counter("node_disk_discarded_sectors_total", "Sectors that were discarded.", "sectors"),
+    _counter("node_disk_discard_time_seconds_total", "Time that all discards took together.", "seconds"),
+    _counter("node_disk_flush_requests_total", "Flushes that were completed, in flushes.", "flushes"),
+    _counter("node_disk_flush_requests_time_seconds_total", "Time that all flushes took together.", "seconds"),
 )
 
 
@@ -88,12 +67,12 @@ def reader(places: Places, options: HostOptions) -> Read:
             if not left_out(device):
                 labels = {"device": device}
                 samples += [
-                    Sample(metric.name, field * factor, labels)
-                    for (metric, factor), field in zip(_FIELDS, fields, strict=False)
+                    Sample(metric.name, field * _FACTORS.get(metric.unit, 1.0), labels)
+                    for metric, field in zip(METRICS, fields, strict=False)
                 ]
         return Reading(samples)
 
     return read
 
 
-GROUP = Group("diskstats", tuple(metric for metric, _ in _FIELDS), reader)
+GROUP = Group("diskstats", METRICS, reader)

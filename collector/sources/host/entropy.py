@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 _METRIC_OF = {
     "entropy_avail": gauge("node_entropy_available_bits", "Entropy that is gathered, in bits.", "bits"),
@@ -12,16 +11,10 @@ _METRIC_OF = {
 }
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        return Reading(
-            [
-                Sample(metric.name, int(places.proc.text(f"sys/kernel/random/{file}")))
-                for file, metric in _METRIC_OF.items()
-            ]
-        )
-
-    return read
+def read(places: Places) -> list[Sample]:
+    return [
+        Sample(metric.name, int(places.proc.text(f"sys/kernel/random/{file}"))) for file, metric in _METRIC_OF.items()
+    ]
 
 
-GROUP = Group("entropy", tuple(_METRIC_OF.values()), reader)
+GROUP = Group("entropy", tuple(_METRIC_OF.values()), stateless(read))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 _ALLOCATED = gauge("node_filefd_allocated", "Open files of all processes together, in files.", "files")
 _MAXIMUM = gauge("node_filefd_maximum", "Open files that all processes together may have, in files.", "files")
@@ -15,12 +14,9 @@ def allocated_and_maximum(text: str) -> tuple[int, int]:
     return int(allocated), int(maximum)
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        allocated, maximum = allocated_and_maximum(places.proc.text("sys/fs/file-nr"))
-        return Reading([Sample(_ALLOCATED.name, allocated), Sample(_MAXIMUM.name, maximum)])
-
-    return read
+def read(places: Places) -> list[Sample]:
+    allocated, maximum = allocated_and_maximum(places.proc.text("sys/fs/file-nr"))
+    return [Sample(_ALLOCATED.name, allocated), Sample(_MAXIMUM.name, maximum)]
 
 
-GROUP = Group("filefd", (_ALLOCATED, _MAXIMUM), reader)
+GROUP = Group("filefd", (_ALLOCATED, _MAXIMUM), stateless(read))

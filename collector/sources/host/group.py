@@ -38,6 +38,11 @@ class Group:
     reader: Callable[[Places, HostOptions], Read]
 
 
+def stateless(read: Callable[[Places], Sequence[Sample]]) -> Callable[[Places, HostOptions], Read]:
+    """The ``reader`` of a group that has no state, no options and no parts that fail."""
+    return lambda places, _options: lambda: Reading(read(places))
+
+
 def counter(name: str, help_text: str, unit: str = "", *labels: str) -> Metric:
     return Metric(name, "counter", help_text, unit, labels)
 

@@ -15,8 +15,7 @@ import os
 import re
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 from collector.sources.host.thermal_zone import number
 
 _CLASS = "class/hwmon"
@@ -42,22 +41,19 @@ def chip_of(device: str | None, name: str | None, directory: str) -> str:
     return clean(name or "") or clean(directory.rpartition("/")[2])
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        samples = []
-        for entry in places.sys.names(_CLASS):
-            link = f"{_CLASS}/{entry}"
-            path = places.sys.path(link)
-            device = os.path.realpath(f"{path}/device") if os.path.exists(f"{path}/device") else None
-            name = places.sys.passing(f"{link}/name")
-            chip = chip_of(device, name, os.path.realpath(path))
-            if name and clean(name):
-                samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": clean(name)}))
-            for directory in (link, f"{link}/device"):  # before Linux 3.13 drivers used the second
-                samples += _sensors(places, directory, chip)
-        return Reading(samples)
-
-    return read
+def read(places: Places) -> list[Sample]:
+    samples = []
+    for entry in places.sys.names(_CLASS):
+        link = f"{_CLASS}/{entry}"
+        path = places.sys.path(link)
+        device = os.path.realpath(f"{path}/device") if os.path.exists(f"{path}/device") else None
+        name = places.sys.passing(f"{link}/name")
+        chip = chip_of(device, name, os.path.realpath(path))
+        if name and clean(name):
+            samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": clean(name)}))
+        for directory in (link, f"{link}/device"):  # before Linux 3.13 drivers used the second
+            samples += _sensors(places, directory, chip)
+    return samples
 
 
 def _sensors(places: Places, directory: str, chip: str) -> list[Sample]:
@@ -75,4 +71,4 @@ def _sensors(places: Places, directory: str, chip: str) -> list[Sample]:
     return samples
 
 
-GROUP = Group("hwmon", (_TEMP, _CHIP, _LABEL), reader)
+GROUP = Group("hwmon", (_TEMP, _CHIP, _LABEL), stateless(read))

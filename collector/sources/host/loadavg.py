@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 METRICS = tuple(
     gauge(f"node_load{minutes}", f"Threads that run or wait for a disk, averaged over {minutes} min.", "threads")
@@ -17,12 +16,9 @@ def loads(text: str) -> list[float]:
     return [float(field) for field in text.split()[:3]]
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        values = loads(places.proc.text("loadavg"))
-        return Reading([Sample(metric.name, value) for metric, value in zip(METRICS, values, strict=True)])
-
-    return read
+def read(places: Places) -> list[Sample]:
+    values = loads(places.proc.text("loadavg"))
+    return [Sample(metric.name, value) for metric, value in zip(METRICS, values, strict=True)]
 
 
-GROUP = Group("loadavg", METRICS, reader)
+GROUP = Group("loadavg", METRICS, stateless(read))

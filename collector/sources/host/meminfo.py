@@ -11,8 +11,7 @@ Debian's architectures. Other lines are ignored.
 from __future__ import annotations
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 _BYTES = (
     "MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "SwapCached", "Active", "Inactive", "Active(anon)",
@@ -48,12 +47,9 @@ def values(text: str) -> dict[str, int]:
     return found
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        found = values(places.proc.text("meminfo"))
-        return Reading([Sample(_METRIC_OF[name].name, value) for name, value in found.items() if name in _METRIC_OF])
-
-    return read
+def read(places: Places) -> list[Sample]:
+    found = values(places.proc.text("meminfo"))
+    return [Sample(_METRIC_OF[name].name, value) for name, value in found.items() if name in _METRIC_OF]
 
 
-GROUP = Group("meminfo", tuple(_METRIC_OF.values()), reader)
+GROUP = Group("meminfo", tuple(_METRIC_OF.values()), stateless(read))

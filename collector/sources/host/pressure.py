@@ -11,8 +11,7 @@ from __future__ import annotations
 import errno
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, counter
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, counter, stateless
 
 # (file, line of it): the metric
 _METRIC_OF = {
@@ -49,24 +48,21 @@ def totals(text: str) -> dict[str, float]:
     return found
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        samples = []
-        for file in _FILES:
-            try:
-                text = places.proc.text(f"pressure/{file}")
-            except OSError as error:
-                if error.errno in _NOT_THERE:
-                    continue
-                raise
-            samples += [
-                Sample(_METRIC_OF[file, kind].name, seconds)
-                for kind, seconds in totals(text).items()
-                if (file, kind) in _METRIC_OF
-            ]
-        return Reading(samples)
-
-    return read
+def read(places: Places) -> list[Sample]:
+    samples = []
+    for file in _FILES:
+        try:
+            text = places.proc.text(f"pressure/{file}")
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                continue
+            raise
+        samples += [
+            Sample(_METRIC_OF[file, kind].name, seconds)
+            for kind, seconds in totals(text).items()
+            if (file, kind) in _METRIC_OF
+        ]
+    return samples
 
 
-GROUP = Group("pressure", tuple(_METRIC_OF.values()), reader)
+GROUP = Group("pressure", tuple(_METRIC_OF.values()), stateless(read))

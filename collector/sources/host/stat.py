@@ -11,8 +11,7 @@ procs_blocked 0
 from __future__ import annotations
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, counter, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, counter, gauge, stateless
 
 _METRIC_OF = {
     "intr": counter("node_intr_total", "Interrupts that were served, in interrupts.", "interrupts"),
@@ -34,12 +33,9 @@ def counts(text: str) -> dict[str, int]:
     return found
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        found = counts(places.proc.text("stat"))
-        return Reading([Sample(_METRIC_OF[name].name, value) for name, value in found.items()])
-
-    return read
+def read(places: Places) -> list[Sample]:
+    found = counts(places.proc.text("stat"))
+    return [Sample(_METRIC_OF[name].name, value) for name, value in found.items()]
 
 
-GROUP = Group("stat", tuple(_METRIC_OF.values()), reader)
+GROUP = Group("stat", tuple(_METRIC_OF.values()), stateless(read))

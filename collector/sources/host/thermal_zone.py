@@ -9,8 +9,7 @@ https://docs.kernel.org/driver-api/thermal/sysfs-api.html. A sensor that can't b
 from __future__ import annotations
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 _CLASS = "class/thermal"
 _ZONE = "thermal_zone"
@@ -30,26 +29,21 @@ def number(text: str | None) -> int | None:
         return None
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        samples = []
-        for name in places.sys.names(_CLASS):
-            kind = places.sys.passing(f"{_CLASS}/{name}/type") or ""
-            if name.startswith(_ZONE):
-                degrees = number(places.sys.passing(f"{_CLASS}/{name}/temp"))
-                if degrees is not None:
-                    samples.append(
-                        Sample(_TEMP.name, degrees / 1000.0, {"zone": name.removeprefix(_ZONE), "type": kind})
-                    )
-            elif name.startswith(_COOLING):
-                labels = {"name": name.removeprefix(_COOLING), "type": kind}
-                for file, metric in _STATES.items():
-                    state = number(places.sys.passing(f"{_CLASS}/{name}/{file}"))
-                    if state is not None:
-                        samples.append(Sample(metric.name, state, labels))
-        return Reading(samples)
-
-    return read
+def read(places: Places) -> list[Sample]:
+    samples = []
+    for name in places.sys.names(_CLASS):
+        kind = places.sys.passing(f"{_CLASS}/{name}/type") or ""
+        if name.startswith(_ZONE):
+            degrees = number(places.sys.passing(f"{_CLASS}/{name}/temp"))
+            if degrees is not None:
+                samples.append(Sample(_TEMP.name, degrees / 1000.0, {"zone": name.removeprefix(_ZONE), "type": kind}))
+        elif name.startswith(_COOLING):
+            labels = {"name": name.removeprefix(_COOLING), "type": kind}
+            for file, metric in _STATES.items():
+                state = number(places.sys.passing(f"{_CLASS}/{name}/{file}"))
+                if state is not None:
+                    samples.append(Sample(metric.name, state, labels))
+    return samples
 
 
-GROUP = Group("thermal_zone", (_TEMP, *_STATES.values()), reader)
+GROUP = Group("thermal_zone", (_TEMP, *_STATES.values()), stateless(read))

@@ -5,22 +5,16 @@ from __future__ import annotations
 import time
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 _SECONDS = gauge("node_time_seconds", "The host's clock, in Unix seconds.", "seconds")
 _OFFSET = gauge("node_time_zone_offset_seconds", "Local time less UTC, in seconds.", "seconds", "time_zone")
 
 
-def reader(_places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        now = time.time()
-        local = time.localtime(now)
-        return Reading(
-            [Sample(_SECONDS.name, now), Sample(_OFFSET.name, local.tm_gmtoff, {"time_zone": local.tm_zone})]
-        )
-
-    return read
+def read(_places: Places) -> list[Sample]:
+    now = time.time()
+    local = time.localtime(now)
+    return [Sample(_SECONDS.name, now), Sample(_OFFSET.name, local.tm_gmtoff, {"time_zone": local.tm_zone})]
 
 
-GROUP = Group("time", (_SECONDS, _OFFSET), reader)
+GROUP = Group("time", (_SECONDS, _OFFSET), stateless(read))

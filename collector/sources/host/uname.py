@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, gauge, stateless
 
 _INFO = gauge(
     "node_uname_info",
@@ -27,12 +26,9 @@ def labels(uname: os.uname_result, domainname: str) -> dict[str, str]:
     }
 
 
-def reader(places: Places, _options: HostOptions) -> Read:
-    def read() -> Reading:
-        domainname = places.proc.text("sys/kernel/domainname").strip()
-        return Reading([Sample(_INFO.name, 1, labels(os.uname(), domainname))])
-
-    return read
+def read(places: Places) -> list[Sample]:
+    domainname = places.proc.text("sys/kernel/domainname").strip()
+    return [Sample(_INFO.name, 1, labels(os.uname(), domainname))]
 
 
-GROUP = Group("uname", (_INFO,), reader)
+GROUP = Group("uname", (_INFO,), stateless(read))
