@@ -32,7 +32,7 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
     "betanet": ("collector.sources.betanet.source", "BetanetSource", "BetanetOptions"),
     "system": ("collector.sources.system", "SystemMetricSource", "SystemOptions"),
-    "host": ("collector.sources.host", "HostMetricSource", "HostOptions"),
+    "host": ("collector.sources.host.source", "HostMetricSource", "HostOptions"),
     "textfile": ("collector.sources.textfile", "TextfileSource", "TextfileOptions"),
     "applications": ("collector.sources.applications", "ApplicationsSource", "ApplicationsOptions"),
 }

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.sources.host import HostMetricSource, HostOptions
-from collector.sources.host.options import GROUPS
+from collector.sources.host.options import GROUPS, HostOptions
+from collector.sources.host.source import HostMetricSource
 from tests.collector.sources.host.node_exporter import node_exporter, of_page, page_of
 from tests.docs import expected
 from tests.docs.markdown import read, table

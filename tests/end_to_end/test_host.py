@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
-from collector.sources.host import HostOptions
+from collector.sources.host.options import HostOptions
 from tests.collector.sources.host.node_exporter import node_exporter, page_of
 from tests.daemon import Daemon
 from tests.programs import find_program, wait_until

@@ -4,8 +4,3 @@ A group is what node_exporter calls a collector, with the same name: of the modu
 the label ``collector`` of its timing. :mod:`~collector.sources.host.groups` loads the groups,
 :mod:`~collector.sources.host.source` reads them.
 """
-
-from collector.sources.host.options import HostOptions
-from collector.sources.host.source import HostMetricSource
-
-__all__ = ["HostMetricSource", "HostOptions"]

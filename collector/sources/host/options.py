@@ -26,8 +26,8 @@ _TYPES = (
     "fusectl", "hugetlbfs", "iso9660", "mqueue", "nsfs", "overlay", "proc", "procfs", "pstore", "rpc_pipefs",
     "securityfs", "selinuxfs", "squashfs", "sysfs", "tracefs",
 )  # fmt: skip
-# Network file systems, which node_exporter includes: if the server is gone, statvfs hangs and no signal ends it.
-_NETWORK = (
+# node_exporter includes these. But if the server is gone, statvfs hangs and no signal ends it.
+NETWORK_FILE_SYSTEMS = (
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "afs", "lustre",
 )  # fmt: skip
 # Partitions, loop devices and RAM disks. Globs can't require digits up to the end; [0-9]* is close.
@@ -51,7 +51,7 @@ class HostOptions:
     )
     filesystem_exclude_mounts: tuple[str, ...] = key(_MOUNTS, "Globs of mount points that are left out.")
     filesystem_exclude_types: tuple[str, ...] = key(
-        (*_TYPES, *_NETWORK), "Globs of file system types that are left out."
+        (*_TYPES, *NETWORK_FILE_SYSTEMS), "Globs of file system types that are left out."
     )
     disk_exclude: tuple[str, ...] = key(_DISKS, "Globs of block devices that are left out.")
     network_exclude: tuple[str, ...] = key((), "Globs of interfaces that are left out.")

@@ -10,9 +10,7 @@ maximum over all file systems: that would jump from one to another, and its aver
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from collector.loop.timeouts import CallThread, Hung
 from collector.metrics import NODE
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
+from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 from shm.metric import increase
@@ -33,20 +32,6 @@ _VIRTUAL = (
     "lo", "veth*", "vnet*", "lxc*", "docker*", "br-*", "virbr*", "bond*", "team*", "dummy*", "ifb*", "tun*", "tap*",
     "wg*", "vxlan*", "cni*", "flannel*", "cali*", "*.*",
 )  # fmt: skip
-# If the server of such a file system is gone, statvfs hangs and no signal ends it.
-_NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "ceph",
-    "glusterfs",
-    "fuse.sshfs",
-    "afs",
-    "lustre",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +73,7 @@ class NodeMetricSource(MetricSource):
         self.node_id = self.options.node_id or os.uname().nodename
         self._host = host
         self._clock = clock
-        # One expression for all globs. Without globs it is empty, which matches no name.
-        self._excluded = re.compile("|".join(map(fnmatch.translate, self.options.network_exclude))).fullmatch
+        self._excluded = excluded(self.options.network_exclude)
         self._disk_thread = CallThread(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None
         self._network: tuple[float, dict[str, int]] | None = None
@@ -137,7 +121,7 @@ class NodeMetricSource(MetricSource):
     def _disk_percent(self) -> float | None:
         path = self.options.disk_path
         kind = _file_system_of(path, self._host.disk_partitions(all=True))
-        if kind in _NETWORK_FILE_SYSTEMS:
+        if kind in NETWORK_FILE_SYSTEMS:
             raise ConfigurationError(
                 f"[source.node] disk_path is {path!r}, on a network file system ({kind}) that may hang; "
                 "choose a local one"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collector.sources.host import HostOptions
+from collector.sources.host.options import HostOptions
 
 # Those that read nothing but files below the options' places.
 _GROUPS = (

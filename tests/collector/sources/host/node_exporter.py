@@ -11,7 +11,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.source import Sample
-from collector.sources.host import HostMetricSource, HostOptions
+from collector.sources.host.options import HostOptions
+from collector.sources.host.source import HostMetricSource
 from tests import http_client
 from tests.programs import find_program, free_port, listens, running
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.sources.host import HostMetricSource, HostOptions
+from collector.sources.host.options import HostOptions
+from collector.sources.host.source import HostMetricSource
 from tests.collector.sources.host import fixture
 from tests.collector.sources.host.node_exporter import Family, node_exporter, of_page, of_samples, page_of
 

@@ -14,9 +14,9 @@ from collector import registry
 from collector.__main__ import main
 from collector.frame.collector import MetricCollector
 from collector.source import Collection, Sample
-from collector.sources.host import HostMetricSource, HostOptions
 from collector.sources.host.group import Group, Places, Read, Reading, gauge
-from collector.sources.host.options import GROUPS
+from collector.sources.host.options import GROUPS, HostOptions
+from collector.sources.host.source import HostMetricSource
 from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.files import ring_path
