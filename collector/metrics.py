@@ -4,52 +4,45 @@ from __future__ import annotations
 
 from shm.metric import DEFAULT_BUCKETS_MS, Metric
 
+
+def counter(name: str, help_text: str, unit: str = "", *labels: str) -> Metric:
+    return Metric(name, "counter", help_text, unit, labels)
+
+
+def gauge(name: str, help_text: str, unit: str = "", *labels: str) -> Metric:
+    return Metric(name, "gauge", help_text, unit, labels)
+
+
 NODE = (
-    Metric(
-        "node_cpu_usage",
-        "gauge",
-        "CPU time not idle over the last interval, in percent of all CPUs.",
-        "percent",
-        ("node_id",),
-    ),
-    Metric(
-        "node_memory_usage",
-        "gauge",
-        "Memory that is not available to new programs, in percent.",
-        "percent",
-        ("node_id",),
-    ),
-    Metric(
+    gauge("node_cpu_usage", "CPU time not idle over the last interval, in percent of all CPUs.", "percent", "node_id"),
+    gauge("node_memory_usage", "Memory that is not available to new programs, in percent.", "percent", "node_id"),
+    gauge(
         "node_disk_usage",
-        "gauge",
         "Space used on the watched file system, in percent of what users can have.",
         "percent",
-        ("node_id",),
+        "node_id",
     ),
-    Metric(
+    gauge(
         "node_network_io",
-        "gauge",
         "Bytes received and sent over the last interval, in bytes per second.",
         "bytes per second",
-        ("node_id",),
+        "node_id",
     ),
 )
 
 DEPLOYMENT = (
-    Metric("deployment_replica_count", "gauge", "Replicas that run, in replicas.", "replicas", ("deployment_id",)),
-    Metric(
+    gauge("deployment_replica_count", "Replicas that run, in replicas.", "replicas", "deployment_id"),
+    gauge(
         "deployment_request_rate",
-        "gauge",
         "Requests over the last interval, in requests per second.",
         "requests per second",
-        ("deployment_id",),
+        "deployment_id",
     ),
-    Metric(
+    gauge(
         "deployment_error_rate",
-        "gauge",
         "Failed requests over the last interval, in errors per second.",
         "errors per second",
-        ("deployment_id",),
+        "deployment_id",
     ),
     Metric(
         "deployment_latency",
@@ -62,8 +55,8 @@ DEPLOYMENT = (
 )
 
 BETANET = (
-    Metric("betanet_packets_processed", "counter", "Packets that Betanet has processed, in packets.", "packets"),
-    Metric("betanet_packets_dropped", "counter", "Packets that Betanet has dropped, in packets.", "packets"),
+    counter("betanet_packets_processed", "Packets that Betanet has processed, in packets.", "packets"),
+    counter("betanet_packets_dropped", "Packets that Betanet has dropped, in packets.", "packets"),
     Metric(
         "betanet_latency",
         "histogram",
@@ -72,32 +65,29 @@ BETANET = (
         (),
         DEFAULT_BUCKETS_MS,
     ),
-    Metric("betanet_connections", "gauge", "Active Betanet nodes, in connections.", "connections"),
+    gauge("betanet_connections", "Active Betanet nodes, in connections.", "connections"),
 )
 
 SYSTEM = (
-    Metric("system_uptime", "gauge", "Time since the host booted, in seconds.", "seconds"),
-    Metric("system_total_nodes", "gauge", "Distinct node_id in the fresh rings of this host, in nodes.", "nodes"),
-    Metric(
-        "system_active_deployments", "gauge", "Deployments with at least one replica, in deployments.", "deployments"
-    ),
+    gauge("system_uptime", "Time since the host booted, in seconds.", "seconds"),
+    gauge("system_total_nodes", "Distinct node_id in the fresh rings of this host, in nodes.", "nodes"),
+    gauge("system_active_deployments", "Deployments with at least one replica, in deployments.", "deployments"),
 )
 
 ALL = NODE + DEPLOYMENT + BETANET + SYSTEM
 
 # The textfile source's own metrics, two of them with node_exporter's names.
-TEXTFILE_MTIME = Metric(
+TEXTFILE_MTIME = gauge(
     "node_textfile_mtime_seconds",
-    "gauge",
     "When a file was last written, of those that could be read, in Unix seconds.",
     "seconds",
-    ("file",),
+    "file",
 )
-TEXTFILE_SCRAPE_ERROR = Metric(
-    "node_textfile_scrape_error", "gauge", "1 when the directory or one of its files could not be read, else 0."
+TEXTFILE_SCRAPE_ERROR = gauge(
+    "node_textfile_scrape_error", "1 when the directory or one of its files could not be read, else 0."
 )
-TEXTFILE_ERROR = Metric(
-    "textfile_error", "gauge", "1 when a file is left out for an error that the log names, else 0.", "", ("file",)
+TEXTFILE_ERROR = gauge(
+    "textfile_error", "1 when a file is left out for an error that the log names, else 0.", "", "file"
 )
 TEXTFILE = (TEXTFILE_MTIME, TEXTFILE_SCRAPE_ERROR, TEXTFILE_ERROR)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from collector.metrics import counter as counter
+from collector.metrics import gauge as gauge
 from collector.source import Sample
 from collector.sources.host.files import Files
 from collector.sources.host.options import HostOptions
@@ -41,11 +43,3 @@ class Group:
 def stateless(read: Callable[[Places], Sequence[Sample]]) -> Callable[[Places, HostOptions], Read]:
     """The ``reader`` of a group that has no state, no options and no parts that fail."""
     return lambda places, _options: lambda: Reading(read(places))
-
-
-def counter(name: str, help_text: str, unit: str = "", *labels: str) -> Metric:
-    return Metric(name, "counter", help_text, unit, labels)
-
-
-def gauge(name: str, help_text: str, unit: str = "", *labels: str) -> Metric:
-    return Metric(name, "gauge", help_text, unit, labels)
