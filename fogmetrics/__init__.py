@@ -10,19 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collector.frame.collector import MetricCollector
-    from collector.source import Collection, MetricSource, Sample
-    from collector.sources.betanet.client import BetanetClient
-    from collector.sources.deployment import DeploymentMetricSource
-    from collector.sources.node.source import NodeMetricSource
-    from exporter.aggregator import MetricAggregator
-    from fogmetrics.application import drop_in
-    from fogmetrics.application.shared_collector import SharedCollector
-    from fogmetrics.ring_collector import RingCollector
-    from shm.metric import Metric
-    from shm.ring.reader import RingReader
-    from shm.ring.series import TimeSeries
-    from shm.ring.series import read_time_series as get_time_series
+    from collector.frame.collector import MetricCollector as MetricCollector
+    from collector.source import Collection as Collection
+    from collector.source import MetricSource as MetricSource
+    from collector.source import Sample as Sample
+    from collector.sources.betanet.client import BetanetClient as BetanetClient
+    from collector.sources.deployment import DeploymentMetricSource as DeploymentMetricSource
+    from collector.sources.node.source import NodeMetricSource as NodeMetricSource
+    from exporter.aggregator import MetricAggregator as MetricAggregator
+    from fogmetrics.application import drop_in as drop_in
+    from fogmetrics.application.shared_collector import SharedCollector as SharedCollector
+    from fogmetrics.ring_collector import RingCollector as RingCollector
+    from shm.metric import Metric as Metric
+    from shm.ring.reader import RingReader as RingReader
+    from shm.ring.series import TimeSeries as TimeSeries
+    from shm.ring.series import read_time_series
+
+    get_time_series = read_time_series
 
 # Name: (module, attribute). An application that imports drop_in must not load numpy for it.
 _NAMES = {
@@ -43,23 +47,7 @@ _NAMES = {
     "get_time_series": ("shm.ring.series", "read_time_series"),
 }
 
-__all__ = [
-    "BetanetClient",
-    "Collection",
-    "DeploymentMetricSource",
-    "Metric",
-    "MetricAggregator",
-    "MetricCollector",
-    "MetricSource",
-    "NodeMetricSource",
-    "RingCollector",
-    "RingReader",
-    "Sample",
-    "SharedCollector",
-    "TimeSeries",
-    "drop_in",
-    "get_time_series",
-]
+__all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
