@@ -201,7 +201,10 @@ class Cardinality:
         if began >= self._rests_until:
             evicted, admitted = self._plan(newcomers.keys(), metrics, present)
             try:
-                self._prune(evicted, sum(metrics[name].columns for name, _ in admitted))
+                if evicted:
+                    self._writer.prune(evicted, sum(metrics[name].columns for name, _ in admitted))
+                    self.pruned.update(name for name, _ in evicted)
+                    self.reload()
                 refused -= admitted
                 self.known |= admitted
             except NoSpace as error:
@@ -257,11 +260,3 @@ class Cardinality:
         for key in (*missing, *reversed(found)):
             by_metric[key[0]].append(key)
         return by_metric
-
-    def _prune(self, evicted: Set[SeriesKey], columns: int) -> None:
-        if not evicted:
-            return
-        self._writer.prune(evicted, columns)
-        for name, _ in evicted:
-            self.pruned[name] += 1
-        self.reload()  # the caller adds the newcomers

@@ -128,14 +128,16 @@ class MetricCollector:
 
         Returns an error for each refused metric: the daemon's own names, and metrics beyond ``max_series``.
         """
-        refused = []
+        refused, known, most = [], self._metrics, self.cardinality.max_series
         with self._guard:
             changed = []
             for metric in metrics:
-                if metric.name not in self._metrics and self._metric_count() >= self.cardinality.max_series:
-                    refused.append(self._one_metric_more(metric))
-                    continue
                 try:
+                    if metric.name not in known and len(known.keys() | self.writer.metrics.keys()) >= most:
+                        raise MetricError(
+                            f"metric {metric.name!r} would be one more than the {most} that ring {self.name!r} may "
+                            "have, past ones included; raise max_series, or remove the ring with --unlink"
+                        )
                     if self._definitions.redeclare(metric):
                         changed.append(metric.name)
                 except MetricError as error:
@@ -144,15 +146,6 @@ class MetricCollector:
                 self._histograms = {key: one for key, one in self._histograms.items() if key[0] not in changed}
                 self._enter_metrics()
         return refused
-
-    def _metric_count(self) -> int:
-        return len(self._metrics.keys() | self.writer.metrics.keys())
-
-    def _one_metric_more(self, metric: Metric) -> MetricError:
-        return MetricError(
-            f"metric {metric.name!r} would be one more than the {self.cardinality.max_series} that ring {self.name!r} "
-            "may have, past ones included; raise max_series, or remove the ring with --unlink"
-        )
 
     def record_metric(
         self,
@@ -290,7 +283,10 @@ class MetricCollector:
             self._drop_waiting(values)
         self._enter_series([*tick, *(key for values in timestamped.values() for key in values)])
         for name, limit in self.cardinality.limits.items():
-            self._note_limit(name, limit)
+            try:
+                self.writer.note_limit(name, limit)
+            except NoSpace as error:  # already logged; /stats will not show the limit
+                log.debug("limit not noted", extra={"ring": self.name, "error": str(error)})
         for stamp in sorted(timestamped):
             self.writer.append(self._row(timestamped[stamp], cumulative=False), stamp, monotonic_ns, 0)
         return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
@@ -337,12 +333,6 @@ class MetricCollector:
         self.cardinality.reload()
         # Growing the ring also frees columns of series without samples.
         self._histograms = {key: one for key, one in self._histograms.items() if key in self._known}
-
-    def _note_limit(self, name: str, limit: int) -> None:
-        try:
-            self.writer.note_limit(name, limit)
-        except NoSpace as error:  # already logged; /stats will not show the limit
-            log.debug("limit not noted", extra={"ring": self.name, "error": str(error)})
 
     def _row(self, values: Mapping[SeriesKey, float | None], *, cumulative: bool) -> array[float]:
         """One value per column. ``cumulative``: include the buckets, count and sum of histograms."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection as Owners
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from collector import metrics
@@ -93,17 +92,14 @@ class ApplicationsSource(MetricSource):
                 samples.append(_sample(series, own.tolist()))
             errors += [*sorted(refused), *reader.errors.values()]
             if reader.processes + (RETIRED in identities) < reader.tables:
-                errors += self._fold(name)
+                try:
+                    dead.fold(self._namespace, name, self._group)
+                except (FogmetricsError, OSError) as error:
+                    errors.append(f"application {name!r}: the tables of its dead processes are not folded: {error}")
         present = {sample.metric for sample in samples}
         return Collection(
             samples, errors, metrics=[one for one, _ in owners.values() if one.name in present and not one.own]
         )
-
-    def _fold(self, application: str) -> Iterator[str]:
-        try:
-            dead.fold(self._namespace, application, self._group)
-        except (FogmetricsError, OSError) as error:
-            yield f"application {application!r}: the tables of its dead processes are not folded: {error}"
 
     def close(self) -> None:
         for reader in self._readers.values():

@@ -81,9 +81,12 @@ class SystemMetricSource(MetricSource):
             if found is None:
                 continue
             reader, frame = found
-            nodes |= node_ids(reader, frame)
             deployments_known |= any(metric.name == _REPLICAS for metric in reader.catalog.metrics)
-            deployments |= active_deployments(reader, frame)
+            for series in reader.catalog.series:
+                if "node_id" in series.metric.label_names and frame.value(series.column) is not None:
+                    nodes.add(series.labels["node_id"])
+                if series.metric.name == _REPLICAS and (frame.value(series.column) or 0) >= 1:
+                    deployments.add(series.labels["deployment_id"])
         if nodes:
             samples.append(Sample("system_total_nodes", len(nodes)))
         if deployments_known:
@@ -117,21 +120,3 @@ def uptime_seconds(text: str) -> float:
     psutil has the time of the boot alone, in whole seconds, and it moves when the wall clock is set.
     """
     return float(text.split()[0])
-
-
-def node_ids(reader: RingReader, frame: Frame) -> set[str]:
-    """The values of the label node_id over all series present in the frame."""
-    return {
-        series.labels["node_id"]
-        for series in reader.catalog.series
-        if "node_id" in series.metric.label_names and frame.value(series.column) is not None
-    }
-
-
-def active_deployments(reader: RingReader, frame: Frame) -> set[str]:
-    """The deployments with at least one replica in the frame."""
-    return {
-        series.labels["deployment_id"]
-        for series in reader.catalog.series
-        if series.metric.name == _REPLICAS and (frame.value(series.column) or 0) >= 1
-    }

@@ -20,10 +20,6 @@ class Files:
 
     def text(self, name: str) -> str:
         """The whole text of a file; invalid UTF-8 becomes U+FFFD, as in node_exporter. Raises OSError."""
-        return self.read(name).decode(errors="replace")
-
-    def read(self, name: str) -> bytes:
-        """The whole content of a file. Raises OSError."""
         fd = self._open.get(name)
         if fd is None:
             fd = self._open[name] = os.open(f"{self._prefix}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -35,7 +31,7 @@ class Files:
         except OSError:
             os.close(self._open.pop(name))  # its device may be gone; the next call opens the file again
             raise
-        return whole
+        return whole.decode(errors="replace")
 
     def passing(self, name: str) -> str | None:
         """The stripped text of a file that may vanish with its device; None if it can't be read now."""
