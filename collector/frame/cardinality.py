@@ -21,7 +21,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
-from typing import Final, NamedTuple
+from typing import Final
 
 from collector.frame.eviction import Eviction
 from collector.frame.rules import Rule, Rules
@@ -37,11 +37,7 @@ _REST_SECONDS: Final = 60.0
 _REST_SHARE: Final = 100
 
 
-class Excess(NamedTuple):
-    """A limit that one more series would exceed, and a sentence that names it."""
-
-    limit: int
-    sentence: str
+_Excess = tuple[int, str]  # a limit that one more series would exceed, and a sentence that names it
 
 
 class Cardinality:
@@ -110,7 +106,7 @@ class Cardinality:
             self.newcomers[key] = 1
             self._newcomers_of[metric.name] += 1
             return True
-        self.drop(metric.name, excess.sentence)
+        self.drop(metric.name, excess[1])
         return False
 
     def drop(self, metric: str, why: str) -> None:
@@ -123,19 +119,19 @@ class Cardinality:
     def _most_of(self, rule: Rule) -> int:
         return rule.max_series or self.max_series_per_metric
 
-    def _excess(self, metric: Metric, key: SeriesKey, rule: Rule) -> Excess | None:
+    def _excess(self, metric: Metric, key: SeriesKey, rule: Rule) -> _Excess | None:
         """The first limit that the series would exceed."""
         if metric.own:
             return None
         if limit := rule.max_label_values:
             for label, value, values in zip(metric.label_names, key[1], self._values_of(metric), strict=True):
                 if value not in values and len(values) >= limit:
-                    return Excess(limit, f"the limit of {limit} values of the label {label!r} is reached")
+                    return limit, f"the limit of {limit} values of the label {label!r} is reached"
         limit = self._most_of(rule)
         if self._series_of[metric.name] >= limit:
-            return Excess(limit, f"the limit of {limit} series of the metric is reached")
+            return limit, f"the limit of {limit} series of the metric is reached"
         if self._users >= self.max_series:
-            return Excess(self.max_series, f"the limit of {self.max_series} series of the source is reached")
+            return self.max_series, f"the limit of {self.max_series} series of the source is reached"
         return None
 
     def _values_of(self, metric: Metric) -> list[Counter[str]]:
@@ -158,12 +154,12 @@ class Cardinality:
         if metric.name in self._values:
             self._count_values(metric, key)
 
-    def _warn(self, metric: Metric, excess: Excess, rule: Rule) -> None:
+    def _warn(self, metric: Metric, excess: _Excess, rule: Rule) -> None:
         """Log the limit, once per metric."""
         if metric.name in self.limits:
             return
-        self.limits[metric.name] = excess.limit
-        fields = {"ring": self._writer.source, "metric": metric.name, "error": excess.sentence, "remedy": _REMEDY}
+        self.limits[metric.name], sentence = excess
+        fields = {"ring": self._writer.source, "metric": metric.name, "error": sentence, "remedy": _REMEDY}
         if rule.beyond == "drop":
             log.warning("series dropped", extra={**fields, "remedy": f"{_REMEDY}, or set beyond"})
         else:

@@ -43,29 +43,39 @@ class Worker:
     monotonic: Clock = time.monotonic_ns
     stop: Stop = field(default_factory=Stop)
     snapshots: Snapshots | None = None
+    _own: SelfMetrics = field(init=False)
+    _schedule: Schedule = field(init=False)
+    _thread: SourceThread = field(init=False)
+    _open_error: str = field(init=False, default="")
+    _last_state: tuple[bool, bool] | None = field(init=False, default=None)  # up, with errors; at the previous tick
+
+    def __post_init__(self) -> None:
+        self.collector.register(*self.source.metrics)
+        self._own = SelfMetrics(self.collector, self.source.name, self.snapshots)
+        self._schedule = Schedule(self.source.name, round(self.interval_seconds * 1e9), self.wall, self.monotonic)
+        self._thread = SourceThread(self.source)
 
     def run(self) -> None:
         """Tick until ``stop``, then release the ring to the next writer. Raises RingLost."""
-        loop = _Loop(self)
         first_ns = [self.monotonic() + round(seconds * 1e9) for seconds in self._first_ticks_seconds()]
-        deadline_ns = loop.schedule.first(first_ns.pop(0))
+        deadline_ns = self._schedule.first(first_ns.pop(0))
         if self.snapshots is not None:
             self.snapshots.start()
         try:
-            loop.open_source()
+            self._open_source()
             while not self.stop.sleep_until(deadline_ns):
-                ticked_ns = loop.tick()
+                ticked_ns = self._tick()
                 while first_ns and first_ns[0] <= ticked_ns:
                     first_ns.pop(0)
                 if first_ns:
-                    deadline_ns = loop.schedule.first(first_ns.pop(0))
+                    deadline_ns = self._schedule.first(first_ns.pop(0))
                     continue
-                deadline_ns, missed = loop.schedule.next(ticked_ns)
+                deadline_ns, missed = self._schedule.next(ticked_ns)
                 if missed:
-                    loop.own.count(metrics.TICKS_MISSED, missed)
+                    self._own.count(metrics.TICKS_MISSED, missed)
                     log.warning("ticks missed", extra={"source": self.source.name, "ticks": missed})
         finally:
-            loop.close_source()
+            self._close_source()
             if self.snapshots is not None:
                 with contextlib.suppress(RingError):  # the loop is ending by an exception then
                     self.collector.keep_alive()
@@ -78,56 +88,41 @@ class Worker:
         wanted = sorted(getattr(self.source, "first_ticks_seconds", FIRST_TICKS_SECONDS))
         return [one for one in wanted if one <= self.interval_seconds] or [self.interval_seconds]
 
-
-class _Loop:
-    """The state of one run, with the source's state at the previous tick."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._name = worker.source.name
-        worker.collector.register(*worker.source.metrics)
-        self.own = SelfMetrics(worker.collector, self._name, worker.snapshots)
-        self.schedule = Schedule(self._name, round(worker.interval_seconds * 1e9), worker.wall, worker.monotonic)
-        self._source = SourceThread(worker.source)
-        self._open_error = ""
-        self._last_state: tuple[bool, bool] | None = None  # up, with errors
-
-    def open_source(self) -> None:
+    def _open_source(self) -> None:
         try:
-            self._source.open(self._worker.timeout_seconds)
+            self._thread.open(self.timeout_seconds)
         except Exception as error:  # noqa: BLE001 - a source that can't be opened is down; its collector continues
             self._open_error = f"{type(error).__name__}: {error}"
 
-    def close_source(self) -> None:
+    def _close_source(self) -> None:
         try:
-            self._source.close(_CLOSE_SECONDS)
+            self._thread.close(_CLOSE_SECONDS)
         except Exception as error:  # noqa: BLE001 - the process ends anyway; the frame is written
-            log.debug("source not closed", extra={"source": self._name, "error": str(error)})
+            log.debug("source not closed", extra={"source": self.source.name, "error": str(error)})
 
-    def tick(self) -> int:
+    def _tick(self) -> int:
         """Collect and append one frame; the monotonic time at which the collection began."""
-        worker = self._worker
-        timestamp_ns, monotonic_ns = worker.wall(), worker.monotonic()
+        timestamp_ns, monotonic_ns = self.wall(), self.monotonic()
         flags = FLAG_TICK
-        if self.schedule.clock_stepped(timestamp_ns, monotonic_ns):
+        if self._schedule.clock_stepped(timestamp_ns, monotonic_ns):
             flags |= FLAG_CLOCK_STEP
-            self.own.count(metrics.CLOCK_STEPS)
-            log.warning("wall clock was set", extra={"source": self._name})
-        worker.collector.keep_alive()
-        if not self._source.opened:
-            self.open_source()
-        if self._source.opened:
-            [result] = worker.collector.collect_from_sources([self._source], worker.timeout_seconds, worker.stop.asked)
+            self._own.count(metrics.CLOCK_STEPS)
+            log.warning("wall clock was set", extra={"source": self.source.name})
+        self.collector.keep_alive()
+        if not self._thread.opened:
+            self._open_source()
+        if self._thread.opened:
+            [result] = self.collector.collect_from_sources([self._thread], self.timeout_seconds, self.stop.asked)
         else:
-            seconds = (worker.monotonic() - monotonic_ns) / 1e9
-            result = SourceResult(worker.source, errors=[self._open_error], up=False, seconds=seconds)
-        self.own.count(metrics.ERRORS, len(result.errors))
-        self.own.record(result.up, result.seconds, timestamp_ns)
-        sequence = worker.collector.commit(timestamp_ns, monotonic_ns, flags)
+            seconds = (self.monotonic() - monotonic_ns) / 1e9
+            result = SourceResult(self.source, errors=[self._open_error], up=False, seconds=seconds)
+        self._own.count(metrics.ERRORS, len(result.errors))
+        self._own.record(result.up, result.seconds, timestamp_ns)
+        sequence = self.collector.commit(timestamp_ns, monotonic_ns, flags)
         log.debug(
             "collected",
             extra={
-                "source": self._name,
+                "source": self.source.name,
                 "sequence": sequence,
                 "up": int(result.up),
                 "seconds": result.seconds,
@@ -144,10 +139,10 @@ class _Loop:
         if state == self._last_state:
             return
         first, self._last_state = self._last_state is None, state
-        fields = {"source": self._name, "error": "; ".join(result.errors)[:_MAX_LOGGED]}
+        fields = {"source": self.source.name, "error": "; ".join(result.errors)[:_MAX_LOGGED]}
         if not result.up:
             log.warning("source down", extra=fields)
         elif result.errors:
             log.warning("source failing in part", extra=fields)
         else:
-            log.info("source up" if first else "source recovered", extra={"source": self._name})
+            log.info("source up" if first else "source recovered", extra={"source": self.source.name})
