@@ -20,7 +20,6 @@ from shm.table import dead
 from shm.table.cells import CounterCell, GaugeCell, HistogramCell, SummaryCell
 from shm.table.format import listed, table_path
 from shm.table.process import ProcessTable
-from tests.rings import namespace as namespace
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.application import ROOT, Process, merged
+from tests.application import DROP_IN, ROOT, Process, merged
 from tests.programs import find_program
-from tests.rings import namespace as namespace
 
 # The application: unchanged in both runs. It forks three workers, tells its page, kills them, tells it again.
 _APPLICATION = """\
@@ -109,12 +108,9 @@ def test_an_application_has_the_same_page_as_with_the_original(namespace: str, t
     assert set(merged(namespace)) >= {"requests_total{/}", "requests_total{before}", "size_bytes_total{}"}
 
 
-BEGIN = "from fogmetrics import drop_in; drop_in.install('web'); import prometheus_client as p; import math"
-
-
 @pytest.fixture
 def two(namespace: str) -> tuple[Process, Process]:
-    return Process(namespace, BEGIN), Process(namespace, BEGIN)
+    return Process(namespace, DROP_IN), Process(namespace, DROP_IN)
 
 
 def test_remove_and_clear_take_the_series_from_all_processes(namespace: str, two: tuple[Process, Process]) -> None:
@@ -172,43 +168,41 @@ def test_info_and_enum_are_shown(namespace: str, two: tuple[Process, Process]) -
         assert one.do("p.generate_latest().decode().count('state{')") == "2"
 
 
-def test_what_a_table_can_t_have_stays_in_the_process_and_the_log_says_so(namespace: str) -> None:
-    with Process(namespace, BEGIN) as process:
-        process.do(
-            "import logging; seen = []; logging.getLogger('shm.table.process').warning = lambda *a, **k: seen.append(k)"
-        )
-        process.do("c = p.Counter('c', 'C.', ['stat']); c.labels('x').inc(2)")
-        process.do("h = p.Histogram('h', 'H.', buckets=range(100)); h.observe(3)")
-        process.do("i = p.Info('i', 'I.'); i.info({'a': '1'}); i.info({'b': '1'})")
-        assert process.do("[one['extra']['metric'] for one in seen]") == "['c_total', 'h', 'i_info']"
-        assert "reserved" in process.do("seen[0]['extra']['error']")
-        assert process.do("c.labels('x')._value.get(), h._sum.get()") == "(2.0, 3.0)"
-        assert merged(namespace) == {}
+def test_what_a_table_can_t_have_stays_in_the_process_and_the_log_says_so(namespace: str, process: Process) -> None:
+    process.do(
+        "import logging; seen = []; logging.getLogger('shm.table.process').warning = lambda *a, **k: seen.append(k)"
+    )
+    process.do("c = p.Counter('c', 'C.', ['stat']); c.labels('x').inc(2)")
+    process.do("h = p.Histogram('h', 'H.', buckets=range(100)); h.observe(3)")
+    process.do("i = p.Info('i', 'I.'); i.info({'a': '1'}); i.info({'b': '1'})")
+    assert process.do("[one['extra']['metric'] for one in seen]") == "['c_total', 'h', 'i_info']"
+    assert "reserved" in process.do("seen[0]['extra']['error']")
+    assert process.do("c.labels('x')._value.get(), h._sum.get()") == "(2.0, 3.0)"
+    assert merged(namespace) == {}
 
 
-def test_metrics_are_read_back_in_their_own_process(namespace: str) -> None:
-    with Process(namespace, BEGIN) as process:
-        process.do("h = p.Histogram('h', 'H.', buckets=(1, 2)); s = p.Summary('s', 'S.'); g = p.Gauge('g', 'G.')")
-        process.do("h.observe(1.5, {'trace': 'x'}); h.observe(math.nan); s.observe(4)")
-        process.do("g.set_to_current_time(); g.set(7); g.inc(); g.dec(2)")
-        process.do("t = p.generate_latest().decode()")
-        for line in ('h_bucket{le="2.0"} 1.0', "h_count 1.0", "h_sum 1.5", "s_count 1.0", "s_sum 4.0", "g 6.0"):
-            assert process.do(f"{line + chr(10)!r} in t") == "True", line
-        process.do("c = p.Counter('c', 'C.'); c.inc(3); c.inc(exemplar={'a': 'b'})")
-        assert process.do("c._value.get()") == "4.0"
-        process.do("b = p.Gauge('b', 'B.')\nwith b.track_inprogress(): inside = b._value.get()")
-        assert process.do("inside, b._value.get()") == "(1.0, 0.0)"
-        process.do("f = p.Gauge('f', 'F.'); f.set_function(lambda: 9)")
-        assert process.do("p.generate_latest().decode().count('f 9.0')") == "1"
+def test_metrics_are_read_back_in_their_own_process(process: Process) -> None:
+    process.do("h = p.Histogram('h', 'H.', buckets=(1, 2)); s = p.Summary('s', 'S.'); g = p.Gauge('g', 'G.')")
+    process.do("h.observe(1.5, {'trace': 'x'}); h.observe(math.nan); s.observe(4)")
+    process.do("g.set_to_current_time(); g.set(7); g.inc(); g.dec(2)")
+    process.do("t = p.generate_latest().decode()")
+    for line in ('h_bucket{le="2.0"} 1.0', "h_count 1.0", "h_sum 1.5", "s_count 1.0", "s_sum 4.0", "g 6.0"):
+        assert process.do(f"{line + chr(10)!r} in t") == "True", line
+    process.do("c = p.Counter('c', 'C.'); c.inc(3); c.inc(exemplar={'a': 'b'})")
+    assert process.do("c._value.get()") == "4.0"
+    process.do("b = p.Gauge('b', 'B.')\nwith b.track_inprogress(): inside = b._value.get()")
+    assert process.do("inside, b._value.get()") == "(1.0, 0.0)"
+    process.do("f = p.Gauge('f', 'F.'); f.set_function(lambda: 9)")
+    assert process.do("p.generate_latest().decode().count('f 9.0')") == "1"
 
 
-def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_set_it(namespace: str) -> None:
-    with Process(namespace, BEGIN) as process:
-        process.do("g = p.Gauge('g', 'G.'); c = p.Counter('c', 'C.')")
-        assert merged(namespace) == {f"g{{{process.pid}}}": [0.0], "c_total{}": [0.0]}
-        process.do("import os\npid = os.fork()\nif not pid:\n c.inc(2)\n os._exit(0)")
-        process.do("os.waitpid(pid, 0)")
-        assert merged(namespace) == {f"g{{{process.pid}}}": [0.0], "c_total{}": [2.0]}
+def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_set_it(
+    namespace: str, process: Process
+) -> None:
+    process.do("g = p.Gauge('g', 'G.'); c = p.Counter('c', 'C.')")
+    assert merged(namespace) == {f"g{{{process.pid}}}": [0.0], "c_total{}": [0.0]}
+    process.do("forked(lambda: c.inc(2))")
+    assert merged(namespace) == {f"g{{{process.pid}}}": [0.0], "c_total{}": [2.0]}
 
 
 @pytest.mark.parametrize(
@@ -227,29 +221,28 @@ def test_what_can_t_be_is_refused_with_a_remedy(namespace: str, begin: str, said
     )  # fmt: skip
     assert run.returncode == 1
     assert said in run.stderr.strip().split("\n")[-1]
-    again = Process(namespace, f"{BEGIN}; drop_in.install('web')")
+    again = Process(namespace, f"{DROP_IN}drop_in.install('web')")
     again.kill()
 
 
 @pytest.mark.real
-def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str) -> None:
+def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str, process: Process) -> None:
     from exporter.app import Exporter
     from exporter.http.negotiation import Format
     from exporter.http.parameters import MetricsQuery
     from fogmetrics.config import Config
     from fogmetrics.settings.tables import ShmConfig
 
-    with Process(namespace, BEGIN) as process:
-        process.do("c = p.Counter('jobs', 'Jobs.', ['l']); c.labels('x').inc()")
-        process.do("h = p.Histogram('job_seconds', 'Time.'); h.observe(0.2); s = p.Summary('job_bytes', 'Size.')")
-        process.do("s.observe(3); i = p.Info('build', 'Build.'); i.info({'version': '1'})")
-        process.do("e = p.Enum('job_state', 'State.', states=['up', 'down'])")
-        exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
-        try:
-            page = b"".join(exporter.metrics_parts(MetricsQuery(sources=("web",)), Format.TEXT))
-            whole = b"".join(exporter.metrics_parts(MetricsQuery(), Format.OPENMETRICS))
-        finally:
-            exporter.close()
+    process.do("c = p.Counter('jobs', 'Jobs.', ['l']); c.labels('x').inc()")
+    process.do("h = p.Histogram('job_seconds', 'Time.'); h.observe(0.2); s = p.Summary('job_bytes', 'Size.')")
+    process.do("s.observe(3); i = p.Info('build', 'Build.'); i.info({'version': '1'})")
+    process.do("e = p.Enum('job_state', 'State.', states=['up', 'down'])")
+    exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
+    try:
+        page = b"".join(exporter.metrics_parts(MetricsQuery(sources=("web",)), Format.TEXT))
+        whole = b"".join(exporter.metrics_parts(MetricsQuery(), Format.OPENMETRICS))
+    finally:
+        exporter.close()
     checked = subprocess.run(
         [find_program("promtool"), "check", "metrics"], input=page, capture_output=True, timeout=60
     )

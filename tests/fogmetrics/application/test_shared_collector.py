@@ -16,7 +16,6 @@ from shm.table.cells import CounterCell
 from shm.table.format import files_of, listed
 from shm.table.process import ProcessTable
 from tests.application import Process, merged
-from tests.rings import namespace as namespace
 
 
 @pytest.fixture

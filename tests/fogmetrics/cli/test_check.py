@@ -16,7 +16,6 @@ from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import lock_path, ring_path
 from tests.daemon import ROOT
-from tests.rings import namespace as namespace
 
 
 class Ownqueue(MetricSource):
