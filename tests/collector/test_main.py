@@ -15,9 +15,8 @@ from collector.source import CollectResult, MetricSource, Sample
 from shm.files import ring_path
 from shm.metric import Metric
 from shm.ring.reader import RingReader
-from tests.daemon import ROOT
-from tests.programs import wait_until
-from tests.rings import files_of, newest, newest_sequence
+from tests.collector.processes import collecting, run_until
+from tests.rings import ROOT, files_of, newest
 
 
 class Once(MetricSource):
@@ -61,21 +60,11 @@ def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     return path
 
 
-def start(toml: Path, name: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "collector", name, "--config", str(toml)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-
-
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_collector_ends_in_order_at_each_stop_signal_and_its_ring_stays(
     toml: Path, namespace: str, stop: signal.Signals
 ) -> None:
-    process = start(toml, "node")
-    wait_until(lambda: newest_sequence(namespace, "node") >= 3, 20, "three frames")
-    process.send_signal(stop)
-    _, log = process.communicate(timeout=20)
-    assert process.returncode == 0
+    log = run_until(toml, namespace, "node", 3, stop)
     assert "event=stopped source=node" in log
     assert "Traceback" not in log
     with RingReader(namespace, "node") as reader:
@@ -86,13 +75,8 @@ def test_a_collector_ends_in_order_at_each_stop_signal_and_its_ring_stays(
 def test_a_worker_carries_neither_numpy_nor_asyncio_nor_unused_tls(toml: Path, namespace: str) -> None:
     toml.write_text(f'{toml.read_text()}[source.host]\nenabled = true\n[source.textfile]\ndirectory = "/tmp"\n')
     for source in ("node", "system", "deployment", "betanet", "host", "textfile"):
-        process = start(toml, source)
-        try:
-            wait_until(lambda: newest_sequence(namespace, source) >= 1, 20, "a frame")  # noqa: B023 - called before the next
+        with collecting(toml, namespace, source, 1) as process:
             maps = Path(f"/proc/{process.pid}/maps").read_text()
-        finally:
-            process.terminate()
-            process.communicate(timeout=20)
         asks_over_http = source in ("deployment", "betanet")  # httpx imports ssl
         for heavy in ("numpy", "_asyncio", "uvloop", *(() if asks_over_http else ("_ssl",))):
             assert heavy not in maps, f"{source} carries {heavy}"
@@ -100,10 +84,7 @@ def test_a_worker_carries_neither_numpy_nor_asyncio_nor_unused_tls(toml: Path, n
 
 def test_an_old_spelling_of_a_key_is_a_warning_with_the_new_one(toml: Path, namespace: str) -> None:
     toml.write_text(f'{toml.read_text()}[source.host]\nenabled = true\ncadence_seconds = ["filesystem=60"]\n')
-    process = start(toml, "host")
-    wait_until(lambda: newest_sequence(namespace, "host") >= 1, 20, "a frame")
-    process.terminate()
-    _, log = process.communicate(timeout=20)
+    log = run_until(toml, namespace, "host", 1)
     assert "level=warning" in log
     assert "write [source.host.cadence] filesystem = 60" in log
 
@@ -143,12 +124,9 @@ def test_once_tells_of_samples_that_the_daemon_would_refuse(toml: Path, capsys: 
 def test_unlink_removes_the_ring_on_purpose_but_not_under_a_writer(
     toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = start(toml, "node")
-    wait_until(lambda: newest_sequence(namespace, "node") >= 1, 20, "a frame")
-    assert main(["node", "--unlink", "--config", str(toml)]) == 75
-    assert f"process {process.pid} already writes to it" in capsys.readouterr().err
-    process.terminate()
-    process.communicate(timeout=20)
+    with collecting(toml, namespace, "node", 1) as process:
+        assert main(["node", "--unlink", "--config", str(toml)]) == 75
+        assert f"process {process.pid} already writes to it" in capsys.readouterr().err
     assert ring_path(namespace, "node").exists()
     assert main(["node", "--unlink", "--config", str(toml)]) == 0
     assert capsys.readouterr().out == f"removed {ring_path(namespace, 'node')}\n"
@@ -175,24 +153,10 @@ def test_a_snapshot_dir_that_can_not_be_meant_is_a_mistake_in_the_configuration(
 def test_a_source_that_is_configured_away_ends_at_once_with_success_and_leaves_no_ring(
     toml: Path, namespace: str
 ) -> None:
-    process = start(toml, "textfile")
-    _, log = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert 'event="source disabled" source=textfile reason="[source.textfile] directory is empty"' in log
+    command = [sys.executable, "-m", "collector", "textfile", "--config", str(toml)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
+    assert 'event="source disabled" source=textfile reason="[source.textfile] directory is empty"' in run.stderr
     assert files_of(namespace) == []
-
-
-def test_a_textfile_directory_that_is_set_is_collected(toml: Path, namespace: str, tmp_path: Path) -> None:
-    (tmp_path / "a.prom").write_text("a 1\n")
-    toml.write_text(toml.read_text() + f'[source.textfile]\ndirectory = "{tmp_path}"\ncapacity = 77\n')
-    process = start(toml, "textfile")
-    wait_until(lambda: newest_sequence(namespace, "textfile") >= 2, 20, "two frames")
-    process.terminate()
-    _, log = process.communicate(timeout=20)
-    assert process.returncode == 0, log
-    with RingReader(namespace, "textfile") as reader:
-        assert reader.header.capacity == 77
-    assert newest(namespace, "textfile")["a",] == [1]
 
 
 def test_once_opens_and_closes_as_the_daemon_does(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,13 +220,12 @@ def test_limits_of_metrics_and_of_the_source_are_those_of_the_configuration(
 ) -> None:
     (tmp_path / "a.prom").write_text("".join(f'{name}{{k="{k}"}} 1\n' for name in ("a", "b") for k in range(5)))
     toml.write_text(
-        f'{toml.read_text()}[source.textfile]\ndirectory = "{tmp_path}"\nmax_series_per_metric = 3\n'
+        f'{toml.read_text()}[source.textfile]\ndirectory = "{tmp_path}"\ncapacity = 77\nmax_series_per_metric = 3\n'
         '[metric."b*"]\nmax_series = 1\nbeyond = "oldest"\n'
     )
-    process = start(toml, "textfile")
-    wait_until(lambda: newest_sequence(namespace, "textfile") >= 2, 20, "two frames")
-    process.terminate()
-    _, log = process.communicate(timeout=20)
+    log = run_until(toml, namespace, "textfile", 2)
+    with RingReader(namespace, "textfile") as reader:
+        assert reader.header.capacity == 77
     found = newest(namespace, "textfile")
     assert [key for key in found if key[0] in ("a", "b")] == [("a", "0"), ("a", "1"), ("a", "2"), ("b", "0")]
     assert found["collector_series_limited_total", "textfile", "a", "drop"][0] in (2, 4, 6, 8)

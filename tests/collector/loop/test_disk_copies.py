@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from collector import metrics
+from collector.__main__ import main
 from collector.frame.collector import MetricCollector
 from collector.loop.disk_copies import Snapshots
 from collector.loop.selfmetrics import SelfMetrics
 from shm.files import ring_path
 from shm.ring import disk_copy
 from shm.ring.reader import RingReader
+from tests.collector.processes import run_until
 from tests.programs import wait_until
-from tests.rings import ROOT, append_proof, newest, newest_sequence, open_writer
+from tests.rings import append_proof, newest, open_writer
 
 
 def test_snapshots_are_taken_again_and_again_and_a_last_one_at_the_end(namespace: str, tmp_path: Path) -> None:
@@ -88,37 +87,29 @@ def test_the_time_of_the_last_snapshot_is_a_series_of_the_ring(namespace: str, t
         assert newest(namespace, "s")[own_metric] == [snapshots.last_seconds]
 
 
-def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(namespace: str, tmp_path: Path) -> None:
+def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(
+    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "fogmetrics.toml"
     config.write_text(
         f'[shm]\nnamespace = "{namespace}"\ncapacity = 64\nsnapshot_dir = "{tmp_path}/snapshots"\n'
         "[collector]\ninterval_seconds = 0.1\n"
     )
-    command = [sys.executable, "-m", "collector", "system", "--config", str(config)]
 
-    def run_until(frames: int) -> list[int]:
-        """The timestamps that the ring then holds."""
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        try:
-            wait_until(lambda: newest_sequence(namespace, "system") >= frames, 30, f"frame {frames}")
-            process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            process.communicate()
-        assert process.returncode == 0, said
+    def stamps(frames: int) -> list[int]:
+        """The timestamps in the ring after a run of so many frames."""
+        run_until(config, namespace, "system", frames)
         with RingReader(namespace, "system") as reader:
-            stamps: list[int] = reader.frames().timestamp_ns.tolist()
-            return stamps
+            return list(reader.frames().timestamp_ns)
 
-    before = run_until(5)
+    before = stamps(5)
     ring_path(namespace, "system").unlink()
-    after = run_until(len(before) + 3)
+    after = stamps(len(before) + 3)
     assert after[: len(before)] == before
     assert len(after) > len(before)
 
-    removed = subprocess.run([*command, "--unlink"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
-    assert removed.stdout.count("removed ") == 2
+    assert main(["system", "--unlink", "--config", str(config)]) == 0
+    assert capsys.readouterr().out.count("removed ") == 2
     assert not list((tmp_path / "snapshots").iterdir())
 
 
