@@ -175,31 +175,6 @@ def test_a_class_in_the_table_comes_before_an_entry_point(package: str) -> None:
             r"^fogmetrics.toml: \[source.deployment\] providers is",
         ),
         ("queue", "[source.queue]\ndepth = 1\n", r"\[source.queue\] has no class"),
-        ("queue", "[source.queue]\nclass = 'own_queue'\n", "class is 'own_queue'; give \"module:Class\""),
-        ("queue", "[source.queue]\nclass = 'no_such:Thing'\n", "can't be made from {}: ModuleNotFoundError"),
-        (
-            "queue",
-            "[source.queue]\nclass = 'own_queue:QueueSource'\nwidth = 2\n",
-            "TypeError.*unexpected keyword.*takes these keys",
-        ),
-        ("queue", "[source.queue]\nclass = 'own_queue:Nameless'\n", "is not a source, which needs name, metrics"),
-        (
-            "queue",
-            "[source.queue]\nclass = 'own_queue:Duck'\n",
-            "is not a source, which needs name, metrics.* only collect",
-        ),
-        ("queue", "[source.queue]\nclass = 'own_queue:Words'\n", "has the metrics .* give a list of Metric"),
-        (
-            "queue",
-            "[source.queue]\nclass = 'own_queue:Soon'\n",
-            "has the first_ticks_seconds .*soon.*; give a list",
-        ),
-        ("queue", "[source.queue]\nclass = 'own_queue:Unsaid'\n", "has the metrics None; give a list of Metric"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Idle'\n", "is not a source, which needs name"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Twice'\n", "has two different metrics 'queue_depth'; rename"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Daemons'\n", "'collector_up', which is the daemon's own"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Ends'\n", "can't be made from {}: SystemExit: 4"),
-        ("queue", "[source.queue]\nclass = 'own_queue:Fails'\n", "can't be made from {}: OSError: no idea"),
         ("other", "[source.other]\nclass = 'own_queue:QueueSource'\n", "has the name 'queue'; the table and"),
     ],
 )
@@ -208,15 +183,34 @@ def test_what_cannot_be_built_is_told_by_key_value_and_remedy(own_module: str, n
         registry.build(name, config(text))
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("own_queue", "class is 'own_queue'; give \"module:Class\""),
+        ("no_such:Thing", "can't be made from {}: ModuleNotFoundError"),
+        ("own_queue:QueueSource'\nwidth = '2", "TypeError.*unexpected keyword.*takes these keys"),
+        ("own_queue:Nameless", "is not a source, which needs name, metrics"),
+        ("own_queue:Duck", "is not a source, which needs name, metrics.* only collect"),
+        ("own_queue:Words", "has the metrics .* give a list of Metric"),
+        ("own_queue:Soon", "has the first_ticks_seconds .*soon.*; give a list"),
+        ("own_queue:Unsaid", "has the metrics None; give a list of Metric"),
+        ("own_queue:Idle", "is not a source, which needs name"),
+        ("own_queue:Twice", "has two different metrics 'queue_depth'; rename"),
+        ("own_queue:Daemons", "'collector_up', which is the daemon's own"),
+        ("own_queue:Ends", "can't be made from {}: SystemExit: 4"),
+        ("own_queue:Fails", "can't be made from {}: OSError: no idea"),
+    ],
+)
+def test_what_is_no_class_of_a_source_is_told_by_its_name(own_module: str, path: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        registry.build("queue", config(f"[source.queue]\nclass = '{path}'\n"))
+
+
 def test_intervals_and_timeouts_come_from_the_source_then_the_collector_then_the_default() -> None:
     assert registry.times("node", Config()) == (15.0, 10.0)
     assert registry.times("node", config("[collector]\ninterval_seconds = 5\n")) == (5.0, 4.0)
-    assert registry.times(
-        "node", config("[collector]\ntimeout_seconds = 2\n[source.node]\ninterval_seconds = 3\n")
-    ) == (
-        3.0,
-        2.0,
-    )
+    of_both = config("[collector]\ntimeout_seconds = 2\n[source.node]\ninterval_seconds = 3\n")
+    assert registry.times("node", of_both) == (3.0, 2.0)
     assert registry.times("node", config("[source.node]\ninterval_seconds = 1\ntimeout_seconds = 0.5\n")) == (1.0, 0.5)
 
 

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,29 +30,25 @@ class FakeHost:
     """What psutil would say, as the test sets it."""
 
     def __init__(self) -> None:
-        self.cpu: Any = Cpu(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        self.cpu = Cpu(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         self.memory: Any = SimpleNamespace(total=1000, available=250)
         self.percent = 40.0
-        self.mounts: Sequence[Any] = [mount("/", "ext4")]
-        self.nics: Mapping[str, Any] = {}
-        self.hang: threading.Event | None = None
-
-    def cpu_times(self) -> Any:
-        return self.cpu
-
-    def virtual_memory(self) -> Any:
-        return self.memory
+        self.mounts = [mount("/", "ext4")]
+        self.nics: dict[str, Any] = {}
+        self.hang = threading.Event()
+        self.hang.set()
+        self.cpu_times = lambda: self.cpu
+        self.virtual_memory = lambda: self.memory
 
     def disk_usage(self, path: str) -> Any:
-        if self.hang:
-            self.hang.wait(30)
+        self.hang.wait(30)
         return SimpleNamespace(percent=self.percent)
 
     def disk_partitions(self, all: bool = False) -> Sequence[Any]:  # noqa: A002 - psutil's word
         assert all, "the root of a container is no physical device"
         return self.mounts
 
-    def net_io_counters(self, pernic: bool = False, nowrap: bool = True) -> Mapping[str, Any]:
+    def net_io_counters(self, pernic: bool = False, nowrap: bool = True) -> dict[str, Any]:
         assert pernic
         assert not nowrap, "psutil would add up the counters of interfaces that are gone"
         return self.nics
@@ -128,20 +124,16 @@ def test_interfaces_that_come_and_go_make_no_jump_and_a_reset_no_negative_rate(n
 
 def test_virtual_interfaces_are_left_out_unless_configured(node: Node) -> None:
     names = ["lo", "veth12ab", "docker0", "br-8c1f", "virbr0", "bond0", "tun0", "wg0", "eth0.100", "eth0", "wlan0"]
-    node.host.nics = {name: nic(0, 0) for name in names}
-    node.source.open()
-    node.host.nics = {name: nic(10, 0) for name in names}
-    assert node.collect(10)["node_network_io"] == 2.0
-    everything = Node(network_exclude=())
-    everything.host.nics = {name: nic(0, 0) for name in names}
-    everything.source.open()
-    everything.host.nics = {name: nic(10, 0) for name in names}
-    assert everything.collect(10)["node_network_io"] == 11.0
+    for one, rate in ((node, 2.0), (Node(network_exclude=()), 11.0)):
+        one.host.nics = {name: nic(0, 0) for name in names}
+        one.source.open()
+        one.host.nics = {name: nic(10, 0) for name in names}
+        assert one.collect(10)["node_network_io"] == rate
 
 
 def test_a_file_system_that_hangs_costs_the_disk_sample_alone() -> None:
     node = Node(disk_timeout_seconds=0.05)
-    node.host.hang = threading.Event()
+    node.host.hang.clear()
     found = node.collect()
     assert "node_disk_usage" not in found
     assert found["node_memory_usage"] == 75.0
@@ -155,7 +147,7 @@ def test_a_file_system_that_hangs_costs_the_disk_sample_alone() -> None:
 def test_a_network_file_system_is_never_asked() -> None:
     node = Node(disk_path="/srv/data")
     node.host.mounts = [mount("/", "ext4"), mount("/srv", "nfs4"), mount("/srv/database", "ext4")]
-    node.host.hang = threading.Event()
+    node.host.hang.clear()
     assert "node_disk_usage" not in node.collect()
     assert "nfs4" in node.collection.errors[0]
     assert "disk_path" in node.collection.errors[0]
