@@ -68,22 +68,6 @@ def test_a_second_sample_of_a_series_begins_a_new_frame(collector: MetricCollect
     assert held(collector.namespace, "app", "depth") == [1, 5, 2, 50, 60, 50]
 
 
-def test_of_a_source_that_gives_a_series_twice_the_last_sample_counts_and_no_frame_is_added(
-    collector: MetricCollector,
-) -> None:
-    class Twice(MetricSource):
-        name = "twice"
-        metrics = (Metric("depth", "gauge", "Jobs."),)
-
-        def collect(self) -> list[Sample]:
-            return [Sample("depth", 1), Sample("depth", 2)]
-
-    collector.register(*Twice.metrics)
-    collector.collect_from_sources([Twice()])
-    assert collector.commit() == 1
-    assert held(collector.namespace, "app", "depth") == [2]
-
-
 # ---- reading back ----------------------------------------------------------------------------------------------
 
 
@@ -409,6 +393,15 @@ def test_whatever_a_source_does_costs_that_source_alone(
     assert said in error
 
 
+def test_of_a_source_that_gives_a_series_twice_the_last_sample_counts_and_no_frame_is_added(
+    collector: MetricCollector,
+) -> None:
+    collector.register(*Source.metrics)
+    collector.collect_from_sources([Source("twice", [sample("a", 1), sample("a", 2)])])
+    assert collector.commit() == 1
+    assert held(collector.namespace, "app", "depth", "a") == [2]
+
+
 def test_what_a_hung_source_gives_too_late_is_dropped(collector: MetricCollector) -> None:
     collector.register(*Source.metrics)
     go_on, done = threading.Event(), threading.Event()
@@ -443,42 +436,40 @@ def test_a_histogram_that_growth_freed_is_forgotten_and_begins_anew(namespace: s
 # ---- what somebody else counted, and metrics that come and go ---------------------------------------------------
 
 
-def test_a_histogram_that_somebody_else_counted_is_recorded_as_it_is_if_it_is_one(namespace: str) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
-        collector.register_metric("h", "histogram", buckets=(1, 5), label_names=("a",))
-        collector.register_metric("g", "gauge")
-        collector.record_counted("h", (1, None, 3, 9.5), {"a": "x"})
-        collector.commit()
-        assert newest(namespace, "app")["h", "x"] == [None, 1.0, None, 3.0, 9.5]
-        for name, counted, said in (
-            ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the total count and the sum"),
-            ("h", (-1, 2, 3, 4), "give cumulative counts: 0 or more"),
-            ("h", (math.nan, 2, 3, 4), "give cumulative counts: 0 or more"),
-            ("h", (3, None, 2, 4), "none below the one before"),
-            ("h", (1, 2, math.nan, 4), "none below the one before"),
-            ("g", (1,), "is of type gauge, but only histograms and summaries have counts"),
-            ("none", (1,), "is not registered"),
-        ):
-            with pytest.raises(MetricError, match=said):
-                collector.record_counted(name, counted, {"a": "x"})
+def test_a_histogram_that_somebody_else_counted_is_recorded_as_it_is_if_it_is_one(collector: MetricCollector) -> None:
+    collector.register_metric("h", "histogram", buckets=(1, 5), label_names=("a",))
+    collector.register_metric("g", "gauge")
+    collector.record_counted("h", (1, None, 3, 9.5), {"a": "x"})
+    collector.commit()
+    assert newest(collector.namespace, "app")["h", "x"] == [None, 1.0, None, 3.0, 9.5]
+    for name, counted, said in (
+        ("h", (1, 2, 3), "got 3 counts; give one for each of its 2 buckets, the total count and the sum"),
+        ("h", (-1, 2, 3, 4), "give cumulative counts: 0 or more"),
+        ("h", (math.nan, 2, 3, 4), "give cumulative counts: 0 or more"),
+        ("h", (3, None, 2, 4), "none below the one before"),
+        ("h", (1, 2, math.nan, 4), "none below the one before"),
+        ("g", (1,), "is of type gauge, but only histograms and summaries have counts"),
+        ("none", (1,), "is not registered"),
+    ):
+        with pytest.raises(MetricError, match=said):
+            collector.record_counted(name, counted, {"a": "x"})
 
 
-def test_a_metric_that_is_declared_otherwise_begins_anew_and_other_words_wait(namespace: str) -> None:
-    with MetricCollector("app", namespace=namespace, capacity=64) as collector:
-        collector.register_metric("own", "gauge")
-        assert collector.redeclare([Metric("x", "gauge", "One."), Metric("y", "gauge", "One.")]) == []
-        collector.record_metric("x", 1)
-        collector.record_metric("y", 1)
-        collector.commit()
-        generation = collector.writer.header.generation
-        assert collector.redeclare([Metric("x", "gauge", "Two."), Metric("y", "gauge", "Two.")]) == []
-        collector.commit()
-        assert collector.writer.header.generation == generation, "words alone do not rebuild the ring"
-        assert collector.redeclare([Metric("x", "counter", "Two.", "", ("a",))]) == []
-        collector.record_metric("x", 2, {"a": "b"})
-        collector.commit()
-        assert set(collector.writer.columns) == {("x", ("b",)), ("y", ())}
-        assert collector.writer.metrics["x"].help == "Two."
+def test_a_metric_that_is_declared_otherwise_begins_anew_and_other_words_wait(collector: MetricCollector) -> None:
+    collector.register_metric("own", "gauge")
+    assert collector.redeclare([Metric("x", "gauge", "One."), Metric("y", "gauge", "One.")]) == []
+    collector.record_metric("x", 1)
+    collector.record_metric("y", 1)
+    collector.commit()
+    generation = collector.writer.header.generation
+    assert collector.redeclare([Metric("x", "gauge", "Two."), Metric("y", "gauge", "Two.")]) == []
+    collector.commit()
+    assert collector.writer.header.generation == generation, "words alone do not rebuild the ring"
+    assert collector.redeclare([Metric("x", "counter", "Two.", "", ("a",))]) == []
+    collector.record_metric("x", 2, {"a": "b"})
+    collector.commit()
+    assert set(collector.writer.columns) == {("x", ("b",)), ("y", ())}
+    assert collector.writer.metrics["x"].help == "Two."
 
 
 def test_metrics_of_all_times_are_bounded_and_the_daemons_own_are_not_taken(namespace: str) -> None:
