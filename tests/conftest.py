@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import programs
+from tests.rings import namespace as namespace
+from tests.rings import toml as toml
 
 # How long an example takes is the machine's business. `fast` is the profile of `make test`; hypothesis draws the same
 # examples in each run where CI is set, so .ci/run has one run of `thorough` with a random seed that it prints.

@@ -1,7 +1,4 @@
-"""Rings for tests: a namespace of its own for each test, and frames that prove themselves.
-
-Import the fixture into a conftest.py: ``from tests.rings import namespace as namespace``.
-"""
+"""Rings for tests: a namespace of its own for each test, and frames that prove themselves."""
 
 from __future__ import annotations
 
@@ -39,6 +36,15 @@ def namespace() -> Iterator[str]:
     for path in left:
         path.unlink()
     assert not [path.name for path in left if path.suffix == ".new"], "a half-built segment was left behind"
+
+
+@pytest.fixture
+def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration file for that namespace, of collectors that are quick. Its last table is [shm]."""
+    monkeypatch.delenv("FOGMETRICS_NAMESPACE", raising=False)
+    path = tmp_path / "fogmetrics.toml"
+    path.write_text(f'[collector]\ninterval_seconds = 0.2\n[shm]\nnamespace = "{namespace}"\n')
+    return path
 
 
 def corrupt_path(namespace: str, source: str) -> Path:

@@ -52,14 +52,6 @@ class Many(MetricSource):
         return [Sample("depth", 1, {"queue": f'{i}\n"\\'}) for i in range(3)]
 
 
-@pytest.fixture
-def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("FOGMETRICS_NAMESPACE", raising=False)
-    path = tmp_path / "fogmetrics.toml"
-    path.write_text(f'[shm]\nnamespace = "{namespace}"\n[collector]\ninterval_seconds = 0.2\n')
-    return path
-
-
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_collector_ends_in_order_at_each_stop_signal_and_its_ring_stays(
     toml: Path, namespace: str, stop: signal.Signals
@@ -172,7 +164,8 @@ def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daem
     toml.write_text(toml.read_text() + source)
     assert main(["many", "--once", "--config", str(toml)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == r'depth{queue="0\n\"\\"} 1'
-    toml.write_text(toml.read_text().replace(source, f"max_series_per_metric = 2\n{source}max_series = 1\n"))
+    text = toml.read_text().replace("[collector]\n", "[collector]\nmax_series_per_metric = 2\n")
+    toml.write_text(f"{text}max_series = 1\n")
     assert main(["many", "--once", "--config", str(toml)]) == 1
     one, all_ = capsys.readouterr().err.splitlines()
     assert one.startswith("error: metric 'depth' has 3 series, more than max_series_per_metric, 2: the daemon drops")

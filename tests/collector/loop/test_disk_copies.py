@@ -88,17 +88,13 @@ def test_the_time_of_the_last_snapshot_is_a_series_of_the_ring(namespace: str, t
 
 
 def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(
-    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    namespace: str, toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tmp_path / "fogmetrics.toml"
-    config.write_text(
-        f'[shm]\nnamespace = "{namespace}"\ncapacity = 64\nsnapshot_dir = "{tmp_path}/snapshots"\n'
-        "[collector]\ninterval_seconds = 0.1\n"
-    )
+    toml.write_text(f'{toml.read_text()}capacity = 64\nsnapshot_dir = "{tmp_path}/snapshots"\n')
 
     def stamps(frames: int) -> list[int]:
         """The timestamps in the ring after a run of so many frames."""
-        run_until(config, namespace, "system", frames)
+        run_until(toml, namespace, "system", frames)
         with RingReader(namespace, "system") as reader:
             return list(reader.frames().timestamp_ns)
 
@@ -108,7 +104,7 @@ def test_a_collector_takes_up_its_history_after_shared_memory_was_emptied(
     assert after[: len(before)] == before
     assert len(after) > len(before)
 
-    assert main(["system", "--unlink", "--config", str(config)]) == 0
+    assert main(["system", "--unlink", "--config", str(toml)]) == 0
     assert capsys.readouterr().out.count("removed ") == 2
     assert not list((tmp_path / "snapshots").iterdir())
 

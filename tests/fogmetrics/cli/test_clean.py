@@ -12,14 +12,6 @@ from shm.ring import disk_copy
 from tests.rings import files_of, remove_files_of
 
 
-@pytest.fixture
-def toml(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("FOGMETRICS_NAMESPACE", raising=False)
-    path = tmp_path / "fogmetrics.toml"
-    path.write_text(f'[shm]\nnamespace = "{namespace}"\n')
-    return path
-
-
 def test_nothing_of_the_namespace_is_left_not_even_of_a_source_without_a_ring(
     toml: Path, tmp_path: Path, namespace: str
 ) -> None:

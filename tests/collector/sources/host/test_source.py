@@ -199,28 +199,18 @@ def test_a_key_that_makes_no_sense_is_an_error_that_names_it(key: str, message: 
 # ---- the collector's process ---------------------------------------------------------------------------------
 
 
-def config_file(directory: Path, namespace: str, text: str) -> str:
-    path = directory / "fogmetrics.toml"
-    path.write_text(f'[shm]\nnamespace = "{namespace}"\ncapacity = 8\n{text}')
-    return str(path)
-
-
 def test_a_ring_that_is_left_of_it_is_named_with_what_removes_it(
-    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    namespace: str, toml: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with MetricCollector("host", namespace=namespace, capacity=8):
-        pass
-    config = config_file(tmp_path, namespace, "")
-    assert main(["host", "--config", config]) == 0  # it is off
+    MetricCollector("host", namespace=namespace, capacity=8).close()
+    assert main(["host", "--config", str(toml)]) == 0  # it is off
     assert "python -m collector host --unlink" in capsys.readouterr().err
-    assert main(["host", "--config", config, "--unlink"]) == 0
+    assert main(["host", "--config", str(toml), "--unlink"]) == 0
     assert not ring_path(namespace, "host").exists()
 
 
-def test_once_prints_its_samples_also_where_it_is_off(
-    namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["host", "--once", "--config", config_file(tmp_path, namespace, "")]) == 0
+def test_once_prints_its_samples_also_where_it_is_off(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["host", "--once", "--config", str(toml)]) == 0
     assert 'node_cpu_seconds_total{cpu="0",mode="user"} ' in capsys.readouterr().out
 
 

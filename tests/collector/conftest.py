@@ -1,1 +1,0 @@
-from tests.rings import namespace as namespace
