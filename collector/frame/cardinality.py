@@ -24,7 +24,8 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 from collector.frame.eviction import Eviction
-from collector.frame.rules import Rule, Rules
+from collector.frame.rules import Rules
+from collector.settings import MetricConfig
 from shm.errors import NoSpace
 from shm.metric import Metric, SeriesKey
 from shm.ring.writer import RingWriter
@@ -116,10 +117,10 @@ class Cardinality:
             self.limits[metric] = 0
             log.warning("series dropped", extra={"ring": self._writer.source, "metric": metric, "error": why})
 
-    def _most_of(self, rule: Rule) -> int:
+    def _most_of(self, rule: MetricConfig) -> int:
         return rule.max_series or self.max_series_per_metric
 
-    def _excess(self, metric: Metric, key: SeriesKey, rule: Rule) -> _Excess | None:
+    def _excess(self, metric: Metric, key: SeriesKey, rule: MetricConfig) -> _Excess | None:
         """The first limit that the series would exceed."""
         if metric.own:
             return None
@@ -154,7 +155,7 @@ class Cardinality:
         if metric.name in self._values:
             self._count_values(metric, key)
 
-    def _warn(self, metric: Metric, excess: _Excess, rule: Rule) -> None:
+    def _warn(self, metric: Metric, excess: _Excess, rule: MetricConfig) -> None:
         """Log the limit, once per metric."""
         if metric.name in self.limits:
             return

@@ -8,70 +8,53 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from collector.settings import CollectorTables, MetricConfig
 from fogmetrics.settings.metric_names import is_glob, metric_table, table_fits
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 
-_NONE: Mapping[str, MetricConfig] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """The limits of one metric. ``max_series`` 0: the source's limit per metric; ``max_label_values`` 0: no limit.
-
-    ``beyond``: what happens to series beyond a limit, one of :data:`collector.settings.BEYOND`.
-    """
-
-    max_series: int = 0
-    beyond: str = "drop"
-    max_label_values: int = 0
+_KEYS = dataclasses.fields(MetricConfig)
+# By default a metric has the source's limit of series, drops further ones, and has any number of label values.
+_DEFAULT = MetricConfig(beyond="drop", max_label_values=0)
 
 
 class Rules:
-    """Looks up rules by metric. ``tables``: [metric.NAME] by NAME; ``file``: the configuration's name in messages."""
+    """Looks up rules by metric. ``tables``: [metric.NAME] by NAME; ``default``: the values of keys that none of them
+    sets; ``file``: the configuration's name in messages.
+    """
 
     def __init__(
-        self,
-        tables: Mapping[str, MetricConfig] = _NONE,
-        *,
-        beyond: str = "drop",
-        max_label_values: int = 0,
-        file: str = "defaults",
+        self, tables: Mapping[str, MetricConfig] | None = None, default: MetricConfig = _DEFAULT, file: str = "defaults"
     ) -> None:
-        self._tables = sorted(tables.items(), key=lambda one: is_glob(one[0]))  # stable: globs keep their order
-        self._default = MetricConfig(beyond=beyond, max_label_values=max_label_values)
+        self._tables = sorted((tables or {}).items(), key=lambda one: is_glob(one[0]))  # stable: globs keep their order
+        self._default = default
         self._file = file
-        self._found: dict[tuple[str, str], Rule] = {}
+        self._found: dict[tuple[str, str], MetricConfig] = {}
 
     @classmethod
     def of(cls, config: CollectorTables) -> Rules:
-        return cls(
-            config.metric,
-            beyond=config.collector.beyond,
-            max_label_values=config.collector.max_label_values,
-            file=config.file,
-        )
+        defaults = config.collector
+        return cls(config.metric, MetricConfig(0, defaults.beyond, defaults.max_label_values), config.file)
 
-    def rule(self, metric: Metric) -> Rule:
-        """The limits of a metric."""
-        known = self._found.get((metric.name, metric.type))
-        if known is None:
-            known = self._found[metric.name, metric.type] = Rule(
-                self._first(metric, "max_series", 0),
-                self._first(metric, "beyond", ""),
-                self._first(metric, "max_label_values", -1),
-            )
-        return known
+    def rule(self, metric: Metric) -> MetricConfig:
+        """The limits and buckets of a metric, with the defaults for keys that no table sets."""
+        found = self._found.get((metric.name, metric.type))
+        if found is None:
+            found = self._default
+            for _, table in reversed([*self._fitting(metric)]):
+                values = {
+                    one.name: getattr(table, one.name) for one in _KEYS if getattr(table, one.name) != one.default
+                }
+                found = dataclasses.replace(found, **values)
+            self._found[metric.name, metric.type] = found
+        return found
 
     def configured(self, metric: Metric) -> Metric:
         """The metric with the buckets that the configuration sets, if any."""
         if metric.type != "histogram":
             return metric
-        return dataclasses.replace(metric, buckets=self._first(metric, "buckets", ()) or metric.buckets)
+        return dataclasses.replace(metric, buckets=self.rule(metric).buckets or metric.buckets)
 
     def check(self, metrics: Iterable[Metric]) -> None:
         """Raises ConfigurationError if the table of exactly one of these metrics can't apply to it."""
@@ -90,10 +73,6 @@ class Rules:
             if table.buckets and metric.type != "histogram":
                 return f"{where} buckets are for histograms, and {metric.name} is a {metric.type}; remove the key"
         return ""
-
-    def _first(self, metric: Metric, key: str, unset: object) -> Any:
-        tables = (*(table for _, table in self._fitting(metric)), self._default)
-        return next((found for found in (getattr(one, key) for one in tables) if found != unset), unset)
 
     def _fitting(self, metric: Metric) -> Iterator[tuple[str, MetricConfig]]:
         """The tables whose name matches, the most specific first."""

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector import metrics, registry
-from collector.frame.rules import Rule, Rules
+from collector.frame.rules import Rules
 from collector.loop.selfmetrics import MOST_NAMED
 from collector.loop.source_thread import MOST_SAMPLES, SourceThread
 from collector.settings import BEYOND, MetricConfig
@@ -180,8 +180,8 @@ def test_the_limits_of_the_documentation_are_those_of_the_code() -> None:
     assert f"They name {MOST_NAMED} metrics of a source" in page
     [limits] = blocks(read("docs/cardinality.md"), "toml")
     rules = Rules.of(parse(limits.text, Path("example.toml")))
-    assert rules.rule(Metric("app_requests", "counter", "")) == Rule(100, "drop", 500)
-    assert rules.rule(Metric("job_depth", "gauge", "")) == Rule(0, "oldest", 500)
+    assert rules.rule(Metric("app_requests", "counter", "")) == MetricConfig(100, "drop", 500)
+    assert rules.rule(Metric("job_depth", "gauge", "")) == MetricConfig(0, "oldest", 500)
 
 
 def example(language: str, text: str) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from collector.frame.rules import Rule, Rules
+from collector.frame.rules import Rules
 from collector.metrics import UP
+from collector.settings import MetricConfig
 from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.metric import Metric
@@ -24,8 +25,10 @@ LATENCY = Metric("app_latency", "histogram", "L.", buckets=(1.0, 2.0))
 
 
 def test_without_a_table_a_metric_has_the_limits_of_all() -> None:
-    assert rules("").rule(gauge("a")) == Rule(0, "drop", 0)
-    assert rules('[collector]\nbeyond = "oldest"\nmax_label_values = 7\n').rule(gauge("a")) == Rule(0, "oldest", 7)
+    assert rules("").rule(gauge("a")) == MetricConfig(0, "drop", 0)
+    assert rules('[collector]\nbeyond = "oldest"\nmax_label_values = 7\n').rule(gauge("a")) == MetricConfig(
+        0, "oldest", 7
+    )
 
 
 def test_the_exact_name_comes_before_globs_and_globs_in_the_order_of_the_file_key_by_key() -> None:
@@ -44,13 +47,15 @@ def test_the_exact_name_comes_before_globs_and_globs_in_the_order_of_the_file_ke
         max_series = 7
         """
     )
-    assert found.rule(gauge("app_requests")) == Rule(7, "oldest", 3)
-    assert found.rule(gauge("app_depth")) == Rule(5, "oldest", 9)
-    assert found.rule(gauge("else")) == Rule(0, "oldest", 9)
+    assert found.rule(gauge("app_requests")) == MetricConfig(7, "oldest", 3)
+    assert found.rule(gauge("app_depth")) == MetricConfig(5, "oldest", 9)
+    assert found.rule(gauge("else")) == MetricConfig(0, "oldest", 9)
 
 
 def test_no_limit_of_values_can_be_said_where_there_is_one_by_default() -> None:
-    assert rules("[collector]\nmax_label_values = 9\n[metric.a]\nmax_label_values = 0\n").rule(gauge("a")) == Rule()
+    assert rules("[collector]\nmax_label_values = 9\n[metric.a]\nmax_label_values = 0\n").rule(
+        gauge("a")
+    ) == MetricConfig(0, "drop", 0)
 
 
 @pytest.mark.parametrize("table", ["jobs", "jobs_total", '"job*_total"', '"j?bs"'])
