@@ -1,80 +1,49 @@
 from __future__ import annotations
 
+import pytest
+
 from collector.frame.eviction import Eviction
 from shm.metric import SeriesKey
 
 
-def keys(*names: str) -> list[SeriesKey]:
-    return [("m", tuple(name)) for name in names]
+def key(name: str) -> SeriesKey:
+    return "m", tuple(name)
 
 
-def test_the_oldest_give_way_one_for_each_newcomer() -> None:
-    eviction = Eviction(keys("a", "b", "c"), set(), 3, 0)
-    assert [eviction.admit(key, 100) for key in keys("x", "y")] == [True, True]
-    assert eviction.evicted == set(keys("a", "b"))
-
-
-def test_nobody_who_is_in_the_frame_gives_way() -> None:
-    eviction = Eviction(keys("a", "b", "c"), set(keys("a", "c")), 3, 0)
-    assert [eviction.admit(key, 100) for key in keys("x", "y")] == [True, False]
-    assert eviction.evicted == set(keys("b"))
-
-
-def test_while_there_is_room_nobody_gives_way() -> None:
-    eviction = Eviction(keys("a"), set(), 3, 0)
-    assert [eviction.admit(key, 100) for key in keys("x", "y", "z")] == [True, True, True]
-    assert eviction.evicted == set(keys("a"))
-
-
-def test_a_full_source_takes_a_place_of_the_same_metric() -> None:
-    eviction = Eviction(keys("a"), set(), 3, 0)
-    assert [eviction.admit(key, 0) for key in keys("x", "y")] == [True, False]
-    assert eviction.evicted == set(keys("a"))
-
-
-def test_a_metric_without_series_has_nobody_to_give_way() -> None:
-    assert not Eviction([], set(), 3, 2).admit(("m", ("x",)), 0)
-
-
-def test_after_a_limit_was_lowered_places_are_exchanged_and_none_is_added() -> None:
-    eviction = Eviction(keys("a", "b", "c"), set(), 1, 0)
-    assert eviction.admit(("m", ("x",)), 100)
-    assert eviction.evicted == set(keys("a"))
-
-
-def test_a_value_too_many_takes_the_place_of_the_value_seen_least_recently_with_all_its_series() -> None:
-    # By their last samples: of the first label's values, "a" was seen last of all, "b" before "c".
-    eviction = Eviction(keys("a1", "b1", "b2", "c1", "a2"), set(), 100, 3)
-    assert eviction.admit(("m", ("d", "1")), 100)
-    assert eviction.evicted == set(keys("b1", "b2"))
-    assert eviction.admit(("m", ("d", "2")), 100), "its value has a place by now"
-    assert eviction.evicted == set(keys("b1", "b2"))
-    assert eviction.admit(("m", ("e", "1")), 100)
-    assert eviction.evicted == set(keys("b1", "b2", "c1"))
-
-
-def test_a_value_of_which_one_series_is_in_the_frame_stays_whole() -> None:
-    eviction = Eviction(keys("a1", "b1", "a2"), set(keys("a2")), 100, 2)
-    assert [eviction.admit(("m", (value, "1")), 100) for value in "xyz"] == [True, False, False]
-    assert eviction.evicted == set(keys("b1"))
-
-
-def test_a_newcomer_that_is_refused_costs_nobody_a_place() -> None:
-    # The first label has a value that could go, the second has none.
-    eviction = Eviction(keys("a1", "a2", "b1", "b2"), set(keys("b1", "b2")), 100, 2)
-    assert not eviction.admit(("m", ("x", "3")), 100)
-    assert eviction.evicted == set()
-
-
-def test_a_place_that_a_value_gave_is_not_given_twice() -> None:
-    eviction = Eviction(keys("a1", "b1"), set(), 2, 2)
-    assert eviction.admit(("m", ("c", "1")), 100)
-    assert eviction.admit(("m", ("b", "2")), 100)
-    assert eviction.evicted == set(keys("a1", "b1"))
-
-
-def test_a_value_that_a_newcomer_has_stays() -> None:
-    eviction = Eviction(keys("a1", "b1"), set(), 100, 2)
-    assert eviction.admit(("m", ("a", "2")), 100)
-    assert eviction.admit(("m", ("c", "1")), 100)
-    assert eviction.evicted == set(keys("b1"))
+@pytest.mark.parametrize(
+    ("series", "present", "limits", "room", "newcomers"),
+    [
+        pytest.param("a b c", "", (3, 0), 100, {"x": "a", "y": "a b"}, id="the oldest, one for each newcomer"),
+        pytest.param("a b c", "a c", (3, 0), 100, {"x": "b", "y": None}, id="nobody who is in the frame"),
+        pytest.param("a", "", (3, 0), 100, {"x": "", "y": "", "z": "a"}, id="nobody while there is room"),
+        pytest.param("a", "", (3, 0), 0, {"x": "a", "y": None}, id="in a full source one of the same metric"),
+        pytest.param("", "", (3, 2), 0, {"x": None}, id="nobody of a metric without series"),
+        pytest.param("a b c", "", (1, 0), 100, {"x": "a"}, id="one for one after a limit was lowered"),
+        # By their last samples: of the first label's values, "a" was seen last of all, "b" before "c".
+        pytest.param(
+            "a1 b1 b2 c1 a2", "", (100, 3), 100, {"d1": "b1 b2", "d2": "b1 b2", "e1": "b1 b2 c1"},
+            id="for a value too many all series of the value seen least recently",
+        ),
+        pytest.param(
+            "a1 b1 a2", "a2", (100, 2), 100, {"x1": "b1", "y1": None, "z1": None},
+            id="no value of which one series is in the frame",
+        ),
+        # The first label has a value that could go, the second has none.
+        pytest.param(
+            "a1 a2 b1 b2", "b1 b2", (100, 2), 100, {"x3": None}, id="nobody for a newcomer that is refused"
+        ),
+        pytest.param("a1 b1", "", (2, 2), 100, {"c1": "a1", "b2": "a1 b1"}, id="no place that a value gave before"),
+        pytest.param("a1 b1", "", (100, 2), 100, {"a2": "", "c1": "b1"}, id="no value that a newcomer has"),
+    ],
+)  # fmt: skip
+def test_who_gives_way_is(
+    series: str, present: str, limits: tuple[int, int], room: int, newcomers: dict[str, str | None]
+) -> None:
+    """``series``: by their label values, oldest first. ``limits``: of series, and of a label's values. ``newcomers``:
+    what is evicted once each is admitted; None if it is refused, which evicts nothing more.
+    """
+    eviction = Eviction([*map(key, series.split())], {*map(key, present.split())}, *limits)
+    for name, evicted in newcomers.items():
+        wanted = eviction.evicted.copy() if evicted is None else {*map(key, evicted.split())}
+        assert eviction.admit(key(name), room) == (evicted is not None)
+        assert eviction.evicted == wanted
