@@ -13,9 +13,8 @@ from collections.abc import Iterator
 
 from collector.sources.host.files import Files
 from collector.sources.host.group import Places
-from collector.sources.host.groups import load
 from collector.sources.host.options import HostOptions
-from collector.sources.host.source import HostMetricSource
+from collector.sources.host.source import HostMetricSource, load
 
 _HEAD = "| group | series | median | CPU, mean | slowest |\n|---|---|---|---|---|"
 

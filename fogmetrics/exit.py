@@ -17,9 +17,6 @@ def exit_status(program: str, body: Callable[[], int]) -> int:
     """Run ``body`` and return its status; 78 for a ConfigurationError, 75 for another FogmetricsError, both printed."""
     try:
         return body()
-    except ConfigurationError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return EX_CONFIG
     except FogmetricsError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
+        return EX_CONFIG if isinstance(error, ConfigurationError) else EX_TEMPFAIL

@@ -17,7 +17,7 @@ from collector import metrics
 from collector.registry import BUILT_IN
 from collector.settings import CollectorConfig, MetricConfig, SourceConfig
 from collector.sources.deployment.prometheus_mapping import PrometheusOptions
-from collector.sources.host import groups
+from collector.sources.host import source as host
 from exporter.settings import ExporterConfig
 from fogmetrics.log import LogConfig
 from fogmetrics.settings.reader import keys_of
@@ -111,7 +111,7 @@ def readme_table() -> str:
 def host_table() -> str:
     """docs/host.md: each family by group; those of meminfo under two patterns."""
     rows = []
-    for group in groups.load():
+    for group in host.load():
         for one in group.metrics:
             name, meaning = one.name, one.help
             if group.name == "meminfo":
@@ -125,12 +125,12 @@ def host_table() -> str:
 
 
 _LINE = {"node_memory_NAME_bytes": "NAME", "node_memory_HugePages_NAME": "HugePages_NAME"}
-HOST_OWN = (groups.DURATION, groups.SUCCESS)
+HOST_OWN = (host.DURATION, host.SUCCESS)
 
 
 def host_memory() -> str:
     """docs/host.md: which NAME there are in node_memory_NAME_bytes and node_memory_HugePages_NAME."""
-    [meminfo] = groups.load(["meminfo"])
+    [meminfo] = host.load(["meminfo"])
     names = [one.name.removeprefix("node_memory_") for one in meminfo.metrics]
     of_bytes = ", ".join(f"`{one.removesuffix('_bytes')}`" for one in names if one.endswith("_bytes"))
     pages = ", ".join(f"`{one.removeprefix('HugePages_')}`" for one in names if not one.endswith("_bytes"))

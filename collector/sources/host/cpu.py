@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, counter
+from collector.source import Collection, Sample
+from collector.sources.host.group import Group, Places, Read, counter
 from collector.sources.host.options import HostOptions
 
 _SECONDS = "node_cpu_seconds_total"
@@ -52,7 +52,7 @@ def reader(places: Places, _options: HostOptions) -> Read:
     before: dict[str, list[float]] = {}
     labels: dict[str, list[tuple[str, dict[str, str]]]] = {}
 
-    def read() -> Reading:
+    def read() -> Collection:
         nonlocal before
         samples = []
         found = seconds_by_cpu(places.proc.text("stat"), ticks)
@@ -62,7 +62,7 @@ def reader(places: Places, _options: HostOptions) -> Read:
                 labels[cpu] = [(_SECONDS, {"cpu": cpu, "mode": mode}) for mode in _MODES]
                 labels[cpu] += [(_GUEST, {"cpu": cpu, "mode": mode}) for mode in _GUEST_MODES]
             samples += [Sample(name, value, own) for (name, own), value in zip(labels[cpu], values, strict=False)]
-        return Reading(samples)
+        return Collection(samples)
 
     return read
 

@@ -9,8 +9,8 @@ milliseconds.
 
 from __future__ import annotations
 
-from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, counter, gauge
+from collector.source import Collection, Sample
+from collector.sources.host.group import Group, Places, Read, counter, gauge
 from collector.sources.host.options import HostOptions, excluded
 from shm.metric import Metric
 
@@ -61,7 +61,7 @@ def fields_by_device(text: str) -> dict[str, list[int]]:
 def reader(places: Places, options: HostOptions) -> Read:
     left_out = excluded(options.disk_exclude)
 
-    def read() -> Reading:
+    def read() -> Collection:
         samples = []
         for device, fields in fields_by_device(places.proc.text("diskstats")).items():
             if not left_out(device):
@@ -70,7 +70,7 @@ def reader(places: Places, options: HostOptions) -> Read:
                     Sample(metric.name, field * _FACTORS.get(metric.unit, 1.0), labels)
                     for metric, field in zip(METRICS, fields, strict=False)
                 ]
-        return Reading(samples)
+        return Collection(samples)
 
     return read
 

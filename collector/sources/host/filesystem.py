@@ -17,8 +17,8 @@ from functools import partial
 from typing import NamedTuple
 
 from collector.loop.timeouts import CallPool
-from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.source import Collection, Sample
+from collector.sources.host.group import Group, Places, Read, gauge
 from collector.sources.host.options import HostOptions, excluded
 
 _LABELS = ("device", "fstype", "mountpoint")
@@ -97,7 +97,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     rootfs = options.rootfs.rstrip("/")
     calls: CallPool[Space] = CallPool("statvfs of")
 
-    def read() -> Reading:
+    def read() -> Collection:
         wanted = {}
         for mount in below(rootfs, mounts(_table(places))):
             if not (no_type(mount.fstype) or no_mount(mount.mountpoint)):
@@ -112,7 +112,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
             # A mount without permission, such as another user's FUSE, stays so; its error metric is enough.
             if isinstance(answer, Exception) and not isinstance(answer, PermissionError):
                 errors.append(f"{mount.mountpoint}: {answer}")
-        return Reading(samples, errors)
+        return Collection(samples, errors)
 
     return read
 

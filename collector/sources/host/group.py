@@ -8,17 +8,10 @@ from typing import NamedTuple
 
 from collector.metrics import counter as counter
 from collector.metrics import gauge as gauge
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.files import Files
 from collector.sources.host.options import HostOptions
 from shm.metric import Metric
-
-
-class Reading(NamedTuple):
-    """The samples of a group; ``errors``: a sentence for each part of it that failed."""
-
-    samples: Sequence[Sample]
-    errors: Sequence[str] = ()
 
 
 class Places(NamedTuple):
@@ -28,7 +21,7 @@ class Places(NamedTuple):
     sys: Files
 
 
-Read = Callable[[], Reading]
+Read = Callable[[], Collection]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +35,4 @@ class Group:
 
 def stateless(read: Callable[[Places], Sequence[Sample]]) -> Callable[[Places, HostOptions], Read]:
     """The ``reader`` of a group that has no state, no options and no parts that fail."""
-    return lambda places, _options: lambda: Reading(read(places))
+    return lambda places, _options: lambda: Collection(read(places))

@@ -7,8 +7,8 @@ Inter-|   Receive                                                |  Transmit
 
 from __future__ import annotations
 
-from collector.source import Sample
-from collector.sources.host.group import Group, Places, Read, Reading, counter
+from collector.source import Collection, Sample
+from collector.sources.host.group import Group, Places, Read, counter
 from collector.sources.host.options import HostOptions, excluded
 
 _RECEIVED = ("bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast")
@@ -39,13 +39,13 @@ def interface_counts(text: str) -> dict[str, list[int]]:
 def reader(places: Places, options: HostOptions) -> Read:
     left_out = excluded(options.network_exclude)
 
-    def read() -> Reading:
+    def read() -> Collection:
         samples = []
         for device, counts in interface_counts(places.proc.text("net/dev")).items():
             if not left_out(device):
                 labels = {"device": device}
                 samples += [Sample(metric.name, count, labels) for metric, count in zip(METRICS, counts, strict=False)]
-        return Reading(samples)
+        return Collection(samples)
 
     return read
 

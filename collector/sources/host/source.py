@@ -8,6 +8,7 @@ time of the frame, so that a scrape always has them.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,20 +18,25 @@ from collector.loop.timeouts import CallPool
 from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.files import Files
-from collector.sources.host.group import Group, Places, Read, Reading
-from collector.sources.host.groups import DURATION, SUCCESS, load
-from collector.sources.host.options import HostOptions
+from collector.sources.host.group import Group, Places, Read, gauge
+from collector.sources.host.options import GROUPS, HostOptions
 from shm.metric import Metric
 from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
+
+# node_exporter's metrics of its collectors, here of each group.
+DURATION = gauge(
+    "node_scrape_collector_duration_seconds", "How long the group's last reading took.", "seconds", "collector"
+)
+SUCCESS = gauge("node_scrape_collector_success", "1 when the group's last reading succeeded, else 0.", "", "collector")
 
 # Ticks are not exact: a group that is due this much later is read now, not a frame later.
 _EARLY_SHARE = 0.05
 _MOST_EARLY_SECONDS = 0.1
 
 
-_Timed = tuple[Reading | Exception, float]  # a group's reading or exception, and its duration in seconds
+_Timed = tuple[Collection | Exception, float]  # a group's reading or exception, and its duration in seconds
 
 
 @dataclass(slots=True)
@@ -112,11 +118,16 @@ class HostMetricSource(MetricSource):
             turn.places.sys.close()
 
 
+def load(names: Iterable[str] = GROUPS) -> list[Group]:
+    """Import the groups with these names, ordered by name."""
+    return [importlib.import_module(f"collector.sources.host.{name}").GROUP for name in sorted(set(names))]
+
+
 def _timed(read: Read) -> Callable[[], _Timed]:
     def job() -> _Timed:
         begun = time.perf_counter()
         try:
-            answer: Reading | Exception = read()
+            answer: Collection | Exception = read()
         except Exception as error:  # noqa: BLE001 - a failure has a duration, too
             answer = error
         return answer, time.perf_counter() - begun
@@ -130,7 +141,7 @@ def _take(turn: _Turn, outcome: _Timed | Exception, limit_seconds: float) -> Non
     turn.succeeded = not isinstance(answer, Exception)
     if isinstance(answer, Exception):
         log.debug("group failed", extra={"group": turn.group.name}, exc_info=answer)
-        answer = Reading((), (said(answer),))
+        answer = Collection((), (said(answer),))
     labels = {"collector": turn.group.name}
     turn.errors = [f"{turn.group.name}: {error}" for error in answer.errors]
     turn.samples = (

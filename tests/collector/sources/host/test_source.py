@@ -14,7 +14,7 @@ from collector import registry
 from collector.__main__ import main
 from collector.frame.collector import MetricCollector
 from collector.source import Collection, Sample
-from collector.sources.host.group import Group, Places, Read, Reading, gauge
+from collector.sources.host.group import Group, gauge, stateless
 from collector.sources.host.options import GROUPS, HostOptions
 from collector.sources.host.source import HostMetricSource
 from fogmetrics.config import parse
@@ -34,11 +34,7 @@ class Clock:
 
 def group(name: str, job: Callable[[], float]) -> Group:
     metric = gauge(f"node_{name}", "A value.")
-
-    def reader(_places: Places, _options: HostOptions) -> Read:
-        return lambda: Reading([Sample(metric.name, job())])
-
-    return Group(name, (metric,), reader)
+    return Group(name, (metric,), stateless(lambda _: [Sample(metric.name, job())]))
 
 
 def values(collection: Collection) -> dict[str, float | None]:
