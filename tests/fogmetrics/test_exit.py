@@ -4,10 +4,7 @@ import pytest
 
 from fogmetrics.exit import EX_CONFIG, EX_TEMPFAIL, exit_status
 from shm.errors import ConfigurationError, WriterBusy
-
-
-def raises(error: Exception) -> int:
-    raise error
+from tests.failing import raising
 
 
 def test_the_exit_status_says_whose_fault_it_is_and_standard_error_what_it_was(
@@ -15,9 +12,9 @@ def test_the_exit_status_says_whose_fault_it_is_and_standard_error_what_it_was(
 ) -> None:
     assert exit_status("collector node", lambda: 3) == 3
     assert capsys.readouterr().err == ""
-    assert exit_status("collector node", lambda: raises(ConfigurationError("no such key"))) == EX_CONFIG == 78
+    assert exit_status("collector node", raising(ConfigurationError("no such key"))) == EX_CONFIG == 78
     assert capsys.readouterr().err == "collector node: no such key\n"
-    assert exit_status("collector node", lambda: raises(WriterBusy("node", 7))) == EX_TEMPFAIL == 75
+    assert exit_status("collector node", raising(WriterBusy("node", 7))) == EX_TEMPFAIL == 75
     assert capsys.readouterr().err.startswith("collector node: ring 'node': process 7 already writes to it")
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fogmetrics.parent import Parent
+from tests.failing import raising
 from tests.orphans import watched
 
 
@@ -38,10 +39,7 @@ print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
 
 
 def test_a_system_without_such_descriptors_is_looked_at_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(pid: int) -> int:
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(os, "pidfd_open", refused)
+    monkeypatch.setattr(os, "pidfd_open", raising(OSError(errno.ENOSYS, "Function not implemented")))
     assert Parent({"SUPERVISOR_ENABLED": "1"}).fd == -1
 
 

@@ -15,6 +15,7 @@ from collector.settings import MetricConfig
 from shm.errors import NoSpace
 from shm.metric import Metric
 from shm.ring.reader import RingReader
+from tests.failing import raising
 from tests.rings import held, newest
 
 GAUGE = Metric("depth", "gauge", "D.", "", ("path",))
@@ -275,11 +276,7 @@ def test_a_histogram_that_was_displaced_begins_anew(namespace: str) -> None:
 
 def test_without_memory_for_a_rebuild_newcomers_are_dropped(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     ring.commit({"a": 1, "b": 2, "c": 3})
-
-    def no_space(*arguments: object) -> None:
-        raise NoSpace("app", "none left")
-
-    monkeypatch.setattr(ring.collector.writer, "prune", no_space)
+    monkeypatch.setattr(ring.collector.writer, "prune", raising(NoSpace("app", "none left")))
     ring.commit({"d": 4})
     assert set(ring.history()) == {"a", "b", "c"}
     assert ring.collector.series_dropped == 1

@@ -18,6 +18,7 @@ from shm.metric import Metric
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import RingReader
 from shm.ring.series import read_time_series
+from tests.failing import raising
 from tests.rings import held, newest
 
 SECOND = 1_000_000_000
@@ -260,11 +261,7 @@ def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
     collector.register_metric("depth", "gauge", label_names=("x",))
     collector.record_metric("depth", 1, {"x": "0"})
     collector.commit()
-
-    def no_space(columns: int) -> None:
-        raise NoSpace("app", "none left")
-
-    monkeypatch.setattr(collector.writer, "reserve", no_space)
+    monkeypatch.setattr(collector.writer, "reserve", raising(NoSpace("app", "none left")))
     for i in range(3):
         collector.record_metric("depth", 2, {"x": str(i)})
     collector.commit()
@@ -341,13 +338,6 @@ class Unreadable:
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no str")
-
-
-def raising(error: BaseException) -> Callable[[], object]:
-    def collect() -> object:
-        raise error
-
-    return collect
 
 
 def broken_generator() -> Iterator[Sample]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 
 import pytest
 
@@ -13,6 +12,7 @@ from shm.errors import MetricError, NoSpace
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
+from tests.failing import raising
 from tests.rings import held, newest
 
 OLD = Metric("latency", "histogram", "L.", buckets=(10.0,))
@@ -28,11 +28,7 @@ def full(namespace: str, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         first.record_metric("latency", 5)
         first.record_metric("depth", 1)
         first.commit()
-
-    def no_space(writer: RingWriter, metrics: Iterable[Metric]) -> list[str]:
-        raise NoSpace("app", "none left")
-
-    monkeypatch.setattr(RingWriter, "redefine", no_space)
+    monkeypatch.setattr(RingWriter, "redefine", raising(NoSpace("app", "none left")))
     return monkeypatch
 
 

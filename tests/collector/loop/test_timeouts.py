@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from collector.loop.timeouts import CallPool, CallThread, Hung
+from tests.failing import raising
 from tests.programs import wait_until
 
 
@@ -83,12 +84,9 @@ def test_calls_that_end_share_one_thread_and_each_has_its_result_or_its_error() 
         threads.add(threading.get_ident())
         return 7
 
-    def fails() -> int:
-        raise OSError("gone")
-
     pool: CallPool[int] = CallPool("call")
     for _ in range(3):
-        found = pool.call({"a": job, "b": fails, "c": job}, 5)
+        found = pool.call({"a": job, "b": raising(OSError("gone")), "c": job}, 5)
         assert list(found) == ["a", "b", "c"]
         assert (found["a"], found["c"]) == (7, 7)
         assert isinstance(found["b"], OSError)

@@ -20,6 +20,7 @@ from shm.ring.reader import RingReader
 from shm.table import dead
 from shm.table.format import listed, table_path
 from shm.table.process import ProcessTable
+from tests.failing import raising
 
 
 @pytest.fixture
@@ -134,11 +135,7 @@ def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
     bad.close()
     with table_path(namespace, "web", bad.who).open("r+b") as file:
         file.write(b"\xff")
-
-    def refuse(*_: object) -> None:
-        raise OSError("no")
-
-    monkeypatch.setattr(dead, "fold", refuse)
+    monkeypatch.setattr(dead, "fold", raising(OSError("no")))
     found = source.collect()
     assert by_name(found)["jobs"].value == 2.0
     [damaged] = found.errors

@@ -16,6 +16,7 @@ from shm.table.cells import CounterCell
 from shm.table.format import files_of, listed
 from shm.table.process import ProcessTable
 from tests.application import Process, merged
+from tests.failing import raising
 
 
 @pytest.fixture
@@ -140,10 +141,7 @@ def test_the_memory_of_the_dead_is_reclaimed_by_the_next_process_and_at_an_order
 def test_what_can_t_be_folded_does_not_keep_a_process_from_beginning(
     namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("no")
-
-    monkeypatch.setattr(dead, "fold", refuse)
+    monkeypatch.setattr(dead, "fold", raising(OSError("no")))
     SharedCollector("web", namespace=namespace)
     assert [one.getMessage() for one in caplog.records] == ["dead processes of application 'web' not folded: no"]
     shared_collector._tables.pop((namespace, "web")).close()
@@ -152,11 +150,8 @@ def test_what_can_t_be_folded_does_not_keep_a_process_from_beginning(
 def test_what_can_t_be_removed_everywhere_is_said(
     collector: SharedCollector, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("no")
-
     collector.increment("requests", 1, {"path": "a"})
-    monkeypatch.setattr(removal, "remove_elsewhere", refuse)
+    monkeypatch.setattr(removal, "remove_elsewhere", raising(OSError("no")))
     collector.remove("requests", {"path": "a"})
     assert merged(namespace) == {}
     assert [one.getMessage() for one in caplog.records] == [

@@ -16,6 +16,7 @@ from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import lock_path, ring_path
 from tests.daemon import ROOT
+from tests.failing import raising
 
 
 class Ownqueue(MetricSource):
@@ -146,11 +147,7 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         port = other.getsockname()[1]
         with pytest.raises(InTheWay, match=f"port {port} of 127.0.0.1 can't be bound: Address already in use"):
             check_port(config(f"[exporter]\nport = {port}\n"))
-
-    def not_permitted(self: socket.socket, place: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(socket.socket, "bind", not_permitted)
+    monkeypatch.setattr(socket.socket, "bind", raising(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(ConfigurationError, match="port is 80, which this user may not use"):
         check_port(config("[exporter]\nport = 80\n"))
 

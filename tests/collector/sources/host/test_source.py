@@ -20,6 +20,7 @@ from collector.sources.host.source import HostMetricSource
 from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.files import ring_path
+from tests.failing import raising
 from tests.programs import wait_until
 from tests.rings import newest
 
@@ -58,9 +59,7 @@ def test_a_group_that_hangs_is_marked_and_the_others_have_their_samples_in_this_
         gate.wait(60)
         return 1.0
 
-    def fail() -> float:
-        raise OSError(5, "Input/output error")
-
+    fail = raising(OSError(5, "Input/output error"))
     groups = [group("hwmon", hang), group("cpu", lambda: 7.0), group("stat", fail), group("time", lambda: 9.0)]
     source = HostMetricSource(HostOptions(group_timeout_seconds=0.2), groups)
     try:
@@ -129,10 +128,7 @@ def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_betw
 
 def test_the_errors_of_a_group_are_counted_when_it_is_read_and_its_mark_stays() -> None:
     clock = Clock()
-
-    def fail() -> float:
-        raise OSError(5, "Input/output error")
-
+    fail = raising(OSError(5, "Input/output error"))
     source = HostMetricSource(HostOptions(cadence={"stat": 60.0}), [group("stat", fail)], clock)
     found = []
     for _ in range(5):
