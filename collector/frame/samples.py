@@ -23,6 +23,8 @@ def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
         raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
     metric.label_values(sample.labels)
     if sample.counted is None:
+        if metric.type == "summary":
+            raise MetricError(f"summary {metric.name!r} got a value; give its count and sum as counted")
         number_of(metric, sample.value)
     if sample.observations is not None:
         check_observations(metric, sample.observations)

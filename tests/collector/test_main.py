@@ -21,12 +21,13 @@ from tests.rings import ROOT, files_of, newest
 
 class Once(MetricSource):
     name = "once"
-    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
+    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)), Metric("size", "summary", "Size."))
 
     def collect(self) -> CollectResult:
         good = {"queue": "a"}
         bad: Any = {"queue": 7}
-        return [Sample("depth", 1, good), Sample("depth", 1, bad), Sample("width", 1), Sample("depth", 1, good, 1e13)]
+        late = Sample("depth", 1, good, 1e13)
+        return [Sample("depth", 1, good), Sample("depth", 1, bad), Sample("width", 1), late, Sample("size", 1)]
 
 
 class Closes(MetricSource):
@@ -108,8 +109,13 @@ def test_once_tells_of_samples_that_the_daemon_would_refuse(toml: Path, capsys: 
     assert main(["once", "--once", "--config", str(toml)]) == 1
     out, err = capsys.readouterr()
     assert out == 'depth{queue="a"} 1\n'
-    assert err.count("error: ") == 3
-    for words in ("is 7, of type int", "metric 'width' is not among", "give Unix seconds"):
+    assert err.count("error: ") == 4
+    for words in (
+        "summary 'size' got a value",
+        "is 7, of type int",
+        "metric 'width' is not among",
+        "give Unix seconds",
+    ):
         assert words in err
 
 
