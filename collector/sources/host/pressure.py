@@ -12,27 +12,21 @@ import errno
 
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, counter, stateless
+from shm.metric import Metric
+
+
+def _seconds(name: str, help_text: str) -> Metric:
+    return counter(f"node_pressure_{name}_seconds_total", help_text, "seconds")
+
 
 # (file, line of it): the metric
 _METRIC_OF = {
-    ("cpu", "some"): counter(
-        "node_pressure_cpu_waiting_seconds_total", "Time in which a task waited for a processor.", "seconds"
-    ),
-    ("io", "some"): counter(
-        "node_pressure_io_waiting_seconds_total", "Time in which a task waited for I/O.", "seconds"
-    ),
-    ("io", "full"): counter(
-        "node_pressure_io_stalled_seconds_total", "Time in which all tasks waited for I/O.", "seconds"
-    ),
-    ("memory", "some"): counter(
-        "node_pressure_memory_waiting_seconds_total", "Time in which a task waited for memory.", "seconds"
-    ),
-    ("memory", "full"): counter(
-        "node_pressure_memory_stalled_seconds_total", "Time in which all tasks waited for memory.", "seconds"
-    ),
-    ("irq", "full"): counter(
-        "node_pressure_irq_stalled_seconds_total", "Time in which interrupts held up all tasks.", "seconds"
-    ),
+    ("cpu", "some"): _seconds("cpu_waiting", "Time in which a task waited for a processor."),
+    ("io", "some"): _seconds("io_waiting", "Time in which a task waited for I/O."),
+    ("io", "full"): _seconds("io_stalled", "Time in which all tasks waited for I/O."),
+    ("memory", "some"): _seconds("memory_waiting", "Time in which a task waited for memory."),
+    ("memory", "full"): _seconds("memory_stalled", "Time in which all tasks waited for memory."),
+    ("irq", "full"): _seconds("irq_stalled", "Time in which interrupts held up all tasks."),
 }
 _FILES = tuple(dict.fromkeys(file for file, _ in _METRIC_OF))
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP)
