@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from tests.collector.processes import collecting, run_until
 from tests.rings import ROOT, files_of, newest
 
 
-class Once(MetricSource):
-    name = "once"
+class Refused(MetricSource):
+    name = "refused"
     metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)), Metric("size", "summary", "Size."))
 
     def collect(self) -> CollectResult:
@@ -82,40 +83,47 @@ def test_an_old_spelling_of_a_key_is_a_warning_with_the_new_one(toml: Path, name
     assert "write [source.host.cadence] filesystem = 60" in log
 
 
-def test_once_prints_the_samples_and_writes_no_ring(
-    toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["system", "--once", "--config", str(toml)]) == 0
-    assert capsys.readouterr().out.startswith("system_uptime ")
+Once = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def once(toml: Path, capsys: pytest.CaptureFixture[str]) -> Once:
+    """``--once`` of a source, with more lines of the configuration: its status, output and errors."""
+
+    def collect(name: str, more: str = "") -> tuple[int, str, str]:
+        toml.write_text(toml.read_text() + more)
+        return main([name, "--once", "--config", str(toml)]), *capsys.readouterr()
+
+    return collect
+
+
+def test_once_prints_the_samples_and_writes_no_ring(once: Once, namespace: str) -> None:
+    status, out, _ = once("system")
+    assert status == 0
+    assert out.startswith("system_uptime ")
     assert not ring_path(namespace, "system").exists()
 
 
-def test_once_of_a_source_that_is_down_says_why_and_exits_1(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toml.write_text(toml.read_text() + '[source.betanet]\nurl = "http://127.0.0.1:9"\n')
-    assert main(["betanet", "--once", "--config", str(toml)]) == 1
-    assert "error: http://127.0.0.1:9" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "key", "said"),
+    [
+        ("betanet", 'url = "http://127.0.0.1:9"', "error: http://127.0.0.1:9"),
+        ("system", 'proc = "/nowhere"', "error: system_uptime: FileNotFoundError: "),
+    ],
+)
+def test_once_of_a_source_that_is_down_or_reads_nothing_says_why(once: Once, name: str, key: str, said: str) -> None:
+    status, _, err = once(name, f"[source.{name}]\n{key}\n")
+    assert status == 1
+    assert err.startswith(said)
 
 
-def test_once_of_a_source_that_reads_nothing_says_why_and_exits_1(
-    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    toml.write_text(toml.read_text() + f'[source.system]\nproc = "{tmp_path / "nope"}"\n')
-    assert main(["system", "--once", "--config", str(toml)]) == 1
-    assert capsys.readouterr().err.startswith("error: system_uptime: FileNotFoundError: ")
-
-
-def test_once_tells_of_samples_that_the_daemon_would_refuse(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toml.write_text(toml.read_text() + f'[source.once]\nclass = "{__name__}:Once"\n')
-    assert main(["once", "--once", "--config", str(toml)]) == 1
-    out, err = capsys.readouterr()
-    assert out == 'depth{queue="a"} 1\n'
+def test_once_tells_of_samples_that_the_daemon_would_refuse(once: Once) -> None:
+    status, out, err = once("refused", f'[source.refused]\nclass = "{__name__}:Refused"\n')
+    assert (status, out) == (1, 'depth{queue="a"} 1\n')
     assert err.count("error: ") == 4
     for words in (
-        "summary 'size' got a value",
-        "is 7, of type int",
-        "metric 'width' is not among",
-        "give Unix seconds",
-    ):
+        "summary 'size' got a value", "is 7, of type int", "metric 'width' is not among", "give Unix seconds",
+    ):  # fmt: skip
         assert words in err
 
 
@@ -157,23 +165,20 @@ def test_a_source_that_is_configured_away_ends_at_once_with_success_and_leaves_n
     assert files_of(namespace) == []
 
 
-def test_once_opens_and_closes_as_the_daemon_does(toml: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toml.write_text(toml.read_text() + f'[source.closes]\nclass = "{__name__}:Closes"\n')
-    assert main(["closes", "--once", "--config", str(toml)]) == 0
-    assert capsys.readouterr() == ("opened\nclosed\ndepth 1\n", "")
+def test_once_opens_and_closes_as_the_daemon_does(once: Once) -> None:
+    assert once("closes", f'[source.closes]\nclass = "{__name__}:Closes"\n') == (0, "opened\nclosed\ndepth 1\n", "")
 
 
 def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daemon_would_drop(
-    toml: Path, capsys: pytest.CaptureFixture[str]
+    once: Once, toml: Path
 ) -> None:
-    source = f'[source.many]\nclass = "{__name__}:Many"\n'
-    toml.write_text(toml.read_text() + source)
-    assert main(["many", "--once", "--config", str(toml)]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == r'depth{queue="0\n\"\\"} 1'
-    text = toml.read_text().replace("[collector]\n", "[collector]\nmax_series_per_metric = 2\n")
-    toml.write_text(f"{text}max_series = 1\n")
-    assert main(["many", "--once", "--config", str(toml)]) == 1
-    one, all_ = capsys.readouterr().err.splitlines()
+    status, out, _ = once("many", f'[source.many]\nclass = "{__name__}:Many"\n')
+    assert status == 0
+    assert out.splitlines()[0] == r'depth{queue="0\n\"\\"} 1'
+    toml.write_text(toml.read_text().replace("[collector]\n", "[collector]\nmax_series_per_metric = 2\n"))
+    status, _, err = once("many", "max_series = 1\n")
+    assert status == 1
+    one, all_ = err.splitlines()
     assert one.startswith("error: metric 'depth' has 3 series, more than max_series_per_metric, 2: the daemon drops")
     assert all_.startswith("error: the source has 3 series, more than max_series, 1: the daemon drops")
 
@@ -193,23 +198,17 @@ def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daem
         ),
     ],
 )  # fmt: skip
-def test_once_goes_by_the_metrics_own_limits(
-    toml: Path, capsys: pytest.CaptureFixture[str], table: str, status: int, told: str
-) -> None:
-    toml.write_text(f'{toml.read_text()}[source.many]\nclass = "{__name__}:Many"\n[metric.depth]\n{table}\n')
-    assert main(["many", "--once", "--config", str(toml)]) == status
-    error = capsys.readouterr().err
-    assert error.startswith(told)
-    assert len(error.splitlines()) == bool(told)
+def test_once_goes_by_the_metrics_own_limits(once: Once, table: str, status: int, told: str) -> None:
+    found, _, err = once("many", f'[source.many]\nclass = "{__name__}:Many"\n[metric.depth]\n{table}\n')
+    assert found == status
+    assert err.startswith(told)
+    assert len(err.splitlines()) == bool(told)
 
 
-def test_once_prints_the_samples_of_metrics_that_come_and_go(
-    toml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_once_prints_the_samples_of_metrics_that_come_and_go(once: Once, tmp_path: Path) -> None:
     (tmp_path / "a.prom").write_text('a{b="c"} 1\n# TYPE h histogram\nh_bucket{le="1"} 1\nh_sum 2\nh_count 3\n')
-    toml.write_text(toml.read_text() + f'[source.textfile]\ndirectory = "{tmp_path}"\n')
-    assert main(["textfile", "--once", "--config", str(toml)]) == 0
-    out = capsys.readouterr().out
+    status, out, _ = once("textfile", f'[source.textfile]\ndirectory = "{tmp_path}"\n')
+    assert status == 0
     assert 'a{b="c"} 1.0\n' in out
     assert "h [1.0, 3.0, 2.0]\n" in out
 

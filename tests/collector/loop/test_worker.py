@@ -44,53 +44,32 @@ class Source(MetricSource):
         self.closed += 1
 
 
-class Sleeper(Stop):
-    """Sleeps as the test says, and is never asked to stop otherwise."""
-
-    def __init__(self, sleep: Callable[[int], bool]) -> None:
-        super().__init__(Parent({}))
-        self._sleep = sleep
-
-    def sleep_until(self, deadline_ns: int) -> bool:
-        return self._sleep(deadline_ns)
-
-
-class Life:
+class Life(Stop):
     """Runs a worker for a number of ticks on clocks of its own, which sleeping moves."""
 
-    def __init__(self, namespace: str, interval_seconds: float = 15.0) -> None:
+    def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self.interval_seconds = interval_seconds
+        self.interval_seconds = 15.0
         self.wall_ns = 1_700_000_000 * SECOND
         self.monotonic_ns = 50 * SECOND
         self.wall_steps: dict[int, int] = {}  # before which tick the wall clock is set, and by how much
         self.late: dict[int, int] = {}  # before which tick the process was stopped, and for how long
 
     def run(self, source: MetricSource, ticks: int) -> None:
-        done = 0
+        super().__init__(Parent({}))  # anew: a worker closes it
+        self.ticks, self.done = ticks, 0
+        collector = MetricCollector("app", 64, self.interval_seconds, namespace=self.namespace)
+        clocks = (lambda: self.wall_ns), (lambda: self.monotonic_ns)
+        Worker(source, collector, self.interval_seconds, 0.2, *clocks, self).run()
 
-        def sleep(deadline_ns: int) -> bool:
-            nonlocal done
-            if done == ticks:
-                return True
-            passed = max(deadline_ns - self.monotonic_ns, 0) + self.late.get(done, 0)
-            self.monotonic_ns += passed
-            self.wall_ns += passed + self.wall_steps.get(done, 0)
-            done += 1
-            return False
-
-        collector = MetricCollector(
-            "app", namespace=self.namespace, interval_seconds=self.interval_seconds, capacity=64
-        )
-        Worker(
-            source,
-            collector,
-            self.interval_seconds,
-            0.2,
-            lambda: self.wall_ns,
-            lambda: self.monotonic_ns,
-            Sleeper(sleep),
-        ).run()
+    def sleep_until(self, deadline_ns: int) -> bool:
+        if self.done == self.ticks:
+            return True
+        passed = max(deadline_ns - self.monotonic_ns, 0) + self.late.get(self.done, 0)
+        self.monotonic_ns += passed
+        self.wall_ns += passed + self.wall_steps.get(self.done, 0)
+        self.done += 1
+        return False
 
     def column(self, name: str) -> list[float | None]:
         """The samples of the only series of a metric, oldest frame first, None where absent."""

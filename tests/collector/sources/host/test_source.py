@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,14 +24,6 @@ from shm.files import ring_path
 from tests.failing import raising
 from tests.programs import wait_until
 from tests.rings import newest
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 def group(name: str, job: Callable[[], float]) -> Group:
@@ -102,7 +95,7 @@ def test_a_slow_group_does_not_lengthen_what_the_others_are_said_to_take() -> No
 
 
 def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_between() -> None:
-    clock, read = Clock(), Counter[str]()
+    clock, read = SimpleNamespace(seconds=1000.0), Counter[str]()
 
     def counted(name: str) -> Callable[[], float]:
         def job() -> float:
@@ -114,7 +107,7 @@ def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_betw
     source = HostMetricSource(
         HostOptions(cadence={"filesystem": 60.0}),
         [group("filesystem", counted("filesystem")), group("cpu", counted("cpu"))],
-        clock,
+        lambda: clock.seconds,
     )
     seen = []
     for tick in range(9):
@@ -127,9 +120,9 @@ def test_a_group_is_read_at_its_cadence_and_its_samples_stand_in_each_frame_betw
 
 
 def test_the_errors_of_a_group_are_counted_when_it_is_read_and_its_mark_stays() -> None:
-    clock = Clock()
+    clock = SimpleNamespace(seconds=1000.0)
     fail = raising(OSError(5, "Input/output error"))
-    source = HostMetricSource(HostOptions(cadence={"stat": 60.0}), [group("stat", fail)], clock)
+    source = HostMetricSource(HostOptions(cadence={"stat": 60.0}), [group("stat", fail)], lambda: clock.seconds)
     found = []
     for _ in range(5):
         found.append(source.collect())
