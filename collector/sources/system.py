@@ -61,8 +61,11 @@ class SystemMetricSource(MetricSource):
         errors: list[str] = []
         samples: list[Sample] = []
         try:
-            samples.append(Sample("system_uptime", uptime_seconds(Path(self.options.proc, "uptime").read_text())))
-        except (OSError, ValueError, IndexError) as error:
+            # ``350735.47 234388.90``: uptime and idle time, proc(5). psutil has only the time of the boot, in whole
+            # seconds, and it moves when the wall clock is set.
+            uptime, *_ = Path(self.options.proc, "uptime").read_text().split()
+            samples.append(Sample("system_uptime", float(uptime)))
+        except (OSError, ValueError) as error:
             errors.append(f"system_uptime: {said(error)}")
         nodes: set[str] = set()
         deployments: set[str] = set()
@@ -112,11 +115,3 @@ class SystemMetricSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
-
-
-def uptime_seconds(text: str) -> float:
-    """Seconds since boot from /proc/uptime: ``350735.47 234388.90`` (uptime, idle; proc(5)).
-
-    psutil has the time of the boot alone, in whole seconds, and it moves when the wall clock is set.
-    """
-    return float(text.split()[0])

@@ -65,16 +65,19 @@ class HostOptions:
             raise ConfigurationError(
                 f"[source.host] groups is empty; give at least one of {', '.join(GROUPS)}, or set enabled to false"
             )
-        for name in self.groups:
-            _check_group("groups", name)
+        for key_name, names in (("groups", self.groups), ("cadence", self.cadence)):
+            for name in names:
+                if name not in GROUPS:
+                    raise ConfigurationError(
+                        f"[source.host] {key_name} names {name!r}, which is not a group; the groups are "
+                        f"{', '.join(GROUPS)}"
+                    )
         for name in ("proc", "sys", "rootfs"):
             if not getattr(self, name).startswith("/"):
                 raise ConfigurationError(
                     f"[source.host] {name} is {getattr(self, name)!r}; give an absolute path, such as "
                     f"{self.__dataclass_fields__[name].default!r}"
                 )
-        for name in self.cadence:
-            _check_group("cadence", name)
 
     @classmethod
     def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -100,13 +103,6 @@ def _cadences(texts: object) -> dict[str, float]:
                 f"[source.host] cadence_seconds has {text!r}; write [source.host.cadence] filesystem = 60"
             ) from None
     return found
-
-
-def _check_group(key: str, name: str) -> None:
-    if name not in GROUPS:
-        raise ConfigurationError(
-            f"[source.host] {key} names {name!r}, which is not a group; the groups are {', '.join(GROUPS)}"
-        )
 
 
 def excluded(globs: Sequence[str]) -> Callable[[str], object]:
