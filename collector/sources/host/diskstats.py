@@ -60,6 +60,7 @@ def fields_by_device(text: str) -> dict[str, list[int]]:
 
 def reader(places: Places, options: HostOptions) -> Read:
     left_out = excluded(options.disk_exclude)
+    factors = [(metric.name, _FACTORS.get(metric.unit, 1.0)) for metric in METRICS]
 
     def read() -> Collection:
         samples = []
@@ -67,8 +68,7 @@ def reader(places: Places, options: HostOptions) -> Read:
             if not left_out(device):
                 labels = {"device": device}
                 samples += [
-                    Sample(metric.name, field * _FACTORS.get(metric.unit, 1.0), labels)
-                    for metric, field in zip(METRICS, fields, strict=False)
+                    Sample(name, field * factor, labels) for (name, factor), field in zip(factors, fields, strict=False)
                 ]
         return Collection(samples)
 
