@@ -49,8 +49,8 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
     toml = tmp_path / "fogmetrics.toml"
     for text, said in (
         ('[shm]\nnamespace = "a.b"\n', "namespace is 'a.b'"),
-        ('[shm]\ngroup = "no-such-group"\n', "[shm] group is 'no-such-group'"),
-        ('[shm]\nowner = "no-such-user"\n', "[shm] owner is 'no-such-user'"),
+        ('[shm]\ngroup = "no-such-group"\n', f"{toml}: [shm] group is 'no-such-group'"),
+        ('[shm]\nowner = "no-such-user"\n', f"{toml}: [shm] owner is 'no-such-user'"),
         ('[source.deployment]\nproviders = ["k8s"]\n', "providers"),
         ('[source.queue]\nclass = "nothing:Here"\n', "class 'nothing:Here'"),
         ("[metric.node_cpu_usage]\nbuckets = [1]\n", "buckets are for histograms, and node_cpu_usage is a gauge"),
@@ -58,9 +58,6 @@ def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsy
         ('[exporter]\nlisten = "no such host"\n', "listen is 'no such host'"),
         ('[exporter]\nlisten = "192.0.2.1"\n', "listen is '192.0.2.1', which is not an address of this host"),
         ('[exporter]\nwindow = "abc"\n', "window is 'abc'; give a duration"),
-        ('[shm]\ngroup = "²"\n', f"{toml}: [shm] group is '²'"),
-        ('[shm]\nowner = "a\\u0000b"\n', f"{toml}: [shm] owner is 'a\\x00b'"),
-        ('[shm]\ngroup = "4294967295"\n', "[shm] group is '4294967295', which is out of range"),
     ):
         toml.write_text(text)
         assert preflight([str(tmp_path), "--config", str(toml)]) == 78
