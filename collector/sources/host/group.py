@@ -15,7 +15,7 @@ from shm.metric import Metric
 
 
 class Places(NamedTuple):
-    """The files of proc(5) and of sysfs that a group reads. Each group has its own."""
+    """The files of proc(5) and of sysfs that groups read."""
 
     proc: Files
     sys: Files

@@ -45,7 +45,6 @@ class _Turn:
 
     group: Group
     read: Read
-    places: Places
     cadence_seconds: float
     due: float = 0.0
     succeeded: bool = False
@@ -70,11 +69,11 @@ class HostMetricSource(MetricSource):
     ) -> None:
         self.options = options or HostOptions()
         self._clock = clock
-        self._turns = []
-        for group in load(self.options.groups) if groups is None else groups:
-            places = Places(Files(self.options.proc), Files(self.options.sys))
-            read = group.reader(places, self.options)
-            self._turns.append(_Turn(group, read, places, self.options.cadence.get(group.name, 0.0)))
+        places = Places(Files(self.options.proc), Files(self.options.sys))
+        self._turns = [
+            _Turn(group, group.reader(places, self.options), self.options.cadence.get(group.name, 0.0))
+            for group in (load(self.options.groups) if groups is None else groups)
+        ]
         self.metrics: tuple[Metric, ...] = (
             *(one for turn in self._turns for one in turn.group.metrics),
             DURATION,
@@ -113,9 +112,6 @@ class HostMetricSource(MetricSource):
 
     def close(self) -> None:
         self._calls.close()
-        for turn in self._turns:
-            turn.places.proc.close()
-            turn.places.sys.close()
 
 
 def load(names: Iterable[str] = GROUPS) -> list[Group]:
