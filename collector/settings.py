@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -124,3 +124,11 @@ def cut_timeout(options: T, key_name: str, timeout_seconds: float) -> T:
     """The options with the timeout ``key_name`` cut to 80 % of the collection's, ``timeout_seconds``."""
     seconds = min(getattr(options, key_name), _REQUEST_SHARE * timeout_seconds)
     return dataclasses.replace(options, **{key_name: seconds})  # type: ignore[type-var]  # every source's is a dataclass
+
+
+def with_buckets(metrics: Iterable[Metric], buckets: tuple[float, ...], table: str) -> tuple[Metric, ...]:
+    """The metrics, each histogram with ``buckets``. Raises ConfigurationError, which names ``table``."""
+    try:
+        return tuple(dataclasses.replace(one, buckets=buckets) if one.type == "histogram" else one for one in metrics)
+    except MetricError as error:
+        raise ConfigurationError(f"[{table}] buckets can't be used: {error}") from None

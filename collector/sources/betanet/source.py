@@ -7,20 +7,18 @@ answers a JSON object has not failed, even if no field in it is valid.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from collector.metrics import BETANET, CIRCUIT_STATE
-from collector.settings import CollectorTables, cut_timeout
+from collector.settings import CollectorTables, cut_timeout, with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.betanet.breaker import CircuitBreaker
 from collector.sources.betanet.client import BetanetClient
 from fogmetrics.settings.reader import key
-from shm.errors import ConfigurationError, MetricError
-from shm.metric import DEFAULT_BUCKETS_MS, Metric
+from shm.metric import DEFAULT_BUCKETS_MS
 from shm.safe_repr import said
 
 __all__ = ["BetanetClient", "BetanetOptions", "BetanetSource"]
@@ -55,7 +53,7 @@ class BetanetSource(MetricSource):
 
     def __init__(self, options: BetanetOptions | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.options = options or BetanetOptions()
-        self.metrics = _metrics(self.options.buckets)
+        self.metrics = with_buckets((*BETANET, CIRCUIT_STATE), self.options.buckets, "source.betanet")
         self.client = BetanetClient(
             self.options.url, self.options.request_timeout_seconds, self.options.max_reply_bytes
         )
@@ -95,12 +93,3 @@ class BetanetSource(MetricSource):
             f"circuit open after {self.breaker.failures_in_a_row} failures in a row, next try in "
             f"{math.ceil(self.breaker.seconds_until_trial)} s; last error: {self._last_error}"
         )
-
-
-def _metrics(buckets: tuple[float, ...]) -> tuple[Metric, ...]:
-    """The source's metrics, the histogram with ``buckets``. Raises ConfigurationError."""
-    try:
-        betanet = (dataclasses.replace(one, buckets=buckets) if one.type == "histogram" else one for one in BETANET)
-        return (*betanet, CIRCUIT_STATE)
-    except MetricError as error:
-        raise ConfigurationError(f"[source.betanet] buckets can't be used: {error}") from None

@@ -12,7 +12,6 @@ a provider fails, only the values that no other provider knows are absent.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +19,13 @@ from typing import Any
 
 from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
-from collector.settings import CollectorTables, cut_timeout
+from collector.settings import CollectorTables, cut_timeout, with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.prometheus_mapping import PrometheusOptions, mappings, table_of
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from fogmetrics.settings.reader import key
-from shm.errors import ConfigurationError, MetricError
-from shm.metric import DEFAULT_BUCKETS_MS, Metric
+from shm.errors import ConfigurationError
+from shm.metric import DEFAULT_BUCKETS_MS
 from shm.safe_repr import said
 
 # Share of the collection's timeout for all replies together. It is larger than that of a request (collector.settings),
@@ -187,7 +186,7 @@ class DeploymentMetricSource(MetricSource):
         timeout_seconds: float = 10.0,
     ) -> None:
         self.options = options or DeploymentOptions()
-        self.metrics = _metrics(self.options.buckets)
+        self.metrics = with_buckets(DEPLOYMENT, self.options.buckets, "source.deployment")
         self._providers = build_providers(self.options) if providers is None else list(providers)
         self._timeout_seconds = timeout_seconds
         moment = min(MOMENT_SECONDS, _BEGINNING_SHARE * timeout_seconds / max(len(self._providers), 1))
@@ -301,13 +300,3 @@ def _samples(deployment: Deployment) -> Iterator[Sample]:
         # buckets are more exact.
         value = deployment.latency_ms if deployment.latencies is None else None
         yield Sample("deployment_latency", value, labels, observations=deployment.latencies)
-
-
-def _metrics(buckets: tuple[float, ...]) -> tuple[Metric, ...]:
-    """The source's metrics, the histogram with ``buckets``. Raises ConfigurationError."""
-    try:
-        return tuple(
-            dataclasses.replace(one, buckets=buckets) if one.type == "histogram" else one for one in DEPLOYMENT
-        )
-    except MetricError as error:
-        raise ConfigurationError(f"[source.deployment] buckets can't be used: {error}") from None
