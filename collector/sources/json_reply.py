@@ -1,4 +1,4 @@
-"""Parses a provider's JSON reply with bounded memory.
+"""Parses JSON replies of other programs with bounded memory.
 
 json.loads builds the whole document at once. So its objects, lists and values are counted before, by the characters
 that each must have; such characters within strings are counted too, which errs on the safe side.
@@ -22,13 +22,13 @@ _BEGIN_CHARACTERS: Final = 60
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse ``body``, JSON in UTF-8. Raises ValueError with a message about "its answer"."""
+    """Parse ``body``. Raises ValueError with a message about "its answer"."""
     if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         raise ValueError(f"its answer is JSON of more than {MAX_CONTAINERS} objects and lists")
     if body.count(b",") + body.count(b":") > MAX_VALUES:
         raise ValueError(f"its answer is JSON of more than {MAX_VALUES} values")
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_reject)
+        return json.loads(body, parse_constant=_reject)
     except RecursionError:
         raise ValueError("its answer is JSON that is nested too deep") from None
     except ValueError as error:  # not JSON, not Unicode, NaN, or an integer of more digits than Python reads

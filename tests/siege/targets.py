@@ -390,11 +390,11 @@ MUTANTS: tuple[Mutant, ...] = (
         part=_OTHERS,
     ),
     Mutant(
-        "targets", "NaN is JSON", f"{_PROVIDERS}.json_reply:_reject",
+        "targets", "NaN is JSON", "collector.sources.json_reply:_reject",
         patch="def fault(constant): return 0.0", says="answers NaN, and", part=_OTHERS,
     ),
     Mutant(
-        "targets", "replicas below 0 are replicas", f"{_PROVIDERS}.json_reply:count",
+        "targets", "replicas below 0 are replicas", "collector.sources.json_reply:count",
         code="0 <= value <= MAX_COUNT", becomes="True", says="not a number from 0 up", part=_OTHERS,
     ),
     Mutant(

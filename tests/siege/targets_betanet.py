@@ -39,7 +39,7 @@ _WORDS = Words(
     long=("longer than 1048576 bytes",),
     broken=("its answer broke off",),
     redirect=("which is not followed", "HTTP 304"),
-    body=("answered invalid JSON", "without the field"),
+    body=("is not JSON", "without the field"),
     encoding=("it was asked for identity",),
 )
 
@@ -81,15 +81,15 @@ def _bodies(path: str) -> Iterator[Behaviour]:
         ("objects 40,000 deep", b'{"a":' * 40_000, "nested too deep"),
         ("1 MiB of empty lists", b'{"x":[0' + b",[]" * 340_000 + b"]}", "50000 objects and lists"),
         ("1 MiB of small objects", b'{"x":[0' + b',{"":0}' * 140_000 + b"]}", "50000 objects and lists"),
-        ("an integer of 5,000 digits", b'{"%b":' % field.encode() + b"9" * 5000 + b"}", "answered invalid JSON"),
+        ("an integer of 5,000 digits", b'{"%b":' % field.encode() + b"9" * 5000 + b"}", "is not JSON"),
         ("NaN", b'{"%b": NaN}' % field.encode(), "NaN is not JSON"),
         ("-Infinity", b'{"other": -Infinity, "%b": 1}' % field.encode(), "-Infinity is not JSON"),
-        ("invalid UTF-8", whole[:-1] + b', "x": "\xff\xfe"}', "answered invalid JSON"),
-        ("half of its JSON", whole[: len(whole) // 2], "answered invalid JSON"),
+        ("invalid UTF-8", whole[:-1] + b', "x": "\xff\xfe"}', "is not JSON"),
+        ("half of its JSON", whole[: len(whole) // 2], "is not JSON"),
         ("a list", b"[1, 2, 3]", "it must be a JSON object"),
         ("a string", b'"5000"', "it must be a JSON object"),
         ("null", b"null", "it must be a JSON object"),
-        ("NUL bytes", b"\0" * 4096, "answered invalid JSON"),
+        ("NUL bytes", b"\0" * 4096, "is not JSON"),
     ):
         yield Behaviour(f"answers {name}", says(http(body)), (said,))
 

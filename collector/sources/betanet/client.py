@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.sources.betanet.reply import ENDPOINTS, BetanetError, Reading, read_reply
+from collector.sources.betanet.reply import ENDPOINTS, Reading, read_reply
 from collector.sources.http_client import HttpClient
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
@@ -25,20 +25,18 @@ class BetanetClient:
         if "?" in url or "#" in url:
             raise ConfigurationError(f"{_URL_KEY} is {address.shown!r}; {_REMEDY}")
         limits = Limits(request_timeout_seconds, max_reply_bytes, "[source.betanet]")
-        self._urls = [address.url.rstrip("/") + one.path for one in ENDPOINTS]
+        self._urls = [address.url.rstrip("/") + path for path in ENDPOINTS]
         self._clients = [HttpClient(address, limits, {"Accept": "application/json"}) for _ in ENDPOINTS]
 
     def read_all(self) -> list[Reading]:
         """One Reading for each of ENDPOINTS, in order; ``answered`` is False if the request failed. Never raises."""
         pending = [client.begin(url) for client, url in zip(self._clients, self._urls, strict=True)]
         readings = []
-        for endpoint, url, wait in zip(ENDPOINTS, self._urls, pending, strict=True):
+        for fields, url, wait in zip(ENDPOINTS.values(), self._urls, pending, strict=True):
             try:
-                readings.append(read_reply(wait(), endpoint, url))
+                readings.append(read_reply(wait(), fields, url))
             except NoReply as error:
                 readings.append(Reading(False, errors=(f"{url}: {error}; see Betanet's log, or set {_URL_KEY}",)))
-            except BetanetError as error:
-                readings.append(Reading(False, errors=(str(error),)))
             except Exception as error:  # noqa: BLE001 - the replies of the other endpoints are still read
                 readings.append(Reading(False, errors=(f"{url} failed: {said(error)}",)))
         return readings

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from collector.sources.deployment import json_reply
+from collector.sources import json_reply
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
 from collector.sources.http_client import HttpClient
 from collector.sources.target import Limits, NoReply, parse_address

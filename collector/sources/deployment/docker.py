@@ -18,7 +18,7 @@ import json
 from typing import Final
 from urllib.parse import quote
 
-from collector.sources.deployment import json_reply
+from collector.sources import json_reply
 from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
 from collector.sources.http_client import HttpClient
 from collector.sources.target import Limits, NoReply, parse_address

@@ -1,4 +1,4 @@
-"""JSON of a provider: what its bounds let through, and what they refuse before it takes memory."""
+"""JSON of other programs: what its bounds let through, and what they refuse before it takes memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from collector.sources.deployment import json_reply
+from collector.sources import json_reply
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from collector.sources.deployment import json_reply
         (b"[1", "not JSON"),
         (b"\xff", "not JSON"),
         (b'[{"a": NaN}]', "not JSON .*NaN is not JSON"),
+        (b'{"a": -Infinity}', "not JSON .*-Infinity is not JSON"),
         (b"[" + b"9" * 5000 + b"]", "not JSON"),
         (b"[" * 40_000 + b"]" * 40_000, "nested too deep"),
         (b"[" + b"{}," * 50_000 + b"{}]", "more than 50000 objects and lists"),
@@ -33,6 +34,7 @@ def test_what_is_no_json_or_too_much_of_it_is_refused(body: bytes, reason: str) 
 
 def test_what_is_within_the_bounds_is_read() -> None:
     assert json_reply.parse_json(b'[{"a": "\xc3\xa4"}]') == [{"a": "ä"}]
+    assert json_reply.parse_json(b"\xef\xbb\xbf[]") == []  # a byte order mark
     assert len(json_reply.parse_json(b"[" + b"{}," * 49_998 + b"{}]")) == 49_999
 
 

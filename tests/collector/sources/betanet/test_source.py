@@ -195,7 +195,7 @@ def test_values_that_make_no_sense_are_absent_and_named_and_no_failures_of_the_c
     ("mode", "words"),
     [
         ("failing", ("it answered HTTP 500",)),
-        ("broken_json", ("answered invalid JSON", '{"packets_processed": 50')),
+        ("broken_json", ("its answer is not JSON", '{"packets_processed": 50')),
         ("huge", ("longer than 65536 bytes", "max_reply_bytes")),
     ],
 )
