@@ -54,7 +54,7 @@ _WRONG_IN_HELP: Final = re.compile(r"(?:[^\\]|\\[\\n])*+(\\.?)")
 _ENDINGS: Final = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 
 
-class BadText(FogmetricsError):
+class BadText(FogmetricsError, ValueError):
     """A mistake in a text: ``line`` and ``reason``."""
 
     def __init__(self, line: int, reason: str) -> None:

@@ -15,15 +15,18 @@ Behaviour = Callable[[socket.socket, threading.Event], None]
 def accepting(listener: socket.socket, behaviour: Behaviour) -> Iterator[None]:
     """Every connection of ``listener`` is given to ``behaviour``, with the event that ends the test."""
     over = threading.Event()
+    sockets = [listener]
 
     def serve() -> None:
-        while not over.is_set():
+        while True:
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            sockets[1:] = [connection]
             with connection, contextlib.suppress(OSError):
-                behaviour(connection, over)
+                if not over.is_set():
+                    behaviour(connection, over)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -31,7 +34,9 @@ def accepting(listener: socket.socket, behaviour: Behaviour) -> Iterator[None]:
         yield
     finally:
         over.set()
-        listener.shutdown(socket.SHUT_RDWR)
+        for one in sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         thread.join()
         listener.close()
 
@@ -39,11 +44,15 @@ def accepting(listener: socket.socket, behaviour: Behaviour) -> Iterator[None]:
 @contextlib.contextmanager
 def server(path: Path, behaviour: Behaviour) -> Iterator[str]:
     """A server at a Unix socket that behaves so; its url."""
+    with accepting(listening(path), behaviour):
+        yield f"unix://{path}"
+
+
+def listening(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    with accepting(listener, behaviour):
-        yield f"unix://{path}"
+    return listener
 
 
 def silent(connection: socket.socket, over: threading.Event) -> None:
@@ -57,11 +66,8 @@ def says(answer: bytes) -> Behaviour:
     def behave(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(answer)
         connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(0.02)
-        while not over.is_set():  # a client that keeps its connection sees the end of it at its next request
-            with contextlib.suppress(TimeoutError):
-                if not connection.recv(65_536):
-                    return
+        while connection.recv(65_536):  # a client that keeps its connection sees the end of it at its next request
+            pass
 
     return behave
 

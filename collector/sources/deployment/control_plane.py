@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Final
 
 from collector.sources import json_reply
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError, explained
 from collector.sources.http_client import HttpClient
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
@@ -51,8 +51,7 @@ class ControlPlaneProvider:
         self,
         url: str,
         token_file: str,
-        timeout_seconds: float,
-        max_reply_bytes: int,
+        limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         address = parse_address(url, KEY, schemes=("http", "https", "unix"), remedy=_REMEDY)
@@ -60,25 +59,25 @@ class ControlPlaneProvider:
             raise ConfigurationError(f"{KEY} is {address.shown!r}; {_REMEDY}, without ? and #")
         self._shown, self._url = address.shown, address.url.rstrip("/") + _PATH
         self._token_file = token_file
-        self._timeout_seconds = timeout_seconds
-        limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        self._timeout_seconds = limits.timeout_seconds
         self._client = HttpClient(address, limits, {"Accept": "application/json"})
         self._clock = clock
 
     def deployments(self) -> list[Deployment]:
         """Raises ProviderError."""
         token = {"Authorization": f"Bearer {read_token(self._token_file)}"} if self._token_file else {}
-        try:
-            rows = self._rows(token)
-        except NoReply as error:
-            what = "the control plane refused, at" if error.status else "no control plane at"
-            raise ProviderError(f"{what} {self._shown}: {error}; {_remedy(error)}") from error
-        except ValueError as error:
-            raise ProviderError(
-                f"what answers at {self._shown} is not a control plane of fog-compute: {error}; set {KEY} to its "
-                f"address, without {_PATH}"
-            ) from error
-        return _by_name(rows)
+        if_none = f"does it run, and may this user ask it? set {KEY}"
+        if_other = f"set {KEY} to its address, without {_PATH}"
+        with explained(self._shown, "control plane", if_none, "a control plane of fog-compute", if_other):
+            try:
+                return _by_name(self._rows(token))
+            except NoReply as error:
+                if error.status not in (401, 403):
+                    raise
+                raise ProviderError(
+                    f"the control plane refused, at {self._shown}: {error}; set {TOKEN_KEY} to a file with a token "
+                    "that it takes"
+                ) from error
 
     def close(self) -> None:
         self._client.close()
@@ -105,12 +104,6 @@ class ControlPlaneProvider:
             left = deadline - self._clock()
             if left <= 0:
                 raise NoReply(f"it took more than {self._timeout_seconds:g} s for all of its pages")
-
-
-def _remedy(error: NoReply) -> str:
-    if error.status in (401, 403):
-        return f"set {TOKEN_KEY} to a file with a token that it takes"
-    return f"does it run, and may this user ask it? set {KEY}"
 
 
 def read_token(path: str) -> str:

@@ -19,9 +19,9 @@ from typing import Final
 from urllib.parse import quote
 
 from collector.sources import json_reply
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, explained
 from collector.sources.http_client import HttpClient
-from collector.sources.target import Limits, NoReply, parse_address
+from collector.sources.target import Limits, parse_address
 from shm.errors import ConfigurationError
 from shm.safe_repr import shown
 
@@ -34,7 +34,7 @@ class DockerProvider:
 
     name = "docker"
 
-    def __init__(self, url: str, label: str, timeout_seconds: float, max_reply_bytes: int) -> None:
+    def __init__(self, url: str, label: str, limits: Limits) -> None:
         if not label or "=" in label:
             raise ConfigurationError(
                 f'{LABEL_KEY} is {label!r}; give the name of a label, such as "com.docker.compose.service"'
@@ -43,24 +43,15 @@ class DockerProvider:
         filters = quote(json.dumps({"label": [label]}, separators=(",", ":")), safe="")
         self._url = f"{address.url.rstrip('/')}/containers/json?all=true&filters={filters}"
         self._shown = address.shown
-        limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
         self._client = HttpClient(address, limits, {"Accept": "application/json"})
         self._label = label
 
     def deployments(self) -> list[Deployment]:
         """Raises ProviderError."""
-        try:
-            body = self._client.request(self._url)
-        except NoReply as error:
-            raise ProviderError(
-                f"no Docker or Podman at {self._shown}: {error}; does it run, and may this user open it? set {KEY}"
-            ) from error
-        try:
-            return parse_containers(body, self._label)
-        except ValueError as error:
-            raise ProviderError(
-                f"what answers at {self._shown} is not Docker or Podman: {error}; set {KEY} to the engine's socket"
-            ) from error
+        if_none = f"does it run, and may this user open it? set {KEY}"
+        if_other = f"set {KEY} to the engine's socket"
+        with explained(self._shown, "Docker or Podman", if_none, "Docker or Podman", if_other):
+            return parse_containers(self._client.request(self._url), self._label)
 
     def close(self) -> None:
         self._client.close()

@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, explained
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.metric import increase
 
@@ -147,12 +147,11 @@ class HaproxyProvider:
     def __init__(
         self,
         url: str,
-        timeout_seconds: float,
-        max_reply_bytes: int,
+        limits: Limits,
         exclude: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        address, limits = parse_address(url, KEY), Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
+        address = parse_address(url, KEY)
         self._shown = address.shown
         self._client: HttpClient | None = None
         if address.unix_path:
@@ -180,20 +179,10 @@ class HaproxyProvider:
             self._client.close()
 
     def _read(self) -> list[BackendStats]:
-        try:
-            page = self._page()
-        except NoReply as error:
-            raise ProviderError(
-                f"no HAProxy at {self._shown}: {error}; is it running, with 'stats socket' or 'stats enable', and "
-                f"may this user open it? set {KEY}"
-            ) from error
-        try:
-            backends = parse_stats(page)
-        except ValueError as error:
-            raise ProviderError(
-                f"what answers at {self._shown} is not HAProxy statistics: {error}; set {KEY} to its stats socket, or "
-                'its stats page with ";csv" at the end'
-            ) from error
+        if_none = f"is it running, with 'stats socket' or 'stats enable', and may this user open it? set {KEY}"
+        if_other = f'set {KEY} to its stats socket, or its stats page with ";csv" at the end'
+        with explained(self._shown, "HAProxy", if_none, "HAProxy statistics", if_other):
+            backends = parse_stats(self._page())
         return [one for one in backends if not any(fnmatch.fnmatchcase(one.name, glob) for glob in self._exclude)]
 
 

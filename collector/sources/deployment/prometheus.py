@@ -17,20 +17,18 @@ from typing import Final
 
 from collector.sources.deployment.prometheus_mapping import SCHEMES, PageMapping
 from collector.sources.deployment.prometheus_reading import Reading, deployments, read_page
-from collector.sources.deployment.provider import Deployment, ProviderError
+from collector.sources.deployment.provider import Deployment, explained
 from collector.sources.http_client import HttpClient
-from collector.sources.prometheus_text import BadText
-from collector.sources.target import Limits, NoReply, parse_address
+from collector.sources.target import Limits, parse_address
 
-KEY: Final = "[source.deployment.prometheus] url"
 _REMEDY = "give http://host:port/metrics, https or unix:///path/of/the.sock"
 _ACCEPT: Final = "text/plain;version=0.0.4"
 
 
 class PrometheusProvider:
-    """The page at ``url``; for a Unix socket its path /metrics. ``clock`` is monotonic, in seconds.
+    """The page at ``url``; for a Unix socket its path /metrics. ``key`` of the configuration is for messages.
 
-    Raises ConfigurationError for an invalid address.
+    ``clock`` is monotonic, in seconds. Raises ConfigurationError for an invalid address.
     """
 
     name = "prometheus"
@@ -39,17 +37,15 @@ class PrometheusProvider:
         self,
         url: str,
         mapping: PageMapping,
-        timeout_seconds: float,
-        max_reply_bytes: int,
+        limits: Limits,
+        key: str,
         clock: Callable[[], float] = time.monotonic,
-        key: str = KEY,
     ) -> None:
         address = parse_address(url, key, schemes=SCHEMES, remedy=_REMEDY)
-        limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
         self._url = f"{address.url}/metrics" if address.unix_path else address.url
         self._client = HttpClient(address, limits, {"Accept": _ACCEPT})
         self.where = address.shown  # for messages: there may be several
-        self._key = key  # of the configuration, for messages
+        self._key = key
         self._mapping = mapping
         self._clock = clock
         self._before: tuple[float, Reading] | None = None
@@ -68,16 +64,7 @@ class PrometheusProvider:
         self._client.close()
 
     def _read(self) -> Reading:
-        try:
-            page = self._client.request(self._url)
-        except NoReply as error:
-            raise ProviderError(
-                f"no page for Prometheus at {self.where}: {error}; does it run, and does it serve one there? set {KEY}"
-            ) from error
-        try:
-            return read_page(page, self._mapping)
-        except (BadText, ValueError) as error:
-            raise ProviderError(
-                f"what answers at {self.where} is not a valid page for Prometheus: {error}; set {self._key} to the "
-                "address of one"
-            ) from error
+        if_none = f"does it run, and does it serve one there? set {self._key}"
+        if_other = f"set {self._key} to the address of one"
+        with explained(self.where, "page for Prometheus", if_none, "a valid page for Prometheus", if_other):
+            return read_page(self._client.request(self._url), self._mapping)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from collector.frame.histogram import Observations
+from collector.sources.target import NoReply
 from shm.errors import FogmetricsError
 
 # Most deployments of one reply; one with more is refused as a whole. With four series each, these are far beyond the
@@ -50,3 +53,17 @@ class DeploymentProvider(Protocol):
     def close(self) -> None:
         """Close the connection, if one is kept."""
         ...
+
+
+@contextmanager
+def explained(where: str, what: str, if_none: str, kind: str, if_other: str) -> Iterator[None]:
+    """Turn the errors of reading the address ``where`` into ProviderError, each with its remedy.
+
+    NoReply: no ``what`` is there; ``if_none``. ValueError: what answers is not ``kind``; ``if_other``.
+    """
+    try:
+        yield
+    except NoReply as error:
+        raise ProviderError(f"no {what} at {where}: {error}; {if_none}") from error
+    except ValueError as error:
+        raise ProviderError(f"what answers at {where} is not {kind}: {error}; {if_other}") from error

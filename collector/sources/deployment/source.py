@@ -23,6 +23,7 @@ from collector.settings import CollectorTables, cut_timeout, with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.prometheus_mapping import PrometheusOptions, mappings, table_of
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
+from collector.sources.target import Limits
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 from shm.metric import DEFAULT_BUCKETS_MS
@@ -89,50 +90,35 @@ class DeploymentOptions:
         return modernized(table)
 
 
-def _supervisord(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+def _supervisord(options: DeploymentOptions, limits: Limits) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.supervisord import SupervisordProvider
 
-    return [SupervisordProvider(options.supervisord_url, options.request_timeout_seconds, options.max_reply_bytes)]
+    return [SupervisordProvider(options.supervisord_url, limits)]
 
 
-def _haproxy(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+def _haproxy(options: DeploymentOptions, limits: Limits) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.haproxy import HaproxyProvider
 
     if not options.haproxy_url:
         raise _no_address("haproxy", "haproxy_url", '"unix:///run/haproxy/admin.sock" or "http://host:port/stats;csv"')
-    return [
-        HaproxyProvider(
-            options.haproxy_url, options.request_timeout_seconds, options.max_reply_bytes, options.haproxy_exclude
-        )
-    ]
+    return [HaproxyProvider(options.haproxy_url, limits, options.haproxy_exclude)]
 
 
-def _control_plane(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+def _control_plane(options: DeploymentOptions, limits: Limits) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.control_plane import ControlPlaneProvider
 
     if not options.control_plane_url:
         raise _no_address("control_plane", "control_plane_url", '"http://host:port"')
-    return [
-        ControlPlaneProvider(
-            options.control_plane_url,
-            options.control_plane_token_file,
-            options.request_timeout_seconds,
-            options.max_reply_bytes,
-        )
-    ]
+    return [ControlPlaneProvider(options.control_plane_url, options.control_plane_token_file, limits)]
 
 
-def _docker(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+def _docker(options: DeploymentOptions, limits: Limits) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.docker import DockerProvider
 
-    return [
-        DockerProvider(
-            options.docker_url, options.docker_label, options.request_timeout_seconds, options.max_reply_bytes
-        )
-    ]
+    return [DockerProvider(options.docker_url, options.docker_label, limits)]
 
 
-def _prometheus(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
+def _prometheus(options: DeploymentOptions, limits: Limits) -> Sequence[DeploymentProvider]:
     from collector.sources.deployment.prometheus import PrometheusProvider
 
     if not options.prometheus:
@@ -141,13 +127,7 @@ def _prometheus(options: DeploymentOptions) -> Sequence[DeploymentProvider]:
             f'{table_of("traefik")} with url = "http://localhost:8080/metrics", or take prometheus out'
         )
     return [
-        PrometheusProvider(
-            options.prometheus[name].url,
-            mapping,
-            options.request_timeout_seconds,
-            options.max_reply_bytes,
-            key=f"{table_of(name)} url",
-        )
+        PrometheusProvider(options.prometheus[name].url, mapping, limits, f"{table_of(name)} url")
         for name, mapping in mappings(options.prometheus).items()
     ]
 
@@ -160,7 +140,7 @@ def _no_address(provider: str, key: str, example: str) -> ConfigurationError:
 
 # All providers by their names in the configuration; each page for Prometheus is one. Each function imports only what
 # its provider needs: HAProxy's socket needs no HTTP.
-PROVIDERS: Mapping[str, Callable[[DeploymentOptions], Sequence[DeploymentProvider]]] = {
+PROVIDERS: Mapping[str, Callable[[DeploymentOptions, Limits], Sequence[DeploymentProvider]]] = {
     "supervisord": _supervisord,
     "haproxy": _haproxy,
     "control_plane": _control_plane,
@@ -257,7 +237,8 @@ def build_providers(options: DeploymentOptions) -> list[DeploymentProvider]:
     for name in options.providers:
         if name not in PROVIDERS:
             raise ConfigurationError(f"{_PROVIDERS_KEY} has {name!r}, but the providers are {known}; correct the name")
-    return [one for name in dict.fromkeys(options.providers) for one in PROVIDERS[name](options)]
+    limits = Limits(options.request_timeout_seconds, options.max_reply_bytes, "[source.deployment]")
+    return [one for name in dict.fromkeys(options.providers) for one in PROVIDERS[name](options, limits)]
 
 
 def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:

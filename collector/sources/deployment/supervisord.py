@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import urljoin
 from xml.parsers.expat import ExpatError
 
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, ProviderError, explained
 from collector.sources.http_client import HttpClient
-from collector.sources.target import Limits, NoReply, parse_address
+from collector.sources.target import Limits, parse_address
 from shm.safe_repr import shortened, shown
 
 KEY = "[source.deployment] supervisord_url"
@@ -44,9 +44,7 @@ class SupervisordProvider:
 
     name = "supervisord"
 
-    def __init__(
-        self, url: str, timeout_seconds: float, max_reply_bytes: int, environ: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, limits: Limits, environ: Mapping[str, str] | None = None) -> None:
         environ = os.environ if environ is None else environ
         self._client: HttpClient | None = None
         if url or environ.get(ENV_URL):
@@ -55,7 +53,6 @@ class SupervisordProvider:
                 address = dataclasses.replace(
                     address, user=environ.get(ENV_USER, ""), password=environ.get(ENV_PASSWORD, "")
                 )
-            limits = Limits(timeout_seconds, max_reply_bytes, "[source.deployment]")
             self._shown, self._url = address.shown, urljoin(address.url, "/RPC2")
             self._client = HttpClient(address, limits, {"Content-Type": "text/xml"})
 
@@ -66,18 +63,10 @@ class SupervisordProvider:
                 f"no supervisord is known: {ENV_URL} is not set, so this process was not started by one with a "
                 f"[unix_http_server]; set {KEY}, or remove supervisord from [source.deployment] providers"
             )
-        try:
+        if_none = f"is [unix_http_server] enabled and may this user open it? set {KEY}"
+        if_other = f"set {KEY} to the address of [unix_http_server] or [inet_http_server]"
+        with explained(self._shown, "supervisord", if_none, "supervisord", if_other):
             return parse_processes(self._client.request(self._url, body=_QUESTION))
-        except NoReply as error:
-            raise ProviderError(
-                f"no supervisord at {self._shown}: {error}; is [unix_http_server] enabled and may this user "
-                f"open it? set {KEY}"
-            ) from error
-        except ValueError as error:
-            raise ProviderError(
-                f"what answers at {self._shown} is not supervisord: {error}; set {KEY} to the address of "
-                "[unix_http_server] or [inet_http_server]"
-            ) from error
 
     def close(self) -> None:
         if self._client is not None:

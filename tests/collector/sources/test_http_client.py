@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from collector.sources.http_client import HttpClient
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.errors import ConfigurationError
 from tests.collector import hostile
+from tests.collector.served import Request, served
 from tests.programs import free_port, wait_until
 from tests.stand_ins.web import WebServer
 
@@ -50,77 +50,27 @@ class Asked:
 # ---- what is sent --------------------------------------------------------------------------------------------
 
 
-class Recorder(HTTPServer):
-    """Keeps the requests, and answers each by the headers and the body of ``answer``."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.connections: list[socket.socket] = []
-        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b"hello")
-        super().__init__(("127.0.0.1", 0), _Recording)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        self.connections.append(connection)
-        return connection, address
-
-
-class _Recording(BaseHTTPRequestHandler):
-    server: Recorder
-    protocol_version = "HTTP/1.1"
-    timeout = 10
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.server.requests.append((self.command, self.path, dict(self.headers), body))
-        status, headers, answer = self.server.answer
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(answer)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_POST = do_GET  # noqa: N815 - the base class's spelling
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's word
-        return None
-
-
-@pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    with Recorder() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield server
-        for one in server.connections:  # it serves one after the other, and waits for a kept one's next request
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        server.shutdown()
-        thread.join()
-
-
-def test_path_query_and_login_are_sent_and_no_proxy_of_the_environment_is_used(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_query_and_login_are_sent_and_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # nobody listens there: asking it would fail
-    one = Asked(f"http://joe:p%40ss@127.0.0.1:{recorder.server_port}/a;b?c=d|e")
-    assert one.get() == b"hello"
-    [(method, path, headers, body)] = recorder.requests
-    assert (method, path, body) == ("GET", "/a;b?c=d|e", b"")
-    assert headers == {
-        "Host": f"127.0.0.1:{recorder.server_port}",
+    with served(lambda _: hostile.http(b"hello")) as server:
+        host = server.url.removeprefix("http://")
+        assert Asked(f"http://joe:p%40ss@{host}/a;b?c=d|e").get() == b"hello"
+    headers = {
+        "Host": host,
         "User-Agent": "fogmetrics",
         "Accept-Encoding": "identity",
         "Authorization": "Basic am9lOnBAc3M=",
     }
+    assert server.requests == [Request("GET", "/a;b?c=d|e", headers, b"")]
 
 
-def test_headers_and_a_body_are_sent_with_the_request(recorder: Recorder) -> None:
-    one = Asked(f"http://joe:x@127.0.0.1:{recorder.server_port}")
-    one.client.request(f"{one.url}/v1", headers={"Authorization": "Bearer token"}, body=b"<x/>")
-    [(method, path, headers, body)] = recorder.requests
-    assert (method, path, body) == ("POST", "/v1", b"<x/>")
-    assert headers["Authorization"] == "Bearer token"
+def test_headers_and_a_body_are_sent_with_the_request() -> None:
+    with served(lambda _: hostile.http(b"hello")) as server:
+        one = Asked(server.url.replace("//", "//joe:x@"))
+        one.client.request(f"{one.url}/v1", headers={"Authorization": "Bearer token"}, body=b"<x/>")
+    [request] = server.requests
+    assert (request.method, request.target, request.body) == ("POST", "/v1", b"<x/>")
+    assert request.headers["Authorization"] == "Bearer token"
 
 
 def test_a_body_longer_than_a_socket_holds_is_sent_whole(tmp_path: Path) -> None:
@@ -139,17 +89,18 @@ def test_a_body_longer_than_a_socket_holds_is_sent_whole(tmp_path: Path) -> None
     assert bytes(got).endswith(b"\r\n\r\n" + body)
 
 
-def test_redirects_are_not_followed_and_cookies_not_kept(recorder: Recorder) -> None:
-    one = Asked(f"http://127.0.0.1:{recorder.server_port}")
-    recorder.answer = (302, {"Location": "/elsewhere", "Set-Cookie": "a=b"}, b"")
-    error = one.error()
-    assert (str(error), error.status) == (
-        "it answered HTTP 302 Found, a redirect to '/elsewhere', which is not followed", 302
-    )  # fmt: skip
-    recorder.answer = (200, {}, b"hello")
-    assert one.get() == b"hello"
-    assert [path for _, path, _, _ in recorder.requests] == ["/", "/"]
-    assert all("Cookie" not in headers for _, _, headers, _ in recorder.requests)
+def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
+    redirect = hostile.http(b"", "302 Found\r\nLocation: /elsewhere\r\nSet-Cookie: a=b")
+    answers = iter([redirect, hostile.http(b"hello")])
+    with served(lambda _: next(answers)) as server:
+        one = Asked(server.url)
+        error = one.error()
+        assert (str(error), error.status) == (
+            "it answered HTTP 302 Found, a redirect to '/elsewhere', which is not followed", 302
+        )  # fmt: skip
+        assert one.get() == b"hello"
+    assert server.targets == ["/", "/"]
+    assert all("Cookie" not in request.headers for request in server.requests)
 
 
 def test_a_host_that_can_be_none_is_a_configuration_error() -> None:
@@ -160,10 +111,11 @@ def test_a_host_that_can_be_none_is_a_configuration_error() -> None:
 # ---- the connection ------------------------------------------------------------------------------------------
 
 
-def test_the_connection_is_kept_between_requests(recorder: Recorder) -> None:
-    one = Asked(f"http://127.0.0.1:{recorder.server_port}")
-    assert [one.get() for _ in range(5)] == [b"hello"] * 5
-    assert len(recorder.connections) == 1
+def test_the_connection_is_kept_between_requests() -> None:
+    with served(lambda _: hostile.http(b"hello")) as server:
+        one = Asked(server.url)
+        assert [one.get() for _ in range(5)] == [b"hello"] * 5
+    assert server.connections == 1
 
 
 def answers_once(then: Callable[[socket.socket], None], connections: list[int]) -> hostile.Behaviour:

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from collector.sources.deployment.prometheus import PrometheusProvider
 from collector.sources.deployment.prometheus_mapping import PageMapping
 from collector.sources.deployment.provider import Deployment
+from tests.collector.sources.deployment.test_providers import LIMITS
 from tests.programs import free_port, listens, running
 from tests.stand_ins.web import WebServer
 
@@ -131,7 +132,7 @@ class Asked:
 
     def __init__(self, url: str, mapping: PageMapping) -> None:
         self.now = 0.0
-        self._provider = PrometheusProvider(url, mapping, 10.0, 4_194_304, lambda: self.now)
+        self._provider = PrometheusProvider(url, mapping, LIMITS, "KEY", lambda: self.now)
 
     def after(self, seconds: float) -> dict[str, Deployment]:
         self.now += seconds

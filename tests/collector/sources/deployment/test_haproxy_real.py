@@ -12,6 +12,7 @@ import pytest
 
 from collector.sources.deployment.haproxy import HaproxyProvider
 from collector.sources.deployment.provider import Deployment, ProviderError
+from tests.collector.sources.deployment.test_providers import LIMITS
 from tests.programs import find_program, free_port, listens, running, wait_until
 from tests.stand_ins.web import WebServer
 
@@ -107,7 +108,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 @pytest.mark.parametrize("door", ["socket_url", "page_url"])
 def test_haproxy_counts_exactly_what_was_sent(site: Site, door: str) -> None:
     now = 0.0
-    provider = HaproxyProvider(getattr(site, door), 10.0, 1_000_000, ["stats"], lambda: now)
+    provider = HaproxyProvider(getattr(site, door), LIMITS, ["stats"], lambda: now)
     assert provider.deployments() == [
         Deployment("good", 2.0, keeps_latency=True),  # the disabled server is no replica
         Deployment("bad", 1.0, keeps_latency=True),
@@ -147,6 +148,6 @@ def test_the_page_without_its_csv_ending_or_its_password_is_an_error_with_the_re
         (site.page_url.replace("s3cret", "wr0ng"), "HTTP 401"),
     ):
         with pytest.raises(ProviderError, match=reason) as caught:
-            HaproxyProvider(url, 10.0, 1_000_000).deployments()
+            HaproxyProvider(url, LIMITS).deployments()
         assert "s3cret" not in str(caught.value)
         assert "wr0ng" not in str(caught.value)

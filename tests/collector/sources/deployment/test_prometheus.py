@@ -11,11 +11,12 @@ from collector.frame.collector import MetricCollector
 from collector.sources.deployment import DeploymentMetricSource, DeploymentOptions
 from collector.sources.deployment.prometheus import PrometheusProvider
 from collector.sources.deployment.prometheus_mapping import READY, PrometheusOptions, Series
-from collector.sources.deployment.provider import Deployment, ProviderError
+from collector.sources.deployment.provider import Deployment
 from shm.errors import ConfigurationError
 from shm.ring.reader import RingReader
 from tests.collector import hostile
-from tests.collector.sources.deployment.served import served
+from tests.collector.served import served
+from tests.collector.sources.deployment.test_providers import LIMITS
 
 TRAEFIK = READY["traefik"]
 
@@ -26,54 +27,14 @@ def requests(count: int, service: str = "web@docker") -> str:
 
 def test_rates_are_over_the_time_between_two_calls(tmp_path: Path) -> None:
     now, count = 100.0, 50
-    with served(tmp_path / "s.sock", lambda _: hostile.http(requests(count).encode())) as server:
-        provider = PrometheusProvider(server.url, TRAEFIK, 10.0, 1_000_000, lambda: now)
+    with served(lambda _: hostile.http(requests(count).encode()), tmp_path / "s.sock") as server:
+        provider = PrometheusProvider(server.url, TRAEFIK, LIMITS, "KEY", lambda: now)
         assert provider.deployments() == [Deployment("web")]
         now, count = 104.0, 60
         assert provider.deployments() == [Deployment("web", None, 2.5, 0.0)]
         assert provider.deployments() == [Deployment("web")]  # no time has passed
         assert server.targets == ["/metrics"] * 3
-        assert "Accept: text/plain;version=0.0.4\r\n" in server.questions[0]
-
-
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (b"<html>\n", "is not a valid page for Prometheus: line 1: it does not begin with a metric name: '<html>'"),
-        (b"a 1", "breaks off"),
-        (b"\xff 1\n", r"is not UTF-8 \(invalid start byte at byte 0\)"),
-        (b"traefik_service_requests_total x\n", "line 1: the value 'x' is not a number"),
-        (requests(1).encode() * 30_001, "more than 30000 samples"),
-    ],
-)
-def test_what_is_no_page_is_an_error_with_the_remedy(tmp_path: Path, body: bytes, reason: str) -> None:
-    with (
-        served(tmp_path / "s.sock", lambda _: hostile.http(body)) as server,
-        pytest.raises(ProviderError, match=reason) as caught,
-    ):
-        PrometheusProvider(server.url, TRAEFIK, 10.0, 4_194_304).deployments()
-    assert "set [source.deployment.prometheus] url" in str(caught.value)
-
-
-def test_nobody_there_a_refusal_an_endless_page_and_silence_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match="no page for Prometheus at http://localhost:1/metrics: ") as caught:
-        PrometheusProvider("http://joe:s3cret@localhost:1/metrics", TRAEFIK, 5.0, 1_000).deployments()
-    assert "s3cret" not in str(caught.value)
-    with (
-        served(tmp_path / "s.sock", lambda _: hostile.http(b"", "404 Not Found")) as server,
-        pytest.raises(ProviderError, match="HTTP 404"),
-    ):
-        PrometheusProvider(server.url, TRAEFIK, 5.0, 1_000).deployments()
-    with (
-        hostile.server(tmp_path / "e.sock", hostile.endless(hostile.http(b"", length=10**9), b"a 1\n" * 1000)) as url,
-        pytest.raises(ProviderError, match="longer than 1000 bytes"),
-    ):
-        PrometheusProvider(url, TRAEFIK, 10.0, 1_000).deployments()
-    with (
-        hostile.server(tmp_path / "q.sock", hostile.silent) as url,
-        pytest.raises(ProviderError, match=r"within 0\.1 s"),
-    ):
-        PrometheusProvider(url, TRAEFIK, 0.1, 1_000).deployments()
+        assert server.requests[0].headers["Accept"] == "text/plain;version=0.0.4"
 
 
 # ---- the configuration -------------------------------------------------------------------------------------
@@ -100,7 +61,7 @@ def test_a_wrong_configuration_is_refused_with_key_and_remedy(
 
 
 def test_each_endpoint_is_asked_and_one_that_fails_costs_only_itself(tmp_path: Path) -> None:
-    with served(tmp_path / "s.sock", lambda _: hostile.http(b'up{job="a"} 1\n')) as server:
+    with served(lambda _: hostile.http(b'up{job="a"} 1\n'), tmp_path / "s.sock") as server:
         options = DeploymentOptions(
             providers=("prometheus",),
             prometheus={
@@ -122,7 +83,7 @@ def test_a_histogram_of_a_page_is_the_same_histogram_in_the_ring(tmp_path: Path,
     page = Path(__file__).with_name("traefik_recording.txt").read_text()
     began = "".join(line if line[0] == "#" else f"{line.rpartition(' ')[0]} 0\n" for line in page.splitlines(True))
     said = began
-    with served(tmp_path / "s.sock", lambda _: hostile.http(said.encode())) as server:
+    with served(lambda _: hostile.http(said.encode()), tmp_path / "s.sock") as server:
         options = DeploymentOptions(
             providers=("prometheus",),
             prometheus={"traefik": PrometheusOptions(url=server.url)},

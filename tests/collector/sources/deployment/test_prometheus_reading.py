@@ -178,6 +178,19 @@ def test_more_deployments_than_any_host_has_are_refused() -> None:
         read(page + 'up{d="x"} 1\n')
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\xff 1\n", r"is not UTF-8 \(invalid start byte at byte 0\)"),
+        (b'req{d="a",code="1"} x\n', "line 1: the value 'x' is not a number"),
+        (b'req{d="a",code="1"} 1\n' * 30_001, "more than 30000 samples"),
+    ],
+)
+def test_what_is_no_page_is_refused(body: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read_page(body, OWN)
+
+
 _SETUP = """
 from collector.sources.deployment.prometheus_reading import deployments, read_page
 from tests.collector.sources.deployment.test_prometheus_reading import OWN

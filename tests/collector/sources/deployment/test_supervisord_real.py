@@ -12,6 +12,7 @@ import pytest
 
 from collector.sources.deployment.provider import ProviderError
 from collector.sources.deployment.supervisord import SupervisordProvider
+from tests.collector.sources.deployment.test_providers import LIMITS
 from tests.programs import find_program, free_port, running, wait_until
 
 CONF = """
@@ -45,8 +46,8 @@ autorestart = false
 EXPECTED = {"web": 2.0, "idle": 0.0, "asks": 0.0}
 
 
-def provider(url: str = "", environ: Mapping[str, str] | None = None, timeout: float = 10.0) -> SupervisordProvider:
-    return SupervisordProvider(url, timeout, 100_000, environ or {})
+def provider(url: str = "", environ: Mapping[str, str] | None = None) -> SupervisordProvider:
+    return SupervisordProvider(url, LIMITS, environ or {})
 
 
 def replicas(asked: SupervisordProvider) -> dict[str, float | None]:
