@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import math
-import signal
 import socketserver
 import threading
 import time
@@ -19,7 +18,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 METRICS, NODES, NETWORK = PATHS = ("/api/v1/metrics", "/api/v1/nodes/status", "/api/v1/network/stats")
-_CHUNK = b" " * 65536
+_SLOW_SECONDS = 60.0
 _GATHER_SECONDS = 10.0  # for the other two requests to come
 
 
@@ -61,26 +60,15 @@ class BetanetStandIn:
         self.modes: dict[str, str] = {}
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
-        self.slow_seconds = 60.0
         self.stopping = threading.Event()
         self.gathered = threading.Barrier(len(PATHS))
-        self._mode = "up"
+        self.mode = "up"
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def mode(self) -> str:
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: str) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
-        self._mode = mode
 
     def start(self) -> None:
         assert self._server is None, "already started"
@@ -144,18 +132,15 @@ class _Answer(BaseHTTPRequestHandler):
         body = self.answer()
         self.reply(200 if body else 404, body)
 
-    def reply(self, status: int, body: bytes, **headers: str) -> None:
-        self.head(status, Content_Length=str(len(body)), **headers)
+    def reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
         self.wfile.write(body)
 
-    def head(self, status: int, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content_Type": "application/json", **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-
     def slow(self) -> None:
-        self.server.stand_in.stopping.wait(self.server.stand_in.slow_seconds)
+        self.server.stand_in.stopping.wait(_SLOW_SECONDS)
         self.up()
 
     def half(self) -> None:
@@ -167,12 +152,6 @@ class _Answer(BaseHTTPRequestHandler):
     def failing(self) -> None:
         self.reply(500, b"{}")
 
-    def huge(self) -> None:
-        """A right answer that begins with blanks without end, and never says how long it is."""
-        self.head(200)
-        while not self.server.stand_in.stopping.is_set():
-            self.wfile.write(_CHUNK)
-
     def together(self) -> None:
         """Answers when all three endpoints have been asked; 500 if that does not happen."""
         try:
@@ -182,21 +161,8 @@ class _Answer(BaseHTTPRequestHandler):
         else:
             self.up()
 
-    def wrong_types(self) -> None:
-        """A string, a negative number, a boolean, and a number that is no float."""
-        body = {
-            METRICS: b'{"packets_processed": "5000", "packets_dropped": -10}',
-            NODES: b'{"active_nodes": true}',
-            NETWORK: b'{"avg_latency_ms": 1e999}',
-        }
-        self.reply(200, body.get(self.path, b""))
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the overridden method's word
         return
-
-
-def _says(body: bytes) -> Callable[[_Answer], None]:
-    return lambda answer: answer.reply(200, body)
 
 
 # All ways to behave, by name.
@@ -205,27 +171,22 @@ MODES: Mapping[str, Callable[[_Answer], None]] = {
     "slow": _Answer.slow,
     "half": _Answer.half,
     "failing": _Answer.failing,
-    "huge": _Answer.huge,
     "together": _Answer.together,
-    "wrong_types": _Answer.wrong_types,
-    "broken_json": _says(b'{"packets_processed": 50'),
 }
 
 
 def main() -> None:
-    """Play Betanet until SIGTERM or SIGINT."""
+    """Play Betanet until SIGTERM, which ends the process, or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m tests.stand_ins.betanet", description="A stand-in for Betanet.")
     parser.add_argument("--port", type=int, default=9000, help="port of 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--mode", choices=list(MODES), default="up", help="how it behaves")
     arguments = parser.parse_args()
-    # Blocked before any thread starts, so that no thread but this one takes them.
-    stop_signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     began = time.monotonic()
-    with BetanetStandIn(arguments.port, lambda: moving(time.monotonic() - began)) as stand_in:
-        stand_in.mode = arguments.mode
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        BetanetStandIn(arguments.port, lambda: moving(time.monotonic() - began)) as stand_in,
+    ):
         print(f"STAND-IN for Betanet (no real packets) on {stand_in.url}", flush=True)
-        signal.sigwait(stop_signals)
+        threading.Event().wait()
 
 
 if __name__ == "__main__":
