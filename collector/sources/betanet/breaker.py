@@ -6,13 +6,12 @@
     closed      failed(), the last of failures_to_open in a row open
     open        allow() before open_seconds have passed: False  open
     open        allow() after open_seconds: True, the trial     half-open
-    open        succeeded(), failed()                           open: only a trial decides
     half-open   allow(): False, there is exactly one trial      half-open
     half-open   succeeded()                                     closed
     half-open   failed()                                        open, for open_seconds from now
 
-After allow() returned True, the caller must report the outcome, even of an interrupted request: a trial without an
-outcome would leave the breaker half-open forever.
+After allow() returned True, and only then, the caller reports the outcome, even of an interrupted request: a trial
+without an outcome would leave the breaker half-open forever.
 
 Pure: no threads, timers or logs; it reads the given clock when it is called. Not thread-safe.
 """
@@ -35,7 +34,8 @@ class CircuitState(IntEnum):
 class CircuitBreaker:
     """Opens after ``failures_to_open`` failures in a row, tries again ``open_seconds`` later.
 
-    ``clock`` is monotonic, in seconds.
+    ``clock`` is monotonic, in seconds. ``failures_in_a_row``: attempts that failed since the last one that succeeded,
+    trials included.
     """
 
     def __init__(
@@ -44,46 +44,33 @@ class CircuitBreaker:
         self.failures_to_open = failures_to_open
         self.open_seconds = open_seconds
         self._clock = clock
-        self._state = CircuitState.CLOSED
-        self._failures_in_a_row = 0
+        self.state = CircuitState.CLOSED
+        self.failures_in_a_row = 0
         self._opened_at = 0.0
-
-    @property
-    def state(self) -> CircuitState:
-        return self._state
-
-    @property
-    def failures_in_a_row(self) -> int:
-        """Attempts that failed since the last one that succeeded, trials included."""
-        return self._failures_in_a_row
 
     @property
     def seconds_until_trial(self) -> float:
         """Seconds until ``allow`` returns True again; 0.0 if the breaker is not open or the time has passed."""
-        if self._state is not CircuitState.OPEN:
+        if self.state is not CircuitState.OPEN:
             return 0.0
         return max(self._opened_at + self.open_seconds - self._clock(), 0.0)
 
     def allow(self) -> bool:
         """Whether to make a request now. If True, call ``succeeded`` or ``failed`` after it."""
-        if self._state is CircuitState.OPEN and self.seconds_until_trial == 0.0:
-            self._state = CircuitState.HALF_OPEN
+        if self.state is CircuitState.OPEN and self.seconds_until_trial == 0.0:
+            self.state = CircuitState.HALF_OPEN
             return True
-        return self._state is CircuitState.CLOSED
+        return self.state is CircuitState.CLOSED
 
     def succeeded(self) -> None:
         """Report that the request succeeded."""
-        if self._state is CircuitState.OPEN:
-            return
-        self._state = CircuitState.CLOSED
-        self._failures_in_a_row = 0
+        self.state = CircuitState.CLOSED
+        self.failures_in_a_row = 0
 
     def failed(self) -> None:
         """Report that the request failed or was interrupted."""
-        if self._state is CircuitState.OPEN:
-            return
-        self._failures_in_a_row += 1
+        self.failures_in_a_row += 1
         # A failed trial opens the breaker again, as the failures before it still count.
-        if self._failures_in_a_row >= self.failures_to_open:
-            self._state = CircuitState.OPEN
+        if self.failures_in_a_row >= self.failures_to_open:
+            self.state = CircuitState.OPEN
             self._opened_at = self._clock()

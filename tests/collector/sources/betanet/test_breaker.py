@@ -104,15 +104,6 @@ def test_a_trial_that_fails_opens_it_for_thirty_seconds_more(breaker: CircuitBre
     assert breaker.allow()
 
 
-def test_results_that_come_while_it_is_open_change_nothing(breaker: CircuitBreaker, clock: Clock) -> None:
-    fail(breaker, 5)
-    clock.now += 20.0
-    breaker.failed()
-    assert breaker.seconds_until_trial == 10.0
-    breaker.succeeded()
-    assert_state(breaker, CircuitState.OPEN)
-
-
 def test_the_states_have_the_values_that_the_metric_names() -> None:
     assert "0 closed, 1 half-open, 2 open" in CIRCUIT_STATE.help
     assert [int(state) for state in (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)] == [0, 1, 2]
