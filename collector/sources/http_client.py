@@ -56,7 +56,6 @@ class HttpClient:
             raise ConfigurationError(f"the address {address.shown!r} can't be used: {error}") from None
         self._transport = httpx.HTTPTransport(
             verify=_certificates() if secure else _no_certificates(),
-            trust_env=False,
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None),
             uds=address.unix_path or None,
         )
@@ -154,8 +153,6 @@ class HttpClient:
             body += piece
             if len(body) > self._limits.max_reply_bytes:
                 raise self._limits.too_long()
-            if time.monotonic() >= self._deadline:
-                raise self._limits.late()
         return bytes(body)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
