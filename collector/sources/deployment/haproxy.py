@@ -29,11 +29,9 @@ from __future__ import annotations
 import csv
 import fnmatch
 import functools
-import io
-import itertools
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,14 +73,19 @@ class BackendStats:
 def parse_stats(page: bytes) -> list[BackendStats]:
     """Parse the backends of a CSV page; columns are found by name. Raises ValueError for another page. Pure."""
     if not page.startswith(b"# pxname,svname,"):
-        raise ValueError(f"its answer does not begin with HAProxy's CSV header but with {_begin(page)!r}")
+        begin = page[:60].decode("utf-8", "replace")
+        raise ValueError(f"its answer does not begin with HAProxy's CSV header but with {begin!r}")
     if not page.endswith(b"\n"):
         raise ValueError("its answer breaks off in mid-line")
+    if page.count(b"\n") > _MAX_LINES:
+        raise ValueError(f"its answer has more than {_MAX_LINES} lines")
+    lines = page.split(b"\n")
+    if max(map(len, lines)) > _MAX_LINE_BYTES:
+        raise ValueError(f"its answer has a line of more than {_MAX_LINE_BYTES} bytes")
     backends: list[BackendStats] = []
     try:
         # Strict, because an unclosed quote swallows the lines after it, and backends would be missing without an error.
-        lines = (line.decode("utf-8", "replace") for line in _lines(page))
-        rows = csv.reader(lines, strict=True)
+        rows = csv.reader((f"{line.decode('utf-8', 'replace')}\n" for line in lines), strict=True)
         header = next(rows)
         for row in rows:
             # Most lines are of servers; don't make a dictionary of 128 columns for each.
@@ -93,24 +96,6 @@ def parse_stats(page: bytes) -> list[BackendStats]:
     except csv.Error as error:
         raise ValueError(f"its answer is not CSV ({error})") from None
     return backends
-
-
-def _lines(page: bytes) -> Iterator[bytes]:
-    """The lines of a page, each with its newline. Raises ValueError for a line that is too long, or too many lines."""
-    file = io.BytesIO(page)
-    for count in itertools.count():
-        line = file.readline(_MAX_LINE_BYTES + 1)
-        if len(line) > _MAX_LINE_BYTES:
-            raise ValueError(f"its answer has a line of more than {_MAX_LINE_BYTES} bytes")
-        if not line:
-            return
-        if count >= _MAX_LINES:
-            raise ValueError(f"its answer has more than {_MAX_LINES} lines")
-        yield line
-
-
-def _begin(page: bytes) -> str:
-    return page[:60].decode("utf-8", "replace")
 
 
 def _backend(name: str, line: dict[str, str]) -> BackendStats:
