@@ -55,7 +55,7 @@ class HttpClient:
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"the address {address.shown!r} can't be used: {error}") from None
         self._transport = httpx.HTTPTransport(
-            verify=_certificates() if secure else _no_certificates(),
+            verify=_certificates() if secure else False,  # False: load no certificates, as plain HTTP needs none
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None),
             uds=address.unix_path or None,
         )
@@ -214,9 +214,3 @@ def _certificates() -> ssl.SSLContext:
     context = _StrictContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     return context
-
-
-@functools.cache
-def _no_certificates() -> ssl.SSLContext:
-    """An empty context for plain HTTP; without one httpx would load certificates."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

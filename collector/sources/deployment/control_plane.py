@@ -117,13 +117,10 @@ def read_token(path: str) -> str:
         raise ProviderError(
             f"{TOKEN_KEY}: {path} can't be read: {error.strerror or error}; let the collectors' user read it"
         ) from None
-    try:
-        token = content.decode("ascii").strip()
-    except UnicodeDecodeError:
-        token = "\n"  # noqa: S105 - refused below, but not shown
-    if not content.strip():
+    token = content.decode("ascii", "replace").strip()
+    if not token:
         raise ProviderError(f"{TOKEN_KEY}: {path} is empty; write the token into it")
-    if len(content) > _MOST_TOKEN_BYTES or not token.isprintable() or " " in token:
+    if len(content) > _MOST_TOKEN_BYTES or not token.isascii() or not token.isprintable() or " " in token:
         raise ProviderError(
             f"{TOKEN_KEY}: {path} is not a token, which is one word of printable ASCII, of at most "
             f"{_MOST_TOKEN_BYTES} bytes; write only the token into it"

@@ -359,47 +359,11 @@ def test_a_name_that_nobody_has_is_no_connection(monkeypatch: pytest.MonkeyPatch
     assert str(Asked("http://nobody.invalid").error()) == "no connection: Name or service not known"
 
 
-# ---- several clients at once ---------------------------------------------------------------------------------
-
-
-def later(seconds: float) -> hostile.Behaviour:
-    def behave(connection: socket.socket, over: threading.Event) -> None:
-        over.wait(seconds)
-        hostile.says(hostile.http(b"later"))(connection, over)
-
-    return behave
-
-
-@pytest.mark.parametrize(
-    "behaviour",
-    [
-        hostile.silent,
-        hostile.drips(OK + b"X: "),
-        hostile.endless(OK + b"\r\n", b"x" * 65_536),
-        hostile.endless(CHUNKED, b"1\r\n \r\n" * 10_000),
-        hostile.endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
-        hostile.says(b"\xff" * 1000),
-        hostile.says(b""),
-    ],
-)
-def test_one_that_misbehaves_costs_the_others_nothing(behaviour: hostile.Behaviour, tmp_path: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        urls = [
-            stack.enter_context(hostile.server(tmp_path / f"{number}.sock", one))
-            for number, one in enumerate((behaviour, later(0.2), later(0.0)))
-        ]
-        clients = [Asked(urls[0], Limits(1.0, 2**40, "")), *(Asked(url) for url in urls[1:])]
-        bad, slow, good = [one.client.begin(one.url) for one in clients]
-        with pytest.raises(NoReply):
-            bad()
-        assert [slow(), good()] == [b"later", b"later"]
-
-
 def test_nothing_is_left_open_whatever_happens(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"  # kept for as long as this process lives, by a descriptor
     files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     with contextlib.ExitStack() as stack:
-        behaviours = (hostile.silent, later(0.0), hostile.says(b""), hostile.drips(OK + b"X: "))
+        behaviours = (hostile.silent, *map(hostile.says, (hostile.http(b"hello"), b"")), hostile.drips(OK + b"X: "))
         urls = [
             stack.enter_context(hostile.server(tmp_path / f"{number}.sock", one))
             for number, one in enumerate(behaviours)
