@@ -9,7 +9,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
@@ -112,13 +112,24 @@ class Site:
         )
 
 
-@contextmanager
-def started(command: list[str], site: Site, folder: Path) -> Iterator[Site]:
-    """The proxy of ``command`` while the block runs. Started again, it has the same ports, and begins anew."""
-    admin = int(site.url.split(":")[2].partition("/")[0])
-    with running(command, folder / "log", env={"HOME": str(folder)}, cwd=folder) as program:
-        program.wait_until(lambda: listens(site.front) and listens(admin), _START_SECONDS, "its ports")
-        yield site
+@dataclass
+class Proxy:
+    """A proxy that ``command`` starts in ``folder``; ``ready``: whether it has checked the health of its servers."""
+
+    command: list[str]
+    folder: Path
+    site: Site
+    ready: Callable[[Site], bool] = lambda _: True
+
+    @contextmanager
+    def running(self) -> Iterator[Site]:
+        """While the block runs. Started again, it has the same ports, and begins anew."""
+        admin = int(self.site.url.split(":")[2].partition("/")[0])
+        home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self.folder))
+        with running(self.command, self.folder / "log", env=home, cwd=self.folder) as program:
+            program.wait_until(lambda: listens(self.site.front) and listens(admin), _START_SECONDS, "its ports")
+            program.wait_until(lambda: self.ready(self.site), _START_SECONDS, "its checks of health")
+            yield self.site
 
 
 def written(path: Path, configuration: object) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from collector.sources.deployment.prometheus_mapping import READY
 from collector.sources.deployment.provider import Deployment, ProviderError
-from tests.collector.sources.deployment.proxies import Asked, Backends, Site, check_latencies, rates, started, written
+from tests.collector.sources.deployment.proxies import Asked, Backends, Proxy, Site, check_latencies, rates, written
 from tests.docs.markdown import read
 from tests.programs import find_program, free_port, wait_until
 
@@ -29,93 +28,86 @@ def _address(port: int) -> dict[str, object]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-class _Envoy:
-    """Envoy before ``backends``: clusters by their names, at paths of their names. ``shop`` has a health check,
+@pytest.fixture
+def envoy(tmp_path: Path) -> Iterator[Proxy]:
+    """Envoy before servers of all kinds: clusters by their names, at paths of their names. ``shop`` has a health check,
     ``silent`` 0.2 s, and of ``bad`` and ``gone`` each request is tried three times.
     """
-
-    def __init__(self, folder: Path, backends: Backends) -> None:
-        front, admin = free_port(), free_port()
-
-        def cluster(name: str, *ports: int, **more: object) -> dict[str, object]:
-            members = [{"endpoint": {"address": _address(port)}} for port in ports]
-            return {
-                "name": name,
-                "connect_timeout": "5s",
-                "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": members}]},
-                **more,
-            }
-
-        health = {
-            "timeout": "5s",
-            "interval": "0.5s",
-            "healthy_threshold": 1,
-            "unhealthy_threshold": 1,
-            "http_health_check": {"path": "/"},
-        }
-        again = {"retry_on": "5xx", "num_retries": 2}
-        clusters = [
-            cluster("shop", backends.good, backends.gone, health_checks=[health]),
-            cluster("bad", backends.bad),
-            cluster("missing", backends.missing),
-            cluster("late", backends.late),
-            cluster("silent", backends.silent),
-            cluster("gone", backends.gone),
-            cluster("empty"),
-            cluster("dotted.v1", backends.good),
-            cluster("named.v1", backends.good, alt_stat_name="named"),
-        ]
-        routes: dict[str, dict[str, object]] = {str(one["name"]): {"cluster": one["name"]} for one in clusters}
-        routes["bad"]["retry_policy"] = routes["gone"]["retry_policy"] = again
-        routes["silent"]["timeout"] = "0.2s"
-        routes["named"] = routes.pop("named.v1")
-        manager = {
-            "@type": f"{_HTTP}.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "web",
-            "route_config": {
-                "virtual_hosts": [
-                    {
-                        "name": "all",
-                        "domains": ["*"],
-                        "routes": [{"match": {"path": f"/{name}"}, "route": route} for name, route in routes.items()],
-                    }
-                ]
-            },
-            "http_filters": [
-                {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_HTTP}.http.router.v3.Router"}}
-            ],
-        }
-        filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-        bootstrap = {
-            "admin": {"address": _address(admin)},
-            "stats_flush_interval": "0.1s",  # its histograms are as old as that
-            "static_resources": {
-                "listeners": [{"address": _address(front), "filter_chains": [{"filters": filters}]}],
-                "clusters": clusters,
-            },
-        }
-        configuration = written(folder / "envoy.yaml", bootstrap)
-        # Two runs at once on one host would be two epochs of one Envoy, but for the first of these.
-        self._command = [find_program("envoy"), "--disable-hot-restart", "--concurrency", "2", "-c", configuration]
-        self._folder = folder
-        self._site = Site(front, f"http://127.0.0.1:{admin}/stats/prometheus")
-
-    @contextmanager
-    def running(self) -> Iterator[Site]:
-        """Until it has checked the health of both members of ``shop``."""
-        with started(self._command, self._site, self._folder) as site:
-            checked = ("envoy_cluster_health_check_success_total", "envoy_cluster_health_check_failure_total")
-            wait_until(
-                lambda: all(site.page().total(one, envoy_cluster_name="shop") for one in checked), 30, "its checks"
-            )
-            yield site
-
-
-@pytest.fixture
-def envoy(tmp_path: Path) -> Iterator[_Envoy]:
-    find_program("envoy")
+    program = find_program("envoy")
     with Backends() as backends:
-        yield _Envoy(tmp_path, backends)
+        yield _envoy(program, tmp_path, backends)
+
+
+def _envoy(program: str, folder: Path, backends: Backends) -> Proxy:
+    front, admin = free_port(), free_port()
+
+    def cluster(name: str, *ports: int, **more: object) -> dict[str, object]:
+        members = [{"endpoint": {"address": _address(port)}} for port in ports]
+        return {
+            "name": name,
+            "connect_timeout": "5s",
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": members}]},
+            **more,
+        }
+
+    health = {
+        "timeout": "5s",
+        "interval": "0.5s",
+        "healthy_threshold": 1,
+        "unhealthy_threshold": 1,
+        "http_health_check": {"path": "/"},
+    }
+    again = {"retry_on": "5xx", "num_retries": 2}
+    clusters = [
+        cluster("shop", backends.good, backends.gone, health_checks=[health]),
+        cluster("bad", backends.bad),
+        cluster("missing", backends.missing),
+        cluster("late", backends.late),
+        cluster("silent", backends.silent),
+        cluster("gone", backends.gone),
+        cluster("empty"),
+        cluster("dotted.v1", backends.good),
+        cluster("named.v1", backends.good, alt_stat_name="named"),
+    ]
+    routes: dict[str, dict[str, object]] = {str(one["name"]): {"cluster": one["name"]} for one in clusters}
+    routes["bad"]["retry_policy"] = routes["gone"]["retry_policy"] = again
+    routes["silent"]["timeout"] = "0.2s"
+    routes["named"] = routes.pop("named.v1")
+    manager = {
+        "@type": f"{_HTTP}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "web",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"path": f"/{name}"}, "route": route} for name, route in routes.items()],
+                }
+            ]
+        },
+        "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_HTTP}.http.router.v3.Router"}}
+        ],
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    bootstrap = {
+        "admin": {"address": _address(admin)},
+        "stats_flush_interval": "0.1s",  # its histograms are as old as that
+        "static_resources": {
+            "listeners": [{"address": _address(front), "filter_chains": [{"filters": filters}]}],
+            "clusters": clusters,
+        },
+    }
+    configuration = written(folder / "envoy.yaml", bootstrap)
+    # Two runs at once on one host would be two epochs of one Envoy, but for the first of these.
+    command = [program, "--disable-hot-restart", "--concurrency", "2", "-c", configuration]
+    return Proxy(command, folder, Site(front, f"http://127.0.0.1:{admin}/stats/prometheus"), _checked)
+
+
+def _checked(site: Site) -> bool:
+    """Whether it has checked the health of both members of ``shop``."""
+    checks = ("envoy_cluster_health_check_success_total", "envoy_cluster_health_check_failure_total")
+    return all(site.page().total(one, envoy_cluster_name="shop") for one in checks)
 
 
 def _get(site: Site, **counts: int) -> None:
@@ -137,7 +129,7 @@ def _counted(site: Site, **counts: int) -> None:
     wait_until(all_of_them, 30, f"the requests {counts}")
 
 
-def test_a_cluster_gives_requests_5xx_latencies_and_members_that_are_healthy(envoy: _Envoy) -> None:
+def test_a_cluster_gives_requests_5xx_latencies_and_members_that_are_healthy(envoy: Proxy) -> None:
     with envoy.running() as site:
         asked = Asked(site.url, READY["envoy"])
         # Without a health check a member that is gone passes for a healthy one. A name with a dot is cut at it, and
@@ -168,7 +160,7 @@ def test_a_cluster_gives_requests_5xx_latencies_and_members_that_are_healthy(env
         assert asked.after(1.0)["shop"] == Deployment("shop", 1.0, 0.0, 0.0, None, keeps_latency=True)
 
 
-def test_the_filter_of_the_documentation_leaves_what_is_read(envoy: _Envoy) -> None:
+def test_the_filter_of_the_documentation_leaves_what_is_read(envoy: Proxy) -> None:
     [query] = re.findall(r'"http://localhost:9901/stats/prometheus(\?filter=[^"]+)"', read("docs/configuration.md"))
     with envoy.running() as site:
         pages = [Asked(url, READY["envoy"]) for url in (site.url, site.url + query)]
@@ -189,7 +181,7 @@ def test_the_filter_of_the_documentation_leaves_what_is_read(envoy: _Envoy) -> N
         assert len(names) < len({name for name, _ in site.page().samples}) / 10
 
 
-def test_a_request_that_reaches_nobody_is_a_request_and_an_error(envoy: _Envoy) -> None:
+def test_a_request_that_reaches_nobody_is_a_request_and_an_error(envoy: Proxy) -> None:
     """Once each, however often it was tried."""
     with envoy.running() as site:
         asked = Asked(site.url, READY["envoy"])
@@ -201,7 +193,7 @@ def test_a_request_that_reaches_nobody_is_a_request_and_an_error(envoy: _Envoy) 
         assert [found[name].latencies for name in ("gone", "empty")] == [None, None]
 
 
-def test_after_a_restart_what_it_counted_anew_came_since(envoy: _Envoy) -> None:
+def test_after_a_restart_what_it_counted_anew_came_since(envoy: Proxy) -> None:
     with envoy.running() as site:
         asked = Asked(site.url, READY["envoy"])
         _get(site, shop=9, bad=5)

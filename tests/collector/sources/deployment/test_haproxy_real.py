@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from collector.sources.deployment import DeploymentOptions
 from collector.sources.deployment.haproxy import HaproxyProvider
+from collector.sources.deployment.prometheus_mapping import PageMapping, mappings
 from collector.sources.deployment.provider import Deployment, ProviderError
+from fogmetrics.config import parse
+from fogmetrics.settings.reader import Where, read_table
+from tests.collector.sources.deployment.proxies import Asked, Proxy, Site, rates
 from tests.collector.sources.deployment.test_providers import LIMITS
-from tests.programs import find_program, free_port, listens, running, wait_until
+from tests.docs.markdown import read
+from tests.programs import find_program, free_port, listens, wait_until
 from tests.stand_ins.web import WebServer
 
 pytestmark = pytest.mark.real
@@ -53,24 +59,20 @@ listen stats
   stats enable
   stats uri /stats
   stats auth joe:s3cret
+frontend prometheus
+  bind 127.0.0.1:{exporter}
+  http-request use-service prometheus-exporter if {{ path /metrics }}
 """
 
 
 @dataclass
-class Site:
+class Haproxy:
     """A HAProxy before a server that answers 200 after 30 ms, one that answers 500, one that is not there, and TCP."""
 
-    ports: dict[str, int]
+    front: Site
+    tcp: Site
     socket_url: str
     page_url: str
-
-    def get(self, port: str, path: str, status: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=30)
-        connection.request("GET", path)
-        with connection.getresponse() as response:
-            response.read()
-            assert response.status == status
-        connection.close()
 
     def settle(self) -> None:
         """Wait until HAProxy has closed all its streams: it counts a request's time when the stream ends."""
@@ -87,40 +89,40 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def haproxy(tmp_path: Path) -> Iterator[Haproxy]:
     with WebServer(delay_ms=30) as good, WebServer(status=500) as bad:
-        ports = {name: free_port() for name in ("front", "tcp", "nobody", "page")}
-        ports |= {"good": good.port, "bad": bad.port}
-        conf = tmp_path / "haproxy.cfg"
-        conf.write_text(CONF.format(folder=tmp_path, **ports))
-        with running([find_program("haproxy"), "-db", "-f", conf], tmp_path / "haproxy.log") as program:
+        ports = {name: free_port() for name in ("front", "tcp", "nobody", "page", "exporter")}
+        config = CONF.format(folder=tmp_path, good=good.port, bad=bad.port, **ports)
+        (tmp_path / "haproxy.cfg").write_text(config)
+
+        def ready(_: Site) -> bool:
             # Its stats socket gets its name last, after the ports are open.
-            program.wait_until(
-                lambda: (tmp_path / "h.sock").exists() and all(listens(ports[one]) for one in ("front", "tcp", "page")),
-                30,
-                "HAProxy",
-            )
-            site = Site(ports, f"unix://{tmp_path}/h.sock", f"http://joe:s3cret@127.0.0.1:{ports['page']}/stats;csv")
-            site.settle()
-            yield site
+            return (tmp_path / "h.sock").exists() and listens(ports["tcp"]) and listens(ports["page"])
+
+        command = [find_program("haproxy"), "-db", "-f", "haproxy.cfg"]
+        front = Site(ports["front"], f"http://127.0.0.1:{ports['exporter']}/metrics")
+        with Proxy(command, tmp_path, front, ready).running():
+            page_url = f"http://joe:s3cret@127.0.0.1:{ports['page']}/stats;csv"
+            haproxy = Haproxy(front, Site(ports["tcp"], ""), f"unix://{tmp_path}/h.sock", page_url)
+            haproxy.settle()
+            yield haproxy
 
 
 @pytest.mark.parametrize("door", ["socket_url", "page_url"])
-def test_haproxy_counts_exactly_what_was_sent(site: Site, door: str) -> None:
+def test_haproxy_counts_exactly_what_was_sent(haproxy: Haproxy, door: str) -> None:
     now = 0.0
-    provider = HaproxyProvider(getattr(site, door), LIMITS, ["stats"], lambda: now)
+    provider = HaproxyProvider(getattr(haproxy, door), LIMITS, ["stats"], lambda: now)
     assert provider.deployments() == [
         Deployment("good", 2.0, keeps_latency=True),  # the disabled server is no replica
         Deployment("bad", 1.0, keeps_latency=True),
         Deployment("dead", 1.0, keeps_latency=True),
         Deployment("raw", 1.0),
     ]
-    for path, count, status in (("/", 7, 200), ("/bad", 3, 500), ("/dead", 2, 503)):
-        for _ in range(count):
-            site.get("front", path, status)
-    for _ in range(4):
-        site.get("tcp", "/", 200)
-    site.settle()
+    haproxy.front.get("/", 7, 200)
+    haproxy.front.get("/bad", 3, 500)
+    haproxy.front.get("/dead", 2, 503)
+    haproxy.tcp.get("/", 4, 200)
+    haproxy.settle()
 
     now = 10.0
     good, bad, dead, raw = provider.deployments()
@@ -142,12 +144,32 @@ def test_haproxy_counts_exactly_what_was_sent(site: Site, door: str) -> None:
     ]
 
 
-def test_the_page_without_its_csv_ending_or_its_password_is_an_error_with_the_remedy(site: Site) -> None:
+def test_the_page_without_its_csv_ending_or_its_password_is_an_error_with_the_remedy(haproxy: Haproxy) -> None:
     for url, reason in (
-        (site.page_url.removesuffix(";csv"), '";csv" at the end'),
-        (site.page_url.replace("s3cret", "wr0ng"), "HTTP 401"),
+        (haproxy.page_url.removesuffix(";csv"), '";csv" at the end'),
+        (haproxy.page_url.replace("s3cret", "wr0ng"), "HTTP 401"),
     ):
         with pytest.raises(ProviderError, match=reason) as caught:
             HaproxyProvider(url, LIMITS).deployments()
         assert "s3cret" not in str(caught.value)
         assert "wr0ng" not in str(caught.value)
+
+
+def _documented(name: str) -> PageMapping:
+    page = read("docs/configuration.md")
+    [example] = [one for one in re.findall(r"```toml\n(.*?)```", page, re.S) if "prometheus.shop]" in one]
+    options = parse(example, Path("example.toml")).source["deployment"].options
+    where = Where("example.toml", "source.deployment")
+    return mappings(read_table(DeploymentOptions, options, where).prometheus)[name]
+
+
+def test_its_exporter_is_read_by_the_mapping_of_the_documentation(haproxy: Haproxy) -> None:
+    asked = Asked(haproxy.front.url, _documented("balancer"))
+    found = asked.after(0.0)
+    assert (found["good"], found["bad"]) == (Deployment("good", 2.0), Deployment("bad", 1.0))
+    haproxy.front.get("/", 7, 200)
+    haproxy.front.get("/bad", 3, 500)
+    haproxy.settle()
+    found = asked.after(1.0)
+    assert rates(found).items() >= {"good": (7.0, 0.0), "bad": (3.0, 3.0), "dead": (0.0, 0.0)}.items()
+    assert asked.after(1.0)["good"] == Deployment("good", 2.0, 0.0, 0.0)

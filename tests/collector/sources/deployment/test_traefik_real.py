@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from collector.sources.deployment.prometheus_mapping import READY
 from collector.sources.deployment.provider import Deployment, ProviderError
-from tests.collector.sources.deployment.proxies import Asked, Backends, Site, check_latencies, rates, started, written
+from tests.collector.sources.deployment.proxies import Asked, Backends, Proxy, Site, check_latencies, rates, written
 from tests.programs import find_program, free_port, wait_until
 
 pytestmark = pytest.mark.real
@@ -20,65 +19,58 @@ _SERVICE = "traefik_service_request"
 _ROUTER = "traefik_router_request"
 
 
-class _Traefik:
-    """Traefik before ``backends``: services by their names, at paths of their names. ``shop`` and ``sick`` have a
-    health check, which no server of ``sick`` passes; of ``gone`` each request is tried three times.
-    """
-
-    def __init__(self, folder: Path, backends: Backends) -> None:
-        front, admin = free_port(), free_port()
-
-        def servers(*ports: int, **more: object) -> object:
-            return {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{port}"} for port in ports], **more}}
-
-        services = {
-            "shop": servers(backends.good, backends.gone, healthCheck=_HEALTH),
-            "sick": servers(backends.bad, healthCheck=_HEALTH),
-            "bad": servers(backends.bad),
-            "missing": servers(backends.missing),
-            "late": servers(backends.late),
-            "silent": servers(backends.silent, serversTransport="hasty"),
-            "gone": servers(backends.gone),
-        }
-        routers = {
-            name: {"rule": f"Path(`/{name}`)", "service": name, "middlewares": ["again"] if name == "gone" else []}
-            for name in services
-        }
-        dynamic = {
-            "http": {
-                "routers": routers,
-                "services": services,
-                "middlewares": {"again": {"retry": {"attempts": 3, "initialInterval": "10ms"}}},
-                "serversTransports": {"hasty": {"forwardingTimeouts": {"responseHeaderTimeout": "200ms"}}},
-            }
-        }
-        static = {
-            "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
-            "entryPoints": {
-                "web": {"address": f"127.0.0.1:{front}"},
-                "traefik": {"address": f"127.0.0.1:{admin}"},
-            },
-            "metrics": {"prometheus": {"addRoutersLabels": True}},
-            "providers": {"file": {"filename": written(folder / "services.yml", dynamic), "watch": False}},
-        }
-        self._command = [find_program("traefik"), f"--configFile={written(folder / 'traefik.yml', static)}"]
-        self._folder = folder
-        self._site = Site(front, f"http://127.0.0.1:{admin}/metrics")
-
-    @contextmanager
-    def running(self) -> Iterator[Site]:
-        """Until it has checked the health of all servers that are checked."""
-        with started(self._command, self._site, self._folder) as site:
-            up = "traefik_service_server_up"
-            wait_until(lambda: sorted(site.page().each(up)) == [0.0, 0.0, 1.0], 30, "the health of three servers")
-            yield site
-
-
 @pytest.fixture
-def traefik(tmp_path: Path) -> Iterator[_Traefik]:
-    find_program("traefik")
+def traefik(tmp_path: Path) -> Iterator[Proxy]:
+    """Traefik before servers of all kinds: services by their names, at paths of their names. ``shop`` and ``sick`` have
+    a health check, which no server of ``sick`` passes; of ``gone`` each request is tried three times.
+    """
+    program = find_program("traefik")
     with Backends() as backends:
-        yield _Traefik(tmp_path, backends)
+        yield _traefik(program, tmp_path, backends)
+
+
+def _traefik(program: str, folder: Path, backends: Backends) -> Proxy:
+    front, admin = free_port(), free_port()
+
+    def servers(*ports: int, **more: object) -> object:
+        return {"loadBalancer": {"servers": [{"url": f"http://127.0.0.1:{port}"} for port in ports], **more}}
+
+    services = {
+        "shop": servers(backends.good, backends.gone, healthCheck=_HEALTH),
+        "sick": servers(backends.bad, healthCheck=_HEALTH),
+        "bad": servers(backends.bad),
+        "missing": servers(backends.missing),
+        "late": servers(backends.late),
+        "silent": servers(backends.silent, serversTransport="hasty"),
+        "gone": servers(backends.gone),
+    }
+    routers = {
+        name: {"rule": f"Path(`/{name}`)", "service": name, "middlewares": ["again"] if name == "gone" else []}
+        for name in services
+    }
+    dynamic = {
+        "http": {
+            "routers": routers,
+            "services": services,
+            "middlewares": {"again": {"retry": {"attempts": 3, "initialInterval": "10ms"}}},
+            "serversTransports": {"hasty": {"forwardingTimeouts": {"responseHeaderTimeout": "200ms"}}},
+        }
+    }
+    static = {
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "entryPoints": {
+            "web": {"address": f"127.0.0.1:{front}"},
+            "traefik": {"address": f"127.0.0.1:{admin}"},
+        },
+        "metrics": {"prometheus": {"addRoutersLabels": True}},
+        "providers": {"file": {"filename": written(folder / "services.yml", dynamic), "watch": False}},
+    }
+    command = [program, f"--configFile={written(folder / 'traefik.yml', static)}"]
+    return Proxy(command, folder, Site(front, f"http://127.0.0.1:{admin}/metrics"), _checked)
+
+
+def _checked(site: Site) -> bool:
+    return sorted(site.page().each("traefik_service_server_up")) == [0.0, 0.0, 1.0]
 
 
 def _counted(site: Site, family: str, count: int) -> None:
@@ -93,7 +85,7 @@ def _counted(site: Site, family: str, count: int) -> None:
     wait_until(all_of_them, 30, f"{count} of {family}s")
 
 
-def test_a_service_gives_requests_5xx_latencies_and_the_servers_that_pass_its_health_check(traefik: _Traefik) -> None:
+def test_a_service_gives_requests_5xx_latencies_and_the_servers_that_pass_its_health_check(traefik: Proxy) -> None:
     with traefik.running() as site:
         asked = Asked(site.url, READY["traefik"])
         assert asked.after(0.0) == {"shop": Deployment("shop", 1.0), "sick": Deployment("sick", 0.0)}
@@ -142,7 +134,7 @@ def test_a_service_gives_requests_5xx_latencies_and_the_servers_that_pass_its_he
         assert found["shop"] == Deployment("shop", 1.0, 0.0, 0.0, None, keeps_latency=True)
 
 
-def test_a_router_counts_each_request_once_also_where_no_server_is_up(traefik: _Traefik) -> None:
+def test_a_router_counts_each_request_once_also_where_no_server_is_up(traefik: Proxy) -> None:
     with traefik.running() as site:
         asked = Asked(site.url, READY["traefik_routers"])
         assert asked.after(0.0) == {"shop": Deployment("shop", 1.0), "sick": Deployment("sick", 0.0)}
@@ -160,7 +152,7 @@ def test_a_router_counts_each_request_once_also_where_no_server_is_up(traefik: _
         assert rates(asked.after(1.0)) == {"shop": (0.0, 0.0), "sick": (0.0, 0.0), "gone": (3.0, 3.0)}
 
 
-def test_after_a_restart_what_it_counted_anew_came_since(traefik: _Traefik) -> None:
+def test_after_a_restart_what_it_counted_anew_came_since(traefik: Proxy) -> None:
     with traefik.running() as site:
         asked = Asked(site.url, READY["traefik"])
         site.get("/shop", 9, 200)
