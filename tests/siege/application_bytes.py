@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,13 +30,13 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import dead as dead_tables
-from shm.table.cells import CounterCell, GaugeCell
+from shm.table.cells import GaugeCell
 from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, identity, read_header, table_path
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.siege.application_storm import HITS, TAKEN, ended, fork, identities, reading, scraped
+from tests.siege.application_tables import HITS, count, histogram, identities, shown
 from tests.siege.harness import require
-from tests.siege.processes import Done, main
+from tests.siege.processes import Done, fork, kill_all, main, reaped
 
 WEST, EAST = "west", "east"
 _STRANGER: Final = 54321  # a user id that nobody has
@@ -80,8 +80,7 @@ def torn(namespace: str, seconds: str) -> Done:
                 require(word in words or not reads, f"a value was read that nobody stored: {word.hex()}")
             reads += all(data[at : at + 8] in words for at in range(0, len(data), 8))
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        kill_all([pid])
     return {"copies of values that alternate": reads}
 
 
@@ -94,7 +93,7 @@ class Scene:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.pids = [self._live(WEST, 5.0), self._live(EAST, 3.0)]
-        ended(fork(lambda: self._count(WEST, "dead", 7.0)))
+        reaped(fork(lambda: self._count(WEST, "dead", 7.0)))
         [dead] = [who for who in identities(namespace, WEST) if not who.startswith(f"{self.pids[0]}-")]
         self.path = table_path(namespace, WEST, dead)
         self.whole = self.path.read_bytes()
@@ -112,11 +111,9 @@ class Scene:
 
     def _count(self, application: str, of: str, value: float) -> None:
         table = ProcessTable(self.namespace, application)
-        cell = table.cell(HITS, (of,))
-        assert isinstance(cell, CounterCell)
-        cell.inc(value)
+        count(table, of, value)
         if application == WEST:
-            table.cell(TAKEN, ())
+            histogram(table)
         for number in range(5):
             table.cell(HITS, (f"{of}{number}",))
 
@@ -164,46 +161,40 @@ class Scene:
 
     def close(self) -> None:
         self.exporter.close()
-        for pid in self.pids:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        kill_all(self.pids)
 
 
 def harmed(namespace: str, times: str, seed: str) -> Done:
     """Each kind of damage, to a dead process's table and to the retired's."""
     scene = Scene(namespace)
-    counts: dict[str, int | str] = {"damaged tables": 0, "damaged tables of the dead": 0, "no tables at all": 0}
+    counts: Counter[str] = Counter()
+    rng = random.Random(int(seed))
+
+    def try_(kind: str, what: str, *acts: Callable[[], object]) -> None:
+        scene.clear()
+        for act in acts:
+            act()
+        scene.look(what)
+        scene.fold(what)
+        scene.look(f"{what}, folded")
+        counts[kind] += 1
+
     try:
         scene.ready()
-        rng = random.Random(int(seed))
         for what, data in _damaged(scene.whole, rng, int(times)):
-            _tried(scene, f"a dead process's table, {what}", lambda data=data: scene.put(scene.path, data))  # type: ignore[misc]
-            counts["damaged tables"] = int(counts["damaged tables"]) + 1
+            put = partial(scene.put, scene.path, data)
+            try_("damaged tables", f"a dead process's table, {what}", put)
+        whole = partial(scene.put, scene.path, scene.whole)
         for what, data in _damaged(scene.whole_retired, rng, int(times)):
-
-            def put(data: bytes = data) -> None:
-                scene.put(scene.path, scene.whole)
-                scene.put(scene.retired, data)
-
-            _tried(scene, f"the table of the dead, {what}", put)
-            counts["damaged tables of the dead"] = int(counts["damaged tables of the dead"]) + 1
+            put = partial(scene.put, scene.retired, data)
+            try_("damaged tables of the dead", f"the table of the dead, {what}", whole, put)
         for what, act in _strange(scene):
-            _tried(scene, what, act)
-            counts["no tables at all"] = int(counts["no tables at all"]) + 1
-        with reading(namespace, WEST) as reader:
-            scene.clear()
-            require(scraped(reader, identities(namespace, WEST)), "what lives is no longer shown")
+            try_("no tables at all", what, act)
+        scene.clear()
+        require(shown(namespace, WEST), "what lives is no longer shown")
     finally:
         scene.close()
-    return counts
-
-
-def _tried(scene: Scene, what: str, act: Callable[[], object]) -> None:
-    scene.clear()
-    act()
-    scene.look(what)
-    scene.fold(what)
-    scene.look(f"{what}, folded")
+    return dict(counts)
 
 
 def _damaged(whole: bytes, rng: random.Random, times: int) -> Iterator[tuple[str, bytes]]:
@@ -237,10 +228,7 @@ def _damaged(whole: bytes, rng: random.Random, times: int) -> Iterator[tuple[str
 
 def _strange(scene: Scene) -> Iterator[tuple[str, Callable[[], object]]]:
     """(what, how it comes there): what has a table's name and is none, or is not this process's."""
-
-    def put(path: Path, data: bytes) -> Callable[[], object]:
-        return lambda: scene.put(path, data)
-
+    put = partial(partial, scene.put)
     stray = identity(1, 1)
     yield "a table under another identity", put(table_path(scene.namespace, WEST, stray), scene.whole)
     yield "a table of another application", put(table_path(scene.namespace, EAST, stray), scene.whole)

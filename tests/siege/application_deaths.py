@@ -10,36 +10,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-import shm
 from shm.files import DIRECTORY
-from shm.metric import Metric
 from shm.table import dead, removal
-from shm.table.cells import CounterCell, GaugeCell
 from shm.table.format import RETIRED
+from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
-from tests.siege.application_storm import HERE, HITS, OURS, ended, fork, identities, reading, reclaim, scraped
+from tests.rings import remove_files_of
+from tests.siege.application_tables import (
+    APPLICATION,
+    HERE,
+    OURS,
+    at_call,
+    by_label,
+    count,
+    here,
+    identities,
+    reading,
+    reclaim,
+    scraped,
+    shown,
+)
 from tests.siege.harness import Violation, require
-from tests.siege.processes import Done, main
+from tests.siege.processes import Done, dies_at_line, fork, main, reaped
 
-_SHM: Final = str(Path(shm.__file__).parent)
-_DONE: Final = 42  # exit status of an operation that ended before the line at which it was to die
 # Where nothing is changed yet, and many calls are made.
 _PURE: Final = {"add", "entries", "_header", "<listcomp>", "<genexpr>"}
 _FIRST: Final = 64  # series that fit into a table before it grows
-
-
-def count(table: ProcessTable, of: str, amount: float = 1.0) -> None:
-    cell = table.cell(HITS, (of,))
-    assert isinstance(cell, CounterCell)
-    cell.inc(amount)
 
 
 # ---- deaths --------------------------------------------------------------------------------------------------
@@ -62,12 +64,10 @@ def _dead(namespace: str, application: str) -> None:
         table = ProcessTable(namespace, application)
         count(table, of, amount)
         count(table, "all", amount)
-        here = table.cell(HERE, ())
-        assert isinstance(here, GaugeCell)
-        here.set(1.0)
+        here(table)
 
     for of, amount in (("first", 1.0), ("second", 2.0), ("third", 4.0)):
-        ended(fork(lambda of=of, amount=amount: die(of, amount)))  # type: ignore[misc]
+        reaped(fork(partial(die, of, amount)))
         if of != "third":
             kept = {path: path.read_bytes() for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*-*")}
             dead.fold(namespace, application)
@@ -80,12 +80,17 @@ def _folding(namespace: str, application: str) -> Callable[[], object]:
     return lambda: dead.fold(namespace, application)
 
 
-def _removing(namespace: str, application: str) -> Callable[[], object]:
+def _counted(namespace: str, application: str) -> ProcessTable:
     table = ProcessTable(namespace, application)
     count(table, "mine", 8.0)
     count(table, "all", 8.0)
+    return table
+
+
+def _removing(namespace: str, application: str) -> Callable[[], object]:
+    table = _counted(namespace, application)
     # Another did so before, and it was counted again.
-    ended(fork(lambda: removal.remove_elsewhere(table, ("hits", ("mine",)).__eq__)))
+    reaped(fork(lambda: removal.remove_elsewhere(table, ("hits", ("mine",)).__eq__)))
     count(table, "mine", 8.0)
 
     def remove() -> None:
@@ -96,17 +101,13 @@ def _removing(namespace: str, application: str) -> Callable[[], object]:
 
 
 def _first_store(namespace: str, application: str) -> Callable[[], object]:
-    table = ProcessTable(namespace, application)
-    count(table, "mine", 8.0)
-    count(table, "all", 8.0)
+    table = _counted(namespace, application)
     table.forked()  # as in a child; what was there is left as of a process that died
     return lambda: count(table, "mine", 16.0)
 
 
 def _growing(namespace: str, application: str) -> Callable[[], object]:
-    table = ProcessTable(namespace, application)
-    count(table, "mine", 8.0)
-    count(table, "all", 8.0)
+    table = _counted(namespace, application)
     for number in range(_FIRST - 2):
         count(table, f"more{number}")
     table.remove([("hits", (f"more{number}",)) for number in range(20)])
@@ -127,58 +128,35 @@ def deaths(namespace: str, step: str) -> Done:
     """Kill each operation at every ``step``-th line that it runs."""
     kills: dict[str, int | str] = {}
     for operation in OPERATIONS:
-        at, died = 1, 0
-        while True:
+        at, died, goes_on = 1, 0, True
+        while goes_on:
             application = f"{operation.name.replace(' ', '_')}{at}"
             _dead(namespace, application)
             with reading(namespace, application) as reader:
                 scraped(reader, identities(namespace, application))  # one that has the tables open meanwhile
-                status = ended(fork(lambda at=at, name=application, it=operation: _die(namespace, name, it, at)))  # type: ignore[misc]
-                require(status in (-signal.SIGKILL, _DONE), f"{operation.name} ended with {status} at line {at}")
+                goes_on = dies_at_line(at, partial(operation.prepare, namespace, application), operation.name)
                 where = f"{operation.name}, killed at line {at}"
-                shown = _check(reader, namespace, application, operation, where)
+                now = _check(reader, namespace, application, operation, where)
                 reclaim(namespace, application)
                 again = _check(reader, namespace, application, operation, f"{where} and folded")
-                require(shown == again, f"{where}: {shown} before the next fold, {again} behind it")
+                require(now == again, f"{where}: {now} before the next fold, {again} behind it")
                 require(identities(namespace, application) in ([RETIRED], []), f"{where}: tables are left")
-            for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*"):
-                path.unlink()
-            if status == _DONE:
-                break
-            died += 1
+            remove_files_of(namespace)
+            died += goes_on
             at += int(step)
         kills[f"kills in {operation.name}"] = died
     return kills
 
 
-def _die(namespace: str, application: str, operation: Operation, at: int) -> None:
-    act = operation.prepare(namespace, application)
-    lines = 0
-
-    def local(frame: types.FrameType, event: str, argument: Any) -> Any:
-        nonlocal lines
-        if event == "line":
-            lines += 1
-            if lines == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return local
-
-    def trace(frame: types.FrameType, event: str, argument: Any) -> Any:
-        return local if frame.f_code.co_filename.startswith(_SHM) else None
-
-    sys.settrace(trace)
-    act()
-    sys.settrace(None)
-    os._exit(_DONE)
-
-
-def _check(reader: Any, namespace: str, application: str, operation: Operation, where: str) -> dict[str, float]:
-    now = scraped(reader, identities(namespace, application))
-    require(not [key for key in now if key[0] == HERE.name], f"{where}: the gauge of a process that is dead is shown")
-    shown = {key[1][0]: words[0] for key, words in now.items()}
+def _check(
+    reader: ApplicationReader, namespace: str, application: str, operation: Operation, where: str
+) -> dict[str, float]:
+    series = scraped(reader, identities(namespace, application))
+    require((HERE.name, ()) not in series, f"{where}: the gauge of a process that is dead is shown")
+    now = by_label(series)
     for of, values in operation.may.items():
-        require(shown.get(of) in values, f"{where}: {of} is {shown.get(of)}, and may be {values}")
-    return shown
+        require(now.get(of) in values, f"{where}: {of} is {now.get(of)}, and may be {values}")
+    return now
 
 
 # ---- handlers ------------------------------------------------------------------------------------------------
@@ -214,14 +192,12 @@ def _interrupted(namespace: str, what: str, at: int) -> bool:
     application = f"{what}{at}"
     table = ProcessTable(namespace, application)
     counted: dict[str, int] = {}
-    place = "nowhere"
-    seen = 0
 
     def one(of: str) -> None:
         count(table, of)
         counted[of] = counted.get(of, 0) + 1
 
-    def handler() -> None:
+    def handler(_: str) -> None:
         if what == "raises":
             raise Raised
         for of in ("of the handler", "s5", "s59", "new"):
@@ -229,33 +205,18 @@ def _interrupted(namespace: str, what: str, at: int) -> bool:
         if what == "removes":
             table.remove([("hits", ("s7",))])
 
-    def profile(frame: types.FrameType, event: str, argument: object) -> None:
-        nonlocal seen, place
-        ours, back = frame.f_code.co_filename in OURS, frame.f_back
-        if frame.f_code.co_name in _PURE or (back is not None and back.f_code.co_name in _PURE):
-            return
-        if event == "c_call" or not (ours or (back is not None and back.f_code.co_filename in OURS)):
-            return
-        seen += 1
-        if seen == at:
-            place = f"{event} of {frame.f_code.co_name}, line {frame.f_lineno}"
-            sys.setprofile(None)
-            handler()
-
     for number in range(60):
         one(f"s{number}")
     allowed = 0
-    try:
-        sys.setprofile(profile)
-        table.remove([("hits", ("s3",)), ("hits", ("s4",))])
-        for number in range(60, _FIRST + 4):  # it grows
-            one(f"s{number}")
-        one("s3")
-    except Raised:
-        allowed = 1  # of the count that it came into, the check does not know whether it was done
-    finally:
-        sys.setprofile(None)
-    if place == "nowhere":
+    with at_call(at, _changes, handler) as places:
+        try:
+            table.remove([("hits", ("s3",)), ("hits", ("s4",))])
+            for number in range(60, _FIRST + 4):  # it grows
+                one(f"s{number}")
+            one("s3")
+        except Raised:
+            allowed = 1  # of the count that it came into, the check does not know whether it was done
+    if not places:
         table.close()
         reclaim(namespace, application)
         return False
@@ -264,15 +225,16 @@ def _interrupted(namespace: str, what: str, at: int) -> bool:
 
     def check() -> None:
         nonlocal allowed
-        with reading(namespace, application) as reader:
-            found = {key[1][0]: words[0] for key, words in scraped(reader, identities(namespace, application)).items()}
+        found = by_label(shown(namespace, application))
         for of, times in counted.items():
             off = found.get(of, 0.0) - times
             if off and 0 < off <= allowed:
                 allowed -= 1
                 counted[of] += 1
             else:
-                require(not off, f"a handler that {what} at {place}: {of} was counted {times} times: {found.get(of)}")
+                require(
+                    not off, f"a handler that {what} at {places[0]}: {of} was counted {times} times: {found.get(of)}"
+                )
 
     for of in ("the end", "s1"):
         one(of)
@@ -283,43 +245,37 @@ def _interrupted(namespace: str, what: str, at: int) -> bool:
     counted.pop("s20", None)
     check()
     table.close()
-    for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*"):
-        path.unlink()
+    remove_files_of(namespace)
     return True
+
+
+def _changes(frame: types.FrameType, event: str) -> bool:
+    """Whether that is a call or return within a table's work in which something may be changed already."""
+    both = frame, frame.f_back
+    names = [one.f_code.co_name for one in both if one is not None]
+    files = [one.f_code.co_filename for one in both if one is not None]
+    return event != "c_call" and not OURS.isdisjoint(files) and _PURE.isdisjoint(names)
 
 
 def descriptors(namespace: str, times: str) -> Done:
     """Code in the same process that reads the application's tables frees no lock, and keeps no descriptor."""
-    table = ProcessTable(namespace, "app")
-    level = table.cell(Metric("level", "gauge", "A gauge, which only processes that live have."), ())
-    assert isinstance(level, GaugeCell)
-    level.set(1.0)
-    with reading(namespace, "app") as reader:
-        scraped(reader, identities(namespace, "app"))
+    table = ProcessTable(namespace, APPLICATION)
+    here(table)
+    shown(namespace)
     open_before = len(os.listdir("/proc/self/fd"))
     for number in range(int(times)):
-        with reading(namespace, "app") as reader:
-            scraped(reader, identities(namespace, "app"))
+        shown(namespace)
         count(table, str(number))
-        dead.fold(namespace, "app")
-
-    def look() -> None:
-        with reading(namespace, "app") as reader:
-            now = scraped(reader, identities(namespace, "app"))
-        if now.get(("level", ())) != [1.0]:
-            os._exit(5)
-
-    status = ended(fork(look))
+        dead.fold(namespace, APPLICATION)
+    status = reaped(fork(lambda: require(shown(namespace).get((HERE.name, ())) == [1.0], "its gauge is not shown")))
     require(status == 0, f"others no longer see that a process lives which reads its own tables ({status})")
     more = len(os.listdir("/proc/self/fd")) - open_before
     require(more <= 2, f"to read its own tables {times} times cost a process {more} descriptors")
     with contextlib.suppress(OSError):
         os.closerange(3, 256)  # as programs do that become daemons
-    ended(fork(lambda: dead.fold(namespace, "app")))
+    reaped(fork(lambda: dead.fold(namespace, APPLICATION)))
     count(table, "behind")
-    with reading(namespace, "app") as reader:
-        now = scraped(reader, identities(namespace, "app"))
-    require(now.get(("hits", ("behind",))) == [1.0], "counted behind closerange(), and not shown")
+    require(by_label(shown(namespace)).get("behind") == 1.0, "counted behind closerange(), and not shown")
     return {"reads of one's own tables": int(times)}
 
 

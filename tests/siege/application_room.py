@@ -11,9 +11,9 @@ from typing import Final
 
 from fogmetrics.application.shared_collector import SharedCollector, fold
 from shm.errors import NoSpace
-from tests.siege.application_storm import APPLICATION, ended, fork, identities, reading, scraped
+from tests.siege.application_tables import APPLICATION, by_label, shown
 from tests.siege.harness import require
-from tests.siege.processes import Done, main, small_shm
+from tests.siege.processes import Done, fork, main, reaped, small_shm
 from tests.siege.room.full_shm import PAGE, Filler, free
 
 _BYTES: Final = 4 << 20
@@ -55,27 +55,24 @@ def full(namespace: str, rounds: str, seed: str) -> Done:
             _unharmed("to count a series that is there", lambda: _all(collector, "first"))
             for at in range(12):
                 _unharmed("to count a new series", lambda: _all(collector, f"{number}-{at}"))  # noqa: B023 - called at once
-            status = ended(fork(lambda: _forks(collector)))
+            status = reaped(fork(lambda: _forks(collector)))
             require(status == 0, f"in a full /dev/shm a fork that counts ended with {status}")
             children += 1
             _unharmed("to remove a series", lambda: collector.remove("hits", {"of": f"{number}-1"}))  # noqa: B023
             _unharmed("to clear a metric", lambda: collector.clear("level"))
             _unharmed("to fold", lambda: fold(namespace, APPLICATION, ""))
-            if ended(fork(lambda: _begins(namespace))) == 0:
+            if reaped(fork(lambda: _begins(namespace))) == 0:
                 continue
             refused += 1
         filler.give()
         require(free() > 0, "the check can't give back what it took")
         fold(namespace, APPLICATION, "")
-    with reading(namespace) as reader:
-        now = scraped(reader, identities(namespace))
-    first = now[("hits", ("first",))][0]
+    first = by_label(shown(namespace))["first"]
     least, most = int(rounds) + 1, 3 * int(rounds) + 1
     require(least <= first <= most, f"{least} were counted here, at most {most} with the forks: {first}")
     _all(collector, "behind")
-    with reading(namespace) as reader:
-        found = scraped(reader, identities(namespace)).get(("hits", ("behind",)))
-    require(found == [1.0], f"there is room again, and a new series is {found}")
+    found = by_label(shown(namespace)).get("behind")
+    require(found == 1.0, f"there is room again, and a new series is {found}")
     return {"rounds in a full /dev/shm": int(rounds), "forks in it": children, "starts refused in it": refused}
 
 

@@ -16,30 +16,38 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from fogmetrics.application.shared_collector import SharedCollector
 from shm.errors import FogmetricsError
-from shm.files import DIRECTORY
-from shm.metric import Metric
-from shm.ring.layout import ABSENT
-from shm.table import cells, dead, file, merge, process
+from shm.table import dead, merge, process
 from shm.table import format as tables
-from shm.table.cells import CounterCell, GaugeCell, HistogramCell
-from shm.table.format import RETIRED, listed
-from shm.table.merge import ApplicationReader
+from shm.table.format import RETIRED
 from shm.table.process import ProcessTable
+from tests.rings import remove_files_of
+from tests.siege.application_tables import (
+    APPLICATION,
+    HITS,
+    MORE,
+    OURS,
+    Series,
+    at_call,
+    by_label,
+    count,
+    counter,
+    here,
+    histogram,
+    identities,
+    reading,
+    reclaim,
+    scraped,
+    shown,
+)
 from tests.siege.harness import require
-from tests.siege.processes import Done, adopt_orphans, main
+from tests.siege.processes import Done, adopt_orphans, fork, kill_all, main, reaped
 
-APPLICATION: Final = "app"
-HITS: Final = Metric("hits", "counter", "Counted.", label_names=("of",))
-TAKEN: Final = Metric("taken", "histogram", "Observed.", buckets=(1.0, 2.0))
-HERE: Final = Metric("here", "gauge", "1 a process that lives.")
-MORE: Final = Metric("more", "counter", "Series that make tables grow.", label_names=("of",))
-OURS: Final = frozenset({process.__file__, file.__file__, cells.__file__})  # whose lines move a table's words
 _SLOTS: Final = 16  # a process and its threads and forks
 _GROUPS: Final = 5
 _ROLES: Final = ("plain", "growing", "threads", "forks", "folding")
@@ -64,54 +72,6 @@ class Ledger:
         return sum(self._words[::2].tolist())
 
 
-def scraped(reader: ApplicationReader, identities: list[str]) -> dict[tuple[str, tuple[str, ...]], list[float]]:
-    """The present series' columns."""
-    values = reader.refresh(identities)
-    require(not reader.errors, f"tables that nobody harmed are refused: {reader.errors}")
-    own = {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.plan.series}
-    return {key: words.tolist() for key, words in own.items() if words[-1:].tobytes() != ABSENT}
-
-
-def identities(namespace: str, application: str = APPLICATION) -> list[str]:
-    return listed(namespace).get(application, [])
-
-
-@contextlib.contextmanager
-def reading(namespace: str, application: str = APPLICATION) -> Iterator[ApplicationReader]:
-    reader = ApplicationReader(namespace, application, {os.geteuid()})
-    try:
-        yield reader
-    finally:
-        reader.close()
-
-
-def fork(work: Callable[[], object]) -> int:
-    """The pid of a child that does that and dies without a word; 99 is its status when it raised."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - it must not go on as its parent
-            print(f"child: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            os._exit(99)
-        os._exit(0)
-    return pid
-
-
-def ended(pid: int, seconds: float = 60.0) -> int:
-    """The exit status, as Popen.returncode; a process that hangs is killed, and that is a Violation."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            require(False, f"a process was still busy after {seconds:g} s: a lock that nobody frees")
-        time.sleep(0.0005)
-
-
 # ---- the storm -----------------------------------------------------------------------------------------------
 
 
@@ -127,9 +87,7 @@ class Process:
         with contextlib.suppress(FogmetricsError):
             dead.fold(self.namespace, APPLICATION)
         self.table = ProcessTable(self.namespace, APPLICATION)
-        here = self.table.cell(HERE, ())
-        assert isinstance(here, GaugeCell)
-        here.set(1.0)
+        here(self.table)
         role = _ROLES[self.slot // _SLOTS % len(_ROLES)]
         if role == "threads":
             for at in range(1, 4):
@@ -139,7 +97,7 @@ class Process:
         for turn in range(1 << 30):
             self.count(self.slot, 5)
             if role in ("growing", "threads"):
-                self.grow_once(turn)
+                count(self.table, str(turn % 300), metric=MORE)
             if role == "folding" and turn % 5 == 0:
                 with contextlib.suppress(FogmetricsError):
                     dead.fold(self.namespace, APPLICATION)
@@ -153,21 +111,13 @@ class Process:
 
     def grow(self) -> None:
         for turn in range(1 << 30):
-            self.grow_once(turn)
-
-    def grow_once(self, turn: int) -> None:
-        cell = self.table.cell(MORE, (str(turn % 300),))
-        assert isinstance(cell, CounterCell)
-        cell.inc(1.0)
+            count(self.table, str(turn % 300), metric=MORE)
 
     def count(self, slot: int, times: int) -> None:
         for _ in range(times):
-            hits, taken = self.table.cell(HITS, (str(slot % _GROUPS),)), self.table.cell(TAKEN, ())
-            assert isinstance(hits, CounterCell)
-            assert isinstance(taken, HistogramCell)
             self.ledger.begin(slot)
-            hits.inc(1.0)
-            taken.observe(float(slot % 4))
+            count(self.table, str(slot % _GROUPS))
+            histogram(self.table).observe(float(slot % 4))
             self.ledger.end(slot)
 
 
@@ -178,7 +128,7 @@ def storm(namespace: str, deaths: str, seed: str) -> Done:
     ledger = Ledger(_SLOTS * (int(deaths) + 20))
     living: list[int] = []
     begun = killed = scrapes = stopped = 0
-    before: dict[tuple[str, tuple[str, ...]], list[float]] = {}
+    before: Series = {}
     with reading(namespace) as reader:
 
         def look(processes: int) -> None:
@@ -194,8 +144,8 @@ def storm(namespace: str, deaths: str, seed: str) -> Done:
                     least <= total <= most,
                     f"{name}: {least} were counted before a scrape, {most} were begun at its end, and it says {total}",
                 )
-            here = now.pop(("here", ()), [0.0])[0]
-            require(here <= processes, f"{processes} processes live, and {here:g} have a gauge")
+            gauges = now.pop(("here", ()), [0.0])[0]
+            require(gauges <= processes, f"{processes} processes live, and {gauges:g} have a gauge")
             for key, words in before.items():
                 fell = key not in now or any(one < was for one, was in zip(now[key], words, strict=True))
                 require(not fell, f"{key} fell from {words} to {now.get(key)}")
@@ -216,14 +166,10 @@ def storm(namespace: str, deaths: str, seed: str) -> Done:
                 if rng.random() < 0.4:
                     pid = living.pop(rng.randrange(len(living)))
                     os.kill(pid, signal.SIGKILL)
-                    require(ended(pid) == -signal.SIGKILL, "a process of the storm ended by itself")
+                    require(reaped(pid) == -signal.SIGKILL, "a process of the storm ended by itself")
                     killed += 1
         finally:
-            for pid in living:
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                while True:
-                    os.waitpid(-1, 0)
+            kill_all(living)
         look(0)
         reclaimed = reclaim(namespace)
         look(0)
@@ -234,76 +180,48 @@ def storm(namespace: str, deaths: str, seed: str) -> Done:
     }  # fmt: skip
 
 
-def reclaim(namespace: str, application: str = APPLICATION) -> int:
-    """Fold all of the dead; nothing of them must be left, what they were building included."""
-    for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*.new"):
-        os.utime(path, (0, 0))
-    folded = dead.fold(namespace, application)
-    left = [path.name for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{application}.*")]
-    wanted = (f"{RETIRED}.table", f"{RETIRED}.lock", f"{RETIRED}.new")
-    over = [name for name in left if not name.endswith(wanted)]
-    require(not over, f"of dead processes {over} are left after folding")
-    return folded
+def die(namespace: str, application: str, of: str, amount: float) -> None:
+    """A process that counts and dies."""
+    reaped(fork(lambda: count(ProcessTable(namespace, application), of, amount)))
 
 
 def listed_before(namespace: str) -> Done:
     """Names that were listed before the first fold, and read behind it, have lost nobody."""
-
-    def die() -> None:
-        cell = ProcessTable(namespace, APPLICATION).cell(HITS, ("dead",))
-        assert isinstance(cell, CounterCell)
-        cell.inc(3.0)
-
     for folds in range(1, 4):
-        ended(fork(die))
+        die(namespace, APPLICATION, "dead", 3.0)
         found = [who for who in identities(namespace) if who != RETIRED]
         require(dead.fold(namespace, APPLICATION) == 1, "the dead can't be folded")
         with reading(namespace) as reader:
-            shown = scraped(reader, found).get(("hits", ("dead",)))
-        require(shown == [3.0 * folds], f"names that were listed before the fold: {3.0 * folds} were counted: {shown}")
+            now = scraped(reader, found).get(("hits", ("dead",)))
+        require(now == [3.0 * folds], f"names that were listed before the fold: {3.0 * folds} were counted: {now}")
     return {"readings behind a fold": folds}
 
 
 def beside(namespace: str, step: str) -> Done:
     """Whoever folds at whatever moment of a scrape: it shows what was counted, once."""
-    ours = merge.__file__, tables.__file__
     at, folds, folded = 1, 0, True
     while folded:
-        name, folded, seen = f"app{at}", False, 0
-
-        def die(of: str, amount: float, name: str = name) -> None:
-            cell = ProcessTable(namespace, name).cell(HITS, (of,))
-            assert isinstance(cell, CounterCell)
-            cell.inc(amount)
-
-        def profile(frame: types.FrameType, event: str, argument: object, name: str = name) -> None:
-            nonlocal seen, folded
-            seen += event != "c_call" and frame.f_code.co_filename in ours
-            if seen == at and not folded:  # noqa: B023 - of this turn
-                sys.setprofile(None)
-                folded = True
-                dead.fold(namespace, name)
-
+        name = f"app{at}"
         with reading(namespace, name) as reader:
-            ended(fork(partial(die, "first", 1.0)))
+            die(namespace, name, "first", 1.0)
             dead.fold(namespace, name)
-            ended(fork(partial(die, "second", 2.0)))
+            die(namespace, name, "second", 2.0)
             scraped(reader, identities(namespace, name))
-            ended(fork(partial(die, "third", 4.0)))
+            die(namespace, name, "third", 4.0)
             found = identities(namespace, name)
-            try:
-                sys.setprofile(profile)
-                now = scraped(reader, found)
-            finally:
-                sys.setprofile(None)
-            shown = {key[1][0]: words[0] for key, words in now.items()}
+            with at_call(at, _of_a_scrape, lambda _: dead.fold(namespace, name)) as places:  # noqa: B023
+                now = by_label(scraped(reader, found))
             wanted = {"first": 1.0, "second": 2.0, "third": 4.0}
-            require(shown == wanted, f"somebody folded at call {at} of a scrape: {wanted} was counted: {shown}")
-        for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{name}.*"):
-            path.unlink()
+            require(now == wanted, f"somebody folded at call {at} of a scrape: {wanted} was counted: {now}")
+        remove_files_of(namespace)
+        folded = bool(places)
         folds += folded
         at += int(step)
     return {"folds within a scrape": folds}
+
+
+def _of_a_scrape(frame: types.FrameType, event: str) -> bool:
+    return event != "c_call" and frame.f_code.co_filename in (merge.__file__, tables.__file__)
 
 
 # ---- threads, forks, removal ---------------------------------------------------------------------------------
@@ -313,9 +231,7 @@ def threads(namespace: str, times: str) -> Done:
     """No increment of threads that count one series is lost, whatever the table does meanwhile."""
     sys.setswitchinterval(1e-5)
     table = ProcessTable(namespace, APPLICATION)
-    hits, taken = table.cell(HITS, ("all",)), table.cell(TAKEN, ())
-    assert isinstance(hits, CounterCell)
-    assert isinstance(taken, HistogramCell)
+    hits, taken = counter(table, "all"), histogram(table)
 
     def work(number: int) -> None:
         for turn in range(int(times)):
@@ -326,9 +242,8 @@ def threads(namespace: str, times: str) -> Done:
             if number == 0 and turn % 200 == 0:
                 table.remove([("more", (str(at),)) for at in range(0, turn, 20)])
             if number == 1 and turn % 50 == 0:
-                gone = table.cell(MORE, ("gone",))
+                gone = counter(table, "gone", MORE)
                 table.remove([gone.key])
-                assert isinstance(gone, CounterCell)
                 gone.inc(1e6)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -336,19 +251,16 @@ def threads(namespace: str, times: str) -> Done:
         worker.start()
     for worker in workers:
         worker.join()
-    with reading(namespace) as reader:
-        found = scraped(reader, identities(namespace))
+    found = shown(namespace)
     counted = 4 * int(times)
     require(found[("hits", ("all",))] == [counted], f"threads counted {counted}: {found[('hits', ('all',))]}")
     words = found[("taken", ())][1:]
     require(words == [0.0, counted, counted, 1.5 * counted], f"threads observed {counted} times 1.5: {words}")
     strange = {key: words for key, words in found.items() if key[0] == "more" and any(words)}
     require(not strange, f"nobody counted in these, but a series that was removed did: {strange}")
-    gone = table.cell(MORE, ("gone",))
+    gone = counter(table, "gone", MORE)
     table.remove([gone.key])
-    again = table.cell(MORE, ("gone",))
-    assert isinstance(gone, CounterCell)
-    assert isinstance(again, CounterCell)
+    again = counter(table, "gone", MORE)
     gone.inc(1e6)
     require(again.get() == 0.0, f"in a new series a thread counted that was removed before: {again.get()}")
     table.close()
@@ -359,42 +271,35 @@ def forks(namespace: str, times: str) -> Done:
     """A fork while other threads are within the table: it does not hang, and counts what it counts, once."""
     sys.setswitchinterval(1e-6)
     table = ProcessTable(namespace, APPLICATION)
-    hits = table.cell(HITS, ("forks",))
-    assert isinstance(hits, CounterCell)
+    hits = counter(table, "forks")
     stop = threading.Event()
 
     def grow(number: int) -> None:
         turn = 0
         while not stop.is_set():
             turn += 1
-            key = (f"{number}-{turn % 150}",)
-            cell = table.cell(MORE, key)
-            assert isinstance(cell, CounterCell)
-            cell.inc(1.0)
+            count(table, f"{number}-{turn % 150}", metric=MORE)
             if turn % 40 == 0:  # so that the table is made anew often
                 table.remove([("more", (f"{number}-{at % 150}",)) for at in range(turn - 39, turn)])
 
     def child() -> None:
         hits.inc(1.0)
-        cell = table.cell(HITS, ("born",))
-        assert isinstance(cell, CounterCell)
-        cell.inc(1.0)
+        count(table, "born")
 
     workers = [threading.Thread(target=grow, args=(number,)) for number in range(2)]
     for worker in workers:
         worker.start()
     try:
         for turn in range(int(times)):
-            status = ended(fork(child), 20.0)
+            status = reaped(fork(child), 20.0)
             require(status == 0, f"fork {turn} ended with {status}")
     finally:
         stop.set()
         for worker in workers:
             worker.join()
-    with reading(namespace) as reader:
-        found = scraped(reader, identities(namespace))
+    found = by_label(shown(namespace))
     for of in ("forks", "born"):
-        require(found[("hits", (of,))] == [int(times)], f"{times} forks counted once each: {found[('hits', (of,))]}")
+        require(found[of] == int(times), f"{times} forks counted once each: {found[of]}")
     table.close()
     return {"forks while threads grow": int(times)}
 
@@ -405,41 +310,27 @@ def halted(namespace: str, step: str) -> Done:
     counts = at = 0
     while True:
         at += int(step)
-        name, seen = f"app{at}", 0
+        name = f"app{at}"
         inside, forked = threading.Event(), threading.Event()
         table = ProcessTable(namespace, name)
         for number in range(60):
             table.cell(HITS, (str(number),))
         table.remove([("hits", (str(number),)) for number in range(5)])
 
-        def profile(
-            frame: types.FrameType, event: str, argument: object,
-            inside: threading.Event = inside, forked: threading.Event = forked, at: int = at,
-        ) -> None:  # fmt: skip
-            nonlocal seen
-            seen += event != "c_call" and frame.f_code.co_filename in OURS
-            if seen == at:
-                seen += 1
-                sys.setprofile(None)
-                inside.set()
-                forked.wait(0.03)  # the fork may be waiting for us
+        def stand_still(_: str, inside: threading.Event = inside, forked: threading.Event = forked) -> None:
+            inside.set()
+            forked.wait(0.03)  # the fork may be waiting for us
 
-        def grow(table: ProcessTable = table, profile: Callable[..., None] = profile) -> None:
-            sys.setprofile(profile)
-            for number in range(60, 66):
-                table.cell(HITS, (str(number),))
-            sys.setprofile(None)
+        def grow(table: ProcessTable = table, stand_still: Callable[[str], None] = stand_still, at: int = at) -> None:
+            with at_call(at, _of_a_table, stand_still):
+                for number in range(60, 66):
+                    table.cell(HITS, (str(number),))
 
         def child(table: ProcessTable = table, name: str = name) -> None:
             for number in range(5, 60):
-                cell = table.cell(HITS, (str(number),))
-                assert isinstance(cell, CounterCell)
-                cell.inc(float(number))
-            with reading(namespace, name) as reader:
-                now = scraped(reader, identities(namespace, name))
-            wrong = {
-                key: words for key, words in now.items() if 5 <= int(key[1][0]) < 60 and words != [float(key[1][0])]
-            }
+                count(table, str(number), float(number))
+            now = by_label(shown(namespace, name))
+            wrong = {of: value for of, value in now.items() if 5 <= int(of) < 60 and value != float(of)}
             require(len(now) >= 55 and not wrong, f"a fork has {wrong} wrong of {len(now)}")
 
         thread = threading.Thread(target=grow)
@@ -449,15 +340,18 @@ def halted(namespace: str, step: str) -> Done:
         if inside.is_set():
             pid = fork(child)
             forked.set()
-            status = ended(pid, 20.0)
+            status = reaped(pid, 20.0)
             require(status == 0, f"a fork beside a thread that is at call {at} of its growth ended with {status}")
             counts += 1
         thread.join()
         table.close()
-        for path in DIRECTORY.glob(f"fogmetrics.{namespace}.{name}.*"):
-            path.unlink()
+        remove_files_of(namespace)
         if not inside.is_set():
             return {"forks beside a growth that stands still": counts}
+
+
+def _of_a_table(frame: types.FrameType, event: str) -> bool:
+    return event != "c_call" and frame.f_code.co_filename in OURS
 
 
 def removal(namespace: str, rounds: str, seed: str) -> Done:
@@ -488,7 +382,7 @@ def removal(namespace: str, rounds: str, seed: str) -> Done:
                     collector.increment("hits", labels={"of": "removed"})
             phase[1 + number] = seen
 
-    pids = [fork(lambda number=number: process(number)) for number in range(3)]  # type: ignore[misc]
+    pids = [fork(partial(process, number)) for number in range(3)]
 
     def enter(to: int) -> None:
         phase[0] = to
@@ -517,7 +411,8 @@ def removal(namespace: str, rounds: str, seed: str) -> Done:
             now = scraped(reader, identities(namespace))
             found = now.get(("hits", ("removed",)))
             require(found == [15.0], f"3 processes counted 5 each after a removal: {found}")
-            for pid in pids[:2]:
+            for _ in range(2):
+                pid = pids.pop(0)
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
             dead.fold(namespace, APPLICATION)
@@ -525,12 +420,7 @@ def removal(namespace: str, rounds: str, seed: str) -> Done:
             found = now.get(("hits", ("removed",)))
             require(found == [15.0], f"the same, two of them dead and folded: {found}")
     finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+        kill_all(pids)
     return {"scrapes while series are removed": scrapes, "increments beside": ledger.done()}
 
 

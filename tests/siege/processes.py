@@ -15,12 +15,15 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+import shm
 from tests.programs import unmeasured
 from tests.siege.harness import ROOT, VIOLATED, Violation
 
@@ -30,6 +33,7 @@ UNABLE: Final = 77  # exit status of a program that lacks a right which it needs
 _CLONE_NEWNS = 0x00020000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _PR_SET_CHILD_SUBREAPER = 36
+_SHM: Final = str(Path(shm.__file__).parent)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -109,6 +113,65 @@ def main(programs: Mapping[str, Callable[..., Done]]) -> int:
 def ended(status: int) -> str:
     """How a process ended, in words; empty for exit status 0. ``status``: of Popen.returncode."""
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}" if status else ""
+
+
+def fork(work: Callable[[], object]) -> int:
+    """The pid of a child that does the work and ends at once: with status 0, or with 99 and a line where it raised."""
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it must not go on as its parent
+            print(f"child: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(99)
+        os._exit(0)
+    return pid
+
+
+def reaped(pid: int, seconds: float = 60.0) -> int:
+    """The child's exit status, as Popen.returncode. A child that hangs is killed, and that is a Violation."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            kill_all([pid])
+            raise Violation(f"a process was still busy after {seconds:g} s: a lock that nobody frees")
+        time.sleep(0.0005)
+
+
+def kill_all(pids: Iterable[int]) -> None:
+    """Kill those children, and reap them and any others that have ended or been adopted."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def dies_at_line(line: int, prepare: Callable[[], Callable[[], object]], what: str) -> bool:
+    """Whether a fork was killed at the ``line``-th line of shm/ that ``prepare()()`` runs; False if it ended before."""
+
+    def die() -> None:
+        act, left = prepare(), line
+
+        def trace(frame: types.FrameType, event: str, argument: object) -> Any:
+            nonlocal left
+            if not frame.f_code.co_filename.startswith(_SHM):
+                return None
+            left -= event == "line"
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        act()
+
+    status = reaped(fork(die))
+    if status not in (0, -signal.SIGKILL):
+        raise Violation(f"{what} {ended(status)} by itself, before line {line}")
+    return status != 0
 
 
 def adopt_orphans() -> None:

@@ -6,17 +6,12 @@ happens or it does not, except long copies, which the random kills of :mod:`test
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
-import types
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import shm
 from shm.errors import RingCorrupt, RingError, RingMissing
 from shm.files import building_path, ring_path, unlink
 from shm.ring import disk_copy
@@ -24,10 +19,9 @@ from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, append_proof, check, open_writer, sequences
 from tests.siege.harness import Violation, require
+from tests.siege.processes import dies_at_line
 
-_SHM: Final = str(Path(shm.__file__).parent)
 _FRAMES: Final = 12  # in a ring of 8 slots: 5 to 12 are held
-_DONE: Final = 42  # exit status of an operation that ended before the line at which it was to die
 
 
 @dataclass(frozen=True)
@@ -117,7 +111,7 @@ def kill_at_lines(namespace: str, directory: Path, operation: Operation, lines: 
     kills = 0
     for line in lines:
         _begin_with_history(namespace, directory, operation.width)
-        if not _dies(namespace, directory, operation, line):
+        if not dies_at_line(line, functools.partial(operation.prepare, namespace, directory), operation.name):
             break
         kills += 1
         try:
@@ -133,40 +127,6 @@ def _begin_with_history(namespace: str, directory: Path, width: int) -> None:
     with open_writer(namespace, columns=8, width=width) as writer:
         append_proof(writer, _FRAMES)
         disk_copy.take(directory, namespace, "s")
-
-
-def _dies(namespace: str, directory: Path, operation: Operation, line: int) -> bool:
-    """Whether a fork of this process was killed at that line; False when the operation ended before."""
-    forked = os.fork()
-    if not forked:
-        with contextlib.suppress(BaseException):
-            _run(operation.prepare(namespace, directory), line)
-            os._exit(_DONE)
-        os._exit(1)
-    _, status = os.waitpid(forked, 0)
-    if os.WIFEXITED(status):
-        require(os.WEXITSTATUS(status) == _DONE, f"{operation.name} failed by itself at line {line}")
-        return False
-    require(os.WTERMSIG(status) == signal.SIGKILL, f"{operation.name} ended by signal {os.WTERMSIG(status)}")
-    return True
-
-
-def _run(victim: Callable[[], object], line: int) -> None:
-    left = line
-
-    def trace(frame: types.FrameType, event: str, argument: object) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(_SHM):
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-    victim()
-    sys.settrace(None)
 
 
 def _look(namespace: str, directory: Path, operation: Operation) -> None:
