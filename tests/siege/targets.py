@@ -24,6 +24,7 @@ import random
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
@@ -43,10 +44,9 @@ from tests.siege import targets_deployment as deployment
 from tests.siege import targets_providers as providers
 from tests.siege.harness import ROOT, Counts, Effort, Mutant, own_namespace, require
 from tests.siege.hostile import HostileServer, silent
-from tests.siege.targets_behaviour import Behaviour
+from tests.siege.targets_behaviour import LATE, Behaviour, Target
 from tests.siege.targets_siege import Endpoint, Siege
-from tests.siege.targets_watch import Stopped, Tick, Watched
-from tests.stand_ins.betanet import PATHS
+from tests.siege.targets_watch import Stopped, Watched
 
 # Intervals; timeouts are as long as these allow: a machine with other work must not look like a slow target.
 _SHORT_SECONDS: Final = {"betanet": 0.15, "deployment": 0.35}
@@ -84,15 +84,20 @@ url = "{prometheus}"
 {mapping}
 """
 
-# What is attacked, each by a collector of its own: the source, the targets that it asks.
 _BETANET, _BY_TCP, _OTHERS = "betanet", "deployment", "deployment, other providers"
-_TARGETS: Final = {
-    _BETANET: ("betanet", ("betanet",)),
-    "deployment by Unix sockets": ("deployment", ("supervisord", "haproxy")),
-    _BY_TCP: ("deployment", ("supervisord", "haproxy")),
-    _OTHERS: ("deployment", ("control_plane", "docker", "prometheus")),
-}
-PARTS: Final = tuple(_TARGETS)
+# What is attacked, each by a collector of its own: the source, and its targets by their names in _CONFIG.
+_ATTACKED: Final[Mapping[str, tuple[str, Mapping[str, Sequence[Target]]]]] = {
+    _BETANET: ("betanet", {"betanet": betanet.TARGETS}),
+    "deployment by Unix sockets": (
+        "deployment", {"supervisord": [deployment.SUPERVISORD], "haproxy": [deployment.haproxy(raw=True)]},
+    ),
+    _BY_TCP: ("deployment", {"supervisord": [deployment.SUPERVISORD], "haproxy": [deployment.haproxy(raw=False)]}),
+    _OTHERS: (
+        "deployment",
+        {"control_plane": [providers.CONTROL_PLANE], "docker": [providers.DOCKER], "prometheus": [providers.PAGE]},
+    ),
+}  # fmt: skip
+PARTS: Final = tuple(_ATTACKED)
 _NOBODY: Final = "http://127.0.0.1:1"
 
 
@@ -101,9 +106,8 @@ class Attacked:
 
     def __init__(self, name: str, stop: threading.Event, effort: Effort) -> None:
         self.name = name
-        self.source, self.asked = _TARGETS[name]
-        self.over_unix = name.endswith("Unix sockets")
-        self.answers_changed = self.series = 0
+        self.source, self.targets = _ATTACKED[name]
+        self.series = 0
         self.circuit = 0.0
         self._stop, self._seed = stop, f"{effort.seed} {self.name}"
         self._interval = (_LONG_SECONDS if effort.long else _SHORT_SECONDS)[self.source]
@@ -114,17 +118,21 @@ class Attacked:
         directory = Path(enter(tempfile.TemporaryDirectory(prefix="targets-")))
         self.namespace = enter(own_namespace())
         self.elsewhere = enter(HostileServer({}))
-        endpoints = self._endpoints(directory)
-        urls = dict.fromkeys((target for _, asked in _TARGETS.values() for target in asked), _NOBODY)
-        for target, endpoint in zip(self.asked, endpoints, strict=False):  # Betanet has more than one, at one url
-            urls[target] = endpoint.server.url + (endpoint.path if endpoint.path in _WITH_PATH else "")
-        for endpoint in endpoints:
-            endpoint.behaves()
+        urls = {key: _NOBODY for _, targets in _ATTACKED.values() for key in targets}
+        endpoints = []
+        for key, targets in self.targets.items():
+            unix = directory / f"{key}.sock" if self.name.endswith("Unix sockets") else None
+            server = enter(HostileServer({}, unix))
+            urls[key] = server.url + (targets[0].path if targets[0].path_in_url else "")
+            for target in targets:
+                named = server.url + (target.path if len(targets) > 1 else "")
+                endpoints.append(Endpoint(server, target, named, target.behaviours(self.elsewhere.url)))
+                endpoints[-1].behaves()
         config = directory / "fogmetrics.toml"
         config.write_text(_CONFIG.format(
             namespace=self.namespace, interval=self._interval, timeout=self._interval - _LEFT_SECONDS,
             open_seconds=OPEN_SECONDS, most=4 * SERIES_PER_METRIC, per_metric=SERIES_PER_METRIC,
-            asked=json.dumps(self.asked), mapping=providers.MAPPING, **urls,
+            asked=json.dumps(list(self.targets)), mapping=providers.MAPPING, **urls,
         ))  # fmt: skip
         command = [sys.executable, "-m", "collector", self.source, "--config", str(config)]
         self.program = enter(running(command, directory / "log", cwd=ROOT))
@@ -150,61 +158,6 @@ class Attacked:
         times = psutil.Process(self.program.pid).cpu_times()
         return times.user + times.system
 
-    def _endpoints(self, directory: Path) -> list[Endpoint]:
-        if self.source == "betanet":
-            return self._betanet()
-        return self._deployment(directory) if "haproxy" in self.asked else self._providers()
-
-    def _betanet(self) -> list[Endpoint]:
-        server = self._stack.enter_context(HostileServer({}))
-        return [
-            Endpoint(
-                server, path, betanet.well(path), betanet.SERIES_OF[path], server.url + path,
-                betanet.behaviours(path, self.elsewhere.url), betanet.FIRST,
-            )
-            for path in PATHS
-        ]  # fmt: skip
-
-    def _deployment(self, directory: Path) -> list[Endpoint]:
-        unix = self.over_unix
-        supervisord = self._stack.enter_context(HostileServer({}, directory / "supervisor.sock" if unix else None))
-        haproxy = self._stack.enter_context(HostileServer({}, directory / "haproxy.sock" if unix else None))
-        page = deployment.STAT if unix else deployment.PAGE
-        return [
-            Endpoint(
-                supervisord, deployment.RPC, deployment.supervisord_well(), deployment.SUPERVISORD_SERIES,
-                supervisord.url, deployment.supervisord_behaviours(self.elsewhere.url),
-                deployment.SUPERVISORD_FIRST, unique=False,
-            ),
-            Endpoint(
-                haproxy, page, deployment.haproxy_well(unix), deployment.HAPROXY_SERIES,
-                haproxy.url, deployment.haproxy_behaviours(unix, self.elsewhere.url),
-                deployment.HAPROXY_FIRST,
-            ),
-        ]  # fmt: skip
-
-    def _providers(self) -> list[Endpoint]:
-        elsewhere = self.elsewhere.url
-        control_plane, docker, page = (self._stack.enter_context(HostileServer({})) for _ in self.asked)
-        return [
-            Endpoint(
-                control_plane, providers.CONTROL_PLANE, providers.answers(providers.rows),
-                providers.CONTROL_PLANE_SERIES, control_plane.url, providers.control_plane_behaviours(elsewhere),
-                providers.CONTROL_PLANE_FIRST,
-            ),
-            Endpoint(
-                docker, providers.DOCKER, providers.answers(providers.containers), providers.DOCKER_SERIES,
-                docker.url, providers.docker_behaviours(elsewhere), providers.DOCKER_FIRST, unique=False,
-            ),
-            Endpoint(
-                page, providers.PAGE, providers.answers(providers.page), providers.PAGE_SERIES,
-                page.url, providers.page_behaviours(elsewhere), providers.PAGE_FIRST,
-            ),
-        ]  # fmt: skip
-
-
-# Those whose url in the configuration has the path that is asked for.
-_WITH_PATH: Final = (deployment.PAGE, providers.PAGE)
 
 # ---- what is done to each ------------------------------------------------------------------------------------
 
@@ -217,10 +170,11 @@ def _attack(attacked: Attacked, rounds: int, mutated: int) -> None:
     attacked.watched.idles()
     files, seconds = attacked.files(), attacked.cpu_seconds_per_tick()
     siege.bad_rounds(rounds)
-    (_mutate_betanet if attacked.source == "betanet" else _mutate_deployment)(attacked, mutated)
-    _all_silent(attacked)
+    siege.mutated(mutated)
+    siege.round(dict.fromkeys(range(len(siege.endpoints)), _SILENT))
+    _wait_for_circuit(attacked, _OPEN, "Betanet answers nothing at all, and its circuit does not open")
     siege.well()
-    _circuit_is_closed(attacked)
+    _wait_for_circuit(attacked, _CLOSED, "Betanet is well again, and its circuit does not close")
     _exposition(attacked)
     # What is cut off again and again must leave nothing behind: no descriptor, and no task that spins.
     now = attacked.files()
@@ -236,59 +190,21 @@ _MORE_FILES: Final = 6  # connections of the collection that runs
 _MORE_CPU_SECONDS: Final = 0.05
 
 
-def _mutate_betanet(attacked: Attacked, ticks: int) -> None:
-    random_ = attacked.siege.random
-    mutated = [betanet.Mutated(endpoint.path, random_) for endpoint in attacked.siege.endpoints]
-    allowed = {key: values for one in mutated for key, values in one.allowed.items()}
-
-    def held(tick: Tick) -> None:
-        for key, value in tick.samples.items():
-            require(value in allowed[key], f"{key} is {value}, which no answer of Betanet said")
-
-    attacked.siege.mutated(ticks, [one.script for one in mutated], held)
-    attacked.answers_changed = sum(one.answers for one in mutated)
-
-
-def _mutate_deployment(attacked: Attacked, ticks: int) -> None:
-    random_ = attacked.siege.random
-    mutated: list[deployment.Mutated] | list[providers.Mutated]
-    if "haproxy" in attacked.asked:
-        kinds = "supervisord", "socket" if attacked.over_unix else "page"
-        mutated = [deployment.Mutated(kind, random_) for kind in kinds]
-    else:
-        makes = providers.rows, providers.containers, providers.page
-        mutated = [providers.Mutated(make, random_) for make in makes]
-    # What holds of every tick is enough: nobody can say what a page means of which bytes were changed.
-    attacked.siege.mutated(ticks, [one.script for one in mutated], lambda tick: None)
-    attacked.answers_changed = sum(one.answers for one in mutated)
-
-
-def _all_silent(attacked: Attacked) -> None:
-    """Nobody answers: nothing has a sample, every target is named, and Betanet is left alone in the end."""
-    siege, betanet_ = attacked.siege, attacked.source == "betanet"
-    siege.round(dict.fromkeys(range(len(siege.endpoints)), _SILENT))
+def _wait_for_circuit(attacked: Attacked, state: float, otherwise: str) -> None:
+    """Betanet is left alone when nobody has answered for some time, and asked again once it is well."""
     left = 40
-    while betanet_ and attacked.circuit != _OPEN:
+    while attacked.source == "betanet" and attacked.circuit != state:
         for tick in attacked.watched.new():
             left -= 1
             attacked.circuit = tick.values.get(_CIRCUIT, attacked.circuit)
-        require(left > 0, "Betanet answers nothing at all, and its circuit does not open")
-
-
-def _circuit_is_closed(attacked: Attacked) -> None:
-    left = 40
-    while attacked.source == "betanet" and attacked.circuit != _CLOSED:
-        for tick in attacked.watched.new():
-            left -= 1
-            attacked.circuit = tick.values.get(_CIRCUIT, attacked.circuit)
-        require(left > 0, "Betanet is well again, and its circuit does not close")
+        require(left > 0, otherwise)
 
 
 # Absent in a collection that was cut off.
 _CIRCUIT: Final = "collector_circuit_state", ("betanet",)
 _CLOSED: Final = 0.0
 _OPEN: Final = 2.0
-_SILENT: Final = Behaviour("accepts and never answers", silent, ("no whole answer within",))
+_SILENT: Final = Behaviour("accepts and never answers", silent, LATE)
 
 
 def _exposition(attacked: Attacked) -> None:
@@ -317,7 +233,7 @@ def check(effort: Effort) -> Counts:
         rounds = {"betanet": effort.many(15, 900)}
         attacks = [
             (stack.enter_context(Attacked(name, stop, effort)), rounds.get(name, effort.many(9, 400)))
-            for name in _TARGETS
+            for name in _ATTACKED
             if effort.part in ("", name)
         ]
         pool = stack.enter_context(ThreadPoolExecutor(len(attacks)))
@@ -339,7 +255,7 @@ def _counts(attacked: list[Attacked]) -> Counts:
         "rounds": sum(one.rounds for one in sieges),
         "ways to behave": len({name for one in sieges for _, name in one.tried}),
         "targets and ways": sum(len(one.tried) for one in sieges),
-        "answers with changed bytes": sum(one.answers_changed for one in attacked),
+        "answers with changed bytes": sum(one.answers_changed for one in sieges),
         "memory grew at most by": f"{max(one.watched.grown_bytes for one in attacked) / 2**20:.1f} MiB",
         "longest time between two frames": f"{max(one.watched.longest_gap_seconds for one in attacked):.2f} s",
         "most series of a metric": max(one.series for one in attacked),

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from tests.siege.hostile import Script, Step, chunks, http, says
-from tests.siege.targets_behaviour import NOTHING, Behaviour, Words, http_behaviours
-from tests.siege.targets_deployment import mutate
+from tests.siege.hostile import Step, http, says
+from tests.siege.targets_behaviour import NOTHING, Behaviour, Target, answers, in_chunks, json_behaviours, marked
 
-CONTROL_PLANE: Final = "/api/deployment/list"
-DOCKER: Final = "/containers/json"
-PAGE: Final = "/metrics"
 # The mapping of the page, one of our own.
 MAPPING: Final = """\
 deployment_id = "service"
@@ -25,84 +20,24 @@ replicas = [{name = "workers"}]
 _LABEL: Final = "com.docker.compose.service"
 
 _METRICS = ("deployment_replica_count", "deployment_request_rate", "deployment_error_rate", "deployment_latency")
-API: Final = ("deployment_replica_count", ("api",))
-JOBS: Final = ("deployment_replica_count", ("jobs",))
 SHOP: Final = ("deployment_replica_count", ("shop",))
-CONTROL_PLANE_SERIES: Final = frozenset({API})
-DOCKER_SERIES: Final = frozenset({JOBS})
-PAGE_SERIES: Final = frozenset((metric, ("shop",)) for metric in _METRICS)
-
-# What a short check begins with.
-CONTROL_PLANE_FIRST: Final = (
-    "answers 3 MiB of numbers", "goes on with new pages", "accepts and never answers", "answers -1 for a number",
-    "answers lists 40,000 deep", "redirects to elsewhere (302)",
-)  # fmt: skip
-DOCKER_FIRST: Final = (
-    "accepts and never answers", "answers a container without a state", "sends 1 GiB", "answers NaN",
-    "answers 12,000 deployments", "sends a bomb of gzip",
-)  # fmt: skip
-PAGE_FIRST: Final = (
-    "answers 40,000 samples that are mapped", "answers half of a line", "accepts and never answers",
-    "answers with counters that go back", "answers a label that never ends", "answers -1 for a number",
-    "answers NaN for a number",
-)  # fmt: skip
-
-
-def _words(*body: str) -> Words:
-    return Words(
-        late=("no whole answer within",),
-        long=("longer than 4194304 bytes",),
-        broken=("its answer broke off",),
-        redirect=("HTTP 30",),
-        body=body,
-        encoding=("it was asked for identity",),
-    )
-
-
-def answers(make: Callable[[int], bytes]) -> Script:
-    """``make``, of the number of the question, whenever it is asked."""
-
-    def script(number: int) -> Iterator[Step]:
-        yield http(make(number))
-
-    return script
+_API: Final = frozenset({("deployment_replica_count", ("api",))})
+_MOST_BYTES: Final = 4 << 20
 
 
 # ---- JSON ----------------------------------------------------------------------------------------------------
 
 
-def _json(sound: bytes, many: bytes) -> Iterator[Behaviour]:
-    """Bodies that are wrong as a whole, whoever sends them."""
+def _json(sound: bytes, many: list[object]) -> Iterator[Behaviour]:
+    """Bodies that are wrong as a whole, whoever sends them. ``many``: more deployments than may be."""
+    yield from json_behaviours(sound, _MOST_BYTES, "is not JSON", "not a list but")
     for name, body, said in (
-        ("lists 60,000 deep", b"[" * 60_000, "more than 50000 objects and lists"),
-        ("lists 40,000 deep", b"[" * 40_000 + b"]" * 40_000, "nested too deep"),
-        ("objects 40,000 deep", b'{"a":' * 40_000, "nested too deep"),
-        ("3 MiB of empty lists", b"[0" + b",[]" * 2**20 + b"]", "more than 50000 objects and lists"),
         ("3 MiB of numbers", b"[0" + b",0" * 1_500_000 + b"]", "more than 150000 values"),
-        ("an integer of 5,000 digits", b"[" + b"9" * 5000 + b"]", "is not JSON"),
-        ("NaN", b"[NaN]", "NaN is not JSON"),
-        ("invalid UTF-8", sound[:-1] + b', "\xff\xfe"]', "is not JSON"),
-        ("half of its JSON", sound[: len(sound) // 2], "is not JSON"),
         ("an object", b"{}", "not a list but"),
-        ("a string", b'"web"', "not a list but"),
-        ("null", b"null", "not a list but"),
         ("a list of numbers", b"[1, 2]", "not a list of objects"),
-        ("NUL bytes", b"\0" * 4096, "is not JSON"),
-        ("12,000 deployments", many, "more than 10000 deployments"),
+        ("12,000 deployments", json.dumps(many).encode(), "more than 10000 deployments"),
     ):
         yield Behaviour(f"answers {name}", says(http(body)), (said,))
-
-
-def _marked(make: Callable[[int], bytes]) -> Script:
-    return answers(lambda number: b"\xef\xbb\xbf" + make(number))
-
-
-def _pieces(make: Callable[[int], bytes]) -> Script:
-    def script(number: int) -> Iterator[Step]:
-        body = make(number)
-        yield chunks([body[i : i + 2] for i in range(0, len(body), 2)])
-
-    return script
 
 
 # ---- the control plane ---------------------------------------------------------------------------------------
@@ -111,13 +46,6 @@ def _pieces(make: Callable[[int], bytes]) -> Script:
 def rows(number: int) -> bytes:
     """One deployment, with the number as its replicas, so that each answer has replicas of its own."""
     return json.dumps([{"id": "6f1c", "name": "api", "status": "running", "running_replicas": number}]).encode()
-
-
-def control_plane_behaviours(elsewhere: str) -> list[Behaviour]:
-    sound = rows(1)
-    many = json.dumps([{"id": str(i), "name": f"n{i}"} for i in range(12_000)]).encode()
-    words = _words("is not a control plane of fog-compute")
-    return [*http_behaviours(sound, elsewhere, words), *_json(sound, many), *_rows(), *_rows_tolerated()]
 
 
 def _rows() -> Iterator[Behaviour]:
@@ -136,7 +64,7 @@ def _rows() -> Iterator[Behaviour]:
 
     endless = ("no whole answer within", "for all of its pages", "more than 10000 deployments")
     yield Behaviour("goes on with new pages", pages, endless)
-    yield Behaviour("repeats a full page", page_of_one, (), CONTROL_PLANE_SERIES)
+    yield Behaviour("repeats a full page", page_of_one, (), _API)
 
 
 def _rows_tolerated() -> Iterator[Behaviour]:
@@ -151,11 +79,11 @@ def _rows_tolerated() -> Iterator[Behaviour]:
     def unsaid(number: int) -> bytes:
         return json.dumps([{"id": "6f1c", "name": "api", "running_replicas": None}]).encode()
 
-    yield Behaviour("answers in chunks of 2 bytes", _pieces(rows), (), NOTHING)
-    yield Behaviour("answers with a byte order mark", _marked(rows), (), NOTHING)
+    yield in_chunks(rows)
+    yield marked(rows)
     yield Behaviour("answers names that are strange", answers(strange), (), NOTHING)
     yield Behaviour("answers a name of 1,001 characters", answers(long), ("1001 characters; at most 1000",), NOTHING)
-    yield Behaviour("says nothing of replicas", answers(unsaid), (), CONTROL_PLANE_SERIES)
+    yield Behaviour("says nothing of replicas", answers(unsaid), (), _API)
 
 
 # ---- the engine ----------------------------------------------------------------------------------------------
@@ -165,13 +93,6 @@ def containers(number: int) -> bytes:
     """Some containers of one service that run, and one that is stopped."""
     running = [{"Id": f"{i}", "State": "running", "Labels": {_LABEL: "jobs"}} for i in range(1 + number % 7)]
     return json.dumps([*running, {"Id": "s", "State": "exited", "Labels": {_LABEL: "jobs"}}]).encode()
-
-
-def docker_behaviours(elsewhere: str) -> list[Behaviour]:
-    sound = containers(1)
-    many = json.dumps([{"State": "running", "Labels": {_LABEL: f"n{i}"}} for i in range(12_000)]).encode()
-    words = _words("is not Docker or Podman")
-    return [*http_behaviours(sound, elsewhere, words), *_json(sound, many), *_containers()]
 
 
 def _containers() -> Iterator[Behaviour]:
@@ -188,8 +109,8 @@ def _containers() -> Iterator[Behaviour]:
         rest = [{"State": "running", "Labels": None}, {"State": "running", "Labels": {_LABEL: ""}}, {"State": "odd"}]
         return json.dumps([*rest, *json.loads(containers(number))]).encode()
 
-    yield Behaviour("answers in chunks of 2 bytes", _pieces(containers), (), NOTHING)
-    yield Behaviour("answers with a byte order mark", _marked(containers), (), NOTHING)
+    yield in_chunks(containers)
+    yield marked(containers)
     yield Behaviour("answers containers without the label", answers(others), (), NOTHING)
 
 
@@ -214,12 +135,6 @@ def page(number: int, *lines: str, workers: str = "", service: str = "shop") -> 
             "",
         ]
     ).encode()
-
-
-def page_behaviours(elsewhere: str) -> list[Behaviour]:
-    sound = page(1)
-    words = _words("is not a valid page for Prometheus")
-    return [*http_behaviours(sound, elsewhere, words), *_pages(), *_values(), *_pages_tolerated()]
 
 
 def _pages() -> Iterator[Behaviour]:
@@ -276,26 +191,33 @@ def _pages_tolerated() -> Iterator[Behaviour]:
         ("families that nobody knows", answers(unknown), ()),
         ("names that are strange", answers(names), ()),
         ("a name of 1,001 characters", answers(long), ("1001 characters; at most 1000",)),
-        ("in chunks of 2 bytes", _pieces(page), ()),
         ("with a line of 1 MiB", answers(long_line), ()),
     ):
         yield Behaviour(f"answers {name}", script, said, NOTHING)
+    yield in_chunks(page)
 
 
-# ---- mutated -------------------------------------------------------------------------------------------------
+# ---- the three -----------------------------------------------------------------------------------------------
 
-
-class Mutated:
-    """Sound answers that ``make`` gives, with some bytes changed."""
-
-    def __init__(self, make: Callable[[int], bytes], random_: random.Random) -> None:
-        self.answers = 0
-        self._make = make
-        self._random = random_
-
-    def script(self, number: int) -> Iterator[Step]:
-        body = bytearray(self._make(number))
-        for _ in range(self._random.choice((0, 1, 1, 2, 3, 8))):
-            mutate(body, self._random)
-        self.answers += 1
-        yield http(bytes(body))
+CONTROL_PLANE: Final = Target(
+    "/api/deployment/list", rows, _API,
+    [*_json(rows(1), [{"id": str(i), "name": f"n{i}"} for i in range(12_000)]), *_rows(), *_rows_tolerated()],
+    ("answers 3 MiB of numbers", "goes on with new pages", "accepts and never answers", "answers -1 for a number",
+     "answers lists 40,000 deep", "redirects to elsewhere (302)"),
+    not_it=("no control plane of fog-compute",),
+)  # fmt: skip
+DOCKER: Final = Target(
+    "/containers/json", containers, frozenset({("deployment_replica_count", ("jobs",))}),
+    [*_json(containers(1), [{"State": "running", "Labels": {_LABEL: f"n{i}"}} for i in range(12_000)]), *_containers()],
+    ("accepts and never answers", "answers a container without a state", "sends 1 GiB", "answers NaN",
+     "answers 12,000 deployments", "sends a bomb of gzip"),
+    not_it=("no Docker or Podman",), unique=False,
+)  # fmt: skip
+PAGE: Final = Target(
+    "/metrics", page, frozenset((metric, ("shop",)) for metric in _METRICS),
+    [*_pages(), *_values(), *_pages_tolerated()],
+    ("answers 40,000 samples that are mapped", "answers half of a line", "accepts and never answers",
+     "answers with counters that go back", "answers a label that never ends", "answers -1 for a number",
+     "answers NaN for a number"),
+    not_it=("no page for Prometheus that can be read",), path_in_url=True,
+)  # fmt: skip

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from shm.metric import SeriesKey
 from tests.siege.harness import Violation, require
 from tests.siege.hostile import HostileServer, Script
-from tests.siege.targets_behaviour import Behaviour
+from tests.siege.targets_behaviour import Behaviour, Target, answers
 from tests.siege.targets_watch import Tick, Watched
 
 # A round is over when each endpoint has done what it must. On a machine with other work that is not the first tick.
@@ -21,20 +21,20 @@ _ROUND_SECONDS: Final = 30.0
 
 @dataclass
 class Endpoint:
-    """Something that a collector asks, and the series that it is asked for. ``named``: how errors call it."""
+    """A target and the server that plays it. ``named``: how errors call it."""
 
     server: HostileServer
-    path: str
-    well: Script
-    series: frozenset[SeriesKey]
+    target: Target
     named: str
     behaviours: list[Behaviour]
-    first: tuple[str, ...]  # the behaviours that come first, however short the check
-    unique: bool = True
     left: Iterator[Behaviour] | None = None
 
+    @property
+    def series(self) -> frozenset[SeriesKey]:
+        return self.target.series
+
     def behaves(self, script: Script | None = None) -> None:
-        self.server.scripts[self.path] = script or self.well
+        self.server.scripts[self.target.path] = script or answers(self.target.make, raw=self.target.raw)
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Siege:
     random: random.Random
     rounds: int = 0
     tried: set[tuple[str, str]] = field(default_factory=set)
-    fuzzed: int = 0
+    answers_changed: int = 0
     seen: dict[SeriesKey, set[float]] = field(default_factory=dict)
 
     def well(self) -> None:
@@ -109,7 +109,7 @@ class Siege:
                         f"{endpoint.named} {behaviour.name}, and {key} has a sample, {tick.samples[key]} "
                         f"(error: {tick.error!r})"
                     )
-            for key in _first(endpoint) & tick.samples.keys() if endpoint.unique else ():
+            for key in _first(endpoint) & tick.samples.keys() if endpoint.target.unique else ():
                 before = self.seen.setdefault(key, set())
                 require(
                     tick.samples[key] not in before,
@@ -130,18 +130,29 @@ class Siege:
         others = ", ".join(f"{self.endpoints[number].named} {behaviour.name}" for number, behaviour in bad.items())
         return f"{'; '.join(parts)} (round {self.rounds}: {others or 'all are well'}); the last collection said {error}"
 
-    def mutated(self, ticks: int, scripts: list[Script], held: Callable[[Tick], None]) -> None:
-        """That many ticks of answers with bytes changed."""
-        for endpoint, script in zip(self.endpoints, scripts, strict=True):
-            endpoint.behaves(script)
+    def mutated(self, ticks: int) -> None:
+        """That many ticks of answers with bytes changed: no sample that an answer did not entitle to.
+
+        Nobody can say what some answers mean of which bytes were changed: of these what holds of every tick is enough.
+        """
+        allowed: dict[SeriesKey, set[float]] = {}
+        for endpoint in self.endpoints:
+
+            def told(body: bytes, target: Target = endpoint.target) -> None:
+                self.answers_changed += 1
+                for key, value in target.entitles(body).items() if target.entitles else ():
+                    allowed.setdefault(key, set()).add(value)
+
+            endpoint.behaves(endpoint.target.mutated(self.random, told))
+        judged = frozenset(key for one in self.endpoints if one.target.entitles for key in one.series)
         since_ns = time.time_ns()
-        done = 0
-        while done < ticks:
+        while ticks > 0:
             for tick in self.watched.new():
                 if tick.timestamp_ns > since_ns:
-                    held(tick)
-                    done += 1
-        self.fuzzed += done
+                    for key in judged & tick.samples.keys():
+                        value = tick.samples[key]
+                        require(value in allowed.get(key, ()), f"{key} is {value}, which no answer of its target said")
+                    ticks -= 1
 
     def bad_rounds(self, rounds: int) -> None:
         """Rounds of which each has one endpoint well, and over all of which every behaviour has its turn."""
@@ -157,7 +168,7 @@ class Siege:
             order = list(endpoint.behaviours)
             self.random.shuffle(order)
             if endpoint.left is None:
-                order.sort(key=lambda one: (*endpoint.first, one.name).index(one.name))
+                order.sort(key=lambda one: (*endpoint.target.first, one.name).index(one.name))
             endpoint.left = iter(order)
             following = next(endpoint.left)
         return following
