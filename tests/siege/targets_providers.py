@@ -219,5 +219,5 @@ PAGE: Final = Target(
     ("answers 40,000 samples that are mapped", "answers half of a line", "accepts and never answers",
      "answers with counters that go back", "answers a label that never ends", "answers -1 for a number",
      "answers NaN for a number"),
-    not_it=("no page for Prometheus that can be read",), path_in_url=True,
+    not_it=("is not a valid page for Prometheus",), path_in_url=True,
 )  # fmt: skip
