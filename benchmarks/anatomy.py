@@ -19,16 +19,14 @@ from typing import Any, Final
 from xxhash import xxh3_64_intdigest
 
 from benchmarks.harness import Answer, Breakdown, Effort, Measured, in_turns
-from shm.files import unlink
-from shm.metric import Metric
-from shm.ring.writer import RingWriter
+from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
+from tests.rings import open_writer, remove_files_of
 
 _COLUMNS: Final = 16
 _WHOLE: Final = f"`append` of {_COLUMNS} series"
 _EMPTY: Final = "pass"
 _REPEAT: Final = 20_000
 _TURNS: Final = 21
-_SOURCE: Final = "anatomy"
 
 # By part, the statements.
 _PARTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -47,9 +45,7 @@ def of_an_append(effort: Effort, answer: Answer) -> None:
     """Add the whole of an append, and what it divides into, to the answer."""
     namespace = f"bench-{os.getpid()}"
     try:
-        with RingWriter(namespace, _SOURCE, interval_ns=15 * 10**9, width=_COLUMNS) as writer:
-            for column in range(_COLUMNS):
-                writer.add_series(Metric("bench", "gauge", "A column.", label_names=("column",)), (str(column),))
+        with open_writer(namespace, capacity=DEFAULT_CAPACITY, columns=_COLUMNS) as writer:
             values = array("d", range(_COLUMNS))
             writer.append(values, 1, 1)
             names = _names(writer, values)
@@ -64,7 +60,7 @@ def of_an_append(effort: Effort, answer: Answer) -> None:
             for view in (names["word"], names["slot"]):
                 view.release()
     finally:
-        unlink(namespace, _SOURCE, lock_too=True)
+        remove_files_of(namespace)
     measured = {what: Measured(what, "µs", [one * 1e6 for one in turns]) for what, turns in found.items()}
     answer.measured.append(measured[_WHOLE])
     loop = measured[_EMPTY].median

@@ -16,15 +16,12 @@ from pathlib import Path
 from benchmarks.harness import Answer, Effort, Measured, Target, in_turns, seconds_each
 from benchmarks.peers.client_python import client_python
 from collector.frame.collector import MetricCollector
-from shm.files import unlink
-from shm.metric import Metric
 from shm.ring.reader import RingReader
-from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
+from shm.ring.writer import DEFAULT_CAPACITY
+from tests.rings import GAUGE, INTERVAL_NS, open_writer, remove_files_of
 
 _COLUMNS = (16, 1000)
-_INTERVAL_NS = 15 * 10**9
 _WINDOW_NS = 300 * 10**9
-_GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
 _SET, _FILES, _FRAME = "`set()`, in memory", "`set()`, in files", "`record_metric` and `commit`, a sample of 1,000"
 
 Jobs = dict[str, Callable[[], float]]
@@ -72,28 +69,19 @@ def _append(columns: int) -> str:
 
 
 @contextlib.contextmanager
-def _ring(namespace: str, source: str, columns: int) -> Iterator[RingWriter]:
-    try:
-        with RingWriter(namespace, source, interval_ns=_INTERVAL_NS, width=columns) as writer:
-            for column in range(columns):
-                writer.add_series(_GAUGE, (str(column),))
-            yield writer
-    finally:
-        unlink(namespace, source, lock_too=True)
-
-
-@contextlib.contextmanager
 def _ring_jobs(columns: int, effort: Effort) -> Iterator[Jobs]:
     """An append, and reading of another ring, which is full and stays as it is."""
-    namespace, values = f"bench-{os.getpid()}", array("d", range(columns))
-    with (
-        _ring(namespace, f"written{columns}", columns) as written,
-        _ring(namespace, f"read{columns}", columns) as full,
-    ):
+    namespace, values = f"bench-{os.getpid()}-{columns}", array("d", range(columns))
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_files_of, namespace)
+        written, full = (
+            stack.enter_context(open_writer(namespace, source, capacity=DEFAULT_CAPACITY, columns=columns))
+            for source in ("written", "read")
+        )
         for frame in range(1, DEFAULT_CAPACITY + 1):
-            full.append(values, frame * _INTERVAL_NS, frame)
-        now_ns = DEFAULT_CAPACITY * _INTERVAL_NS
-        with RingReader(namespace, f"read{columns}") as reader:
+            full.append(values, frame * INTERVAL_NS, frame)
+        now_ns = DEFAULT_CAPACITY * INTERVAL_NS
+        with RingReader(namespace, "read") as reader:
             append = functools.partial(written.append, values, 1, 1)  # whose call takes less than a function's
             window = functools.partial(reader.frames, now_ns - _WINDOW_NS, now_ns)
             yield {
@@ -107,17 +95,17 @@ def _ring_jobs(columns: int, effort: Effort) -> Iterator[Jobs]:
 @contextlib.contextmanager
 def _recording(series: int) -> Iterator[Callable[[], float]]:
     """Samples of so many series by name, and the frame: seconds for each sample."""
-    namespace, source = f"bench-{os.getpid()}", "recorded"
+    namespace = f"bench-{os.getpid()}-recorded"
     try:
-        with MetricCollector(source, namespace=namespace, capacity=64, max_series_per_metric=series) as collector:
-            collector.register(_GAUGE)
+        with MetricCollector("recorded", namespace=namespace, capacity=64, max_series_per_metric=series) as collector:
+            collector.register(GAUGE)
             labels = [{"column": str(column)} for column in range(series)]
 
             def frame() -> None:
                 for one in labels:
-                    collector.record_metric("bench", 0.5, one)
+                    collector.record_metric(GAUGE.name, 0.5, one)
                 collector.commit()
 
             yield lambda: seconds_each(frame, 5) / series
     finally:
-        unlink(namespace, source, lock_too=True)
+        remove_files_of(namespace)

@@ -10,19 +10,21 @@ import contextlib
 import functools
 import os
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from benchmarks import meter
-from benchmarks.counting import APPLICATION, STORES, Kind, Told, counting
+import httpx
+
+from benchmarks import meter, report
+from benchmarks.counting import APPLICATION, STORES, Kind, counting
 from benchmarks.harness import Answer, Chart, Effort, Measured, in_turns
 from benchmarks.meter import Meter
 from benchmarks.peers.multiprocess_page import multiprocess_page
 from benchmarks.served import Scrapers, exporting
 from shm.files import DIRECTORY
+from tests import http_client
 from tests.rings import files_of, remove_files_of
 from tests.shop import Load, Watch, shop
 
@@ -82,7 +84,7 @@ def ask(effort: Effort) -> Answer:
 class _Side:
     """An application, and what a scraper asks for its metrics. ``files``: what is kept of it."""
 
-    told: Told
+    do: Callable[..., Any]
     pid: int
     scrapers: Scrapers
     files: Callable[[], list[Path]]
@@ -104,8 +106,8 @@ def _sides(what: str) -> Iterator[dict[str, _Side]]:
         exporter, port = stack.enter_context(exporting(namespace))
         server, their_port = stack.enter_context(multiprocess_page(str(files), Path(name) / "page.log"))
 
-        def side(told: Told, pid: int, port: int, found: Callable[[], list[Path]]) -> _Side:
-            return _Side(told, pid, stack.enter_context(contextlib.closing(Scrapers(port, pid))), found)
+        def side(do: Callable[..., Any], pid: int, port: int, found: Callable[[], list[Path]]) -> _Side:
+            return _Side(do, pid, stack.enter_context(contextlib.closing(Scrapers(port, pid))), found)
 
         yield {
             _OURS: side(ours, exporter.pid, port, lambda: _of_the_application(namespace, APPLICATION)),
@@ -135,15 +137,15 @@ def _stores(effort: Effort, answer: Answer) -> None:
         jobs: dict[str, Callable[[], float]] = {}
         for what, shown in _STORE_NAMES.items():
             for processes in (1, _WORKERS):
-                for name, told in applications.items():
+                for name, do in applications.items():
                     number = effort.many(_STORES_A_TURN[name]) // processes
-                    jobs[_store(shown, processes, name)] = functools.partial(_rate, told, what, number, processes)
+                    jobs[_store(shown, processes, name)] = functools.partial(_rate, do, what, number, processes)
         found = in_turns(jobs, effort.turns(9))
     answer.measured += [Measured(what, "million/s", turns) for what, turns in found.items()]
 
 
-def _rate(told: Told, what: str, number: int, processes: int) -> float:
-    return float(told.do("rate", what, number, processes)) / 1e6
+def _rate(do: Callable[..., Any], what: str, number: int, processes: int) -> float:
+    return float(do("rate", what, number, processes)) / 1e6
 
 
 def _store(shown: str, processes: int, name: str) -> str:
@@ -159,10 +161,10 @@ def _pages(effort: Effort, answer: Answer) -> dict[str, list[tuple[float, float]
         with _sides("pages") as sides:
             times = Meter()
             for name, side in sides.items():
-                side.told.do("start", processes, _SERIES)
+                side.do("start", processes, _SERIES)
 
                 def change(side: _Side = side) -> None:
-                    side.told.do("change")
+                    side.do("change")
 
                 times.add(_page(processes, name), side.pid, side.scrape, prepare=change, verify=_is_whole)
             turns = effort.turns(5 if processes == max(_PROCESSES) else 11)
@@ -189,10 +191,10 @@ def _storms(effort: Effort, answer: Answer) -> dict[str, list[tuple[float, float
     restarts = max(effort.many(_RESTARTS), _MARKS)
     with _sides("storm") as sides:
         for side in sides.values():
-            side.told.do("restarts", 4)
+            side.do("restarts", 4)
         for mark in range(1, _MARKS + 1):
             for name, side in sides.items():
-                seconds[name] += side.told.do("restarts", restarts // _MARKS)
+                seconds[name] += side.do("restarts", restarts // _MARKS)
             jobs = {name: _scrape_seconds(side) for name, side in sides.items()}
             found = in_turns(jobs, effort.turns(5))
             for name, turns in found.items():
@@ -285,11 +287,11 @@ def _under(what: str, name: str) -> str:
 
 
 def _asked(port: int) -> Callable[[], str]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
     def asked() -> str:
-        with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
-            return str(reply.read().decode())
+        try:
+            return http_client.get(f"http://127.0.0.1:{port}/metrics", timeout=60).raise_for_status().text
+        except httpx.HTTPError as error:
+            raise OSError(str(error)) from error
 
     return asked
 
@@ -303,7 +305,7 @@ def _cpu_of(page: Callable[[str], str], name: str) -> str:
 
 def _short(answer: Answer, restarts: int) -> str:
     """For docs/applications.md: what is to be seen at one glance."""
-    rows: list[tuple[str, ...]] = [("", _OURS, _THEIRS), ("---", "---", "---")]
+    rows: list[tuple[str, ...]] = []
 
     def row(shown: str, unit: str, decimals: int, what: Callable[[str], str]) -> None:
         """``what``: of a side's name, the beginning of what was measured of it, and the end."""
@@ -324,4 +326,4 @@ def _short(answer: Answer, restarts: int) -> str:
     row("under gunicorn: counters that fell or vanished", "", 0, lambda name: _under(_FELL, name))
     row("under gunicorn: dead processes shown", "", 0, lambda name: _under(_GHOSTS, name))
     row("under gunicorn: scrapes that failed", "", 0, lambda name: _under(_FAILED, name))
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+    return report.rows(("", _OURS, _THEIRS), rows)

@@ -1,7 +1,7 @@
 """Scrapers that ask for every page and every window as fast as they are answered, in processes of their own.
 
 In a benchmark:   with siege(port) as scrapers: ...; scrapers.stop() tells what they were answered
-By itself:        python -m benchmarks.besiege PORT CONNECTIONS        (until SIGTERM; then one line of JSON)
+By itself:        python -m benchmarks.besiege PORT CONNECTIONS   (until the end of its input; then a line of JSON)
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import http.client
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from benchmarks.harness import ROOT
-from tests.programs import stop
 
 # Every window of docs/http-api.md, every page.
 PAGES: Final = (
@@ -37,7 +36,6 @@ PAGES: Final = (
 )
 # More than the exporter computes at once (one) and answers at once (one), and below its limit of waiting jobs.
 CONNECTIONS_EACH: Final = 6
-_END_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -45,45 +43,38 @@ class Siege:
     """The scrapers of one siege. ``seconds`` and ``statuses`` are known after ``stop``."""
 
     processes: list[subprocess.Popen[bytes]]
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # of each page, what each answer took
-    statuses: dict[str, int] = field(default_factory=dict)
+    seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # of each page's answers
+    statuses: Counter[str] = field(default_factory=Counter)
 
     def stop(self) -> None:
         """End them, and take over what they counted."""
         for process in self.processes:
-            process.send_signal(signal.SIGTERM)
+            assert process.stdin is not None
+            process.stdin.close()
         for process in self.processes:
-            out, _ = process.communicate(timeout=_END_SECONDS)
-            told: dict[str, Any] = json.loads(out)
+            assert process.stdout is not None
+            told: dict[str, Any] = json.loads(process.stdout.read())
             for page, seconds in told["seconds"].items():
-                self.seconds.setdefault(page, []).extend(seconds)
-            for status, count in told["statuses"].items():
-                self.statuses[status] = self.statuses.get(status, 0) + count
-        self.processes = []
+                self.seconds[page] += seconds
+            self.statuses.update(told["statuses"])
 
     @property
     def answers(self) -> int:
-        return sum(self.statuses.values())
+        return self.statuses.total()
 
 
 @contextlib.contextmanager
-def siege(port: int, processes: int = 0) -> Iterator[Siege]:
+def siege(port: int) -> Iterator[Siege]:
     """As many scrapers as the cores allow: a process for each core, with some connections each."""
-    number = processes or len(os.sched_getaffinity(0))
     command = [sys.executable, "-m", "benchmarks.besiege", str(port), str(CONNECTIONS_EACH)]
     with contextlib.ExitStack() as stack:
         started = []
-        for _ in range(number):
-            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-            stack.callback(_end, process)
+        for _ in os.sched_getaffinity(0):
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stack.enter_context(process)  # at the end its pipes are closed, and it has ended
+            stack.callback(process.kill)
             started.append(process)
         yield Siege(started)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    stop(process)
-    assert process.stdout is not None
-    process.stdout.close()
 
 
 class _Scraper(threading.Thread):
@@ -93,8 +84,8 @@ class _Scraper(threading.Thread):
         super().__init__(daemon=True)
         self._port, self._told = port, told
         self._pages = itertools.islice(itertools.cycle(PAGES), first, None)
-        self.seconds: dict[str, list[float]] = {page: [] for page in PAGES}
-        self.statuses: dict[str, int] = {}
+        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self.statuses: Counter[str] = Counter()
 
     def run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
@@ -111,7 +102,7 @@ class _Scraper(threading.Thread):
                 status = type(error).__name__
             if status == "200":
                 self.seconds[page].append(time.monotonic() - begun)
-            self.statuses[status] = self.statuses.get(status, 0) + 1
+            self.statuses[status] += 1
 
 
 def main() -> None:
@@ -120,20 +111,17 @@ def main() -> None:
     parser.add_argument("connections", type=int)
     options = parser.parse_args()
     told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
     scrapers = [_Scraper(options.port, number, told) for number in range(options.connections)]
     for scraper in scrapers:
         scraper.start()
-    parent = os.getppid()
-    while not told.wait(0.5) and os.getppid() == parent:
-        pass
-    seconds: dict[str, list[float]] = {page: [] for page in PAGES}
-    statuses: dict[str, int] = {}
+    sys.stdin.read()  # until nobody is there any more, or wants no more
+    told.set()
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    statuses: Counter[str] = Counter()
     for scraper in scrapers:
-        for page, taken in scraper.seconds.items():
+        for page, taken in list(scraper.seconds.items()):
             seconds[page] += taken  # an answer that is still under way is not counted
-        for status, count in scraper.statuses.items():
-            statuses[status] = statuses.get(status, 0) + count
+        statuses.update(scraper.statuses)
     print(json.dumps({"seconds": seconds, "statuses": statuses}), flush=True)
 
 

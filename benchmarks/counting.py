@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final, Literal
 
-from benchmarks.harness import ROOT
+from benchmarks.harness import answering
 from shm.files import DIRECTORY
 from tests.rings import remove_files_of
 
@@ -225,45 +224,15 @@ def _forked(work: Callable[[int, int], None]) -> tuple[int, int, int]:
 # ---- the other side ------------------------------------------------------------------------------------------
 
 
-class Told:
-    """A process that counts, told from here."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def do(self, what: str, *arguments: object) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([what, *arguments]) + "\n")
-        self._process.stdin.flush()
-        said = self._process.stdout.readline()
-        assert said, f"the process that counts ended over {what}"
-        return json.loads(said)
-
-
 @contextlib.contextmanager
-def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Told]:
-    """An application of that kind: tables in ``namespace``, or the original's files in ``directory``."""
+def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Callable[..., Any]]:
+    """An application that is told what to do, with tables in ``namespace`` or the original's files in ``directory``."""
     environ = {name: value for name, value in os.environ.items() if name.upper() != "PROMETHEUS_MULTIPROC_DIR"}
     environ["FOGMETRICS_NAMESPACE"] = namespace
     if kind == "original":
         environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.counting", kind], cwd=ROOT, env=environ, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield Told(process)
-    finally:
-        process.stdin.close()  # it ends with its input, and its children with it
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+    with answering([sys.executable, "-m", "benchmarks.counting", kind], environ) as do:
+        yield do
 
 
 def compare(turns: int = 9, stores: int = 200_000) -> None:
@@ -276,7 +245,7 @@ def compare(turns: int = 9, stores: int = 200_000) -> None:
         applications = {kind: stack.enter_context(counting(kind, namespace, directory)) for kind in kinds}
         for _ in range(turns):
             for (what, kind), rates in found.items():
-                rates.append(applications[kind].do("rate", what, stores, 1) / 1e6)
+                rates.append(applications[kind]("rate", what, stores, 1) / 1e6)
     print(f"million/s    {'':14}" + "".join(f"{kind:>18}" for kind in kinds))
     for what in STORES:
         medians = [statistics.median(found[what, kind]) for kind in kinds]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -146,7 +147,4 @@ def slope(points: Iterable[tuple[float, float]]) -> float:
     known = list(points)
     if len(known) < 2:
         return 0.0
-    middle_x = sum(x for x, _ in known) / len(known)
-    middle_y = sum(y for _, y in known) / len(known)
-    spread = sum((x - middle_x) ** 2 for x, _ in known)
-    return sum((x - middle_x) * (y - middle_y) for x, y in known) / spread if spread else 0.0
+    return statistics.linear_regression(*zip(*known, strict=True)).slope

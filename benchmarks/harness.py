@@ -6,14 +6,17 @@ writes what they found. A figure is never typed in: it comes from a :class:`Meas
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 
@@ -192,6 +195,34 @@ def exact_cpu_seconds(pid: int) -> float:
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
     except (OSError, IndexError, ValueError):
         return cpu_seconds(pid)
+
+
+@contextlib.contextmanager
+def answering(command: Sequence[str], environ: Mapping[str, str]) -> Iterator[Callable[..., Any]]:
+    """A process that answers each line of JSON, the list of the call's arguments, by one, and ends with its input."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    heard, said = process.stdin, process.stdout
+
+    def ask(*arguments: object) -> Any:
+        heard.write(json.dumps(arguments) + "\n")
+        answer = said.readline()
+        assert answer, f"{command} ended over {arguments}"
+        return json.loads(answer)
+
+    try:
+        yield ask
+    finally:
+        heard.close()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        said.close()
 
 
 def program(name: str, how: str) -> str:

@@ -7,16 +7,16 @@ the plain way to write a frame without a map.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from array import array
 from collections.abc import Callable
 
-from shm.files import lock_path, unlink
-from shm.metric import Metric
-from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
+from benchmarks import report
+from shm.ring.writer import DEFAULT_CAPACITY
+from tests.rings import append_proof, open_writer, remove_files_of
 
-_GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
 _COLUMNS = 1000
 _CALLS = 1000
 _TURNS = 4
@@ -47,37 +47,32 @@ def hold(path: str, start: int) -> int:
 
 def main() -> None:
     namespace = f"bench-{os.getpid()}"
-    with RingWriter(namespace, "s", interval_ns=15_000_000_000, width=_COLUMNS) as writer:
-        for column in range(_COLUMNS):
-            writer.add_series(_GAUGE, (str(column),))
+    rows = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(remove_files_of, namespace)
+        writer = stack.enter_context(open_writer(namespace, capacity=DEFAULT_CAPACITY, columns=_COLUMNS))
         values = array("d", range(_COLUMNS))
-        for frame in range(DEFAULT_CAPACITY):
-            writer.append(values, frame, frame)
+        append_proof(writer, DEFAULT_CAPACITY)
         size = writer.header.slot_bytes
-        with open(writer.path, "r+b", buffering=0) as file:
-            jobs: dict[str, Callable[[], object]] = {
-                "append": lambda: writer.append(values, 1, 1),
-                # Into the slot that the next append overwrites.
-                "pwrite": lambda: os.pwrite(file.fileno(), bytes(size), writer.header.slot_offset(writer.head + 1)),
-            }
-            print("| | a reader seeks holes | median, µs | p90 | p99 | longest |")
-            print("|---|---|---|---|---|---|")
-            for held in (False, True):
-                found: dict[str, list[float]] = {name: [] for name in jobs}
-                reader = hold(str(writer.path), writer.header.slots_offset) if held else 0
-                for _ in range(_TURNS):
-                    for name, job in jobs.items():
-                        found[name] += times(job)
-                if reader:
-                    os.kill(reader, 9)
-                    os.waitpid(reader, 0)
-                for name, all_ in found.items():
-                    all_.sort()
-                    at = [all_[len(all_) * percent // 100] for percent in (50, 90, 99)]
-                    said = " | ".join(f"{value:.0f}" for value in (*at, all_[-1]))
-                    print(f"| {name} | {'yes' if held else 'no'} | {said} |")
-    unlink(namespace, "s")
-    lock_path(namespace, "s").unlink()
+        file = stack.enter_context(open(writer.path, "r+b", buffering=0))
+        jobs: dict[str, Callable[[], object]] = {
+            "append": lambda: writer.append(values, 1, 1),
+            # Into the slot that the next append overwrites.
+            "pwrite": lambda: os.pwrite(file.fileno(), bytes(size), writer.header.slot_offset(writer.head + 1)),
+        }
+        for held in (False, True):
+            found: dict[str, list[float]] = {name: [] for name in jobs}
+            reader = hold(str(writer.path), writer.header.slots_offset) if held else 0
+            for _ in range(_TURNS):
+                for name, job in jobs.items():
+                    found[name] += times(job)
+            if reader:
+                os.kill(reader, 9)
+                os.waitpid(reader, 0)
+            for name, all_ in found.items():
+                at = (*(report.percentile(all_, percent) for percent in (50, 90, 99)), max(all_))
+                rows.append((name, "yes" if held else "no", *(f"{value:.0f}" for value in at)))
+    print(report.rows(("", "a reader seeks holes", "median, µs", "p90", "p99", "longest"), rows))
 
 
 if __name__ == "__main__":

@@ -11,24 +11,23 @@ import statistics
 import time
 from collections.abc import Iterator
 
+from benchmarks import report
 from collector.sources.host.files import Files
 from collector.sources.host.group import Places
 from collector.sources.host.options import HostOptions
 from collector.sources.host.source import HostMetricSource, load
 
-_HEAD = "| group | series | median | CPU, mean | slowest |\n|---|---|---|---|---|"
+_HEAD = ("group", "series", "median", "CPU, mean", "slowest")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--readings", type=int, default=1000, help="of each group")
     readings = parser.parse_args().readings
-    print(_HEAD)
-    for row in rows(readings):
-        print(row)
+    print(report.rows(_HEAD, rows(readings)))
 
 
-def rows(readings: int) -> Iterator[str]:
+def rows(readings: int) -> Iterator[tuple[str, ...]]:
     """A row for each group, and one for a whole collection of them all."""
     options = HostOptions()
     groups = {}
@@ -57,9 +56,9 @@ def rows(readings: int) -> Iterator[str]:
     source.close()
 
 
-def _row(name: str, series: int, wall: list[int], cpu: int) -> str:
+def _row(name: str, series: int, wall: list[int], cpu: int) -> tuple[str, ...]:
     median, worst = statistics.median(wall) / 1000, max(wall) / 1000
-    return f"| {name} | {series} | {median:.0f} µs | {cpu / len(wall) / 1000:.0f} µs | {worst:.0f} µs |"
+    return name, str(series), f"{median:.0f} µs", f"{cpu / len(wall) / 1000:.0f} µs", f"{worst:.0f} µs"
 
 
 if __name__ == "__main__":

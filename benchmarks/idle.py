@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import footprint
+from benchmarks import footprint, report
 from benchmarks.footprint import MIB
 from benchmarks.harness import Answer, Effort, Measured, Missing, Target, exact_cpu_seconds
 from benchmarks.peers.agents import AGENTS, Agent
@@ -122,9 +123,5 @@ def _breakdown(places: Mapping[str, Counter[str]]) -> str:
     rows = {place: [places[name][place] for name in places] for place in shown}
     rows["the rest"] = [sum(size for place, size in one.items() if place not in shown) for one in places.values()]
     rows["all"] = [sum(one.values()) for one in places.values()]
-    head = ["", *places, "all"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, sizes in rows.items():
-        figures = [f"{size / MIB:.1f}" for size in (*sizes, sum(sizes))]
-        lines.append(f"| {name} | {' | '.join(figures)} |")
-    return "\n".join(f"  {line}" for line in lines)
+    figures = ((name, *(f"{size / MIB:.1f}" for size in (*sizes, sum(sizes)))) for name, sizes in rows.items())
+    return textwrap.indent(report.rows(("", *places, "all"), figures), "  ")

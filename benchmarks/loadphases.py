@@ -6,7 +6,6 @@ each page is asked for a few times by one patient client, with the CPU that it t
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import time
@@ -16,14 +15,15 @@ from typing import Final
 
 from benchmarks import footprint, series
 from benchmarks.besiege import siege
+from benchmarks.client import Client
 from benchmarks.footprint import MIB, Reading
-from benchmarks.harness import Missing, exact_cpu_seconds
-from benchmarks.scraping import scraping
+from benchmarks.harness import Missing, exact_cpu_seconds, program
 from benchmarks.supervised import Supervised, supervised
 from collector.metrics import DURATION, ERRORS, TICKS_MISSED
 from shm.ring.reader import RingReader
 from tests.daemon import DISABLED, SOURCES
 from tests.programs import wait_until
+from tests.prometheus import scraping
 
 OWN_SERIES: Final = 15  # up to here the daemon as it comes; beyond, a source of so many series beside its four
 IDLE, SCRAPED, BESIEGED = STATES = ("idle", "scraped", "besieged")
@@ -163,22 +163,23 @@ def _phases(run: Supervised, found: Found) -> None:
     pair, daemon = found.pair, run.daemon
     idle, scraped, besieged = pair.seconds
     every = min(_SCRAPE_SECONDS, max(1.0, scraped / 4))
-    # Prometheus takes its time to begin, so it does with the daemon, and then is stopped but for its phase.
-    with scraping(daemon.port, every, daemon.directory / "prometheus") as scraper:
-        found.missing += [scraper.missing] if scraper.missing else []
-        daemon.wait_until_collected(*SOURCES, *run.extra)
-        _settle(run)
-        # The second tick is half an interval to one and a half after the first: from here on each interval has one.
-        time.sleep(pair.interval_seconds / 2)
-        scraper.pause()
-        found.phases.append(_phase(run, pair, IDLE, idle))
-        found.pages = {page: _page(run, page) for page in PAGES}
-        for source, reader in _readers(run):
-            found.ring_bytes[source] = reader.header.segment_bytes
-        scraper.resume()
-        phase = _phase(run, pair, SCRAPED, scraped)
-        phase.scraped_every = every
-        found.phases.append(phase)
+    daemon.wait_until_collected(*SOURCES, *run.extra)
+    _settle(run)
+    # The second tick is half an interval to one and a half after the first: from here on each interval has one.
+    time.sleep(pair.interval_seconds / 2)
+    found.phases.append(_phase(run, pair, IDLE, idle))
+    found.pages = {page: _page(run, page) for page in PAGES}
+    for source, reader in _readers(run):
+        found.ring_bytes[source] = reader.header.segment_bytes
+    try:
+        prometheus = program("prometheus", "apt-get install prometheus")
+    except Missing as missing:
+        found.missing.append(missing)
+    else:
+        with scraping(daemon.directory, daemon.port, round(1000 * every), prometheus):
+            phase = _phase(run, pair, SCRAPED, scraped)
+            phase.scraped_every = every
+            found.phases.append(phase)
     with siege(daemon.port) as scrapers:
         begun = time.monotonic()
         time.sleep(_SIEGE_START_SECONDS)
@@ -232,28 +233,15 @@ def _usage(first: Reading, last: Reading, samples: Sequence[tuple[float, float]]
 
 def _page(run: Supervised, page: str) -> PageCost:
     pid = run.daemon.pid("exporter")
-    connection = http.client.HTTPConnection("127.0.0.1", run.daemon.port, timeout=60)
     seconds: list[float] = []
-    size = 0
-    try:
-        _get(connection, page)
+    with Client(run.daemon.port) as client:
+        size = len(client.get(page))
         before, begun = exact_cpu_seconds(pid), time.monotonic()
         while time.monotonic() - begun < _PAGE_SECONDS and len(seconds) < _MOST_REQUESTS:
             asked = time.perf_counter()
-            size = _get(connection, page)
+            size = len(client.get(page))
             seconds.append(time.perf_counter() - asked)
         return PageCost(seconds, (exact_cpu_seconds(pid) - before) / len(seconds), size)
-    finally:
-        connection.close()
-
-
-def _get(connection: http.client.HTTPConnection, page: str) -> int:
-    connection.request("GET", page)
-    reply = connection.getresponse()
-    body = reply.read()
-    if reply.status != 200:
-        raise RuntimeError(f"{page} was answered {reply.status}: {body[:200]!r}")
-    return len(body)
 
 
 # ---- what the rings tell -------------------------------------------------------------------------------------------

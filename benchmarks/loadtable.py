@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,17 +89,17 @@ def slopes(results: Sequence[Found]) -> list[tuple[str, float]]:
 
 def text(results: Sequence[Found]) -> str:
     """All of it as Markdown."""
-    blocks = [_rows(_HEAD, (_phase(phase) for one in results for phase in one.phases))]
-    blocks.append(_rows(("budget", "limit", "measured", "kept"), (_budget(one) for one in budgets(results))))
+    blocks = [report.rows(_HEAD, (_phase(phase) for one in results for phase in one.phases))]
+    blocks.append(report.rows(("budget", "limit", "measured", "kept"), (_budget(one) for one in budgets(results))))
     if results:
         blocks.append(_processes(results[0].phases[0]))
     pages = (_page(one, page) for one in results for page in one.pages)
     blocks.append(
-        _rows(("page", "series", "every, s", "median, ms", "p99, ms", "CPU of the exporter, ms", "KiB"), pages)
+        report.rows(("page", "series", "every, s", "median, ms", "p99, ms", "CPU of the exporter, ms", "KiB"), pages)
     )
     if found := slopes(results):
         rows = ((phase, f"{slope:+.2f}") for phase, slope in found)
-        blocks.append(_rows(("memory that was allocated, least squares", "MiB an hour"), rows))
+        blocks.append(report.rows(("memory that was allocated, least squares", "MiB an hour"), rows))
     if answers := _answers(results):
         blocks.append(f"Answers to the sieges: {answers}.")
     restarts = [seconds for one in results for seconds in one.restart_seconds]
@@ -192,7 +192,7 @@ def _processes(phase: Phase) -> str:
                 f"{1000 * statistics.median(times):.1f}" if times else "",
             )
         )
-    return _rows(head, rows)
+    return report.rows(head, rows)
 
 
 def _page(one: Found, page: str) -> tuple[str, ...]:
@@ -207,9 +207,3 @@ def _page(one: Found, page: str) -> tuple[str, ...]:
         f"{1000 * cost.cpu_seconds:.2f}",
         f"{cost.size_bytes / 1024:.0f}",
     )
-
-
-def _rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    titles = tuple(head)
-    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

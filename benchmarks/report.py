@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,11 @@ def _section(name: str, seconds: float, answer: Answer) -> str:
 
 def _blocks(answer: Answer) -> Iterable[str]:
     if answer.measured:
-        yield _rows(("what", "median", "lowest to highest", "turns"), map(_measured, answer.measured))
+        yield rows(("what", "median", "lowest to highest", "turns"), map(_measured, answer.measured))
     for one in answer.breakdowns:
-        yield _rows((one.what, "share", "time"), _parts(one))
+        yield rows((one.what, "share", "time"), _parts(one))
     if answer.targets:
-        yield _rows(("target", "what", "limit", "measured", "met"), map(_target, answer.targets))
+        yield rows(("target", "what", "limit", "measured", "met"), map(_target, answer.targets))
     if answer.missing:
         yield "Missing on this machine:"
         yield "\n".join(dict.fromkeys(f"- {one.what}: {one.how}" for one in answer.missing))
@@ -99,7 +99,7 @@ def _blocks(answer: Answer) -> Iterable[str]:
         yield "\n".join(f"- {note}" for note in answer.notes)
 
 
-def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table. A bar in a cell would end it."""
     line = "|" + "---|" * len(head)
     cells = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in (head, *rows)]
@@ -121,6 +121,11 @@ def _target(one: Target) -> tuple[str, ...]:
     sign = "≥" if one.at == "least" else "≤"
     met = "yes" if one.met else "**no**"
     return one.key, one.says, f"{sign} {one.limit:,g}{unit}", f"{_figure(one.measured)}{unit}", met
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The sample at that place, not a line between two."""
+    return float(np.percentile(values, percent, method="higher"))
 
 
 def _figure(value: float) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from benchmarks import day, sorting
+from benchmarks import day, report, sorting
 from benchmarks.day import FRAMES, Served
 from benchmarks.harness import Answer, Effort, Target
 from benchmarks.meter import Meter, cpu
@@ -72,16 +73,15 @@ def _sorts(found: Sequence[str], effort: Effort) -> str:
     for _ in range(effort.turns(_SORT_TURNS)):
         for name, disabled in sets.items():
             turns[name].append(sorting.times(disabled))
-    lines = [
+    said = (
         "What numpy takes for the sorts by themselves, of 1,000 rows in the cache, as one feature after the other is "
         "disabled, each column also without those of the columns before it; milliseconds of CPU, medians of "
         f"{len(turns['all of them'])}. `partition` finds the least, the greatest and three percentiles in one call, "
-        "`partitions` in calls of one place each, every next one among the samples above the one before:\n",
-        f"| rows of | values | {' | '.join(sets)} |",
-        "|---|---|" + "---|" * len(sets),
-    ]
+        "`partitions` in calls of one place each, every next one among the samples above the one before:\n\n"
+    )
+    rows = []
     for function, length, values in itertools.product(sorting.FUNCTIONS, sorting.LENGTHS, sorting.VALUES):
         key = sorting.key(function, length, values)
         medians = [1000 * statistics.median(one[key] for one in some) for some in turns.values()]
-        lines.append(f"| {length:,}, {function} | {values} | {' | '.join(f'{one:.1f}' for one in medians)} |")
-    return "\n  ".join(lines)  # within the list of notes
+        rows.append((f"{length:,}, {function}", values, *(f"{one:.1f}" for one in medians)))
+    return said + textwrap.indent(report.rows(("rows of", "values", *sets), rows), "  ")  # within the list of notes

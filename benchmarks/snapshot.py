@@ -16,12 +16,11 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
-from shm.files import lock_path, unlink
-from shm.metric import Metric
+from benchmarks import report
 from shm.ring import disk_copy
 from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
+from tests.rings import append_proof, open_writer, remove_files_of
 
-_GAUGE = Metric("bench", "gauge", "A column.", label_names=("column",))
 _COLUMNS = 1000
 _TICK_NS = 10_000_000
 
@@ -44,12 +43,9 @@ def main(seconds: float) -> None:
     took: list[float] = []
     with (
         tempfile.TemporaryDirectory(dir=".") as directory,
-        RingWriter(namespace, "s", interval_ns=15_000_000_000, width=_COLUMNS) as writer,
+        open_writer(namespace, capacity=DEFAULT_CAPACITY, columns=_COLUMNS) as writer,
     ):
-        for column in range(_COLUMNS):
-            writer.add_series(_GAUGE, (str(column),))
-        for frame in range(DEFAULT_CAPACITY):
-            writer.append(array("d", range(_COLUMNS)), frame, frame)
+        append_proof(writer, DEFAULT_CAPACITY)
         wanted, end = threading.Event(), threading.Event()
 
         def take() -> None:
@@ -71,24 +67,18 @@ def main(seconds: float) -> None:
         end.set()
         thread.join()
         size = writer.header.segment_bytes
-    unlink(namespace, "s")
-    lock_path(namespace, "s").unlink()
-    print("| | ticks | late, µs: median | p99 | longest | append, µs: median | p99 |")
-    print("|---|---|---|---|---|---|---|")
+    remove_files_of(namespace)
+    rows = []
     for with_snapshots, name in ((False, "no snapshots"), (True, "one after the other")):
-        late, appends = (sorted(column) for column in zip(*found[with_snapshots], strict=True))
-        print(
-            f"| {name} | {len(late)} | {_at(late, 50):.0f} | {_at(late, 99):.0f} | {late[-1]:.0f} "
-            f"| {_at(appends, 50):.0f} | {_at(appends, 99):.0f} |"
-        )
+        late, appends = (list(column) for column in zip(*found[with_snapshots], strict=True))
+        at = [report.percentile(late, 50), report.percentile(late, 99), max(late)]
+        at += [report.percentile(appends, 50), report.percentile(appends, 99)]
+        rows.append((name, str(len(late)), *(f"{value:.0f}" for value in at)))
+    print(report.rows(("", "ticks", "late, µs: median", "p99", "longest", "append, µs: median", "p99"), rows))
     print(
-        f"\n{len(took)} snapshots of {size / 2**20:.1f} MiB: median {_at(sorted(took), 50):.0f} ms, "
-        f"of CPU {_at(sorted(spent), 50):.0f} ms"
+        f"\n{len(took)} snapshots of {size / 2**20:.1f} MiB: median {report.percentile(took, 50):.0f} ms, "
+        f"of CPU {report.percentile(spent, 50):.0f} ms"
     )
-
-
-def _at(ordered: list[float], percent: int) -> float:
-    return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import re
@@ -216,16 +217,13 @@ def table(found: Burst, rows: list[Row]) -> str:
     true = {"node_cpu_usage": found.cpu, "node_network_io": found.network}
     parts = []
     for name, (what, unit) in _SHOWN.items():
-        head = [what, "`/metrics`", "node_exporter, rate since the scrape before", "`max`", "`p99`", "`avg`"]
-        lines = [head, ["---"] * len(head)]
-        for number, row in enumerate(rows):
-            said = row[name]
-            values = (said.latest, said.node_exporter, said.max, said.p99, said.avg)
-            lines.append([_NAMES[number], *(f"{value / unit:.1f}" for value in values)])
-        lines.append(
-            [f"what the burst measured, for {found.seconds:.2f} s", f"{true[name] / unit:.1f}", "", "", "", ""]
-        )
-        parts.append("\n".join("|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines))
+        head = (what, "`/metrics`", "node_exporter, rate since the scrape before", "`max`", "`p99`", "`avg`")
+        lines: list[tuple[str, ...]] = []
+        for scrape, row in zip(_NAMES, rows, strict=True):
+            lines.append((scrape, *(f"{value / unit:.1f}" for value in dataclasses.astuple(row[name]))))
+        measured = f"what the burst measured, for {found.seconds:.2f} s"
+        lines.append((measured, f"{true[name] / unit:.1f}", "", "", "", ""))
+        parts.append(report.rows(head, lines))
     return "\n\n".join(parts)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from benchmarks.client import Client
 from benchmarks.harness import Answer, Effort, Measured, Missing, Target, in_turns
 from benchmarks.peers.agents import Agent, netdata, node_exporter
 from benchmarks.supervised import supervised
@@ -88,16 +89,9 @@ def _until(begun: float, holds: Callable[[], bool], what: str) -> float:
 
 def _page(port: int) -> bytes:
     """/metrics, or nothing where nobody answers yet. As light as can be: what is started needs both cores."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/metrics")
-        reply = connection.getresponse()
-        page = reply.read()
-        return page if reply.status == 200 else b""
-    except (OSError, http.client.HTTPException):
-        return b""
-    finally:
-        connection.close()
+    with Client(port) as client, contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
+        return client.get("/metrics")
+    return b""
 
 
 def _complete(page: bytes, wanted: set[str]) -> bool:

@@ -61,26 +61,21 @@ class Prometheus:
             return False
 
 
-def command(program: str, directory: Path, port: int, own_port: int, every_ms: int = 1000) -> list[str]:
-    """How to start a Prometheus that keeps what it has in ``directory``, listens at ``own_port`` of 127.0.0.1, and
-    scrapes the exporter at ``port`` through both jobs.
+@contextlib.contextmanager
+def scraping(directory: Path, port: int, every_ms: int = 1000, program: str = "") -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the exporter at ``port`` of 127.0.0.1 through both jobs, while the block runs.
+
+    ``program``: its path; by default the one that tests find.
     """
-    config = directory / "prometheus.yml"
+    config, log_path, own_port = directory / "prometheus.yml", directory / "prometheus.log", free_port()
     config.write_text(_CONFIG.format(every_ms=every_ms, port=port))
-    return [
-        program,
+    command = [
+        program or find_program("prometheus"),
         f"--config.file={config}",
         f"--storage.tsdb.path={directory / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{own_port}",
     ]
-
-
-@contextlib.contextmanager
-def scraping(directory: Path, port: int) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes the exporter at ``port`` of 127.0.0.1 once a second, while the block runs."""
-    own_port = free_port()
-    log_path = directory / "prometheus.log"
-    with running(command(find_program("prometheus"), directory, port, own_port), log_path):
+    with running(command, log_path):
         found = Prometheus(f"http://127.0.0.1:{own_port}", log_path)
         wait_until(found.is_up, 60, "two scraped jobs")
         yield found

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from benchmarks.harness import Missing, program
+from tests import http_client
 from tests.programs import Program, free_port, running
 
 _COLLECTD = """\
@@ -84,9 +85,8 @@ class Agent:
 
     def answers(self) -> bool:
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(self.url, timeout=5) as reply:
-                return self.holds in reply.read()
-        except (OSError, urllib.error.URLError):
+            return self.holds in http_client.get(self.url, timeout=5).content
+        except httpx.TransportError:
             return False
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.values import MutexValue, ValueClass
 
-from benchmarks.harness import ROOT
+from benchmarks.harness import answering
 from benchmarks.served import LABEL, LARGEST, shapes
 
 _ROUNDS = 20  # of set() on every child, a turn
@@ -35,29 +34,8 @@ def client_python(
     environ = {name: value for name, value in os.environ.items() if name.upper() != "PROMETHEUS_MULTIPROC_DIR"}
     if multiprocess:
         environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    command = [sys.executable, "-m", __name__, what, str(series), str(multiprocess)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def turn() -> float:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("\n")
-        return float(process.stdout.readline())
-
-    try:
+    with answering([sys.executable, "-m", __name__, what, str(series), str(multiprocess)], environ) as turn:
         yield turn
-    finally:
-        process.stdin.close()  # it ends with its input
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
 
 
 def main(what: str, series: int, multiprocess: bool) -> None:
