@@ -204,14 +204,14 @@ CONTROL_PLANE: Final = Target(
     [*_json(rows(1), [{"id": str(i), "name": f"n{i}"} for i in range(12_000)]), *_rows(), *_rows_tolerated()],
     ("answers 3 MiB of numbers", "goes on with new pages", "accepts and never answers", "answers -1 for a number",
      "answers lists 40,000 deep", "redirects to elsewhere (302)"),
-    not_it=("no control plane of fog-compute",),
+    not_it=("not a control plane of fog-compute",),
 )  # fmt: skip
 DOCKER: Final = Target(
     "/containers/json", containers, frozenset({("deployment_replica_count", ("jobs",))}),
     [*_json(containers(1), [{"State": "running", "Labels": {_LABEL: f"n{i}"}} for i in range(12_000)]), *_containers()],
     ("accepts and never answers", "answers a container without a state", "sends 1 GiB", "answers NaN",
      "answers 12,000 deployments", "sends a bomb of gzip"),
-    not_it=("no Docker or Podman",), unique=False,
+    not_it=("is not Docker or Podman",), unique=False,
 )  # fmt: skip
 PAGE: Final = Target(
     "/metrics", page, frozenset((metric, ("shop",)) for metric in _METRICS),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.siege.emulated.check import check
-from tests.siege.emulated.userlands import ARM64, NotPossible, make
-from tests.siege.harness import Effort
+from tests.siege.emulated.check import MUTANTS, check
+from tests.siege.emulated.userlands import ARM64, NotPossible, main, make, userland
+from tests.siege.harness import Effort, refuted
 
 
 def test_without_the_emulator_the_check_is_skipped_and_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +31,16 @@ def test_without_a_userland_the_check_is_skipped_and_says_how_to_make_it(
         check(Effort())
     with pytest.raises(NotPossible, match="apt-get is not installed"):
         make(ARM64)
+    assert main() == 1
+    ARM64.folder().mkdir(parents=True)
+    for made_of in ("python3\n", " ".join(ARM64.packages) + "\n"):
+        assert userland(ARM64) is None  # not whole, then of other packages
+        (ARM64.folder() / "made-of").write_text(made_of)
+    assert userland(ARM64) is not None
+
+
+@pytest.mark.mutant
+def test_without_the_emulator_its_mutants_are_skipped_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(pytest.skip.Exception, match=r"emulated: not run: .* apt-get install qemu"):
+        refuted(MUTANTS[0], tmp_path)

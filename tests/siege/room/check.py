@@ -26,7 +26,7 @@ def check(effort: Effort) -> Counts:
     # Each in a /dev/shm of its own, so they run side by side.
     with (
         own_namespace() as namespace,
-        asking(_REFUSALS, "small", namespace, times, timeout=60 + 60 * times) as small,
+        asking(_REFUSALS, "small", namespace, times, effort.seed, timeout=60 + 60 * times) as small,
         asking(_REFUSALS, "docker", namespace) as docker,
     ):
         for answer in (small, docker):
@@ -64,6 +64,10 @@ MUTANTS = (
     Mutant(
         "room", "a changed definition ends its collector", "collector.frame.definitions:Definitions._redefine",
         code="NoSpace", becomes="KeyError", says="redefined: refused where it must not be", scale=0.05,
+    ),
+    Mutant(
+        "room", "another help costs a metric its history", "shm.ring.writer:RingWriter.redefine",
+        code="new.shape != known[name].shape", becomes="True", says="other samples than were appended", scale=0.05,
     ),
     Mutant(
         "room", "dropped series are not counted", "collector.frame.cardinality:Cardinality.drop",

@@ -19,7 +19,7 @@ from shm.ring.frame import absent
 from shm.ring.reader import RingReader
 from shm.ring.windows import GUARD_SLOTS
 from tests.rings import files_of
-from tests.siege.harness import require
+from tests.siege.harness import Violation, require
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 MIB: Final = 1 << 20
@@ -81,7 +81,12 @@ def _segments(namespace: str) -> dict[str, tuple[int, str]]:
 
 
 def refused(what: str, namespace: str, operation: Callable[[], object], counts: Counter[str]) -> None:
-    """Raise Violation unless the operation is refused as I7 promises: with a full message, and without a trace."""
+    """Raise Violation unless the operation is refused as I7 promises."""
+    require(not granted(what, namespace, operation, counts), f"I7: {what} was accepted, and {free()} bytes are free")
+
+
+def granted(what: str, namespace: str, operation: Callable[[], object], counts: Counter[str]) -> bool:
+    """Whether the operation was granted. A refusal must be as I7 promises: with a full message, and without a trace."""
     before, room = _segments(namespace), free()
     try:
         operation()
@@ -99,10 +104,10 @@ def refused(what: str, namespace: str, operation: Callable[[], object], counts: 
         # A lock file may have taken a page.
         require(free() >= room - PAGE, f"I7: {what} was refused, and {room - free()} bytes less are free")
         counts["refusals looked at"] += 1
+        return False
     except OSError as error:
-        require(False, f"I7: {what} began with what was not reserved, and ended in {error!r}")
-    else:
-        require(False, f"I7: {what} was accepted, and {free()} bytes are free")
+        raise Violation(f"I7: {what} began with what was not reserved, and ended in {error!r}") from error
+    return True
 
 
 def read(namespace: str, source: str, newest: int, columns: int, counts: Counter[str]) -> None:

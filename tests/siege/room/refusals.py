@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import random
 import time
 from array import array
 from collections import Counter
@@ -22,10 +24,11 @@ from tests.rings import GAUGE, append_proof, corrupt_path, open_writer, proof, r
 from tests.siege.harness import Violation, require
 from tests.siege.processes import Done, asking, main, small_shm
 from tests.siege.room import collectors
-from tests.siege.room.full_shm import MIB, PAGE, Filler, free, read, refused
+from tests.siege.room.full_shm import MIB, PAGE, Filler, free, granted, read, refused
 
 _SMALL, _DOCKER = 8 * MIB, 64 * MIB
 _LONG = 990  # characters of a label: four such fill the catalog
+_OPERATIONS = 150  # in any order, on one ring
 _COMPETITOR = 600  # columns of a ring of 1,000 frames: 5 MiB
 _ABSENT: Final = array("d", STALE_NAN_BITS.to_bytes(8, "little"))
 
@@ -178,17 +181,73 @@ def start_at(namespace: str, source: str, at: str) -> Done:
         return {"granted": 0}
 
 
+def any_order(namespace: str, filler: Filler, counts: Counter[str], chance: random.Random) -> None:
+    """Whatever a writer does, in any order, while room comes and goes: granted or refused, no frame is lost."""
+    writer, held, other = open_writer(namespace, capacity=64, columns=1), 0, 0  # held: how many frames
+
+    def reopen(capacity: int) -> None:
+        nonlocal writer, held
+        writer.close()
+        if granted(f"a start with {capacity} frames", namespace, lambda: start_with(capacity), counts):
+            held = min(held, capacity)
+        else:
+            start_with(writer.header.capacity)  # as it was: that needs no room
+        require(writer.head == head, f"I3: {writer.head} was resumed, not {head}")
+
+    def start_with(capacity: int) -> None:
+        nonlocal writer
+        writer = open_writer(namespace, capacity=capacity)
+
+    def redefine() -> None:
+        writer.redefine([Metric(GAUGE.name, "gauge", f"Help {other}.", "", GAUGE.label_names)])
+
+    def publish() -> None:
+        ring_path(namespace, "s").unlink(missing_ok=True)
+        if not granted("publication again", namespace, writer.keep_published, counts):
+            filler.give()
+            writer.keep_published()
+
+    for _ in range(_OPERATIONS):
+        filler.leave(chance.choice((0, 0, PAGE, 10 * PAGE, MIB // 10, MIB))) if chance.random() < 0.5 else filler.give()
+        head, other = writer.head, other + 1
+        add, new = functools.partial(writer.add_series, writer.metrics[GAUGE.name]), str(len(writer.columns))
+        what, operation = chance.choice((
+            ("a series", functools.partial(add, (new,))),
+            ("a long series", functools.partial(add, (new.zfill(_LONG),))),
+            ("more columns", functools.partial(writer.reserve, chance.choice((1, 50, 200)))),
+            ("a changed metric", redefine),
+            ("", publish),
+            ("", functools.partial(reopen, chance.choice((16, 64, 64, 300)))),
+        ))  # fmt: skip
+        counts["operations in any order"] += 1
+        if what:
+            granted(what, namespace, operation, counts)
+        else:
+            operation()
+        frames = chance.choice((1, 3, writer.header.capacity + 5))
+        append_proof(writer, frames)
+        held = min(held + frames, writer.header.capacity)
+        read(namespace, "s", writer.head, len(writer.columns), counts)
+    require(len(writer.history()) == held, f"I3: {len(writer.history())} frames are left of {held}")
+    writer.close()
+
+
 SCENARIOS: tuple[Callable[[str, Filler, Counter[str]], None], ...] = (
     growth, start, catalog, capacity, publication, freeing, holes, collectors.too_large, collectors.in_use,
     collectors.without_file, collectors.that_grows, collectors.redefined, competition,
 )  # fmt: skip
 
 
-def small(namespace: str, times: str) -> Done:
+def small(namespace: str, times: str, seed: str) -> Done:
     """All scenarios in 8 MiB, each in a /dev/shm that is empty again."""
     small_shm(_SMALL)
     counts: Counter[str] = Counter()
-    for scenario in SCENARIOS * int(times):
+    chance = random.Random(int(seed))
+
+    def in_any_order(namespace: str, filler: Filler, counts: Counter[str]) -> None:
+        any_order(namespace, filler, counts, chance)
+
+    for scenario in (*SCENARIOS, in_any_order) * int(times):
         with Filler(namespace) as filler:
             try:
                 scenario(namespace, filler, counts)
