@@ -22,9 +22,10 @@ from benchmarks.counting import APPLICATION, STORES, Kind, counting
 from benchmarks.harness import Answer, Chart, Effort, Measured, in_turns
 from benchmarks.meter import Meter
 from benchmarks.peers.multiprocess_page import multiprocess_page
-from benchmarks.served import Scrapers, exporting
+from benchmarks.served import Scrapers
 from shm.files import DIRECTORY
 from tests import http_client
+from tests.programs import exporting
 from tests.rings import files_of, remove_files_of
 from tests.shop import Load, Watch, shop
 

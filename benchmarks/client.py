@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-from types import TracebackType
 from typing import Final
 
 _TIMEOUT_SECONDS: Final = 120
@@ -50,7 +49,5 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()

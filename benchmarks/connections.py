@@ -13,8 +13,9 @@ from typing import Final
 
 import psutil
 
-from benchmarks.served import Rings, Scrapers, exporting
+from benchmarks.served import Rings, Scrapers
 from exporter.settings import ExporterConfig
+from tests.programs import exporting
 
 _KEYS: Final = "request_seconds = 600\nkeep_alive_seconds = 600\nanswer_seconds = 600"
 _LIMITS: Final = ExporterConfig()

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.client import Client
-from benchmarks.served import exporting
 from shm.metric import Metric
 from shm.ring.windows import GUARD_SLOTS
 from shm.ring.writer import RingWriter
+from tests.programs import exporting
 from tests.rings import remove_files_of
 
 Floats = NDArray[np.float64]

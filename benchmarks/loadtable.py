@@ -6,11 +6,11 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks import report, series
 from benchmarks.footprint import MIB
+from benchmarks.harness import Target
 from benchmarks.loadphases import BESIEGED, IDLE, OWN_SERIES, PAGES, Found, Phase
 from tests.daemon import SOURCES
 
@@ -24,53 +24,43 @@ _HEAD: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A figure that has to stay below a limit. ``measured`` in ``unit``."""
-
-    says: str
-    measured: float
-    limit: float
-    unit: str
-
-    @property
-    def kept(self) -> bool:
-        return self.measured < self.limit
+def _budget(says: str, measured: float, limit: float, unit: str) -> Target:
+    return Target("", says, measured, "most", limit, unit)
 
 
-def budgets(results: Sequence[Found]) -> list[Budget]:
+def budgets(results: Sequence[Found]) -> list[Target]:
     """What the 15 metrics may take, whatever else is collected beside them."""
     plain = [one for one in results if one.pair.series <= OWN_SERIES]
     calm = [phase for one in results for phase in one.phases if phase.state != BESIEGED]
     paced = [phase for phase in calm if phase.interval_seconds >= _LEAST_SECONDS]
     rested = [phase for one in plain for phase in one.phases if phase.state == IDLE]
-    found: list[Budget] = []
+    found: list[Target] = []
     for source in SOURCES:
         cpu = [phase.usage[source].cpu_percent for phase in paced]
         times = [statistics.median(phase.collections[source]) for phase in calm if phase.collections.get(source)]
         if cpu:
-            found.append(Budget(f"CPU of `{source}`, most, from 1 s up", max(cpu), 1, "% of a core"))
+            found.append(_budget(f"CPU of `{source}`, most, from 1 s up", max(cpu), 1, "% of a core"))
         if times:
-            found.append(Budget(f"a collection of `{source}`, slowest median", 1000 * max(times), 10, "ms"))
+            found.append(_budget(f"a collection of `{source}`, slowest median", 1000 * max(times), 10, "ms"))
     for phase in rested:
         if phase.interval_seconds >= _DEFAULT_SECONDS:
             cpu_of_all = sum(usage.cpu_percent for usage in phase.usage.values())
-            found.append(Budget("CPU of the idle daemon, all processes", cpu_of_all, 0.1, "% of a core"))
+            found.append(_budget("CPU of the idle daemon, all processes", cpu_of_all, 0.1, "% of a core"))
     for page in PAGES[1:3]:
         costs = [one.pages[page] for one in plain if page in one.pages]
         if costs:
             # At one request a second the CPU seconds of one are the share of a core.
             share = 100 * max(cost.cpu_seconds for cost in costs)
             taken = 1000 * max(statistics.median(cost.seconds) for cost in costs)
-            found.append(Budget(f"`{page}` once a second, CPU", share, 5, "% of a core"))
-            found.append(Budget(f"`{page}`, slowest median", taken, 50, "ms"))
+            found.append(_budget(f"`{page}` once a second, CPU", share, 5, "% of a core"))
+            found.append(_budget(f"`{page}`, slowest median", taken, 50, "ms"))
     if plain:
         own = sum(plain[0].ring_bytes[source] for source in SOURCES)
-        found.append(Budget("rings of the 15 metrics, 24 h at 15 s", own / 1e6, 8.6, "MB"))
+        found.append(_budget("rings of the 15 metrics, 24 h at 15 s", own / 1e6, 8.6, "MB"))
     for one in results:
         if series.NAME in one.ring_bytes:
             each = one.ring_bytes[series.NAME] / one.pair.series / 1000
-            found.append(Budget(f"a further metric's share of its ring, of {one.pair.series:,}", each, 576, "KB"))
+            found.append(_budget(f"a further metric's share of its ring, of {one.pair.series:,}", each, 576, "KB"))
     return found
 
 
@@ -90,7 +80,8 @@ def slopes(results: Sequence[Found]) -> list[tuple[str, float]]:
 def text(results: Sequence[Found]) -> str:
     """All of it as Markdown."""
     blocks = [report.rows(_HEAD, (_phase(phase) for one in results for phase in one.phases))]
-    blocks.append(report.rows(("budget", "limit", "measured", "kept"), (_budget(one) for one in budgets(results))))
+    kept = (report.target(one)[1:] for one in budgets(results))
+    blocks.append(report.rows(("budget", "limit", "measured", "kept"), kept))
     if results:
         blocks.append(_processes(results[0].phases[0]))
     pages = (_page(one, page) for one in results for page in one.pages)
@@ -118,7 +109,7 @@ def plain(results: Sequence[Found]) -> dict[str, Any]:
     """The same, and what each process took in each phase."""
     return {
         "machine": report.machine(),
-        "budgets": [dataclasses.asdict(one) | {"kept": one.kept} for one in budgets(results)],
+        "budgets": [dataclasses.asdict(one) | {"kept": one.met} for one in budgets(results)],
         "slopes_mib_per_hour": dict(slopes(results)),
         "daemons": [
             {
@@ -165,10 +156,6 @@ def _answers(results: Sequence[Found]) -> str:
     """How many of each kind."""
     total = sum((Counter(phase.statuses) for one in results for phase in one.phases), Counter[str]())
     return ", ".join(f"{count:,} × {status}" for status, count in total.most_common())
-
-
-def _budget(one: Budget) -> tuple[str, ...]:
-    return one.says, f"< {one.limit:g} {one.unit}", f"{one.measured:.3g} {one.unit}", "yes" if one.kept else "**no**"
 
 
 def _processes(phase: Phase) -> str:

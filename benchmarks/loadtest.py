@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.json.write_text(json.dumps(loadtable.plain(found), indent=2) + "\n")
     if options.write:
         _write(found, taken)
-    return 0 if all(budget.kept for budget in loadtable.budgets(found)) else 1
+    return 0 if all(budget.met for budget in loadtable.budgets(found)) else 1
 
 
 def _write(found: Sequence[Found], taken: float) -> None:

@@ -90,7 +90,7 @@ def _blocks(answer: Answer) -> Iterable[str]:
     for one in answer.breakdowns:
         yield rows((one.what, "share", "time"), _parts(one))
     if answer.targets:
-        yield rows(("target", "what", "limit", "measured", "met"), map(_target, answer.targets))
+        yield rows(("target", "what", "limit", "measured", "met"), map(target, answer.targets))
     if answer.missing:
         yield "Missing on this machine:"
         yield "\n".join(dict.fromkeys(f"- {one.what}: {one.how}" for one in answer.missing))
@@ -116,7 +116,7 @@ def _parts(one: Breakdown) -> Iterable[tuple[str, ...]]:
         yield part, f"{100 * value / one.whole:.0f} %", f"{_figure(value)} {one.unit}"
 
 
-def _target(one: Target) -> tuple[str, ...]:
+def target(one: Target) -> tuple[str, ...]:
     unit = f" {one.unit}" if one.unit else " times"
     sign = "≥" if one.at == "least" else "≤"
     met = "yes" if one.met else "**no**"

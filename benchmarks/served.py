@@ -9,21 +9,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
-from benchmarks.harness import ROOT, exact_cpu_seconds
+from benchmarks.harness import exact_cpu_seconds
 from shm.metric import Metric
 from shm.ring.writer import DEFAULT_CAPACITY, RingWriter
-from tests.programs import Program, free_port, listens, running
+from tests.programs import exporting
 from tests.rings import remove_files_of
 
 LABEL = "device"
@@ -142,29 +137,6 @@ class Scrapers:
             body = self.get(path, accept_encoding)
             seconds += time.perf_counter() - begun
         return Cost((exact_cpu_seconds(self.pid) - cpu) / requests, seconds / requests, body)
-
-
-@contextlib.contextmanager
-def exporting(
-    namespace: str, keys: str = "", environ: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[tuple[Program, int]]:
-    """The exporter of that namespace as a process of its own, and its port. ``keys``: more of TOML's [exporter];
-    ``environ``: more of its environment.
-    """
-    directory = Path(tempfile.mkdtemp(prefix="fogmetrics-"))
-    try:
-        port = free_port()
-        config = directory / "fogmetrics.toml"
-        config.write_text(
-            f'[shm]\nnamespace = "{namespace}"\n[exporter]\nlisten = "127.0.0.1"\nport = {port}\n{keys}\n'
-        )
-        command = [sys.executable, "-m", "exporter", "--config", str(config)]
-        everything = {"FOGMETRICS_NAMESPACE": namespace, **environ}  # whatever is set around us
-        with running(command, directory / "exporter.log", cwd=ROOT, env=everything) as program:
-            program.wait_until(lambda: listens(port), 20, "the exporter listening")
-            yield program, port
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager

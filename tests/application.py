@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 
 from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
 from shm.ring.layout import ABSENT
@@ -87,9 +86,7 @@ class Process:
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._process.poll() is None:
             self.kill()
 

@@ -14,15 +14,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import pytest
 
 T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parent.parent
 
 _HOW_TO_GET = {
     "caddy": "apt-get install caddy",
@@ -185,3 +189,29 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
+
+
+@contextlib.contextmanager
+def exporting(
+    namespace: str, keys: str = "", environ: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[Program, int]]:
+    """The exporter of that namespace as a process of its own, and its port. ``keys``: more of TOML's [exporter];
+    ``environ``: more of its environment.
+    """
+    with tempfile.TemporaryDirectory(prefix="fogmetrics-", ignore_cleanup_errors=True) as directory:
+        port, config = free_port(), Path(directory) / "fogmetrics.toml"
+        config.write_text(f'[shm]\nnamespace = "{namespace}"\n[exporter]\nport = {port}\n{keys}\n')
+        command = [sys.executable, "-m", "exporter", "--config", str(config)]
+        everything = {"FOGMETRICS_NAMESPACE": namespace, **environ}  # whatever is set around us
+        with running(command, Path(directory) / "log", cwd=ROOT, env=everything) as program:
+            program.wait_until(lambda: listens(port), 30, "the exporter listening")
+            yield program, port
+
+
+def promtool_says(page: str | bytes) -> list[str]:
+    """The complaints of ``promtool check metrics`` about the page, which it must be able to read."""
+    command = [find_program("promtool"), "check", "metrics"]
+    text = page.decode() if isinstance(page, bytes) else page
+    checked = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+    assert checked.returncode in (0, 3), checked.stderr  # 3: it parsed, and there are complaints
+    return sorted((checked.stdout + checked.stderr).splitlines())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from collector.sources.host.options import HostOptions
 from tests.collector.sources.host.node_exporter import node_exporter, page_of
 from tests.daemon import Daemon
-from tests.programs import find_program, wait_until
+from tests.programs import promtool_says, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -26,19 +25,10 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield running
 
 
-def lint(page: str) -> list[str]:
-    """What promtool has to say of the page."""
-    checked = subprocess.run(
-        [find_program("promtool"), "check", "metrics"], input=page, capture_output=True, text=True, timeout=60
-    )
-    assert checked.returncode in (0, 3), checked.stderr  # 3: it parsed, and there are complaints
-    return sorted(checked.stderr.splitlines())
-
-
 def test_promtool_has_nothing_against_the_page_but_their_own_names(daemon: Daemon, tmp_path: Path) -> None:
     with node_exporter(HostOptions(), tmp_path) as url:
-        theirs = lint(page_of(url))
-    ours = lint(daemon.get("/metrics").text)
+        theirs = promtool_says(page_of(url))
+    ours = promtool_says(daemon.get("/metrics").text)
     assert theirs, "promtool is known to complain of node_memory_AnonHugePages_bytes"
     assert set(ours) <= set(theirs)
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from shm.errors import RingMissing
-from shm.ring.reader import RingReader
 from tests.programs import Program, running
-from tests.rings import ROOT
+from tests.rings import ROOT, newest_sequence
 
 INTERVAL_SECONDS: Final = 0.1
 WAIT_SECONDS: Final = 30.0
@@ -32,16 +30,9 @@ def collector(
             yield program
 
 
-def newest(namespace: str, source: str) -> int:
-    """The newest sequence of the ring; 0 without a ring."""
-    try:
-        with RingReader(namespace, source) as reader:
-            return reader.newest_sequence()
-    except RingMissing:
-        return 0
-
-
 def wait_for_frame(program: Program, namespace: str, source: str, sequence: int) -> int:
     """The newest sequence once it is ``sequence`` or beyond. AssertionError with the log when the program ends."""
-    program.wait_until(lambda: newest(namespace, source) >= sequence, WAIT_SECONDS, f"frame {sequence} of {source}")
-    return newest(namespace, source)
+    program.wait_until(
+        lambda: newest_sequence(namespace, source) >= sequence, WAIT_SECONDS, f"frame {sequence} of {source}"
+    )
+    return newest_sequence(namespace, source)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import resource
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from collector.frame.collector import MetricCollector
 from shm.metric import Metric
-from tests.programs import Program, running
-from tests.siege.harness import ROOT, own_namespace
+from tests.programs import Program, exporting
+from tests.siege.harness import own_namespace
 from tests.siege.scraper import Page
 
 PLACES: Final = 64
 KEEP_ALIVE_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 4.0
-CONFIGURATION: Final = f"""
-[exporter]
-port = 0
+LIMITS: Final = f"""\
 max_connections = {PLACES}
 keep_alive_seconds = {KEEP_ALIVE_SECONDS}
 request_seconds = 1.0
@@ -39,10 +32,9 @@ def scraped() -> Iterator[tuple[Program, int, Page]]:
     """The exporter, its port, and what each scrape of it must hold."""
     with contextlib.ExitStack() as stack:
         namespace = stack.enter_context(own_namespace())
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(_files(_FILES))
         page = Page([line for name in ("one", "two") for line in _ring(stack, namespace, name)])
-        program, port = stack.enter_context(_exporter(namespace, directory))
+        program, port = stack.enter_context(exporting(namespace, LIMITS))
         yield program, port, page
 
 
@@ -62,19 +54,6 @@ def _ring(stack: contextlib.ExitStack, namespace: str, name: str) -> list[bytes]
         lines.append(f'load{{column="{label}"}} {value}'.encode())
     collector.commit()
     return lines
-
-
-@contextlib.contextmanager
-def _exporter(namespace: str, directory: Path) -> Iterator[tuple[Program, int]]:
-    (directory / "fogmetrics.toml").write_text(CONFIGURATION)
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environ = {"FOGMETRICS_NAMESPACE": namespace, "FOGMETRICS_CONFIG": "", "PYTHONPATH": path}
-    command = [sys.executable, "-m", "exporter"]
-    with running(command, directory / "log", env=environ, cwd=directory) as program:
-        program.wait_until(lambda: "event=serving" in program.log(), 30, "the exporter to serve")
-        found = re.search(r"url=http://127\.0\.0\.1:([0-9]+)", program.log())
-        assert found is not None, program.log()
-        yield program, int(found[1])
 
 
 @contextlib.contextmanager

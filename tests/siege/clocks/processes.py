@@ -22,7 +22,8 @@ from shm.process import process_fields
 from shm.ring.layout import FLAG_CLOCK_STEP
 from shm.ring.reader import Frames, RingReader
 from tests.programs import Program
-from tests.siege.collectors import INTERVAL_SECONDS, WAIT_SECONDS, collector, newest, wait_for_frame
+from tests.rings import newest_sequence
+from tests.siege.collectors import INTERVAL_SECONDS, WAIT_SECONDS, collector, wait_for_frame
 from tests.siege.harness import Counts, Effort, own_namespace, require
 
 _SOURCES = ("system", "node")
@@ -142,7 +143,7 @@ def _is_stopped(pid: int) -> bool:
 
 def _go_on(namespace: str, source: str, program: Program) -> None:
     """Wait for three new frames."""
-    wait_for_frame(program, namespace, source, newest(namespace, source) + 3)
+    wait_for_frame(program, namespace, source, newest_sequence(namespace, source) + 3)
 
 
 def _held(source: str, frames: Frames, reader: RingReader, stopped_ns: list[int]) -> int:

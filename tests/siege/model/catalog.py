@@ -10,6 +10,7 @@ place holds. What a reader accepts is always the beginning of the catalog that t
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 
@@ -32,15 +33,13 @@ def check_catalog() -> tuple[int, int]:
 
     Returns the number of copies that went through extend(), and of places of a SIGKILL.
     """
-    with own_namespace() as namespace, tiny_rings():
-        return _check(namespace)
-
-
-def _check(namespace: str) -> tuple[int, int]:
     copies = deaths = 0
-    writer = open_writer(namespace, capacity=1, width=WIDTH)
-    salt = writer.header.salt
-    with Recorder(writer.path, 0, FIRST + WORDS) as recorder:
+    with contextlib.ExitStack() as stack:
+        namespace = stack.enter_context(own_namespace())
+        stack.enter_context(tiny_rings())
+        writer = open_writer(namespace, capacity=1, width=WIDTH)
+        salt = writer.header.salt
+        recorder = stack.enter_context(Recorder(writer.path, 0, FIRST + WORDS))
         _, steps = recorder.record(lambda: writer.add_series(METRIC, ("a",)))
         ends = {0} | _announced(steps)
         whole, before = recorder.whole(), recorder.words()

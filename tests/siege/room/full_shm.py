@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 import numpy as np
@@ -58,9 +57,7 @@ class Filler:
     def __enter__(self) -> Filler:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
