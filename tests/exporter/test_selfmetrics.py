@@ -32,6 +32,8 @@ def test_each_ring_tells_its_age_freshness_and_writer(scene: Scene) -> None:
     assert found["exporter_ring_skipped_frames_total", label] == 0.0
     assert ("exporter_ring_age_seconds", (("source", "empty"),)) not in found
     assert found["exporter_ring_fresh", (("source", "empty"),)] == 0.0
+    scene.collector("s").close()
+    assert samples(own(scene.rings()))["exporter_ring_writer_alive", label] == 0.0
 
 
 def test_requests_are_counted_by_page_and_status_and_timed_by_page(scene: Scene) -> None:

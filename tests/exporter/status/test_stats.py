@@ -183,3 +183,11 @@ def test_an_unreadable_ring_has_its_error_beside_it(scene: Scene) -> None:
     assert found["sources"]["bad"]["status"] == "unreadable"
     assert "not a fogmetrics segment" in found["sources"]["bad"]["error"]
     scene.path("bad").unlink()
+
+
+def test_a_writer_that_has_ended_is_not_alive(scene: Scene) -> None:
+    fill(scene)
+    rings = scene.rings()
+    scene.collector("one").close()
+    for told in (stats(rings)["rings"], health(rings)[1]["sources"]):
+        assert {source: one["writer_alive"] for source, one in told.items()} == {"one": False, "two": True}
