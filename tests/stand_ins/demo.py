@@ -15,14 +15,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 from fogmetrics import config as configuration
 from fogmetrics.cli import check
 from fogmetrics.cli.clean import clean
 from fogmetrics.settings import ENV_NAMESPACE
+from tests.stand_ins.betanet import BetanetStandIn, moving
+from tests.stand_ins.web import WebServer
 
 ROOT = Path(__file__).parent.parent.parent
 DIRECTORY = ROOT / "run" / "demo"
@@ -55,8 +57,10 @@ def main() -> int:
     namespace = f"{config.shm.namespace[:59]}-demo"
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        betanet = _free_port(9000)
-        _start(stack, "Betanet", "tests.stand_ins.betanet", "--port", str(betanet))
+        began = time.monotonic()
+        print("demo: STAND-IN for Betanet (no real packets)", flush=True)
+        betanet = BetanetStandIn(_free_port(9000), lambda: moving(time.monotonic() - began))
+        stack.enter_context(betanet)
         providers, haproxy_url = ["supervisord"], ""
         haproxy = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if haproxy:
@@ -70,7 +74,7 @@ def main() -> int:
             f'capacity = {config.shm.capacity}\ngroup = "{config.shm.group}"\nowner = "{config.shm.owner}"\n'
             f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
             f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
-            f'[source.betanet]\nurl = "http://127.0.0.1:{betanet}"\n'
+            f'[source.betanet]\nurl = "{betanet.url}"\n'
             f'[source.deployment]\nproviders = {providers!r}\nhaproxy_url = "{haproxy_url}"\n'.replace("'", '"')
         )
         environ = {**os.environ, configuration.ENV_CONFIG: str(path), ENV_NAMESPACE: namespace}
@@ -86,14 +90,16 @@ def main() -> int:
 
 def _start_haproxy(stack: contextlib.ExitStack, haproxy: str) -> str:
     """A real HAProxy before two stand-in servers, with light traffic; the URL of its statistics."""
-    one, two, port = _free_port(), _free_port(), _free_port()
-    _start(stack, "web server one", "tests.stand_ins.web", "--port", str(one), "--delay-ms", "20")
-    _start(stack, "web server two", "tests.stand_ins.web", "--port", str(two), "--delay-ms", "60")
+    port = _free_port()
+    print("demo: STAND-INS for two web servers", flush=True)
+    one, two = (stack.enter_context(WebServer(delay_ms=delay_ms)) for delay_ms in (20, 60))
     stats = DIRECTORY / "haproxy.sock"
     conf = DIRECTORY / "haproxy.cfg"
-    conf.write_text(_HAPROXY.format(socket=stats, port=port, one=one, two=two))
+    conf.write_text(_HAPROXY.format(socket=stats, port=port, one=one.port, two=two.port))
     print(f"demo: a HAProxy on 127.0.0.1:{port}, with {1 / _REQUESTS_EVERY_SECONDS:g} requests per second")
-    stack.enter_context(_running(subprocess.Popen([haproxy, "-db", "-f", conf], start_new_session=True)))
+    # A session of its own: Ctrl-C reaches the daemon first, and HAProxy ends after it.
+    process = stack.enter_context(subprocess.Popen([haproxy, "-db", "-f", conf], start_new_session=True))
+    stack.callback(process.terminate)
     stop = threading.Event()
     traffic = threading.Thread(target=_traffic, args=(f"http://127.0.0.1:{port}/", stop), daemon=True)
     traffic.start()
@@ -106,26 +112,6 @@ def _traffic(url: str, stop: threading.Event) -> None:
     while not stop.wait(_REQUESTS_EVERY_SECONDS):
         with contextlib.suppress(OSError), opener.open(url, timeout=5) as response:
             response.read()
-
-
-def _start(stack: contextlib.ExitStack, name: str, *arguments: str) -> None:
-    print(f"demo: STAND-IN for {name}", flush=True)
-    # A session of its own: Ctrl-C reaches the daemon first, and the stand-ins end after it.
-    process = subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, start_new_session=True)
-    stack.enter_context(_running(process))
-
-
-@contextlib.contextmanager
-def _running(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _free_port(wanted: int = 0) -> int:

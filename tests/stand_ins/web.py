@@ -1,12 +1,7 @@
-"""A web server of one answer, for tests that need something behind a proxy.
-
-with WebServer(status=500) as server: ...               # in this process
-python -m tests.stand_ins.web --port 8080 --delay-ms 20     # as a program
-"""
+"""A web server of one answer, for what needs something behind a proxy: ``with WebServer(status=500) as server:``."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import socketserver
 import threading
@@ -62,18 +57,3 @@ class WebServer(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A web server of one answer.")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--status", type=int, default=200)
-    parser.add_argument("--delay-ms", type=float, default=0.0)
-    options = parser.parse_args()
-    server = WebServer(options.port, options.status, options.delay_ms)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.serve_forever()
-
-
-if __name__ == "__main__":
-    main()
