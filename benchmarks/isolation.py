@@ -39,10 +39,10 @@ def ask(effort: Effort) -> Answer:
         answer.missing += found.missing
         daemon.wait_until_collected(*_ALL)
         time.sleep(_SETTLE_SECONDS)
-        missed = _missed(found)
+        missed = found.total(TICKS_MISSED)
         quiet, besieged, answers = _turns(found, effort.turns(_TURNS), effort.seconds(_TURN_SECONDS))
-        missed = _missed(found) - missed
-        rings = _rings(found)
+        missed = found.total(TICKS_MISSED) - missed
+        rings = {source: reader.frames() for source, reader in found.readers()}  # once it is over
         with RingReader(daemon.namespace, timed.NAME) as reader:
             column = _column(reader, timed.APPEND_SECONDS)
     for name, turns in (("idle", quiet), ("under siege", besieged)):
@@ -97,15 +97,6 @@ def _during(seconds: float) -> Turn:
     return begun, time.time_ns()
 
 
-def _rings(found: Supervised) -> dict[str, Frames]:
-    """All frames of every source, read once it is over."""
-    rings = {}
-    for source in _ALL:
-        with RingReader(found.daemon.namespace, source) as reader:
-            rings[source] = reader.frames()
-    return rings
-
-
 def _late_ms(rings: Mapping[str, Frames], turn: Turn, percent: float) -> float:
     """Of all sources together."""
     late: list[float] = []
@@ -128,14 +119,3 @@ def _within(frames: Frames, turn: Turn) -> NDArray[np.bool_]:
 
 def _column(reader: RingReader, metric: str) -> int:
     return next(series.column for series in reader.catalog.series if series.metric.name == metric)
-
-
-def _missed(found: Supervised) -> float:
-    """Ticks missed since the start, of all sources."""
-    missed = 0.0
-    for source in _ALL:
-        with RingReader(found.daemon.namespace, source) as reader:
-            frame = reader.latest()
-            assert frame is not None
-            missed += frame.value(_column(reader, TICKS_MISSED.name)) or 0.0
-    return missed

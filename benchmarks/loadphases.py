@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -169,7 +169,7 @@ def _phases(run: Supervised, found: Found) -> None:
     time.sleep(pair.interval_seconds / 2)
     found.phases.append(_phase(run, pair, IDLE, idle))
     found.pages = {page: _page(run, page) for page in PAGES}
-    for source, reader in _readers(run):
+    for source, reader in run.readers():
         found.ring_bytes[source] = reader.header.segment_bytes
     try:
         prometheus = program("prometheus", "apt-get install prometheus")
@@ -193,7 +193,7 @@ def _phases(run: Supervised, found: Found) -> None:
 def _phase(run: Supervised, pair: Pair, state: str, seconds: float) -> Phase:
     processes = run.processes()
     heads = _heads(run)
-    missed, errors = _counts(run)
+    missed, errors = run.total(TICKS_MISSED), run.total(ERRORS)
     first = {name: footprint.read(process) for name, process in processes.items()}
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
     begun = time.monotonic()
@@ -203,7 +203,6 @@ def _phase(run: Supervised, pair: Pair, state: str, seconds: float) -> Phase:
         for name, process in processes.items():
             samples[name].append((time.monotonic(), float(footprint.anonymous_bytes(process.pid))))
     last = {name: footprint.read(process) for name, process in processes.items()}
-    missed_now, errors_now = _counts(run)
     return Phase(
         series=pair.series,
         interval_seconds=pair.interval_seconds,
@@ -211,8 +210,8 @@ def _phase(run: Supervised, pair: Pair, state: str, seconds: float) -> Phase:
         seconds=seconds,
         usage={name: _usage(first[name], last[name], samples[name]) for name in processes},
         collections=_collections(run, heads),
-        ticks_missed=missed_now - missed,
-        errors=errors_now - errors,
+        ticks_missed=run.total(TICKS_MISSED) - missed,
+        errors=run.total(ERRORS) - errors,
     )
 
 
@@ -247,36 +246,19 @@ def _page(run: Supervised, page: str) -> PageCost:
 # ---- what the rings tell -------------------------------------------------------------------------------------------
 
 
-def _readers(run: Supervised) -> Iterable[tuple[str, RingReader]]:
-    for source in (*SOURCES, *run.extra):
-        with RingReader(run.daemon.namespace, source) as reader:
-            yield source, reader
-
-
 def _heads(run: Supervised) -> dict[str, int]:
-    return {source: reader.newest_sequence() for source, reader in _readers(run)}
+    return {source: reader.newest_sequence() for source, reader in run.readers()}
 
 
 def _collections(run: Supervised, heads: dict[str, int]) -> dict[str, list[float]]:
     """How long each collection since those heads took, by source."""
     found: dict[str, list[float]] = {}
-    for source, reader in _readers(run):
+    for source, reader in run.readers():
         column = _column(reader, DURATION.name)
         frames = [reader.frame(sequence) for sequence in range(heads[source] + 1, reader.newest_sequence() + 1)]
         values = [frame.value(column) for frame in frames if frame is not None]
         found[source] = [value for value in values if value is not None]
     return found
-
-
-def _counts(run: Supervised) -> tuple[int, int]:
-    """(ticks missed, errors) of all sources since the start."""
-    missed = errors = 0.0
-    for _, reader in _readers(run):
-        frame = reader.latest()
-        assert frame is not None
-        missed += frame.value(_column(reader, TICKS_MISSED.name)) or 0.0
-        errors += frame.value(_column(reader, ERRORS.name)) or 0.0
-    return round(missed), round(errors)
 
 
 def _column(reader: RingReader, metric: str) -> int:

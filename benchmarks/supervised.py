@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,21 +17,14 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import Missing, program
-from tests.daemon import PROGRAMS, Daemon
+from shm.metric import Metric
+from shm.ring.reader import RingReader
+from tests.daemon import PROGRAMS, SOURCES, Daemon
 from tests.haproxy import HaproxyBefore
-from tests.rings import remove_files_of
+from tests.rings import newest, remove_files_of
 from tests.stand_ins.betanet import BetanetStandIn, moving
 
 _HAPROXY = "apt-get install haproxy"
-_PROGRAM = """\
-[program:{name}]
-command = "{python}" -m collector {name}
-directory = %(here)s/..
-startsecs = 1
-stopwaitsecs = 15
-redirect_stderr = true
-stdout_logfile = %(here)s/../run/log/{name}.log
-"""
 
 
 @dataclass(slots=True)
@@ -51,6 +43,17 @@ class Supervised:
 
     def processes(self) -> dict[str, psutil.Process]:
         return {name: psutil.Process(pid) for name, pid in self.pids().items()}
+
+    def readers(self) -> Iterator[tuple[str, RingReader]]:
+        """A reader of each source's ring, closed with the next one."""
+        for source in (*SOURCES, *self.extra):
+            with RingReader(self.daemon.namespace, source) as reader:
+                yield source, reader
+
+    def total(self, metric: Metric) -> int:
+        """What all sources have of that counter of the collectors' own."""
+        values = (newest(self.daemon.namespace, source)[metric.name, source] for source in (*SOURCES, *self.extra))
+        return round(sum(value or 0.0 for [value] in values))
 
 
 @contextlib.contextmanager
@@ -83,7 +86,6 @@ def supervised(
         compiled = {"PYTHONDONTWRITEBYTECODE": ""}
         daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, environ=compiled, capacity=capacity)
         stack.callback(remove_files_of, daemon.namespace)
-        (directory / "conf.d").mkdir()
         for name in extra:
-            (directory / "conf.d" / f"{name}.conf").write_text(_PROGRAM.format(name=name, python=sys.executable))
+            daemon.add_program(name)
         yield Supervised(daemon, tuple(extra), missing)

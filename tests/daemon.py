@@ -59,6 +59,15 @@ class Daemon:
             f"[collector]\ninterval_seconds = {interval_seconds}\n[exporter]\nport = {self.port}\n{toml}"
         )
 
+    def add_program(self, name: str) -> None:
+        """A program for one more source, by the example that the repository ships."""
+        example = (ROOT / "conf.d" / "own-source.conf").read_text().partition("; [program:queue]\n")[2]
+        lines = [line.removeprefix("; ") for line in example.splitlines()]
+        text = "\n".join(["[program:queue]", *lines, ""]).replace("queue", name)
+        (self.directory / "conf.d").mkdir(exist_ok=True)
+        python = text.replace("%(here)s/../.venv/bin/python", sys.executable)
+        (self.directory / "conf.d" / f"{name}.conf").write_text(python)
+
     def start(self) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FOGMETRICS_")}
         # The working directory is the copy's, so the packages must be found from elsewhere.

@@ -29,6 +29,7 @@ from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
 from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require
+from tests.siege.processes import fork, reaped
 
 _CAPACITY: Final = 64
 _FRAMES_A_SERIES: Final = 20  # one more series after each so many frames, so that catalogs change under the copy
@@ -110,22 +111,19 @@ def _lives(namespace: str, directory: Path, random_: random.Random, rounds: int)
             before = 0
         unlink(namespace, "s")  # a reboot
         done[0] = before
-        forked = os.fork()
-        if not forked:
-            _live(namespace, directory, done)
+        forked = fork(lambda: _live(namespace, directory, done))
         time.sleep(random_.uniform(0.005, 0.06))
         stop = random_.random() < 0.5
         os.kill(forked, signal.SIGTERM if stop else signal.SIGKILL)
-        _, status = os.waitpid(forked, 0)
+        status = reaped(forked)
         when = f"round {number}, after {'an orderly stop' if stop else 'a kill'}"
-        if stop and os.WIFEXITED(status):
-            require(os.WEXITSTATUS(status) == 0, f"{when}, the writer failed with status {os.WEXITSTATUS(status)}")
-            orderly += 1
-        else:
-            killed += 1  # or stopped before it could catch the signal
+        require(status <= 0, f"{when}, the writer failed with status {status}")
+        ended_well = stop and status == 0  # a signal may come before it can be caught
+        orderly += ended_well
+        killed += not ended_well
         newest = _newest_on_disk(namespace, directory, when)
         require(before <= newest <= done[0] + 1, f"{when}, the snapshot ends with {newest}, after {before}…{done[0]}")
-        if stop and os.WIFEXITED(status):
+        if ended_well:
             require(newest == done[0], f"{when}, an orderly one, the snapshot ends with {newest}, not {done[0]}")
         unlink(namespace, "s")
         with _open(namespace, directory) as writer:
@@ -139,10 +137,8 @@ def _lives(namespace: str, directory: Path, random_: random.Random, rounds: int)
 
 
 def _live(namespace: str, directory: Path, done: memoryview[int]) -> None:
-    stopped = []
-    status = 1
-    try:
-        writer = _open(namespace, directory)
+    stopped: list[bool] = []
+    with _open(namespace, directory) as writer:
         snapshots = Snapshots(directory, namespace, "s", 0.004)
         signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
         snapshots.start()
@@ -155,10 +151,6 @@ def _live(namespace: str, directory: Path, done: memoryview[int]) -> None:
             last = snapshots.last_seconds
             time.sleep(0.0005)
         snapshots.finish(writer)
-        writer.close()
-        status = 0
-    finally:
-        os._exit(status)
 
 
 def _newest_on_disk(namespace: str, directory: Path, when: str) -> int:

@@ -13,7 +13,6 @@ half an hour.
 from __future__ import annotations
 
 import itertools
-import sys
 import tempfile
 import time
 import xmlrpc.client
@@ -25,7 +24,7 @@ import httpx
 import psutil
 
 from shm.files import DIRECTORY
-from tests.daemon import PROGRAMS, ROOT, SOURCES, STATES, Daemon
+from tests.daemon import PROGRAMS, SOURCES, STATES, Daemon
 from tests.haproxy import HaproxyBefore
 from tests.programs import wait_until
 from tests.prometheus import Prometheus, scraping
@@ -68,7 +67,7 @@ def check(effort: Effort) -> Counts:
                 # Rings that are lapped within the run, so that what a death leaves in a slot is met again.
                 capacity=512 if effort.long else 32,
             )
-            _add_program(directory, proof.NAME)
+            daemon.add_program(proof.NAME)
             faults = Faults(daemon, _ALL, effort.random(), effort.seconds(15, 1800))
             try:
                 with daemon:
@@ -89,15 +88,6 @@ def check(effort: Effort) -> Counts:
         "supervisord stopped and continued": kinds["stop", True],
         **counts,
     }
-
-
-def _add_program(directory: Path, name: str) -> None:
-    """A program in conf.d, by the example that the repository ships."""
-    example = (ROOT / "conf.d" / "own-source.conf").read_text()
-    lines = [line.removeprefix("; ") for line in example.partition("; [program:queue]\n")[2].splitlines()]
-    text = "\n".join(["[program:queue]", *lines, ""]).replace("queue", name)
-    (directory / "conf.d").mkdir()
-    (directory / "conf.d" / f"{name}.conf").write_text(text.replace("%(here)s/../.venv/bin/python", sys.executable))
 
 
 def _all_run(daemon: Daemon) -> bool:
