@@ -176,7 +176,7 @@ def dies_at_line(line: int, prepare: Callable[[], Callable[[], object]], what: s
 
 def adopt_orphans() -> None:
     """Become the parent of orphaned grandchildren, so that they can be waited for."""
-    _call("prctl", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 # ---- mounts of our own, another user -------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def adopt_orphans() -> None:
 def private_mounts() -> None:
     """Give this process and its children a mount namespace of their own. Raises Unable."""
     try:
-        _call("unshare", _libc.unshare(_CLONE_NEWNS))
+        libc("unshare", _CLONE_NEWNS)
         _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     except PermissionError as error:
         raise Unable(f"it needs the right to mount (root, CAP_SYS_ADMIN): {error}") from None
@@ -235,13 +235,16 @@ def _closed_above(directory: Path) -> Path | None:
 
 def _mount(what: str, where: str, kind: str, flags: int, options: str = "") -> None:
     text = [part.encode() or None for part in (what, where, kind, options)]
-    _call(f"mount {where}", _libc.mount(text[0], text[1], text[2], ctypes.c_ulong(flags), text[3]))
+    libc("mount", text[0], text[1], text[2], ctypes.c_ulong(flags), text[3])
 
 
-def _call(what: str, result: int) -> None:
-    if result < 0:
+def libc(name: str, *arguments: object) -> int:
+    """Call a function of the C library that returns −1 where it fails. Raises OSError."""
+    result: int = getattr(_libc, name)(*arguments)
+    if result == -1:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+    return result
 
 
 if __name__ == "__main__":

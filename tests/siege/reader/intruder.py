@@ -22,7 +22,7 @@ from shm.errors import RingForeign
 from shm.files import DIRECTORY, lock_path, ring_path
 from shm.ring.reader import RingReader
 from tests.siege.harness import require
-from tests.siege.processes import Done, main
+from tests.siege.processes import Done, libc, main
 
 # From asm-generic/fcntl.h, linux/fs.h, linux/falloc.h, sys/mman.h, sys/ptrace.h, sched.h; the numbers of the system
 # calls are the same on x86-64 and arm64.
@@ -32,18 +32,7 @@ _KEEP_SIZE, _PUNCH_HOLE, _MADV_REMOVE, _PTRACE_ATTACH, _MS_BIND = 1, 2, 9, 16, 4
 _CLONE_NEWUSER, _RENAME_EXCHANGE, _AT_FDCWD = 0x10000000, 2, -100
 _SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 434, 438
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-
 Way = Callable[[], object]
-
-
-def _call(name: str, *arguments: object) -> int:
-    """Call a function of the C library that returns −1 where it fails."""
-    result: int = getattr(_libc, name)(*arguments)
-    if result == -1:
-        raise OSError(ctypes.get_errno(), name)
-    return result
 
 
 def held(pid: int | str, files: set[str]) -> Iterator[tuple[str, str, bool]]:
@@ -114,12 +103,12 @@ def _by_name(path: Path, mine: Path) -> dict[str, Way]:
         "unlink": path.unlink,
         "rename away": lambda: path.rename(mine.with_suffix(".away")),
         "rename over": lambda: mine.rename(path),
-        "exchange": lambda: _call(
+        "exchange": lambda: libc(
             "renameat2", _AT_FDCWD, str(mine).encode(), _AT_FDCWD, text, ctypes.c_uint(_RENAME_EXCHANGE)
         ),
         "link over": lambda: path.hardlink_to(mine),
         "link symbolically over": lambda: path.symlink_to(mine),
-        "mount over": lambda: _call("mount", str(mine).encode(), text, None, ctypes.c_ulong(_MS_BIND), None),
+        "mount over": lambda: libc("mount", str(mine).encode(), text, None, ctypes.c_ulong(_MS_BIND), None),
         "chmod": lambda: path.chmod(0o666),
         "chown": lambda: os.chown(path, os.getuid(), -1),
         "utime": lambda: os.utime(path),
@@ -141,7 +130,7 @@ def _in_user_namespace(path: Path) -> None:
         status = 1
         try:
             user, group = os.getuid(), os.getgid()
-            _call("unshare", _CLONE_NEWUSER)
+            libc("unshare", _CLONE_NEWUSER)
             Path("/proc/self/setgroups").write_text("deny")
             Path("/proc/self/uid_map").write_text(f"0 {user} 1")
             Path("/proc/self/gid_map").write_text(f"0 {group} 1")
@@ -166,14 +155,14 @@ def _by_lock(namespace: str, source: str) -> dict[str, Way]:
 
 def _by_the_writer(pid: int) -> dict[str, Way]:
     def take_descriptor() -> None:
-        other = _call("syscall", _SYS_PIDFD_OPEN, pid, 0)
-        _call("syscall", _SYS_PIDFD_GETFD, other, 3, 0)
+        other = libc("syscall", _SYS_PIDFD_OPEN, pid, 0)
+        libc("syscall", _SYS_PIDFD_GETFD, other, 3, 0)
 
     return {
         "open the writer's memory": lambda: open(f"/proc/{pid}/mem", "r+b"),
         "list the writer's descriptors": lambda: os.listdir(f"/proc/{pid}/fd"),
         "take a descriptor of the writer's": take_descriptor,
-        "trace the writer": lambda: _call("ptrace", _PTRACE_ATTACH, pid, None, None),
+        "trace the writer": lambda: libc("ptrace", _PTRACE_ATTACH, pid, None, None),
         "stop the writer": lambda: os.kill(pid, signal.SIGSTOP),
     }
 
@@ -192,7 +181,7 @@ def _by_fd(fd: int, other: int) -> dict[str, Way]:
         "copy_file_range": lambda: os.copy_file_range(other, fd, 8, 0, 0),
         "ftruncate": lambda: os.ftruncate(fd, 0),
         "posix_fallocate": lambda: os.posix_fallocate(fd, 0, 1 << 20),
-        "punch a hole": lambda: _call("fallocate", fd, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(4096)),
+        "punch a hole": lambda: libc("fallocate", fd, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(4096)),
         "map for writing": lambda: mmap.mmap(fd, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE),
         "map with ACCESS_WRITE": lambda: mmap.mmap(fd, 4096, access=mmap.ACCESS_WRITE),
         "open for writing again": lambda: os.open(f"/proc/self/fd/{fd}", os.O_RDWR),
@@ -225,8 +214,8 @@ def _by_address(address: int) -> dict[str, Way]:
     page = ctypes.c_void_p(address)
     return {
         "store": store,
-        "make a map writable": lambda: _call("mprotect", page, ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_WRITE),
-        "free its pages": lambda: _call("madvise", page, ctypes.c_size_t(4096), _MADV_REMOVE),
+        "make a map writable": lambda: libc("mprotect", page, ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_WRITE),
+        "free its pages": lambda: libc("madvise", page, ctypes.c_size_t(4096), _MADV_REMOVE),
         "write by /proc/self/mem": by_memory_file,
     }
 
