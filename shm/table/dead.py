@@ -29,9 +29,9 @@ from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
 from shm.ring.layout import ABSENT, KIND_FOLDED, KIND_REMOVED, MAX_WIDTH, aligned
 from shm.ring.lock import WriterLock
-from shm.table.descriptors import close_table, in_use, open_table
 from shm.table.file import Contents, TableFile
 from shm.table.format import MAX_TABLE_BYTES, RETIRED, TableHeader, files_of, fold_lock_path, listed, table_path
+from shm.table.lock import in_use
 from shm.table.reader import TableReader
 
 log = logging.getLogger(__name__)
@@ -237,17 +237,8 @@ def _clear_litter(namespace: str, application: str) -> None:
         with contextlib.suppress(OSError):
             status = path.lstat()
             old = time.time() - status.st_mtime > _LITTER_SECONDS
-            if path.name.count(".") == 4 and old and status.st_uid == os.geteuid() and not _in_use(path):
+            if path.name.count(".") == 4 and old and status.st_uid == os.geteuid() and not in_use(path):
                 path.unlink()
-
-
-def _in_use(path: Path) -> bool:
-    """Whether the process that owns this table file is alive. Raises OSError."""
-    fd = open_table(path)
-    try:
-        return in_use(fd)
-    finally:
-        close_table(fd)
 
 
 def _opened(namespace: str, application: str, who: str) -> TableReader | None:
@@ -287,7 +278,7 @@ def _if_dead(namespace: str, application: str, who: str, stack: contextlib.ExitS
 def _set_aside(path: Path, error: RingCorrupt) -> None:
     """Rename an unreadable table to ``.corrupt``, which readers ignore, and keep it for diagnosis."""
     with contextlib.suppress(OSError):
-        if not _in_use(path):
+        if not in_use(path):
             aside = path.with_suffix(".corrupt")
             path.rename(aside)
             log.error("table set aside", extra={"path": str(aside), "error": str(error)})

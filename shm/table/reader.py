@@ -12,8 +12,9 @@ from shm import catalog
 from shm.errors import RingCorrupt, RingForeign, RingMissing
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES, check_byte_order
-from shm.table.descriptors import close_table, in_use, open_table
+from shm.ring.lock import record_lock
 from shm.table.format import CATALOG_USED, RETIRED, TableHeader, identity, read_header, table_path
+from shm.table.lock import open_table
 
 
 class TableReader:
@@ -41,7 +42,7 @@ class TableReader:
         try:
             self.header = self._checked(owners)
         except BaseException:
-            close_table(self._fd)
+            os.close(self._fd)
             raise
         self.catalog = catalog.Catalog()
         self.salt = self.header.salt
@@ -99,7 +100,7 @@ class TableReader:
 
     def alive(self) -> bool:
         """Whether its process is alive, by its lock."""
-        return in_use(self._fd)
+        return record_lock(self._fd) is not None
 
     def mapped(self) -> bool:
         """Whether its process has it mapped, even without the lock: a program that closes *all* descriptors, as some do
@@ -113,7 +114,7 @@ class TableReader:
             return False
 
     def close(self) -> None:
-        close_table(self._fd)
+        os.close(self._fd)
 
 
 class OpenTables:

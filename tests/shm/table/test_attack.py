@@ -26,8 +26,8 @@ from shm.ring.layout import ABSENT, MAX_WIDTH
 from shm.ring.lock import record_lock
 from shm.table import dead, removal
 from shm.table.cells import CounterCell, GaugeCell
-from shm.table.descriptors import unlink
 from shm.table.format import identity, listed, table_path
+from shm.table.lock import unlink
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
@@ -180,7 +180,7 @@ for number in range(300):
         assert subprocess.check_output([sys.executable, "-c", fold, namespace]) == b"0\\n"
 table.cell(hits, ("first",)).inc(1.0)
 for fd in taken:
-    os.fstat(fd)
+    assert os.path.sameopenfile(fd, taken[0])
 """
     subprocess.run([sys.executable, "-c", code, namespace, str(victim)], check=True)
     assert victim.read_bytes() == b""

@@ -14,8 +14,8 @@ from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import format as tables
 from shm.table.cells import CounterCell
-from shm.table.descriptors import unlink
 from shm.table.format import TableHeader, files_of, identity, listed, read_header, table_of
+from shm.table.lock import unlink
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.application import Process
