@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 # Bytes per copy: a small block lets the collector's thread have the interpreter soon.
 _BLOCK_BYTES: Final = 1 << 18
-_NOT_SUPPORTED: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _NOT_OURS: Final = 1 << 64  # above every head: a file that is unreadable or another user's is never replaced
 
 
@@ -58,7 +57,6 @@ def take(directory: Path, namespace: str, source: str, opened: tuple[int, Header
         temporary = final.with_name(f"{final.name}.new")
         disk = _create(temporary)
         try:
-            _reserve(disk, header.segment_bytes)
             _copy(source, ring, disk, header.slots_offset, header.segment_bytes)
             _copy(source, ring, disk, 0, header.slots_offset)
             os.fsync(disk)
@@ -210,15 +208,6 @@ def _set_aside(source: str, path: Path, error: RingCorrupt) -> None:
     log.error("snapshot set aside", extra={"ring": source, "as": str(aside), "error": str(error)})
     with contextlib.suppress(OSError):
         os.rename(path, aside)
-
-
-def _reserve(disk: int, size: int) -> None:
-    """Reserve the file's space, so that a full disk is an error before the copy begins."""
-    try:
-        os.posix_fallocate(disk, 0, size)
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
 
 
 def _copy(source: str, ring: int, disk: int, start: int, end: int) -> None:

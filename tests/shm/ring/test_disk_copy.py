@@ -192,34 +192,17 @@ def test_a_ring_cut_short_while_it_is_copied_is_no_snapshot(
 ) -> None:
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer)
-        reserve = disk_copy._reserve
+        create = disk_copy._create
 
-        def cut(disk: int, size: int) -> None:
-            reserve(disk, size)
+        def cut(path: Path) -> int:
             os.truncate(ring_path(namespace, "s"), 5000)
+            return create(path)
 
-        monkeypatch.setattr(disk_copy, "_reserve", cut)
+        monkeypatch.setattr(disk_copy, "_create", cut)
         with pytest.raises(RingCorrupt, match="cut short while its snapshot was taken"):
             disk_copy.take(tmp_path, namespace, "s")
         writer.keep_published()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_where_a_file_system_can_not_reserve_the_snapshot_is_written_all_the_same(
-    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unsupported(*arguments: int) -> None:
-        raise OSError(95, "Operation not supported")
-
-    with open_writer(namespace, columns=1) as writer:
-        append_proof(writer, 2)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "posix_fallocate", unsupported)
-            disk_copy.take(tmp_path, namespace, "s")
-            patch.setattr(os, "posix_fallocate", _full_disk)
-            with pytest.raises(OSError, match="No space"):
-                disk_copy.take(tmp_path, namespace, "s")
-    assert restored(namespace, tmp_path, 1) == [1, 2]
 
 
 def test_where_there_is_no_room_for_the_restored_ring_the_snapshot_stays(
