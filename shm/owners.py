@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from collections.abc import Callable
 from typing import Final
 
 from shm.errors import ConfigurationError
@@ -19,17 +20,8 @@ def user_number(owner: str, where: str = "", key: str = "owner") -> int:
     """
     if not owner:
         return os.geteuid()
-    what = f"{where} {key}".lstrip()
-    number = _id(what, owner)
-    if number is not None:
-        return number
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except (KeyError, ValueError):  # ValueError: a NUL in it
-        raise ConfigurationError(
-            f"{what} is {owner!r}, which is not a user of this host; name the user that runs the collectors, "
-            "or leave the key empty if the exporter runs as the same user"
-        ) from None
+    remedy = "name the user that runs the collectors, or leave the key empty if the exporter runs as the same user"
+    return _number(where, key, owner, lambda name: pwd.getpwnam(name).pw_uid, f"a user of this host; {remedy}")
 
 
 def group_number(group: str, where: str = "", key: str = "group") -> int | None:
@@ -39,23 +31,19 @@ def group_number(group: str, where: str = "", key: str = "group") -> int | None:
     """
     if not group:
         return None
+    remedy = f"create it (groupadd -r {group}), or leave the key empty"
+    return _number(where, key, group, lambda name: grp.getgrnam(name).gr_gid, f"a group of this host; {remedy}")
+
+
+def _number(where: str, key: str, text: str, id_of: Callable[[str], int], wanted: str) -> int:
     what = f"{where} {key}".lstrip()
-    number = _id(what, group)
-    if number is not None:
-        return number
+    if text.isascii() and text.isdecimal():
+        if len(text) > 10 or int(text) > _MAX_ID:
+            raise ConfigurationError(
+                f"{what} is {text!r}, which is out of range; give a name, or a number up to {_MAX_ID}"
+            )
+        return int(text)
     try:
-        return grp.getgrnam(group).gr_gid
+        return id_of(text)
     except (KeyError, ValueError):  # ValueError: a NUL in it
-        raise ConfigurationError(
-            f"{what} is {group!r}, which is not a group of this host; create it (groupadd -r {group}), or leave "
-            "the key empty"
-        ) from None
-
-
-def _id(what: str, text: str) -> int | None:
-    """``text`` as a numeric id; None if it is a name. Raises ConfigurationError."""
-    if not (text.isascii() and text.isdecimal()):
-        return None
-    if len(text) > 10 or int(text) > _MAX_ID:
-        raise ConfigurationError(f"{what} is {text!r}, which is out of range; give a name, or a number up to {_MAX_ID}")
-    return int(text)
+        raise ConfigurationError(f"{what} is {text!r}, which is not {wanted}") from None
