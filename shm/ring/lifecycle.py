@@ -20,7 +20,6 @@ import os
 import struct
 import time
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -52,24 +51,15 @@ _CATALOG_MIN: Final = 4096
 _PAYLOAD_HEAD: Final = struct.Struct("<qqQQ")  # timestamp, monotonic, count, flags; packed into private bytes only
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The segment to write to. ``frames``: how many frames it has already.
-
-    ``continues``: False if published frames may be missing, so that its newest cumulative values may be older than
-    those that readers have seen.
-    """
-
-    segment: WritableSegment
-    frames: int
-    continues: bool
+Opened = tuple[WritableSegment, bool]
 
 
 def open_ring(namespace: str, fresh: Header, group: str, snapshot_dir: Path | None) -> Opened:
-    """Open, rebuild or create the segment of ``fresh.source``. The caller holds the source's lock.
+    """Open, rebuild or create the segment of ``fresh.source``: the segment to write to, and whether it continues.
 
-    ``fresh``: the header of an empty segment of this configuration. Raises NoSpace, RingForeign, RingError,
-    ConfigurationError.
+    It does not if published frames may be missing: its newest cumulative values may then be older than those that
+    readers have seen. The caller holds the source's lock. ``fresh``: the header of an empty segment of this
+    configuration. Raises NoSpace, RingForeign, RingError, ConfigurationError.
     """
     path = ring_path(namespace, fresh.source)
     try:
@@ -112,7 +102,7 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
                 segment.close()
                 segment = rebuilt
         segment.sign()
-        return Opened(segment, len(segment.history()), continues)
+        return segment, continues
 
 
 def _replace_unreadable(
@@ -165,14 +155,15 @@ def _begin(
             if left.history():
                 past = left
         if past is None:
-            return Opened(publish(namespace, fresh, group), 0, continues=True)
+            return publish(namespace, fresh, group), True
         header = successor(past, interval_ns=fresh.interval_ns, capacity=fresh.capacity)
         segment = publish(namespace, header, group, past, still_present(past))
         # Frames published after the snapshot are lost with shared memory; a cut file may have lost its last frames.
         continues = not past.lost_newest and (past is left or past.ended_well)
-    frames = len(segment.history())
-    log.info("history restored", extra={"ring": fresh.source, "frames": frames, "from": str(snapshot_dir or "")})
-    return Opened(segment, frames, continues)
+    log.info("history restored", extra={
+        "ring": fresh.source, "frames": len(segment.history()), "from": str(snapshot_dir or ""),
+    })  # fmt: skip
+    return segment, continues
 
 
 # ---- building the next segment ----------------------------------------------------------------------------------

@@ -36,8 +36,7 @@ step relies on x86 store order, on fences that Python does not have, or on the i
 
 A1 proves nothing: it makes most overlapped reads fail before their seal is computed. If stores become visible in
 another order: with A4 before A2/A3, the copy's seal does not hold, and the reader skips the frame. With A5 before A4,
-the head's slot has no frame yet, and the reader goes back by one. A wrong hint makes the reader look at each slot's
-sequence, once.
+the head's slot has no frame yet. Then, and with a wrong hint, the reader looks at each slot's sequence, once.
 
 The catalog grows by whole entries: body and seal (seeded with the entry's offset), then header.catalog_used, also a
 hint. A reader reads entries from the start for as long as their seals hold. A frame's ``count`` is the number of

@@ -8,7 +8,6 @@ The segment is mapped read-only, and the kernel copies out of the map (:mod:`shm
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shm.catalog import Catalog, extend
@@ -40,9 +39,6 @@ _HEAD, _CATALOG_USED, *_WRITER = (
     for word in (WORD_HEAD, WORD_CATALOG_USED, WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE, WORD_HEARTBEAT)
 )
 
-# How many frames latest() goes back from the head before it looks at every slot: one in flight, and one more.
-_STEPS_BACK = 3
-
 
 class RingReader:
     """A reader of the published segment of ``source``. Raises RingMissing, RingForeign or RingCorrupt.
@@ -51,9 +47,9 @@ class RingReader:
     ``replaced`` is True once the name leads to another one.
     """
 
-    def __init__(self, namespace: str, source: str, *, owner: int | None = None, path: Path | None = None) -> None:
+    def __init__(self, namespace: str, source: str, *, owner: int | None = None) -> None:
         self.source = source
-        self.path = path or ring_path(namespace, source)
+        self.path = ring_path(namespace, source)
         fd, mapped, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
         self._map = ReadOnlyMap(fd, mapped, self.header.slot_bytes)
         self._inode = os.fstat(fd).st_ino
@@ -86,11 +82,6 @@ class RingReader:
             return True
         size = self.header.segment_bytes
         return status.st_ino != self._inode or status.st_size != size or status.st_blocks * 512 < size
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """(inode, creation time): differs from the identity of any segment that replaces this one."""
-        return self._inode, self.header.created_ns
 
     @property
     def head(self) -> int:
@@ -161,31 +152,15 @@ class RingReader:
         return self._latest_by_search()
 
     def _latest_by_search(self) -> Frame | None:
-        """The newest whole frame, even if the head's hint is wrong.
-
-        Bounded (I4): a few slots around the hint are read, then each slot's sequence once.
-        """
-        head = newest = self.head
-        lies = False
-        if self._claims(head + 1):
-            newest = head + 1  # a writer that died between A4 and A5 left the head one behind
-            # A hint never lags by more than one, unless the writer has appended meanwhile.
-            lies = self._claims(head + 2) and self.head == head
-        for sequence in range(newest, newest if lies else max(head - _STEPS_BACK, 0), -1):
-            frame = self.frame(sequence)
-            if frame is not None:
-                return frame
-            if sequence <= head:
-                self.skipped_frames += 1
+        """The newest whole frame, even if the head's hint is wrong: each slot's sequence is read once (I4)."""
+        head = self.head
         for sequence in sorted(self._sequences(), reverse=True):
             frame = self.frame(sequence)
             if frame is not None:
+                torn = head - sequence
+                self.skipped_frames += torn if 0 < torn < self._capacity else 0  # if more, the hint is damaged
                 return frame
         return None
-
-    def _claims(self, sequence: int) -> bool:
-        """Whether that sequence's slot has this sequence, without a check of its seal."""
-        return int.from_bytes(self._map.copy(self._slot(sequence, 8)), "little") == sequence
 
     def _sequences(self) -> list[int]:
         """The sequences in the slots where they belong, without a check of their seals."""

@@ -84,14 +84,14 @@ class RingWriter:
         try:
             building_path(namespace, source).unlink(missing_ok=True)  # left by a writer that died in a rebuild
             fresh = shape(source, interval_ns, capacity, aligned(max(width, 1), 8))
-            opened = open_ring(namespace, fresh, group, snapshot_dir)
-            self.resumed, self.continues = opened.frames, opened.continues
+            segment, self.continues = open_ring(namespace, fresh, group, snapshot_dir)
+            self.resumed = len(segment.history())
             try:
-                staging = Staging(source, opened.segment.header.slot_bytes)
+                staging = Staging(source, segment.header.slot_bytes)
             except BaseException:
-                opened.segment.close()
+                segment.close()
                 raise
-            self._adopt(opened.segment, staging)
+            self._adopt(segment, staging)
         except BaseException:
             self._lock.release()
             raise
