@@ -153,29 +153,10 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
     Raises RingCorrupt, naming the field and its value, unless all fields are possible in a whole segment of this layout
     and of ``file_bytes`` bytes (I6, I7, I9); RingLayout for another layout.
     """
-    check_byte_order(ring)
-    if len(page) < HEADER_BYTES:
-        raise RingCorrupt(ring, f"the file has {len(page)} bytes, less than its {HEADER_BYTES}-byte header")
-    words = memoryview(page).cast("Q")
-    if words[WORD_MAGIC] != MAGIC:
-        raise RingCorrupt(ring, f"magic is {words[WORD_MAGIC]:#x}, not {MAGIC:#x}: not a fogmetrics segment")
-    version = words[WORD_VERSION]
-    if version != LAYOUT_VERSION:
-        message = (
-            f"layout version is {version}, this program reads {LAYOUT_VERSION}; "
-            "run the same release on both sides, or remove the segment"
-        )
-        # A version that no release will ever reach is damage.
-        raise RingLayout(ring, message, version) if 0 < version < 256 else RingCorrupt(ring, message)
-    immutable = page[IMMUTABLE_START:IMMUTABLE_END]
-    if header_seal(immutable) != words[WORD_SEAL]:
-        raise RingCorrupt(ring, f"header seal is {words[WORD_SEAL]:#x}, the header's bytes give another")
+    immutable = proven_header(ring, "segment", page, MAGIC, LAYOUT_VERSION, IMMUTABLE_END)
     fields = _IMMUTABLE.unpack(immutable)
     size, capacity, width, interval_ns, created_ns, catalog_bytes, generation, boot_id, raw = fields
-    try:
-        source = raw.rstrip(b"\0").decode()
-    except UnicodeDecodeError:
-        raise RingCorrupt(ring, f"source is {raw[:16]!r}…, not UTF-8") from None
+    source = text_of(ring, "source", raw)
     for name, value, limit in (
         ("capacity", capacity, MAX_CAPACITY),
         ("width", width, MAX_WIDTH),
@@ -195,6 +176,39 @@ def read_header(ring: str, page: bytes, file_bytes: int) -> Header:
             ring, f"segment bytes is {size}; the layout gives {header.segment_bytes}, the file has {file_bytes}"
         )
     return header
+
+
+def proven_header(ring: str, what: str, page: bytes, magic: int, layout_version: int, end: int) -> bytes:
+    """The bytes of a header from IMMUTABLE_START to ``end``, if magic, layout version and seal are right.
+
+    ``what``: the kind of file. Raises RingCorrupt, naming the field and its value; RingLayout for another layout.
+    """
+    check_byte_order(ring)
+    if len(page) < HEADER_BYTES:
+        raise RingCorrupt(ring, f"the file has {len(page)} bytes, less than its {HEADER_BYTES}-byte header")
+    words = memoryview(page).cast("Q")
+    if words[WORD_MAGIC] != magic:
+        raise RingCorrupt(ring, f"magic is {words[WORD_MAGIC]:#x}, not {magic:#x}: not a fogmetrics {what}")
+    version = words[WORD_VERSION]
+    if version != layout_version:
+        message = (
+            f"layout version is {version}, this program reads {layout_version}; "
+            f"run the same release on both sides, or remove the {what}"
+        )
+        # A version that no release will ever reach is damage.
+        raise RingLayout(ring, message, version) if 0 < version < 256 else RingCorrupt(ring, message)
+    immutable = page[IMMUTABLE_START:end]
+    if header_seal(immutable) != words[WORD_SEAL]:
+        raise RingCorrupt(ring, f"header seal is {words[WORD_SEAL]:#x}, the header's bytes give another")
+    return immutable
+
+
+def text_of(ring: str, field: str, padded: bytes) -> str:
+    """The text of a header's field. Raises RingCorrupt, naming the field, if it is not UTF-8."""
+    try:
+        return padded.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        raise RingCorrupt(ring, f"{field} is {padded[:16]!r}…, not UTF-8") from None
 
 
 def check_byte_order(ring: str) -> None:

@@ -27,7 +27,7 @@ from typing import Final
 from shm import catalog
 from shm.create import create
 from shm.errors import MetricError, NoSpace, RingCorrupt, RingError, RingLayout, RingMissing
-from shm.files import aside_path, attach_writable, building_path, open_segment, ring_path
+from shm.files import attach_writable, building_path, open_segment, ring_path, set_aside
 from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring import disk_copy
 from shm.ring.layout import (
@@ -109,8 +109,9 @@ def _replace_unreadable(
     namespace: str, fresh: Header, group: str, snapshot_dir: Path | None, error: RingCorrupt
 ) -> Opened:
     """Set aside a published segment that raised ``error``, and publish a new one with the frames left in it."""
-    left = None if isinstance(error, RingLayout) else _salvage(fresh.source, ring_path(namespace, fresh.source))
-    aside = set_aside(namespace, fresh.source, error)
+    path = ring_path(namespace, fresh.source)
+    left = None if isinstance(error, RingLayout) else _salvage(fresh.source, path)
+    aside = set_aside(fresh.source, path, path.with_suffix(""), error, "segment")
     try:
         return _begin(namespace, fresh, group, snapshot_dir, left)
     except NoSpace:
@@ -260,15 +261,6 @@ def publish(
         temporary.unlink(missing_ok=True)
         raise
     return segment
-
-
-def set_aside(namespace: str, source: str, error: RingCorrupt) -> Path:
-    """Rename the published segment, which raised ``error``; its new path."""
-    path = ring_path(namespace, source)
-    aside = aside_path(path.with_suffix(""), error)
-    log.error("segment set aside", extra={"ring": source, "as": str(aside), "error": str(error)})
-    os.rename(path, aside)
-    return aside
 
 
 def _carry_catalog(

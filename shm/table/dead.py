@@ -276,9 +276,7 @@ def _if_dead(namespace: str, application: str, who: str, stack: contextlib.ExitS
 
 
 def _set_aside(path: Path, error: RingCorrupt) -> None:
-    """Rename an unreadable table to ``.corrupt``, which readers ignore, and keep it for diagnosis."""
+    """Set an unreadable table aside, unless its process is alive."""
     with contextlib.suppress(OSError):
         if not in_use(path):
-            aside = path.with_suffix(".corrupt")
-            path.rename(aside)
-            log.error("table set aside", extra={"path": str(aside), "error": str(error)})
+            files.set_aside(error.ring, path, path.with_suffix(""), error, "table")

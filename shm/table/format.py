@@ -49,14 +49,13 @@ from pathlib import Path
 from typing import Final
 
 from shm import files
-from shm.errors import RingCorrupt, RingLayout
+from shm.errors import RingCorrupt
 from shm.files import DIRECTORY
-from shm.ring.layout import HEADER_BYTES, MAX_SEGMENT_BYTES, MAX_WIDTH, SOURCE_BYTES
+from shm.ring.layout import HEADER_BYTES, MAX_SEGMENT_BYTES, MAX_WIDTH, SOURCE_BYTES, proven_header, text_of
 from shm.ring.protocol import header_seal
 
 MAGIC: Final = int.from_bytes(b"FOGTABL1", "little")
 LAYOUT_VERSION: Final = 1
-IMMUTABLE_START: Final = 24
 IMMUTABLE_END: Final = 160
 CATALOG_USED: Final = 512
 MAX_TABLE_BYTES: Final = 1 << 31
@@ -148,24 +147,9 @@ def applications_of(namespace: str) -> list[str]:
 
 def read_header(application: str, page: bytes, file_bytes: int) -> TableHeader:
     """Decode and check the header in ``page``, a table's first page. Raises RingCorrupt, naming the field and value."""
-    if len(page) < HEADER_BYTES:
-        raise RingCorrupt(application, f"a table has {len(page)} bytes, less than its {HEADER_BYTES}-byte header")
-    magic, version, seal = struct.unpack_from("<QQQ", page)
-    if magic != MAGIC:
-        raise RingCorrupt(application, f"magic is {magic:#x}, not {MAGIC:#x}: not a fogmetrics table")
-    if version != LAYOUT_VERSION:
-        raise RingLayout(
-            application, f"a table has the layout version {version}, this program reads {LAYOUT_VERSION}; run the "
-            "same release on both sides", version,
-        )  # fmt: skip
-    immutable = page[IMMUTABLE_START:IMMUTABLE_END]
-    if header_seal(immutable) != seal:
-        raise RingCorrupt(application, f"the seal of a table's header is {seal:#x}, the header's bytes give another")
+    immutable = proven_header(application, "table", page, MAGIC, LAYOUT_VERSION, IMMUTABLE_END)
     size, width, catalog_bytes, created_ns, pid, token, raw = _IMMUTABLE.unpack(immutable)
-    try:
-        name = raw.rstrip(b"\0").decode()
-    except UnicodeDecodeError:
-        raise RingCorrupt(application, f"the application of a table is {raw[:16]!r}…, not UTF-8") from None
+    name = text_of(application, "the application of a table", raw)
     if not 0 < width <= MAX_WIDTH:
         raise RingCorrupt(application, f"the width of a table is {width}, not within 1…{MAX_WIDTH}")
     if not 0 < catalog_bytes <= MAX_SEGMENT_BYTES or catalog_bytes % 8:

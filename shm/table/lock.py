@@ -23,14 +23,9 @@ def hold(path: Path) -> int:
     return fd
 
 
-def open_table(path: Path) -> int:
-    """A read-only descriptor of the file. Never waits. Raises OSError."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
 def in_use(path: Path) -> bool:
     """Whether the process of the table, this one or another, is alive. Raises OSError."""
-    fd = open_table(path)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         return record_lock(fd) is not None
     finally:

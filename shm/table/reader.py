@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import stat
 from array import array
 from collections.abc import Collection, Iterator
 
 from shm import catalog
-from shm.errors import RingCorrupt, RingForeign, RingMissing
+from shm.errors import RingCorrupt
+from shm.files import open_owned
 from shm.metric import Metric
-from shm.ring.layout import HEADER_BYTES, check_byte_order
+from shm.ring.layout import HEADER_BYTES
 from shm.ring.lock import record_lock
-from shm.table.format import CATALOG_USED, RETIRED, TableHeader, identity, read_header, table_path
-from shm.table.lock import open_table
+from shm.table.format import CATALOG_USED, RETIRED, identity, read_header, table_path
 
 
 class TableReader:
@@ -30,42 +29,24 @@ class TableReader:
         self.application = application
         self.who = who
         self.path = table_path(namespace, application, who)
-        check_byte_order(application)
+        self._fd, status = open_owned(
+            application, self.path, os.O_RDONLY, owners, "give this user the application's group",
+            "add that user to the trusted users, or remove the file",
+        )  # fmt: skip
         try:
-            self._fd = open_table(self.path)
-        except FileNotFoundError:
-            raise RingMissing(application, f"there is no table {self.path}") from None
-        except OSError as error:
-            raise RingForeign(
-                application, f"{self.path} can't be opened: {error.strerror}; give this user the application's group"
-            ) from error
-        try:
-            self.header = self._checked(owners)
+            self.header = read_header(application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
+            own = identity(self.header.pid, self.header.token)
+            if self.header.application != application or who not in (RETIRED, own):
+                raise RingCorrupt(
+                    application,
+                    f"the table is of {self.header.application!r}, {own}, but the file is {self.path.name}",
+                )
         except BaseException:
             os.close(self._fd)
             raise
         self.catalog = catalog.Catalog()
         self.salt = self.header.salt
         self.serial = next(self._serials)
-
-    def _checked(self, owners: Collection[int]) -> TableHeader:
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise RingForeign(self.application, f"{self.path} is not a regular file; remove it")
-        if status.st_uid not in owners:
-            raise RingForeign(
-                self.application,
-                f"{self.path} belongs to user {status.st_uid}, which is not trusted; add that user to "
-                "the trusted users, or remove the file",
-            )
-        header = read_header(self.application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
-        if header.application != self.application or self.who not in (RETIRED, identity(header.pid, header.token)):
-            raise RingCorrupt(
-                self.application,
-                f"the table is of {header.application!r}, {identity(header.pid, header.token)}, but the file is "
-                f"{self.path.name}",
-            )
-        return header
 
     def refresh(self) -> bool:
         """Read new entries of the catalog; True if there are any."""

@@ -27,11 +27,11 @@ from fogmetrics.settings.tables import ShmConfig
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY
 from shm.metric import Metric
-from shm.ring.layout import HEADER_BYTES
+from shm.ring.layout import HEADER_BYTES, IMMUTABLE_START
 from shm.ring.protocol import header_seal
 from shm.table import dead as dead_tables
 from shm.table.cells import GaugeCell
-from shm.table.format import IMMUTABLE_END, IMMUTABLE_START, RETIRED, identity, read_header, table_path
+from shm.table.format import IMMUTABLE_END, RETIRED, identity, read_header, table_path
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.siege.application_tables import HITS, count, histogram, identities, shown

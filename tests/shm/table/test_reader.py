@@ -81,7 +81,7 @@ def flip(path: Path, at: int, count: int = 1) -> None:
 
 @pytest.mark.parametrize(
     ("at", "said"),
-    [(0, "magic is 0x"), (8, "layout version 254, this program reads 1"), (16, "seal of a table's header"),
+    [(0, "magic is 0x"), (8, "layout version is 254, this program reads 1"), (16, "header seal is 0x"),
      *((at, "the header's bytes give another") for at in range(24, 160, 8))],
 )  # fmt: skip
 def test_a_header_that_is_damaged_is_refused(namespace: str, path: Path, at: int, said: str) -> None:
@@ -153,7 +153,7 @@ def test_a_catalog_entry_that_is_damaged_ends_what_is_known(namespace: str, path
 
 
 def test_a_table_of_a_user_who_is_not_trusted_is_refused(namespace: str, path: Path) -> None:
-    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, which is not trusted"):
+    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, expected 12345; add that"):
         opened(namespace, {12345})
 
 

@@ -136,7 +136,7 @@ def _mutations(effort: Effort, victim: Victim, chance: random.Random) -> Iterato
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "fuzz", "the header's seal is not checked", "shm.ring.layout:read_header",
+        "fuzz", "the header's seal is not checked", "shm.ring.layout:proven_header",
         code="header_seal(immutable) != words[WORD_SEAL]", becomes="False",
         says="the error must say 'header seal is", scale=0.3,
     ),
