@@ -70,6 +70,11 @@ class WriterLock:
             raise
         return fd
 
+    @property
+    def removed(self) -> bool:
+        """Whether the file was removed: another process may then hold a new one."""
+        return os.fstat(self.fd).st_nlink == 0
+
     def release(self) -> None:
         with _held_guard:
             if self.fd >= 0:

@@ -237,7 +237,7 @@ class RingWriter:
         was removed, since another process may then have started to write; NoSpace.
         """
         self._check_open()
-        if os.fstat(self._lock.fd).st_nlink == 0:
+        if self._lock.removed:
             raise RingLost(
                 self.source, f"its lock {self._lock.path} was removed; don't clean {self._lock.path.parent} while "
                 "processes use it (systemd-logind: RemoveIPC=no)"
@@ -355,7 +355,7 @@ class RingWriter:
         """Record an orderly stop in the header. Call it after the last append."""
         # If the lock was removed, the ring may have another writer by now: leave its header alone. Errors are ignored,
         # since the header is a hint.
-        if os.fstat(self._lock.fd).st_nlink:
+        if not self._lock.removed:
             with contextlib.suppress(OSError):
                 self._segment.unsign()
 

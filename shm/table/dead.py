@@ -193,9 +193,9 @@ def fold_lock(namespace: str, application: str, wait_seconds: float) -> Iterator
     while True:
         with contextlib.suppress(WriterBusy):
             lock = WriterLock.acquire(fold_lock_path(namespace, application), application)
-            if _leads_to(lock):
+            if not lock.removed:
                 break
-            lock.release()  # the file was removed after it was opened: another process may hold a new one
+            lock.release()
             continue
         if time.monotonic() >= deadline:
             yield False
@@ -207,13 +207,6 @@ def fold_lock(namespace: str, application: str, wait_seconds: float) -> Iterator
     finally:
         _holders.discard(thread)
         lock.release()
-
-
-def _leads_to(lock: WriterLock) -> bool:
-    try:
-        return os.path.samestat(os.stat(lock.path), os.fstat(lock.fd))
-    except OSError:
-        return False
 
 
 def _series_of(table: TableReader) -> Iterator[tuple[SeriesKey, Metric, MetricExtra | None, array[float]]]:
