@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import subprocess
@@ -102,6 +103,18 @@ def append_proof(writer: RingWriter, frames: int = 1) -> None:
         writer.append(proof(sequence, writer.column_count), sequence * SECOND_NS, sequence)
 
 
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    """Damage a file: other bytes from the offset ``at`` on."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def no_room(*arguments: object, **keywords: object) -> int:
+    """In place of a system call: it fails for want of space."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def punch_hole(path: Path, start: int, size: int) -> None:
     """Free a part of the file, which keeps its size."""
     with path.open("r+b") as file:
@@ -118,6 +131,14 @@ def frame_of(ring: RingReader | RingWriter, sequence: int) -> Frame:
     frame = ring.frame(sequence)
     assert frame is not None, f"no frame {sequence}"
     return frame
+
+
+def whole_frames(reader: RingReader, columns: int) -> list[int]:
+    """The sequences of the whole frames, each of which is what append_proof() appended."""
+    found = sequences(reader)
+    for sequence in found:
+        check(frame_of(reader, sequence), columns)
+    return found
 
 
 def newest_sequence(namespace: str, source: str) -> int:
@@ -189,6 +210,13 @@ def line(process: subprocess.Popen[str]) -> str:
     text = process.stdout.readline()
     assert text, process.stderr.read() if process.stderr else ""
     return text.strip()
+
+
+def run_python(code: str, status: int = 0) -> str:
+    """The output of a Python process that runs the code, prints no error, and ends with the status."""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (status, "")
+    return run.stdout
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from shm.create import create
 from shm.errors import NoSpace
 from shm.files import building_path
 from shm.ring.reader import RingReader
-from tests.rings import ROOT, files_of
+from tests.rings import files_of, no_room, run_python
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
 
@@ -34,8 +32,7 @@ else:
     raise AssertionError("a file was given to a foreign group")
 assert [path.suffix for path in files_of({namespace!r})] == [".lock"]
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    run_python(program)
 
 
 def test_create_reserves_all_of_its_memory_and_replaces_litter(namespace: str) -> None:
@@ -71,31 +68,24 @@ def test_more_than_the_host_has_memory_for_is_refused_however_large_shared_memor
     path.unlink()
 
 
-def test_create_leaves_nothing_behind_when_it_fails(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    descriptors = len(os.listdir("/proc/self/fd"))
-
-    def full(fd: int, offset: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(NoSpace, match=r"needs 1\.0 MiB"):
-        create("s", building_path(namespace, "s"), 1 << 20)
-    assert files_of(namespace) == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+def overflows(*arguments: object) -> None:
+    raise OverflowError("signed integer is greater than maximum")
 
 
-@pytest.mark.parametrize("call", ["posix_fallocate", "fchmod", "open"])
+@pytest.mark.parametrize(
+    ("call", "fails", "error", "says"),
+    [
+        ("posix_fallocate", no_room, NoSpace, r"needs 1\.0 MiB"),
+        *((call, overflows, OverflowError, "signed integer") for call in ("posix_fallocate", "fchmod", "open")),
+    ],
+)
 def test_create_leaves_nothing_behind_whatever_it_fails_of(
-    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str
+    namespace: str, monkeypatch: pytest.MonkeyPatch, call: str, fails: object, error: type[Exception], says: str
 ) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
-
-    def fails(*arguments: object) -> None:
-        raise OverflowError("signed integer is greater than maximum")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
-        with pytest.raises(OverflowError):
+        with pytest.raises(error, match=says):
             create("s", building_path(namespace, "s"), 1 << 20)
     assert files_of(namespace) == []
     assert len(os.listdir("/proc/self/fd")) == descriptors
@@ -116,7 +106,6 @@ with open_writer({namespace!r}, columns=2) as writer:
     assert shared_memory.resource_tracker is resource_tracker, "the standard library's own module was changed"
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (run.returncode, run.stdout, run.stderr) == (-signal.SIGKILL, "'' []\n", "")
+    assert run_python(program, status=-signal.SIGKILL) == "'' []\n"
     with RingReader(namespace, "s") as reader:
         assert reader.newest_sequence() == 1

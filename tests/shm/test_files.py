@@ -21,7 +21,18 @@ from shm.files import (
     unlink,
 )
 from shm.ring.reader import RingReader
-from tests.rings import ROOT, append_proof, child, corrupt_path, end, files_of, is_replaced, line, open_writer
+from tests.rings import (
+    append_proof,
+    child,
+    corrupt_path,
+    end,
+    files_of,
+    is_replaced,
+    line,
+    no_room,
+    open_writer,
+    run_python,
+)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
 
@@ -132,23 +143,15 @@ except RingForeign as error:
 else:
     raise AssertionError("a reader took the writer's lock")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", "import shm.ring.reader, shm.files, shm.errors\n" + program],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    run_python("import shm.ring.reader, shm.files, shm.errors\n" + program)
 
 
 def test_a_start_that_fails_frees_lock_map_and_descriptors(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer, 5)
     descriptors = len(os.listdir("/proc/self/fd"))
-
-    def full(fd: int, offset: int, size: int) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", full)
+        patch.setattr(os, "posix_fallocate", no_room)
         with pytest.raises(NoSpace):
             open_writer(namespace, capacity=16)
     assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -14,7 +14,7 @@ from shm.ring import disk_copy
 from shm.ring.layout import SLOT_PAYLOAD
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
-from tests.rings import GAUGE, INTERVAL_NS, append_proof, check, open_writer, sequences
+from tests.rings import GAUGE, INTERVAL_NS, append_proof, no_room, open_writer, overwrite, whole_frames
 
 
 def reopen(namespace: str, directory: Path, capacity: int = 8) -> RingWriter:
@@ -25,11 +25,7 @@ def restored(namespace: str, directory: Path, columns: int, capacity: int = 8) -
     """Empty shared memory, start a writer; the sequences that a reader then has, each of them checked."""
     ring_path(namespace, "s").unlink(missing_ok=True)
     with reopen(namespace, directory, capacity) as writer, RingReader(namespace, "s") as reader:
-        held = sequences(reader)
-        for sequence in held:
-            frame = reader.frame(sequence)
-            assert frame is not None
-            check(frame, columns)
+        held = whole_frames(reader, columns)
         assert writer.resumed == len(held)
         assert writer.history() == held
         return held
@@ -62,21 +58,6 @@ def test_a_ring_in_shared_memory_goes_before_its_snapshot(namespace: str, tmp_pa
         append_proof(writer, 3)
         disk_copy.take(tmp_path, namespace, "s")
         append_proof(writer, 2)
-    with reopen(namespace, tmp_path) as writer:
-        assert writer.history() == [1, 2, 3, 4, 5]
-
-
-def test_without_a_snapshot_a_ring_begins_empty(namespace: str, tmp_path: Path) -> None:
-    with reopen(namespace, tmp_path / "nothing here") as writer:
-        assert (writer.head, writer.resumed) == (0, 0)
-
-
-def test_a_ring_set_aside_as_corrupt_is_begun_anew_from_its_snapshot(namespace: str, tmp_path: Path) -> None:
-    with open_writer(namespace, columns=2) as writer:
-        append_proof(writer, 5)
-        disk_copy.take(tmp_path, namespace, "s")
-    with ring_path(namespace, "s").open("r+b") as file:
-        file.write(bytes(4096))
     with reopen(namespace, tmp_path) as writer:
         assert writer.history() == [1, 2, 3, 4, 5]
 
@@ -141,9 +122,7 @@ def test_a_snapshot_of_another_layout_is_set_aside_by_name_and_an_earlier_one_ke
         with open_writer(namespace, columns=1) as writer:
             append_proof(writer)
             disk_copy.take(tmp_path, namespace, "s")
-        with file.open("r+b") as changed:
-            changed.seek(8)
-            changed.write(b"\x07")
+        overwrite(file, 8, b"\x07")
         ring_path(namespace, "s").unlink()
         with reopen(namespace, tmp_path) as writer:
             assert writer.head == 0
@@ -172,7 +151,7 @@ def test_a_snapshot_that_fails_leaves_the_one_before(
         before = disk_copy.file_of(tmp_path, namespace, "s").read_bytes()
         for name in ("fsync", "pwrite", "rename"):
             with monkeypatch.context() as patch:
-                patch.setattr(os, name, _full_disk)
+                patch.setattr(os, name, no_room)
                 with pytest.raises(OSError, match="No space"):
                     disk_copy.take(tmp_path, namespace, "s")
             assert disk_copy.file_of(tmp_path, namespace, "s").read_bytes() == before
@@ -181,10 +160,6 @@ def test_a_snapshot_that_fails_leaves_the_one_before(
         with pytest.raises(RingMissing):
             disk_copy.take(tmp_path, namespace, "s")
     assert restored(namespace, tmp_path, 2) == [1, 2, 3, 4, 5]
-
-
-def _full_disk(*arguments: object, **keywords: object) -> int:
-    raise OSError(28, "No space left on device")
 
 
 def test_a_ring_cut_short_while_it_is_copied_is_no_snapshot(
@@ -213,37 +188,10 @@ def test_where_there_is_no_room_for_the_restored_ring_the_snapshot_stays(
         disk_copy.take(tmp_path, namespace, "s")
     ring_path(namespace, "s").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", _full_disk)
+        patch.setattr(os, "posix_fallocate", no_room)
         with pytest.raises(NoSpace):
             reopen(namespace, tmp_path)
     assert restored(namespace, tmp_path, 1) == [1, 2]
-
-
-def test_frames_of_an_earlier_boot_continue_on_the_clock_of_this_one(
-    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    second = 1_000_000_000
-    before_ns, now_ns = 5_000_000 * second, 5_000_100 * second  # the wall clock: 100 s lie between
-    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"a" * 16)
-    with open_writer(namespace, columns=1) as writer:
-        for i in range(3):
-            writer.append([float(i)], before_ns + i * second, 777 * second + i * second)
-        disk_copy.take(tmp_path, namespace, "s")
-    ring_path(namespace, "s").unlink()
-    monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"b" * 16)
-    monkeypatch.setattr("time.time_ns", lambda: now_ns)
-    monkeypatch.setattr("time.monotonic_ns", lambda: 20 * second)
-    with reopen(namespace, tmp_path) as writer:
-        frames = [writer.frame(sequence) for sequence in writer.history()]
-        times = [(frame.timestamp_ns, frame.monotonic_ns) for frame in frames if frame is not None]
-    assert times == [(before_ns + i * second, (20 - 100 + i) * second) for i in range(3)]
-
-
-def test_within_one_boot_monotonic_times_stay_as_they_are(namespace: str, tmp_path: Path) -> None:
-    with open_writer(namespace, columns=1) as writer:
-        append_proof(writer, 4)
-        disk_copy.take(tmp_path, namespace, "s")
-    assert restored(namespace, tmp_path, 1) == [1, 2, 3, 4]  # check() looks at the monotonic time
 
 
 def test_a_snapshot_without_a_whole_collection_is_restored_with_the_times_that_it_has(
@@ -361,32 +309,26 @@ def test_a_sector_that_can_not_be_read_costs_its_frames_and_no_more(
         append_proof(writer, 128)
         disk_copy.take(tmp_path, namespace, "s")
         slots = writer.header.slots_offset
-    ring_path(namespace, "s").unlink()
-    real = os.pread
-    file = disk_copy.file_of(tmp_path, namespace, "s")
+    file, real = disk_copy.file_of(tmp_path, namespace, "s"), os.pread
 
-    def bad(fd: int, size: int, offset: int) -> bytes:
-        if Path(os.readlink(f"/proc/self/fd/{fd}")) == file and offset <= slots + 300_000 < offset + size:
-            raise OSError(5, "Input/output error")
-        return real(fd, size, offset)
+    def restored_without(first: int, end: int) -> list[int]:
+        """The history that comes back where the disk can't read these bytes of the snapshot."""
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", bad)
-        with reopen(namespace, tmp_path, 128) as writer:
-            held = writer.history()
+        def pread(fd: int, size: int, offset: int) -> bytes:
+            if Path(os.readlink(f"/proc/self/fd/{fd}")) == file and first < offset + size and offset < end:
+                raise OSError(5, "Input/output error")
+            return real(fd, size, offset)
+
+        ring_path(namespace, "s").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", pread)
+            with reopen(namespace, tmp_path, 128) as writer:
+                return writer.history()
+
+    held = restored_without(slots + 300_000, slots + 300_001)
     assert 40 < len(held) < 128
     assert held[-1] == 128
-
-    def worse(fd: int, size: int, offset: int) -> bytes:
-        if Path(os.readlink(f"/proc/self/fd/{fd}")) == file and offset >= 4096:
-            raise OSError(5, "Input/output error")
-        return real(fd, size, offset)
-
-    ring_path(namespace, "s").unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", worse)
-        with reopen(namespace, tmp_path) as writer:
-            assert writer.head == 0
+    assert restored_without(4096, file.stat().st_size) == []
     assert "snapshot refused" in caplog.messages
     assert file.exists()
 
@@ -408,19 +350,13 @@ def test_what_a_ring_has_lost_comes_back_from_its_snapshot(namespace: str, tmp_p
             assert writer.history() == [*range(2, 31), 33]
         slots = writer.header.slots_offset
     if harm == "zeroed between two starts":
-        with ring_path(namespace, "s").open("r+b") as file:
-            file.seek(slots)
-            file.write(bytes(64 * 32))
+        overwrite(ring_path(namespace, "s"), slots, bytes(64 * 32))
     elif harm == "cut between two":
         cut()
     with open_writer(namespace, capacity=32, snapshot_dir=tmp_path) as writer, RingReader(namespace, "s") as reader:
-        held = sequences(reader)
+        held = whole_frames(reader, 2)
         assert set(held) >= set(range(2, 31))
         assert writer.history() == held
-        for sequence in held:
-            frame = reader.frame(sequence)
-            assert frame is not None
-            check(frame, 2)
 
 
 def test_a_snapshot_of_another_segment_is_not_mixed_in(namespace: str, tmp_path: Path) -> None:

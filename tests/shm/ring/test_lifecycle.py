@@ -13,7 +13,15 @@ from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingLayout
 from shm.files import files_of, ring_path, sources_of, unlink
 from shm.ring import disk_copy
 from shm.ring.reader import RingReader
-from tests.rings import append_proof, check, corrupt_path, open_writer, sequences
+from tests.rings import (
+    append_proof,
+    corrupt_path,
+    no_room,
+    open_writer,
+    overwrite,
+    sequences,
+    whole_frames,
+)
 
 SECOND = 1_000_000_000
 
@@ -21,9 +29,7 @@ SECOND = 1_000_000_000
 def claim_layout(namespace: str, version: int) -> bytes:
     """Make the ring one of that layout version; its bytes."""
     path = ring_path(namespace, "s")
-    with path.open("r+b") as file:
-        file.seek(8)
-        file.write(version.to_bytes(8, "little"))
+    overwrite(path, 8, version.to_bytes(8, "little"))
     return path.read_bytes()
 
 
@@ -66,12 +72,8 @@ def test_a_ring_of_another_layout_is_kept_where_there_is_no_room_and_the_error_n
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer)
     other = claim_layout(namespace, 3)
-
-    def full(*arguments: int) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", full)
+        patch.setattr(os, "posix_fallocate", no_room)
         for _ in range(2):  # also at the starts after the one that set it aside
             with pytest.raises(NoSpace, match=r"or remove /dev/shm/.*\.s\.layout-3, the history of another release"):
                 open_writer(namespace)
@@ -106,13 +108,12 @@ def test_a_damaged_ring_gives_way_where_there_is_room_for_one_alone_and_the_snap
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer, 5)
         disk_copy.take(tmp_path, namespace, "s")
-    with ring_path(namespace, "s").open("r+b") as file:
-        file.write(bytes(4096))
+    overwrite(ring_path(namespace, "s"), 0, bytes(4096))
     reserve = os.posix_fallocate
 
     def room_for_one(fd: int, offset: int, length: int) -> None:
         if corrupt_path(namespace, "s").exists():
-            raise OSError(28, "No space left on device")
+            no_room()
         reserve(fd, offset, length)
 
     monkeypatch.setattr(os, "posix_fallocate", room_for_one)
@@ -136,10 +137,7 @@ def test_a_file_of_which_only_size_or_blocks_are_wrong_keeps_its_frames(namespac
         assert writer.head == (63 if harm == "shorter" else 64), "the last slot's last byte is gone"
         assert len(writer.history()) >= 59
         assert writer.resumed == len(writer.history())
-        for sequence in sequences(reader):
-            frame = reader.frame(sequence)
-            assert frame is not None
-            check(frame, 128)
+        assert whole_frames(reader, 128) == writer.history()
         assert writer.continues == (harm != "shorter")
     assert corrupt_path(namespace, "s").exists()
 
@@ -151,15 +149,11 @@ def test_a_ring_of_an_earlier_boot_goes_on_where_it_is_when_there_is_no_room_for
     with open_writer(namespace, columns=1) as writer:
         append_proof(writer, 3)
     monkeypatch.setattr("shm.ring.lifecycle._boot_id", lambda: b"b" * 16)
-    monkeypatch.setattr(os, "posix_fallocate", _full)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     with open_writer(namespace) as writer:
         assert writer.history() == [1, 2, 3]
         append_proof(writer)
         assert writer.head == 4
-
-
-def _full(*arguments: int) -> None:
-    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("name", ["*", "s*", "?", "../s", "a.b", ""])
@@ -183,8 +177,6 @@ def test_a_ring_that_lost_its_newest_frames_does_not_continue_though_it_is_rebui
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer, 6)
         last = writer.header.slot_offset(6)
-    with ring_path(namespace, "s").open("r+b") as file:
-        file.seek(last)
-        file.write(bytes(8))
+    overwrite(ring_path(namespace, "s"), last, bytes(8))
     with open_writer(namespace, capacity=16) as writer:  # another capacity: rebuilt
         assert (writer.head, writer.continues) == (5, False)

@@ -27,10 +27,12 @@ from tests.rings import (
     end,
     files_of,
     finish,
-    frame_of,
     line,
+    no_room,
     open_writer,
+    overwrite,
     sequences,
+    whole_frames,
 )
 
 # ---- I1: nothing is accepted that was not appended exactly so ------------------------------------------------
@@ -86,9 +88,7 @@ def test_i1_a_whole_slot_in_another_slots_place_is_refused_by_reader_and_by_the_
     with open_writer(namespace, columns=8) as writer:
         append_proof(writer, 12)
         slot, header = a_slot(writer, 12), writer.header
-    with ring_path(namespace, "s").open("r+b") as file:
-        file.seek(header.slot_offset(10))
-        file.write(slot)
+    overwrite(ring_path(namespace, "s"), header.slot_offset(10), slot)
     with RingReader(namespace, "s") as reader:
         assert sequences(reader) == [5, 6, 7, 8, 9, 11, 12]
         assert reader.frames().sequence.tolist() == [9, 11, 12]
@@ -104,9 +104,7 @@ def test_i1_a_frame_numbered_beyond_what_a_writer_can_reach_is_refused_though_it
         payload = bytes(size - SLOT_PAYLOAD)
         slot = sequence.to_bytes(8, "little") + frame_seal(payload, sequence, salt).to_bytes(8, "little") + payload
         assert prove(slot, sequence, salt) is None
-        with ring_path(namespace, "s").open("r+b") as file:
-            file.seek(writer.header.slot_offset(8))
-            file.write(slot)
+        overwrite(ring_path(namespace, "s"), writer.header.slot_offset(8), slot)
     with RingReader(namespace, "s") as reader:
         assert reader.newest_sequence() == 1
     with open_writer(namespace) as writer:
@@ -171,10 +169,7 @@ def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_
         with RingReader(namespace, "s") as reader:
             head = reader.newest_sequence()
             assert head >= resumed
-            held = sequences(reader)
-            assert len(held) >= min(head, 16) - 1
-            for sequence in held:
-                check(frame_of(reader, sequence), 8)
+            assert len(whole_frames(reader, 8)) >= min(head, 16) - 1
     assert head > 0
 
 
@@ -182,9 +177,7 @@ def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_
 
 
 def put_word(namespace: str, offset: int, value: int) -> None:
-    with ring_path(namespace, "s").open("r+b") as file:
-        file.seek(offset)
-        file.write(value.to_bytes(8, "little"))
+    overwrite(ring_path(namespace, "s"), offset, value.to_bytes(8, "little"))
 
 
 def test_i4_a_torn_slot_is_skipped_and_counted(namespace: str) -> None:
@@ -325,12 +318,8 @@ def test_i7_growth_without_room_leaves_the_ring_in_use_untouched(
     with open_writer(namespace, columns=8) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 12)
         before = ring_path(namespace, "s").read_bytes()
-
-        def full(fd: int, offset: int, size: int) -> None:
-            raise OSError(28, "No space left on device")
-
         with monkeypatch.context() as patch:
-            patch.setattr(os, "posix_fallocate", full)
+            patch.setattr(os, "posix_fallocate", no_room)
             with pytest.raises(NoSpace, match=r"needs \d+\.\d MiB of shared memory.*--shm-size"):
                 writer.add_series(GAUGE, ("ninth",))
         assert ring_path(namespace, "s").read_bytes() == before

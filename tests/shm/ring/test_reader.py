@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shm.files import ring_path
 from shm.ring.layout import FLAG_TICK, SLOT_HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
 from shm.ring.reader import RingReader
 from shm.ring.windows import GUARD_SLOTS
-from tests.rings import SECOND_NS, append_proof, check, check_all, is_replaced, open_writer, put_word
+from tests.rings import SECOND_NS, append_proof, check, check_all, is_replaced, open_writer, overwrite, put_word
 
 
 def test_an_empty_ring_has_no_latest_frame_and_an_empty_window(namespace: str) -> None:
@@ -127,10 +126,8 @@ def test_an_old_timestamp_of_a_frame_of_its_own_is_found_by_its_time(namespace: 
 def test_torn_slots_are_left_out_and_counted_wherever_they_lie(namespace: str, torn: set[int]) -> None:
     with open_writer(namespace, capacity=16, columns=2) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 25)
-        with ring_path(namespace, "s").open("r+b") as file:
-            for sequence in torn:
-                file.seek(reader.header.slot_offset(sequence) + SLOT_HEADER_BYTES)
-                file.write(b"?")
+        for sequence in torn:
+            overwrite(reader.path, reader.header.slot_offset(sequence) + SLOT_HEADER_BYTES, b"?")
         window = reader.frames()
         assert window.sequence.tolist() == [s for s in range(14, 26) if s not in torn]
         assert window.skipped == len(torn - {13})
