@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
+from shm.metric import Metric
 from shm.ring.layout import ABSENT
 from shm.table.format import listed
 from shm.table.merge import ApplicationReader
+from shm.table.process import ProcessTable
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +92,13 @@ class Process:
     def __exit__(self, *exc: object) -> None:
         if self._process.poll() is None:
             self.kill()
+
+
+def cell_of(
+    table: ProcessTable, metric: Metric, *label_values: str, mode: str = "sum", first: float | None = None
+) -> Any:
+    """The cell of that series, of the class that the metric's type and mode give it."""
+    return table.cell(metric, label_values, mode, first)
 
 
 def merged(namespace: str, application: str = "web") -> dict[str, list[float]]:

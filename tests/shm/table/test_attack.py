@@ -15,6 +15,7 @@ import traceback
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,12 +26,12 @@ from shm.metric import Metric
 from shm.ring.layout import ABSENT, MAX_WIDTH
 from shm.ring.lock import record_lock
 from shm.table import dead, removal
-from shm.table.cells import CounterCell, GaugeCell
 from shm.table.format import identity, listed, table_path
 from shm.table.lock import unlink
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
+from tests.application import cell_of
 
 HITS = Metric("hits", "counter", "Hits.", label_names=("of",))
 PLAIN = Metric("plain", "counter", "Without labels.")
@@ -49,10 +50,8 @@ def table(namespace: str) -> Iterator[ProcessTable]:
     made.close()
 
 
-def counter(table: ProcessTable, of: str) -> CounterCell:
-    cell = table.cell(HITS, (of,))
-    assert isinstance(cell, CounterCell)
-    return cell
+def counter(table: ProcessTable, of: str) -> Any:
+    return cell_of(table, HITS, of)
 
 
 def shown(namespace: str, identities: list[str] | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -128,14 +127,6 @@ def test_a_page_of_ones_own_costs_no_descriptor_and_frees_no_lock(namespace: str
         list(drop_in_page.families(namespace, "app"))
     assert descriptors() <= before + 1
     assert seen_locked(path)
-
-
-def test_a_reader_that_refuses_our_own_table_frees_no_lock(namespace: str, table: ProcessTable) -> None:
-    reader = ApplicationReader(namespace, "app", {os.geteuid() + 1})
-    reader.refresh([table.who])
-    assert reader.errors
-    reader.close()
-    assert seen_locked(table_path(namespace, "app", table.who))
 
 
 def test_clearing_litter_frees_no_lock_of_a_table_that_is_built_beside(namespace: str, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -330,11 +321,11 @@ def test_a_thread_that_holds_a_removed_series_counts_in_no_other(namespace: str,
     first.inc(1.0)
     removed = counter(table, "removed")
     table.remove([removed.key])
-    for cell in (removed, table.cell(WIDE, ("x",)), removed):
-        if isinstance(cell, CounterCell):
-            cell.inc(5.0)
+    removed.inc(5.0)
+    table.cell(WIDE, ("x",))
+    removed.inc(5.0)
     stop = threading.Event()
-    current: list[CounterCell] = [counter(table, "r")]
+    current: list[Any] = [counter(table, "r")]
 
     def counting() -> None:
         while not stop.is_set():
@@ -499,9 +490,7 @@ def test_a_fold_does_not_make_a_definition_older(namespace: str) -> None:
 
     def other() -> None:
         table = ProcessTable(namespace, "app")
-        cell = table.cell(Metric("hits", "gauge", "Another.", label_names=("of",)), ("a",))
-        assert isinstance(cell, GaugeCell)
-        cell.set(99.0)
+        cell_of(table, Metric("hits", "gauge", "Another.", label_names=("of",)), "a").set(99.0)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     pid = os.fork()

@@ -14,15 +14,16 @@ from shm.metric import Metric
 from shm.ring.lock import WriterLock
 from shm.table import dead as dead_tables
 from shm.table import removal
-from shm.table.cells import CounterCell, GaugeCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.format import files_of, fold_lock_path, listed, table_path
 from shm.table.process import ProcessTable
-from tests.application import Process, merged
+from tests.application import Process, cell_of, merged
 from tests.rings import namespace as namespace
+from tests.rings import overwrite
 
 COUNTER = Metric("requests", "counter", "Requests.", "", ("path",))
 HISTOGRAM = Metric("seconds", "histogram", "Time.", "seconds", (), (0.1, 0.5))
 SUMMARY = Metric("bytes", "summary", "Size.")
+GAUGE = Metric("busy", "gauge", "Busy.")
 
 
 def dead(namespace: str, count: Callable[[ProcessTable], None]) -> Path:
@@ -35,31 +36,29 @@ def dead(namespace: str, count: Callable[[ProcessTable], None]) -> Path:
 
 
 def counts(path: str, amount: float) -> Callable[[ProcessTable], None]:
-    def count(table: ProcessTable) -> None:
-        cell = table.cell(COUNTER, (path,))
-        assert isinstance(cell, CounterCell)
-        cell.inc(amount)
-
-    return count
+    return lambda table: cell_of(table, COUNTER, path).inc(amount)
 
 
-def observes(table: ProcessTable) -> None:
-    histogram, summary = table.cell(HISTOGRAM, ()), table.cell(SUMMARY, ())
-    assert isinstance(histogram, HistogramCell)
-    assert isinstance(summary, SummaryCell)
-    for value in (0.05, 0.3, 2.0):
-        histogram.observe(value)
-        summary.observe(value)
+def sets(mode: str, *arguments: float) -> Callable[[ProcessTable], None]:
+    return lambda table: cell_of(table, GAUGE, mode=mode).set(*arguments)
+
+
+def observes(metric: Metric, *values: float) -> Callable[[ProcessTable], None]:
+    def observe(table: ProcessTable) -> None:
+        for value in values:
+            cell_of(table, metric).observe(value)
+
+    return observe
 
 
 def test_what_the_dead_had_counted_is_kept_and_their_tables_go(namespace: str) -> None:
     for amount in (1.0, 2.0, 4.0):
         dead(namespace, counts("/", amount))
     dead(namespace, counts("/other", 8.0))
-    for _ in range(2):
-        dead(namespace, observes)
+    for metric in (HISTOGRAM, SUMMARY) * 2:
+        dead(namespace, observes(metric, 0.05, 0.3, 2.0))
     before = merged(namespace)
-    assert dead_tables.fold(namespace, "web") == 6
+    assert dead_tables.fold(namespace, "web") == 8
     assert listed(namespace) == {"web": ["retired"]}
     after = merged(namespace)
     assert str(after) == str(before)  # with the NaN of the histogram's raw sample
@@ -91,76 +90,40 @@ def test_a_process_that_lives_is_not_folded(namespace: str) -> None:
 def test_gauges_of_the_dead_vanish_but_for_the_modes_that_keep_them(
     namespace: str, mode: str, values: tuple[float, ...], kept: float | None
 ) -> None:
-    def sets(value: float) -> Callable[[ProcessTable], None]:
-        def set_it(table: ProcessTable) -> None:
-            cell = table.cell(Metric("busy", "gauge", "Busy."), (), mode)
-            assert isinstance(cell, GaugeCell)
-            cell.set(value)
-
-        return set_it
-
     for value in values:
-        dead(namespace, sets(value))
+        dead(namespace, sets(mode, value))
     wanted = {} if kept is None else {"busy{}": [kept]}
     assert merged(namespace) == wanted
     dead_tables.fold(namespace, "web")
     assert merged(namespace) == wanted
-    dead(namespace, sets(values[0]))
+    dead(namespace, sets(mode, values[0]))
     dead_tables.fold(namespace, "web")
     assert merged(namespace) == wanted
 
 
 def test_the_latest_of_the_dead_is_the_one_that_was_set_last(namespace: str) -> None:
-    def sets(value: float, seconds: float) -> Callable[[ProcessTable], None]:
-        def set_it(table: ProcessTable) -> None:
-            cell = table.cell(Metric("busy", "gauge", "Busy."), (), "latest+dead")
-            assert isinstance(cell, LatestCell)
-            cell.set(value, seconds)
-
-        return set_it
-
     for value, seconds in ((1.0, 20.0), (2.0, 30.0), (3.0, 10.0)):
-        dead(namespace, sets(value, seconds))
+        dead(namespace, sets("latest+dead", value, seconds))
         dead_tables.fold(namespace, "web")
     assert merged(namespace) == {"busy{}": [2.0]}
     living = ProcessTable(namespace, "web")
-    sets(9.0, 25.0)(living)
+    sets("latest+dead", 9.0, 25.0)(living)
     assert merged(namespace) == {"busy{}": [2.0]}
-    sets(9.0, 35.0)(living)
+    sets("latest+dead", 9.0, 35.0)(living)
     assert merged(namespace) == {"busy{}": [9.0]}
 
 
-def test_a_crash_before_the_dead_are_unlinked_counts_them_once(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [dead(namespace, counts("/", 1.0)) for _ in range(3)]
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(OSError("crash")))
-        with pytest.raises(OSError, match="crash"):
-            dead_tables.fold(namespace, "web")
-    assert all(path.exists() for path in paths)
-    assert merged(namespace) == {"requests{/}": [3.0]}
-    dead(namespace, counts("/", 4.0))
-    assert merged(namespace) == {"requests{/}": [7.0]}
-    assert dead_tables.fold(namespace, "web") == 4
-    assert merged(namespace) == {"requests{/}": [7.0]}
-    assert listed(namespace) == {"web": ["retired"]}
-
-
 def test_of_two_definitions_that_of_the_later_process_holds(namespace: str) -> None:
-    def observes_with(bounds: tuple[float, ...]) -> Callable[[ProcessTable], None]:
-        def observe(table: ProcessTable) -> None:
-            cell = table.cell(Metric("seconds", "histogram", "T.", "seconds", (), bounds), ())
-            assert isinstance(cell, HistogramCell)
-            cell.observe(0.2)
-
-        return observe
+    def observes_with(*bounds: float) -> Callable[[ProcessTable], None]:
+        return observes(Metric("seconds", "histogram", "T.", "seconds", (), bounds), 0.2)
 
     old = ProcessTable(namespace, "web")
-    observes_with((0.1, 0.5))(old)
-    dead(namespace, observes_with((0.25,)))
+    observes_with(0.1, 0.5)(old)
+    dead(namespace, observes_with(0.25))
     old.close()  # which began first, and dies last
     dead_tables.fold(namespace, "web")
     assert merged(namespace)["seconds{}"][1:] == [1.0, 1.0, pytest.approx(0.2)]
-    dead(namespace, observes_with((0.1, 0.2, 0.3)))
+    dead(namespace, observes_with(0.1, 0.2, 0.3))
     dead_tables.fold(namespace, "web")
     assert merged(namespace)["seconds{}"][1:] == [0.0, 1.0, 1.0, 1.0, pytest.approx(0.2)]
 
@@ -170,8 +133,7 @@ def test_a_table_that_can_t_be_read_is_set_aside_and_costs_no_other(
 ) -> None:
     broken = dead(namespace, counts("/", 1.0))
     dead(namespace, counts("/", 2.0))
-    with broken.open("r+b") as file:
-        file.write(b"x")
+    overwrite(broken, 0, b"x")
     assert dead_tables.fold(namespace, "web") == 1
     assert merged(namespace) == {"requests{/}": [2.0]}
     assert broken.with_suffix(".corrupt").exists()
@@ -182,8 +144,7 @@ def test_the_dead_s_table_that_can_t_be_read_is_set_aside(namespace: str) -> Non
     dead(namespace, counts("/", 1.0))
     dead_tables.fold(namespace, "web")
     path = table_path(namespace, "web", "retired")
-    with path.open("r+b") as file:
-        file.write(b"x")
+    overwrite(path, 0, b"x")
     dead(namespace, counts("/", 2.0))
     assert dead_tables.fold(namespace, "web") == 1
     assert merged(namespace) == {"requests{/}": [2.0]}

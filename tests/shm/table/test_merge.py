@@ -16,30 +16,23 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.table import dead as dead_tables
 from shm.table import merge, removal
-from shm.table.cells import CounterCell, GaugeCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.format import listed, table_path
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
-from tests.application import Process, merged
+from tests.application import Process, cell_of, merged
 from tests.rings import namespace as namespace
-from tests.rings import remove_files_of
+from tests.rings import overwrite, remove_files_of
 
 COUNTER = Metric("requests", "counter", "Requests.", "", ("path",))
 
 
 def gauge(table: ProcessTable, mode: str, value: float, label: str = "x", set_at: float = 1.0) -> None:
-    cell = table.cell(Metric(f"g_{mode.replace('+', '_')}", "gauge", "G.", "", ("l",)), (label,), mode)
-    assert isinstance(cell, GaugeCell)
-    if isinstance(cell, LatestCell):
-        cell.set(value, set_at)
-    else:
-        cell.set(value)
+    metric = Metric(f"g_{mode.replace('+', '_')}", "gauge", "G.", "", ("l",))
+    cell_of(table, metric, label, mode=mode).set(value, *([set_at] if mode.startswith("latest") else []))
 
 
 def counter(table: ProcessTable, amount: float, path: str = "/") -> None:
-    cell = table.cell(COUNTER, (path,))
-    assert isinstance(cell, CounterCell)
-    cell.inc(amount)
+    cell_of(table, COUNTER, path).inc(amount)
 
 
 @pytest.fixture
@@ -131,9 +124,7 @@ def test_where_definitions_differ_the_younger_process_is_right_and_the_rest_is_c
 ) -> None:
     old, new = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     for table, bounds in ((old, (1.0, 2.0)), (new, (3.0,))):
-        cell = table.cell(Metric("seconds", "histogram", "T.", "seconds", (), bounds), ())
-        assert isinstance(cell, HistogramCell)
-        cell.observe(2.5)
+        cell_of(table, Metric("seconds", "histogram", "T.", "seconds", (), bounds)).observe(2.5)
     counter(old, 1.0)
     counter(new, 1.0)
     values = reader.refresh(listed(namespace)["web"])
@@ -171,9 +162,7 @@ def test_a_table_that_is_damaged_costs_itself_and_is_named_once(
     counter(one, 1.0)
     counter(two, 2.0)
     path = table_path(namespace, "web", one.who)
-    with path.open("r+b") as file:
-        file.seek(at)
-        file.write(b"\xff\xff")
+    overwrite(path, at, b"\xff\xff")
     for _ in range(2):
         assert reader.refresh(listed(namespace)["web"]).tolist() == [2.0]
     assert list(reader.errors) == [one.who]
@@ -238,16 +227,12 @@ def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[
                 counter(table, number + 0.5, f"/{number}")
                 counted[f"/{number}"] = counted.get(f"/{number}", 0.0) + number + 0.5
             elif what == "observe":
-                cell = table.cell(histogram, ())
-                assert isinstance(cell, HistogramCell)
-                cell.observe(float(number))
+                cell_of(table, histogram).observe(float(number))
                 for at, bound in enumerate((1.0, 2.0, math.inf)):
                     observed[at] += number <= bound
                 observed[3] += number
             elif what == "sum up":
-                summary = table.cell(Metric("bytes", "summary", "S."), ())
-                assert isinstance(summary, SummaryCell)
-                summary.observe(float(number))
+                cell_of(table, Metric("bytes", "summary", "S.")).observe(float(number))
                 summed[0] += 1
                 summed[1] += number
             elif what == "set":

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-import threading
+from typing import Any
 
 import pytest
 
 from shm.errors import ConfigurationError, MetricError, NoSpace
 from shm.metric import Metric
 from shm.table import file
-from shm.table.cells import CounterCell, GaugeCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.format import files_of
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.application import Process, merged
+from tests.application import Process, cell_of, merged
 from tests.rings import namespace as namespace
 
 COUNTER = Metric("requests", "counter", "Requests.", "", ("path",))
@@ -37,10 +36,8 @@ def read(table: ProcessTable) -> dict[tuple[str, tuple[str, ...]], list[float]]:
     return {(one.metric.name, one.label_values): values[one.column : one.end] for one in reader.catalog.series}
 
 
-def counter(table: ProcessTable, path: str = "/") -> CounterCell:
-    cell = table.cell(COUNTER, (path,))
-    assert isinstance(cell, CounterCell)
-    return cell
+def counter(table: ProcessTable, path: str = "/") -> Any:
+    return cell_of(table, COUNTER, path)
 
 
 def test_a_counter_begins_at_0_and_every_increment_is_there_at_once(table: ProcessTable) -> None:
@@ -55,8 +52,7 @@ def test_a_counter_begins_at_0_and_every_increment_is_there_at_once(table: Proce
 
 
 def test_a_gauge_has_no_value_until_it_is_set_and_counts_from_0(table: ProcessTable) -> None:
-    cell = table.cell(GAUGE, ())
-    assert isinstance(cell, GaugeCell)
+    cell = cell_of(table, GAUGE)
     [value] = read(table)[GAUGE.name, ()]
     assert math.isnan(value)
     assert cell.get() == 0.0
@@ -66,14 +62,12 @@ def test_a_gauge_has_no_value_until_it_is_set_and_counts_from_0(table: ProcessTa
     assert math.isnan(cell.get())
     cell.inc(1.0)
     assert math.isnan(cell.get())  # a NaN that somebody set is a value
-    other = table.cell(Metric("first", "gauge", "F."), (), first=4.0)
-    assert isinstance(other, GaugeCell)
+    other = cell_of(table, Metric("first", "gauge", "F."), first=4.0)
     assert other.get() == 4.0
 
 
 def test_a_gauge_of_which_the_latest_counts_keeps_when_it_was_set(table: ProcessTable) -> None:
-    cell = table.cell(GAUGE, (), "latest")
-    assert isinstance(cell, LatestCell)
+    cell = cell_of(table, GAUGE, mode="latest")
     cell.set(3.0, 17.0)
     assert cell.values() == [3.0, 17.0]
     cell.set(4.0)
@@ -85,13 +79,12 @@ def test_a_gauge_of_which_the_latest_counts_keeps_when_it_was_set(table: Process
 
 
 def test_a_gauge_of_which_the_latest_counts_may_begin_with_an_increment(table: ProcessTable, namespace: str) -> None:
-    table.cell(GAUGE, (), "latest").inc(3.0)  # type: ignore[attr-defined]
+    cell_of(table, GAUGE, mode="latest").inc(3.0)
     assert merged(namespace) == {"busy{}": [3.0]}
 
 
 def test_a_histogram_counts_each_value_in_its_own_bucket_and_sums(table: ProcessTable) -> None:
-    cell = table.cell(HISTOGRAM, ())
-    assert isinstance(cell, HistogramCell)
+    cell = cell_of(table, HISTOGRAM)
     for value in (0.05, 0.1, 0.3, 5.0, math.inf, math.nan):
         cell.observe(value)
     _, *counts, total = cell.values()
@@ -100,8 +93,7 @@ def test_a_histogram_counts_each_value_in_its_own_bucket_and_sums(table: Process
 
 
 def test_a_summary_counts_and_sums(table: ProcessTable) -> None:
-    cell = table.cell(SUMMARY, ())
-    assert isinstance(cell, SummaryCell)
+    cell = cell_of(table, SUMMARY)
     cell.observe(3.0)
     cell.observe(4.0)
     assert cell.values() == [2.0, 7.0]
@@ -110,17 +102,6 @@ def test_a_summary_counts_and_sums(table: ProcessTable) -> None:
 def test_the_same_series_has_one_cell(table: ProcessTable) -> None:
     assert counter(table) is counter(table)
     assert counter(table) is not counter(table, "/other")
-
-
-def test_it_grows_with_its_series_and_no_value_is_lost(table: ProcessTable, namespace: str) -> None:
-    cells = [counter(table, f"/{i}") for i in range(500)]
-    for i, cell in enumerate(cells):
-        cell.inc(float(i))
-    seen = read(table)
-    assert [seen[COUNTER.name, (f"/{i}",)] for i in range(500)] == [[float(i)] for i in range(500)]
-    assert len(files_of(namespace, "web")) == 1
-    cells[7].inc(1.0)
-    assert read(table)[COUNTER.name, ("/7",)] == [8.0]
 
 
 def test_what_is_removed_is_absent_and_counts_nowhere_and_comes_back_from_0(table: ProcessTable) -> None:
@@ -218,28 +199,6 @@ def test_the_group_may_read_and_nobody_else_may(namespace: str) -> None:
     [path] = files_of(namespace, "web")
     assert path.stat().st_mode & 0o777 == 0o640
     assert path.stat().st_gid == os.getegid()
-
-
-def test_many_threads_lose_no_increment(table: ProcessTable) -> None:
-    cell, histogram = counter(table), table.cell(HISTOGRAM, ())
-    assert isinstance(histogram, HistogramCell)
-
-    def count() -> None:
-        for i in range(2000):
-            cell.inc(1.0)
-            histogram.observe(0.3)
-            counter(table, f"/{i % 100}").inc(1.0)
-
-    threads = [threading.Thread(target=count) for _ in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join(60)
-    assert cell.get() == 16_000.0
-    _, *counts, total = histogram.values()
-    assert counts == [0.0, 16_000.0, 0.0, 0.0]
-    assert total == pytest.approx(4800.0)
-    assert sum(value for key, [value, *_] in read(table).items() if key[0] == COUNTER.name) == 32_000.0
 
 
 def test_closed_it_counts_where_nobody_reads(table: ProcessTable) -> None:

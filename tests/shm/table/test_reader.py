@@ -13,12 +13,11 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import format as tables
-from shm.table.cells import CounterCell
 from shm.table.format import TableHeader, files_of, identity, listed, read_header, table_of
 from shm.table.lock import unlink
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.application import Process
+from tests.application import Process, cell_of
 from tests.rings import namespace as namespace
 
 COUNTER = Metric("requests", "counter", "Requests.")
@@ -28,9 +27,7 @@ COUNTER = Metric("requests", "counter", "Requests.")
 def path(namespace: str) -> Path:
     """Of the table of a process that ended."""
     table = ProcessTable(namespace, "web")
-    cell = table.cell(COUNTER, ())
-    assert isinstance(cell, CounterCell)
-    cell.inc(7.0)
+    cell_of(table, COUNTER).inc(7.0)
     table.close()
     [path] = files_of(namespace, "web")
     return path
@@ -208,20 +205,6 @@ def test_a_process_lives_until_it_dies_however_that_comes(namespace: str, proces
     process.kill()
     assert not reader.alive()
     reader.close()
-
-
-def test_a_process_that_reads_its_own_table_keeps_its_lock(namespace: str) -> None:
-    table = ProcessTable(namespace, "web")
-    reader = opened(namespace)
-    assert reader.alive()
-    reader.close()
-    with Process(
-        namespace, "import os; from shm.table.reader import TableReader; from shm.table.format import listed"
-    ) as other:
-        told = f"TableReader({namespace!r}, 'web', {table.who!r}, {{os.geteuid()}}).alive()"
-        assert other.do(told) == "True"
-        table.close()
-        assert other.do(told) == "False"
 
 
 def test_an_application_that_runs_is_not_removed_and_one_that_does_not_is(namespace: str, process: Process) -> None:
