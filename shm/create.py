@@ -109,14 +109,11 @@ def _refuse_beyond_memory(source: str, size: int) -> None:
 def _no_space(path: Path, size: int, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
         return f"{path} could not be created: {error.strerror}; make {DIRECTORY} writable"
-    try:
-        usage = os.statvfs(DIRECTORY)
-        free = f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free"
-    except OSError:
-        free = "the free space is unknown"
+    usage = os.statvfs(DIRECTORY)
     aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
     return (
-        f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} {free} ({error.strerror}); "
+        f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} "
+        f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free ({error.strerror}); "
         "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower its capacity"
         + (f"; or remove {aside[0]}, the history of another release" if aside else "")
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.catalog import Removed
-from shm.errors import RingError, RingMissing
+from shm.errors import RingCorrupt, RingError, RingMissing
 from shm.ring.frame import absent
 from shm.ring.layout import STALE_NAN_BITS
 from shm.table.dead import since_removal
@@ -144,9 +144,10 @@ class ApplicationReader:
         merged = _Merged(self.plan)
         self.processes, self._replaced = 0, False
         for table, plan in zip(tables, self.plan.tables, strict=True):
-            values = np.empty(table.catalog.columns)
-            if len(values) and not table.read_into(values.view(np.uint8).data):
-                self._note(table.who, f"{table.path} was cut short; its process creates a new one at its next start")
+            try:
+                values = np.asarray(table.values())
+            except RingCorrupt as error:
+                self._note(table.who, str(error))
                 continue
             for one in removed.get(table.who, ()):
                 _subtract(values, plan.columns.get(one.key), one.values)

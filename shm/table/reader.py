@@ -45,18 +45,15 @@ class TableReader:
             os.close(self._fd)
             raise
         self.catalog = catalog.Catalog()
-        self.salt = self.header.salt
         self.serial = next(self._serials)
 
-    def refresh(self) -> bool:
-        """Read new entries of the catalog; True if there are any."""
+    def refresh(self) -> None:
+        """Read new entries of the catalog."""
         used = self.catalog.used
         announced = int.from_bytes(os.pread(self._fd, 8, CATALOG_USED), "little")
-        if announced == used:
-            return False
-        data = os.pread(self._fd, max(self.header.catalog_bytes - used, 0), HEADER_BYTES + used)
-        catalog.extend(self.catalog, data, announced, self.header.width, self.salt)
-        return self.catalog.used != used
+        if announced != used:
+            data = os.pread(self._fd, max(self.header.catalog_bytes - used, 0), HEADER_BYTES + used)
+            catalog.extend(self.catalog, data, announced, self.header.width, self.header.salt)
 
     def columns_of(self, metric: Metric) -> int:
         """How many columns a series of the metric has in this table."""
@@ -65,15 +62,12 @@ class TableReader:
     def values(self) -> array[float]:
         """A copy of the values: float64, one per column that the catalog names. Raises RingCorrupt if the table was cut
         short."""
-        size = 8 * self.catalog.columns
-        data = os.pread(self._fd, size, self.header.values_offset)
-        if len(data) != size:
-            raise RingCorrupt(self.application, f"{self.path} was cut short")
-        return array("d", data)
-
-    def read_into(self, target: memoryview) -> bool:
-        """Copy the first values into the bytes ``target``; False if the table was cut short."""
-        return os.preadv(self._fd, (target,), self.header.values_offset) == len(target)
+        values = array("d", bytes(8 * self.catalog.columns))
+        if os.preadv(self._fd, (values,), self.header.values_offset) != 8 * len(values):
+            raise RingCorrupt(
+                self.application, f"{self.path} was cut short; its process creates a new one at its next start"
+            )
+        return values
 
     def in_place(self) -> bool:
         """Whether the table's file still has its name."""

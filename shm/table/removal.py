@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from shm.errors import RingCorrupt, RingError, RingMissing, WriterBusy
+from shm.errors import RingError, RingMissing, WriterBusy
 from shm.metric import SeriesKey, series_key
 from shm.ring.layout import ABSENT
 from shm.table.dead import DeadTable, fold_lock
 from shm.table.format import RETIRED, listed
-from shm.table.reader import OpenTables, TableReader
 
 if TYPE_CHECKING:
     from shm.table.process import ProcessTable
@@ -42,31 +41,24 @@ def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -
         dead.series = {key: one for key, one in dead.series.items() if not chosen(key)}
         for key in [key for who, key in dead.removed if who == own and chosen(key)]:
             del dead.removed[own, key]
-        for peer in _refreshed(table.peers, application, others):
-            gone = [one for one in peer.catalog.series if chosen(series_key(one))]
+        table.peers.keep(others)
+        for who in others:
             try:
+                peer = table.peers.refreshed(who)
+                gone = [one for one in peer.catalog.series if chosen(series_key(one))]
                 values = peer.values() if gone else array("d")
-            except RingCorrupt as error:  # readers show nothing of that table
+            except RingMissing:
+                continue
+            except (RingError, OSError) as error:  # readers show nothing of that table
                 log.warning("table left out", extra={"application": application, "error": str(error)})
                 continue
             for one in gone:
                 then = values[one.column : one.column + peer.columns_of(one.metric)].tobytes()
-                dead.removed[peer.who, series_key(one)] = then
+                dead.removed[who, series_key(one)] = then
                 if then[-8:] == ABSENT:  # its process removed it as well
-                    del dead.removed[peer.who, series_key(one)]
+                    del dead.removed[who, series_key(one)]
         # Drop the entries of tables that no longer exist. Those of this process's table, by other processes, are kept.
         dead.folded = [who for who in dead.folded if who in others]
         dead.removed = {(who, key): then for (who, key), then in dead.removed.items() if who in {*others, own}}
         if len(dead.series) != series or dead.removed != removed:
             dead.write(namespace, application, table.group)
-
-
-def _refreshed(peers: OpenTables, application: str, others: Collection[str]) -> Iterator[TableReader]:
-    peers.keep(others)
-    for who in others:
-        try:
-            yield peers.refreshed(who)
-        except RingMissing:
-            continue
-        except (RingError, OSError) as error:
-            log.warning("table left out", extra={"application": application, "error": str(error)})
