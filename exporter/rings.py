@@ -123,8 +123,6 @@ class Ring:
         tick: Frame | None = None
         stamped: list[Frame] = []
         for sequence in range(newest.sequence, max(newest.sequence - _SEARCHED_FRAMES, 0), -1):
-            if tick is not None and self.reader.flags(sequence) & FLAG_TICK:
-                break  # the usual end, without a copy of the frame
             frame = newest if sequence == newest.sequence else self.reader.frame(sequence)
             if frame is None:
                 continue

@@ -8,8 +8,9 @@ import itertools
 import os
 import subprocess
 import sys
+import traceback
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,19 @@ def line(process: subprocess.Popen[str]) -> str:
     text = process.stdout.readline()
     assert text, process.stderr.read() if process.stderr else ""
     return text.strip()
+
+
+def in_fork(work: Callable[[], object]) -> None:
+    """Run it in a fork that ends without a word; fails with its error if it raises."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - the parent sees it
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def run_python(code: str, status: int = 0) -> str:

@@ -19,8 +19,6 @@ from shm.ring.frame import Frames as Frames
 from shm.ring.frame import prove as prove
 from shm.ring.layout import (
     HEADER_BYTES,
-    SLOT_HEADER,
-    SLOT_HEADER_BYTES,
     WORD_CATALOG_USED,
     WORD_HEAD,
     WORD_HEARTBEAT,
@@ -129,14 +127,6 @@ class RingReader:
         """The byte range of the first ``size`` bytes of that sequence's slot."""
         start = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
         return slice(start, start + size)
-
-    def flags(self, sequence: int) -> int:
-        """The flags in that sequence's slot, without a check of its seal; 0 if the slot has another sequence."""
-        found = self._map.copy(self._slot(sequence, SLOT_HEADER_BYTES))
-        if len(found) < SLOT_HEADER_BYTES:
-            return 0
-        claimed, *_, flags = SLOT_HEADER.unpack(found)
-        return flags if claimed == sequence else 0
 
     def latest(self) -> Frame | None:
         """The newest whole frame; None in an empty ring."""

@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from shm.errors import NoSpace, RingError, RingMissing, WriterClosed
 from shm.files import building_path, lock_path
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
-from tests.rings import GAUGE, append_proof, files_of, open_writer
+from tests.rings import GAUGE, append_proof, files_of, in_fork, open_writer
 
 
 def say(text: object) -> None:
@@ -74,19 +73,6 @@ def fork_and_append(namespace: str) -> None:
     assert pid_word == os.getpid(), "the fork signed its parent's ring off"
     say("ok")
     sys.stdin.readline()
-
-
-def in_fork(function: Callable[[], Any]) -> None:
-    forked = os.fork()
-    if not forked:
-        try:
-            function()
-        except BaseException as error:  # noqa: BLE001 -- nothing may leave the fork but its status
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(forked, 0)
-    assert status == 0, status
 
 
 def _grow(writer: RingWriter) -> None:

@@ -71,16 +71,6 @@ def test_what_the_dead_had_counted_is_kept_and_their_tables_go(namespace: str) -
     assert merged(namespace)["requests{/}"] == [8.0]
 
 
-def test_a_process_that_lives_is_not_folded(namespace: str) -> None:
-    living = ProcessTable(namespace, "web")
-    counts("/", 3.0)(living)
-    dead(namespace, counts("/", 1.0))
-    assert dead_tables.fold(namespace, "web") == 1
-    counts("/", 1.0)(living)
-    assert merged(namespace)["requests{/}"] == [5.0]
-    assert sorted(listed(namespace)["web"]) == sorted([living.who, "retired"])
-
-
 @pytest.mark.parametrize(
     ("mode", "values", "kept"),
     [("sum", (1.0, 2.0), None), ("avg", (1.0, 2.0), None), ("each", (1.0, 2.0), None), ("min", (1.0, 2.0), None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -159,26 +159,15 @@ def test_a_table_of_another_name_than_its_own_is_refused(namespace: str, path: P
     assert "web" not in listed(namespace)
 
 
-def put_fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def put_link(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
-
-
-def put_directory(path: Path) -> None:
-    path.mkdir()
-
-
-@pytest.mark.parametrize("put", [put_fifo, put_link, put_directory])
-def test_what_is_no_file_is_refused(namespace: str, path: Path, put: object) -> None:
+@pytest.mark.parametrize(
+    "put", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")], ids=["fifo", "directory", "link"]
+)
+def test_what_is_no_file_is_refused(namespace: str, path: Path, put: Callable[[Path], None]) -> None:
     path.unlink()
-    assert callable(put)
     put(path)
     with pytest.raises(RingForeign):
         opened(namespace)
-    if path.is_dir() and not path.is_symlink():
+    if put is Path.mkdir:
         path.rmdir()
 
 
