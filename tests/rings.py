@@ -213,8 +213,8 @@ def line(process: subprocess.Popen[str]) -> str:
     return text.strip()
 
 
-def in_fork(work: Callable[[], object]) -> None:
-    """Run it in a fork that ends without a word; fails with its error if it raises."""
+def in_fork(work: Callable[[], object]) -> int:
+    """Run it in a fork that ends without a word; its pid. Fails with its error if it raises."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -224,6 +224,7 @@ def in_fork(work: Callable[[], object]) -> None:
             os._exit(1)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
+    return pid
 
 
 def run_python(code: str, status: int = 0) -> str:

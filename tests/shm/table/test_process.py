@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from shm.table import file
 from shm.table.format import files_of
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.application import Process, cell_of, merged
+from tests.application import cell_of, merged
+from tests.rings import in_fork
 from tests.rings import namespace as namespace
 
 COUNTER = Metric("requests", "counter", "Requests.", "", ("path",))
@@ -38,6 +41,10 @@ def read(table: ProcessTable) -> dict[tuple[str, tuple[str, ...]], list[float]]:
 
 def counter(table: ProcessTable, path: str = "/") -> Any:
     return cell_of(table, COUNTER, path)
+
+
+def full(application: str, *_: object) -> None:
+    raise NoSpace(application, "its segment needs more")
 
 
 def test_a_counter_begins_at_0_and_every_increment_is_there_at_once(table: ProcessTable) -> None:
@@ -149,10 +156,6 @@ def test_without_memory_the_program_goes_on_and_nothing_is_lost(
 ) -> None:
     first = counter(table)
     first.inc(1.0)
-
-    def full(application: str, *_: object) -> None:
-        raise NoSpace(application, "its segment needs more")
-
     monkeypatch.setattr(file, "build", full)
     for i in range(200):
         counter(table, f"/{i}").inc(1.0)
@@ -217,123 +220,88 @@ def test_closed_it_counts_where_nobody_reads(table: ProcessTable) -> None:
 
 # ---- forks ---------------------------------------------------------------------------------------------------
 
-FORK = """\
-import os
-def fork(job):
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.write(write, repr(job()).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    said = os.read(read, 65536).decode()
-    os.close(read)
-    os.waitpid(pid, 0)
-    return said
-"""
-REGISTER = (
-    "collector.register_metric('r', 'counter', label_names=('p',)); "
-    "collector.register_metric('g', 'gauge', across='each'); "
-    "collector.register_metric('h', 'histogram', buckets=(1.0, 2.0))"
-)
-COUNT = "collector.increment('r', 2, {'p': 'a'}); collector.record_metric('g', 4); collector.record_metric('h', 1.5)"
+
+def store(table: ProcessTable) -> None:
+    counter(table, "a").inc(2.0)
+    cell_of(table, GAUGE, mode="each").set(4.0)
+    cell_of(table, HISTOGRAM).observe(0.3)
 
 
-@pytest.fixture
-def parent(namespace: str) -> Process:
-    parent = Process(namespace)
-    for line in (REGISTER, COUNT, FORK):
-        parent.do(line)
-    return parent
+def test_a_fork_counts_from_0_in_a_table_of_its_own(table: ProcessTable, namespace: str) -> None:
+    def child() -> None:
+        store(table)
+        counter(table, "b").inc(5.0)
+
+    store(table)
+    pid = in_fork(child)
+    assert merged(namespace) == {
+        "requests{a}": [4.0],
+        "requests{b}": [5.0],
+        f"busy{{{os.getpid()}}}": [4.0],
+        "seconds{}": [pytest.approx(math.nan, nan_ok=True), 0.0, 2.0, 2.0, 2.0, 0.6],
+    }
+    assert len([path for path in files_of(namespace, "web") if f".{pid}-" in path.name]) == 1
+    counter(table, "a").inc(1.0)
+    assert merged(namespace)["requests{a}"] == [5.0]
 
 
-def test_a_fork_counts_from_0_in_a_table_of_its_own(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do(f"def job():\n {COUNT}\n collector.increment('r', 5, {{'p': 'b'}})\n return os.getpid()")
-        pid = int(parent.do("fork(job)").strip("'"))
-        assert merged(namespace) == {
-            "r{a}": [4.0],
-            "r{b}": [5.0],
-            f"g{{{parent.pid}}}": [4.0],
-            "h{}": [pytest.approx(math.nan, nan_ok=True), 0.0, 2.0, 2.0, 3.0],
-        }
-        assert len([path for path in files_of(namespace, "web") if f".{pid}-" in path.name]) == 1
-        parent.do("collector.increment('r', 1, {'p': 'a'})")
-        assert merged(namespace)["r{a}"] == [5.0]
+def test_a_fork_that_stores_nothing_has_no_table(table: ProcessTable, namespace: str) -> None:
+    in_fork(counter(table, "a").get)
+    assert len(files_of(namespace, "web")) == 1
 
 
-def test_a_fork_that_stores_nothing_has_no_table(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do("fork(lambda: len(collector._table.cells))")
-        assert len(files_of(namespace, "web")) == 1
+def test_a_fork_may_fork_and_each_reads_its_own(table: ProcessTable, namespace: str) -> None:
+    cell = counter(table, "a")
+
+    def count(before: float, more: Callable[[], object]) -> None:
+        assert cell.get() == before
+        cell.inc(1.0)
+        more()
+        assert cell.get() == before + 1.0
+
+    count(0.0, lambda: in_fork(lambda: count(0.0, lambda: in_fork(lambda: count(0.0, lambda: None)))))
+    assert merged(namespace) == {"requests{a}": [3.0]}
 
 
-def test_a_fork_may_fork_and_each_reads_its_own(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do("def own(): return collector.series('r', {'p': 'a'}).get()")
-        parent.do(
-            "def child():\n before = own()\n collector.increment('r', 1, {'p': 'a'})\n return before, fork(own), own()"
-        )
-        assert parent.do("fork(child)") == repr("(0.0, '0.0', 1.0)")
-        assert parent.do("own()") == "2.0"
-        assert merged(namespace)["r{a}"] == [3.0]
+def test_a_fork_beside_a_thread_that_holds_the_lock_does_not_wait_for_it(table: ProcessTable, namespace: str) -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with table.lock:
+            held.set()
+            go.wait(30)
+
+    cell = counter(table, "a")
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    in_fork(lambda: cell.inc(3.0))
+    go.set()
+    thread.join()
+    assert merged(namespace) == {"requests{a}": [3.0]}
 
 
-HOLD = """\
-import threading
-held, go = threading.Event(), threading.Event()
-def hold():
-    with collector._table.lock:
-        held.set()
-        go.wait(30)
-thread = threading.Thread(target=hold)
-thread.start()
-held.wait(30)
-"""
+def test_what_was_removed_before_a_fork_stays_so_in_the_child(table: ProcessTable, namespace: str) -> None:
+    counter(table, "a").inc(2.0)
+    counter(table, "z").inc(1.0)
+    table.remove([(COUNTER.name, ("a",))])
+    in_fork(lambda: counter(table, "z").inc(1.0))
+    assert merged(namespace) == {"requests{z}": [2.0]}
 
 
-def test_a_fork_beside_a_thread_that_holds_the_lock_does_not_wait_for_it(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do(HOLD)
-        parent.do("def job(): collector.increment('r', 3, {'p': 'a'})")
-        parent.do("fork(job)")
-        parent.do("go.set()")
-        assert merged(namespace)["r{a}"] == [5.0]
+def test_series_that_are_new_in_the_child_are_there(table: ProcessTable, namespace: str) -> None:
+    in_fork(lambda: [counter(table, str(i)).inc(1.0) for i in range(300)])
+    assert merged(namespace) == {f"requests{{{i}}}": [1.0] for i in range(300)}
 
 
-def test_what_was_removed_before_a_fork_stays_so_in_the_child(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do("collector.increment('r', 1, {'p': 'z'})")
-        parent.do("collector.remove('r', {'p': 'a'})")
-        parent.do("fork(lambda: collector.increment('r', 1, {'p': 'z'}))")
-        found = merged(namespace)
-        assert "r{a}" not in found
-        assert found["r{z}"] == [2.0]
+def test_a_child_without_memory_for_a_table_goes_on(
+    table: ProcessTable, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def child() -> None:
+        monkeypatch.setattr(file, "build", full)
+        counter(table, "a").inc(1.0)
+        counter(table, "new").inc(1.0)
 
-
-def test_series_that_are_new_in_the_child_are_there(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do("fork(lambda: [collector.increment('r', 1, {'p': str(i)}) for i in range(300)])")
-        found = merged(namespace)
-        assert [found[f"r{{{i}}}"] for i in range(300)] == [[1.0]] * 300
-
-
-NO_MEMORY = """\
-from shm.table import file
-from shm.errors import NoSpace
-def full(*_): raise NoSpace('web', 'full')
-def job():
-    file.build = full
-    collector.increment('r', 1, {'p': 'a'})
-    collector.increment('r', 1, {'p': 'new'})
-    return 'went on'
-"""
-
-
-def test_a_child_without_memory_for_a_table_goes_on(parent: Process, namespace: str) -> None:
-    with parent:
-        parent.do(NO_MEMORY)
-        assert parent.do("fork(job)") == repr(repr("went on"))
-        assert merged(namespace)["r{a}"] == [2.0]
+    counter(table, "a").inc(2.0)
+    in_fork(child)
+    assert merged(namespace) == {"requests{a}": [2.0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,10 +88,8 @@ def test_a_header_that_is_damaged_is_refused(namespace: str, path: Path, at: int
 
 
 def sealed(header: TableHeader, **changed: object) -> bytes:
-    fields = {name: getattr(header, name) for name in TableHeader.__dataclass_fields__} | changed
-    immutable = TableHeader(**fields).immutable()
-    start = b"".join(word.to_bytes(8, "little") for word in (tables.MAGIC, 1, header_seal(immutable)))
-    return (start + immutable).ljust(HEADER_BYTES, b"\0")
+    changed_header = dataclasses.replace(header, **changed)  # type: ignore[arg-type]
+    return (b"FOGTABL1" + changed_header.behind_magic()).ljust(HEADER_BYTES, b"\0")
 
 
 @pytest.mark.parametrize(
