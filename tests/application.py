@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,16 @@ def cell_of(
     return table.cell(metric, label_values, mode, first)
 
 
-def merged(namespace: str, application: str = "web") -> dict[str, list[float]]:
-    """What a scrape would have, by ``name{values}``: of each series that is there its columns."""
+def merged(
+    namespace: str, application: str = "web", identities: Sequence[str] | None = None
+) -> dict[str, list[float]]:  # fmt: skip
+    """What a scrape would have, by ``name{values}``: of each series that is there its columns.
+
+    ``identities``: of the tables that it has listed; by default those that there are.
+    """
     reader = ApplicationReader(namespace, application, {os.geteuid()})
     try:
-        values = reader.refresh(listed(namespace).get(application, []))
+        values = reader.refresh(listed(namespace).get(application, []) if identities is None else identities)
         assert not reader.errors
         return {
             f"{one.metric.name}{{{','.join(one.label_values)}}}": values[one.column : one.end].tolist()

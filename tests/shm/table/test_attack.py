@@ -30,7 +30,7 @@ from shm.table.lock import unlink
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.application import cell_of
+from tests.application import cell_of, merged
 from tests.rings import in_fork
 
 HITS = Metric("hits", "counter", "Hits.", label_names=("of",))
@@ -45,27 +45,13 @@ class Raised(Exception):
 
 @pytest.fixture
 def table(namespace: str) -> Iterator[ProcessTable]:
-    made = ProcessTable(namespace, "app")
+    made = ProcessTable(namespace, "web")
     yield made
     made.close()
 
 
 def counter(table: ProcessTable, of: str) -> Any:
     return cell_of(table, HITS, of)
-
-
-def shown(namespace: str, identities: list[str] | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
-    """The last column of each series as a scrape has it."""
-    reader = ApplicationReader(namespace, "app", {os.geteuid()})
-    values = reader.refresh(listed(namespace).get("app", []) if identities is None else identities)
-    assert not reader.errors
-    found = {
-        (series.metric.name, series.label_values): float(values[series.end - 1])
-        for series in reader.plan.series
-        if values[series.end - 1 : series.end].tobytes() != ABSENT
-    }
-    reader.close()
-    return found
 
 
 def seen_locked(path: Path) -> bool:
@@ -106,26 +92,26 @@ def alarms(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 def test_a_page_of_ones_own_costs_no_descriptor_and_frees_no_lock(namespace: str, table: ProcessTable) -> None:
     counter(table, "a").inc(1.0)
-    path = table_path(namespace, "app", table.who)
+    path = table_path(namespace, "web", table.who)
     gc.collect()  # tables of other tests
     before = descriptors()
     for number in range(200):  # it grows
         counter(table, str(number))
     for _ in range(20):
-        list(drop_in_page.families(namespace, "app"))
+        list(drop_in_page.families(namespace, "web"))
     assert descriptors() == before
     assert seen_locked(path)
 
 
 def test_clearing_litter_frees_no_lock_of_a_table_that_is_built_beside(namespace: str, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    table = ProcessTable(namespace, "app")
+    table = ProcessTable(namespace, "web")
     rename = os.rename
 
     def folding(source: str, target: str) -> None:
         os.utime(source, (0, 0))
-        dead.fold(namespace, "app")
+        dead.fold(namespace, "web")
         rename(source, target)
-        dead.fold(namespace, "app")
+        dead.fold(namespace, "web")
 
     monkeypatch.setattr(os, "rename", folding)
     cell = counter(table, "0")
@@ -133,9 +119,9 @@ def test_clearing_litter_frees_no_lock_of_a_table_that_is_built_beside(namespace
         counter(table, str(number)).inc(1.0)
     monkeypatch.undo()
     cell.inc(1.0)
-    assert table_path(namespace, "app", table.who).exists()
-    assert seen_locked(table_path(namespace, "app", table.who))
-    assert shown(namespace)[("hits", ("0",))] == 2.0
+    assert table_path(namespace, "web", table.who).exists()
+    assert seen_locked(table_path(namespace, "web", table.who))
+    assert merged(namespace)["hits{0}"] == [2.0]
     table.close()
 
 
@@ -147,7 +133,7 @@ import os, subprocess, sys
 from shm.metric import Metric
 from shm.table.process import ProcessTable
 namespace, victim = sys.argv[1:]
-table = ProcessTable(namespace, "app")
+table = ProcessTable(namespace, "web")
 hits = Metric("hits", "counter", "Hits.", label_names=("of",))
 table.cell(hits, ("first",)).inc(1.0)
 os.closerange(3, 200)
@@ -155,7 +141,7 @@ taken = [os.open(victim, os.O_RDWR | os.O_CREAT) for _ in range(100)]
 for number in range(300):
     table.cell(hits, (str(number),)).inc(1.0)
     if number == 20:
-        fold = "import sys; from shm.table.dead import fold; print(fold(sys.argv[1], 'app'))"
+        fold = "import sys; from shm.table.dead import fold; print(fold(sys.argv[1], 'web'))"
         assert subprocess.check_output([sys.executable, "-c", fold, namespace]) == b"0\\n"
 table.cell(hits, ("first",)).inc(1.0)
 for fd in taken:
@@ -163,23 +149,23 @@ for fd in taken:
 """
     subprocess.run([sys.executable, "-c", code, namespace, str(victim)], check=True)
     assert victim.read_bytes() == b""
-    dead.fold(namespace, "app")
-    found = shown(namespace)
-    assert found.pop(("hits", ("first",))) == 2.0
-    assert list(found.values()) == [1.0] * 300
+    dead.fold(namespace, "web")
+    found = merged(namespace)
+    assert found.pop("hits{first}") == [2.0]
+    assert list(found.values()) == [[1.0]] * 300
 
 
 def test_what_lies_in_the_way_is_removed_on_purpose(namespace: str) -> None:
-    link = table_path(namespace, "app", identity(1, 1))
+    link = table_path(namespace, "web", identity(1, 1))
     link.symlink_to("/nowhere")
-    os.mkfifo(table_path(namespace, "app", identity(1, 2)))
-    assert len(unlink(namespace, "app")) == 2
+    os.mkfifo(table_path(namespace, "web", identity(1, 2)))
+    assert len(unlink(namespace, "web")) == 2
 
 
 def test_ones_own_table_is_not_unlinked(namespace: str, table: ProcessTable) -> None:
     with pytest.raises(Exception, match=f"process {os.getpid()} already writes"):
-        unlink(namespace, "app")
-    assert seen_locked(table_path(namespace, "app", table.who))
+        unlink(namespace, "web")
+    assert seen_locked(table_path(namespace, "web", table.who))
 
 
 # ---- signals and destructors ---------------------------------------------------------------------------------
@@ -206,10 +192,10 @@ def test_no_count_of_a_signals_handler_is_lost_while_the_table_grows(namespace: 
             if number % 100 == 99:
                 table.remove([("hits", (f"s{number - at}",)) for at in range(50)])
     counter(table, "the end")
-    found = shown(namespace)
+    found = merged(namespace)
     assert ticks > 20
-    assert found[("hits", ("shared",))] == ticks + done
-    assert {name: found[("hits", (name,))] for name in names} == names
+    assert found["hits{shared}"] == [ticks + done]
+    assert {name: found[f"hits{{{name}}}"] for name in names} == {name: [count] for name, count in names.items()}
 
 
 # What a handler raises may come between a file's opening and its "with": Python then closes it late, and says so.
@@ -238,10 +224,10 @@ def test_an_exception_of_a_signals_handler_leaves_every_series_whole(namespace: 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     counter(table, "the end")
     assert raised
-    found = shown(namespace)
+    found = merged(namespace)
     off = 0
     for name, count in counted.items():
-        value = found.get(("hits", (name,)), 0.0)
+        value = found.get(f"hits{{{name}}}", [0.0])[0]
         assert count <= value, name
         off += int(value - count)
     assert off <= raised
@@ -266,11 +252,11 @@ def test_a_destructor_may_remove_series(namespace: str, table: ProcessTable) -> 
         gc.set_threshold(*threshold)
     gc.collect()
     counter(table, "the end")
-    assert set(shown(namespace)) == {("hits", ("the end",))}
+    assert set(merged(namespace)) == {"hits{the end}"}
 
 
 def test_a_programs_log_handler_may_count_what_is_logged(namespace: str) -> None:
-    table = ProcessTable(namespace, "app", max_series=20)
+    table = ProcessTable(namespace, "web", max_series=20)
     lines = counter(table, "lines")
 
     class Counting(logging.Handler):
@@ -330,9 +316,9 @@ def test_a_thread_that_holds_a_removed_series_counts_in_no_other(namespace: str,
     stop.set()
     for thread in threads:
         thread.join()
-    found = shown(namespace)
-    assert found[("hits", ("first",))] == 1.0
-    assert {found[("hits", (f"grow{number}",))] for number in range(0, 600, 5)} == {0.0}
+    found = merged(namespace)
+    assert found["hits{first}"] == [1.0]
+    assert all(found[f"hits{{grow{number}}}"] == [0.0] for number in range(0, 600, 5))
 
 
 def test_a_child_that_removes_first_of_all_removes_its_parents(namespace: str, table: ProcessTable) -> None:
@@ -344,7 +330,7 @@ def test_a_child_that_removes_first_of_all_removes_its_parents(namespace: str, t
         counter(table, "b").inc(1.0)
 
     in_fork(child)
-    assert shown(namespace) == {("hits", ("b",)): 3.0}
+    assert merged(namespace) == {"hits{b}": [3.0]}
 
 
 def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: ProcessTable) -> None:
@@ -365,7 +351,7 @@ def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: Process
     def child() -> None:
         fixed.inc(1.0)
         counter(table, "of the child").inc(1.0)
-        own = TableReader(namespace, "app", table.who, {os.geteuid()})
+        own = TableReader(namespace, "web", table.who, {os.geteuid()})
         own.refresh()
         assert not own.catalog.error
         columns = {series.label_values[0]: series.column for series in own.catalog.series}
@@ -379,7 +365,7 @@ def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: Process
     finally:
         stop.set()
         thread.join()
-    assert shown(namespace)[("hits", ("fixed",))] == 40.0
+    assert merged(namespace)["hits{fixed}"] == [40.0]
 
 
 # ---- limits --------------------------------------------------------------------------------------------------
@@ -387,48 +373,48 @@ def test_a_fork_at_any_moment_finds_a_whole_table(namespace: str, table: Process
 
 def test_a_table_never_gets_wider_than_a_reader_takes(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shm.table.file.MAX_WIDTH", 2000)
-    table = ProcessTable(namespace, "app")
+    table = ProcessTable(namespace, "web")
     for number in range(100):
         table.cell(WIDE, (str(number),)).add(62, 1.0)
-    own = TableReader(namespace, "app", table.who, {os.geteuid()})
+    own = TableReader(namespace, "web", table.who, {os.geteuid()})
     assert own.header.width <= 2000
     own.close()
-    assert len(shown(namespace)) == 2000 // 63
+    assert len(merged(namespace)) == 2000 // 63
     table.close()
 
 
 def test_the_dead_are_not_put_where_nobody_reads(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def die() -> None:
-        table = ProcessTable(namespace, "app")
+        table = ProcessTable(namespace, "web")
         for number in range(20):
             table.cell(WIDE, (f"{os.getpid()}-{number}",)).add(62, 1.0)
 
     in_fork(die)
     monkeypatch.setattr("shm.table.dead.MAX_WIDTH", 1000)
     with pytest.raises(NoSpace):
-        dead.fold(namespace, "app")
-    assert len(shown(namespace)) == 20
+        dead.fold(namespace, "web")
+    assert len(merged(namespace)) == 20
     monkeypatch.setattr("shm.table.dead.MAX_WIDTH", MAX_WIDTH)
-    assert dead.fold(namespace, "app") == 1
-    assert len(shown(namespace)) == 20
+    assert dead.fold(namespace, "web") == 1
+    assert len(merged(namespace)) == 20
 
 
 # ---- folding and merging -------------------------------------------------------------------------------------
 
 
 def counts(namespace: str, of: str, value: float) -> None:
-    counter(ProcessTable(namespace, "app"), of).inc(value)
+    counter(ProcessTable(namespace, "web"), of).inc(value)
 
 
 def test_names_that_were_listed_before_the_first_fold_do_not_lose_the_dead(namespace: str) -> None:
     in_fork(lambda: counts(namespace, "a", 3.0))
-    before = listed(namespace)["app"]
-    assert dead.fold(namespace, "app") == 1
-    assert shown(namespace, before) == {("hits", ("a",)): 3.0}
+    before = listed(namespace)["web"]
+    assert dead.fold(namespace, "web") == 1
+    assert merged(namespace, identities=before) == {"hits{a}": [3.0]}
 
 
 def test_a_table_that_takes_anothers_place_in_memory_is_laid_out_anew(namespace: str, table: ProcessTable) -> None:
-    reader = ApplicationReader(namespace, "app", {os.geteuid()})
+    reader = ApplicationReader(namespace, "web", {os.geteuid()})
     for number in range(60):
         counter(table, f"{number:03}").inc(float(number))
     wrong = 0
@@ -454,9 +440,9 @@ def test_a_series_that_its_process_removed_after_another_did_is_absent_and_then_
 def test_what_was_folded_and_can_not_be_removed_counts_once(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     in_fork(lambda: counts(namespace, "a", 3.0))
     monkeypatch.setattr(Path, "unlink", lambda *arguments, **named: None)
-    assert dead.fold(namespace, "app") == 1  # as where its process died behind the publication
+    assert dead.fold(namespace, "web") == 1  # as where its process died behind the publication
     monkeypatch.undo()
-    assert shown(namespace) == {("hits", ("a",)): 3.0}
+    assert merged(namespace) == {"hits{a}": [3.0]}
     in_fork(lambda: counts(namespace, "a", 1.0))
     opened = dead._if_dead
 
@@ -465,23 +451,23 @@ def test_what_was_folded_and_can_not_be_removed_counts_once(namespace: str, monk
         return None if table is not None and table.values()[0] == 3.0 else table
 
     monkeypatch.setattr(dead, "_if_dead", unable)  # as without descriptors
-    assert dead.fold(namespace, "app") == 1
+    assert dead.fold(namespace, "web") == 1
     monkeypatch.undo()
-    assert shown(namespace) == {("hits", ("a",)): 4.0}
-    assert dead.fold(namespace, "app") == 1
-    assert shown(namespace) == {("hits", ("a",)): 4.0}
+    assert merged(namespace) == {"hits{a}": [4.0]}
+    assert dead.fold(namespace, "web") == 1
+    assert merged(namespace) == {"hits{a}": [4.0]}
 
 
 def test_a_fold_does_not_make_a_definition_older(namespace: str) -> None:
     in_fork(lambda: counts(namespace, "a", 1.0))
-    dead.fold(namespace, "app")
+    dead.fold(namespace, "web")
 
-    with contextlib.closing(ProcessTable(namespace, "app")) as other:
+    with contextlib.closing(ProcessTable(namespace, "web")) as other:
         cell_of(other, Metric("hits", "gauge", "Another.", label_names=("of",)), "a").set(99.0)
         in_fork(lambda: counts(namespace, "a", 1.0))
         for _ in range(2):
-            assert shown(namespace) == {("hits", ("a",)): 2.0}
-            dead.fold(namespace, "app")
+            assert merged(namespace) == {"hits{a}": [2.0]}
+            dead.fold(namespace, "web")
 
 
 def test_nothing_that_lies_there_is_raised_into_the_program(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,20 +476,20 @@ def test_nothing_that_lies_there_is_raised_into_the_program(namespace: str, monk
 
     monkeypatch.setattr(dead, "fold", broken)
     monkeypatch.setattr(removal, "remove_elsewhere", broken)
-    table = shared_collector.table_of("app", namespace)
+    table = shared_collector.table_of("web", namespace)
     shared_collector.remove(table, ("hits", ("a",)).__eq__)
     table.close()
-    del shared_collector._tables[namespace, "app"]  # or the end of this process would fold it once more
+    del shared_collector._tables[namespace, "web"]  # or the end of this process would fold it once more
 
 
 def test_the_lock_of_the_fold_is_the_one_that_others_see(namespace: str) -> None:
     in_fork(lambda: counts(namespace, "a", 1.0))
-    path = DIRECTORY / f"fogmetrics.{namespace}.app.retired.lock"
+    path = DIRECTORY / f"fogmetrics.{namespace}.web.retired.lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     fcntl.lockf(fd, fcntl.LOCK_EX)
     assert record_lock(fd) is None  # ours
     os.close(fd)
-    assert dead.fold(namespace, "app") == 1
+    assert dead.fold(namespace, "web") == 1
 
 
 def test_what_a_handler_counted_in_a_series_that_waits_is_not_a_childs(namespace: str, table: ProcessTable) -> None:
@@ -513,7 +499,7 @@ def test_what_a_handler_counted_in_a_series_that_waits_is_not_a_childs(namespace
     in_fork(lambda: counter(table, "waits").inc(1.0))
     table._busy = False
     counter(table, "the end")
-    assert shown(namespace)[("hits", ("waits",))] == 2.0
+    assert merged(namespace)["hits{waits}"] == [2.0]
 
 
 def test_a_destructor_that_removes_while_its_thread_removes_does_not_wait_for_itself(
@@ -521,7 +507,7 @@ def test_a_destructor_that_removes_while_its_thread_removes_does_not_wait_for_it
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr("shm.table.dead.time.sleep", slept.append)
-    with dead.fold_lock(namespace, "app", wait_seconds=2.0) as ours:
+    with dead.fold_lock(namespace, "web", wait_seconds=2.0) as ours:
         assert ours
         shared_collector.remove(table, ("hits", ("a",)).__eq__)
     assert not slept
