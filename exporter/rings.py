@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from shm.errors import RingError, RingMissing
 from shm.metric import Metric, Series
 from shm.process import writer_alive
-from shm.ring.discovery import RingList
+from shm.ring.discovery import Listing, rings_in
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, RingReader
@@ -186,12 +186,12 @@ class RingSet:
         self._skipped: Counter[str] = Counter()  # frames that closed readers skipped
         self.generation = 0  # changes whenever a ring is added, removed or replaced
         self._owner = owner
-        self._list = RingList(namespace)
+        self._listing = Listing()
 
     def refresh(self) -> list[Ring]:
         """All rings that can be read now, each with its latest samples. A bad ring never raises; see ``errors``."""
         # The history of the applications comes last: of two rings with one series, the first has precedence.
-        sources = sorted(self._list.sources(), key=HISTORY_SOURCE.__eq__)
+        sources = sorted(rings_in(self._listing.names(), self.namespace), key=HISTORY_SOURCE.__eq__)
         for source in {*self.rings, *self.errors}.difference(sources):
             self._close_ring(source)
             self.errors.pop(source, None)

@@ -16,7 +16,7 @@ from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
 from fogmetrics.settings.reader import key
 from shm.errors import RingError
-from shm.ring.discovery import RingList
+from shm.ring.discovery import Listing, rings_in
 from shm.ring.reader import Frame, RingReader
 from shm.safe_repr import said
 
@@ -50,7 +50,7 @@ class SystemMetricSource(MetricSource):
         self._namespace = namespace
         self._owner = owner
         self._monotonic = monotonic
-        self._rings = RingList(namespace)
+        self._listing = Listing()
         self._readers: dict[str, RingReader] = {}
 
     @classmethod
@@ -70,7 +70,7 @@ class SystemMetricSource(MetricSource):
         nodes: set[str] = set()
         deployments: set[str] = set()
         deployments_known = False
-        names = self._rings.sources()
+        names = rings_in(self._listing.names(), self._namespace)
         for gone in self._readers.keys() - set(names):
             self._readers.pop(gone).close()  # frees its memory
         for source in names:

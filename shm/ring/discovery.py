@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,26 +43,6 @@ class Listing:
         return self._names
 
 
-@dataclass(slots=True)
-class RingList:
-    """The sources with a published segment in ``namespace``, sorted by name. Opens no segment."""
-
-    namespace: str
-    directory: Path = DIRECTORY
-    _listing: Listing = field(init=False)
-    _sources: list[str] = field(default_factory=list)
-    _made_from: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._listing = Listing(self.directory)
-
-    def sources(self) -> list[str]:
-        names = self._listing.names()
-        if names is not self._made_from:
-            self._made_from = names
-            self._sources = _sources(names, self.namespace)
-        return self._sources
-
-
-def _sources(names: list[str], namespace: str) -> list[str]:
+def rings_in(names: Iterable[str], namespace: str) -> list[str]:
+    """The sources with a published segment in ``namespace``, sorted. ``names``: the files in /dev/shm."""
     return sorted(source for name in names if (source := ring_name_of(name, namespace)) is not None)

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.rings import Ring, RingSet
 from shm.files import unlink
-from shm.ring.discovery import RingList
+from shm.ring.discovery import Listing
 from shm.ring.frame import absent
 from shm.ring.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
 from shm.ring.reader import RingReader
@@ -202,7 +202,8 @@ def test_a_removed_ring_disappears_and_a_new_one_of_its_name_is_found(scene: Sce
 def test_a_ring_removed_between_listing_and_opening_is_no_error(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.commit("s", ("packets", 1.0))
     rings = scene.rings()
-    monkeypatch.setattr(RingList, "sources", lambda self: ["gone", "s"])
+    names = [scene.path(source).name for source in ("gone", "s")]
+    monkeypatch.setattr(Listing, "names", lambda self: names)
     assert [ring.source for ring in rings.refresh()] == ["s"]
     assert rings.error_counts == {}
 

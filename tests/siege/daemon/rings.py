@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shm.errors import RingMissing
 from shm.metric import Series
-from shm.ring.discovery import RingList
+from shm.ring.discovery import Listing, rings_in
 from shm.ring.frame import absent
 from shm.ring.reader import RingReader
 from shm.ring.windows import GUARD_SLOTS
@@ -127,7 +127,7 @@ class Rings:
 
     def catch_up(self) -> dict[str, int]:
         """Read the new frames of every ring. Returns the heads that the rings announced before that."""
-        for source in RingList(self.namespace).sources():
+        for source in rings_in(Listing().names(), self.namespace):
             self.by_source.setdefault(source, History(self.namespace, source))
         for ring in self.by_source.values():
             ring.catch_up()
