@@ -48,29 +48,21 @@ def columns_of(metric: Metric, extra: MetricExtra | None) -> int:
     return metric.columns + (extra is not None and extra.mode.startswith("latest"))
 
 
-class Removed(NamedTuple):
-    """A removed series of the table ``who``: the bytes of its columns at the time of the removal."""
-
-    who: str
-    key: SeriesKey
-    values: bytes
-
-
 @dataclass(slots=True)
 class Catalog:
     """The proven entries of a catalog.
 
     ``used`` is the offset, within the catalog, of the first byte not proven yet. ``error`` is the reason why reading
     stopped before the offset that the writer had announced, else empty. Entries read before stay valid: columns never
-    move within a segment.
+    move within a segment. ``folded``, ``removed``: only in the table of the dead, see shm.table.dead.
     """
 
     metrics: list[Metric] = field(default_factory=list)
     series: list[Series] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)
     extra: dict[str, MetricExtra] = field(default_factory=dict)  # by metric name
-    folded: list[str] = field(default_factory=list)  # identities of tables, see shm.table.dead
-    removed: list[Removed] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)  # identities of tables
+    removed: dict[tuple[str, SeriesKey], bytes] = field(default_factory=dict)  # by identity of the table, and series
     used: int = 0
     columns: int = 0
     error: str = ""
@@ -99,8 +91,8 @@ def limit_body(metric: str, limit: int) -> bytes:
     return _body({"n": metric, "max": limit})
 
 
-def removed_body(removed: Removed) -> bytes:
-    return _body({"i": removed.who, "n": removed.key[0], "v": removed.key[1], "b": removed.values.hex()})
+def removed_body(who: str, key: SeriesKey, values: bytes) -> bytes:
+    return _body({"i": who, "n": key[0], "v": key[1], "b": values.hex()})
 
 
 def folded_body(identities: Sequence[str]) -> bytes:
@@ -200,10 +192,8 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
         elif kind == KIND_FOLDED:
             catalog.folded.extend(map(str, fields["i"]))
         elif kind == KIND_REMOVED:
-            removed = Removed(
-                str(fields["i"]), (str(fields["n"]), tuple(map(str, fields["v"]))), bytes.fromhex(fields["b"])
-            )
-            catalog.removed.append(removed)
+            key = str(fields["n"]), tuple(map(str, fields["v"]))
+            catalog.removed[str(fields["i"]), key] = bytes.fromhex(fields["b"])
         else:
             name, most = fields["n"], fields["max"]
             if type(most) is not int or not 0 <= most < 1 << 63:

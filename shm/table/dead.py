@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from shm import catalog, files
-from shm.catalog import MetricExtra, Removed
+from shm.catalog import MetricExtra
 from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
 from shm.ring.layout import ABSENT, KIND_FOLDED, KIND_REMOVED, MAX_WIDTH, aligned
@@ -68,8 +68,7 @@ class DeadTable:
             for key, metric, extra, values in _series_of(table):
                 found.metrics[key[0]] = metric, extra or MetricExtra("sum", 0)
                 found.series[key] = values
-            found.folded = list(table.catalog.folded)
-            found.removed = {(one.who, one.key): one.values for one in table.catalog.removed}
+            found.folded, found.removed = table.catalog.folded, table.catalog.removed
         return found
 
     def fold(self, table: TableReader) -> None:
@@ -103,7 +102,7 @@ class DeadTable:
             bodies += contents.add(key, *self.metrics[key[0]])
             values += own
         for (who, key), then in self.removed.items():
-            bodies.append((KIND_REMOVED, catalog.removed_body(Removed(who, key, then))))
+            bodies.append((KIND_REMOVED, catalog.removed_body(who, key, then)))
         for at in range(0, len(self.folded), _IDENTITIES_PER_ENTRY):
             bodies.append((KIND_FOLDED, catalog.folded_body(self.folded[at : at + _IDENTITIES_PER_ENTRY])))
         catalog_bytes = max(aligned(sum(catalog.entry_bytes(body) for _, body in bodies), 64), 64)

@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shm.catalog import Removed
+from shm.catalog import Catalog
 from shm.errors import RingCorrupt, RingError, RingMissing
+from shm.metric import SeriesKey
 from shm.ring.frame import absent
 from shm.ring.layout import STALE_NAN_BITS
 from shm.table.dead import since_removal
@@ -25,6 +26,7 @@ from shm.table.reader import OpenTables, TableReader
 log = logging.getLogger(__name__)
 
 Values = NDArray[np.float64]
+Removed = dict[str, list[tuple[SeriesKey, bytes]]]  # by identity of the table: series, and their words at the removal
 
 _TRIES: Final = 20  # folding takes a millisecond, and happens when a process begins or ends
 
@@ -99,17 +101,16 @@ class ApplicationReader:
     def _read(self, identities: Collection[str]) -> Values:
         tables = self._open(identities)
         retired = self._tables.get(RETIRED)
-        folded, removed = frozenset[str](), []
-        if retired is not None:
-            folded, removed = frozenset(retired.catalog.folded), retired.catalog.removed
+        dead = Catalog() if retired is None else retired.catalog
+        folded = frozenset(dead.folded)
         tables = [table for table in tables if table.who not in folded]
         made_from = tuple((table.serial, table.catalog.used) for table in tables)
         if made_from != self._made_from:
             self.plan, self._made_from = plan_of(tables), made_from
-        since: dict[str, list[Removed]] = {}
-        for one in removed:
-            since.setdefault(one.who, []).append(one)
-        return self._merged(tables, since)
+        removed: Removed = {}
+        for (who, key), then in dead.removed.items():
+            removed.setdefault(who, []).append((key, then))
+        return self._merged(tables, removed)
 
     def _open(self, identities: Collection[str]) -> list[TableReader]:
         """All readable tables, refreshed: the table of the dead first, then by identity."""
@@ -140,7 +141,7 @@ class ApplicationReader:
 
     # ---- values ---------------------------------------------------------------------------------------------
 
-    def _merged(self, tables: list[TableReader], removed: dict[str, list[Removed]]) -> Values:
+    def _merged(self, tables: list[TableReader], removed: Removed) -> Values:
         merged = _Merged(self.plan)
         self.processes, self._replaced = 0, False
         for table, plan in zip(tables, self.plan.tables, strict=True):
@@ -149,8 +150,8 @@ class ApplicationReader:
             except RingCorrupt as error:
                 self._note(table.who, str(error))
                 continue
-            for one in removed.get(table.who, ()):
-                _subtract(values, plan.columns.get(one.key), one.values)
+            for key, then in removed.get(table.who, ()):
+                _subtract(values, plan.columns.get(key), then)
             alive = table.who != RETIRED and table.alive()
             self._replaced |= not alive and not table.in_place()
             self.processes += alive
