@@ -6,6 +6,7 @@ import ctypes
 import errno
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -217,6 +218,7 @@ def in_fork(work: Callable[[], object]) -> int:
     """Run it in a fork that ends without a word; its pid. Fails with its error if it raises."""
     pid = os.fork()
     if pid == 0:
+        signal.alarm(60)  # it does not outlive its test
         try:
             work()
         except BaseException:  # noqa: BLE001 - the parent sees it

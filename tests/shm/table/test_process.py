@@ -276,6 +276,7 @@ def test_a_fork_beside_a_thread_that_holds_the_lock_does_not_wait_for_it(table: 
     thread.start()
     assert held.wait(30)
     in_fork(lambda: cell.inc(3.0))
+    assert thread.is_alive()
     go.set()
     thread.join()
     assert merged(namespace) == {"requests{a}": [3.0]}
