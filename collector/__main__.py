@@ -26,8 +26,8 @@ from fogmetrics.exit import exit_status
 from fogmetrics.parent import Parent
 from shm.files import check_name, files_of, ring_path, unlink
 from shm.ring import disk_copy
+from shm.table.descriptors import unlink as unlink_tables
 from shm.table.format import applications_of
-from shm.table.lock import unlink as unlink_tables
 
 log = logging.getLogger("collector")
 

@@ -21,7 +21,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -134,11 +134,20 @@ def open_segment(
     ``on_disk``: fewer blocks than bytes are allowed, since file systems compress. ``harmed``: any size and holes are
     allowed, for callers that read what is left of the file and don't map it.
     """
-    remedies = "give this user the group of that file", "remove it, or name that user as the owner"
-    if on_disk:
-        remedies = "see that it is a file of this user", "chown it"
-    fd, status = open_owned(source, path, flags, {owner}, *remedies)
     try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RingMissing(source, f"there is no segment {path}; is its collector running?") from None
+    except OSError as error:
+        remedy = "see that it is a file of this user" if on_disk else "give this user the group of that file"
+        raise RingForeign(source, f"{path} can't be opened: {error.strerror}; {remedy}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RingForeign(source, f"{path} is not a regular file; remove it")
+        if status.st_uid != owner:
+            remedy = "chown it" if on_disk else "remove it, or name that user as the owner"
+            raise RingForeign(source, f"{path} belongs to user {status.st_uid}, expected {owner}; {remedy}")
         page = os.pread(fd, HEADER_BYTES, 0)
         size = int.from_bytes(page[IMMUTABLE_START : IMMUTABLE_START + 8], "little") if harmed else status.st_size
         header = read_header(source, page, size)
@@ -152,30 +161,6 @@ def open_segment(
     except BaseException:
         os.close(fd)
         raise
-
-
-def open_owned(
-    name: str, path: Path, flags: int, owners: Collection[int], unopened: str, foreign: str
-) -> tuple[int, os.stat_result]:  # fmt: skip
-    """Open a regular file of one of these users, without following links or waiting: (fd, status).
-
-    ``unopened``, ``foreign``: the remedies if it can't be opened, or belongs to another user. Raises RingMissing,
-    RingForeign.
-    """
-    try:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise RingMissing(name, f"there is no {path}; is its collector running?") from None
-    except OSError as error:
-        raise RingForeign(name, f"{path} can't be opened: {error.strerror}; {unopened}") from error
-    status = os.fstat(fd)
-    if stat.S_ISREG(status.st_mode) and status.st_uid in owners:
-        return fd, status
-    os.close(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise RingForeign(name, f"{path} is not a regular file; remove it")
-    expected = ", ".join(map(str, owners))
-    raise RingForeign(name, f"{path} belongs to user {status.st_uid}, expected {expected}; {foreign}")
 
 
 def set_aside(name: str, path: Path, base: Path, error: RingCorrupt, what: str) -> Path:

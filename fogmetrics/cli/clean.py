@@ -15,9 +15,9 @@ from fogmetrics.cli.check import InTheWay, listens, supervisor_socket
 from fogmetrics.exit import exit_status
 from shm.files import sources_of, unlink
 from shm.ring import disk_copy
+from shm.table.descriptors import check_idle
+from shm.table.descriptors import unlink as unlink_tables
 from shm.table.format import applications_of
-from shm.table.lock import check_idle
-from shm.table.lock import unlink as unlink_tables
 
 
 def main(arguments: list[str] | None = None) -> int:

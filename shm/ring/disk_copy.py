@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from shm.errors import ConfigurationError, RingCorrupt, RingError, RingMissing
-from shm.files import DIRECTORY, check_name, open_owned, open_segment, ring_path, set_aside
+from shm.files import DIRECTORY, check_name, open_segment, ring_path, set_aside
 from shm.ring.layout import WORD_HEAD, Header
 from shm.ring.segment import StoredSegment
 
@@ -180,23 +180,25 @@ def _keep_longer(source: str, final: Path, new: Path) -> None:
     This happens if the ring was created without its history: the disk was mounted too late, or the file was refused.
     """
     kept = final.with_name(f"{final.name}.before")
-    before, now = _head_of(source, final), _head_of(source, new)
-    if before > now and before >= _head_of(source, kept):
+    before, now = _head_of(final), _head_of(new)
+    if before > now and before >= _head_of(kept):
         log.error("snapshot kept", extra={
             "ring": source, "as": str(kept), "error": "the ring was begun without it, and its newest frame is older",
         })  # fmt: skip
         os.rename(final, kept)
 
 
-def _head_of(source: str, path: Path) -> int:
+def _head_of(path: Path) -> int:
     """The head in the file's header, a hint; -1 if there is no file."""
     try:
-        fd, _ = open_owned(source, path, os.O_RDONLY, {os.geteuid()}, "", "")
-    except RingMissing:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
         return -1
-    except RingError:
+    except OSError:
         return _NOT_OURS
     try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            return _NOT_OURS
         return int.from_bytes(os.pread(fd, 8, 8 * WORD_HEAD), "little")
     except OSError:
         return _NOT_OURS

@@ -84,12 +84,12 @@ class WriterLock:
 
 
 def record_lock(fd: int) -> int | None:
-    """Pid of another process that holds a lock on the file; None if there is none.
+    """Pid of another process that holds a record lock on the file; None if there is none.
 
-    0 or −1 for a holder in another pid namespace. −1 too if the lock is one of an open file (:mod:`shm.table.lock`),
-    which may be this process's own.
+    0 or −1 for a holder in another pid namespace.
     """
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, WRITE_LOCK))
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     return None if kind == fcntl.F_UNLCK else int(pid)
 
 
@@ -107,7 +107,6 @@ def _holder(fd: int) -> int:
 
 
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
-WRITE_LOCK: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # of the whole file
 _held: set[Path] = set()
 _held_guard = threading.RLock()  # reentrant: a signal handler or a destructor may take a lock too
 

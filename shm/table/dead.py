@@ -29,9 +29,9 @@ from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
 from shm.ring.layout import ABSENT, KIND_FOLDED, KIND_REMOVED, MAX_WIDTH, aligned
 from shm.ring.lock import WriterLock
+from shm.table.descriptors import path_in_use
 from shm.table.file import Contents, TableFile
 from shm.table.format import MAX_TABLE_BYTES, RETIRED, TableHeader, files_of, fold_lock_path, listed, table_path
-from shm.table.lock import in_use
 from shm.table.reader import TableReader
 
 log = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def _clear_litter(namespace: str, application: str) -> None:
         with contextlib.suppress(OSError):
             status = path.lstat()
             old = time.time() - status.st_mtime > _LITTER_SECONDS
-            if path.name.count(".") == 4 and old and status.st_uid == os.geteuid() and not in_use(path):
+            if path.name.count(".") == 4 and old and status.st_uid == os.geteuid() and not path_in_use(path):
                 path.unlink()
 
 
@@ -270,5 +270,5 @@ def _if_dead(namespace: str, application: str, who: str, stack: contextlib.ExitS
 def _set_aside(path: Path, error: RingCorrupt) -> None:
     """Set an unreadable table aside, unless its process is alive."""
     with contextlib.suppress(OSError):
-        if not in_use(path):
+        if not path_in_use(path):
             files.set_aside(error.ring, path, path.with_suffix(""), error, "table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import time
@@ -17,8 +18,8 @@ from shm.create import create as build
 from shm.errors import NoSpace
 from shm.metric import Metric, SeriesKey
 from shm.ring.layout import HEADER_BYTES, KIND_METRIC, KIND_SERIES, MAX_WIDTH, aligned
+from shm.table.descriptors import leads_to, own_files
 from shm.table.format import CATALOG_USED, MAGIC, MAX_TABLE_BYTES, TableHeader, identity, table_path
-from shm.table.lock import hold
 
 _FIRST_WIDTH: Final = 64
 _FIRST_CATALOG_BYTES: Final = 8192
@@ -61,15 +62,15 @@ class TableFile:
         self.who = identity(header.pid, header.token)
         self._salt = header.salt
         self._path, self._building = path, path.with_suffix(".new")
-        fd, mapped = build(header.application, self._building, header.file_bytes, group)
-        self._file = os.fstat(fd)
-        # An open file of its own: the map has a copy of the other descriptor, which stays open with its last view.
-        self._fd = hold(self._building)
-        os.close(fd)
+        self._fd, mapped = build(header.application, self._building, header.file_bytes, group)
+        status = os.fstat(self._fd)
+        self._file = status.st_dev, status.st_ino
+        own_files[self._file] = []  # before anything else in this process can open it
         # Stores go through the map, never through the descriptor: if the program closes all descriptors, its number
         # may belong to another file.
         self._map: mmap.mmap | None = mapped
         self.values: memoryview[float] = memoryview(mapped)[header.values_offset :].cast("d")
+        fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         behind_magic = header.behind_magic()
         mapped[8 : 8 + len(behind_magic)] = behind_magic
         mapped[HEADER_BYTES : HEADER_BYTES + self.used] = entries
@@ -86,7 +87,8 @@ class TableFile:
 
     def published(self) -> bool:
         with contextlib.suppress(OSError):
-            return os.path.samestat(os.stat(self._path, follow_symlinks=False), self._file)
+            status = os.stat(self._path, follow_symlinks=False)
+            return (status.st_dev, status.st_ino) == self._file
         return False
 
     def append(self, key: SeriesKey, metric: Metric, extra: MetricExtra, initial: bytes) -> bool:
@@ -121,20 +123,15 @@ class TableFile:
 
     def close(self) -> None:
         """Unmap and unlock the file, which stays."""
-        if leads_to(self._fd, self._file):
-            os.close(self._fd)
-        else:  # the program closed all descriptors: the map's would be another file's, which unmapping would close
+        kept = own_files.pop(self._file, [])
+        if not leads_to(self._fd, self._file):
+            # The program closed all descriptors: the map's would be another file's, which unmapping would close.
             _never_unmapped.append(self._map)
         self._map = None  # unmapped with its last view: another thread may be about to use one
         self.values = memoryview(b"").cast("d")
-
-
-def leads_to(fd: int, file: os.stat_result) -> bool:
-    """Whether ``fd`` is still a descriptor of that file."""
-    try:
-        return os.path.samestat(os.fstat(fd), file)
-    except OSError:
-        return False
+        for fd in [self._fd, *kept]:
+            if leads_to(fd, self._file):
+                os.close(fd)
 
 
 def grown(

@@ -32,7 +32,7 @@ are not a snapshot of one moment: a scrape may include an observation in its buc
 client library. Columns are those of shm.metric, except that a histogram's buckets are not cumulative: an observation
 adds to two words, and the merge computes cumulative counts.
 
-A process is alive while it holds the lock on its table (shm.table.lock): the kernel frees the lock however the process
+A process is alive while it holds the lock on its table (fcntl.lockf): the kernel frees the lock however the process
 dies, and shows it across pid namespaces to every process that may open the file. If a living process loses its lock, as
 by closing all descriptors, its gauges vanish from scrapes. Its counts stay, since a table that /proc shows in its
 process's memory map is never folded.

@@ -36,6 +36,7 @@ from shm.metric import Metric, MetricType, SeriesKey
 from shm.owners import group_number
 from shm.ring.layout import ABSENT
 from shm.table.cells import CELLS, DETACHED, Cell, LatestCell
+from shm.table.descriptors import own_files
 from shm.table.file import TableFile, grown
 from shm.table.reader import OpenTables
 
@@ -178,7 +179,7 @@ class ProcessTable:
         self._reports.append(self.on_birth)
         for file in (self._file, self._next):
             if file is not None:
-                file.close()  # the parent has the file open too, and so keeps its lock
+                file.close()  # the parent keeps its lock: record locks belong to a process
         self._file = self._next = None
         self.who = ""
         self._detach()
@@ -316,6 +317,7 @@ def _forked() -> None:
     _held.clear()
     for table in list(_tables):
         table.forked()
+    own_files.clear()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_forked_in_parent, after_in_child=_forked)

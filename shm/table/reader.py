@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 from array import array
 from collections.abc import Collection, Iterator
 
 from shm import catalog
-from shm.errors import RingCorrupt
-from shm.files import open_owned
+from shm.errors import RingCorrupt, RingForeign, RingMissing
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
-from shm.ring.lock import record_lock
-from shm.table.format import CATALOG_USED, RETIRED, identity, read_header, table_path
+from shm.table.descriptors import close_table, in_use, open_table
+from shm.table.format import CATALOG_USED, RETIRED, TableHeader, identity, read_header, table_path
 
 
 class TableReader:
@@ -29,23 +29,40 @@ class TableReader:
         self.application = application
         self.who = who
         self.path = table_path(namespace, application, who)
-        self._fd, status = open_owned(
-            application, self.path, os.O_RDONLY, owners, "give this user the application's group",
-            "add that user to the trusted users, or remove the file",
-        )  # fmt: skip
         try:
-            self.header = read_header(application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
-            own = identity(self.header.pid, self.header.token)
-            if self.header.application != application or who not in (RETIRED, own):
-                raise RingCorrupt(
-                    application,
-                    f"the table is of {self.header.application!r}, {own}, but the file is {self.path.name}",
-                )
+            self._fd = open_table(self.path)
+        except FileNotFoundError:
+            raise RingMissing(application, f"there is no table {self.path}") from None
+        except OSError as error:
+            raise RingForeign(
+                application, f"{self.path} can't be opened: {error.strerror}; give this user the application's group"
+            ) from error
+        try:
+            self.header = self._checked(owners)
         except BaseException:
-            os.close(self._fd)
+            close_table(self._fd)
             raise
         self.catalog = catalog.Catalog()
         self.serial = next(self._serials)
+
+    def _checked(self, owners: Collection[int]) -> TableHeader:
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RingForeign(self.application, f"{self.path} is not a regular file; remove it")
+        if status.st_uid not in owners:
+            raise RingForeign(
+                self.application,
+                f"{self.path} belongs to user {status.st_uid}, which is not trusted; add that user to "
+                "the trusted users, or remove the file",
+            )
+        header = read_header(self.application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
+        if header.application != self.application or self.who not in (RETIRED, identity(header.pid, header.token)):
+            raise RingCorrupt(
+                self.application,
+                f"the table is of {header.application!r}, {identity(header.pid, header.token)}, but the file is "
+                f"{self.path.name}",
+            )
+        return header
 
     def refresh(self) -> None:
         """Read new entries of the catalog."""
@@ -75,7 +92,7 @@ class TableReader:
 
     def alive(self) -> bool:
         """Whether its process is alive, by its lock."""
-        return record_lock(self._fd) is not None
+        return in_use(self._fd)
 
     def mapped(self) -> bool:
         """Whether its process has it mapped, even without the lock: a program that closes *all* descriptors, as some do
@@ -89,7 +106,7 @@ class TableReader:
             return False
 
     def close(self) -> None:
-        os.close(self._fd)
+        close_table(self._fd)
 
 
 class OpenTables:

@@ -102,9 +102,8 @@ MUTANTS = (
         code="new.published()", becomes="True", says="a handler that raises", scale=2.0, part="handlers",
     ),
     Mutant(
-        "applications", "a reader frees the lock of its own process", "shm.table.lock:hold",
-        code="fcntl.fcntl(fd, fcntl.F_OFD_SETLK, WRITE_LOCK)", becomes="fcntl.lockf(fd, fcntl.LOCK_EX)",
-        says="no longer see that a process lives", scale=0.1, part="descriptors",
+        "applications", "a reader frees the lock of its own process", "shm.table.descriptors:close_table",
+        patch="fault = os.close", says="no longer see that a process lives", scale=0.1, part="descriptors",
     ),
     Mutant(
         "applications", "the cell of a removed series keeps its words", "shm.table.process:ProcessTable._remove",

@@ -282,7 +282,7 @@ def test_i6_what_a_writer_left_that_died_while_building_is_not_read_and_is_remov
     dying.communicate(timeout=60)
     assert dying.returncode == -signal.SIGKILL
     assert building_path(namespace, "s").exists()
-    with pytest.raises(RingError, match="there is no "):
+    with pytest.raises(RingError, match="no segment"):
         RingReader(namespace, "s")
     with open_writer(namespace, columns=2) as writer:
         assert not building_path(namespace, "s").exists()

@@ -14,8 +14,8 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import format as tables
+from shm.table.descriptors import unlink
 from shm.table.format import TableHeader, files_of, identity, listed, read_header, table_of
-from shm.table.lock import unlink
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.application import Process, cell_of
@@ -147,7 +147,7 @@ def test_a_catalog_entry_that_is_damaged_ends_what_is_known(namespace: str, path
 
 
 def test_a_table_of_a_user_who_is_not_trusted_is_refused(namespace: str, path: Path) -> None:
-    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, expected 12345; add that"):
+    with pytest.raises(RingForeign, match=rf"belongs to user {os.geteuid()}, which is not trusted"):
         opened(namespace, {12345})
 
 

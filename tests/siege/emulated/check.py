@@ -215,7 +215,7 @@ _MUTANTS = (
         says="differ in the word", scale=0.2, part="border",
     ),
     Mutant(
-        "emulated", "a flag of open(2) by the number that it has on x86", "shm.files:open_owned",
+        "emulated", "a flag of open(2) by the number that it has on x86", "shm.files:open_segment",
         code="os.O_NOFOLLOW", becomes="0o400000",
         says="on arm64 a reader followed a symbolic link", scale=0.2, part="border",
     ),
