@@ -16,7 +16,6 @@ tracker unlinks segments when a process that attached to them ends (python/cpyth
 from __future__ import annotations
 
 import itertools
-import logging
 import mmap
 import os
 import re
@@ -35,8 +34,6 @@ from shm.errors import (
 )
 from shm.ring.layout import HEADER_BYTES, IMMUTABLE_START, SOURCE_BYTES, Header, read_header
 from shm.ring.lock import WriterLock
-
-log = logging.getLogger(__name__)
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
@@ -65,7 +62,7 @@ def lock_path(namespace: str, source: str) -> Path:
     return DIRECTORY / f"{_PREFIX}.{namespace}.{source}.lock"
 
 
-def _aside_path(base: Path, error: RingCorrupt) -> Path:
+def aside_path(base: Path, error: RingCorrupt) -> Path:
     """The name under which an unreadable file is set aside: ``base`` with an ending that depends on ``error``.
 
     A damaged file replaces the one set aside before it. A file of another layout gets an unused name, and is kept.
@@ -161,14 +158,6 @@ def open_segment(
     except BaseException:
         os.close(fd)
         raise
-
-
-def set_aside(name: str, path: Path, base: Path, error: RingCorrupt, what: str) -> Path:
-    """Rename an unreadable file, a segment, snapshot or table, and log it; its new path. Raises OSError."""
-    aside = _aside_path(base, error)
-    log.error(f"{what} set aside", extra={"ring": name, "as": str(aside), "error": str(error)})
-    os.rename(path, aside)
-    return aside
 
 
 def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from shm.errors import ConfigurationError, RingCorrupt, RingError, RingMissing
-from shm.files import DIRECTORY, check_name, open_segment, ring_path, set_aside
+from shm.files import DIRECTORY, aside_path, check_name, open_segment, ring_path
 from shm.ring.layout import WORD_HEAD, Header
 from shm.ring.segment import StoredSegment
 
@@ -87,8 +87,7 @@ def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
     except RingMissing:
         return None
     except RingCorrupt as error:
-        with contextlib.suppress(OSError):
-            set_aside(source, path, path, error, "snapshot")
+        _set_aside(source, path, error)
         return None
     except (RingError, OSError) as error:
         log.error("snapshot refused", extra={"ring": source, "path": str(path), "error": str(error)})
@@ -101,9 +100,7 @@ def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
         log.error("snapshot refused", extra={"ring": source, "path": str(path), "error": str(error)})
         return None
     if damaged:  # its proven part is restored; the file is kept, since the next snapshot has only that part
-        problem = RingCorrupt(source, "the catalog does not name all columns of the frames")
-        with contextlib.suppress(OSError):
-            set_aside(source, path, path, problem, "snapshot")
+        _set_aside(source, path, RingCorrupt(source, "the catalog does not name all columns of the frames"))
     return stored
 
 
@@ -204,6 +201,13 @@ def _head_of(path: Path) -> int:
         return _NOT_OURS
     finally:
         os.close(fd)
+
+
+def _set_aside(source: str, path: Path, error: RingCorrupt) -> None:
+    aside = aside_path(path, error)
+    log.error("snapshot set aside", extra={"ring": source, "as": str(aside), "error": str(error)})
+    with contextlib.suppress(OSError):
+        os.rename(path, aside)
 
 
 def _copy(source: str, ring: int, disk: int, start: int, end: int) -> None:

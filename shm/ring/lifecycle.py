@@ -27,7 +27,7 @@ from typing import Final
 from shm import catalog
 from shm.create import create
 from shm.errors import MetricError, NoSpace, RingCorrupt, RingError, RingLayout, RingMissing
-from shm.files import attach_writable, building_path, open_segment, ring_path, set_aside
+from shm.files import aside_path, attach_writable, building_path, open_segment, ring_path
 from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring import disk_copy
 from shm.ring.layout import (
@@ -111,7 +111,9 @@ def _replace_unreadable(
     """Set aside a published segment that raised ``error``, and publish a new one with the frames left in it."""
     path = ring_path(namespace, fresh.source)
     left = None if isinstance(error, RingLayout) else _salvage(fresh.source, path)
-    aside = set_aside(fresh.source, path, path.with_suffix(""), error, "segment")
+    aside = aside_path(path.with_suffix(""), error)
+    log.error("segment set aside", extra={"ring": fresh.source, "as": str(aside), "error": str(error)})
+    os.rename(path, aside)
     try:
         return _begin(namespace, fresh, group, snapshot_dir, left)
     except NoSpace:

@@ -271,4 +271,6 @@ def _set_aside(path: Path, error: RingCorrupt) -> None:
     """Set an unreadable table aside, unless its process is alive."""
     with contextlib.suppress(OSError):
         if not path_in_use(path):
-            files.set_aside(error.ring, path, path.with_suffix(""), error, "table")
+            aside = files.aside_path(path.with_suffix(""), error)
+            path.rename(aside)
+            log.error("table set aside", extra={"path": str(aside), "error": str(error)})
