@@ -148,12 +148,13 @@ class HttpClient:
             return self._transport.handle_request(request)
 
     def _body(self, response: httpx.Response) -> bytes:
-        body = bytearray()
+        pieces, size = [], 0
         for piece in response.iter_raw():
-            body += piece
-            if len(body) > self._limits.max_reply_bytes:
+            pieces.append(piece)
+            size += len(piece)
+            if size > self._limits.max_reply_bytes:
                 raise self._limits.too_long()
-        return bytes(body)
+        return b"".join(pieces)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Called by httpx at each step of a request; for a new connection, ``info`` has the stream."""

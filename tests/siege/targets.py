@@ -268,7 +268,7 @@ _PROVIDERS = "collector.sources.deployment"
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "targets", "an answer may have any size", f"{_CLIENT}:HttpClient._body",
-        code="len(body) > self._limits.max_reply_bytes", becomes="False", says="no whole answer within", part=_BETANET,
+        code="size > self._limits.max_reply_bytes", becomes="False", says="no whole answer within", part=_BETANET,
     ),
     Mutant(
         "targets", "a redirect is an answer", f"{_CLIENT}:_check_head",
