@@ -7,7 +7,6 @@ that each must have; such characters within strings are counted too, which errs 
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, Final, NoReturn
 
 from shm.safe_repr import shown
@@ -48,7 +47,7 @@ def objects(document: object) -> list[dict[str, Any]]:
 
 def count(value: object) -> int | None:
     """``value`` as a whole number from 0 to 2^64 - 1; None for anything else, true and false included."""
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None

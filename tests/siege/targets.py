@@ -288,8 +288,8 @@ MUTANTS: tuple[Mutant, ...] = (
         code='encoding.strip().lower() != "identity"', becomes="False", says="no error says", part=_BETANET,
     ),
     Mutant(
-        "targets", "numbers below 0 are numbers", "collector.sources.betanet.reply:number",
-        code="converted >= 0", becomes="True", says="not a number from 0 up", part=_BETANET,
+        "targets", "numbers below 0 are numbers", "collector.sources.betanet.reply:read_reply",
+        code="0 <= value <= most", becomes="value <= most", says="not a number from 0 up", part=_BETANET,
     ),
     Mutant(
         "targets", "what is no number is 0", f"{_PROVIDERS}.haproxy:_count",

@@ -53,12 +53,11 @@ def _values(path: str) -> Iterator[Behaviour]:
     """One field wrong; the other of the same answer, where there is one, is kept."""
     field = FIELDS[path][-1]
     spoilt = frozenset({SERIES[field]})
-    for text, said in (
-        ("-1", "0 or more"), ("-1e-9", "0 or more"), ("true", "0 or more"), ('"5"', "0 or more"),
-        ("null", "0 or more"), ("[5]", "0 or more"), ('{"a": 5}', "0 or more"), ("1e999", "0 or more"),
-        ("-1e999", "0 or more"), ("1" + "0" * 400, "0 or more"), ("1e300", "at most"), ('"NaN"', "0 or more"),
+    for text in (
+        "-1", "-1e-9", "true", '"5"', "null", "[5]", '{"a": 5}', "1e999", "-1e999", "1" + "0" * 400, "1e300", '"NaN"',
     ):  # fmt: skip
-        yield Behaviour(f"answers {text[:12]} for a number", answers(_replaced(path, field, text)), (said,), spoilt)
+        called = f"answers {text[:12]} for a number"
+        yield Behaviour(called, answers(_replaced(path, field, text)), ("a number from 0 to",), spoilt)
     for name in ("", field.upper(), f"{field} ", f"x.{field}"):
         called = f"calls a field {name.replace(field, '…')!r}"
         yield Behaviour(called, answers(_renamed(path, field, name)), ("without the field",), spoilt)

@@ -1,17 +1,11 @@
 """CircuitBreaker: stops requests to a target that is down, and tries one request after a while.
 
-    state       what happens                                   next state
-    closed      succeeded()                                    closed, the failures in a row forgotten
-    closed      failed(), fewer than failures_to_open in a row  closed
-    closed      failed(), the last of failures_to_open in a row open
-    open        allow() before open_seconds have passed: False  open
-    open        allow() after open_seconds: True, the trial     half-open
-    half-open   allow(): False, there is exactly one trial      half-open
-    half-open   succeeded()                                     closed
-    half-open   failed()                                        open, for open_seconds from now
+    state       when
+    closed      fewer than failures_to_open failures in a row: requests are made
+    open        as many or more, the last one less than open_seconds ago: no requests
+    half-open   the same, longer ago: the next request is the trial. It closes the breaker, or opens it again
 
-After allow() returned True, and only then, the caller reports the outcome, even of an interrupted request: a trial
-without an outcome would leave the breaker half-open forever.
+Make one request at a time, none while the breaker is open, and report each outcome.
 
 Pure: no threads, timers or logs; it reads the given clock when it is called. Not thread-safe.
 """
@@ -44,33 +38,25 @@ class CircuitBreaker:
         self.failures_to_open = failures_to_open
         self.open_seconds = open_seconds
         self._clock = clock
-        self.state = CircuitState.CLOSED
         self.failures_in_a_row = 0
-        self._opened_at = 0.0
+        self._failed_at = 0.0
+
+    @property
+    def state(self) -> CircuitState:
+        if self.failures_in_a_row < self.failures_to_open:
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if self.seconds_until_trial > 0.0 else CircuitState.HALF_OPEN
 
     @property
     def seconds_until_trial(self) -> float:
-        """Seconds until ``allow`` returns True again; 0.0 if the breaker is not open or the time has passed."""
-        if self.state is not CircuitState.OPEN:
-            return 0.0
-        return max(self._opened_at + self.open_seconds - self._clock(), 0.0)
-
-    def allow(self) -> bool:
-        """Whether to make a request now. If True, call ``succeeded`` or ``failed`` after it."""
-        if self.state is CircuitState.OPEN and self.seconds_until_trial == 0.0:
-            self.state = CircuitState.HALF_OPEN
-            return True
-        return self.state is CircuitState.CLOSED
+        """Seconds until an open breaker is half-open."""
+        return max(self._failed_at + self.open_seconds - self._clock(), 0.0)
 
     def succeeded(self) -> None:
         """Report that the request succeeded."""
-        self.state = CircuitState.CLOSED
         self.failures_in_a_row = 0
 
     def failed(self) -> None:
-        """Report that the request failed or was interrupted."""
+        """Report that the request failed."""
         self.failures_in_a_row += 1
-        # A failed trial opens the breaker again, as the failures before it still count.
-        if self.failures_in_a_row >= self.failures_to_open:
-            self.state = CircuitState.OPEN
-            self._opened_at = self._clock()
+        self._failed_at = self._clock()

@@ -10,7 +10,6 @@ Replies are not trusted: any bytes result in values or errors. A missing or inva
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -59,23 +58,10 @@ def read_reply(body: bytes, metric_of_field: Mapping[str, str], where: str) -> R
         if name not in document:
             errors.append(f"{where} answered without the field {name!r}; check that url is Betanet's")
             continue
-        value = number(document[name])
-        if value is None:
-            errors.append(f"{where} answered {name} = {shown(document[name])}; it must be a number, 0 or more")
-        elif value > (most := _MOST_MS if name.endswith("_ms") else _MOST):
-            errors.append(f"{where} answered {name} = {shown(document[name])}; it must be a number, at most {most:.0f}")
+        value = document[name]
+        most = _MOST_MS if name.endswith("_ms") else _MOST
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            errors.append(f"{where} answered {name} = {shown(value)}; it must be a number from 0 to {most:.0f}")
         else:
-            values[metric] = value
+            values[metric] = float(value)
     return Reading(True, values, tuple(errors))
-
-
-def number(value: object) -> float | None:
-    """``value`` as a finite float ≥ 0; None for anything else, true and false included."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        converted = float(value)
-    except OverflowError:  # an integer beyond 1.8e308
-        return None
-    # 1e999 is valid JSON and parses to infinity.
-    return converted if math.isfinite(converted) and converted >= 0 else None

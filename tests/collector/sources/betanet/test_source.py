@@ -174,10 +174,10 @@ def test_values_that_make_no_sense_are_absent_and_named_and_no_failures_of_the_c
     assert not collection.up
     url = betanet.server.url
     assert list(collection.errors) == [
-        f"{url}{METRICS} answered packets_processed = '5000'; it must be a number, 0 or more",
-        f"{url}{METRICS} answered packets_dropped = -10; it must be a number, 0 or more",
-        f"{url}{NODES} answered active_nodes = True; it must be a number, 0 or more",
-        f"{url}{NETWORK} answered avg_latency_ms = 1e+300; it must be a number, at most 4294967296",
+        f"{url}{METRICS} answered packets_processed = '5000'; it must be a number from 0 to 18446744073709551616",
+        f"{url}{METRICS} answered packets_dropped = -10; it must be a number from 0 to 18446744073709551616",
+        f"{url}{NODES} answered active_nodes = True; it must be a number from 0 to 18446744073709551616",
+        f"{url}{NETWORK} answered avg_latency_ms = 1e+300; it must be a number from 0 to 4294967296",
     ]
 
 
@@ -237,7 +237,7 @@ def test_a_trial_that_fails_asks_each_endpoint_once_and_opens_the_circuit_again(
     assert sorted(betanet.server.requests) == sorted(PATHS)
 
 
-def test_a_trial_that_ends_in_an_error_of_ours_counts_as_failed(
+def test_a_trial_that_ends_in_an_error_of_ours_is_tried_again(
     betanet: Betanet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> NoReturn:
@@ -249,9 +249,7 @@ def test_a_trial_that_ends_in_an_error_of_ours_counts_as_failed(
         patched.setattr(betanet.source.client, "read_all", fail)
         with pytest.raises(MemoryError):
             betanet.collect()
-    assert circuit(betanet.in_mode("up")) == 2
-    betanet.now += 30.0
-    assert values(betanet.collect()) == ALL
+    assert values(betanet.in_mode("up")) == ALL
 
 
 # ---- what can be configured ----------------------------------------------------------------------------------
