@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 _NO_RULES = Rules()
 
-_Staged = dict[SeriesKey, float | None]
+_Samples = dict[SeriesKey, float | None]
 
 
 class MetricCollector:
@@ -74,8 +75,8 @@ class MetricCollector:
         self._guard = threading.RLock()  # recording a second sample of a series commits, under the same lock
         self._definitions = Definitions(name, rules)
         self._metrics = self._definitions.metrics
-        self._tick: _Staged = {}
-        self._timestamped: dict[int, _Staged] = {}  # samples with a time of their own, by that time; a frame for each
+        # By the time of their frame; None: that of the next commit, whose frame has the columns of histograms, too.
+        self._staged: defaultdict[int | None, _Samples] = defaultdict(dict)
         self._histograms: dict[SeriesKey, Cumulative] = {}
         self._threads: dict[str, SourceThread] = {}  # by the name of the source
         self.writer = RingWriter(
@@ -85,11 +86,6 @@ class MetricCollector:
         self.cardinality = Cardinality(self.writer, max_series, max_series_per_metric, rules)
         self._known = self.cardinality.known
         self.writer.staged = self._series_staged
-
-    @property
-    def series_dropped(self) -> int:
-        """Samples that were dropped because their series was not admitted."""
-        return self.cardinality.dropped
 
     @staticmethod
     def shared(
@@ -191,18 +187,14 @@ class MetricCollector:
             check_observations(metric, observations)
         stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
         with self._guard:
-            if commits and metric.type != "histogram":
-                staged = self._tick if stamp_ns is None else self._timestamped.get(stamp_ns, {})
-                if key in staged:
-                    self.commit()
+            if commits and metric.type != "histogram" and key in self._staged.get(stamp_ns, ()):
+                self.commit()
             if key not in self._known and not self.cardinality.admit(metric, key):
                 return False
             if metric.type == "histogram":
-                self._observe(metric, key, number, stamp_ns, observations)
-            elif stamp_ns is not None:
-                self._timestamped.setdefault(stamp_ns, {})[key] = number
-            else:
-                self._tick[key] = number
+                self._observe(metric, key, number, observations)
+            if number is not None:
+                self._staged[stamp_ns][key] = number
             return True
 
     def record_counted(self, name: str, counted: Sequence[float | None], labels: Mapping[str, str] = NO_LABELS) -> bool:
@@ -220,7 +212,7 @@ class MetricCollector:
             if key not in self._known and not self.cardinality.admit(metric, key):
                 return False
             self._histograms[key] = Cumulative(metric.buckets, columns)
-            self._tick[key] = None
+            self._staged[None][key] = None
             return True
 
     def _registered(self, name: str) -> Metric:
@@ -229,9 +221,7 @@ class MetricCollector:
             raise MetricError(f"metric {name!r} is not registered; call register_metric first")
         return metric
 
-    def _observe(
-        self, metric: Metric, key: SeriesKey, number: float | None, stamp_ns: int | None, many: Observations | None
-    ) -> None:
+    def _observe(self, metric: Metric, key: SeriesKey, number: float | None, many: Observations | None) -> None:
         cumulative = self._histograms.get(key)
         if cumulative is None:
             self._definitions.note_observed(metric.name)
@@ -240,14 +230,7 @@ class MetricCollector:
             cumulative.add(many)
         elif number is not None:
             cumulative.observe(number)
-        if number is None:
-            self._tick.setdefault(key, None)
-            return
-        if stamp_ns is not None:
-            self._timestamped.setdefault(stamp_ns, {})[key] = number
-            self._tick.setdefault(key, None)  # the buckets are in the tick's frame
-        else:
-            self._tick[key] = number
+        self._staged[None].setdefault(key, None)
 
     # ---- frames --------------------------------------------------------------------------------------------
 
@@ -264,7 +247,7 @@ class MetricCollector:
             try:
                 return self._commit(timestamp_ns, monotonic_ns, flags)
             finally:
-                self._tick, self._timestamped = {}, {}
+                self._staged.clear()
 
     def keep_alive(self) -> None:
         """Renew the heartbeat between two frames, and publish the ring again if its file was removed.
@@ -276,49 +259,48 @@ class MetricCollector:
             self.writer.beat()
 
     def _commit(self, timestamp_ns: int, monotonic_ns: int, flags: int) -> int:
-        tick, timestamped = self._tick, self._timestamped
         self._enter_metrics()
-        self._admit_newcomers(tick, timestamped)
-        for values in (tick, *timestamped.values()):
-            self._drop_waiting(values)
-        self._enter_series([*tick, *(key for values in timestamped.values() for key in values)])
+        self._admit_newcomers()
+        self._drop_waiting()
+        self._enter_series()
         for name, limit in self.cardinality.limits.items():
             try:
                 self.writer.note_limit(name, limit)
             except NoSpace as error:  # already logged; /stats will not show the limit
                 log.debug("limit not noted", extra={"ring": self.name, "error": str(error)})
-        for stamp in sorted(timestamped):
-            self.writer.append(self._row(timestamped[stamp], cumulative=False), stamp, monotonic_ns, 0)
-        return self.writer.append(self._row(tick, cumulative=True), timestamp_ns, monotonic_ns, flags)
+        for stamp in sorted(stamp for stamp in self._staged if stamp is not None):
+            self.writer.append(self._row(self._staged[stamp], cumulative=False), stamp, monotonic_ns, 0)
+        return self.writer.append(self._row(self._staged[None], cumulative=True), timestamp_ns, monotonic_ns, flags)
 
     def _series_staged(self) -> Set[SeriesKey]:
-        """The series with a staged sample."""
-        return {*self._tick, *(key for values in self._timestamped.values() for key in values)}
+        return dict.fromkeys(key for values in self._staged.values() for key in values).keys()
 
     def _enter_metrics(self) -> None:
         if self._definitions.enter(self.writer):
             # Keep staged series admitted that have no column yet.
             self.cardinality.reload(self._series_staged() & self._known)
 
-    def _admit_newcomers(self, tick: _Staged, timestamped: Mapping[int, _Staged]) -> None:
+    def _admit_newcomers(self) -> None:
         """Replace the oldest series with newcomers, and drop the samples of newcomers that find no room."""
         if not self.cardinality.newcomers:
             return
         for key in self.cardinality.replace_oldest(self._metrics, self._series_staged()):
             self._histograms.pop(key, None)
-            for values in (tick, *timestamped.values()):
+            for values in self._staged.values():
                 values.pop(key, None)
 
-    def _drop_waiting(self, values: _Staged) -> None:
+    def _drop_waiting(self) -> None:
         """Drop the samples of metrics whose new definition waits for room to rebuild the ring."""
-        for key in [key for key in values if key[0] in self._definitions.waiting]:
-            del values[key]
-            self.cardinality.drop(key[0], "its definition changed, and there is no memory to rebuild the ring for it")
+        why = "its definition changed, and there is no memory to rebuild the ring for it"
+        for values in self._staged.values():
+            for key in [key for key in values if key[0] in self._definitions.waiting]:
+                del values[key]
+                self.cardinality.drop(key[0], why)
 
-    def _enter_series(self, keys: list[SeriesKey]) -> None:
+    def _enter_series(self) -> None:
         """Add columns for new series; series without room are dropped, counted and logged."""
         columns = self.writer.columns
-        new = [key for key in dict.fromkeys(keys) if key not in columns]
+        new = [key for key in self._series_staged() if key not in columns]
         if not new:
             return
         try:
@@ -346,7 +328,7 @@ class MetricCollector:
                 row[series.column] = value
             if cumulative and key in self._histograms:
                 first = series.column + (series.metric.type == "histogram")  # after its raw sample
-                row[first : series.end] = self._histograms[key].columns()
+                row[first : series.end] = self._histograms[key].columns
         return row
 
     def resume(self, *metrics: Metric) -> dict[SeriesKey, float]:
@@ -442,7 +424,7 @@ class MetricCollector:
         neither registered nor in the ring.
         """
         with self._guard:
-            if self._tick or self._timestamped:
+            if self._staged:
                 self.commit()
         with RingReader(self.namespace, self.name) as reader:
             if name in self._metrics and not any(name == metric.name for metric in reader.catalog.metrics):
@@ -461,7 +443,7 @@ class MetricCollector:
     def __exit__(self, *exc: object) -> None:
         """Commit staged samples, and close."""
         try:
-            if self._tick or self._timestamped:
+            if self._staged:
                 self.commit()
         finally:
             self.close()

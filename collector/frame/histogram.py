@@ -40,19 +40,16 @@ class Cumulative:
 
     def __init__(self, bounds: Sequence[float], columns: Sequence[float] = ()) -> None:
         self.bounds = bounds
-        self._columns = array("d", columns or bytes(8 * (len(bounds) + 2)))
+        self.columns = array("d", columns or bytes(8 * (len(bounds) + 2)))
 
     def observe(self, value: float) -> None:
         # The counts stay exact up to 2^53 samples.
         for i in range(bisect_left(self.bounds, value), len(self.bounds) + 1):
-            self._columns[i] += 1
-        self._columns[-1] += value
+            self.columns[i] += 1
+        self.columns[-1] += value
 
     def add(self, observations: Observations) -> None:
         for bound, count in observations.counts:
             for i in range(bisect_left(self.bounds, bound), len(self.bounds) + 1):
-                self._columns[i] += count
-        self._columns[-1] += observations.total
-
-    def columns(self) -> array[float]:
-        return self._columns
+                self.columns[i] += count
+        self.columns[-1] += observations.total

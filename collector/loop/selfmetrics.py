@@ -39,7 +39,7 @@ class SelfMetrics:
     def record(self, up: bool, duration_seconds: float, timestamp_ns: int) -> None:
         """Stage the samples of this tick's frame."""
         record, labels = self._collector.record_metric, self._labels
-        self._counts[metrics.SERIES_DROPPED.name] = self._dropped_before + self._collector.series_dropped
+        self._counts[metrics.SERIES_DROPPED.name] = self._dropped_before + self._collector.cardinality.dropped
         record(metrics.UP.name, float(up), labels)
         record(metrics.DURATION.name, duration_seconds, labels)
         if up:

@@ -161,7 +161,7 @@ def test_the_series_whose_last_sample_is_oldest_gives_its_place_and_its_history_
     ring.commit({"c": 5})
     assert ring.commit({"d": 6}) == [True]
     assert ring.history() == {"a": [1, 4], "c": [3, 5], "d": [6]}
-    assert ring.collector.series_dropped == 0
+    assert ring.collector.cardinality.dropped == 0
     assert ring.collector.cardinality.pruned == {"depth": 1}
 
 
@@ -189,7 +189,7 @@ def test_nobody_with_a_sample_in_the_frame_is_displaced(ring: Ring, caplog: pyte
         # In whatever order they come: the newcomer waits for the commit.
         ring.commit({"d": 0, "a": 1, "b": 2, "c": 3})
     assert set(ring.history()) == {"a", "b", "c"}
-    assert ring.collector.series_dropped == 3
+    assert ring.collector.cardinality.dropped == 3
     assert ring.collector.writer.header.generation == generation, "nothing was rebuilt for it"
     assert messages(caplog, "depth") == ["series pruned"]
 
@@ -198,7 +198,7 @@ def test_a_new_ring_has_no_more_series_than_the_limit_though_all_have_samples(ri
     for _ in range(3):
         ring.commit(dict.fromkeys("abcdefg", 1.0))
         assert list(ring.history()) == ["a", "b", "c"]
-    assert ring.collector.series_dropped == 3 * 4
+    assert ring.collector.cardinality.dropped == 3 * 4
 
 
 def test_the_ring_is_rebuilt_once_for_all_newcomers_of_a_frame_and_not_again_for_a_minute(ring: Ring) -> None:
@@ -211,7 +211,7 @@ def test_the_ring_is_rebuilt_once_for_all_newcomers_of_a_frame_and_not_again_for
         ring.seconds += 10
         ring.commit({"f": 6})
     assert set(ring.history()) == {"c", "d", "e"}
-    assert ring.collector.series_dropped == 5
+    assert ring.collector.cardinality.dropped == 5
     ring.seconds += 10
     ring.commit({"f": 6})
     assert set(ring.history()) == {"d", "e", "f"}
@@ -240,7 +240,7 @@ def test_no_more_newcomers_are_staged_than_there_are_places(ring: Ring) -> None:
     ring.commit({"a": 1, "b": 2, "c": 3})
     assert ring.commit({str(i): 1 for i in range(5)}) == [True] * 3 + [False] * 2
     assert set(ring.history()) == {"0", "1", "2"}
-    assert ring.collector.series_dropped == 2
+    assert ring.collector.cardinality.dropped == 2
 
 
 def test_each_sample_of_a_newcomer_that_finds_no_place_is_counted(namespace: str) -> None:
@@ -249,7 +249,7 @@ def test_each_sample_of_a_newcomer_that_finds_no_place_is_counted(namespace: str
     for path in "abbb":
         assert ring.collector.record_metric("latency", 1, {"path": path})
     ring.collector.commit()
-    assert ring.collector.series_dropped == 3
+    assert ring.collector.cardinality.dropped == 3
     assert ring.collector.cardinality.limited == {("latency", "oldest"): 3}
     ring.close()
 
@@ -279,7 +279,7 @@ def test_without_memory_for_a_rebuild_newcomers_are_dropped(ring: Ring, monkeypa
     monkeypatch.setattr(ring.collector.writer, "prune", raising(NoSpace("app", "none left")))
     ring.commit({"d": 4})
     assert set(ring.history()) == {"a", "b", "c"}
-    assert ring.collector.series_dropped == 1
+    assert ring.collector.cardinality.dropped == 1
     ring.commit({"a": 5})
     assert ring.history()["a"] == [1, 5]
 

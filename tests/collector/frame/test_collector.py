@@ -264,7 +264,7 @@ def test_a_ring_that_cannot_grow_drops_the_new_series_and_keeps_the_known(
     for i in range(3):
         collector.record_metric("depth", 2, {"x": str(i)})
     collector.commit()
-    assert collector.series_dropped == 2
+    assert collector.cardinality.dropped == 2
     assert held(collector.namespace, "app", "depth", "0") == [1, 2]
 
 

@@ -43,7 +43,7 @@ def test_a_changed_metric_that_finds_no_memory_waits_and_the_others_go_on(
             second.record_metric("latency", 50, timestamp=100.0)
             second.record_metric("depth", value)
             second.commit()
-        assert second.series_dropped == 4
+        assert second.cardinality.dropped == 4
         [said] = [record for record in caplog.records if record.message == "metrics not redefined"]
         assert said.__dict__["metrics"] == "latency"
         assert said.__dict__["error"] == "ring 'app': none left"

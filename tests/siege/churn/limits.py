@@ -93,7 +93,7 @@ def _check_dropped(namespace: str, chance: random.Random, done: Counter[str]) ->
             own.record(True, 0.0, _STARTED_NS)
             _commit(collector, tick)
             dropped += len(offered) - len(taken)
-            counted = collector.series_dropped
+            counted = collector.cardinality.dropped
             require(counted == dropped, f"{counted} dropped samples are counted, and {dropped} were dropped")
             with RingReader(namespace, _SOURCE) as reader:
                 frame = reader.latest()

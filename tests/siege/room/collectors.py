@@ -89,7 +89,7 @@ def that_grows(namespace: str, filler: Filler, counts: Counter[str]) -> None:
         for dropped in (92, 184, 276):
             sequence = tick(range(100))
             require(sequence == one.writer.head, "I7: a collector without room to grow did not append")
-            counted = one.series_dropped
+            counted = one.cardinality.dropped
             require(counted == dropped, f"I7: {counted} series were counted as dropped: {dropped}")
             counts["series dropped, counted and named"] += 92
         said = [vars(record) for record in warned.buffer]
@@ -119,7 +119,8 @@ def redefined(namespace: str, filler: Filler, counts: Counter[str]) -> None:
             one.record_metric("latency", 1)
             one.record_metric(GAUGE.name, sequence * 4096, {"column": "0"})
             require(one.commit() == sequence, "I7: a collector without room for a changed metric did not append")
-            require(one.series_dropped == sequence - 1, f"I7: {one.series_dropped} samples were counted as dropped")
+            dropped = one.cardinality.dropped
+            require(dropped == sequence - 1, f"I7: {dropped} samples were counted as dropped")
         counts["series dropped, counted and named"] += 3
         read(namespace, "s", 4, 1, counts)
         filler.give()
