@@ -32,8 +32,7 @@ class Merged:
         self.samples: list[Sample] = []
         self._most = max_samples
         self._names = {name: _Owner(metric, "") for metric in own for name in metric.sample_names}
-        self._first: dict[str, tuple[str, ParsedMetric]] = {}  # by metric: the first file with it
-        self._files: dict[str, dict[_Series, str]] = {}  # of metrics in several files: the file of each series
+        self._files: dict[tuple[str, ...], str] = {}  # the file of each series
 
     @property
     def room(self) -> int:
@@ -44,7 +43,6 @@ class Merged:
         """Add a whole file. Raises BadText, and adds nothing, for a conflict with another file or within the file."""
         if (samples := sum(len(one.samples) for one in parsed)) > self.room:
             raise NoRoom(parsed[0].line, self._most, samples)
-        series: dict[str, list[_Series]] = {}
         names: dict[str, _Owner] = {}
         mine: set[str] = set()
         for one in parsed:
@@ -54,14 +52,17 @@ class Merged:
             for name in one.metric.sample_names:
                 self._check(names.get(name) or self._names.get(name), name, one)
                 names.setdefault(name, _Owner(one.metric, file))
-            series[one.metric.name] = self._check_series(one)
+            for sample in one.samples:
+                if taken := self._files.get(_series(sample)):
+                    raise BadText(
+                        one.line,
+                        f"a series of {one.metric.name} is in {taken} too; remove one, or add a label that differs",
+                    )
         self._names = names | self._names
         for one in parsed:
             self.metrics.setdefault(one.metric.name, one.metric)
             self.samples += one.samples
-            self._first.setdefault(one.metric.name, (file, one))
-            for its in series[one.metric.name]:
-                self._files[one.metric.name][its] = file
+            self._files.update(dict.fromkeys(map(_series, one.samples), file))
 
     def _check(self, owner: _Owner | None, name: str, one: ParsedMetric) -> None:
         metric = one.metric
@@ -80,23 +81,6 @@ class Merged:
                 "rename one, or make them the same",
             )
 
-    def _check_series(self, one: ParsedMetric) -> list[_Series]:
-        """The series of a metric that other files have too; none if this file is the first."""
-        name = one.metric.name
-        if name not in self._first:
-            return []
-        if name not in self._files:
-            file, first = self._first[name]
-            self._files[name] = dict.fromkeys(map(_series, first.samples), file)
-        files, series = self._files[name], [_series(sample) for sample in one.samples]
-        taken = next((files[its] for its in series if its in files), None)
-        if taken is not None:
-            raise BadText(one.line, f"a series of {name} is in {taken} too; remove one, or add a label that differs")
-        return series
-
-
-_Series = frozenset[tuple[str, str]]
-
 
 class _Owner(NamedTuple):
     """The metric and file that a sample name belongs to; the file is empty for the daemon itself."""
@@ -105,8 +89,9 @@ class _Owner(NamedTuple):
     file: str
 
 
-def _series(sample: Sample) -> _Series:
-    return frozenset(sample.labels.items())
+def _series(sample: Sample) -> tuple[str, ...]:
+    """The name of the metric, and the label values in an order that all files share."""
+    return sample.metric, *(sample.labels[label] for label in sorted(sample.labels))
 
 
 def _shape(metric: Metric) -> tuple[str, frozenset[str], tuple[float, ...]]:

@@ -186,9 +186,9 @@ MUTANTS = (
         "churn", "histograms of freed series are kept for ever",
         "collector.frame.collector:MetricCollector._enter_series",
         patch="""
-            def fault(self, keys):
+            def fault(self):
                 histograms = self._histograms
-                original(self, keys)
+                original(self)
                 self._histograms = histograms
         """,
         says="series in _histograms", scale=0.3,
