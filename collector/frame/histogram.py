@@ -24,16 +24,6 @@ class Observations:
     counts: tuple[tuple[float, float], ...]
     total: float
 
-    @property
-    def count(self) -> float:
-        return sum(number for _, number in self.counts)
-
-    @property
-    def mean(self) -> float | None:
-        """The mean value, which a histogram keeps as its raw sample; None without values."""
-        count = self.count
-        return self.total / count if count else None
-
 
 class Cumulative:
     """Cumulative counts. ``bounds`` rise; ``columns``, in the ring's order: the buckets, +Inf (the count), the sum."""

@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, explained
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, explained, sum_of
 from collector.sources.target import Limits, NoReply, parse_address
 from shm.metric import increase
 
@@ -57,16 +57,15 @@ _MAX_LINES = 50_000
 class BackendStats:
     """One BACKEND line. Counters since HAProxy's start; None: the column is missing, empty or not a number.
 
-    ``http_errors`` is None for a TCP backend, whose ``requests`` are its sessions.
+    ``failed``: connection errors, response errors, and HTTP errors unless it is a TCP backend. That has no response
+    time, and its ``requests`` are its sessions.
     """
 
     name: str
     tcp: bool
     servers_up: int | None
     requests: int | None
-    connection_errors: int | None
-    response_errors: int | None
-    http_errors: int | None
+    failed: tuple[int | None, ...]
     response_time_ms: int | None
 
 
@@ -107,10 +106,8 @@ def _backend(name: str, line: dict[str, str]) -> BackendStats:
         tcp=tcp,
         servers_up=_count(line.get("act")),
         requests=_count(line.get("stot" if tcp else "req_tot")),
-        connection_errors=_count(line.get("econ")),
-        response_errors=_count(line.get("eresp")),
-        http_errors=None if tcp else _count(line.get("hrsp_5xx")),
-        response_time_ms=_count(line.get("rtime"), _MAX_TIME_MS),
+        failed=tuple(_count(line.get(column)) for column in ("econ", "eresp", "hrsp_5xx")[: 2 if tcp else 3]),
+        response_time_ms=None if tcp else _count(line.get("rtime"), _MAX_TIME_MS),
     )
 
 
@@ -199,26 +196,20 @@ def ask_socket(path: str, limits: Limits) -> bytes:
 
 def _deployment(now: BackendStats, before: BackendStats | None, seconds: float) -> Deployment:
     """The changes in ``seconds``; without ``before``, only the replicas."""
-    measures_latency = not now.tcp and now.response_time_ms is not None
+    latency_ms = None if now.response_time_ms is None else float(now.response_time_ms)
     replicas = None if now.servers_up is None else float(now.servers_up)
     if before is None or now.tcp != before.tcp:
-        return Deployment(now.name, replicas, keeps_latency=measures_latency)
+        return Deployment(now.name, replicas, keeps_latency=latency_ms is not None)
     requests = increase(before.requests, now.requests)
-    unreached = increase(before.connection_errors, now.connection_errors)
-    errors = [unreached, increase(before.response_errors, now.response_errors)]
-    if not now.tcp:
-        errors.append(increase(before.http_errors, now.http_errors))
-    known = [one for one in errors if one is not None]
+    failed = [increase(*counts) for counts in zip(before.failed, now.failed, strict=True)]
+    errors = sum_of(failed)
     # rtime keeps its value (0 at first) while no server answers: a dead server would look the fastest of all.
-    answered = requests is not None and requests > (unreached or 0)
+    answered = requests is not None and requests > (failed[0] or 0)
     return Deployment(
         now.name,
         replicas,
         request_rate=None if requests is None else requests / seconds,
-        # A sum without one of its parts would pass for a lower rate.
-        error_rate=sum(known) / seconds if len(known) == len(errors) else None,
-        latency_ms=float(now.response_time_ms)
-        if answered and not now.tcp and now.response_time_ms is not None
-        else None,
-        keeps_latency=measures_latency,
+        error_rate=None if errors is None else errors / seconds,
+        latency_ms=latency_ms if answered else None,
+        keeps_latency=latency_ms is not None,
     )

@@ -14,13 +14,13 @@ increases of its buckets are the latencies of that time, and are added to the bu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import PageMapping, Role, Series
-from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment
+from collector.sources.deployment.provider import MAX_DEPLOYMENTS, Deployment, sum_of
 from collector.sources.prometheus_text import Point, read_samples, to_number
 from shm.metric import increase
 
@@ -38,11 +38,10 @@ Counters = dict[bytes, float | None]  # by _key() of the series; None: its value
 
 @dataclass(slots=True)
 class Histogram:
-    """One series of a histogram, cumulative since its start. ``count``, ``total`` None: missing or not a number."""
+    """One series of a histogram, cumulative since its start; the bucket +Inf is the count. NaN is unknown."""
 
-    buckets: dict[float, float | None] = field(default_factory=dict)
-    count: float | None = None
-    total: float | None = None
+    buckets: dict[float, float] = field(default_factory=dict)
+    total: float = math.nan
 
 
 @dataclass(slots=True)
@@ -106,15 +105,15 @@ def _count(value: float) -> float | None:
 
 def _add_to_histogram(latency: dict[bytes, Histogram], sample: Point, mapping: PageMapping) -> None:
     histogram = latency.setdefault(_key(sample.labels, "le"), Histogram())
+    count = math.nan if (known := _count(sample.value)) is None else known
     if sample.name.endswith("_bucket"):
         upper = to_number(sample.labels.get("le", ""))
         if upper is not None and not math.isnan(upper):
-            histogram.buckets[_milliseconds(upper, mapping)] = _count(sample.value)
+            histogram.buckets[_milliseconds(upper, mapping)] = count
     elif sample.name.endswith("_count"):
-        histogram.count = _count(sample.value)
+        histogram.buckets.setdefault(_INFINITY, count)
     else:
-        value = sample.value * mapping.latency_ms
-        histogram.total = value if math.isfinite(value) else None
+        histogram.total = sample.value * mapping.latency_ms
 
 
 def _milliseconds(upper: float, mapping: PageMapping) -> float:
@@ -130,7 +129,7 @@ def deployments(now: Reading, before: Reading | None, seconds: float, counts_err
 def _deployment(
     name: str, now: PageCounters, before: PageCounters | None, seconds: float, counts_errors: bool
 ) -> Deployment:
-    replicas = _sum(now.replicas.values())
+    replicas = sum_of(now.replicas.values())
     if now.replica_series:
         replicas = (replicas or 0.0) + sum(1.0 for value in now.replica_series.values() if value)
     if before is None:
@@ -139,26 +138,18 @@ def _deployment(
     errors = _increase(now.errors, before.errors)
     if errors is None and not now.errors and requests is not None:
         errors = 0.0  # programs export a series of errors only after the first error
-    latencies = _observations(now.latency, before.latency)
     return Deployment(
         name,
         replicas,
         request_rate=None if requests is None else requests / seconds,
         error_rate=None if errors is None or not counts_errors else errors / seconds,
-        latency_ms=None if latencies is None else latencies.mean,
+        latency_ms=_observations(now.latency, before.latency),
         keeps_latency=bool(now.latency),
-        latencies=latencies,
     )
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum; None without values, or if one is unknown, since a sum without it would be too low."""
-    known = list(values)
-    return sum(one for one in known if one is not None) if known and None not in known else None
-
-
 def _increase(now: Counters, before: Counters) -> float | None:
-    return _sum(increase(before.get(key, 0.0), value) for key, value in now.items())
+    return sum_of(increase(before.get(key, 0.0), value) for key, value in now.items())
 
 
 def _observations(now: Mapping[bytes, Histogram], before: Mapping[bytes, Histogram]) -> Observations | None:
@@ -180,27 +171,20 @@ def _observations(now: Mapping[bytes, Histogram], before: Mapping[bytes, Histogr
 
 def _between(now: Histogram, before: Histogram | None) -> Observations | None:
     """The increase of one series; None if a part of it is unknown."""
-    count = now.buckets.get(_INFINITY, now.count)
-    if count is None or now.total is None or None in now.buckets.values():
-        return None
+    unmeasured = Histogram(dict.fromkeys(now.buckets, 0.0), 0.0)
     if before is None or before.buckets.keys() != now.buckets.keys():
-        before = Histogram(dict.fromkeys(now.buckets, 0.0), 0.0, 0.0)
-    count_before = before.buckets.get(_INFINITY, before.count)
-    if count_before is None or before.total is None or None in before.buckets.values():
+        before = unmeasured
+    numbers = (*now.buckets.values(), now.total, *before.buckets.values(), before.total)
+    if _INFINITY not in now.buckets or not math.isfinite(sum(numbers)):
         return None
-    cumulative = sorted((upper, value or 0.0) for upper, value in now.buckets.items() if upper != _INFINITY)
-    fell = count < count_before or any(value < (before.buckets[upper] or 0.0) for upper, value in cumulative)
-    if fell:
-        before = Histogram(dict.fromkeys(now.buckets, 0.0), 0.0, 0.0)
-        count_before = 0.0
+    if any(count < before.buckets[upper] for upper, count in now.buckets.items()):
+        before = unmeasured
     counts: list[tuple[float, float]] = []
-    below, rise = 0.0, count - count_before
-    for upper, value in cumulative:
+    below, rise = 0.0, now.buckets[_INFINITY] - before.buckets[_INFINITY]
+    for upper, count in sorted(now.buckets.items()):
         # Requests may be counted while the page is written bucket by bucket, so the counts may not rise for a moment.
-        risen = min(max(value - (before.buckets[upper] or 0.0), below), rise)
+        risen = min(max(count - before.buckets[upper], below), rise)
         if risen > below:
             counts.append((upper, risen - below))
             below = risen
-    if rise > below:
-        counts.append((_INFINITY, rise - below))
-    return Observations(tuple(counts), now.total - (before.total or 0.0))
+    return Observations(tuple(counts), now.total - before.total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,18 +25,17 @@ class Deployment:
     """The values of one deployment from one provider. None: unknown, or not yet known; never used for 0.
 
     ``replicas``: running ones; ``request_rate`` and ``error_rate`` per second, ``latency_ms`` in milliseconds, all
-    three since the previous reading of the provider. ``latencies``: all latencies of that time, if the provider counts
-    them in buckets; ``latency_ms`` is then their mean. ``keeps_latency`` without ``latency_ms``: the provider measures
-    latency, but nothing was observed in that time.
+    three since the previous reading of the provider. ``latency_ms`` is an average, or all latencies of that time, if
+    the provider counts them in buckets. ``keeps_latency`` without ``latency_ms``: the provider measures latency, but
+    nothing was observed in that time.
     """
 
     deployment_id: str
     replicas: float | None = None
     request_rate: float | None = None
     error_rate: float | None = None
-    latency_ms: float | None = None
+    latency_ms: float | Observations | None = None
     keeps_latency: bool = False
-    latencies: Observations | None = None
 
 
 class DeploymentProvider(Protocol):
@@ -53,6 +52,12 @@ class DeploymentProvider(Protocol):
     def close(self) -> None:
         """Close the connection, if one is kept."""
         ...
+
+
+def sum_of(values: Iterable[float | None]) -> float | None:
+    """The sum; None without values, or if one is unknown, since a sum without it would be too low."""
+    known = list(values)
+    return sum(one for one in known if one is not None) if known and None not in known else None
 
 
 @contextmanager

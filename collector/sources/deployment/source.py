@@ -12,11 +12,13 @@ a provider fails, only the values that no other provider knows are absent.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from collector.frame.histogram import Observations
 from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
 from collector.settings import CollectorTables, cut_timeout, with_buckets
@@ -45,6 +47,7 @@ _ADDRESSES: Mapping[str, str] = {
     "prometheus": "prometheus",
 }
 
+_VALUES = ("replicas", "request_rate", "error_rate", "latency_ms")
 _PROVIDERS_KEY = "[source.deployment] providers"
 
 
@@ -246,25 +249,11 @@ def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:
     merged: dict[str, Deployment] = {}
     for answer in answers:
         for new in answer:
-            old = merged.get(new.deployment_id)
-            merged[new.deployment_id] = (
-                new
-                if old is None
-                else Deployment(
-                    new.deployment_id,
-                    replicas=_first(old.replicas, new.replicas),
-                    request_rate=_first(old.request_rate, new.request_rate),
-                    error_rate=_first(old.error_rate, new.error_rate),
-                    latency_ms=_first(old.latency_ms, new.latency_ms),
-                    keeps_latency=old.keeps_latency or new.keeps_latency,
-                    latencies=old.latencies if old.latency_ms is not None else new.latencies,
-                )
-            )
+            old = merged.setdefault(new.deployment_id, new)
+            added = {name: getattr(new, name) for name in _VALUES if getattr(old, name) is None}
+            keeps_latency = old.keeps_latency or new.keeps_latency
+            merged[new.deployment_id] = dataclasses.replace(old, keeps_latency=keeps_latency, **added)
     return list(merged.values())
-
-
-def _first(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one  # not "or": 0 is known
 
 
 def _samples(deployment: Deployment) -> Iterator[Sample]:
@@ -276,8 +265,9 @@ def _samples(deployment: Deployment) -> Iterator[Sample]:
     ):
         if value is not None:
             yield Sample(metric, value, labels)
-    if deployment.latency_ms is not None or deployment.keeps_latency:
-        # If there are buckets, the mean is not sampled: its percentiles are not those of requests, and the increases of
-        # buckets are more exact.
-        value = deployment.latency_ms if deployment.latencies is None else None
-        yield Sample("deployment_latency", value, labels, observations=deployment.latencies)
+    latency = deployment.latency_ms
+    if isinstance(latency, Observations):
+        # Without their mean as a value: its percentiles are not those of requests, and buckets are more exact.
+        yield Sample("deployment_latency", None, labels, observations=latency)
+    elif latency is not None or deployment.keeps_latency:
+        yield Sample("deployment_latency", latency, labels)

@@ -49,9 +49,3 @@ def test_observations_are_exact_at_every_bound_that_both_have_and_never_too_low(
         true = sum(value <= bound for value in values)
         assert counted == true if bound in bounds else counted <= true
     assert total == sum(values)
-
-
-def test_the_mean_of_observations_is_their_sum_by_their_count() -> None:
-    assert Observations(((1.0, 3), (5.0, 1)), 10.0).mean == 2.5
-    assert Observations((), 0.0).mean is None
-    assert Observations(((1.0, 0),), 0.0).mean is None

@@ -19,6 +19,7 @@ from typing import Any, Self
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus import PrometheusProvider
 from collector.sources.deployment.prometheus_mapping import PageMapping
 from collector.sources.deployment.provider import Deployment
@@ -158,15 +159,15 @@ def check_latencies(found: Deployment, before: Page, now: Page, name: str, milli
     """That the latencies of ``found`` are what came to the histogram ``name`` between two pages: each bucket, count
     and sum. A unit of the histogram is so many ``milliseconds``.
     """
-    latencies = found.latencies
-    assert latencies is not None
+    latencies = found.latency_ms
+    assert isinstance(latencies, Observations)
     had = before.buckets(name, **labels)
     rises = {upper * milliseconds: value - had.get(upper, 0.0) for upper, value in now.buckets(name, **labels).items()}
     risen = dict(
         zip(sorted(rises), accumulate(dict(latencies.counts).get(one, 0.0) for one in sorted(rises)), strict=True)
     )
     assert risen == rises
-    assert latencies.count == now.total(f"{name}_count", **labels) - before.total(f"{name}_count", **labels)
+    observed = sum(count for _, count in latencies.counts)
+    assert observed == now.total(f"{name}_count", **labels) - before.total(f"{name}_count", **labels)
     total = now.total(f"{name}_sum", **labels) - before.total(f"{name}_sum", **labels)
     assert latencies.total == pytest.approx(total * milliseconds)
-    assert found.latency_ms == latencies.mean

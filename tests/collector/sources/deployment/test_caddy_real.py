@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.frame.histogram import Observations
 from collector.sources.deployment.prometheus_mapping import READY
 from tests.collector.sources.deployment.proxies import Asked, Proxy, Site
 from tests.programs import find_program, free_port, wait_until
@@ -53,7 +54,7 @@ def test_caddy_by_its_ready_mapping(site: Site) -> None:
         seen.append(asked.after(1.0)["srv0"])
     requests = sum(one.request_rate or 0.0 for one in seen)
     errors = sum(one.error_rate or 0.0 for one in seen)
-    latencies = [one.latencies for one in seen if one.latencies is not None]
+    latencies = [one.latency_ms for one in seen if isinstance(one.latency_ms, Observations)]
     assert (requests, errors) == (10, 3)
     counts = [pair for one in latencies for pair in one.counts]
     assert sum(count for _, count in counts) == 10

@@ -148,8 +148,8 @@ def test_a_cluster_gives_requests_5xx_latencies_and_members_that_are_healthy(env
         for name in _MEASURED:
             check_latencies(found[name], before, now, _TIME, 1.0, envoy_cluster_name=name)
         # Its server takes 350 ms; one that took too long is not measured.
-        assert [bound for bound, _ in found["late"].latencies.counts if bound < 350] == []  # type: ignore[union-attr]
-        assert found["silent"].latencies is None
+        assert [bound for bound, _ in found["late"].latency_ms.counts if bound < 350] == []  # type: ignore[union-attr]
+        assert found["silent"].latency_ms is None
         site.get("/dotted.v1", 3, 200)
         _get(site, shop=1, bad=1, late=1)
         _counted(site, shop=7, bad=3, late=3)
@@ -176,7 +176,7 @@ def test_the_filter_of_the_documentation_leaves_what_is_read(envoy: Proxy) -> No
             "missing": (1.0, 0.0),
             "gone": (1.0, 1.0),
         }
-        assert found["shop"].latencies is not None
+        assert found["shop"].latency_ms is not None
         names = {name for name, _ in Site(site.front, site.url + query).page().samples}
         assert len(names) < len({name for name, _ in site.page().samples}) / 10
 
@@ -190,7 +190,7 @@ def test_a_request_that_reaches_nobody_is_a_request_and_an_error(envoy: Proxy) -
         _counted(site, gone=3, empty=2)
         found = asked.after(1.0)
         assert rates(found) == {**_QUIET, "gone": (3.0, 3.0), "empty": (2.0, 2.0)}
-        assert [found[name].latencies for name in ("gone", "empty")] == [None, None]
+        assert [found[name].latency_ms for name in ("gone", "empty")] == [None, None]
 
 
 def test_after_a_restart_what_it_counted_anew_came_since(envoy: Proxy) -> None:

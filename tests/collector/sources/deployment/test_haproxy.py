@@ -48,30 +48,30 @@ class Told:
 
 def test_the_recorded_page_is_read() -> None:
     assert parse(RECORDED) == [
-        BackendStats("good", False, 2, 4, 0, 0, 0, 2),
-        BackendStats("dead", False, 1, 1, 1, 0, 1, 0),
-        BackendStats("empty", False, 0, 0, 0, 0, 0, 0),
-        BackendStats("raw", True, 1, 1, 0, 0, None, 0),
+        BackendStats("good", False, 2, 4, (0, 0, 0), 2),
+        BackendStats("dead", False, 1, 1, (1, 0, 1), 0),
+        BackendStats("empty", False, 0, 0, (0, 0, 0), 0),
+        BackendStats("raw", True, 1, 1, (0, 0), None),
     ]
 
 
 def test_columns_are_found_by_name_wherever_they_are() -> None:
     text = "# pxname,svname,mode,new,rtime,req_tot,hrsp_5xx,act,eresp,econ\nweb,BACKEND,http,?,7,6,5,4,3,2\n"
-    assert parse(text) == [BackendStats("web", False, 4, 6, 2, 3, 5, 7)]
+    assert parse(text) == [BackendStats("web", False, 4, 6, (2, 3, 5), 7)]
 
 
 def test_a_column_that_is_missing_leaves_the_others() -> None:
     assert parse("# pxname,svname,req_tot,act\nweb,BACKEND,9,2\n") == [
-        BackendStats("web", False, 2, 9, None, None, None, None)
+        BackendStats("web", False, 2, 9, (None, None, None), None)
     ]
     assert parse("# pxname,svname,act,rtime\nweb,BACKEND,2\n") == [  # a line that is too short
-        BackendStats("web", True, 2, None, None, None, None, None)
+        BackendStats("web", True, 2, None, (None, None), None)
     ]
 
 
 @pytest.mark.parametrize("cell", ["", "x", "-1", "1.5", "nan", "٣", "1_0", " 1", "18446744073709551616", "9" * 5000])
 def test_a_cell_that_is_no_count_is_unknown_and_leaves_the_others(cell: str) -> None:
-    assert parse(page(f"a,BACKEND,1,2,3,{cell},5,6,7,http,")) == [BackendStats("a", False, None, 6, 2, 3, 5, 7)]
+    assert parse(page(f"a,BACKEND,1,2,3,{cell},5,6,7,http,")) == [BackendStats("a", False, None, 6, (2, 3, 5), 7)]
 
 
 def test_a_response_time_that_haproxy_can_not_measure_is_unknown() -> None:
@@ -108,7 +108,7 @@ def test_only_backends_with_a_name_count() -> None:
 
 
 def test_quoted_cells_may_hold_commas_quotes_and_line_ends() -> None:
-    assert parse(page('"w,""\nb",BACKEND,1,2,3,4,5,6,7,http,')) == [BackendStats('w,"\nb', False, 4, 6, 2, 3, 5, 7)]
+    assert parse(page('"w,""\nb",BACKEND,1,2,3,4,5,6,7,http,')) == [BackendStats('w,"\nb', False, 4, 6, (2, 3, 5), 7)]
 
 
 @pytest.mark.parametrize(

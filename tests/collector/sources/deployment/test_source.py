@@ -82,11 +82,11 @@ def test_of_each_value_the_first_provider_that_knows_it_is_taken() -> None:
 
 def test_latencies_in_buckets_are_told_as_these_and_not_by_their_mean() -> None:
     counted = Observations(((10.0, 2), (50.0, 1)), 60.0)
-    one, two = Deployment("web", latency_ms=20.0, latencies=counted), Deployment("web", latency_ms=7.0)
+    one, two = Deployment("web", latency_ms=counted), Deployment("web", latency_ms=7.0)
     assert merge([[one], [two]]) == [one]
     assert merge([[two], [one]]) == [two]
     assert merge([[Deployment("web", replicas=1.0, keeps_latency=True)], [one]]) == [
-        Deployment("web", replicas=1.0, latency_ms=20.0, keeps_latency=True, latencies=counted)
+        Deployment("web", replicas=1.0, latency_ms=counted, keeps_latency=True)
     ]
     assert collect(Fake("a", one)).samples == [
         Sample("deployment_latency", None, {"deployment_id": "web"}, observations=counted)

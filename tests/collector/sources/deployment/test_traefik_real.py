@@ -120,9 +120,9 @@ def test_a_service_gives_requests_5xx_latencies_and_the_servers_that_pass_its_he
         assert {name: one.replicas for name, one in found.items() if one.replicas is not None} == {"shop": 1, "sick": 0}
         for name in ("shop", "bad", "missing", "late", "silent"):
             check_latencies(found[name], before, now, f"{_SERVICE}_duration_seconds", 1000.0, service=f"{name}@file")
-        assert [one.latencies for one in (found["gone"], found["sick"])] == [None, None]
+        assert [one.latency_ms for one in (found["gone"], found["sick"])] == [None, None]
         # Its server takes 350 ms.
-        assert [bound for bound, _ in found["late"].latencies.counts if bound < 350] == []  # type: ignore[union-attr]
+        assert [bound for bound, _ in found["late"].latency_ms.counts if bound < 350] == []  # type: ignore[union-attr]
         # Each try is one of the service's; of a service without a server that is up it counts nothing.
         site.get("/gone", 2, 502)
         site.get("/sick", 3, 503)
