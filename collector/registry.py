@@ -15,7 +15,7 @@ from typing import Any, cast
 from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.settings import CollectorTables, SourceConfig
 from collector.source import MetricSource
-from fogmetrics.settings.reader import Where, read_table
+from fogmetrics.settings.reader import Where, keys_of, read_table
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.layout import MIN_CAPACITY
@@ -25,8 +25,12 @@ from shm.safe_repr import shown
 _TIMEOUT_SHARE = 0.8
 _MOST_TIMEOUT = 10.0
 
-# name: (module, class, its options). The class has a classmethod from_config(options, config, timeout_seconds), which
-# reads from the configuration what the source needs from other tables.
+# A request must time out before its collection does, so that the samples of the other requests are kept: options with
+# this ending are cut to this share of the collection's timeout.
+_REQUEST, _REQUEST_SHARE = "_timeout_seconds", 0.8
+
+# name: (module, class, its options). A class that needs more than its options has a classmethod
+# from_config(options, config, timeout_seconds).
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "node": ("collector.sources.node.source", "NodeMetricSource", "NodeOptions"),
     "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
@@ -120,10 +124,13 @@ def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) ->
     cls = getattr(loaded, options_name)
     modernized = getattr(cls, "modernized", None)  # of classes whose keys have old spellings
     options, old_spellings = modernized(options) if modernized else (options, ())
-    chosen = read_table(cls, options, where, type(config))
-    if old_spellings:
-        chosen = dataclasses.replace(chosen, old_spellings=old_spellings)
-    source: MetricSource = getattr(loaded, class_name).from_config(chosen, config, times(name, config)[1])
+    given = {"old_spellings": old_spellings} if old_spellings else {}
+    chosen = read_table(cls, options, where, type(config), **given)
+    timeout = times(name, config)[1]
+    cut = {one: min(getattr(chosen, one), _REQUEST_SHARE * timeout) for one in keys_of(cls) if one.endswith(_REQUEST)}
+    chosen = dataclasses.replace(chosen, **cut)
+    made = getattr(loaded, class_name)
+    source: MetricSource = made.from_config(chosen, config, timeout) if hasattr(made, "from_config") else made(chosen)
     return source
 
 

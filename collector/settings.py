@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from fogmetrics.settings.metric_names import is_glob, metric_table
 from fogmetrics.settings.reader import key, other_keys
@@ -22,10 +22,6 @@ _NO_OTHER = {
     'samples in collector_series_limited_total, or "oldest"'
 }
 _GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
-# A request must time out before its collection does, so that the samples of the other requests are kept.
-_REQUEST_SHARE = 0.8
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +114,6 @@ def _check_metric(name: str, table: MetricConfig, where: str) -> None:
             check_buckets(name, table.buckets)
         except MetricError as error:
             raise ConfigurationError(f"{where} buckets can't be used: {error}") from None
-
-
-def cut_timeout(options: T, key_name: str, timeout_seconds: float) -> T:
-    """The options with the timeout ``key_name`` cut to 80 % of the collection's, ``timeout_seconds``."""
-    seconds = min(getattr(options, key_name), _REQUEST_SHARE * timeout_seconds)
-    return dataclasses.replace(options, **{key_name: seconds})  # type: ignore[type-var]  # every source's is a dataclass
 
 
 def with_buckets(metrics: Iterable[Metric], buckets: tuple[float, ...], table: str) -> tuple[Metric, ...]:

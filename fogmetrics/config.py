@@ -18,7 +18,7 @@ from collector.settings import CollectorTables
 from exporter.settings import ExporterTables
 from fogmetrics.log import LogConfig
 from fogmetrics.settings import ENV_NAMESPACE
-from fogmetrics.settings.reader import Where, key, read_values
+from fogmetrics.settings.reader import Where, key, read_table
 from shm.errors import ConfigurationError
 
 DEFAULT_FILE = "fogmetrics.toml"
@@ -68,4 +68,4 @@ def parse(text: str, path: Path) -> Config:
         raise ConfigurationError(f"{path} has a number of thousands of digits; no key needs one") from None
     except RecursionError:
         raise ConfigurationError(f"{path} nests too deeply to be read; no key needs such nesting") from None
-    return Config(path=path, **read_values(Config, document, Where(str(path)), Config))
+    return read_table(Config, document, Where(str(path)), Config, path=path)

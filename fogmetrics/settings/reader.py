@@ -91,19 +91,16 @@ def keys_of(cls: Any) -> dict[str, dataclasses.Field[Any]]:
     return {one.name.rstrip("_"): one for one in dataclasses.fields(cls) if "doc" in one.metadata}
 
 
-def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type | None = None) -> T:
+def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type | None = None, **fields: Any) -> T:
     """Check each key of ``table`` and return it as the dataclass ``cls``. Raises ConfigurationError.
 
-    ``root``: the dataclass of the whole file, to find the table of a misplaced key for messages.
+    ``root``: the dataclass of the whole file, to find the table of a misplaced key for messages. ``fields``: values of
+    fields that are not keys.
     """
-    return cls(**read_values(cls, table, where, root))
-
-
-def read_values(cls: type, table: Mapping[str, Any], where: Where, root: type | None = None) -> dict[str, Any]:
-    """The same, but return the keyword arguments of ``cls``."""
     keys, hints = keys_of(cls), typing.get_type_hints(cls)
-    rest = next((one.name for one in dataclasses.fields(cls) if one.metadata.get("other_keys")), None)
-    values: dict[str, Any] = {}
+    table_class: Any = cls
+    rest = next((one.name for one in dataclasses.fields(table_class) if "other_keys" in one.metadata), None)
+    values = fields
     for name, value in table.items():
         if name in keys:
             one = keys[name]
@@ -112,7 +109,7 @@ def read_values(cls: type, table: Mapping[str, Any], where: Where, root: type | 
             values.setdefault(rest, {})[name] = value
         else:
             raise _unknown(name, value, keys, where, root)
-    return values
+    return cls(**values)
 
 
 def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: Where, name: str, root: type | None) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from collector.metrics import BETANET, CIRCUIT_STATE
-from collector.settings import CollectorTables, cut_timeout, with_buckets
+from collector.settings import with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.betanet.breaker import CircuitBreaker, CircuitState
 from collector.sources.betanet.client import BetanetClient
@@ -58,10 +58,6 @@ class BetanetSource(MetricSource):
         )
         self.breaker = CircuitBreaker(self.options.failures_to_open, self.options.open_seconds, clock)
         self._last_error = ""
-
-    @classmethod
-    def from_config(cls, options: BetanetOptions, config: CollectorTables, timeout_seconds: float) -> BetanetSource:
-        return cls(cut_timeout(options, "request_timeout_seconds", timeout_seconds))
 
     def collect(self) -> Collection:
         if self.breaker.state is CircuitState.OPEN:

@@ -21,7 +21,7 @@ from typing import Any
 from collector.frame.histogram import Observations
 from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
-from collector.settings import CollectorTables, cut_timeout, with_buckets
+from collector.settings import CollectorTables, with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.prometheus_mapping import PrometheusOptions, mappings, table_of
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
@@ -31,7 +31,7 @@ from shm.errors import ConfigurationError
 from shm.metric import DEFAULT_BUCKETS_MS
 from shm.safe_repr import said
 
-# Share of the collection's timeout for all replies together. It is larger than that of a request (collector.settings),
+# Share of the collection's timeout for all replies together. It is larger than that of a request (collector.registry),
 # so that a reply just before the request's timeout is still parsed.
 _ANSWERS_SHARE = 0.9
 # Share of that time by which the last call may start after the first: well below the time that remains after a
@@ -179,8 +179,7 @@ class DeploymentMetricSource(MetricSource):
     def from_config(
         cls, options: DeploymentOptions, config: CollectorTables, timeout_seconds: float
     ) -> DeploymentMetricSource:
-        cut = cut_timeout(options, "request_timeout_seconds", timeout_seconds)
-        return cls(cut, timeout_seconds=_ANSWERS_SHARE * timeout_seconds)
+        return cls(options, timeout_seconds=_ANSWERS_SHARE * timeout_seconds)
 
     @property
     def notes(self) -> list[str]:

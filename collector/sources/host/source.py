@@ -11,11 +11,10 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from collector.loop.timeouts import CallPool
-from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.files import Files
 from collector.sources.host.group import Group, Places, Read, gauge
@@ -68,6 +67,8 @@ class HostMetricSource(MetricSource):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options or HostOptions()
+        self.notes = self.options.old_spellings
+        self.off = "" if self.options.enabled else "[source.host] enabled is false"
         self._clock = clock
         places = Places(Files(self.options.proc), Files(self.options.sys))
         self._turns = [
@@ -80,19 +81,6 @@ class HostMetricSource(MetricSource):
             SUCCESS,
         )
         self._calls: CallPool[_Timed] = CallPool("group")
-
-    @classmethod
-    def from_config(cls, options: HostOptions, config: CollectorTables, timeout_seconds: float) -> HostMetricSource:
-        return cls(cut_timeout(options, "group_timeout_seconds", timeout_seconds))
-
-    @property
-    def notes(self) -> Sequence[str]:
-        return self.options.old_spellings
-
-    @property
-    def off(self) -> str:
-        """The reason why the source is disabled; empty if it is enabled."""
-        return "" if self.options.enabled else "[source.host] enabled is false"
 
     def collect(self) -> Collection:
         now = self._clock()

@@ -20,7 +20,6 @@ import psutil
 
 from collector.loop.timeouts import CallThread, Hung
 from collector.metrics import NODE
-from collector.settings import CollectorTables, cut_timeout
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded
 from fogmetrics.settings.reader import key
@@ -77,10 +76,6 @@ class NodeMetricSource(MetricSource):
         self._disk_thread = CallThread(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None
         self._network: tuple[float, dict[str, int]] | None = None
-
-    @classmethod
-    def from_config(cls, options: NodeOptions, config: CollectorTables, timeout_seconds: float) -> NodeMetricSource:
-        return cls(cut_timeout(options, "disk_timeout_seconds", timeout_seconds))
 
     def open(self) -> None:
         """Take the baselines that the first collection compares with."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from collector import metrics
-from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
 from collector.sources import prometheus_text
 from collector.sources.textfile import reading
@@ -85,10 +84,6 @@ class TextfileSource(MetricSource):
                 "shorter path, or a link to it"
             )
         self.off = "" if directory else "[source.textfile] directory is empty"
-
-    @classmethod
-    def from_config(cls, options: TextfileOptions, config: CollectorTables, timeout_seconds: float) -> TextfileSource:
-        return cls(options)
 
     def collect(self) -> Collection:
         try:
