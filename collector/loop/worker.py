@@ -21,6 +21,7 @@ from collector.loop.stop import Stop
 from collector.source import MetricSource
 from shm.errors import RingError
 from shm.ring.layout import FLAG_CLOCK_STEP, FLAG_TICK
+from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Worker:
         try:
             self._thread.open(self.timeout_seconds)
         except Exception as error:  # noqa: BLE001 - a source that can't be opened is down; its collector continues
-            self._open_error = f"{type(error).__name__}: {error}"
+            self._open_error = said(error)
 
     def _close_source(self) -> None:
         try:
@@ -119,27 +120,18 @@ class Worker:
         self._own.count(metrics.ERRORS, len(result.errors))
         self._own.record(result.up, result.seconds, timestamp_ns)
         sequence = self.collector.commit(timestamp_ns, monotonic_ns, flags)
-        log.debug(
-            "collected",
-            extra={
-                "source": self.source.name,
-                "sequence": sequence,
-                "up": int(result.up),
-                "seconds": result.seconds,
-                "errors": len(result.errors),
-                "error": "; ".join(result.errors)[:_MAX_LOGGED],
-            },
-        )
-        self._log_change(result)
+        fields = {"source": self.source.name, "error": "; ".join(result.errors)[:_MAX_LOGGED]}
+        numbers = {"sequence": sequence, "up": int(result.up), "seconds": result.seconds, "errors": len(result.errors)}
+        log.debug("collected", extra={**fields, **numbers})
+        self._log_change(result, fields)
         return monotonic_ns
 
-    def _log_change(self, result: SourceResult) -> None:
+    def _log_change(self, result: SourceResult, fields: dict[str, str]) -> None:
         """Log each change of the source's state once."""
         state = result.up, bool(result.errors)
         if state == self._last_state:
             return
         first, self._last_state = self._last_state is None, state
-        fields = {"source": self.source.name, "error": "; ".join(result.errors)[:_MAX_LOGGED]}
         if not result.up:
             log.warning("source down", extra=fields)
         elif result.errors:

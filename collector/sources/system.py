@@ -98,13 +98,11 @@ class SystemMetricSource(MetricSource):
 
     def _read(self, source: str) -> tuple[RingReader, Frame] | None:
         """The ring's reader and newest frame; None if it is empty or stale. Raises RingError."""
-        reader = self._readers.get(source)
-        if reader is not None and reader.replaced:
-            reader.close()
-            reader = None
-        if reader is None:
-            self._readers.pop(source, None)
-            reader = self._readers[source] = RingReader(self._namespace, source, owner=self._owner)
+        if source in self._readers and self._readers[source].replaced:
+            self._readers.pop(source).close()
+        if source not in self._readers:
+            self._readers[source] = RingReader(self._namespace, source, owner=self._owner)
+        reader = self._readers[source]
         frame = reader.latest()
         if frame is None:
             return None

@@ -64,10 +64,8 @@ class PageMapping:
 
     def roles(self) -> Iterator[tuple[Role, Series]]:
         """The role of each series; one series may have several."""
-        yield from (("requests", one) for one in self.requests)
-        yield from (("errors", one) for one in self.errors)
-        yield from (("replicas", one) for one in self.replicas)
-        yield from (("replica_series", one) for one in self.replica_series)
+        roles: tuple[Role, ...] = ("requests", "errors", "replicas", "replica_series")
+        yield from ((role, one) for role in roles for one in getattr(self, role))
         if self.latency is not None:
             for part in ("bucket", "sum", "count"):
                 yield "latency", Series(f"{self.latency.name}_{part}", self.latency.labels)

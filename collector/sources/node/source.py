@@ -18,13 +18,14 @@ from typing import Any, Literal, Protocol
 
 import psutil
 
-from collector.loop.timeouts import CallThread, Hung
+from collector.loop.timeouts import CallThread
 from collector.metrics import NODE
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 from shm.metric import increase
+from shm.safe_repr import said
 
 # Interfaces whose bytes also pass a physical one, and would count twice, as VLANs ("eth0.5"); or never leave the host.
 _VIRTUAL = (
@@ -95,7 +96,7 @@ class NodeMetricSource(MetricSource):
             try:
                 value = read()
             except Exception as error:  # noqa: BLE001 - the other readings continue
-                errors.append(f"{name}: {error if isinstance(error, Hung) else f'{type(error).__name__}: {error}'}")
+                errors.append(f"{name}: {said(error)}")
                 continue
             if value is not None:
                 samples.append(Sample(name, value, labels))

@@ -50,7 +50,7 @@ class TextfileOptions:
 
 @dataclass(slots=True)
 class _File:
-    """The result of one file. ``parsed``: its metrics in ``state``; ``logged``: its last message in the log.
+    """The result of one file. ``parsed``: its metrics in ``state``; ``logged``: the message of its error in the log.
 
     ``left_out``: its number of samples if there was no room to keep them.
     """
@@ -59,7 +59,6 @@ class _File:
     parsed: Sequence[ParsedMetric] = ()
     error: str = ""
     logged: str = ""
-    good: bool = False
     left_out: int = 0
 
 
@@ -98,7 +97,7 @@ class TextfileSource(MetricSource):
                 up=False,
             )
         known = self._files
-        order = sorted(names, key=lambda name: (not (name in known and known[name].good), name))
+        order = sorted(names, key=lambda name: (name not in known or bool(known[name].logged), name))
         self._files = {name: known.get(name) or _File() for name in order[: self.options.max_files]}
         merged = Merged((*metrics.OWN, *metrics.OPTIONAL, *metrics.TEXTFILE), _MOST_SAMPLES)
         own: list[Sample] = []
@@ -106,7 +105,6 @@ class TextfileSource(MetricSource):
         for name, file in self._files.items():
             path = os.path.join(self.options.directory, name)
             labels = {"file": os.fsencode(path).decode(errors="backslashreplace")}
-            file.good = False
             try:
                 mtime_ns = self._merge(file, path, labels["file"], merged)
             except FileNotFoundError:
@@ -147,7 +145,6 @@ class TextfileSource(MetricSource):
         except NoRoom as error:  # free the samples
             file.parsed, file.error, file.left_out = (), str(error), error.samples
             raise
-        file.good = True
         if file.logged:
             log.info("textfile read again", extra={"file": shown})
             file.logged = ""

@@ -214,18 +214,17 @@ def _take(one: _Counted, name: str, point: Point) -> None:
 
 def _count(name: str, one: _Counted) -> tuple[float, float]:
     """(count, sum) of a series. Raises BadText if counts fall from bucket to bucket, or the last is not the total."""
-    least, last = 0.0, None
+    least = 0.0
     for _, point in sorted(one.buckets.items(), key=lambda item: item[0]):
         if point.value < least:
             raise BadText(point.line, f"{point.name} falls from {least:g} to {point.value:g}; buckets are cumulative")
-        least, last = point.value, point
-    every, count = one.buckets.get(math.inf), one.count
-    if one.sum is None or (every is None and count is None):
+        least = point.value
+    count = one.count
+    total = one.buckets.get(math.inf) or count
+    if one.sum is None or total is None:
         raise BadText(
             one.line, f"the histogram {name} lacks {name}_sum, or {name}_count and the bucket +Inf; give both"
         )
-    total = every if every is not None else count
-    assert total is not None
-    if count is not None and (count.value != total.value or (last is not None and count.value < last.value)):
+    if count is not None and (count.value != total.value or count.value < least):
         raise BadText(count.line, f"{count.name} is {count.value:g}, but its buckets count {least:g}; they must agree")
     return total.value, one.sum.value
