@@ -38,9 +38,6 @@ _REST_SECONDS: Final = 60.0
 _REST_SHARE: Final = 100
 
 
-_Excess = tuple[int, str]  # a limit that one more series would exceed, and a sentence that names it
-
-
 class Cardinality:
     """Admits series to one ring, and prunes them. Not thread-safe.
 
@@ -100,10 +97,7 @@ class Cardinality:
         if not excess:
             self._enter(metric, key)
             return True
-        if rule.beyond == "drop":
-            self._warn("series dropped", metric.name, *excess, remedy=f"{_REMEDY}, or set beyond")
-        else:
-            self._warn("series pruned", metric.name, *excess, remedy=_REMEDY)
+        self._warn(metric, excess, rule)
         self.limited[metric.name, rule.beyond] += 1
         # One frame can't replace more series than the limit allows in all.
         if rule.beyond == "oldest" and self._newcomers_of[metric.name] < self._most_of(rule):
@@ -116,13 +110,15 @@ class Cardinality:
     def drop(self, metric: str, why: str) -> None:
         """Count a dropped sample, and log the first one of the metric."""
         self.dropped += 1
-        self._warn("series dropped", metric, 0, why)
+        if metric not in self.limits:
+            self.limits[metric] = 0
+            log.warning("series dropped", extra={"ring": self._writer.source, "metric": metric, "error": why})
 
     def _most_of(self, rule: MetricConfig) -> int:
         return rule.max_series or self.max_series_per_metric
 
-    def _excess(self, metric: Metric, key: SeriesKey, rule: MetricConfig) -> _Excess | None:
-        """The first limit that the series would exceed."""
+    def _excess(self, metric: Metric, key: SeriesKey, rule: MetricConfig) -> tuple[int, str] | None:
+        """The first limit that the series would exceed, and a sentence that names it."""
         if metric.own:
             return None
         if limit := rule.max_label_values:
@@ -156,11 +152,16 @@ class Cardinality:
         if metric.name in self._values:
             self._count_values(metric, key)
 
-    def _warn(self, event: str, metric: str, limit: int, error: str, **remedy: str) -> None:
-        """Log the limit that a metric reached, once per metric."""
-        if metric not in self.limits:
-            self.limits[metric] = limit
-            log.warning(event, extra={"ring": self._writer.source, "metric": metric, "error": error, **remedy})
+    def _warn(self, metric: Metric, excess: tuple[int, str], rule: MetricConfig) -> None:
+        """Log the limit, once per metric."""
+        if metric.name in self.limits:
+            return
+        self.limits[metric.name], sentence = excess
+        fields = {"ring": self._writer.source, "metric": metric.name, "error": sentence, "remedy": _REMEDY}
+        if rule.beyond == "drop":
+            log.warning("series dropped", extra={**fields, "remedy": f"{_REMEDY}, or set beyond"})
+        else:
+            log.warning("series pruned", extra=fields)
 
     def _free(self) -> bool:
         """Free the columns of series without a sample in the whole ring; True if there were any.

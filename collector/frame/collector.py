@@ -227,9 +227,9 @@ class MetricCollector:
             self._definitions.note_observed(metric.name)
             cumulative = self._histograms[key] = Cumulative(metric.buckets)
         if many is not None:
-            cumulative.add(many)
+            cumulative.add(many.counts, many.total)
         elif number is not None:
-            cumulative.observe(number)
+            cumulative.add(((number, 1.0),), number)
         self._staged[None].setdefault(key, None)
 
     # ---- frames --------------------------------------------------------------------------------------------

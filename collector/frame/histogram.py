@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -32,14 +32,9 @@ class Cumulative:
         self.bounds = bounds
         self.columns = array("d", columns or bytes(8 * (len(bounds) + 2)))
 
-    def observe(self, value: float) -> None:
-        # The counts stay exact up to 2^53 samples.
-        for i in range(bisect_left(self.bounds, value), len(self.bounds) + 1):
-            self.columns[i] += 1
-        self.columns[-1] += value
-
-    def add(self, observations: Observations) -> None:
-        for bound, count in observations.counts:
-            for i in range(bisect_left(self.bounds, bound), len(self.bounds) + 1):
+    def add(self, counts: Iterable[tuple[float, float]], total: float) -> None:
+        """Add pairs (value, number of times), and the sum of all. The counts stay exact up to 2^53."""
+        for value, count in counts:
+            for i in range(bisect_left(self.bounds, value), len(self.bounds) + 1):
                 self.columns[i] += count
-        self.columns[-1] += observations.total
+        self.columns[-1] += total

@@ -1,10 +1,5 @@
 """Provider *prometheus*: deployments from pages for Prometheus, of proxies or of the deployments themselves.
 
-    sources/prometheus_text the page's format: bytes to samples
-    prometheus_mapping.py   the meaning of samples for deployments
-    prometheus_reading.py   reads a page with its mapping; the difference of two pages
-    here                    requests one page every interval
-
 Each page is a provider. If two know the same deployment, the first is used, as with all providers: two proxies that
 share its traffic are not added up.
 """
@@ -55,10 +50,9 @@ class PrometheusProvider:
         reading = self._read()
         now = self._clock()
         before, self._before = self._before, (now, reading)
-        counts_errors = bool(self._mapping.errors)
         if before is None or now <= before[0]:
-            return deployments(reading, None, 0.0, counts_errors)
-        return deployments(reading, before[1], now - before[0], counts_errors)
+            return deployments(reading, None, 0.0)
+        return deployments(reading, before[1], now - before[0])
 
     def close(self) -> None:
         self._client.close()

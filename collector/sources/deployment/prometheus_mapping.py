@@ -54,21 +54,17 @@ class PageMapping:
     replica_series: tuple[Series, ...] = key((), "Series with a value above 0, counted.")
 
     @property
-    def latency(self) -> Series | None:
-        """The histogram, in units of ``latency_ms`` milliseconds."""
-        return self.latency_seconds or self.latency_milliseconds
-
-    @property
     def latency_ms(self) -> float:
+        """The unit of the histogram, in milliseconds."""
         return 1.0 if self.latency_seconds is None else 1000.0
 
     def roles(self) -> Iterator[tuple[Role, Series]]:
         """The role of each series; one series may have several."""
         roles: tuple[Role, ...] = ("requests", "errors", "replicas", "replica_series")
         yield from ((role, one) for role in roles for one in getattr(self, role))
-        if self.latency is not None:
+        if latency := self.latency_seconds or self.latency_milliseconds:
             for part in ("bucket", "sum", "count"):
-                yield "latency", Series(f"{self.latency.name}_{part}", self.latency.labels)
+                yield "latency", Series(f"{latency.name}_{part}", latency.labels)
 
     def id_of(self, labels: Mapping[str, str]) -> str:
         """The deployment_id; empty without one."""

@@ -48,8 +48,8 @@ class Histogram:
 class PageCounters:
     """The counters of one deployment on one page."""
 
+    errors: Counters | None  # None: the mapping has no errors
     requests: Counters = field(default_factory=dict)
-    errors: Counters = field(default_factory=dict)
     replicas: Counters = field(default_factory=dict)
     replica_series: Counters = field(default_factory=dict)
     latency: dict[bytes, Histogram] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
     for role, selector in mapping.roles():
         roles.setdefault(selector.name, []).append((role, selector))
     reading: dict[str, PageCounters] = {}
-    for count, sample in enumerate(read_samples(_text(page), roles), 1):
+    for count, sample in enumerate(read_samples(page.decode(), roles), 1):
         if count > _MAX_SAMPLES:
             raise ValueError(f"its answer has more than {_MAX_SAMPLES} samples of those that are mapped")
         deployment_id = mapping.id_of(sample.labels)
@@ -75,7 +75,7 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
                 continue
             found = reading.get(deployment_id)
             if found is None:
-                found = reading[deployment_id] = PageCounters()
+                found = reading[deployment_id] = PageCounters({} if mapping.errors else None)
                 if len(reading) > MAX_DEPLOYMENTS:
                     raise ValueError(f"its answer has more than {MAX_DEPLOYMENTS} deployments")
             if role == "latency":
@@ -84,13 +84,6 @@ def read_page(page: bytes, mapping: PageMapping) -> Reading:
                 counters: Counters = getattr(found, role)
                 counters[b"%b\xff%b" % (sample.name.encode(), _key(sample.labels))] = _count(sample.value)
     return reading
-
-
-def _text(page: bytes) -> str:
-    try:
-        return page.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"its answer is not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def _key(labels: Mapping[str, str], without: str = "") -> bytes:
@@ -121,28 +114,26 @@ def _milliseconds(upper: float, mapping: PageMapping) -> float:
     return float(f"{upper * mapping.latency_ms:.12g}")
 
 
-def deployments(now: Reading, before: Reading | None, seconds: float, counts_errors: bool = True) -> list[Deployment]:
-    """The changes in ``seconds``; without ``before``, only replicas. ``counts_errors``: the mapping has errors."""
-    return [_deployment(name, one, (before or {}).get(name), seconds, counts_errors) for name, one in now.items()]
+def deployments(now: Reading, before: Reading | None, seconds: float) -> list[Deployment]:
+    """The changes in ``seconds``; without ``before``, only replicas."""
+    return [_deployment(name, one, (before or {}).get(name), seconds) for name, one in now.items()]
 
 
-def _deployment(
-    name: str, now: PageCounters, before: PageCounters | None, seconds: float, counts_errors: bool
-) -> Deployment:
+def _deployment(name: str, now: PageCounters, before: PageCounters | None, seconds: float) -> Deployment:
     replicas = sum_of(now.replicas.values())
     if now.replica_series:
         replicas = (replicas or 0.0) + sum(1.0 for value in now.replica_series.values() if value)
     if before is None:
         return Deployment(name, replicas, keeps_latency=bool(now.latency))
     requests = _increase(now.requests, before.requests)
-    errors = _increase(now.errors, before.errors)
-    if errors is None and not now.errors and requests is not None:
+    errors = _increase(now.errors or {}, before.errors or {})
+    if now.errors == {} and requests is not None:
         errors = 0.0  # programs export a series of errors only after the first error
     return Deployment(
         name,
         replicas,
         request_rate=None if requests is None else requests / seconds,
-        error_rate=None if errors is None or not counts_errors else errors / seconds,
+        error_rate=None if errors is None else errors / seconds,
         latency_ms=_observations(now.latency, before.latency),
         keeps_latency=bool(now.latency),
     )
