@@ -36,7 +36,7 @@ from tests.siege.application_tables import (
     scraped,
     shown,
 )
-from tests.siege.harness import Violation, require
+from tests.siege.harness import require, violation_at
 from tests.siege.processes import Done, dies_at_line, fork, main, reaped
 
 # Where nothing is changed yet, and many calls are made.
@@ -171,20 +171,14 @@ def handlers(namespace: str, step: str) -> Done:
     counts: dict[str, int | str] = {}
     for what in ("counts", "removes", "raises"):
         at, tried = 1, 0
-        while _goes_on(namespace, what, at):
+        goes_on = True
+        while goes_on:
+            with violation_at(f"a handler that {what} at call {at}", Exception):
+                goes_on = _interrupted(namespace, what, at)
             at += int(step)
-            tried += 1
+            tried += goes_on
         counts[f"handlers that {what[:-1]}"] = tried
     return counts
-
-
-def _goes_on(namespace: str, what: str, at: int) -> bool:
-    try:
-        return _interrupted(namespace, what, at)
-    except Violation:
-        raise
-    except Exception as error:
-        raise Violation(f"a handler that {what} at call {at} made {type(error).__name__} of it: {error}") from error
 
 
 def _interrupted(namespace: str, what: str, at: int) -> bool:
@@ -232,9 +226,7 @@ def _interrupted(namespace: str, what: str, at: int) -> bool:
                 allowed -= 1
                 counted[of] += 1
             else:
-                require(
-                    not off, f"a handler that {what} at {places[0]}: {of} was counted {times} times: {found.get(of)}"
-                )
+                require(not off, f"{places[0]}: {of} was counted {times} times: {found.get(of)}")
 
     for of in ("the end", "s1"):
         one(of)

@@ -79,6 +79,16 @@ def own_namespace() -> Iterator[str]:
         remove_files_of(name)
 
 
+@contextlib.contextmanager
+def violation_at(where: str, *errors: type[Exception]) -> Iterator[None]:
+    """Make of these errors in the block, and of assertions that fail, a Violation that says where."""
+    broken: tuple[type[Exception], ...] = (AssertionError, *errors)
+    try:
+        yield
+    except broken as error:
+        raise Violation(f"{where}: {error if isinstance(error, Violation) else repr(error)}") from error
+
+
 @dataclass(frozen=True)
 class Mutant:
     """The program with one fault, which ``check`` must report, with ``says`` in its message.

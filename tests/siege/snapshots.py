@@ -9,13 +9,13 @@ whole, also where there is no room for another segment.
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
 import random
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -23,12 +23,14 @@ from unittest import mock
 from collector.loop.disk_copies import Snapshots
 from shm.errors import NoSpace
 from shm.files import files_of, ring_path, unlink
+from shm.metric import Series
 from shm.ring import disk_copy
 from shm.ring.frame import Frame
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
-from tests.rings import GAUGE, INTERVAL_NS, SECOND_NS
-from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require
+from tests.rings import GAUGE, append_proof, no_room, open_writer, overwrite
+from tests.rings import check as check_frame
+from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require, violation_at
 from tests.siege.processes import fork, reaped
 
 _CAPACITY: Final = 64
@@ -78,33 +80,28 @@ def _columns(sequence: int) -> int:
 
 
 def _append(writer: RingWriter) -> None:
-    sequence = writer.head + 1
-    while len(writer.columns) < _columns(sequence):
+    while len(writer.columns) < _columns(writer.head + 1):
         writer.add_series(GAUGE, (str(len(writer.columns)),))
-    values = [float(sequence * 4096 + column) for column in range(_columns(sequence))]
-    writer.append(values, sequence * SECOND_NS, sequence)
+    append_proof(writer)
 
 
-def _verify(frame: Frame | None, labels: list[str], when: str) -> None:
+def _verify(frame: Frame | None, series: Sequence[Series]) -> None:
+    """The frame is what was appended, of the series that the catalog has."""
     assert frame is not None
-    sequence, columns = frame.sequence, _columns(frame.sequence)
-    require(frame.timestamp_ns == sequence * SECOND_NS, f"{when}, frame {sequence} has the time {frame.timestamp_ns}")
-    require(frame.monotonic_ns == sequence, f"{when}, frame {sequence} has the monotonic time {frame.monotonic_ns}")
-    found = {label: frame.value(column) for column, label in enumerate(labels)}
-    for label, value in found.items():
-        right = float(sequence * 4096 + int(label)) if int(label) < columns else None
-        require(value == right, f"{when}, frame {sequence} has {value}, not {right}, for series {label}")
+    columns = [one.column for one in sorted(series, key=lambda one: int(one.label_values[0]))]
+    require(columns == list(range(len(series))), f"the series have the columns {columns}")
+    with violation_at(f"frame {frame.sequence} has other samples"):
+        check_frame(frame, min(_columns(frame.sequence), len(series)))
 
 
 def _open(namespace: str, directory: Path) -> RingWriter:
-    return RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=_CAPACITY, snapshot_dir=directory)
+    return open_writer(namespace, capacity=_CAPACITY, snapshot_dir=directory)
 
 
 def _lives(namespace: str, directory: Path, random_: random.Random, rounds: int) -> dict[str, int]:
     # Counts of the writers: the newest frame appended, frames, snapshots.
     done = memoryview(mmap.mmap(-1, 4096)).cast("Q")
-    orderly = killed = restored = 0
-    before = 0
+    orderly = restored = before = 0
     for number in range(rounds):
         if number % _ROUNDS_A_LIFE == 0:
             disk_copy.unlink(directory, namespace)
@@ -116,22 +113,20 @@ def _lives(namespace: str, directory: Path, random_: random.Random, rounds: int)
         stop = random_.random() < 0.5
         os.kill(forked, signal.SIGTERM if stop else signal.SIGKILL)
         status = reaped(forked)
-        when = f"round {number}, after {'an orderly stop' if stop else 'a kill'}"
-        require(status <= 0, f"{when}, the writer failed with status {status}")
         ended_well = stop and status == 0  # a signal may come before it can be caught
         orderly += ended_well
-        killed += not ended_well
-        newest = _newest_on_disk(namespace, directory, when)
-        require(before <= newest <= done[0] + 1, f"{when}, the snapshot ends with {newest}, after {before}…{done[0]}")
-        if ended_well:
-            require(newest == done[0], f"{when}, an orderly one, the snapshot ends with {newest}, not {done[0]}")
-        unlink(namespace, "s")
-        with _open(namespace, directory) as writer:
-            require(writer.head == newest, f"{when}, the next writer begins after {writer.head}, not {newest}")
-            restored += len(writer.history())
+        with violation_at(f"round {number}, after {'an orderly stop' if ended_well else 'a kill'}"):
+            require(status <= 0, f"the writer failed with status {status}")
+            newest = _newest_on_disk(namespace, directory)
+            least, most = (done[0], done[0]) if ended_well else (before, done[0] + 1)
+            require(least <= newest <= most, f"the snapshot ends with {newest}, not within {least}…{most}")
+            unlink(namespace, "s")
+            with _open(namespace, directory) as writer:
+                require(writer.head == newest, f"the next writer begins after {writer.head}, not {newest}")
+                restored += len(writer.history())
         before = newest
     return {
-        "reboots after an orderly stop": orderly, "reboots after a kill": killed, "snapshots taken": done[2],
+        "reboots after an orderly stop": orderly, "reboots after a kill": rounds - orderly, "snapshots taken": done[2],
         "frames appended": done[1], "frames restored": restored,
     }  # fmt: skip
 
@@ -153,24 +148,24 @@ def _live(namespace: str, directory: Path, done: memoryview[int]) -> None:
         snapshots.finish(writer)
 
 
-def _newest_on_disk(namespace: str, directory: Path, when: str) -> int:
+def _newest_on_disk(namespace: str, directory: Path) -> int:
     """Check every frame of the snapshot; the newest sequence, 0 without a snapshot."""
     if not disk_copy.file_of(directory, namespace, "s").exists():
         return 0
     stored = disk_copy.load(directory, namespace, "s")
-    require(stored is not None, f"{when}, the snapshot can't be read")
+    require(stored is not None, "the snapshot can't be read")
     assert stored is not None
     with contextlib.closing(stored):
-        labels = [series.label_values[0] for series in stored.catalog.series]
+        series = stored.catalog.series
         history = stored.history()
-        for sequence in history:
-            _verify(stored.frame(sequence), labels, when)
         if history:
             columns = _columns(history[-1])
-            require(len(labels) >= columns, f"{when}, the snapshot names {len(labels)} of {columns} columns")
+            require(len(series) >= columns, f"the snapshot names {len(series)} of {columns} columns")
             # The slot that was written while it was copied, and the one before that writer's start.
             missing = stored.head - max(stored.head - _CAPACITY, 0) - len(history)
-            require(missing <= 2, f"{when}, the snapshot has lost {missing} frames")
+            require(missing <= 2, f"the snapshot has lost {missing} frames")
+        for sequence in history:
+            _verify(stored.frame(sequence), series)
         return stored.head
 
 
@@ -196,11 +191,12 @@ def _damage(namespace: str, directory: Path, random_: random.Random, times: int)
         file.write_bytes(damaged)
         unlink(namespace, "s")
         with _open(namespace, directory) as writer, RingReader(namespace, "s") as reader:
-            labels = [series.label_values[0] for series in reader.series]
-            for sequence in writer.history():
-                _verify(reader.frame(sequence), labels, f"damage {number}")
-            restored += len(writer.history())
-            refused += not writer.history()
+            history = writer.history()
+            with violation_at(f"damage {number}"):
+                for sequence in history:
+                    _verify(reader.frame(sequence), reader.series)
+            restored += len(history)
+            refused += not history
     return {"damaged snapshots": times, "refused whole": refused, "frames restored from the others": restored}
 
 
@@ -210,11 +206,9 @@ def _layouts(namespace: str, directory: Path, times: int) -> int:
     for number in range(times):
         with _open(namespace, directory) as writer:
             _append(writer)
-        with ring_path(namespace, "s").open("r+b") as file:
-            file.seek(8)
-            file.write(bytes([200]))  # a layout version that is not ours
+        overwrite(ring_path(namespace, "s"), 8, bytes([200]))  # a layout version that is not ours
         other = ring_path(namespace, "s").read_bytes()
-        with mock.patch("os.posix_fallocate", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        with mock.patch("os.posix_fallocate", no_room):
             try:
                 _open(namespace, directory).close()
             except NoSpace as error:

@@ -13,11 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import time
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkProcess
+from collections.abc import Callable
 from typing import Final
 
 from exporter.rings import RingSet
@@ -28,12 +25,12 @@ from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import append_proof, check_all, open_writer, punch_hole, sequences
 from tests.rings import check as check_frame
-from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
+from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require, violation_at
+from tests.siege.processes import Done, asking, main
 
 _COLUMNS: Final = 256  # a slot of half a page, in a file of many: cuts fall anywhere
 _CAPACITY: Final = 64
 _PAGE_BYTES: Final = 4096
-_fork = get_context("fork")
 
 MUTANTS = (
     Mutant(
@@ -68,56 +65,35 @@ MUTANTS = (
 
 def check(effort: Effort) -> Counts:
     seconds = effort.seconds(4, 180)
-    with own_namespace() as namespace:
-        writer, written = _start(_write, namespace, seconds)
-        users = [_start(target, namespace, seconds) for target in (_read, _read_as_exporter)]
+    with own_namespace() as namespace, contextlib.ExitStack() as stack:
+        # One second more than the saboteur's: it ends before.
+        arguments = namespace, seconds + 1
+        answers = [
+            stack.enter_context(asking("tests.siege.truncation", user, *arguments, timeout=seconds + 60))
+            for user in _USERS
+        ]
         harms = _harm(namespace, seconds, effort.random())
-        processes = [(writer, written), *users]
-        for process, _ in processes:
-            process.join(seconds + 60)
-            end = process.exitcode
-            require(end is not None, f"the {process.name} hangs")
-            if end:
-                raise Violation(f"the {process.name} ended by {signal.Signals(-end).name} after {harms} harms")
-        said = {process.name: answers.recv() for process, answers in processes}
-        for name, answer in said.items():
-            require(not isinstance(answer, str), f"the {name}: {answer}")
-        _require_whole(namespace, said["writer"]["head"])
+        written, read, exported = [answer() for answer in answers]
+        _require_whole(namespace, int(written["head"]))
     with own_namespace() as namespace:
         holes = _cut_holes(namespace, effort.many(40, 4000), effort.random())
     return {
         "times a file was harmed": harms,
-        "frames appended": said["writer"]["appended"],
-        "rings published again": said["writer"]["published"],
-        "frames read": said["reader"]["frames"] + said["exporter"]["frames"],
-        "refused rings": said["reader"]["errors"] + said["exporter"]["errors"],
+        "frames appended": written["appended"],
+        "rings published again": written["published"],
+        "frames read": int(read["frames"]) + int(exported["frames"]),
+        "refused rings": int(read["errors"]) + int(exported["errors"]),
         "holes beside readers": holes,
-        "processes ended by a signal": "none",
     }
 
 
-def _start(target: object, namespace: str, seconds: float) -> tuple[ForkProcess, Connection]:
-    answers, answer = _fork.Pipe(duplex=False)
-    name = {_write: "writer", _read: "reader", _read_as_exporter: "exporter"}[target]  # type: ignore[index]
-    process = _fork.Process(target=_say, args=(target, namespace, seconds, answer), name=name, daemon=True)
-    process.start()
-    answer.close()
-    return process, answers
-
-
-def _say(target: object, namespace: str, seconds: float, answer: Connection) -> None:
-    try:
-        answer.send(target(namespace, time.monotonic() + seconds))  # type: ignore[operator]
-    except BaseException as error:  # noqa: BLE001 - the check reports it
-        answer.send(f"{type(error).__name__}: {error}")
-
-
-def _write(namespace: str, deadline: float) -> dict[str, int]:
+def _write(namespace: str, seconds: str) -> Done:
     """Check the ring's file and append, as a collector does, without pause; no number may be given twice."""
+    deadline = time.monotonic() + float(seconds)
     appended = published = head = 0
     writer = _reopen(namespace)
     with contextlib.closing(writer):
-        while time.monotonic() < deadline + 0.5:  # the saboteur ends before
+        while time.monotonic() < deadline:
             generation = writer.header.generation
             try:
                 writer.keep_published()
@@ -127,8 +103,7 @@ def _write(namespace: str, deadline: float) -> dict[str, int]:
                 writer = _reopen(namespace)
                 head = writer.head  # set aside as corrupt, the ring may have begun anew
                 continue
-            if writer.head <= head:
-                raise AssertionError(f"frame {writer.head} was numbered twice: {head} was appended before")
+            require(writer.head > head, f"frame {writer.head} was numbered twice: {head} was appended before")
             appended, head = appended + 1, writer.head
             published += writer.header.generation != generation
             time.sleep(0.0002)
@@ -141,7 +116,8 @@ def _reopen(namespace: str) -> RingWriter:
             return open_writer(namespace, capacity=_CAPACITY, columns=_COLUMNS)
 
 
-def _read(namespace: str, deadline: float) -> dict[str, int]:
+def _read(namespace: str, seconds: str) -> Done:
+    deadline = time.monotonic() + float(seconds)
     frames = errors = 0
     while time.monotonic() < deadline:
         try:
@@ -161,7 +137,8 @@ def _read(namespace: str, deadline: float) -> dict[str, int]:
     return {"frames": frames, "errors": errors}
 
 
-def _read_as_exporter(namespace: str, deadline: float) -> dict[str, int]:
+def _read_as_exporter(namespace: str, seconds: str) -> Done:
+    deadline = time.monotonic() + float(seconds)
     frames = errors = 0
     rings = RingSet(namespace)
     while time.monotonic() < deadline:
@@ -172,6 +149,11 @@ def _read_as_exporter(namespace: str, deadline: float) -> dict[str, int]:
         errors += len(rings.errors)
     rings.close()
     return {"frames": frames, "errors": errors}
+
+
+_USERS: Final[dict[str, Callable[[str, str], Done]]] = {
+    "writer": _write, "reader": _read, "exporter": _read_as_exporter,
+}  # fmt: skip
 
 
 def _harm(namespace: str, seconds: float, random_: random.Random) -> int:
@@ -243,11 +225,12 @@ def _cut_holes(namespace: str, holes: int, random_: random.Random) -> int:
 
 def _require_whole(namespace: str, head: int) -> None:
     """The ring that the writer left is whole, with its newest frames."""
-    try:
-        with RingReader(namespace, "s") as reader:
-            newest = reader.newest_sequence()
-            require(newest == head, f"the ring is not whole again: it ends with frame {newest}, not {head}")
-            require(len(reader.series) == _COLUMNS, f"the ring is not whole again: it has {len(reader.series)} series")
-            check_all(reader.frames(), _COLUMNS)
-    except RingError as error:
-        raise Violation(f"the ring is not whole again: {error}") from error
+    with violation_at("the ring is not whole again", RingError), RingReader(namespace, "s") as reader:
+        newest = reader.newest_sequence()
+        require(newest == head, f"it ends with frame {newest}, not {head}")
+        require(len(reader.series) == _COLUMNS, f"it has {len(reader.series)} series")
+        check_all(reader.frames(), _COLUMNS)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(_USERS))

@@ -7,6 +7,7 @@ milliseconds after its start, again and again; each successor begins where it en
 
 from __future__ import annotations
 
+import functools
 import itertools
 import mmap
 import os
@@ -21,11 +22,11 @@ from typing import Final
 from shm.errors import RingCorrupt, RingMissing
 from shm.files import DIRECTORY, building_path, unlink
 from shm.ring.reader import RingReader
-from shm.ring.writer import RingWriter
-from tests.rings import GAUGE, INTERVAL_NS, append_proof
+from tests.rings import GAUGE, append_proof, open_writer
 from tests.rings import check as check_frame
 from tests.siege.death.lines import OPERATIONS, kill_at_lines
-from tests.siege.harness import Counts, Effort, Mutant, Violation, own_namespace, require
+from tests.siege.harness import Counts, Effort, Mutant, own_namespace, require, violation_at
+from tests.siege.processes import fork, reaped
 
 _CAPACITY: Final = 16
 _KILLS_A_LIFE: Final = 40  # then the ring begins anew, so that growth from its first width is tried again
@@ -83,17 +84,14 @@ def _kill_at_random(namespace: str, effort: Effort) -> dict[str, int]:
         if kill % _KILLS_A_LIFE == 0:
             unlink(namespace, "s")
             acknowledged[0] = newest = 0
-        forked = os.fork()
-        if not forked:
-            _write_without_pause(namespace, acknowledged, newest, random_.random())
+        seed = random_.random()
+        forked = fork(functools.partial(_write_without_pause, namespace, acknowledged, newest, seed))
         time.sleep(random_.uniform(0, _LONGEST_SECONDS))
         os.kill(forked, signal.SIGKILL)
-        _, status = os.waitpid(forked, 0)
-        require(
-            os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL,
-            f"kill {kill}: the writer ended by itself, with status {status:#x}",
-        )
-        found, held = _look(namespace, acknowledged[0], kill)
+        status = reaped(forked)
+        with violation_at(f"kill {kill}", RingCorrupt):
+            require(status == -signal.SIGKILL, f"the writer ended by itself, with status {status}")
+            found, held = _look(namespace, acknowledged[0])
         checked += held
         acknowledged[0] = newest = found  # what was whole when its writer died counts as appended from here on
     unlink(namespace, "s")
@@ -105,50 +103,43 @@ def _kill_at_random(namespace: str, effort: Effort) -> dict[str, int]:
 
 
 def _write_without_pause(namespace: str, acknowledged: memoryview[int], resume_at: int, seed: float) -> None:
-    """Write until SIGKILL; ends with status 1 where it failed, with 2 where it did not find what it must."""
+    """Write until SIGKILL."""
     parent = os.getppid()
-    try:
-        random_ = random.Random(seed)
-        writer = RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=_CAPACITY)
-        if writer.head != resume_at or building_path(namespace, "s").exists():
-            os._exit(2)
-        acknowledged[3] += 1
-        while os.getppid() == parent:  # it does not outlive a check that was ended
-            if random_.random() < 0.03 and len(writer.columns) < _MOST_SERIES:
-                writer.add_series(GAUGE, (str(len(writer.columns)),))
-                acknowledged[2] += 1
-            else:
-                append_proof(writer)
-                acknowledged[0] = writer.head
-                acknowledged[1] += 1
-    finally:
-        os._exit(1)
+    random_ = random.Random(seed)
+    writer = open_writer(namespace, capacity=_CAPACITY)
+    require(writer.head == resume_at, f"the next writer resumes at {writer.head}, not {resume_at}")
+    require(not building_path(namespace, "s").exists(), "a half-built segment outlives the next start")
+    acknowledged[3] += 1
+    while os.getppid() == parent:  # it does not outlive a check that was ended
+        if random_.random() < 0.03 and len(writer.columns) < _MOST_SERIES:
+            writer.add_series(GAUGE, (str(len(writer.columns)),))
+            acknowledged[2] += 1
+        else:
+            append_proof(writer)
+            acknowledged[0] = writer.head
+            acknowledged[1] += 1
 
 
-def _look(namespace: str, acknowledged: int, kill: int) -> tuple[int, int]:
+def _look(namespace: str, acknowledged: int) -> tuple[int, int]:
     """Check every frame by a reader; the newest sequence, and how many frames are whole."""
     try:
         reader = RingReader(namespace, "s")
     except RingMissing:
-        require(acknowledged == 0, f"kill {kill}: the ring is gone, after frame {acknowledged}")
+        require(acknowledged == 0, f"the ring is gone, after frame {acknowledged}")
         return 0, 0
-    except RingCorrupt as error:
-        raise Violation(f"kill {kill}: {error}") from error
     with reader:
         newest = reader.newest_sequence()
         require(
             newest in (acknowledged, acknowledged + 1),
-            f"kill {kill}: the newest frame is {newest}, and {acknowledged} was appended",
+            f"the newest frame is {newest}, and {acknowledged} was appended",
         )
         expected = range(max(newest - _CAPACITY + 1, 1), newest + 1)
         frames = [frame for sequence in expected if (frame := reader.frame(sequence)) is not None]
         # The frame in flight took the slot of the oldest; one that a kill tore before is lapped only later.
-        require(len(frames) >= len(expected) - 1, f"kill {kill}: a reader finds {len(frames)} frames of {expected}")
+        require(len(frames) >= len(expected) - 1, f"a reader finds {len(frames)} frames of {expected}")
         named = len(reader.series)
         for frame in frames:
-            require(frame.count <= named, f"kill {kill}: the catalog names {named} of {frame.count} columns")
-            try:
+            require(frame.count <= named, f"the catalog names {named} of {frame.count} columns")
+            with violation_at(f"frame {frame.sequence} is not what was appended"):
                 check_frame(frame, frame.count)
-            except AssertionError as error:
-                raise Violation(f"kill {kill}: frame {frame.sequence} is not what was appended: {error}") from error
         return newest, len(frames)

@@ -16,9 +16,8 @@ from shm.errors import RingCorrupt, RingError, RingMissing
 from shm.files import building_path, ring_path, unlink
 from shm.ring import disk_copy
 from shm.ring.reader import RingReader
-from shm.ring.writer import RingWriter
-from tests.rings import GAUGE, INTERVAL_NS, append_proof, check, open_writer, sequences
-from tests.siege.harness import Violation, require
+from tests.rings import GAUGE, append_proof, open_writer, overwrite, whole_frames
+from tests.siege.harness import require, violation_at
 from tests.siege.processes import dies_at_line
 
 _FRAMES: Final = 12  # in a ring of 8 slots: 5 to 12 are held
@@ -26,83 +25,59 @@ _FRAMES: Final = 12  # in a ring of 8 slots: 5 to 12 are held
 
 @dataclass(frozen=True)
 class Operation:
-    """``prepare`` runs untraced and returns the function that is killed. ``width``: of the ring before.
+    """What is killed. ``width``: of the ring before.
 
     ``may_lose_all``: the ring's file was removed before, so that nothing is left if the writer dies.
     """
 
     name: str
-    prepare: Callable[[str, Path], Callable[[], object]]
     step: int  # lines from one kill to the next in the short form
     width: int = 8
     may_lose_all: bool = False
 
-
-def _open(namespace: str, directory: Path | None = None, capacity: int = 8) -> RingWriter:
-    return RingWriter(namespace, "s", interval_ns=INTERVAL_NS, capacity=capacity, snapshot_dir=directory)
-
-
-def _append(namespace: str, directory: Path) -> Callable[[], object]:
-    writer = _open(namespace)
-    return lambda: append_proof(writer)
-
-
-def _enter(namespace: str, directory: Path) -> Callable[[], object]:
-    writer = _open(namespace)
-    return lambda: writer.add_series(GAUGE, ("new",))
-
-
-def _reshape(namespace: str, directory: Path) -> Callable[[], object]:
-    return lambda: _open(namespace, capacity=16)
-
-
-def _resume(namespace: str, directory: Path) -> Callable[[], object]:
-    return lambda: _open(namespace)
-
-
-def _close(namespace: str, directory: Path) -> Callable[[], object]:
-    return _open(namespace).close
-
-
-def _begin(namespace: str, directory: Path) -> Callable[[], object]:
-    unlink(namespace, "s")
-    return lambda: _open(namespace)
-
-
-def _restore(namespace: str, directory: Path) -> Callable[[], object]:
-    unlink(namespace, "s")
-    return lambda: _open(namespace, directory)
-
-
-def _set_aside(namespace: str, directory: Path) -> Callable[[], object]:
-    with ring_path(namespace, "s").open("r+b") as file:
-        file.write(bytes(64))
-    return lambda: _open(namespace, directory)
-
-
-def _publish_again(namespace: str, directory: Path) -> Callable[[], object]:
-    writer = _open(namespace)
-    ring_path(namespace, "s").unlink()
-    return writer.keep_published
-
-
-def _snapshot(namespace: str, directory: Path) -> Callable[[], object]:
-    _open(namespace)  # held until the process ends
-    return lambda: disk_copy.take(directory, namespace, "s")
+    def prepared(self, namespace: str, directory: Path) -> Callable[[], object]:
+        """What comes before the operation is done, untraced; the function that is killed."""
+        opens = functools.partial(open_writer, namespace)
+        match self.name:
+            case "first publish":
+                unlink(namespace, "s")
+                return opens
+            case "restore":
+                unlink(namespace, "s")
+                return functools.partial(opens, snapshot_dir=directory)
+            case "set aside":
+                overwrite(ring_path(namespace, "s"), 0, bytes(64))
+                return functools.partial(opens, snapshot_dir=directory)
+            case "resume":
+                return opens
+            case "another capacity":
+                return functools.partial(opens, capacity=16)
+        writer = opens()
+        match self.name:
+            case "append":
+                return lambda: append_proof(writer)
+            case "close":
+                return writer.close
+            case "publish again":
+                ring_path(namespace, "s").unlink()
+                return writer.keep_published
+            case "snapshot":
+                return lambda: disk_copy.take(directory, namespace, "s")
+        return lambda: writer.add_series(GAUGE, ("new",))  # in the catalog's room, or by growth
 
 
 OPERATIONS: Final = (
-    Operation("append", _append, 3),
-    Operation("catalog append", _enter, 13, width=16),
-    Operation("growth", _enter, 120),
-    Operation("resume", _resume, 60),
-    Operation("another capacity", _reshape, 150),
-    Operation("close", _close, 5),
-    Operation("first publish", _begin, 25, may_lose_all=True),
-    Operation("restore", _restore, 150, may_lose_all=True),
-    Operation("set aside", _set_aside, 150, may_lose_all=True),
-    Operation("publish again", _publish_again, 120, may_lose_all=True),
-    Operation("snapshot", _snapshot, 12),
+    Operation("append", 3),
+    Operation("catalog append", 13, width=16),
+    Operation("growth", 120),
+    Operation("resume", 60),
+    Operation("another capacity", 150),
+    Operation("close", 5),
+    Operation("first publish", 25, may_lose_all=True),
+    Operation("restore", 150, may_lose_all=True),
+    Operation("set aside", 150, may_lose_all=True),
+    Operation("publish again", 120, may_lose_all=True),
+    Operation("snapshot", 12),
 )
 
 
@@ -111,13 +86,11 @@ def kill_at_lines(namespace: str, directory: Path, operation: Operation, lines: 
     kills = 0
     for line in lines:
         _begin_with_history(namespace, directory, operation.width)
-        if not dies_at_line(line, functools.partial(operation.prepare, namespace, directory), operation.name):
+        if not dies_at_line(line, functools.partial(operation.prepared, namespace, directory), operation.name):
             break
         kills += 1
-        try:
+        with violation_at(f"killed at line {line} of {operation.name}", RingError, OSError):
             _look(namespace, directory, operation)
-        except (AssertionError, RingError, OSError) as error:
-            raise Violation(f"killed at line {line} of {operation.name}: {type(error).__name__}: {error}") from error
     return kills
 
 
@@ -135,12 +108,8 @@ def _look(namespace: str, directory: Path, operation: Operation) -> None:
     newest = 0
     try:
         with RingReader(namespace, "s") as reader:
-            held = sequences(reader)
+            held = whole_frames(reader, 8)
             newest = held[-1] if held else 0
-            for sequence in held:
-                frame = reader.frame(sequence)
-                assert frame is not None
-                check(frame, 8)
             require(whole <= set(held) or (operation.may_lose_all and not held), f"a reader finds {held}")
             require(newest <= _FRAMES + 1, f"a reader finds frame {newest}")
     except (RingMissing, RingCorrupt) as error:
@@ -150,7 +119,7 @@ def _look(namespace: str, directory: Path, operation: Operation) -> None:
     assert stored is not None
     require(set(stored.history()) >= whole, f"the snapshot has the frames {stored.history()}")
     stored.close()
-    with _open(namespace, directory) as writer:
+    with open_writer(namespace, snapshot_dir=directory) as writer:
         history = writer.history()
         if newest or operation.name in ("restore", "set aside"):
             require(set(history) >= whole, f"the next writer resumes with {history}")

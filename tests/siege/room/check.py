@@ -59,11 +59,11 @@ MUTANTS = (
     ),
     Mutant(
         "room", "a refused start keeps its lock", "shm.ring.writer:RingWriter.__init__",
-        code="self._lock.release()", becomes="None", says="refused where it must not be", scale=0.05,
+        code="self._lock.release()", becomes="None", says="I7: start: WriterBusy(", scale=0.05,
     ),
     Mutant(
         "room", "a changed definition ends its collector", "collector.frame.definitions:Definitions._redefine",
-        code="NoSpace", becomes="KeyError", says="redefined: refused where it must not be", scale=0.05,
+        code="NoSpace", becomes="KeyError", says="I7: redefined: NoSpace(", scale=0.05,
     ),
     Mutant(
         "room", "another help costs a metric its history", "shm.ring.writer:RingWriter.redefine",

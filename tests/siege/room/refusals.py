@@ -21,7 +21,7 @@ from shm.ring.layout import STALE_NAN_BITS
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, append_proof, corrupt_path, open_writer, proof, remove_files_of
-from tests.siege.harness import Violation, require
+from tests.siege.harness import require, violation_at
 from tests.siege.processes import Done, asking, main, small_shm
 from tests.siege.room import collectors
 from tests.siege.room.full_shm import MIB, PAGE, Filler, free, granted, read, refused
@@ -248,13 +248,8 @@ def small(namespace: str, times: str, seed: str) -> Done:
         any_order(namespace, filler, counts, chance)
 
     for scenario in (*SCENARIOS, in_any_order) * int(times):
-        with Filler(namespace) as filler:
-            try:
-                scenario(namespace, filler, counts)
-            except Violation:
-                raise
-            except (RingError, OSError, AssertionError) as error:
-                raise Violation(f"I7: {scenario.__name__}: refused where it must not be: {error!r}") from error
+        with Filler(namespace) as filler, violation_at(f"I7: {scenario.__name__}", RingError, OSError):
+            scenario(namespace, filler, counts)
         remove_files_of(namespace)
         require(free() == _SMALL, f"I7: after {scenario.__name__} {_SMALL - free()} bytes are not given back")
     return dict(counts)
