@@ -52,7 +52,7 @@ def check_catalog() -> tuple[int, int]:
             words = list(before)
             history = History.beginning(words[FIRST:])
             announced = {words[WORD_CATALOG_USED]}
-            for stored in (*(step.stored for step in steps[:number]), partial):
+            for stored in (*steps[:number], partial):
                 for word, value in stored.items():
                     words[word] = value
                 history.add(stored, FIRST)
@@ -61,7 +61,7 @@ def check_catalog() -> tuple[int, int]:
             recorder.put_words(words)
             series, following = recorder.record(lambda: _succeed(namespace))
             for step in following:
-                history.add(step.stored, FIRST)
+                history.add(step, FIRST)
             announced |= _announced(following)
             key = tuple((one.label_values[0], one.column) for one in series)
             histories, all_announced, _ = groups.setdefault(key, ([], set(), series))
@@ -75,7 +75,7 @@ def check_catalog() -> tuple[int, int]:
 
 def _announced(steps: Sequence[Step]) -> set[int]:
     """The sizes of the catalog that the steps announced."""
-    return {value for step in steps for word, value in step.stored.items() if word == WORD_CATALOG_USED}
+    return {value for step in steps for word, value in step.items() if word == WORD_CATALOG_USED}
 
 
 def _succeed(namespace: str) -> list[Series]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from shm.files import ring_path
@@ -88,7 +88,7 @@ class Scenario:
             for number, some in issued(steps, self.every_subset):
                 recorder.put(whole)
                 begun = sum(begin < number or (begin == number and bool(some)) for begin in ends[:-1])
-                stored = [*(step.stored for step in steps[:number]), some]
+                stored = [*steps[:number], some]
                 histories, appended, published = self._die(namespace, recorder, stored, begun, frames)
                 key = repr(sorted((s, sorted(contents)) for s, contents in appended.items()))
                 lives.setdefault(key, []).append((histories, appended, published))
@@ -115,7 +115,7 @@ class Scenario:
         return slice(at, at + self._words)
 
     def _die(
-        self, namespace: str, recorder: Recorder, steps: Sequence[Mapping[int, int]], begun: int,
+        self, namespace: str, recorder: Recorder, steps: Sequence[Step], begun: int,
         frames: dict[int, list[int]],
     ) -> tuple[list[History], Appended, Appended]:  # fmt: skip
         """The writer dies after these stores, of ``begun`` appends; its successor goes on."""
@@ -142,13 +142,13 @@ class Scenario:
             f"I3: after frame {newest} was published its successor's frames are {given}",
         )
         for step in following:
-            self._note(histories, step.stored)
+            self._note(histories, step)
         appended = {sequence: {self.content(1, sequence)} for sequence in range(1, begun + 1)}
         for known, sequence in itertools.product((appended, published), given):
             known.setdefault(sequence, set()).add(self.content(2, sequence))
         return histories, appended, published
 
-    def _note(self, histories: Sequence[History], stored: Mapping[int, int]) -> None:
+    def _note(self, histories: Sequence[History], stored: Step) -> None:
         for slot, history in enumerate(histories):
             history.add(stored, self._first + slot * self._words)
 
@@ -191,7 +191,7 @@ def check_reader(namespace: str, payload: Payload, appends: int) -> int:
             for sequence in range(1, appends + 1):
                 _, steps = recorder.record(functools.partial(scenario.append, writer, 1, sequence))
                 for step in steps:
-                    history.add(step.stored, first)
+                    history.add(step, first)
     appended = {s: {scenario.content(1, s)} for s in range(1, appends + 1)}
     asked = range(1, appends + 2)
     copies = 0

@@ -27,14 +27,10 @@ T = TypeVar("T")
 _PROGRAM = str(Path(shm.__file__).parent)
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one line of the program stored: word → value."""
-
-    stored: Mapping[int, int]
+Step = Mapping[int, int]  # what one line of the program stored: word → value
 
 
-class Recorder:
+class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """Watches words ``first`` … ``end`` − 1 of a file in shared memory."""
 
     def __init__(self, path: Path, first: int, end: int) -> None:
@@ -43,16 +39,10 @@ class Recorder:
         self._words = memoryview(self._map).cast("Q")
         self.first, self.end = first, end
 
-    def close(self) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._words.release()
         self._map.close()
         os.close(self.fd)
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def words(self) -> list[int]:
         return self._words[self.first : self.end].tolist()
@@ -76,7 +66,7 @@ class Recorder:
             now = self.words()
             if now != before:
                 changed = (i for i, (old, new) in enumerate(zip(before, now, strict=True)) if old != new)
-                steps.append(Step({self.first + i: now[i] for i in changed}))
+                steps.append({self.first + i: now[i] for i in changed})
                 before = now
 
         def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -119,7 +109,7 @@ class History:
     def beginning(words: Sequence[int]) -> History:
         return History([{word: None} for word in words])
 
-    def add(self, step: Mapping[int, int], first: int) -> None:
+    def add(self, step: Step, first: int) -> None:
         """``first``: the number of the range's first word."""
         for word, value in step.items():
             if 0 <= word - first < len(self.values):
@@ -140,16 +130,11 @@ def issued(steps: Sequence[Step], every_subset: bool = True) -> Iterator[tuple[i
     visible in the end, whatever happens to the process; another one never does.
     """
     for number, step in enumerate(steps):
-        words = list(step.stored.items())
-        if every_subset:
-            for size in range(len(words)):
-                for some in itertools.combinations(words, size):
-                    yield number, dict(some)
-        else:
-            for size in range(len(words)):
-                yield number, dict(words[:size])
-                if size:
-                    yield number, dict(words[-size:])
+        words = list(step.items())
+        for size in range(len(words)):
+            ends = [words[:size], words[-size:]] if size else [[]]
+            for some in itertools.combinations(words, size) if every_subset else ends:
+                yield number, dict(some)
     yield len(steps), {}
 
 
