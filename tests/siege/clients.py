@@ -75,7 +75,6 @@ class _Siege:
         return {
             "requests with their right answers": answers,
             "pages taken late, in a crowd": late,
-            "kinds of bad clients": len(ATTACKS),
             "mixes of several kinds": mixes,
             **self.site.done,
             **self.scraper.done,

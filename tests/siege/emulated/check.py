@@ -22,12 +22,12 @@ import pytest
 from shm.files import ring_path
 from shm.ring.layout import HEADER_BYTES, WORD_HEARTBEAT, WORD_PID, WORD_PID_NAMESPACE, WORD_PID_START
 from tests.siege.emulated.userlands import ARM64, HOW_TO_GET_EMULATORS, HOW_TO_MAKE, S390X, Userland, userland
+from tests.siege.hardware.check import COLUMNS
 from tests.siege.hardware.side import Side, side
 from tests.siege.harness import ROOT, Counts, Effort, Mutant, Violation, own_namespace, require
 
 # What holds between this machine and the emulated one is always tried; the others are parts of their own.
 PARTS: Final = ("border", "pages", "order")
-COLUMNS: Final = (1, 16, 128, 4096)
 _PAGES: Final = (16_384, 65_536)  # the other pages of arm64 kernels
 _SOURCE: Final = "s"
 _ROWS: Final = 21  # per order to write: the ring of 8 slots lapped twice, and not a multiple of it
@@ -79,7 +79,6 @@ def check(effort: Effort) -> Counts:
         require(not found, f"{path.name} depends on the machine's page: {found and found[0]}")
     return {
         **counts,
-        "row sizes": ", ".join(f"{columns:,}" for columns in COLUMNS),
         "pages of bytes": ", ".join(f"{size:,}" for size in sizes),
         "machines": machine,
     }
