@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -133,13 +134,5 @@ def _open_files() -> Iterator[str]:
             yield os.readlink(f"/proc/self/fd/{name}")
 
 
-def rings(namespace: str, plan: str) -> Done:
-    return _prove(_by_rings, namespace, plan)
-
-
-def page(namespace: str, plan: str) -> Done:
-    return _prove(_by_page, namespace, plan)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main({"rings": rings, "page": page}))
+    raise SystemExit(main({"rings": partial(_prove, _by_rings), "page": partial(_prove, _by_page)}))

@@ -1,4 +1,4 @@
-"""``python -m tests.siege.fuzz.coverage [--runs N] [--seed N]``: bad bytes, guided by the branches that they reach.
+"""Bad bytes, guided by the branches that they reach.
 
 Atheris (libFuzzer for Python) keeps the inputs that reach new branches of shm and exporter, and changes those further.
 It is the extra ``fuzz`` of pyproject.toml. :mod:`tests.siege.fuzz.attempt` defines what an input means.
@@ -6,7 +6,6 @@ It is the extra ``fuzz`` of pyproject.toml. :mod:`tests.siege.fuzz.attempt` defi
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 import subprocess
@@ -34,9 +33,9 @@ def siege(runs: int, seed: int) -> dict[str, int | str]:
     with tempfile.TemporaryDirectory() as directory:
         while ran < runs:
             with own_namespace() as namespace:
-                options = ["--runs", str(min(runs - ran, _BATCH)), "--seed", str(seed + ran)]
+                options = [namespace, directory, str(min(runs - ran, _BATCH)), str(seed + ran)]
                 run = subprocess.run(
-                    [sys.executable, "-m", "tests.siege.fuzz.coverage", "--child", namespace, directory, *options],
+                    [sys.executable, "-m", "tests.siege.fuzz.coverage", *options],
                     cwd=ROOT, env=unmeasured(), capture_output=True, text=True, timeout=300 + runs / 50,
                 )  # fmt: skip
             for path in Path(directory).glob("find-*"):
@@ -89,12 +88,4 @@ def _child(namespace: str, directory: Path, runs: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.siege.fuzz.coverage")
-    parser.add_argument("--runs", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", nargs=2, metavar=("NAMESPACE", "DIRECTORY"), help="for this program itself")
-    options = parser.parse_args()
-    if options.child:
-        _child(options.child[0], Path(options.child[1]), options.runs, options.seed)
-    else:
-        print(siege(options.runs, options.seed))
+    _child(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
