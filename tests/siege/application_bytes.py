@@ -30,11 +30,11 @@ from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES, IMMUTABLE_START
 from shm.ring.protocol import header_seal
 from shm.table import dead as dead_tables
-from shm.table.cells import GaugeCell
 from shm.table.format import IMMUTABLE_END, RETIRED, identity, read_header, table_path
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
-from tests.siege.application_tables import HITS, count, histogram, identities, shown
+from tests.application import cell_of
+from tests.siege.application_tables import HITS, TAKEN, count, identities, shown
 from tests.siege.harness import require
 from tests.siege.processes import Done, fork, kill_all, main, reaped
 
@@ -55,10 +55,9 @@ def torn(namespace: str, seconds: str) -> Done:
 
     def alternate() -> None:
         table = ProcessTable(namespace, "app")
-        cells = [table.cell(Metric("level", "gauge", "A level.", label_names=("of",)), (str(n),)) for n in range(7)]
+        cells = [cell_of(table, Metric("level", "gauge", "A level.", label_names=("of",)), str(n)) for n in range(7)]
         for turn in range(1 << 40):
             for cell in cells:
-                assert isinstance(cell, GaugeCell)
                 cell.set(two[turn & 1])
 
     pid, reads = fork(alternate), 0
@@ -113,7 +112,7 @@ class Scene:
         table = ProcessTable(self.namespace, application)
         count(table, of, value)
         if application == WEST:
-            histogram(table)
+            cell_of(table, TAKEN)
         for number in range(5):
             table.cell(HITS, (f"{of}{number}",))
 

@@ -21,6 +21,7 @@ from shm.table import dead, removal
 from shm.table.format import RETIRED
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
+from tests.application import cell_of
 from tests.rings import remove_files_of
 from tests.siege.application_tables import (
     APPLICATION,
@@ -29,7 +30,6 @@ from tests.siege.application_tables import (
     at_call,
     by_label,
     count,
-    here,
     identities,
     reading,
     reclaim,
@@ -64,7 +64,7 @@ def _dead(namespace: str, application: str) -> None:
         table = ProcessTable(namespace, application)
         count(table, of, amount)
         count(table, "all", amount)
-        here(table)
+        cell_of(table, HERE).set(1.0)
 
     for of, amount in (("first", 1.0), ("second", 2.0), ("third", 4.0)):
         reaped(fork(partial(die, of, amount)))
@@ -252,7 +252,7 @@ def _changes(frame: types.FrameType, event: str) -> bool:
 def descriptors(namespace: str, times: str) -> Done:
     """Code in the same process that reads the application's tables frees no lock, and keeps no descriptor."""
     table = ProcessTable(namespace, APPLICATION)
-    here(table)
+    cell_of(table, HERE).set(1.0)
     shown(namespace)
     open_before = len(os.listdir("/proc/self/fd"))
     for number in range(int(times)):

@@ -26,19 +26,19 @@ from shm.table import dead, merge, process
 from shm.table import format as tables
 from shm.table.format import RETIRED
 from shm.table.process import ProcessTable
+from tests.application import cell_of
 from tests.rings import remove_files_of
 from tests.siege.application_tables import (
     APPLICATION,
+    HERE,
     HITS,
     MORE,
     OURS,
+    TAKEN,
     Series,
     at_call,
     by_label,
     count,
-    counter,
-    here,
-    histogram,
     identities,
     reading,
     reclaim,
@@ -87,7 +87,7 @@ class Process:
         with contextlib.suppress(FogmetricsError):
             dead.fold(self.namespace, APPLICATION)
         self.table = ProcessTable(self.namespace, APPLICATION)
-        here(self.table)
+        cell_of(self.table, HERE).set(1.0)
         role = _ROLES[self.slot // _SLOTS % len(_ROLES)]
         if role == "threads":
             for at in range(1, 4):
@@ -117,7 +117,7 @@ class Process:
         for _ in range(times):
             self.ledger.begin(slot)
             count(self.table, str(slot % _GROUPS))
-            histogram(self.table).observe(float(slot % 4))
+            cell_of(self.table, TAKEN).observe(float(slot % 4))
             self.ledger.end(slot)
 
 
@@ -185,37 +185,28 @@ def die(namespace: str, application: str, of: str, amount: float) -> None:
     reaped(fork(lambda: count(ProcessTable(namespace, application), of, amount)))
 
 
-def listed_before(namespace: str) -> Done:
-    """Names that were listed before the first fold, and read behind it, have lost nobody."""
-    for folds in range(1, 4):
-        die(namespace, APPLICATION, "dead", 3.0)
-        found = [who for who in identities(namespace) if who != RETIRED]
-        require(dead.fold(namespace, APPLICATION) == 1, "the dead can't be folded")
-        with reading(namespace) as reader:
-            now = scraped(reader, found).get(("hits", ("dead",)))
-        require(now == [3.0 * folds], f"names that were listed before the fold: {3.0 * folds} were counted: {now}")
-    return {"readings behind a fold": folds}
-
-
 def beside(namespace: str, step: str) -> Done:
-    """Whoever folds at whatever moment of a scrape: it shows what was counted, once."""
+    """Whoever folds at whatever moment of a scrape, for the first time or again: it shows what was counted, once."""
     at, folds, folded = 1, 0, True
     while folded:
-        name = f"app{at}"
-        with reading(namespace, name) as reader:
-            die(namespace, name, "first", 1.0)
-            dead.fold(namespace, name)
-            die(namespace, name, "second", 2.0)
-            scraped(reader, identities(namespace, name))
-            die(namespace, name, "third", 4.0)
-            found = identities(namespace, name)
-            with at_call(at, _of_a_scrape, lambda _: dead.fold(namespace, name)) as places:  # noqa: B023
-                now = by_label(scraped(reader, found))
-            wanted = {"first": 1.0, "second": 2.0, "third": 4.0}
-            require(now == wanted, f"somebody folded at call {at} of a scrape: {wanted} was counted: {now}")
-        remove_files_of(namespace)
-        folded = bool(places)
-        folds += folded
+        folded = False
+        for again in (True, False):
+            name = f"app{at}{again}"
+            with reading(namespace, name) as reader:
+                die(namespace, name, "first", 1.0)
+                if again:
+                    dead.fold(namespace, name)
+                die(namespace, name, "second", 2.0)
+                scraped(reader, identities(namespace, name))
+                die(namespace, name, "third", 4.0)
+                found = identities(namespace, name)
+                with at_call(at, _of_a_scrape, lambda _: dead.fold(namespace, name)) as places:  # noqa: B023
+                    now = by_label(scraped(reader, found))
+                wanted = {"first": 1.0, "second": 2.0, "third": 4.0}
+                require(now == wanted, f"somebody folded at call {at} of a scrape: {wanted} was counted: {now}")
+            remove_files_of(namespace)
+            folded |= bool(places)
+            folds += bool(places)
         at += int(step)
     return {"folds within a scrape": folds}
 
@@ -231,7 +222,7 @@ def threads(namespace: str, times: str) -> Done:
     """No increment of threads that count one series is lost, whatever the table does meanwhile."""
     sys.setswitchinterval(1e-5)
     table = ProcessTable(namespace, APPLICATION)
-    hits, taken = counter(table, "all"), histogram(table)
+    hits, taken = cell_of(table, HITS, "all"), cell_of(table, TAKEN)
 
     def work(number: int) -> None:
         for turn in range(int(times)):
@@ -242,7 +233,7 @@ def threads(namespace: str, times: str) -> Done:
             if number == 0 and turn % 200 == 0:
                 table.remove([("more", (str(at),)) for at in range(0, turn, 20)])
             if number == 1 and turn % 50 == 0:
-                gone = counter(table, "gone", MORE)
+                gone = cell_of(table, MORE, "gone")
                 table.remove([gone.key])
                 gone.inc(1e6)
 
@@ -258,9 +249,9 @@ def threads(namespace: str, times: str) -> Done:
     require(words == [0.0, counted, counted, 1.5 * counted], f"threads observed {counted} times 1.5: {words}")
     strange = {key: words for key, words in found.items() if key[0] == "more" and any(words)}
     require(not strange, f"nobody counted in these, but a series that was removed did: {strange}")
-    gone = counter(table, "gone", MORE)
+    gone = cell_of(table, MORE, "gone")
     table.remove([gone.key])
-    again = counter(table, "gone", MORE)
+    again = cell_of(table, MORE, "gone")
     gone.inc(1e6)
     require(again.get() == 0.0, f"in a new series a thread counted that was removed before: {again.get()}")
     table.close()
@@ -271,7 +262,7 @@ def forks(namespace: str, times: str) -> Done:
     """A fork while other threads are within the table: it does not hang, and counts what it counts, once."""
     sys.setswitchinterval(1e-6)
     table = ProcessTable(namespace, APPLICATION)
-    hits = counter(table, "forks")
+    hits = cell_of(table, HITS, "forks")
     stop = threading.Event()
 
     def grow(number: int) -> None:
@@ -426,7 +417,7 @@ def removal(namespace: str, rounds: str, seed: str) -> Done:
 
 if __name__ == "__main__":
     programs: dict[str, Callable[..., Done]] = {
-        "listed": listed_before, "beside": beside, "halted": halted, "storm": storm, "threads": threads, "forks": forks,
+        "beside": beside, "halted": halted, "storm": storm, "threads": threads, "forks": forks,
         "removal": removal,
     }  # fmt: skip
     raise SystemExit(main(programs))

@@ -13,10 +13,10 @@ from shm.files import DIRECTORY
 from shm.metric import Metric
 from shm.ring.layout import ABSENT
 from shm.table import cells, dead, file, process
-from shm.table.cells import CounterCell, GaugeCell, HistogramCell
 from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
+from tests.application import cell_of
 from tests.siege.harness import require
 
 APPLICATION: Final = "app"
@@ -32,27 +32,8 @@ Series = dict[tuple[str, tuple[str, ...]], list[float]]  # (name, label values) 
 # ---- counting ------------------------------------------------------------------------------------------------
 
 
-def counter(table: ProcessTable, of: str, metric: Metric = HITS) -> CounterCell:
-    cell = table.cell(metric, (of,))
-    assert isinstance(cell, CounterCell)
-    return cell
-
-
 def count(table: ProcessTable, of: str, amount: float = 1.0, metric: Metric = HITS) -> None:
-    counter(table, of, metric).inc(amount)
-
-
-def histogram(table: ProcessTable) -> HistogramCell:
-    cell = table.cell(TAKEN, ())
-    assert isinstance(cell, HistogramCell)
-    return cell
-
-
-def here(table: ProcessTable) -> None:
-    """Set the gauge of a process that lives."""
-    cell = table.cell(HERE, ())
-    assert isinstance(cell, GaugeCell)
-    cell.set(1.0)
+    cell_of(table, metric, of).inc(amount)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,6 @@ def _step(effort: Effort, short: int) -> int:
 def _parts(effort: Effort) -> dict[str, tuple[str, tuple[object, ...]]]:
     """By name, which is that of its program: the program's module and arguments."""
     return {
-        "listed": (_STORM, ()),
         "beside": (_STORM, (_step(effort, 6),)),
         "descriptors": (_DEATHS, (effort.many(20, 400),)),
         "handlers": (_DEATHS, (_step(effort, 12),)),
@@ -64,7 +63,7 @@ MUTANTS = (
     Mutant(
         "applications", "the retired are read only where they were listed", "shm.table.merge:ApplicationReader.refresh",
         code="{*identities, RETIRED}", becomes="identities",
-        says="names that were listed before", scale=0.1, part="listed",
+        says="somebody folded at call", scale=0.5, part="beside",
     ),
     Mutant(
         "applications", "a fold beside a scrape is not seen", "shm.table.merge:ApplicationReader.refresh",
