@@ -8,12 +8,10 @@ from urllib.parse import quote
 
 AGGREGATED: Final = "/metrics/aggregated?"
 
-# (path, what the one line of its 400 must hold): parameter, value, what would be right.
+# (path, what the one line of its 400 must hold): parameter, value, what would be right. tests/exporter has more.
 QUERIES: Final = (
     (f"{AGGREGATED}window=5x", ("window='5x'", "such as 5m")),
     (f"{AGGREGATED}window=-5m", ("window='-5m'", "such as 5m")),
-    (f"{AGGREGATED}window=", ("window=''", "such as 5m")),
-    (f"{AGGREGATED}window=0", ("window='0'", "more than 0")),
     (f"{AGGREGATED}window=1e400", ("window='1e400'", "such as 5m")),
     (f"{AGGREGATED}window={quote('∞')}", ("window='∞'", "such as 5m")),
     (f"{AGGREGATED}window=nan", ("window='nan'", "such as 5m")),
@@ -21,27 +19,17 @@ QUERIES: Final = (
     (f"{AGGREGATED}window={'9' * 50_000}", ("window='999", "…", "such as 5m")),
     (f"{AGGREGATED}window={'9' * 20}", ("window='999", "at most 100 years")),
     (f"{AGGREGATED}window=8d", ("window='8d'", "longer than 7d")),
-    (f"{AGGREGATED}window=5m&window=1m", ("window='5m'", "give it once")),
-    (f"{AGGREGATED}match[]=load%7B", ("match[]='load{'", "expected a label name")),
-    (f"{AGGREGATED}match[]=load%7Bx=%22a", ("match[]='load{x=\"a'", "expected a value in quotes")),
     (f"{AGGREGATED}match[]=%7Bx=~%22(a%2B)%2B%22%7D", ("match[]=", "repeat match[] with =")),
-    (f"{AGGREGATED}match[]=%7Bx!~%22a%22%7D", ("match[]=", "repeat match[] with =")),
-    (f"{AGGREGATED}match[]=", ("match[]=''", "expected a metric name")),
     (f"{AGGREGATED}match[]=load%00", ("match[]=", "expected the end")),
     (f"{AGGREGATED}match[]=%7Bx=%22%ff%22%7D", ("match[]", "is not UTF-8")),
     (f"{AGGREGATED}match[]=%zz", ("match[]=%zz", "%25")),
-    (f"{AGGREGATED}match[]=%7Bstat=%22avg%22%7D", ("match[]=", "parameter stat=")),
     (f"{AGGREGATED}match[]={'(' * 5000}", ("match[]='((", "at most 4096")),
-    (f"{AGGREGATED}{'match[]=a&' * 65}", ("match[]", "65", "at most 64")),
     (f"{AGGREGATED}stat=median", ("stat='median'", "use avg")),
-    (f"{AGGREGATED}stat=", ("stat=''", "use avg")),
-    (f"{AGGREGATED}by=x&by=y", ("by='x'", "give it once")),
     (f"{AGGREGATED}by=a-b", ("by='a-b'", "such as by=node_id")),
     (f"{AGGREGATED}metric=a%20b", ("metric='a b'", "repeat metric")),
     (f"{AGGREGATED}metric={'x' * 40_000}%20", ("metric='xxx", "…", "repeat metric")),
     (f"{AGGREGATED}winow=5m", ("'winow'", "use window")),
     (f"{AGGREGATED}%ff=1", ("%ff=1", "is not UTF-8")),
-    ("/metrics?name=load", ("'name'", "use name[]")),
     ("/metrics?name[]=%ed%a0%80", ("name[]=", "is not UTF-8")),
     ("/metrics?name[]=%", ("name[]=%", "%25")),
     ("/metrics?source[]=", ("source[]=''", "repeat source[]")),

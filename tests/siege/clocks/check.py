@@ -14,7 +14,6 @@ import itertools
 import logging
 import random
 import re
-from collections.abc import Callable
 
 from xxhash import xxh3_64_intdigest
 
@@ -43,11 +42,13 @@ _INTERVALS = (0.1, 1.0, 15.0, 60.0)
 _LINE = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
-class World:
-    """Both clocks and what happens to them. ``shown``: what they showed when each tick woke."""
+class World(Stop):
+    """Both clocks and what happens to them, for that many ticks. ``shown``: what they showed when each tick woke."""
 
-    def __init__(self, chance: random.Random, interval_ns: int) -> None:
+    def __init__(self, chance: random.Random, interval_ns: int, ticks: int) -> None:
+        super().__init__(Parent({}))
         self.chance = chance
+        self.ticks = ticks
         self.interval_ns = interval_ns
         self.phase_ns = xxh3_64_intdigest(_SOURCE.encode()) % interval_ns
         self.wall_ns = 1_700_000_000 * SECOND_NS + chance.randrange(SECOND_NS * 86_400)
@@ -95,7 +96,9 @@ class World:
         }[kind]
         self._stepped = kind != "small"
 
-    def sleep_until(self, deadline_ns: int) -> None:
+    def sleep_until(self, deadline_ns: int) -> bool:
+        if len(self.shown) == self.ticks:
+            return True
         wait = deadline_ns - self.monotonic_ns
         require(
             wait <= self.interval_ns * 3 // 2,
@@ -114,50 +117,25 @@ class World:
         self.steps.append((self.steps[-1] if self.steps else 0) + (self._stepped and bool(self.shown)))
         self.shown.append((self.wall_ns, self.monotonic_ns))
         self._stepped, self._quiet = False, True
-
-    def collect(self) -> CollectResult:
-        busy = self.interval_ns * 8 // 10 if self.chance.random() < 0.2 else self.interval_ns // 20
-        self.pass_time(self.chance.randint(0, busy))
-        return [Sample(_TICK.name, len(self.shown))]
+        return False
 
 
 class _Source(MetricSource):
     name = _SOURCE
     metrics = (_TICK,)
 
-    def __init__(self, collect: Callable[[], CollectResult]) -> None:
-        self._collect = collect
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def collect(self) -> CollectResult:
-        return self._collect()
-
-
-class _Sleeper(Stop):
-    """Sleeps in simulated time, for that many ticks."""
-
-    def __init__(self, world: World, ticks: int) -> None:
-        super().__init__(Parent({}))
-        self._world = world
-        self._left = ticks
-
-    def sleep_until(self, deadline_ns: int) -> bool:
-        if not self._left:
-            return True
-        self._left -= 1
-        self._world.sleep_until(deadline_ns)
-        return False
+        world = self._world
+        busy = world.interval_ns * 8 // 10 if world.chance.random() < 0.2 else world.interval_ns // 20
+        world.pass_time(world.chance.randint(0, busy))
+        return [Sample(_TICK.name, len(world.shown))]
 
 
 def check(effort: Effort) -> Counts:
-    log = logging.getLogger("collector.loop.worker")
-    log.disabled = True  # a line for every step and for every tick that is missed
-    try:
-        return _check(effort)
-    finally:
-        log.disabled = False
-
-
-def _check(effort: Effort) -> Counts:
+    logging.getLogger("collector.loop.worker").disabled = True  # a line for every step and tick that is missed
     chance = effort.random()
     ticks = steps = missed = windows = 0
     scenarios = effort.many(40, 5_000)
@@ -183,10 +161,9 @@ def _check(effort: Effort) -> Counts:
 
 def _run(namespace: str, chance: random.Random, ticks: int) -> World:
     interval = chance.choice(_INTERVALS)
-    world = World(chance, round(interval * 1e9))
+    world = World(chance, round(interval * 1e9), ticks)
     collector = MetricCollector(_SOURCE, namespace=namespace, interval_seconds=interval, capacity=ticks + 8)
-    source = _Source(world.collect)
-    Worker(source, collector, interval, 60.0, world.wall, world.monotonic, _Sleeper(world, ticks)).run()
+    Worker(_Source(world), collector, interval, 60.0, world.wall, world.monotonic, world).run()
     return world
 
 
@@ -253,10 +230,8 @@ def _pages(namespace: str, world: World, chance: random.Random) -> int:
         since, now[0] = _edges(world, chance)
         window_ns = max(now[0] - since, 1)
         query = AggregatedQuery(window_ns, metrics=(_TICK.name,), stats=("max",))
-        found = {
-            name: float(value)
-            for name, value in _LINE.findall(b"".join(exporter.aggregated_parts(query, Format.TEXT)).decode())
-        }
+        page = b"".join(exporter.aggregated_parts(query, Format.TEXT)).decode()
+        found = {name: float(value) for name, value in _LINE.findall(page)}
         held = [(stamp, i) for i, (stamp, _) in enumerate(world.shown, 1) if now[0] - window_ns < stamp <= now[0]]
         right: dict[str, float] = {
             "exporter_window_seconds": window_ns / 1e9,

@@ -57,10 +57,7 @@ def _stopped(effort: Effort) -> Counts:
                 frames += len(found.sequence)
                 missed += _held(source, found, reader, stopped_ns)
             # With a SIGTERM while it is stopped, it ends when it is continued.
-            for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT):
-                program.process.send_signal(number)
-            status = program.process.wait(WAIT_SECONDS)
-            require(status == 0, f"{source}: exit status {status} after SIGTERM:\n{program.log()}")
+            _end(program, signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT)
     return {
         "SIGSTOPs of processes": stops * len(_SOURCES),
         "frames of theirs": frames,
@@ -114,9 +111,7 @@ def _stepped(effort: Effort, library: str) -> int:
             require(
                 np.allclose(jumps, steps, atol=0.1), f"timestamps jump by {jumps.tolist()} seconds for steps of {steps}"
             )
-        program.process.send_signal(signal.SIGTERM)
-        status = program.process.wait(WAIT_SECONDS)
-        require(status == 0, f"exit status {status} after SIGTERM under a clock that was set:\n{program.log()}")
+        _end(program, signal.SIGTERM)
     return len(steps)
 
 
@@ -135,6 +130,13 @@ def _stop(namespace: str, programs: dict[str, Program], chance: random.Random) -
     for source, program in programs.items():
         _go_on(namespace, source, program)
     return passed_ns
+
+
+def _end(program: Program, *signals: signal.Signals) -> None:
+    for number in signals:
+        program.process.send_signal(number)
+    status = program.process.wait(WAIT_SECONDS)
+    require(status == 0, f"a collector has the exit status {status} after SIGTERM:\n{program.log()}")
 
 
 def _is_stopped(pid: int) -> bool:
