@@ -24,6 +24,7 @@ from tests.siege.bad_clients import ATTACKS, HEALTH, PAGE, Site, everything, sen
 from tests.siege.bad_requests import EMPTY, MISSING, QUERIES, RAW, Raw
 from tests.siege.harness import Counts, Effort, Mutant, Violation, require
 from tests.siege.patient_clients import Patience
+from tests.siege.processes import cpu_seconds
 from tests.siege.scraped import PLACES, scraped
 from tests.siege.scraper import Page, Scraper, answer
 
@@ -231,9 +232,9 @@ class _Siege:
 
     async def _nothing_is_left(self, files: int) -> None:
         await self._until(lambda: self._open_files() <= files, "file descriptors are left over", 20)
-        begun = self._cpu_seconds()
+        begun = cpu_seconds(self.process.pid)
         await asyncio.sleep(1)
-        took = self._cpu_seconds() - begun
+        took = cpu_seconds(self.process.pid) - begun
         require(took < _QUIET_CPU_SECONDS, f"the exporter took {took:.2f} s of CPU time in a second without a client")
 
     # ---- helpers -------------------------------------------------------------------------------------------
@@ -259,10 +260,6 @@ class _Siege:
         while not true():
             require(loop.time() < deadline, f"{otherwise}, {seconds:g} s later")
             await asyncio.sleep(0.05)
-
-    def _cpu_seconds(self) -> float:
-        times = self.process.cpu_times()
-        return times.user + times.system
 
     async def _watch(self) -> None:
         while True:

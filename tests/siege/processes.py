@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 
 import shm
@@ -115,6 +116,11 @@ def main(programs: Mapping[str, Callable[..., Done]]) -> int:
 def ended(status: int) -> str:
     """How a process ended, in words; empty for exit status 0. ``status``: of Popen.returncode."""
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}" if status else ""
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def fork(work: Callable[[], object]) -> int:

@@ -29,7 +29,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
 
-import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.app import Exporter
@@ -44,6 +43,7 @@ from tests.siege import targets_deployment as deployment
 from tests.siege import targets_providers as providers
 from tests.siege.harness import ROOT, Counts, Effort, Mutant, own_namespace, require
 from tests.siege.hostile import HostileServer, silent
+from tests.siege.processes import cpu_seconds
 from tests.siege.targets_behaviour import LATE, Behaviour, Target
 from tests.siege.targets_siege import Endpoint, Siege
 from tests.siege.targets_watch import Stopped, Watched
@@ -149,14 +149,10 @@ class Attacked:
 
     def cpu_seconds_per_tick(self) -> float:
         """Over some ticks in which all is well."""
-        begin, ticks = self._cpu_seconds(), 0
+        begin, ticks = cpu_seconds(self.program.pid), 0
         while ticks < _IDLE_TICKS:
             ticks += len(self.watched.new())
-        return (self._cpu_seconds() - begin) / ticks
-
-    def _cpu_seconds(self) -> float:
-        times = psutil.Process(self.program.pid).cpu_times()
-        return times.user + times.system
+        return (cpu_seconds(self.program.pid) - begin) / ticks
 
 
 # ---- what is done to each ------------------------------------------------------------------------------------

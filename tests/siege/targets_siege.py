@@ -29,10 +29,6 @@ class Endpoint:
     behaviours: list[Behaviour]
     left: Iterator[Behaviour] | None = None
 
-    @property
-    def series(self) -> frozenset[SeriesKey]:
-        return self.target.series
-
     def behaves(self, script: Script | None = None) -> None:
         self.server.scripts[self.target.path] = script or answers(self.target.make, raw=self.target.raw)
 
@@ -103,7 +99,7 @@ class Siege:
         for number, endpoint in enumerate(self.endpoints):
             behaviour = bad.get(number)
             if behaviour is not None and behaviour.bad:
-                spoils = endpoint.series if behaviour.spoils is None else behaviour.spoils
+                spoils = endpoint.target.series if behaviour.spoils is None else behaviour.spoils
                 for key in spoils & tick.samples.keys():
                     raise Violation(
                         f"{endpoint.named} {behaviour.name}, and {key} has a sample, {tick.samples[key]} "
@@ -144,7 +140,7 @@ class Siege:
                     allowed.setdefault(key, set()).add(value)
 
             endpoint.behaves(endpoint.target.mutated(self.random, told))
-        judged = frozenset(key for one in self.endpoints if one.target.entitles for key in one.series)
+        judged = frozenset(key for one in self.endpoints if one.target.entitles for key in one.target.series)
         since_ns = time.time_ns()
         while ticks > 0:
             for tick in self.watched.new():
@@ -176,7 +172,7 @@ class Siege:
 
 def _first(endpoint: Endpoint) -> frozenset[SeriesKey]:
     """The series that any sound answer has a sample of: rates need two."""
-    return frozenset(key for key in endpoint.series if key[0] not in _LATER)
+    return frozenset(key for key in endpoint.target.series if key[0] not in _LATER)
 
 
 _LATER: Final = {"deployment_request_rate", "deployment_error_rate", "deployment_latency"}

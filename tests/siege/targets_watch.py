@@ -74,23 +74,19 @@ class Watched:
     def close(self) -> None:
         self._log.close()
 
-    def new(self, timeout: float = _HANG_SECONDS) -> list[Tick]:
+    def new(self) -> list[Tick]:
         """The ticks since it was called before, at least one. Raises Violation when none comes or one breaks a rule."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + _HANG_SECONDS
         while not (ticks := list(self._read())):
             if self._stop.is_set():
                 raise Stopped
-            require(
-                self._program.process.poll() is None, f"collector {self.source} ended: {self._program.log()[-2000:]}"
-            )
-            require(time.monotonic() < deadline, f"{self.source}: no tick within {timeout:g} s: {self._last()}")
+            log = self._program.log()
+            require(self._program.process.poll() is None, f"collector {self.source} ended: {log[-2000:]}")
+            require(time.monotonic() < deadline, f"{self.source}: no tick within {_HANG_SECONDS:g} s: {log[-500:]}")
             time.sleep(0.005)
         for tick in ticks:
             self._check(tick)
         return ticks
-
-    def _last(self) -> str:
-        return self._program.log()[-500:]
 
     def _read(self) -> Iterator[Tick]:
         *lines, self._part = (self._part + self._log.read()).split(b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -118,8 +119,8 @@ class History:
         return [self.held[s] for s in range(oldest, newest + 1) if s in self.held]
 
 
-@dataclass(slots=True)
-class Rings:
+@dataclass
+class Rings(contextlib.AbstractContextManager["Rings"]):
     """Every ring of a namespace, since ``catch_up`` first found it."""
 
     namespace: str
@@ -136,9 +137,6 @@ class Rings:
     def owners(self) -> dict[Key, History]:
         """The ring of each sample that /metrics may have."""
         return {column.key: ring for ring in self.by_source.values() for column in ring.columns}
-
-    def __enter__(self) -> Rings:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         for ring in self.by_source.values():

@@ -10,18 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Protocol
 
 from shm.errors import RingError
 from shm.ring.reader import RingReader
 from shm.ring.writer import RingWriter
 
 
-class _Ring(Protocol):
-    def close(self) -> None: ...
-
-
-def _error(use: Callable[[], _Ring]) -> str:
+def _error(use: Callable[[], RingReader | RingWriter]) -> str:
     try:
         use().close()
     except RingError as error:

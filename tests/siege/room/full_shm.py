@@ -28,7 +28,7 @@ SAID: Final = re.compile(
 )
 
 
-class Filler:
+class Filler(contextlib.AbstractContextManager["Filler"]):
     """Fills /dev/shm: whole pages in a file that belongs to no ring."""
 
     def __init__(self, namespace: str) -> None:
@@ -53,9 +53,6 @@ class Filler:
         """Give back ``size`` bytes, None: all."""
         self._end = 0 if size is None else max(self._end - size // PAGE * PAGE, 0)
         self._file.truncate(self._end)
-
-    def __enter__(self) -> Filler:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()

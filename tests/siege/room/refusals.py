@@ -19,7 +19,6 @@ from shm.files import building_path, ring_path, unlink
 from shm.metric import Metric
 from shm.ring.layout import STALE_NAN_BITS
 from shm.ring.reader import RingReader
-from shm.ring.writer import RingWriter
 from tests.rings import GAUGE, append_proof, corrupt_path, open_writer, proof, remove_files_of
 from tests.siege.harness import require, violation_at
 from tests.siege.processes import Done, asking, main, small_shm
@@ -79,16 +78,13 @@ def catalog(namespace: str, filler: Filler, counts: Counter[str]) -> None:
 
 def capacity(namespace: str, filler: Filler, counts: Counter[str]) -> None:
     """Another capacity at the start: refused, and with the old one the history is there."""
-
-    def starts(frames: int) -> RingWriter:
-        return open_writer(namespace, capacity=frames)
-
     with open_writer(namespace, capacity=2000, columns=16) as writer:
         append_proof(writer, 2100)
     filler.leave(MIB // 8)
     for other in (4000, 1999, 1000):
-        refused(f"a start with {other} frames", namespace, lambda: starts(other), counts)  # noqa: B023
-    with starts(2000) as writer:
+        starts = functools.partial(open_writer, namespace, capacity=other)
+        refused(f"a start with {other} frames", namespace, starts, counts)
+    with open_writer(namespace, capacity=2000) as writer:
         require((writer.head, writer.resumed) == (2100, 2000), f"I3: {writer.resumed} frames of 2000 were resumed")
         append_proof(writer, 5)
     read(namespace, "s", 2105, 16, counts)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -91,14 +92,9 @@ def _contend(namespace: str, gate: Gate, judge: Connection, threads: int) -> Non
             except WriterBusy as error:
                 busy.append(error.pid)
 
-        if threads == 1:
-            start()
-        else:
-            starts = [threading.Thread(target=start) for _ in range(threads)]
-            for thread in starts:
-                thread.start()
-            for thread in starts:
-                thread.join()
+        with ThreadPoolExecutor(threads) as pool:
+            for one in [pool.submit(start) for _ in range(threads)]:
+                one.result()
         since_ns = time.monotonic_ns()
         if not won:
             judge.send({"busy": busy})
