@@ -65,13 +65,8 @@ def at_call(
 # ---- reading -------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def reading(namespace: str, application: str = APPLICATION) -> Iterator[ApplicationReader]:
-    reader = ApplicationReader(namespace, application, {os.geteuid()})
-    try:
-        yield reader
-    finally:
-        reader.close()
+def reading(namespace: str, application: str = APPLICATION) -> contextlib.closing[ApplicationReader]:
+    return contextlib.closing(ApplicationReader(namespace, application, {os.geteuid()}))
 
 
 def identities(namespace: str, application: str = APPLICATION) -> list[str]:

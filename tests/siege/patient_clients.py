@@ -49,14 +49,13 @@ class Patience:
         raise Violation(f"in {self.rounds} rounds no crowd was ever closed while a client had its answer to take")
 
     async def _round(self) -> int:
-        crowd = _Crowd(self.site)
         with contextlib.ExitStack() as stack:
             socks = [stack.enter_context(self._connected(size)) for size in _RECEIVE_BYTES]
             asked = await asyncio.gather(*[self._fill(sock) for sock in socks])
             waiting = [(sock, pages) for sock, pages in zip(socks, asked, strict=True) if pages]
             # What was not seen to be in that state is no evidence; its answers may wait too long, as well.
             deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS / 3
-            pressed = bool(waiting) and await crowd.is_closed_before(deadline)
+            pressed = bool(waiting) and await _crowd_is_closed_before(deadline, self.site)
             taken = sum(await asyncio.gather(*[self._take(sock, pages) for sock, pages in waiting]))
             return taken if pressed else 0
 
@@ -95,39 +94,33 @@ class Patience:
         return pages
 
 
-class _Crowd:
-    """More connections than places, each answered and kept alive; those that are closed come again."""
+async def _crowd_is_closed_before(deadline: float, site: Site) -> bool:
+    """Whether one of a crowd was closed by then, though it was answered and not idle for long.
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.closed = asyncio.Event()
+    They are more connections than places, each kept alive; those that are closed come again.
+    """
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
-    async def is_closed_before(self, deadline: float) -> bool:
-        """Whether one of them was closed by then, though it was answered and not idle for long."""
-        tasks = [asyncio.create_task(self._over_and_over()) for _ in range(PLACES + 10)]
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self.closed.wait()
-        except TimeoutError:
-            return False
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return True
-
-    async def _over_and_over(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def over_and_over() -> None:
         while True:
-            async with self.site.connected() as (reader, writer):
+            async with site.connected() as (reader, writer):
                 asked = loop.time()
                 await send(writer, HEALTH)
                 found = await reader.read(1)
                 while found and await reader.read(1 << 16):
                     pass
                 if found and loop.time() < asked + KEEP_ALIVE_SECONDS / 2:
-                    self.closed.set()
+                    closed.set()
             await asyncio.sleep(0.01)
+
+    tasks = [asyncio.create_task(over_and_over()) for _ in range(PLACES + 10)]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline):
+            await closed.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return closed.is_set()
 
 
 def in_kernel(client: socket.socket) -> int:

@@ -22,7 +22,7 @@ from shm.errors import RingForeign
 from shm.files import DIRECTORY, lock_path, ring_path
 from shm.ring.reader import RingReader
 from tests.siege.harness import require
-from tests.siege.processes import Done, libc, main
+from tests.siege.processes import Done, ended, fork, libc, main, reaped
 
 # From asm-generic/fcntl.h, linux/fs.h, linux/falloc.h, sys/mman.h, sys/ptrace.h, sched.h; the numbers of the system
 # calls are the same on x86-64 and arm64.
@@ -124,22 +124,22 @@ def _access_list() -> bytes:
 
 
 def _in_user_namespace(path: Path) -> None:
-    """In a fork, for a namespace can't be left; the error comes back as its exit status."""
-    forked = os.fork()
-    if not forked:
-        status = 1
-        try:
-            user, group = os.getuid(), os.getgid()
-            libc("unshare", _CLONE_NEWUSER)
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-            Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-            os.open(path, os.O_RDWR)
-            status = 0
-        finally:
-            os._exit(status)
-    if os.waitpid(forked, 0)[1]:
-        raise PermissionError(str(path))
+    user, group = os.getuid(), os.getgid()
+
+    def enter_and_open() -> None:
+        libc("unshare", _CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+        os.open(path, os.O_RDWR)
+
+    _in_fork(enter_and_open)
+
+
+def _in_fork(way: Way) -> None:
+    """Try what can't be undone, or kills. Raises OSError where it failed."""
+    if status := reaped(fork(way)):
+        raise OSError(f"the fork {ended(status)}")
 
 
 def _by_lock(namespace: str, source: str) -> dict[str, Way]:
@@ -203,17 +203,9 @@ def _by_address(address: int) -> dict[str, Way]:
             memory.seek(address)
             memory.write(b"x")
 
-    def store() -> None:
-        forked = os.fork()
-        if not forked:
-            ctypes.memset(address, 0, 8)
-            os._exit(0)
-        if os.waitpid(forked, 0)[1]:
-            raise OSError("killed by SIGSEGV")
-
     page = ctypes.c_void_p(address)
     return {
-        "store": store,
+        "store": lambda: _in_fork(lambda: ctypes.memset(address, 0, 8)),
         "make a map writable": lambda: libc("mprotect", page, ctypes.c_size_t(4096), mmap.PROT_READ | mmap.PROT_WRITE),
         "free its pages": lambda: libc("madvise", page, ctypes.c_size_t(4096), _MADV_REMOVE),
         "write by /proc/self/mem": by_memory_file,
