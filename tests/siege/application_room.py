@@ -47,7 +47,7 @@ def full(namespace: str, rounds: str, seed: str) -> Done:
     rng = random.Random(int(seed))
     collector = _begun(namespace)
     _all(collector, "first")
-    children = refused = 0
+    refused = 0
     with Filler(namespace) as filler:
         for number in range(int(rounds)):
             filler.give()
@@ -57,13 +57,10 @@ def full(namespace: str, rounds: str, seed: str) -> Done:
                 _unharmed("to count a new series", lambda: _all(collector, f"{number}-{at}"))  # noqa: B023 - called at once
             status = reaped(fork(lambda: _forks(collector)))
             require(status == 0, f"in a full /dev/shm a fork that counts ended with {status}")
-            children += 1
             _unharmed("to remove a series", lambda: collector.remove("hits", {"of": f"{number}-1"}))  # noqa: B023
             _unharmed("to clear a metric", lambda: collector.clear("level"))
             _unharmed("to fold", lambda: fold(namespace, APPLICATION, ""))
-            if reaped(fork(lambda: _begins(namespace))) == 0:
-                continue
-            refused += 1
+            refused += reaped(fork(lambda: _begins(namespace))) != 0
         filler.give()
         require(free() > 0, "the check can't give back what it took")
         fold(namespace, APPLICATION, "")
@@ -73,7 +70,7 @@ def full(namespace: str, rounds: str, seed: str) -> Done:
     _all(collector, "behind")
     found = by_label(shown(namespace)).get("behind")
     require(found == 1.0, f"there is room again, and a new series is {found}")
-    return {"rounds in a full /dev/shm": int(rounds), "forks in it": children, "starts refused in it": refused}
+    return {"rounds in a full /dev/shm": int(rounds), "starts refused in it": refused}
 
 
 def _forks(collector: SharedCollector) -> None:

@@ -79,7 +79,6 @@ class _Siege:
             "mixes of several kinds": mixes,
             **self.site.done,
             **self.scraper.done,
-            "bytes of a page": self.page_bytes,
             "memory before, at most, afterwards": (
                 f"{_mib(before)}, {_mib(self.peak_bytes)}, {_mib(after)} MiB (allowed: {_mib(before + bound)})"
             ),

@@ -253,7 +253,6 @@ def _counts(attacked: list[Attacked]) -> Counts:
         "targets and ways": sum(len(one.tried) for one in sieges),
         "answers with changed bytes": sum(one.answers_changed for one in sieges),
         "memory grew at most by": f"{max(one.watched.grown_bytes for one in attacked) / 2**20:.1f} MiB",
-        "longest time between two frames": f"{max(one.watched.longest_gap_seconds for one in attacked):.2f} s",
         "most series of a metric": max(one.series for one in attacked),
     }
 

@@ -61,7 +61,6 @@ class Watched:
         self.source = source
         self.ticks = 0
         self.grown_bytes = 0
-        self.longest_gap_seconds = 0.0
         self._namespace = namespace
         self._program = program
         self._stop = stop
@@ -120,7 +119,6 @@ class Watched:
             rose = tick.own("collector_errors_total") - before.own("collector_errors_total")
             require((rose > 0) == bool(tick.error), f"{where}: collector_errors_total rose by {rose}")
             gap = (tick.monotonic_ns - before.monotonic_ns) / 1e9
-            self.longest_gap_seconds = max(self.longest_gap_seconds, gap)
             require(gap < _HANG_SECONDS, f"{where}: the frame came {gap:.1f} s after the one before")
         require(tick.own("collector_duration_seconds") < _HANG_SECONDS, f"{where}: the collection hung")
         self.ticks += 1

@@ -42,7 +42,12 @@ def check(effort: Effort) -> Counts:
     chance = effort.random()
     runs = effort.many(len(_ENDINGS), 150)
     done: Counter[str] = Counter()
-    with own_namespace() as namespace, tempfile.TemporaryDirectory() as name, _rings(namespace) as rings:
+    with own_namespace() as namespace, tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as kept:
+        # Root writes them, and the group may read them.
+        rings = [
+            kept.enter_context(open_writer(namespace, source, capacity=64, columns=_COLUMNS, group=str(_GROUP)))
+            for source in ("s", "t")
+        ]
         scratch = Path(name)
         scratch.chmod(0o755)  # the other user finds its configuration there
         place = _Place(namespace, scratch, [ROOT, scratch, Path(sys.prefix), Path(sys.base_prefix)])
@@ -72,16 +77,6 @@ class _Place:
 
     def prefix(self, user: int, group: int) -> list[str]:
         return as_user(user, group, self.directories) if user else []
-
-
-@contextlib.contextmanager
-def _rings(namespace: str) -> Iterator[list[RingWriter]]:
-    """Two rings that root writes and the group may read."""
-    with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(open_writer(namespace, source, capacity=64, columns=_COLUMNS, group=str(_GROUP)))
-            for source in ("s", "t")
-        ]
 
 
 def _append(rings: list[RingWriter]) -> None:
