@@ -76,8 +76,8 @@ def _seconds_each(timer: timeit.Timer, repeat: int) -> float:
 
 def _names(writer: RingWriter, values: array[float]) -> dict[str, Any]:
     """What the statements speak of."""
-    staging = writer._staging
-    offset = writer._slots_offset
+    staging = writer._segment.staging
+    offset = writer.header.slots_offset
     return {
         "append": writer.append,
         "values": values,
@@ -89,15 +89,15 @@ def _names(writer: RingWriter, values: array[float]) -> dict[str, Any]:
         "payload": staging._payload,
         "digest": xxh3_64_intdigest,
         "sequence": writer.head,
-        "salt": writer._salt,
+        "salt": writer.header.salt,
         "clock": time.clock_gettime_ns,
         "boottime": time.CLOCK_BOOTTIME,
-        "target": writer._bytes,
+        "target": writer._segment.bytes,
         "offset": offset,
         "size": staging.slot_bytes,
-        "word": writer._bytes[offset : offset + 8],
-        "slot": writer._bytes[offset + 8 : offset + staging.slot_bytes],
-        "hints": writer._hints,
+        "word": writer._segment.bytes[offset : offset + 8],
+        "slot": writer._segment.bytes[offset + 8 : offset + staging.slot_bytes],
+        "hints": writer._segment.hints,
         "preadv": os.preadv,
         "fd": staging._fd,
     }

@@ -36,7 +36,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from shm.errors import RingCorrupt, RingError, RingLayout
@@ -99,9 +99,9 @@ def is_absent(value: float) -> bool:
     return value != value and array("d", (value,)).tobytes() == ABSENT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Header:
-    """The immutable part of a segment's header. ``salt`` is its seal."""
+    """The immutable part of a segment's header, with the sizes that it determines. ``salt`` is its seal."""
 
     source: str
     capacity: int
@@ -111,22 +111,16 @@ class Header:
     catalog_bytes: int
     generation: int
     boot_id: bytes
+    slot_bytes: int = field(init=False)
+    slots_offset: int = field(init=False)
+    segment_bytes: int = field(init=False)
+    salt: int = field(init=False)
 
-    @property
-    def slot_bytes(self) -> int:
-        return SLOT_HEADER_BYTES + 8 * self.width
-
-    @property
-    def slots_offset(self) -> int:
-        return HEADER_BYTES + self.catalog_bytes
-
-    @property
-    def segment_bytes(self) -> int:
-        return self.slots_offset + self.capacity * self.slot_bytes
-
-    @property
-    def salt(self) -> int:
-        return header_seal(self.immutable())
+    def __post_init__(self) -> None:
+        self.slot_bytes = SLOT_HEADER_BYTES + 8 * self.width
+        self.slots_offset = HEADER_BYTES + self.catalog_bytes
+        self.segment_bytes = self.slots_offset + self.capacity * self.slot_bytes
+        self.salt = header_seal(self.immutable())
 
     def immutable(self) -> bytes:
         """Bytes 24…255 of the header."""

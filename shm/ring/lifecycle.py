@@ -249,8 +249,10 @@ def publish(
     """
     temporary = building_path(namespace, header.source)
     fd, mapped = create(header.source, temporary, header.segment_bytes, group)
-    segment = WritableSegment(fd, mapped, header, ring_path(namespace, header.source))
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(temporary.unlink, missing_ok=True)
+        segment = WritableSegment(fd, mapped, header, ring_path(namespace, header.source))
+        undo.callback(segment.close)
         segment.write_header()
         if old is not None:
             _carry_catalog(old, kept, segment, redefined)
@@ -258,10 +260,7 @@ def publish(
         # Magic last, then the name: no reader takes an incomplete segment for a whole one (I6).
         segment.finish()
         os.rename(temporary, ring_path(namespace, header.source))
-    except BaseException:
-        segment.close()
-        temporary.unlink(missing_ok=True)
-        raise
+        undo.pop_all()
     return segment
 
 

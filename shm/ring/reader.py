@@ -51,10 +51,6 @@ class RingReader:
         fd, mapped, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
         self._map = ReadOnlyMap(fd, mapped, self.header.slot_bytes)
         self._inode = os.fstat(fd).st_ino
-        self._salt = self.header.salt
-        self._capacity = self.header.capacity
-        self._slot_bytes = self.header.slot_bytes
-        self._slots_offset = self.header.slots_offset
         self._head = 0  # as last read
         self._catalog = Catalog()
         self._windows: Windows | None = None
@@ -101,7 +97,7 @@ class RingReader:
         if announced != used or not announced:
             data = bytearray(self.header.catalog_bytes - used)
             size = self._map.copy_into(memoryview(data), HEADER_BYTES + used)
-            extend(self._catalog, bytes(data[:size]), announced, self.header.width, self._salt)
+            extend(self._catalog, bytes(data[:size]), announced, self.header.width, self.header.salt)
         return self._catalog
 
     @property
@@ -121,21 +117,22 @@ class RingReader:
         """The frame of that sequence, or None if its slot does not hold it whole."""
         if sequence < 1:
             return None
-        return prove(self._map.copy(self._slot(sequence, self._slot_bytes)), sequence, self._salt)
+        return prove(self._map.copy(self._slot(sequence, self.header.slot_bytes)), sequence, self.header.salt)
 
     def _slot(self, sequence: int, size: int) -> slice:
         """The byte range of the first ``size`` bytes of that sequence's slot."""
-        start = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
+        header = self.header
+        start = header.slots_offset + (sequence - 1) % header.capacity * header.slot_bytes
         return slice(start, start + size)
 
     def latest(self) -> Frame | None:
         """The newest whole frame; None in an empty ring."""
         for _ in range(2):
             head = self._head
-            copy = self._map.copy(_HEAD, self._slot(head + 1, 8), self._slot(head, self._slot_bytes))
+            copy = self._map.copy(_HEAD, self._slot(head + 1, 8), self._slot(head, self.header.slot_bytes))
             self._head = int.from_bytes(copy[:8], "little")
             if self._head == head:
-                frame = prove(memoryview(copy)[16:], head, self._salt) if head else None
+                frame = prove(memoryview(copy)[16:], head, self.header.salt) if head else None
                 if frame is None or int.from_bytes(copy[8:16], "little") == head + 1:
                     break
                 return frame
@@ -148,7 +145,7 @@ class RingReader:
             frame = self.frame(sequence)
             if frame is not None:
                 torn = head - sequence
-                self.skipped_frames += torn if 0 < torn < self._capacity else 0  # if more, the hint is damaged
+                self.skipped_frames += torn if 0 < torn < self.header.capacity else 0  # if more, the hint is damaged
                 return frame
         return None
 

@@ -37,6 +37,7 @@ from shm.ring.layout import (
     Header,
 )
 from shm.ring.protocol import frame_seal
+from shm.ring.staging import HINTS, Staging
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,6 @@ class StoredSegment:
 
     def __init__(self, fd: int, header: Header) -> None:
         self.header = header
-        self.salt = header.salt
         self.catalog = Catalog()
         self.columns: dict[SeriesKey, Series] = {}
         self.metric_index: dict[str, int] = {}
@@ -71,7 +71,7 @@ class StoredSegment:
         header = self.header
         announced = self._word(WORD_CATALOG_USED)
         data = os.pread(self._fd, header.catalog_bytes, HEADER_BYTES)
-        extend(self.catalog, data, announced, header.width, self.salt)
+        extend(self.catalog, data, announced, header.width, self.header.salt)
         self._index_catalog()
         self._announced = self._word(WORD_HEAD)
         found, columns = self._prove_slots()
@@ -94,7 +94,7 @@ class StoredSegment:
         """Read missing frames from ``other``, an earlier copy of the same segment, which the caller owns."""
         held = {*self.history(), *other.history()}
         # The same salt means the same segment, so columns and seals are the same.
-        if other.salt == self.salt and len(held) > len(self.history()):
+        if other.header.salt == self.header.salt and len(held) > len(self.history()):
             self._other = other
             self.hold(held, max(self.head, other.head))
 
@@ -116,7 +116,7 @@ class StoredSegment:
             sequence = int.from_bytes(copy[:8], "little")
             if sequence == 0:
                 continue
-            frame = prove(copy, sequence, self.salt) if (sequence - 1) % self.header.capacity == slot else None
+            frame = prove(copy, sequence, self.header.salt) if (sequence - 1) % self.header.capacity == slot else None
             if frame is None:
                 self.torn.append(slot)
             else:
@@ -154,7 +154,7 @@ class StoredSegment:
             copy = os.pread(self._fd, self.header.slot_bytes, self.header.slot_offset(sequence))
         except OSError:
             copy = b""
-        found = prove(copy, sequence, self.salt)
+        found = prove(copy, sequence, self.header.salt)
         return self._other.frame(sequence) if found is None and self._other is not None else found
 
     @property
@@ -191,17 +191,24 @@ class StoredSegment:
 class WritableSegment(StoredSegment):
     """The segment in use by the process that holds the source's lock (I5).
 
-    ``bytes``: the map, only for :meth:`shm.ring.staging.Staging.copy`. All other data is read and written by pread and
-    pwrite, which fail with an error where an access to the map would be a SIGBUS.
+    ``bytes``: the map, and ``hints``, its HINTS, only for the copy from ``staging``. All other data is read and written
+    by pread and pwrite, which fail with an error where an access to the map would be a SIGBUS.
     """
 
     def __init__(self, fd: int, mapped: mmap.mmap, header: Header, path: Path) -> None:
-        """``path``: where it is published, or will be."""
+        """``path``: where it is published, or will be. Raises NoSpace; ``fd`` and ``mapped`` are closed then."""
         super().__init__(fd, header)
+        try:
+            self.staging = Staging(header.source, header.slot_bytes)
+        except BaseException:
+            mapped.close()
+            os.close(fd)
+            raise
         self._path = path
         self._inode = os.fstat(fd).st_ino
         self._size = header.segment_bytes
         self.bytes = memoryview(mapped)
+        self.hints = self.bytes[HINTS]
         self._map = mapped
         self._start = b"".join(word.to_bytes(8, "little") for word in (MAGIC, LAYOUT_VERSION, header.salt))
         self._start += header.immutable()
@@ -258,6 +265,8 @@ class WritableSegment(StoredSegment):
 
     def close(self) -> None:
         """Unmap and close the file; the segment stays."""
+        self.staging.close()
+        self.hints.release()
         self.bytes.release()
         self._map.close()
         super().close()
@@ -269,7 +278,7 @@ class WritableSegment(StoredSegment):
         at = self.catalog.used
         if at + entry_bytes(body) > self.header.catalog_bytes:
             return False
-        data = entry(kind, body, at, self.salt)
+        data = entry(kind, body, at, self.header.salt)
         start = HEADER_BYTES + at
         # The seal last, by its own store, then the hint. Once the seal is stored, the whole entry is, and the next
         # writer keeps it. Without this order, a writer that dies may leave a seal without all of its entry. If the next
@@ -278,7 +287,7 @@ class WritableSegment(StoredSegment):
         os.pwrite(self._fd, data[:8], start)
         os.pwrite(self._fd, data[16:], start + 16)
         os.pwrite(self._fd, data[8:16], start + 8)
-        extend(self.catalog, data, at, self.header.width, self.salt)
+        extend(self.catalog, data, at, self.header.width, self.header.salt)
         assert self.catalog.used == at + len(data), self.catalog.error
         self.put(8 * WORD_CATALOG_USED, self.catalog.used)
         if kind == KIND_SERIES:
@@ -301,6 +310,6 @@ class WritableSegment(StoredSegment):
 
     def store(self, sequence: int, payload: bytes | bytearray) -> None:
         """Write a frame into a segment being built; no reader sees it yet, so the order of stores is free."""
-        seal = frame_seal(payload, sequence, self.salt)
+        seal = frame_seal(payload, sequence, self.header.salt)
         slot = sequence.to_bytes(8, "little") + seal.to_bytes(8, "little") + payload
         os.pwrite(self._fd, slot, self.header.slot_offset(sequence))

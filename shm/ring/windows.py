@@ -74,7 +74,6 @@ class Windows:
     def __init__(self, mapped: ReadOnlyMap, header: Header) -> None:
         self._map = mapped
         self._header = header
-        self._salt = header.salt
         # By slot: the timestamp last read there, and the sequence of its proven frame, 0 if none.
         self._stamps = np.zeros(header.capacity, dtype=np.int64)
         self._stamped = np.zeros(header.capacity, dtype=np.int64)
@@ -172,7 +171,7 @@ class Windows:
         self, sequences: NDArray[np.int64], run: Run | None = None
     ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
         """Private copies of the slots of those sequences (R2), and which copies are their whole frames (R3)."""
-        header, salt, size = self._header, self._salt, self._header.slot_bytes
+        header, salt, size = self._header, self._header.salt, self._header.slot_bytes
         rows = np.empty((len(sequences), size // 8), dtype=np.uint64)
         if not len(sequences):
             return rows, np.empty(0, dtype=np.bool_)

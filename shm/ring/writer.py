@@ -43,7 +43,6 @@ from shm.ring.layout import (
 from shm.ring.lifecycle import grown_width, open_ring, publish, shape, still_present, successor
 from shm.ring.lock import WriterLock
 from shm.ring.segment import StoredSegment, WritableSegment
-from shm.ring.staging import HINTS, Staging
 
 log = logging.getLogger(__name__)
 
@@ -85,32 +84,18 @@ class RingWriter:
             building_path(namespace, source).unlink(missing_ok=True)  # left by a writer that died in a rebuild
             fresh = shape(source, interval_ns, capacity, aligned(max(width, 1), 8))
             segment, self.continues = open_ring(namespace, fresh, group, snapshot_dir)
-            self.resumed = len(segment.history())
-            try:
-                staging = Staging(source, segment.header.slot_bytes)
-            except BaseException:
-                segment.close()
-                raise
-            self._adopt(segment, staging)
         except BaseException:
             self._lock.release()
             raise
+        self.resumed = len(segment.history())
+        self._adopt(segment)
         _writers.add(self)
 
-    def _adopt(self, segment: WritableSegment, staging: Staging) -> None:
-        """Use that segment from now on, and cache the fields that append needs."""
-        header = segment.header
+    def _adopt(self, segment: WritableSegment) -> None:
         self._segment = segment
-        self.header = header
+        self.header = segment.header
         self.columns: dict[SeriesKey, Series] = segment.columns
-        self._salt = segment.salt
-        self._bytes = segment.bytes
-        self._hints = segment.bytes[HINTS]
         self._catalog = segment.catalog
-        self._capacity = header.capacity
-        self._slot_bytes = header.slot_bytes
-        self._slots_offset = header.slots_offset
-        self._staging = staging
 
     # ---- the hot path ----------------------------------------------------------------------------------------
 
@@ -133,7 +118,8 @@ class RingWriter:
         columns = self._catalog.columns
         if staged > columns:  # a series that takes such a column later would get the sample
             raise MetricError(f"ring {self.source!r} has {columns} columns, not {staged}; add series for them first")
-        segment, staging = self._segment, self._staging
+        header, segment = self.header, self._segment
+        staging = segment.staging
         sequence = segment.head + 1
         # A2: the payload; its parts may become visible in any order.
         numbers = staging.numbers
@@ -146,13 +132,13 @@ class RingWriter:
             samples = staging.fit(staged)
         samples[:] = values
         # A3: the seal of exactly these bytes under this sequence. A copy that mixes two frames fails it.
-        staging.seal(sequence, self._salt, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        staging.seal(sequence, header.salt, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         # The copy stores A1: from then on the slot belongs to no frame. Without A1, a reader that overlaps the write
         # finds the old sequence and computes a seal in vain, but accepts nothing (I1). Then A2 and A3.
         # A4 publishes the frame. A5 is a hint for readers and for /stats. If the copy ends between A4 and A5, the hint
         # is one behind: readers and the next writer look one slot further.
-        offset = self._slots_offset + (sequence - 1) % self._capacity * self._slot_bytes
-        if not staging.copy(self._bytes, offset, self._hints):
+        offset = header.slots_offset + (sequence - 1) % header.capacity * header.slot_bytes
+        if not staging.copy(segment.bytes, offset, segment.hints):
             return self._append_republished(values, timestamp_ns, monotonic_ns, flags)
         segment.head = sequence
         return sequence
@@ -322,17 +308,8 @@ class RingWriter:
         old: StoredSegment | None = None,
     ) -> None:  # fmt: skip
         """Rebuild to that shape and continue in the new segment. On NoSpace the ring in use is unchanged (I7)."""
-        used, hints, staged = self._segment, self._hints, self._staging
-        # Before the publication, so that a failure does not replace a usable segment with one we can't write to.
-        staging = Staging(self.source, header.slot_bytes)
-        try:
-            segment = publish(self.namespace, header, self.group, old or used, kept, redefined)
-        except BaseException:
-            staging.close()
-            raise
-        self._adopt(segment, staging)
-        staged.close()
-        hints.release()
+        used = self._segment
+        self._adopt(publish(self.namespace, header, self.group, old or used, kept, redefined))
         used.close()
 
     # ---- our own history -------------------------------------------------------------------------------------
@@ -371,8 +348,6 @@ class RingWriter:
         if not self._refusal:
             self.leave()
         self._refusal = _CLOSED
-        self._staging.close()
-        self._hints.release()
         self._segment.close()
         self._lock.release()
 

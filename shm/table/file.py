@@ -60,7 +60,6 @@ class TableFile:
         self.contents = contents
         self.used = len(entries)  # bytes of the catalog
         self.who = identity(header.pid, header.token)
-        self._salt = header.salt
         self._path, self._building = path, path.with_suffix(".new")
         self._fd, mapped = build(header.application, self._building, header.file_bytes, group)
         status = os.fstat(self._fd)
@@ -95,7 +94,7 @@ class TableFile:
         """Add a series whose columns have the word ``initial``; False if there is no room. Raises MetricError."""
         assert self._map is not None
         contents, columns = self.contents, catalog.columns_of(metric, extra)
-        entries = catalog.packed(contents.entries(key, metric, extra), self._salt, self.used)
+        entries = catalog.packed(contents.entries(key, metric, extra), self.header.salt, self.used)
         start, used = HEADER_BYTES + self.used, self.used + len(entries)
         end, announced = HEADER_BYTES + used, used.to_bytes(8, "little")
         index, column, width = contents.index.get(key[0], len(contents.index)), contents.width, contents.width + columns

@@ -44,7 +44,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -66,9 +66,9 @@ _IDENTITY: Final = re.compile(r"(?:[0-9]{1,10}-[0-9a-f]{16}|retired)\Z")
 _APPLICATION: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TableHeader:
-    """The immutable part of a table's header. ``salt`` is its seal."""
+    """The immutable part of a table's header, with the sizes that it determines. ``salt`` is its seal."""
 
     application: str
     width: int
@@ -76,18 +76,14 @@ class TableHeader:
     created_ns: int
     pid: int
     token: int
+    values_offset: int = field(init=False)
+    file_bytes: int = field(init=False)
+    salt: int = field(init=False)
 
-    @property
-    def values_offset(self) -> int:
-        return HEADER_BYTES + self.catalog_bytes
-
-    @property
-    def file_bytes(self) -> int:
-        return self.values_offset + 8 * self.width
-
-    @property
-    def salt(self) -> int:
-        return header_seal(self.immutable())
+    def __post_init__(self) -> None:
+        self.values_offset = HEADER_BYTES + self.catalog_bytes
+        self.file_bytes = self.values_offset + 8 * self.width
+        self.salt = header_seal(self.immutable())
 
     def immutable(self) -> bytes:
         """Bytes 24…159 of the header."""

@@ -72,7 +72,7 @@ def test_a_configuration_that_changed_meanwhile_shapes_the_restored_ring(namespa
 def test_a_frame_that_was_being_written_while_it_was_copied_is_left_out(namespace: str, tmp_path: Path) -> None:
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer, 6)
-        writer._bytes[writer.header.slot_offset(4) + SLOT_PAYLOAD + 40] ^= 1
+        writer._segment.bytes[writer.header.slot_offset(4) + SLOT_PAYLOAD + 40] ^= 1
         disk_copy.take(tmp_path, namespace, "s")
     assert restored(namespace, tmp_path, 2) == [1, 2, 3, 5, 6]
 

@@ -199,7 +199,7 @@ def test_slots_that_are_lost_are_counted_once(namespace: str) -> None:
     with open_writer(namespace, columns=2, capacity=64) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 64)
         for sequence in range(20, 30):
-            writer._bytes[writer.header.slot_offset(sequence) + 50] ^= 1
+            writer._segment.bytes[writer.header.slot_offset(sequence) + 50] ^= 1
         assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
         assert (len(reader.frames(0).sequence), reader.skipped_frames) == (50, 10)
         append_proof(writer, 64)

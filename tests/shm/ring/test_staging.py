@@ -43,7 +43,7 @@ def test_a_file_that_is_cut_as_fast_as_it_is_published_is_an_error_that_says_so(
 
 def test_the_staging_memory_can_not_be_cut_by_anybody(namespace: str) -> None:
     with open_writer(namespace, columns=2) as writer:
-        descriptor = writer._staging._fd
+        descriptor = writer._segment.staging._fd
         with pytest.raises(PermissionError):
             os.ftruncate(descriptor, 0)
         with Path(f"/proc/self/fd/{descriptor}").open("r+b") as other, pytest.raises(PermissionError):
@@ -74,7 +74,7 @@ def test_where_nothing_can_be_staged_the_ring_in_use_goes_on_and_nothing_leaks(
         real = os.pwrite
 
         def full(*arguments: object, **keywords: object) -> int:
-            if call == "pwrite" and len(arguments[1]) != writer._staging.bytes + 8 * 8:  # type: ignore[arg-type]
+            if call == "pwrite" and len(arguments[1]) != writer._segment.staging.bytes + 8 * 8:  # type: ignore[arg-type]
                 return real(*arguments)  # type: ignore[arg-type]
             raise OSError(24, "Too many open files")
 
