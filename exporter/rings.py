@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.errors import RingError, RingMissing
+from shm.files import rings_in
 from shm.metric import Metric, Series
 from shm.process import writer_alive
-from shm.ring.discovery import Listing, rings_in
+from shm.ring.discovery import Listing
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, RingReader

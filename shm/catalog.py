@@ -58,6 +58,7 @@ class Catalog:
     """
 
     metrics: list[Metric] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)  # of each metric, by name
     series: list[Series] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)
     extra: dict[str, MetricExtra] = field(default_factory=dict)  # by metric name
@@ -169,8 +170,9 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
                 tuple(float(bound) for bound in fields["b"]),
                 bool(fields["o"]),
             )
-            if any(known.name == metric.name for known in catalog.metrics):
+            if metric.name in catalog.index:
                 return f"metric {metric.name!r} has an entry already"
+            catalog.index[metric.name] = len(catalog.metrics)
             catalog.metrics.append(metric)
             if "m" in fields:
                 catalog.extra[metric.name] = MetricExtra(str(fields["m"]), int(fields["s"]))

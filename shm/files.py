@@ -20,7 +20,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -90,29 +90,22 @@ def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
     return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == dots})
 
 
-def ring_name_of(file_name: str, namespace: str) -> str | None:
-    """The source whose published segment in ``namespace`` has this file name, or None."""
-    parts = file_name.split(".")
-    if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
-        return parts[2]
-    return None
+def rings_in(names: Iterable[str], namespace: str) -> list[str]:
+    """The sources with a published segment in ``namespace``, sorted. ``names``: the files in /dev/shm."""
+    found = []
+    for parts in (name.split(".") for name in names):
+        if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
+            found.append(parts[2])
+    return sorted(found)
 
 
-def attach_writable(source: str, path: Path) -> tuple[int, mmap.mmap, Header]:
-    """Map a published segment read-write, for the writer that holds its lock: (fd, map, header)."""
-    return _attach(source, path, os.O_RDWR, os.geteuid(), mmap.PROT_READ | mmap.PROT_WRITE)
-
-
-def attach_readonly(source: str, path: Path, owner: int) -> tuple[int, mmap.mmap, Header]:
-    """Map a published segment read-only (I8): (fd, map, header).
+def attach(source: str, path: Path, owner: int, *, writable: bool = False) -> tuple[int, mmap.mmap, Header]:
+    """Map a published segment: (fd, map, header). Read-only (I8), or ``writable`` for the writer that holds its lock.
 
     Raises RingMissing, RingForeign if it is not a regular file of user ``owner``, RingCorrupt if its header, its size
     and its allocated blocks do not agree (I7, I9), RingError if there is not enough address space.
     """
-    return _attach(source, path, os.O_RDONLY, owner, mmap.PROT_READ)
-
-
-def _attach(source: str, path: Path, flags: int, owner: int, rights: int) -> tuple[int, mmap.mmap, Header]:
+    flags, rights = (os.O_RDWR, mmap.PROT_READ | mmap.PROT_WRITE) if writable else (os.O_RDONLY, mmap.PROT_READ)
     fd, header = open_segment(source, path, flags, owner)
     try:
         return fd, mmap.mmap(fd, header.segment_bytes, prot=rights), header
@@ -158,6 +151,21 @@ def open_segment(
     except BaseException:
         os.close(fd)
         raise
+
+
+def change_of(path: Path, inode: int, size: int) -> str:
+    """How another process changed a published file that is open here, as a phrase; empty while it is as published."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return "was removed"
+    if status.st_ino != inode:  # while the file is open, no other file gets its inode number
+        return "lost its name to another file"
+    if status.st_size != size:
+        return f"was cut or extended to {status.st_size} bytes"
+    if status.st_blocks * 512 < size:
+        return "had a hole cut into it"
+    return ""
 
 
 def unlink(namespace: str, source: str, *, lock_too: bool = False) -> list[Path]:

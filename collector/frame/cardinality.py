@@ -173,7 +173,7 @@ class Cardinality:
         self._freed_at = self._writer.head
         staged = self.known - self._writer.columns.keys()
         try:
-            if not self._writer.free():
+            if not self._writer.prune():
                 return False
         except NoSpace as error:
             log.debug("columns not freed", extra={"ring": self._writer.source, "error": str(error)})

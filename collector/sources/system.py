@@ -16,7 +16,8 @@ from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
 from fogmetrics.settings.reader import key
 from shm.errors import RingError
-from shm.ring.discovery import Listing, rings_in
+from shm.files import rings_in
+from shm.ring.discovery import Listing
 from shm.ring.reader import Frame, RingReader
 from shm.safe_repr import said
 

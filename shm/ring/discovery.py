@@ -1,15 +1,14 @@
-"""Find the rings of a namespace by listing /dev/shm, without a registry file that could disagree with it."""
+"""List /dev/shm, to find rings and tables without a registry file that could disagree with it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shm.files import DIRECTORY, ring_name_of
+from shm.files import DIRECTORY
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,3 @@ class Listing:
             self._changed_ns = -1
             log.debug("directory not listed", extra={"directory": str(self.directory), "error": str(error)})
         return self._names
-
-
-def rings_in(names: Iterable[str], namespace: str) -> list[str]:
-    """The sources with a published segment in ``namespace``, sorted. ``names``: the files in /dev/shm."""
-    return sorted(source for name in names if (source := ring_name_of(name, namespace)) is not None)

@@ -27,11 +27,12 @@ from typing import Final
 from shm import catalog
 from shm.create import create
 from shm.errors import MetricError, NoSpace, RingCorrupt, RingError, RingLayout, RingMissing
-from shm.files import aside_path, attach_writable, building_path, open_segment, ring_path
+from shm.files import aside_path, attach, building_path, open_segment, ring_path
 from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring import disk_copy
 from shm.ring.layout import (
     ABSENT,
+    FLAG_TICK,
     KIND_LIMIT,
     KIND_METRIC,
     KIND_SERIES,
@@ -63,7 +64,7 @@ def open_ring(namespace: str, fresh: Header, group: str, snapshot_dir: Path | No
     """
     path = ring_path(namespace, fresh.source)
     try:
-        segment = WritableSegment(*attach_writable(fresh.source, path), path)
+        segment = WritableSegment(*attach(fresh.source, path, os.geteuid(), writable=True), path)
     except RingMissing:
         return _begin(namespace, fresh, group, snapshot_dir)
     except RingCorrupt as error:
@@ -272,7 +273,7 @@ def _carry_catalog(
     bodies = [(KIND_METRIC, catalog.metric_body(metric)) for metric in metrics]
     column = 0
     for series in kept:
-        index = old.metric_index[series.metric.name]
+        index = old.catalog.index[series.metric.name]
         bodies.append((KIND_SERIES, catalog.series_body(index, series.label_values, column)))
         column += series.metric.columns
     bodies += [(KIND_LIMIT, catalog.limit_body(metric, limit)) for metric, limit in old.catalog.limits.items()]
@@ -316,10 +317,12 @@ def _monotonic_shift_ns(old: StoredSegment, new: Header) -> int:
 
     Moved times are mostly below zero. Rates and ages across a reboot are then as right as the wall clock was.
     """
-    if old.header.boot_id == new.boot_id:
-        return 0
-    was_ns = old.clock_offset_ns()
-    return 0 if was_ns is None else was_ns - (time.time_ns() - time.monotonic_ns())
+    if old.header.boot_id != new.boot_id:
+        for sequence in reversed(old.history()):
+            frame = old.frame(sequence)
+            if frame is not None and frame.flags & FLAG_TICK:
+                return frame.timestamp_ns - frame.monotonic_ns - (time.time_ns() - time.monotonic_ns())
+    return 0
 
 
 def _blocks(kept: Sequence[Series]) -> list[tuple[int, int]]:

@@ -59,8 +59,6 @@ class WriterLock:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise WriterBusy(source, _holder(fd)) from None
-            except PermissionError:  # the other errno that lockf(3) allows for a lock that is held
-                raise WriterBusy(source, 0) from None
             # The pid, for the error of a second writer; skipped if a full /dev/shm has no page for it. Padded instead
             # of truncated, so that the file keeps its page.
             with contextlib.suppress(OSError):
@@ -77,10 +75,8 @@ class WriterLock:
 
     def release(self) -> None:
         with _held_guard:
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
-                _held.discard(self.path)
+            os.close(self.fd)
+            _held.discard(self.path)
 
 
 def record_lock(fd: int) -> int | None:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from shm.catalog import Catalog, extend
-from shm.files import attach_readonly, ring_path
+from shm.files import attach, change_of, ring_path
 from shm.metric import Series
 from shm.process import WriterInfo
 from shm.ring.frame import Frame as Frame
@@ -48,7 +48,7 @@ class RingReader:
     def __init__(self, namespace: str, source: str, *, owner: int | None = None) -> None:
         self.source = source
         self.path = ring_path(namespace, source)
-        fd, mapped, self.header = attach_readonly(source, self.path, os.geteuid() if owner is None else owner)
+        fd, mapped, self.header = attach(source, self.path, os.geteuid() if owner is None else owner)
         self._map = ReadOnlyMap(fd, mapped, self.header.slot_bytes)
         self._inode = os.fstat(fd).st_ino
         self._head = 0  # as last read
@@ -69,13 +69,7 @@ class RingReader:
     @property
     def replaced(self) -> bool:
         """True once the segment was rebuilt, set aside, removed, cut short or holed: open the name again then."""
-        # One stat is enough: while this reader has the segment open, no other file gets its inode number.
-        try:
-            status = os.stat(self.path, follow_symlinks=False)
-        except OSError:
-            return True
-        size = self.header.segment_bytes
-        return status.st_ino != self._inode or status.st_size != size or status.st_blocks * 512 < size
+        return change_of(self.path, self._inode, self.header.segment_bytes) != ""
 
     @property
     def head(self) -> int:

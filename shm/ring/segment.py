@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from shm.catalog import Catalog, entry, entry_bytes, extend
+from shm.files import change_of
 from shm.metric import Series, SeriesKey, series_key
 from shm.process import pid_namespace, start_ticks
 from shm.ring.frame import Frame, prove
 from shm.ring.layout import (
-    FLAG_TICK,
     HEADER_BYTES,
     IMMUTABLE_END,
-    KIND_METRIC,
     KIND_SERIES,
     LAYOUT_VERSION,
     MAGIC,
@@ -54,7 +53,6 @@ class StoredSegment:
         self.header = header
         self.catalog = Catalog()
         self.columns: dict[SeriesKey, Series] = {}
-        self.metric_index: dict[str, int] = {}
         self.head = 0
         self._fd = fd
         self.torn: list[int] = []  # slots with a sequence but no whole frame: the writer died, or the slot is damaged
@@ -72,7 +70,7 @@ class StoredSegment:
         announced = self._word(WORD_CATALOG_USED)
         data = os.pread(self._fd, header.catalog_bytes, HEADER_BYTES)
         extend(self.catalog, data, announced, header.width, self.header.salt)
-        self._index_catalog()
+        self.columns = {series_key(series): series for series in self.catalog.series}
         self._announced = self._word(WORD_HEAD)
         found, columns = self._prove_slots()
         # The announced length may be damaged together with an entry; the frames' counts are under seal.
@@ -87,7 +85,6 @@ class StoredSegment:
     def read_again(self, catalog: Catalog, head: int) -> None:
         """Prove the slots of a file that its writer found damaged, under the catalog and head that the writer has."""
         self.catalog = catalog
-        self._index_catalog()
         self._prove_slots(head)
 
     def complete(self, other: StoredSegment) -> None:
@@ -102,10 +99,6 @@ class StoredSegment:
         """Set the head, and which of the sequences up to it have whole frames."""
         self.head = head
         self._missing = {sequence for sequence in range(self._oldest(), head + 1) if sequence not in sequences}
-
-    def _index_catalog(self) -> None:
-        self.columns = {series_key(series): series for series in self.catalog.series}
-        self.metric_index = {metric.name: i for i, metric in enumerate(self.catalog.metrics)}
 
     def _prove_slots(self, least_head: int = 0) -> tuple[int, int]:
         """Prove all slots and set the head: (number of whole frames, the highest column count among them)."""
@@ -176,14 +169,6 @@ class StoredSegment:
     def _word(self, number: int) -> int:
         return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
 
-    def clock_offset_ns(self) -> int | None:
-        """Wall clock minus monotonic clock in the newest whole collection; None if there is none."""
-        for sequence in reversed(self.history()):
-            frame = self.frame(sequence)
-            if frame is not None and frame.flags & FLAG_TICK:
-                return frame.timestamp_ns - frame.monotonic_ns
-        return None
-
     def close(self) -> None:
         os.close(self._fd)
 
@@ -206,7 +191,6 @@ class WritableSegment(StoredSegment):
             raise
         self._path = path
         self._inode = os.fstat(fd).st_ino
-        self._size = header.segment_bytes
         self.bytes = memoryview(mapped)
         self.hints = self.bytes[HINTS]
         self._map = mapped
@@ -215,19 +199,10 @@ class WritableSegment(StoredSegment):
 
     def trouble(self) -> str:
         """How another process changed the file, as a phrase; empty while it is as published."""
-        try:
-            status = os.stat(self._path, follow_symlinks=False)
-        except FileNotFoundError:
-            return "was removed"
-        if status.st_ino != self._inode:  # while the file is open, no other file gets its inode number
-            return "lost its name to another file"
-        if status.st_size != self._size:
-            return f"was cut or extended to {status.st_size} bytes"
-        if status.st_blocks * 512 < self._size:
-            return "had a hole cut into it"
-        if os.pread(self._fd, IMMUTABLE_END, 0) != self._start:
+        trouble = change_of(self._path, self._inode, self.header.segment_bytes)
+        if not trouble and os.pread(self._fd, IMMUTABLE_END, 0) != self._start:
             return "had its header overwritten"
-        return ""
+        return trouble
 
     def open_again(self) -> int:
         """Another descriptor of the file, even if the file was removed. The caller closes it."""
@@ -259,10 +234,6 @@ class WritableSegment(StoredSegment):
         self.put(8 * WORD_PID, os.getpid())
         self.put(8 * WORD_HEARTBEAT, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
 
-    def unsign(self) -> None:
-        """Record an orderly stop of the writer in the header."""
-        self.put(8 * WORD_PID, 0)
-
     def close(self) -> None:
         """Unmap and close the file; the segment stays."""
         self.staging.close()
@@ -293,8 +264,6 @@ class WritableSegment(StoredSegment):
         if kind == KIND_SERIES:
             series = self.catalog.series[-1]
             self.columns[series_key(series)] = series
-        elif kind == KIND_METRIC:
-            self.metric_index[self.catalog.metrics[-1].name] = len(self.catalog.metrics) - 1
         return True
 
     # ---- resuming --------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from shm.ring.layout import (
     MAX_CAPACITY,
     MIN_CAPACITY,
     WORD_HEARTBEAT,
+    WORD_PID,
     Header,
     aligned,
     check_byte_order,
@@ -177,10 +178,6 @@ class RingWriter:
         """How many of the ``width`` columns series take."""
         return self._catalog.columns
 
-    @property
-    def width(self) -> int:
-        return self.header.width
-
     def reserve(self, columns: int) -> None:
         """Make room for that many more columns, by at most one rebuild. Raises NoSpace; the ring is unchanged then.
 
@@ -195,26 +192,21 @@ class RingWriter:
         needed = sum(series.metric.columns for series in kept) + columns
         self._replace(successor(self._segment, width=grown_width(width, needed)), kept)
 
-    def free(self) -> bool:
-        """Free the columns of series absent for a whole capacity; False if there are none. Raises NoSpace."""
-        self._check_open()
-        kept = self._kept()
-        if len(kept) == len(self._catalog.series):
-            return False
-        self._replace(successor(self._segment), kept)
-        return True
-
-    def prune(self, gone: Set[SeriesKey], columns: int = 0) -> None:
-        """Remove those series and their history from the ring, and make room for that many columns.
+    def prune(self, gone: Set[SeriesKey] = frozenset(), columns: int = 0) -> bool:
+        """Remove those series, and those absent for a whole capacity, and make room for that many columns.
 
         By one rebuild, a pass over the ring, in which later columns move up. Older frames then count fewer columns, so
-        that a series added afterwards gets no sample of a removed one (see :mod:`shm.ring.lifecycle`). Columns absent
-        for a whole capacity are freed as well. Raises NoSpace; the ring is unchanged then.
+        that a series added afterwards gets no sample of a removed one (see :mod:`shm.ring.lifecycle`). False, and no
+        rebuild, if there is nothing to remove and no column to make room for. Raises NoSpace; the ring is unchanged
+        then.
         """
         self._check_open()
         kept = [series for series in self._kept() if series_key(series) not in gone]
+        if len(kept) == len(self._catalog.series) and not columns:
+            return False
         width, needed = self.header.width, sum(series.metric.columns for series in kept) + columns
         self._replace(successor(self._segment, width=width if needed <= width else grown_width(width, needed)), kept)
+        return True
 
     def keep_published(self) -> None:
         """Publish the ring again, with the history that is left, if its file was removed, cut or overwritten.
@@ -243,9 +235,9 @@ class RingWriter:
     def add_metric(self, metric: Metric) -> None:
         """Add a metric. Raises MetricError if the ring has another definition under the same name."""
         self._check_open()
-        index = self._segment.metric_index.get(metric.name)
+        index = self._catalog.index.get(metric.name)
         if index is None:
-            self._enter(KIND_METRIC, catalog.metric_body(metric))
+            self._enter(KIND_METRIC, lambda: catalog.metric_body(metric))
         elif (known := self._catalog.metrics[index]) != metric:
             raise MetricError(
                 f"metric {metric.name!r} is in ring {self.source!r} as {known}, and can't also be {metric}; "
@@ -278,27 +270,23 @@ class RingWriter:
         metric.check_values(label_values)
         self.add_metric(metric)
         self.reserve(metric.columns)
-        index = self._segment.metric_index[metric.name]
-        if not self._segment.enter(KIND_SERIES, catalog.series_body(index, label_values, self._catalog.columns)):
-            self._widen_catalog(catalog.entry_bytes(catalog.series_body(index, label_values, self.width)))
-            # The rebuild may have freed columns, so the next free column is looked up again.
-            self._enter(KIND_SERIES, catalog.series_body(index, label_values, self._catalog.columns))
+        index = self._catalog.index[metric.name]
+        self._enter(KIND_SERIES, lambda: catalog.series_body(index, label_values, self._catalog.columns))
         return self.columns[metric.name, label_values]
 
     def note_limit(self, metric: str, limit: int) -> None:
         """Record in the catalog, for readers, that samples of ``metric`` were dropped at that limit."""
         self._check_open()
         if self._catalog.limits.get(metric) != limit:
-            self._enter(KIND_LIMIT, catalog.limit_body(metric, limit))
+            self._enter(KIND_LIMIT, lambda: catalog.limit_body(metric, limit))
 
-    def _enter(self, kind: int, body: bytes) -> None:
-        if not self._segment.enter(kind, body):
-            self._widen_catalog(catalog.entry_bytes(body))
-            fits = self._segment.enter(kind, body)
+    def _enter(self, kind: int, body: Callable[[], bytes]) -> None:
+        if not self._segment.enter(kind, body()):
+            room = catalog.entry_bytes(body())
+            self._replace(successor(self._segment, catalog_room=room), self._kept())
+            # The rebuild may have freed columns: a series then takes an earlier one.
+            fits = self._segment.enter(kind, body())
             assert fits, "the catalog was widened for it"
-
-    def _widen_catalog(self, size: int) -> None:
-        self._replace(successor(self._segment, catalog_room=size), self._kept())
 
     def _kept(self) -> list[Series]:
         return still_present(self._segment, self.staged())
@@ -334,7 +322,7 @@ class RingWriter:
         # since the header is a hint.
         if not self._lock.removed:
             with contextlib.suppress(OSError):
-                self._segment.unsign()
+                self._segment.put(8 * WORD_PID, 0)
 
     def open_again(self) -> tuple[int, Header]:
         """A descriptor of the segment and its header, for :func:`shm.ring.disk_copy.take`, which closes it."""

@@ -111,23 +111,15 @@ def fold_lock_path(namespace: str, application: str) -> Path:
     return DIRECTORY / f"fogmetrics.{namespace}.{application}.{RETIRED}.lock"
 
 
-def table_of(file_name: str, namespace: str) -> tuple[str, str] | None:
-    """(application, identity) of the table in ``namespace`` with this file name, else None."""
-    parts = file_name.split(".")
-    if len(parts) != 5 or (parts[0], parts[1], parts[4]) != ("fogmetrics", namespace, "table"):
-        return None
-    if not _APPLICATION.match(parts[2]) or not _IDENTITY.match(parts[3]):
-        return None
-    return parts[2], parts[3]
-
-
 def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list[str]]:
     """The sorted identities of the tables of each application. ``names``: the files in /dev/shm, if known."""
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(DIRECTORY) if names is None else names):
-        table = table_of(name, namespace)
-        if table is not None:
-            found.setdefault(table[0], []).append(table[1])
+        parts = name.split(".")
+        if len(parts) != 5 or (parts[0], parts[1], parts[4]) != ("fogmetrics", namespace, "table"):
+            continue
+        if _APPLICATION.match(parts[2]) and _IDENTITY.match(parts[3]):
+            found.setdefault(parts[2], []).append(parts[3])
     return found
 
 

@@ -11,13 +11,12 @@ import pytest
 
 from shm.errors import ConfigurationError, NoSpace, RingCorrupt, RingForeign, RingMissing, WriterBusy
 from shm.files import (
-    attach_readonly,
-    attach_writable,
+    attach,
     building_path,
     check_name,
     lock_path,
-    ring_name_of,
     ring_path,
+    rings_in,
     unlink,
 )
 from shm.ring.reader import RingReader
@@ -52,20 +51,20 @@ def test_a_name_that_can_not_be_part_of_a_file_name_is_refused(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("file_name", "source"),
+    ("file_name", "sources"),
     [
-        ("fogmetrics.ns.node.ring", "node"),
-        ("fogmetrics.ns.node.new", None),
-        ("fogmetrics.ns.node.lock", None),
-        ("fogmetrics.ns.node.corrupt", None),
-        ("fogmetrics.other.node.ring", None),
-        ("fogmetrics.ns.a.b.ring", None),
-        ("fogmetrics.ns..ring", None),
-        ("psm_12345", None),
+        ("fogmetrics.ns.node.ring", ["node"]),
+        ("fogmetrics.ns.node.new", []),
+        ("fogmetrics.ns.node.lock", []),
+        ("fogmetrics.ns.node.corrupt", []),
+        ("fogmetrics.other.node.ring", []),
+        ("fogmetrics.ns.a.b.ring", []),
+        ("fogmetrics.ns..ring", []),
+        ("psm_12345", []),
     ],
 )
-def test_only_published_segments_of_the_namespace_are_rings(file_name: str, source: str | None) -> None:
-    assert ring_name_of(file_name, "ns") == source
+def test_only_published_segments_of_the_namespace_are_rings(file_name: str, sources: list[str]) -> None:
+    assert rings_in([file_name], "ns") == sources
 
 
 def test_a_segment_that_is_not_there_is_missing(namespace: str) -> None:
@@ -166,9 +165,9 @@ def test_attaching_in_vain_leaks_no_descriptor(namespace: str) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         with pytest.raises(RingCorrupt):
-            attach_readonly("s", ring_path(namespace, "s"), os.geteuid())
+            attach("s", ring_path(namespace, "s"), os.geteuid())
         with pytest.raises(RingCorrupt):
-            attach_writable("s", ring_path(namespace, "s"))
+            attach("s", ring_path(namespace, "s"), os.geteuid(), writable=True)
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 

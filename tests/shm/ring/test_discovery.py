@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shm.ring.discovery import Listing, rings_in
+from shm.files import rings_in
+from shm.ring.discovery import Listing
 
 
 def test_sources_are_the_published_rings_of_the_namespace_sorted(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_i7_growth_without_room_leaves_the_ring_in_use_untouched(
                 writer.add_series(GAUGE, ("ninth",))
         assert ring_path(namespace, "s").read_bytes() == before
         assert [path.suffix for path in files_of(namespace)] == [".lock", ".ring"]
-        assert (writer.head, writer.width, writer.column_count) == (12, 8, 8)
+        assert (writer.head, writer.header.width, writer.column_count) == (12, 8, 8)
         append_proof(writer)
         writer.add_series(GAUGE, ("ninth",))
         append_proof(writer)

@@ -240,7 +240,7 @@ def test_long_labels_outgrow_the_catalog_and_it_grows_with_the_history(namespace
         append_proof(writer, 12)
         for one in labels:
             writer.add_series(GAUGE, one)
-        assert writer.width == 64
+        assert writer.header.width == 64
         writer.reserve(200)  # the next segment's catalog must hold them too
         append_proof(writer)
     with open_writer(namespace, capacity=12) as writer:
@@ -309,13 +309,13 @@ def test_a_series_entered_since_the_oldest_frame_is_not_freed_by_the_rebuild_tha
         writer.add_series(GAUGE, ("not sampled yet",))
         for i in range(3):
             assert writer.add_series(GAUGE, (f"filler {i}",)).column == 8 + i
-            writer.reserve(writer.width - writer.column_count + 1)
+            writer.reserve(writer.header.width - writer.column_count + 1)
         assert writer.columns["gauge", ("not sampled yet",)].column == 7
         assert writer.header.generation >= 3
         # Once every frame held knows it and none has a sample of it, it goes.
         for i in range(8):
             writer.append([1.0] * 7, i, i)
-        writer.reserve(writer.width)
+        writer.reserve(writer.header.width)
         assert list(writer.columns) == [("gauge", (str(i),)) for i in range(7)]
 
 
@@ -326,7 +326,7 @@ def test_series_that_come_and_go_do_not_widen_a_ring_for_ever(namespace: str) ->
             row[writer.columns["gauge", (f"run {i}",)].column if i else 0] = 1.0
             writer.append(row, i, i)
             writer.add_series(GAUGE, (f"run {i + 1}",))
-        assert writer.width <= 32
+        assert writer.header.width <= 32
         assert writer.header.generation > 10
 
 
@@ -493,10 +493,10 @@ def test_a_writer_whose_lock_was_removed_ends_rather_than_write_beside_another(n
 def test_columns_of_series_gone_for_a_whole_ring_are_freed_when_asked_for(namespace: str) -> None:
     with open_writer(namespace, columns=3, capacity=8) as writer:
         append_proof(writer)
-        assert not writer.free()
+        assert not writer.prune()
         for _ in range(8):
             writer.append([1.0, STALE, 3.0], 1, 1)
-        assert writer.free()
+        assert writer.prune()
         assert [key[1] for key in writer.columns] == [("0",), ("2",)]
         with RingReader(namespace, "s") as reader:
             frame = latest(reader)

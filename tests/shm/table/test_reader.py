@@ -15,7 +15,7 @@ from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
 from shm.table import format as tables
 from shm.table.descriptors import unlink
-from shm.table.format import TableHeader, files_of, identity, listed, read_header, table_of
+from shm.table.format import TableHeader, files_of, identity, listed, read_header
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
 from tests.application import Process, cell_of
@@ -54,18 +54,18 @@ def test_a_table_is_read_as_it_was_written(namespace: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("fogmetrics.ns.web.12-00000000000000ff.table", ("web", "12-00000000000000ff")),
-        ("fogmetrics.ns.web.retired.table", ("web", "retired")),
-        ("fogmetrics.ns.web.12-00000000000000ff.new", None),
-        ("fogmetrics.other.web.12-00000000000000ff.table", None),
-        ("fogmetrics.ns.web.ring", None),
-        ("fogmetrics.ns.web.12-ff.table", None),
-        ("fogmetrics.ns.we b.12-00000000000000ff.table", None),
-        ("fogmetrics.ns.web.x.12-00000000000000ff.table", None),
+        ("fogmetrics.ns.web.12-00000000000000ff.table", {"web": ["12-00000000000000ff"]}),
+        ("fogmetrics.ns.web.retired.table", {"web": ["retired"]}),
+        ("fogmetrics.ns.web.12-00000000000000ff.new", {}),
+        ("fogmetrics.other.web.12-00000000000000ff.table", {}),
+        ("fogmetrics.ns.web.ring", {}),
+        ("fogmetrics.ns.web.12-ff.table", {}),
+        ("fogmetrics.ns.we b.12-00000000000000ff.table", {}),
+        ("fogmetrics.ns.web.x.12-00000000000000ff.table", {}),
     ],
 )
-def test_which_files_are_tables(name: str, found: tuple[str, str] | None) -> None:
-    assert table_of(name, "ns") == found
+def test_which_files_are_tables(name: str, found: dict[str, list[str]]) -> None:
+    assert listed("ns", [name]) == found
 
 
 def flip(path: Path, at: int, count: int = 1) -> None:

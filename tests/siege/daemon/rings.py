@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from shm.errors import RingMissing
+from shm.files import rings_in
 from shm.metric import Series
-from shm.ring.discovery import Listing, rings_in
+from shm.ring.discovery import Listing
 from shm.ring.frame import absent
 from shm.ring.reader import RingReader
 from shm.ring.windows import GUARD_SLOTS

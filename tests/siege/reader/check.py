@@ -57,7 +57,7 @@ def check(effort: Effort) -> Counts:
         while done["exporters ended"] < runs:
             for ring in rings:
                 if chance.random() < 0.3:
-                    ring.reserve(ring.width + 1 - ring.column_count)  # replaced by a wider segment
+                    ring.reserve(ring.header.width + 1 - ring.column_count)  # replaced by a wider segment
             _append(rings)
             with contextlib.ExitStack() as stack:
                 # The first is always of the rings' own user, who has the right to unlink them.
@@ -196,7 +196,7 @@ MUTANTS = (
         says="I8: a reader that may only read could open for writing", scale=0.2,
     ),
     Mutant(
-        "reader", "readers ask for the right to write", "shm.files:attach_readonly",
+        "reader", "readers ask for the right to write", "shm.files:attach",
         code="os.O_RDONLY", becomes="os.O_RDWR",
         says="I8: a reader whose group may read wants more than that", scale=0.2,
     ),

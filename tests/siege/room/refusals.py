@@ -115,13 +115,13 @@ def freeing(namespace: str, filler: Filler, counts: Counter[str]) -> None:
         append_proof(writer)
         append_ten(70)
         filler.leave(2 * PAGE)
-        refused("freeing columns", namespace, writer.free, counts)
+        refused("freeing columns", namespace, writer.prune, counts)
         changed = Metric(GAUGE.name, "gauge", "Another help.", "", GAUGE.label_names)
         refused("another definition", namespace, lambda: writer.redefine([changed]), counts)
         append_ten(5)
         read(namespace, "s", 76, 900, counts)
         filler.give()
-        require(writer.free(), "columns were to be freed, and nothing was done")
+        require(writer.prune(), "columns were to be freed, and nothing was done")
         read(namespace, "s", 76, 10, counts)
 
 

@@ -139,7 +139,7 @@ def _possible_in_a_fork(namespace: str, writer: RingWriter) -> list[str]:
     possible = []
     uses: dict[str, Callable[[], object]] = {
         "append to its parent's ring": lambda: append_proof(writer), "beat in it": writer.beat,
-        "let it grow": lambda: writer.reserve(100), "free columns of it": writer.free,
+        "let it grow": lambda: writer.reserve(100), "free columns of it": writer.prune,
         "publish it": writer.keep_published,
     }  # fmt: skip
     for name, use in uses.items():
