@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Final, NamedTuple, Protocol
 
 from exporter.cache import Cache
@@ -79,9 +78,7 @@ class MetricAggregator:
     def __enter__(self) -> MetricAggregator:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     # ---- by name -------------------------------------------------------------------------------------------
@@ -195,10 +192,10 @@ class MetricAggregator:
         if families:
             return families[0]
         for ring in rings:
-            for metric in ring.metrics:
+            for metric in ring.reader.catalog.metrics:
                 if name in names_of(metric):
                     return Family(metric)  # no series has these labels
-        known = list({metric.name for ring in rings for metric in ring.metrics})
+        known = list({metric.name for ring in rings for metric in ring.reader.catalog.metrics})
         where = f"ring {self._only!r}" if self._only else f"namespace {self._rings.namespace!r}"
         raise MetricError(f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}")
 

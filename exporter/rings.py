@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from shm.errors import RingError, RingMissing
 from shm.files import rings_in
-from shm.metric import Metric, Series
+from shm.metric import Series
 from shm.process import writer_alive
 from shm.ring.discovery import Listing
 from shm.ring.frame import absent, all_absent
@@ -69,10 +69,6 @@ class Ring:
     @property
     def series(self) -> list[Series]:
         return self.reader.catalog.series
-
-    @property
-    def metrics(self) -> list[Metric]:
-        return self.reader.catalog.metrics
 
     def find_flaw(self) -> str:
         """Update the catalog; return a sentence about the part of the ring that can't be read, or "".
@@ -208,7 +204,10 @@ class RingSet:
     def _update(self, source: str) -> None:
         """Open or update a ring, or record why it can't be read."""
         try:
-            self._follow(source)
+            if source not in self.rings:
+                self.rings[source] = Ring(source, RingReader(self.namespace, source, owner=self._owner))
+                self.generation += 1
+            self.rings[source].read_latest()
             self._set_error(source, self.rings[source].find_flaw())
         except RingMissing:  # removed after the listing
             self._close_ring(source)
@@ -247,14 +246,6 @@ class RingSet:
         """Record that reading a ring failed."""
         known = isinstance(error, RingError)
         self._set_error(source, str(error) if known else f"ring {source!r}: {type(error).__name__}: {error}")
-
-    def _follow(self, source: str) -> None:
-        ring = self.rings.get(source)
-        if ring is None:
-            reader = RingReader(self.namespace, source, owner=self._owner)
-            ring = self.rings[source] = Ring(source, reader)
-            self.generation += 1
-        ring.read_latest()
 
     def _close_ring(self, source: str) -> None:
         ring = self.rings.pop(source, None)

@@ -41,11 +41,6 @@ class Conflict(NamedTuple):
     series: int
 
 
-class _Owner(NamedTuple):
-    metric: Metric
-    source: str
-
-
 def gather(
     rings: Sequence[tuple[str, Sequence[Series]]],
     chosen: Callable[[str, Series], bool] = lambda source, series: True,
@@ -55,7 +50,7 @@ def gather(
 
     Series that are not ``chosen`` still own names and cause conflicts: a filter must not change the owner of a series.
     """
-    owners: dict[str, _Owner] = {}
+    owners: dict[str, tuple[Metric, str]] = {}  # metric and source that own a name
     families: dict[str, Family] = {}
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
     dropped: dict[tuple[str, str, str], int] = {}
@@ -76,13 +71,13 @@ def gather(
                 key = source, metric.name, reason
                 dropped[key] = dropped.get(key, 0) + 1
             elif chosen(source, series):
-                owner = owners[metric.family].metric
+                owner, _ = owners[metric.family]
                 families.setdefault(metric.family, Family(owner)).placed.append(Placed(place, series))
     conflicts = [Conflict(*key, count) for key, count in dropped.items()]
     return [families[name] for name in sorted(families)], conflicts
 
 
-def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set[str]) -> str:
+def _claim(owners: dict[str, tuple[Metric, str]], source: str, metric: Metric, reserved: Set[str]) -> str:
     """Register the metric's names to it; return why that is impossible, or ""."""
     names = metric.sample_names
     for name in names:
@@ -90,15 +85,15 @@ def _claim(owners: dict[str, _Owner], source: str, metric: Metric, reserved: Set
             return f"the name {name} is the exporter's own"
         if name not in owners:
             continue
-        owner, holder = owners[name].metric, _named(owners[name].source)
+        owner, holder = owners[name]
         if owner.family != metric.family:
-            return f"its name {name} belongs to the {owner.type} {owner.name} of {holder}"
+            return f"its name {name} belongs to the {owner.type} {owner.name} of {_named(holder)}"
         if owner.type != metric.type:
-            return f"it is of type {metric.type} here and {owner.type} in {holder}"
+            return f"it is of type {metric.type} here and {owner.type} in {_named(holder)}"
         if owner.buckets != metric.buckets:
-            return f"its buckets differ from those in {holder}"
+            return f"its buckets differ from those in {_named(holder)}"
     for name in names:
-        owners.setdefault(name, _Owner(metric, source))
+        owners.setdefault(name, (metric, source))
     return ""
 
 

@@ -18,7 +18,6 @@ from exporter.exposition.template import TEXT_ONLY, UNGUARDED, FamilyLines, Line
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.window import coverage
-from shm.metric import Series
 from shm.ring.frame import all_absent
 
 
@@ -74,11 +73,17 @@ def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[
 def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:
     """(sample name, labels, index of the value, guard) of each sample of a series, in exposition order."""
     series = placed.series
-    metric = series.metric
+    metric, bounds = series.metric, series.metric.buckets
     at = offset + series.column
     pairs = list(series.labels.items())
-    if metric.type == "histogram":
-        yield from _histogram(series, pairs, at)
+    if metric.type == "histogram":  # shm.metric draws its columns
+        first, total = at + 1, at + 2 + len(bounds)
+        for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
+            yield f"{metric.name}_bucket", [*pairs, ("le", bound)], first + i, first + i
+        # If samples may be below 0, the sum is not a counter, and OpenMetrics allows neither sum nor count.
+        guard = TEXT_ONLY if bounds[0] < 0 else total
+        yield f"{metric.name}_count", pairs, first + len(bounds), guard  # the same column as +Inf
+        yield f"{metric.name}_sum", pairs, total, guard
     elif metric.type == "summary":
         yield f"{metric.name}_count", pairs, at, at
         yield f"{metric.name}_sum", pairs, at + 1, at + 1
@@ -86,20 +91,6 @@ def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, 
         yield f"{metric.family}_total", pairs, at, at
     else:
         yield metric.name, pairs, at, UNGUARDED
-
-
-def _histogram(
-    series: Series, pairs: list[tuple[str, str]], at: int
-) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:
-    """Buckets, count and sum; shm.metric draws the columns."""
-    name, bounds = series.metric.name, series.metric.buckets
-    first, total = at + 1, at + 2 + len(bounds)
-    for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
-        yield f"{name}_bucket", [*pairs, ("le", bound)], first + i, first + i
-    # If samples may be below 0, the sum is not a counter, and OpenMetrics allows neither sum nor count.
-    guard = TEXT_ONLY if bounds[0] < 0 else total
-    yield f"{name}_count", pairs, first + len(bounds), guard  # the same column as +Inf
-    yield f"{name}_sum", pairs, total, guard
 
 
 def _named(sample: str, family: Family, query: MetricsQuery) -> bool:

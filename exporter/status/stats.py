@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from exporter.applications import Application, ApplicationSet, Shown, shown_series
+from exporter.applications import ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import EXPORTER, gather
 from exporter.rings import Ring, RingSet
 from exporter.status.largest import largest
@@ -42,11 +42,21 @@ def stats(
         except Exception as error:  # noqa: BLE001 - a ring's bytes are untrusted input
             rings.fail(ring.source, error)
             continue
-        metrics.update(ring.metrics)
+        metrics.update(ring.reader.catalog.metrics)
     users = {metric.name for metric in metrics if not metric.own}
     daemon = {metric.name for metric in metrics if metric.own}
     live = [] if applications is None else applications.refresh()
-    by_application = dict(_of_application(one, users) for one in live)
+    users.update(series.metric.name for one in live for series in one.series)
+    by_application = {
+        one.source: {
+            "processes": one.reader.processes,
+            "tables": one.reader.tables,
+            "bytes": one.reader.bytes,
+            "series": len(one.series),
+            "conflicts": dict(one.reader.plan.conflicts),
+        }
+        for one in live
+    }
     both: list[Shown] = [*found, *live]
     shown = [(one.source, shown_series(one)) for one in both]
     _, conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES)
@@ -78,11 +88,13 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
     header = ring.reader.header
     # The window may hold frames that were appended after refresh() read the ring.
     sequence = max(ring.sequence, *frames.sequence[-1:].tolist(), 0)
+    held_frames = len(frames.sequence)
+    full = held_frames >= header.capacity - GUARD_SLOTS  # readers leave out the guard slots
     return {
         "sequence": sequence,
-        "frames": len(frames.sequence),
+        "frames": held_frames,
         "capacity": header.capacity,
-        "fill": _fill(len(frames.sequence), header.capacity),
+        "fill": 1.0 if full else round(held_frames / header.capacity, 6),
         "interval_seconds": header.interval_ns / 1e9,
         "series": len(ring.series),
         "columns": ring.reader.catalog.columns,
@@ -97,24 +109,6 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
         "limited_metrics": dict(ring.reader.catalog.limits),
         "generation": header.generation,
     }
-
-
-def _of_application(one: Application, names: set[str]) -> tuple[str, dict[str, Any]]:
-    """(name, entry in /stats) of an application; its metrics are added to ``names``."""
-    reader = one.reader
-    names.update(series.metric.name for series in one.series)
-    return one.source, {
-        "processes": reader.processes,
-        "tables": reader.tables,
-        "bytes": reader.bytes,
-        "series": len(one.series),
-        "conflicts": dict(reader.plan.conflicts),
-    }
-
-
-def _fill(frames: int, capacity: int) -> float:
-    """Share of the capacity that frames fill; 1 for a full ring, of which readers get all but GUARD_SLOTS frames."""
-    return 1.0 if frames >= capacity - GUARD_SLOTS else round(frames / capacity, 6)
 
 
 def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[bool, dict[str, Any]]:

@@ -49,13 +49,10 @@ class Part:
 
     def vector(self, windows: Windows, keep: Keep | None) -> Vector:
         """Statistic by statistic, the values of all series; absent if the ring can't be read."""
-
-        def read(window: Window) -> Vector:
-            result = part_statistics(window, self, keep)
-            return np.concatenate([result[stat] for stat in self.stats])
-
-        found = windows.read(self.ring, read)
-        return all_absent(len(self.columns) * len(self.stats)) if found is None else found
+        found = windows.read(self.ring, lambda window: part_statistics(window, self, keep))
+        if found is None:
+            return all_absent(len(self.columns) * len(self.stats))
+        return np.concatenate([found[stat] for stat in self.stats])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,24 +145,17 @@ def part_statistics(window: Window, part: Part, keep: Keep | None) -> dict[str, 
     """``part.stats`` of each of the part's series: float64, shape (series,)."""
     result = _statistics(window, part, keep)
     for some in part.cumulative:
-        result = _fill_from_increases(window, part, some, keep, result)
+        missing = absent(result[part.stats[0]][some.at]) | some.always
+        if not missing.any():
+            continue
+        # Without raw samples: the statistics of increases.
+        columns = some.columns[missing]
+        rates = _statistics(window, Part(part.ring, columns.ravel(), COUNTER_STATS), keep)
+        filled = statistics_of_increases(some.bounds, rates["increase"].reshape(columns.shape), part.stats)
+        result = {stat: result[stat].copy() for stat in part.stats}  # ``keep`` may keep the originals
+        for stat in part.stats:
+            result[stat][some.at[missing]] = filled[stat]
     return result
-
-
-def _fill_from_increases(
-    window: Window, part: Part, some: Cumulative, keep: Keep | None, result: dict[str, Vector]
-) -> dict[str, Vector]:
-    """``result`` with the statistics of increases for each series without raw samples."""
-    missing = absent(result[part.stats[0]][some.at]) | some.always
-    if not missing.any():
-        return result
-    columns = some.columns[missing]
-    rates = _statistics(window, Part(part.ring, columns.ravel(), COUNTER_STATS), keep)
-    filled = statistics_of_increases(some.bounds, rates["increase"].reshape(columns.shape), part.stats)
-    found = {stat: result[stat].copy() for stat in part.stats}  # ``keep`` may keep the originals
-    for stat in part.stats:
-        found[stat][some.at[missing]] = filled[stat]
-    return found
 
 
 def _statistics(window: Window, part: Part, keep: Keep | None) -> dict[str, Vector]:
@@ -193,19 +183,14 @@ def pool_statistics(frames: Mapping[int, Frames | None], pool: Pool) -> dict[str
     # Rings have different numbers of frames: pad shorter windows with absent samples, which every statistic ignores.
     padded = [np.concatenate((block, all_absent((longest - len(block), block.shape[1])))) for block in blocks]
     result = aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
-    cumulative = [(part.ring, some) for part in pool.parts for some in part.cumulative]
-    if cumulative:
-        _fill_pools_from_increases(frames, pool, cumulative, result)
+    if any(part.cumulative for part in pool.parts):
+        _fill_pools_from_increases(frames, pool, result)
     return result
 
 
-def _fill_pools_from_increases(
-    frames: Mapping[int, Frames | None],
-    pool: Pool,
-    cumulative: Sequence[tuple[int, Cumulative]],
-    result: Mapping[str, Vector],
-) -> None:
+def _fill_pools_from_increases(frames: Mapping[int, Frames | None], pool: Pool, result: Mapping[str, Vector]) -> None:
     """Fill in the statistics of groups without raw samples, from the summed increases of their series."""
+    cumulative = [(part.ring, some) for part in pool.parts for some in part.cumulative]
     first = cumulative[0][1]
     missing = absent(result[pool.stats[0]]) | first.always
     if not missing.any():
@@ -213,10 +198,7 @@ def _fill_pools_from_increases(
     member = _members(pool)
     total = np.zeros((len(missing), first.columns.shape[1]))
     for ring, some in cumulative:
-        window = frames[ring]
-        if window is None:
-            continue
-        _, increase = _rates(window, some.columns.ravel())
+        _, increase = _rates(frames[ring], some.columns.ravel())
         np.add.at(total, member[some.at], np.where(absent(increase), 0.0, increase).reshape(some.columns.shape))
     filled = statistics_of_increases(first.bounds, total, pool.stats)
     for stat in pool.stats:
@@ -233,13 +215,15 @@ def _block(window: Frames | None, columns: NDArray[np.intp]) -> NDArray[np.float
     return all_absent((0, len(columns))) if window is None else columns_of(window.values, columns)
 
 
-def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
-    """(rate, increase) of the counters in those columns.
+def _rates(window: Frames | None, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
+    """(rate, increase) of the counters in those columns; absent if the ring can't be read.
 
     A frame with its own timestamp precedes the tick frame that it was committed with, and has that tick's monotonic
     time. Its samples are moved earlier by the difference of the two timestamps; otherwise an older value would look
     like a reset of the counter.
     """
+    if window is None:
+        return all_absent(len(columns)), all_absent(len(columns))
     values, monotonic_ns, timestamp_ns = columns_of(window.values, columns), window.monotonic_ns, window.timestamp_ns
     whole = np.flatnonzero(window.flags & np.uint64(FLAG_TICK))
     if len(whole) == len(values):
@@ -255,10 +239,7 @@ def _rates(window: Frames, columns: NDArray[np.intp]) -> tuple[Vector, Vector]:
 
 def _pooled_rates(frames: Mapping[int, Frames | None], pool: Pool) -> dict[str, Vector]:
     """Rates and increases summed over the series of each group; absent if no series has one."""
-    each = []
-    for part in pool.parts:
-        window = frames[part.ring]
-        each.append(all_absent((2, len(part.columns))) if window is None else _rates(window, part.columns))
+    each = [_rates(frames[part.ring], part.columns) for part in pool.parts]
     member = _members(pool)
     summed = {}
     for stat, values in zip(COUNTER_STATS, np.concatenate(each, axis=1), strict=True):

@@ -42,16 +42,12 @@ def grouped(found: Sequence[tuple[int, Series]]) -> tuple[Cumulative, ...]:
         Cumulative(
             bounds,
             np.array([index for index, _ in some], dtype=np.intp),
-            np.array([_columns_of(series) for _, series in some], dtype=np.intp),
+            # Of a histogram without its column of raw samples.
+            np.array([range(one.column + bool(bounds), one.end) for _, one in some], dtype=np.intp),
             always=not bounds,
         )
         for bounds, some in by_bounds.items()
     )
-
-
-def _columns_of(series: Series) -> list[int]:
-    """The columns of a histogram's buckets, count and sum, or of a summary's count and sum."""
-    return list(range(series.column + (series.metric.type == "histogram"), series.end))
 
 
 def statistics(bounds: Sequence[float], increases: Vector, stats: Sequence[str]) -> dict[str, Vector]:

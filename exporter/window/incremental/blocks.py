@@ -76,16 +76,13 @@ class Blocks:
         if at == BLOCK_FRAMES - 1:
             self._whole[(self.last - 1) // BLOCK_FRAMES] = self._summarise(self._tail)
 
-    def oldest(self) -> Floats:
-        """The samples of the first frame: shape (series,)."""
+    def drop(self) -> Floats:
+        """Remove the first frame; its samples: shape (series,). They must be in the head, see ``held``."""
         oldest: Floats = self._head[:, 0]
-        return oldest
-
-    def drop(self) -> None:
-        """Remove the first frame. Its samples must be in the head, see ``held``."""
         self._whole.pop((self.first - 1) // BLOCK_FRAMES, None)
         self.first += 1
         self._head = self._head[:, 1:]
+        return oldest
 
     @property
     def held(self) -> int:

@@ -114,10 +114,9 @@ class Rolling:
                 self._bands.insert(row)
                 blocks.append(row)
         for _ in range(gone):
-            row = blocks.oldest()
+            row = blocks.drop()
             self._present -= ~absent(row)
             self._bands.remove(row)
-            blocks.drop()
         if gone and blocks.held < _MOST_CHANGES + BLOCK_FRAMES:
             after = blocks.first + blocks.held
             frames = window.read(after, after + BLOCK_FRAMES - 1)

@@ -195,12 +195,13 @@ MUTANTS = (
     ),
     Mutant(
         "churn", "the exporter reads a new segment by the catalog of the one before",
-        "exporter.rings:RingSet._follow",
+        "exporter.rings:RingSet._update",
         patch="""
             def fault(self, source):
                 original(self, source)
-                reader = self.rings[source].reader
-                reader._catalog = self.__dict__.setdefault("_kept", reader._catalog)
+                if source in self.rings:
+                    reader = self.rings[source].reader
+                    reader._catalog = self.__dict__.setdefault("_kept", reader._catalog)
         """,
         says="by RingSet", scale=0.3,
     ),
