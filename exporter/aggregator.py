@@ -99,7 +99,10 @@ class MetricAggregator:
         labels: Mapping[str, str] | None = None, stats: Sequence[str] | None = None,
     ) -> list[SeriesStatistics]:  # fmt: skip
         """Statistics of each series over the window end − seconds < time ≤ end, as /metrics/aggregated has them."""
-        return self._aggregate(name, *self._window(seconds, end), labels, stats)
+        if not seconds > 0:
+            raise MetricError(f"seconds is {seconds!r}; give a window longer than 0")
+        until_ns = self._rings.wall() if end is None else nanoseconds("end", end)
+        return self._aggregate(name, until_ns - nanoseconds("seconds", seconds), until_ns, labels, stats)
 
     def aggregate_by_label(
         self, name: str, label: str, start: float | None = None, end: float | None = None,
@@ -203,9 +206,3 @@ class MetricAggregator:
         """(since, until] in nanoseconds for start ≤ time ≤ end."""
         since_ns = -1 if start is None else nanoseconds("start", start) - 1
         return since_ns, self._rings.wall() if end is None else nanoseconds("end", end)
-
-    def _window(self, seconds: float, end: float | None) -> tuple[int, int]:
-        if not seconds > 0:
-            raise MetricError(f"seconds is {seconds!r}; give a window longer than 0")
-        until_ns = self._rings.wall() if end is None else nanoseconds("end", end)
-        return until_ns - nanoseconds("seconds", seconds), until_ns

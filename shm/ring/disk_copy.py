@@ -94,7 +94,7 @@ def load(directory: Path, namespace: str, source: str) -> StoredSegment | None:
         return None
     stored = StoredSegment(fd, header)
     try:
-        _, damaged = stored.read()
+        damaged = stored.read()
     except OSError as error:  # not even its catalog
         stored.close()
         log.error("snapshot refused", extra={"ring": source, "path": str(path), "error": str(error)})
@@ -188,19 +188,14 @@ def _keep_longer(source: str, final: Path, new: Path) -> None:
 def _head_of(path: Path) -> int:
     """The head in the file's header, a hint; -1 if there is no file."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            if os.fstat(file.fileno()).st_uid == os.geteuid():
+                return int.from_bytes(os.pread(file.fileno(), 8, 8 * WORD_HEAD), "little")
     except FileNotFoundError:
         return -1
     except OSError:
-        return _NOT_OURS
-    try:
-        if os.fstat(fd).st_uid != os.geteuid():
-            return _NOT_OURS
-        return int.from_bytes(os.pread(fd, 8, 8 * WORD_HEAD), "little")
-    except OSError:
-        return _NOT_OURS
-    finally:
-        os.close(fd)
+        pass
+    return _NOT_OURS
 
 
 def _set_aside(source: str, path: Path, error: RingCorrupt) -> None:

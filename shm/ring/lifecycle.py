@@ -77,7 +77,8 @@ def open_ring(namespace: str, fresh: Header, group: str, snapshot_dir: Path | No
 
 
 def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str, snapshot_dir: Path | None) -> Opened:
-    found, damaged = segment.resume()
+    damaged = segment.resume()
+    found = len(segment.history())
     with contextlib.ExitStack() as stack:
         if segment.lost > 1:
             stack.enter_context(disk_copy.completing(segment, snapshot_dir, namespace))

@@ -60,8 +60,8 @@ class StoredSegment:
         self._announced = 0  # the head in the header, a hint, when read
         self._other: StoredSegment | None = None  # an earlier copy that may hold the missing frames
 
-    def read(self) -> tuple[int, bool]:
-        """Read and prove the catalog and all slots: (number of whole frames, whether the catalog is damaged).
+    def read(self) -> bool:
+        """Read and prove the catalog and all slots; whether the catalog is damaged.
 
         Damaged: frames have more columns than the catalog's proven part names. The head becomes the highest sequence
         whose seal holds (I3); the header's head is only a hint.
@@ -72,7 +72,7 @@ class StoredSegment:
         extend(self.catalog, data, announced, header.width, self.header.salt)
         self.columns = {series_key(series): series for series in self.catalog.series}
         self._announced = self._word(WORD_HEAD)
-        found, columns = self._prove_slots()
+        columns = self._prove_slots()
         # The announced length may be damaged together with an entry; the frames' counts are under seal.
         damaged = bool(self.catalog.error) or columns > self.catalog.columns
         if damaged:
@@ -80,7 +80,7 @@ class StoredSegment:
                 "ring": header.source, "series_kept": len(self.catalog.series),
                 "error": self.catalog.error or f"frames have {columns} columns, it names {self.catalog.columns}",
             })  # fmt: skip
-        return found, damaged
+        return damaged
 
     def read_again(self, catalog: Catalog, head: int) -> None:
         """Prove the slots of a file that its writer found damaged, under the catalog and head that the writer has."""
@@ -100,8 +100,8 @@ class StoredSegment:
         self.head = head
         self._missing = {sequence for sequence in range(self._oldest(), head + 1) if sequence not in sequences}
 
-    def _prove_slots(self, least_head: int = 0) -> tuple[int, int]:
-        """Prove all slots and set the head: (number of whole frames, the highest column count among them)."""
+    def _prove_slots(self, least_head: int = 0) -> int:
+        """Prove all slots and set the head; the highest column count among the whole frames."""
         whole = set()
         columns = 0
         self.torn = []
@@ -116,7 +116,7 @@ class StoredSegment:
                 whole.add(sequence)
                 columns = max(columns, frame.count)
         self.hold(whole, max(least_head, *whole, 0))
-        return len(whole), columns
+        return columns
 
     def _slots(self) -> Iterator[tuple[int, bytes]]:
         """Each slot's number and a private copy of its bytes, without the slots that the file has lost."""
@@ -268,14 +268,14 @@ class WritableSegment(StoredSegment):
 
     # ---- resuming --------------------------------------------------------------------------------------------
 
-    def resume(self) -> tuple[int, bool]:
+    def resume(self) -> bool:
         """As :meth:`read`, then clear the torn slots and correct the header's hints."""
-        found, damaged = self.read()
+        damaged = self.read()
         for slot in self.torn:
             self.put(self.header.slots_offset + slot * self.header.slot_bytes, 0)
         self.put(8 * WORD_HEAD, self.head)
         self.put(8 * WORD_CATALOG_USED, self.catalog.used)
-        return found, damaged
+        return damaged
 
     def store(self, sequence: int, payload: bytes | bytearray) -> None:
         """Write a frame into a segment being built; no reader sees it yet, so the order of stores is free."""

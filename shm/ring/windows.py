@@ -82,8 +82,6 @@ class Windows:
 
     def frames(self, newest: int, since_ns: int | None, until_ns: int | None, after: int) -> Frames:
         """The frames of a time range, as :meth:`shm.ring.reader.RingReader.frames`. ``newest``: the last sequence."""
-        if since_ns is None and until_ns is None:
-            return self.read(Chosen(self._readable(newest, after), np.empty(0, np.int64), newest, False))
         return self.read(self.choose(newest, since_ns, until_ns, after), since_ns, until_ns)
 
     def choose(
