@@ -60,7 +60,6 @@ class MetricAggregator:
         self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None,
         layouts: Cache | None = None,
     ) -> None:  # fmt: skip
-        """``layouts``: the cache for page layouts; by default a new one."""
         self._only = "" if isinstance(source, str | RingSet) else source.name
         self._shared = isinstance(source, RingSet)
         if isinstance(source, RingSet):

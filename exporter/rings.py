@@ -59,10 +59,6 @@ class Ring:
     latest: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
-    def interval_ns(self) -> int:
-        return self.reader.header.interval_ns
-
-    @property
     def width(self) -> int:
         return self.reader.header.width
 
@@ -133,7 +129,7 @@ class Ring:
                 break
         if not stamped:
             return _values(newest)
-        oldest_ns = (tick or newest).timestamp_ns - _CURRENT_INTERVALS * self.interval_ns
+        oldest_ns = (tick or newest).timestamp_ns - _CURRENT_INTERVALS * self.reader.header.interval_ns
         frames = [frame for frame in stamped if frame.timestamp_ns > oldest_ns] + ([tick] if tick else [])
         latest = all_absent(self.reader.header.width)
         for frame in sorted(frames, key=lambda one: (one.timestamp_ns, one.sequence)):
@@ -143,7 +139,7 @@ class Ring:
         return latest
 
     def writer_alive(self) -> bool:
-        return writer_alive(self.reader.writer, self.interval_ns)
+        return writer_alive(self.reader.writer, self.reader.header.interval_ns)
 
 
 def _values(frame: Frame) -> NDArray[np.float64]:
@@ -231,7 +227,7 @@ class RingSet:
         """is_stale() of each ring, at one moment."""
         now = self.monotonic(), self.wall()
         return tuple(
-            ring.sequence == 0 or ring.age_seconds(*now) > self.stale_intervals * ring.interval_ns / 1e9
+            ring.sequence == 0 or ring.age_seconds(*now) > self.stale_intervals * ring.reader.header.interval_ns / 1e9
             for ring in rings
         )
 

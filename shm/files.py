@@ -1,13 +1,8 @@
 """Name, open, check, map and remove segment files. :mod:`shm.create` creates them.
 
 A segment is POSIX shared memory: a file in /dev/shm. File names contain namespace and source, so that discovery is one
-directory listing, and tests and a second instance use separate files:
-
-    fogmetrics.NAMESPACE.SOURCE.ring    published
-    fogmetrics.NAMESPACE.SOURCE.new     being built
-    fogmetrics.NAMESPACE.SOURCE.corrupt set aside by a writer that could not read it
-    fogmetrics.NAMESPACE.SOURCE.layout-N  set aside by a writer of another release: layout version N
-    fogmetrics.NAMESPACE.SOURCE.lock    the writer's lock (I5), a few bytes; not removed when the writer ends
+directory listing, and tests and a second instance use separate files. :mod:`shm.ring.protocol` lists the names by
+state; fogmetrics.NAMESPACE.SOURCE.lock is the writer's lock (I5), which is not removed when the writer ends.
 
 Segments are opened with ``os.open``: ``multiprocessing.shared_memory`` attaches read-write only, and its resource
 tracker unlinks segments when a process that attached to them ends (python/cpython#82300, #153279).

@@ -167,7 +167,6 @@ def _statistics(window: Window, part: Part, keep: Keep | None) -> dict[str, Vect
 
 
 def _computed(window: Window, part: Part) -> dict[str, Vector]:
-    """The part's statistics, computed from all samples of the window."""
     if part.stats[0] in COUNTER_STATS:
         rate, increase = _rates(window.frames, part.columns)
         return {"rate": rate, "increase": increase}

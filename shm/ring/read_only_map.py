@@ -78,10 +78,9 @@ class ReadOnlyMap:
 class _Scratch:
     """A private memfd that the kernel copies into. It can't be truncated, so loads of copied bytes are safe."""
 
-    __slots__ = ("fd", "map", "size")
+    __slots__ = ("fd", "map")
 
     def __init__(self, size: int) -> None:
-        self.size = size
         self.fd = create_memfd("fogmetrics-scratch", size)
         try:
             self.map = mmap.mmap(self.fd, size, prot=mmap.PROT_READ)
@@ -112,7 +111,7 @@ def _borrow(size: int) -> _Scratch:
         scratch = _idle.pop()
     except IndexError:
         return _Scratch(size)
-    if scratch.size >= size:
+    if len(scratch.map) >= size:
         return scratch
     scratch.close()
     return _Scratch(size)

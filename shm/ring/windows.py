@@ -144,7 +144,7 @@ class Windows:
             # The cached timestamp of a slot that was torn then, or lapped since, is not proven. The copy's is.
             good &= within(rows[:, 2].view(np.int64), since_ns, until_ns)
         if not good.all():
-            rows = _chosen_rows(rows, good)
+            rows = rows[good]
         return Frames(
             rows[:, 0], rows[:, 2].view(np.int64), rows[:, 3].view(np.int64), rows[:, 5],
             rows[:, SLOT_HEADER_BYTES // 8 :].view(np.float64), skipped,
@@ -214,12 +214,3 @@ def _blocks(sequences: NDArray[np.int64], capacity: int, most: int) -> Iterator[
     for first, end in itertools.pairwise(breaks):
         for at in range(first, end, most):
             yield at, min(at + most, end)
-
-
-def _chosen_rows(rows: NDArray[np.uint64], good: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """The good rows: a view if they are adjacent, as when the writer lapped the oldest ones, else a copy."""
-    where = np.flatnonzero(good)
-    if len(where) == 0:
-        return rows[:0]
-    first, end = int(where[0]), int(where[-1]) + 1
-    return rows[first:end] if end - first == len(where) else rows[where]

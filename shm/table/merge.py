@@ -100,8 +100,7 @@ class ApplicationReader:
 
     def _read(self, identities: Collection[str]) -> Values:
         tables = self._open(identities)
-        retired = self._tables.get(RETIRED)
-        dead = Catalog() if retired is None else retired.catalog
+        dead = next((table.catalog for table in tables if table.who == RETIRED), Catalog())
         folded = frozenset(dead.folded)
         tables = [table for table in tables if table.who not in folded]
         made_from = tuple((table.serial, table.catalog.used) for table in tables)
@@ -167,7 +166,6 @@ class _Merged:
         self._total[plan.extremes["min"]], self._total[plan.extremes["max"]] = np.inf, -np.inf
 
     def add(self, values: Values, plan: TablePlan, alive: bool) -> None:
-        """Merge one table's values. ``alive``: whether its process is."""
         total, picked = self._total, values[plan.source]
         present = ~absent(picked)
         if not alive:

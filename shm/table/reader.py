@@ -123,10 +123,6 @@ class OpenTables:
     def __iter__(self) -> Iterator[TableReader]:
         return iter(self._tables.values())
 
-    def get(self, who: str) -> TableReader | None:
-        """The open table of that identity, not refreshed."""
-        return self._tables.get(who)
-
     def keep(self, wanted: Collection[str]) -> None:
         """Close the tables of all other identities."""
         for who in [who for who in self._tables if who not in wanted]:
