@@ -33,12 +33,12 @@ from shm.ring.lock import WriterLock
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
 RING_DOTS, TABLE_DOTS = 3, 4  # number of dots in the file names
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # without dots, which separate the fields of the file name
+NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # without dots, which separate the fields of the file name
 
 
 def check_name(what: str, name: str) -> str:
     """``name`` if it can be part of a segment's name, else ConfigurationError."""
-    if not _NAME.match(name) or len(name) > SOURCE_BYTES:
+    if not NAME.match(name) or len(name) > SOURCE_BYTES:
         raise ConfigurationError(
             f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-': it becomes a file name"
         )
@@ -89,7 +89,7 @@ def rings_in(names: Iterable[str], namespace: str) -> list[str]:
     """The sources with a published segment in ``namespace``, sorted. ``names``: the files in /dev/shm."""
     found = []
     for parts in (name.split(".") for name in names):
-        if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and _NAME.match(parts[2]):
+        if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and NAME.match(parts[2]):
             found.append(parts[2])
     return sorted(found)
 

@@ -50,7 +50,7 @@ from typing import Final
 
 from shm import files
 from shm.errors import RingCorrupt
-from shm.files import DIRECTORY
+from shm.files import DIRECTORY, NAME
 from shm.ring.layout import HEADER_BYTES, MAX_SEGMENT_BYTES, MAX_WIDTH, SOURCE_BYTES, proven_header, text_of
 from shm.ring.protocol import header_seal
 
@@ -63,7 +63,6 @@ MAX_TABLE_BYTES: Final = 1 << 31
 RETIRED: Final = "retired"
 _IMMUTABLE: Final = struct.Struct("<QQQQQQ24x64s")
 _IDENTITY: Final = re.compile(r"(?:[0-9]{1,10}-[0-9a-f]{16}|retired)\Z")
-_APPLICATION: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 @dataclass(slots=True)
@@ -118,7 +117,7 @@ def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list
         parts = name.split(".")
         if len(parts) != 5 or (parts[0], parts[1], parts[4]) != ("fogmetrics", namespace, "table"):
             continue
-        if _APPLICATION.match(parts[2]) and _IDENTITY.match(parts[3]):
+        if NAME.match(parts[2]) and _IDENTITY.match(parts[3]):
             found.setdefault(parts[2], []).append(parts[3])
     return found
 
