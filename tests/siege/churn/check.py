@@ -203,7 +203,7 @@ MUTANTS = (
                     reader = self.rings[source].reader
                     reader._catalog = self.__dict__.setdefault("_kept", reader._catalog)
         """,
-        says="by RingSet", scale=0.3,
+        says="a sample is", scale=0.3,
     ),
     Mutant(
         "churn", "the page of statistics is laid out for the segment before", "exporter.rings:RingSet.key",
