@@ -95,6 +95,15 @@ class Process:
             self.kill()
 
 
+def ring_writer(namespace: str) -> Process:
+    """A process with a writer, which has appended a frame, and which an end in good order closes."""
+    return Process(
+        namespace,
+        "import atexit; from tests.rings import append_proof, open_writer\n"
+        f"writer = open_writer({namespace!r}, columns=2); append_proof(writer); atexit.register(writer.close)",
+    )
+
+
 def cell_of(
     table: ProcessTable, metric: Metric, *label_values: str, mode: str = "sum", first: float | None = None
 ) -> Any:

@@ -186,34 +186,6 @@ def is_replaced(reader: RingReader) -> bool:
     return reader.replaced
 
 
-def child(*arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """A program of tests/shm/children.py in a process of its own."""
-    command = [*prefix, sys.executable, "-m", "tests.shm.children", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process: subprocess.Popen[str], timeout: float = 60) -> str:
-    """Its output, when it ended well within the time; fails with its errors otherwise."""
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        _, err = process.communicate()
-        raise AssertionError(f"did not end within {timeout} s: {err}") from None
-    assert process.returncode == 0, err
-    return out
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    """The next line that it prints."""
-    assert process.stdout is not None
-    text = process.stdout.readline()
-    assert text, process.stderr.read() if process.stderr else ""
-    return text.strip()
-
-
 def in_fork(work: Callable[[], object]) -> int:
     """Run it in a fork that ends without a word; its pid. Fails with its error if it raises."""
     pid = os.fork()
@@ -229,14 +201,15 @@ def in_fork(work: Callable[[], object]) -> int:
     return pid
 
 
+def become(user: int, group: int) -> None:
+    """In a fork of root: another user, of that group alone."""
+    os.setgroups([])
+    os.setgid(group)
+    os.setuid(user)
+
+
 def run_python(code: str, status: int = 0) -> str:
     """The output of a Python process that runs the code, prints no error, and ends with the status."""
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (status, "")
     return run.stdout
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """Kill it, and leave no pipe open."""
-    process.kill()
-    process.communicate()

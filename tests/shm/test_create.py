@@ -9,30 +9,23 @@ from pathlib import Path
 import pytest
 
 from shm.create import create
-from shm.errors import NoSpace
+from shm.errors import ConfigurationError, NoSpace
 from shm.files import building_path
 from shm.ring.reader import RingReader
-from tests.rings import files_of, no_room, run_python
+from tests.rings import become, files_of, in_fork, no_room, open_writer, run_python
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
 
 
 @as_root
 def test_a_group_that_the_user_is_not_in_is_a_configuration_error(namespace: str) -> None:
-    program = f"""
-import os
-from tests.rings import open_writer, files_of
-from shm.errors import ConfigurationError
-os.setgroups([]); os.setgid(4242); os.setuid(4242)
-try:
-    open_writer({namespace!r}, group="4243")
-except ConfigurationError as error:
-    assert "'4243'" in str(error), error
-else:
-    raise AssertionError("a file was given to a foreign group")
-assert [path.suffix for path in files_of({namespace!r})] == [".lock"]
-"""
-    run_python(program)
+    def as_another() -> None:
+        become(4242, 4242)
+        with pytest.raises(ConfigurationError, match="'4243'"):
+            open_writer(namespace, group="4243")
+
+    in_fork(as_another)
+    assert [path.suffix for path in files_of(namespace)] == [".lock"]
 
 
 def test_create_reserves_all_of_its_memory_and_replaces_litter(namespace: str) -> None:

@@ -19,18 +19,18 @@ from shm.files import (
     rings_in,
     unlink,
 )
+from shm.ring.lock import WriterLock
 from shm.ring.reader import RingReader
+from tests.application import ring_writer
 from tests.rings import (
     append_proof,
-    child,
+    become,
     corrupt_path,
-    end,
     files_of,
+    in_fork,
     is_replaced,
-    line,
     no_room,
     open_writer,
-    run_python,
 )
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
@@ -119,30 +119,18 @@ def test_another_user_of_the_group_may_read_the_ring_and_nothing_else(namespace:
         assert writer.path.stat().st_gid == 4243
         writer.reserve(100)
         assert writer.path.stat().st_gid == 4243
-    program = f"""
-import os, sys
-os.setgroups([]); os.setgid(4243); os.setuid(4242)
-from shm.ring.reader import RingReader
-from shm.ring.lock import WriterLock
-from shm.files import lock_path
-from shm.errors import RingForeign
-with RingReader({namespace!r}, "s", owner=0) as reader:
-    assert reader.newest_sequence() == 1
-    for forbidden in (lambda: os.unlink(reader.path), lambda: os.truncate(reader.path, 0),
-                      lambda: os.open(reader.path, os.O_RDWR)):
-        try:
-            forbidden()
-        except PermissionError:
-            continue
-        raise AssertionError("a reader changed the ring")
-try:
-    WriterLock.acquire(lock_path({namespace!r}, "s"), "s")
-except RingForeign as error:
-    assert "can't be opened" in str(error), error
-else:
-    raise AssertionError("a reader took the writer's lock")
-"""
-    run_python("import shm.ring.reader, shm.files, shm.errors\n" + program)
+
+    def as_another() -> None:
+        become(4242, 4243)
+        with RingReader(namespace, "s", owner=0) as reader:
+            assert reader.newest_sequence() == 1
+            for call, more in ((os.unlink, ()), (os.truncate, (0,)), (os.open, (os.O_RDWR,))):
+                with pytest.raises(PermissionError):
+                    call(reader.path, *more)
+        with pytest.raises(RingForeign, match="can't be opened"):
+            WriterLock.acquire(lock_path(namespace, "s"), "s")
+
+    in_fork(as_another)
 
 
 def test_a_start_that_fails_frees_lock_map_and_descriptors(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +166,8 @@ def test_a_lock_that_is_not_a_regular_file_is_refused(namespace: str) -> None:
 
 
 def test_unlink_removes_all_but_the_lock_and_is_refused_while_a_writer_lives(namespace: str) -> None:
-    holder = child("hold_writer", namespace)
-    line(holder)
-    with pytest.raises(WriterBusy):
+    with ring_writer(namespace), pytest.raises(WriterBusy):
         unlink(namespace, "s")
-    end(holder)
     building_path(namespace, "s").write_bytes(b"litter")
     corrupt_path(namespace, "s").write_bytes(b"litter")
     with RingReader(namespace, "s") as reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ import pytest
 
 from shm.process import WriterInfo, pid_namespace, start_ticks, writer_alive
 from shm.ring.reader import RingReader
-from tests.rings import INTERVAL_NS, child, end, finish, line, open_writer
+from tests.application import ring_writer
+from tests.rings import INTERVAL_NS, open_writer
 
 
 def test_start_ticks_tell_a_process_from_another_with_its_pid() -> None:
@@ -27,19 +29,16 @@ def test_start_ticks_tell_a_process_from_another_with_its_pid() -> None:
 def test_a_writer_is_alive_while_it_runs_and_dead_once_it_ended_or_was_killed_though_nobody_waited(
     namespace: str,
 ) -> None:
-    writer = child("hold_writer", namespace)
-    line(writer)
+    writer = ring_writer(namespace)
     with RingReader(namespace, "s") as reader:
         assert writer_alive(reader.writer, INTERVAL_NS)
-        writer.kill()
+        os.kill(writer.pid, signal.SIGKILL)
         os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the process table
         assert reader.writer.pid == writer.pid
         assert not writer_alive(reader.writer, INTERVAL_NS)
-        end(writer)
+        writer.kill()
         assert not writer_alive(reader.writer, INTERVAL_NS)
-    orderly = child("hold_writer", namespace)
-    line(orderly)
-    finish(orderly)
+    ring_writer(namespace).end()
     with RingReader(namespace, "s") as reader:
         assert reader.writer.pid == 0
         assert not writer_alive(reader.writer, INTERVAL_NS)

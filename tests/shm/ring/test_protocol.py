@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
+import resource
 import signal
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy
+from shm.create import create
+from shm.errors import NoSpace, RingCorrupt, RingError, WriterBusy, WriterClosed
 from shm.files import building_path, lock_path, ring_path, unlink
 from shm.ring.layout import HEADER_BYTES, SLOT_PAYLOAD, WORD_HEAD, read_header
 from shm.ring.protocol import entry_seal, frame_seal
 from shm.ring.reader import RingReader, prove
 from shm.ring.writer import RingWriter
+from tests.application import Process, ring_writer
 from tests.rings import (
     GAUGE,
     append_proof,
     check,
     check_all,
-    child,
-    end,
     files_of,
-    finish,
-    line,
+    in_fork,
     no_room,
     open_writer,
     overwrite,
@@ -35,26 +37,48 @@ from tests.rings import (
     whole_frames,
 )
 
+# A reader, that has found no ring of another name before.
+READS = """\
+import pytest; from shm.errors import RingMissing; from shm.ring.reader import RingReader
+with pytest.raises(RingMissing): RingReader({0!r}, "nobody")
+reader = RingReader({0!r}, "s"); reader.frames()
+assert reader.latest() is not None
+"""
+
+
+def flat_out_writer(namespace: str, capacity: int, columns: int) -> Process:
+    """A process that appends until it is killed; its ``resumed`` is the head that its writer began with."""
+    return Process(
+        namespace,
+        "import threading; from tests.rings import append_proof, open_writer\n"
+        f"writer = open_writer({namespace!r}, capacity={capacity}, columns={columns}); resumed = writer.head\n"
+        "threading.Thread(target=lambda: append_proof(writer, 1 << 40), daemon=True).start()",
+    )
+
+
+def refused_elsewhere(namespace: str) -> None:
+    """Another process is told that this one already writes."""
+    begin = "import pytest; from shm.errors import WriterBusy; from tests.rings import open_writer"
+    said = f"process {os.getpid()} already writes"
+    with Process(namespace, begin) as other:
+        other.do(f"with pytest.raises(WriterBusy, match={said!r}): open_writer({namespace!r})")
+
+
 # ---- I1: nothing is accepted that was not appended exactly so ------------------------------------------------
 
 
 def test_i1_beside_a_writer_that_laps_without_pause_every_accepted_frame_is_right(namespace: str) -> None:
-    writer = child("write_flat_out", namespace, 8, 100)
-    try:
-        line(writer)
-        accepted = 0
-        with RingReader(namespace, "s") as reader:
-            while accepted < 2000:
-                frame = reader.latest()
-                if frame is not None:
-                    check(frame, 100)
-                    accepted += 1
-                window = reader.frames()
-                check_all(window, 100)
-                accepted += len(window.sequence)
-            assert reader.header.width >= 100
-    finally:
-        end(writer)
+    accepted = 0
+    with flat_out_writer(namespace, 8, 100), RingReader(namespace, "s") as reader:
+        while accepted < 2000:
+            frame = reader.latest()
+            if frame is not None:
+                check(frame, 100)
+                accepted += 1
+            window = reader.frames()
+            check_all(window, 100)
+            accepted += len(window.sequence)
+        assert reader.header.width >= 100
 
 
 def a_slot(writer: RingWriter, sequence: int) -> bytes:
@@ -120,22 +144,20 @@ def test_i2_a_stopped_reader_and_one_that_locks_what_it_can_do_not_hold_up_the_w
 
     with open_writer(namespace, columns=4) as writer:
         append_proof(writer)
-        stopped = child("hold_reader", namespace)
-        with ring_path(namespace, "s").open("rb") as file, RingReader(namespace, "s") as reader:
-            try:
-                assert line(stopped) == "mapped"
-                stopped.send_signal(signal.SIGSTOP)
-                fcntl.flock(file, fcntl.LOCK_EX)
-                append_proof(writer, 5000)
-                writer.add_series(GAUGE, ("more",))
-                for i in range(20):
-                    writer.add_series(GAUGE, (f"more than the width {i}",))
-                append_proof(writer, 5000)
-                assert writer.head == 10_001
-                assert reader.replaced
-            finally:
-                stopped.send_signal(signal.SIGCONT)
-                finish(stopped)
+        with (
+            Process(namespace, READS.format(namespace)) as stopped,
+            ring_path(namespace, "s").open("rb") as file,
+            RingReader(namespace, "s") as reader,
+        ):
+            os.kill(stopped.pid, signal.SIGSTOP)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            append_proof(writer, 5000)
+            writer.add_series(GAUGE, ("more",))
+            for i in range(20):
+                writer.add_series(GAUGE, (f"more than the width {i}",))
+            append_proof(writer, 5000)
+            assert writer.head == 10_001
+            assert reader.replaced
 
 
 def test_i2_an_append_that_is_refused_leaves_the_ring_as_it_was(namespace: str) -> None:
@@ -159,13 +181,10 @@ def test_i3_killed_at_random_moments_the_writer_is_followed_by_one_that_resumes_
     chance = random.Random(3)
     head = 0
     for _ in range(10):
-        writer = child("write_flat_out", namespace, 16, 8)
-        try:
-            resumed = int(line(writer))
+        with flat_out_writer(namespace, 16, 8) as writer:
+            resumed = int(writer.do("resumed"))
             assert resumed == head
             time.sleep(chance.uniform(0, 0.01))
-        finally:
-            end(writer)
         with RingReader(namespace, "s") as reader:
             head = reader.newest_sequence()
             assert head >= resumed
@@ -221,14 +240,10 @@ def test_i4_slots_that_all_claim_wild_sequences_do_not_hide_a_whole_one(namespac
 
 
 def test_i5_a_second_writer_fails_at_once_and_names_the_pid_of_the_first(namespace: str) -> None:
-    first = child("hold_writer", namespace)
-    try:
-        pid = int(line(first))
-        with pytest.raises(WriterBusy, match=rf"process {pid} already writes") as caught:
+    with ring_writer(namespace) as first:
+        with pytest.raises(WriterBusy, match=rf"process {first.pid} already writes") as caught:
             open_writer(namespace)
-        assert caught.value.pid == pid
-    finally:
-        finish(first)
+        assert caught.value.pid == first.pid
     with open_writer(namespace) as writer:
         assert writer.head == 1
 
@@ -242,21 +257,31 @@ def test_i5_a_second_writer_in_the_same_process_fails_and_does_not_free_the_lock
         with pytest.raises(WriterBusy):
             unlink(namespace, "s")
         append_proof(writer)
-        other = child("hold_writer", namespace)
-        _, errors = other.communicate(timeout=60)
-        assert other.returncode == 1
-        assert f"process {os.getpid()} already writes" in errors
+        refused_elsewhere(namespace)
 
 
 def test_i5_a_fork_of_the_writer_can_not_append_but_may_write_a_ring_of_its_own(namespace: str) -> None:
-    parent = child("fork_and_append", namespace)
-    try:
-        assert line(parent) == "ok"
-        with pytest.raises(WriterBusy) as caught:
-            open_writer(namespace)
-        assert caught.value.pid == parent.pid
-    finally:
-        finish(parent)
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer)
+
+        def forked() -> None:
+            uses: list[Callable[[], object]] = [
+                lambda: append_proof(writer), writer.beat, lambda: writer.reserve(100),
+                lambda: writer.add_series(GAUGE, ("new",)),
+            ]  # fmt: skip
+            for use in uses:
+                with pytest.raises(WriterClosed, match="fork"):
+                    use()
+            with open_writer(namespace, "child", columns=2) as own:
+                append_proof(own, 3)
+            writer.close()
+
+        in_fork(forked)
+        append_proof(writer)
+        assert writer.head == 2
+        refused_elsewhere(namespace)
+        with RingReader(namespace, "s") as reader:
+            assert reader.writer.pid == os.getpid(), "the fork signed its parent's ring off"
     with RingReader(namespace, "child") as reader:
         assert sequences(reader) == [1, 2, 3]
 
@@ -278,10 +303,9 @@ def test_i5_the_lock_file_is_for_its_owner_alone_and_outlives_the_segment(namesp
 
 
 def test_i6_what_a_writer_left_that_died_while_building_is_not_read_and_is_removed_by_the_next(namespace: str) -> None:
-    dying = child("die_while_building", namespace)
-    dying.communicate(timeout=60)
-    assert dying.returncode == -signal.SIGKILL
-    assert building_path(namespace, "s").exists()
+    fd, mapped = create("s", building_path(namespace, "s"), 65536)
+    mapped.close()
+    os.close(fd)  # and no rename: it was killed before
     with pytest.raises(RingError, match="no segment"):
         RingReader(namespace, "s")
     with open_writer(namespace, columns=2) as writer:
@@ -309,7 +333,13 @@ def test_i6_the_magic_is_stored_before_the_name_is_given(namespace: str, monkeyp
 
 
 def test_i7_a_segment_over_the_limit_of_file_size_is_refused_with_what_it_needs(namespace: str) -> None:
-    finish(child("exceed_file_size", namespace))
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        with pytest.raises(NoSpace, match=rf"needs 4\.9 MiB .*{os.strerror(errno.EFBIG)}"):
+            open_writer(namespace, capacity=5760, width=100)
+
+    in_fork(limited)
+    assert files_of(namespace) == [lock_path(namespace, "s")]
 
 
 def test_i7_growth_without_room_leaves_the_ring_in_use_untouched(
@@ -458,20 +488,26 @@ def test_i8_the_segment_outlives_readers_that_end_in_any_way_and_no_resource_tra
 ) -> None:
     with open_writer(namespace, columns=2) as writer:
         append_proof(writer)
-    finish(child("read_only", namespace))
-    orderly = child("hold_reader", namespace)
-    assert line(orderly) == "mapped"
-    finish(orderly)
-    killed = child("hold_reader", namespace)
-    assert line(killed) == "mapped"
-    end(killed)
+    orderly, killed = Process(namespace, READS.format(namespace)), Process(namespace, READS.format(namespace))
+    children = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text()
+    assert children == "", "a resource tracker would unlink the ring"
+    orderly.end()
+    killed.kill()
     assert RingReader(namespace, "s").newest_sequence() == 1
 
 
 def test_i8_the_segment_outlives_a_writer_and_a_reader_that_fail_to_map_it(namespace: str) -> None:
     with open_writer(namespace, capacity=4000, columns=64) as writer:
         append_proof(writer)
-    finish(child("fail_to_attach", namespace))
+
+    def without_address_space() -> None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), resource.RLIM_INFINITY))
+        for attach in (lambda: open_writer(namespace, capacity=4000), lambda: RingReader(namespace, "s")):
+            with pytest.raises(RingError, match="can't be mapped"):
+                attach()
+
+    in_fork(without_address_space)
     assert RingReader(namespace, "s").newest_sequence() == 1
 
 

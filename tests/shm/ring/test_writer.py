@@ -25,17 +25,15 @@ from shm.ring.layout import (
 )
 from shm.ring.reader import Frame, RingReader
 from shm.ring.writer import RingWriter
+from tests.application import ring_writer
 from tests.rings import (
     GAUGE,
     INTERVAL_NS,
     append_proof,
     check,
-    child,
     files_of,
-    finish,
     frame_of,
     is_replaced,
-    line,
     no_room,
     open_writer,
     overwrite,
@@ -507,16 +505,12 @@ def test_a_writer_that_lost_its_lock_does_not_sign_its_successor_off(namespace: 
     first = open_writer(namespace, columns=1)
     append_proof(first)
     lock_path(namespace, "s").unlink()
-    successor = child("hold_writer", namespace)
-    try:
-        pid = int(line(successor))
+    with ring_writer(namespace) as successor:
         with pytest.raises(RingLost):
             first.keep_published()
         first.close()
         with RingReader(namespace, "s") as reader:
-            assert reader.writer.pid == pid
-    finally:
-        finish(successor)
+            assert reader.writer.pid == successor.pid
 
 
 def test_closing_gives_the_lock_back_whatever_became_of_the_file(
