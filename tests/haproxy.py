@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
-
 from tests import http_client
-from tests.programs import find_program, free_port, wait_until
+from tests.programs import find_program, free_port, listens, running
 from tests.stand_ins.web import WebServer
 
 _CONFIG = """\
@@ -53,23 +50,10 @@ class HaproxyBefore:
                 failing=failing.port,
             )
         )
-        self._process = subprocess.Popen(
-            [program, "-db", "-f", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._stack.callback(self._end)
-        wait_until(self._listens, 20, "HAProxy")
+        log_path = self._directory / "haproxy.log"
+        started = self._stack.enter_context(running([program, "-db", "-f", config], log_path))
+        started.wait_until(lambda: listens(self.port), 20, "HAProxy listening")
         return self
-
-    def _end(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
-
-    def _listens(self) -> bool:
-        try:
-            self.request(1)
-        except httpx.TransportError:
-            return False
-        return True
 
     def request(self, count: int) -> Mapping[int, int]:
         """How many of ``count`` requests were answered with each status."""

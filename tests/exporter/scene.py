@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +26,6 @@ from fogmetrics.settings.tables import ShmConfig
 from shm.files import ring_path
 from shm.metric import Metric
 from tests.exporter.wire import ask
-from tests.programs import find_program
 
 SECOND = 1_000_000_000
 NOW_NS = 1_700_000_000 * SECOND
@@ -137,15 +135,3 @@ def samples_of(page: str, form: Format = Format.TEXT) -> Sampled:
             assert key not in found, f"{key} comes twice"
             found[key] = float(sample.value)
     return found
-
-
-def promtool_accepts(page: str) -> None:
-    """Fails where promtool's parser refuses the page (text 0.0.4). Its taste in names is not asked for."""
-    program = find_program("promtool")
-    done = subprocess.run(
-        [program, "check", "metrics", "--extended"], input=page, capture_output=True, text=True, timeout=60
-    )
-    assert "error while linting" not in done.stderr, done.stderr
-    assert done.returncode in (0, 3), done.stderr  # 3: it parsed, and has remarks
-    count = sum(1 for line in page.splitlines() if line and not line.startswith("#"))
-    assert count == 0 or "Metric" in done.stdout

@@ -16,7 +16,7 @@ from shm.ring.frame import absent
 from shm.ring.layout import FLAG_TICK, HEADER_BYTES, STALE_NAN_BITS, WORD_CATALOG_USED, WORD_HEAD
 from shm.ring.reader import RingReader
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene
-from tests.rings import open_writer, put_word
+from tests.rings import open_writer, overwrite, put_word
 
 ROOM = {"room": "a"}
 OTHER = {"room": "b"}
@@ -209,12 +209,6 @@ def test_a_ring_removed_between_listing_and_opening_is_no_error(scene: Scene, mo
 
 
 # ---- damage ------------------------------------------------------------------------------------------------------
-
-
-def overwrite(path: Path, offset: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def bad_magic(path: Path) -> None:

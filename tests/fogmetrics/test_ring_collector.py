@@ -25,9 +25,9 @@ from shm.files import ring_path
 from shm.metric import Metric
 from shm.table.cells import CounterCell
 from shm.table.process import ProcessTable
-from tests.exporter.scene import promtool_accepts, rings_page, samples_of
+from tests.exporter.scene import rings_page, samples_of
 from tests.packages import ROOT
-from tests.programs import unmeasured
+from tests.programs import promtool_says, unmeasured
 
 METRICS = (
     Metric("temperature", "gauge", 'Air, in °C: "dry"\nback\\slash.', "celsius", ("room",)),
@@ -90,7 +90,7 @@ def test_the_samples_are_those_of_metrics(
 
 @pytest.mark.real
 def test_promtool_accepts_the_page(one: MetricCollector, registry: CollectorRegistry) -> None:
-    promtool_accepts(exposed(registry, Format.TEXT))
+    promtool_says(exposed(registry, Format.TEXT))
 
 
 def test_what_openmetrics_forbids_is_in_neither_format(one: MetricCollector, registry: CollectorRegistry) -> None:

@@ -63,27 +63,11 @@ def server(certificate: Path, behaviour: hostile.Behaviour) -> Iterator[int]:
 
     def secured(connection: socket.socket, over: threading.Event) -> None:
         with context.wrap_socket(connection, server_side=True) as secure, contextlib.suppress(OSError):
-            secure.recv(65_536)
             behaviour(secure, over)
 
     listener = socket.create_server(("127.0.0.1", 0))
     with hostile.accepting(listener, secured):
         yield listener.getsockname()[1]
-
-
-def said(text: bytes) -> hostile.Behaviour:
-    return lambda connection, _: connection.sendall(text)
-
-
-def trickled(begin: bytes) -> hostile.Behaviour:
-    """Says ``begin``, then a byte now and then."""
-
-    def behave(connection: socket.socket, over: threading.Event) -> None:
-        connection.sendall(begin)
-        while not over.wait(0.02):
-            connection.sendall(b" ")
-
-    return behave
 
 
 def get(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> bytes:
@@ -98,24 +82,24 @@ def failure(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> str:
 
 
 def test_a_certificate_that_is_trusted_is_accepted_and_the_reply_read(trusted: Path) -> None:
-    with server(trusted, said(HELLO)) as port:
+    with server(trusted, hostile.says(HELLO)) as port:
         assert get(port) == b"hello"
 
 
 def test_a_reply_of_many_records_is_read_whole(trusted: Path) -> None:
     body = bytes(range(256)) * 3000
-    with server(trusted, said(hostile.http(body))) as port:
+    with server(trusted, hostile.says(hostile.http(body))) as port:
         assert get(port) == body
 
 
 def test_a_connection_that_is_cut_is_not_the_end_of_a_reply(trusted: Path) -> None:
     # Closed without TLS's own word for it: the reply, which tells no length, may lack its end.
-    with server(trusted, said(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")) as port:
+    with server(trusted, hostile.says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")) as port:
         assert "its answer broke off" in failure(port)
 
 
 def test_a_certificate_that_signed_itself_is_refused_with_a_remedy(certificate: Path) -> None:
-    with server(certificate, said(HELLO)) as port:
+    with server(certificate, hostile.says(HELLO)) as port:
         assert failure(port) == (
             "its certificate is not trusted: self-signed certificate; add its authority's to the certificates of this "
             "host, or name a file of both in SSL_CERT_FILE"
@@ -123,7 +107,7 @@ def test_a_certificate_that_signed_itself_is_refused_with_a_remedy(certificate: 
 
 
 def test_a_certificate_of_another_host_is_refused(trusted: Path) -> None:
-    with server(trusted, said(HELLO)) as port:
+    with server(trusted, hostile.says(HELLO)) as port:
         assert "Hostname mismatch, certificate is not valid for 'localhost'" in failure(port, "localhost")
 
 
@@ -144,7 +128,7 @@ def test_a_handshake_that_is_not_answered_is_late() -> None:
 
 
 def test_a_head_that_is_trickled_is_late(trusted: Path) -> None:
-    with server(trusted, trickled(b"HTTP/1.1 200 OK\r\nX: ")) as port:
+    with server(trusted, hostile.drips(b"HTTP/1.1 200 OK\r\nX: ")) as port:
         assert "no whole answer within 0.5 s" in failure(port, limits=Limits(0.5, 1000, "[source.x]"))
 
 
@@ -157,7 +141,7 @@ def test_betanet_is_read_over_https(certificate: Path, tmp_path: Path) -> None:
         environ = {**os.environ, **variables}
         return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
-    with server(certificate, said(hostile.http(b'{"active_nodes": 5}'))) as port:
+    with server(certificate, hostile.says(hostile.http(b'{"active_nodes": 5}'))) as port:
         config.write_text(f'[source.betanet]\nurl = "https://127.0.0.1:{port}"\n')
         refused = once()
         accepted = once(SSL_CERT_FILE=str(certificate))

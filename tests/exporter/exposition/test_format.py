@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from exporter.exposition.format import escape_help, header, label_set, numbers
 from exporter.http.negotiation import Format
-from tests.exporter.scene import promtool_accepts, samples_of
+from tests.exporter.scene import samples_of
+from tests.programs import promtool_says
 
 
 def test_label_values_have_backslash_quote_and_newline_escaped() -> None:
@@ -86,4 +87,4 @@ def test_promtool_reads_hostile_labels_and_help() -> None:
     hostile = 'quote " backslash \\ newline \n tab \t brace } equals = hash # ünicode \u2028 😀'
     page = header("x", "gauge", hostile, "", Format.TEXT) + f"x{label_set([('a', hostile)])} 1.0\n"
     assert samples_of(page) == {("x", (("a", hostile),)): 1.0}
-    promtool_accepts(page)
+    promtool_says(page)

@@ -11,7 +11,8 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import RingSet
 from shm.metric import Metric
-from tests.exporter.scene import Scene, promtool_accepts, samples_of
+from tests.exporter.scene import Scene, samples_of
+from tests.programs import promtool_says
 from tests.rings import open_writer
 
 HOSTILE = 'a "quoted"\\\nroom'
@@ -67,7 +68,7 @@ def test_the_page_in_both_formats(scene: Scene) -> None:
 
 @pytest.mark.real
 def test_promtool_reads_the_page(scene: Scene) -> None:
-    promtool_accepts(page(fill(scene)))
+    promtool_says(page(fill(scene)))
 
 
 def test_a_stale_ring_leaves_the_page_and_comes_back(scene: Scene) -> None:
