@@ -6,15 +6,11 @@ import inspect
 import re
 
 from collector.frame.collector import MetricCollector
-from exporter.app import Exporter
-from exporter.http.negotiation import Format
-from exporter.http.parameters import MetricsQuery
 from fogmetrics import RingCollector
-from fogmetrics.config import Config
-from fogmetrics.settings.tables import ShmConfig
 from shm.table.process import MODES
 from tests.application import Process
 from tests.docs.markdown import blocks, read
+from tests.exporter.scene import page_of
 from tests.rings import namespace as namespace
 
 PAGE = read("docs/applications.md")
@@ -24,12 +20,7 @@ def test_the_first_example_gives_the_page_below_it(namespace: str) -> None:
     code, drop_in, _ = (block.text for block in blocks(PAGE, "python"))
     console = blocks(PAGE, "console")[0].text
     with Process(namespace, code):
-        exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
-        try:
-            page = b"".join(exporter.metrics_parts(MetricsQuery(sources=("web",)), Format.TEXT)).decode()
-        finally:
-            exporter.close()
-    assert console.split("\n", 1)[1].strip() == page.strip()
+        assert console.split("\n", 1)[1].strip() == page_of(namespace).strip()
     with Process(namespace, drop_in) as process:
         assert (
             process.do("__import__('fogmetrics.application.drop_in').drop_in._installed.table.application") == "'web'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -111,6 +112,12 @@ def rings_page(exporter: Exporter, form: Format = Format.TEXT, *names: str) -> s
     """/metrics without the exporter's own metrics, and without OpenMetrics' end."""
     text = b"".join(exporter.metrics_parts(MetricsQuery(names), form)).decode()
     return re.sub(r"^((# \w+ )?(exporter|process)_.*|# EOF)\n", "", text, flags=re.MULTILINE)
+
+
+def page_of(namespace: str, form: Format = Format.TEXT) -> str:
+    """The same of an exporter of that namespace."""
+    with contextlib.closing(Exporter(Config(shm=ShmConfig(namespace=namespace)))) as exporter:
+        return rings_page(exporter, form)
 
 
 def own_page(own: SelfMetrics, form: Format = Format.TEXT, *names: str) -> str:

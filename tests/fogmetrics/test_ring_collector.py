@@ -14,18 +14,15 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from collector.frame.collector import MetricCollector
-from exporter.app import Exporter
 from exporter.http.negotiation import Format
 from exporter.rings import Ring, RingSet
 from fogmetrics import RingCollector
-from fogmetrics.config import Config
-from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError
 from shm.files import ring_path
 from shm.metric import Metric
 from shm.table.cells import CounterCell
 from shm.table.process import ProcessTable
-from tests.exporter.scene import rings_page, samples_of
+from tests.exporter.scene import page_of, samples_of
 from tests.packages import ROOT
 from tests.programs import promtool_says, unmeasured
 
@@ -75,9 +72,7 @@ def test_the_samples_are_those_of_metrics(
     cell = ProcessTable(namespace, "web").cell(Metric("jobs", "counter", "Jobs."), ())
     assert isinstance(cell, CounterCell)
     cell.inc(3)
-    exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
-    page, end = rings_page(exporter, form), "# EOF\n" * (form is Format.OPENMETRICS)
-    exporter.close()
+    page, end = page_of(namespace, form), "# EOF\n" * (form is Format.OPENMETRICS)
     text = exposed(registry, form)
     found, wanted = samples_of(text, form), samples_of(page + end, form)
     assert found.pop(key := ("temperature", (("room", "c"),))) != wanted.pop(key)  # NaN

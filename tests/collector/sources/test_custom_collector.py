@@ -23,10 +23,7 @@ from collector.frame.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources import custom_collector
 from collector.sources.custom_collector import CustomCollectorSource
-from exporter.exposition.latest import MetricsPage
-from exporter.http.negotiation import Format
-from exporter.http.parameters import MetricsQuery
-from exporter.rings import RingSet
+from tests.exporter.scene import page_of
 
 
 class Given:
@@ -65,11 +62,7 @@ def test_every_type_of_a_registry_is_on_the_page_as_prometheus_client_writes_it(
         assert result.errors == []
         assert result.up
         collector.commit()
-        rings = RingSet(namespace)
-        found = rings.refresh()
-        text = b"".join(MetricsPage(found, MetricsQuery()).render(found, [False], Format.TEXT)).decode()
-        rings.close()
-    ours = {one.name: one for one in text_string_to_metric_families(text)}
+    ours = {one.name: one for one in text_string_to_metric_families(page_of(namespace))}
     types = {"state": "gauge", "build_info": "gauge", "other": "unknown"}
     for theirs in registry.collect():
         name = "build_info" if theirs.name == "build" else theirs.name

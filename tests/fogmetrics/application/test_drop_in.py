@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporter.http.negotiation import Format
 from tests.application import DROP_IN, ROOT, Process, merged
+from tests.exporter.scene import page_of
 from tests.programs import promtool_says
 
 # The application: unchanged in both runs. It forks three workers, tells its page, kills them, tells it again.
@@ -227,27 +230,15 @@ def test_what_can_t_be_is_refused_with_a_remedy(namespace: str, begin: str, said
 
 @pytest.mark.real
 def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str, process: Process) -> None:
-    from exporter.app import Exporter
-    from exporter.http.negotiation import Format
-    from exporter.http.parameters import MetricsQuery
-    from fogmetrics.config import Config
-    from fogmetrics.settings.tables import ShmConfig
-
     process.do("c = p.Counter('jobs', 'Jobs.', ['l']); c.labels('x').inc()")
     process.do("h = p.Histogram('job_seconds', 'Time.'); h.observe(0.2); s = p.Summary('job_bytes', 'Size.')")
     process.do("s.observe(3); i = p.Info('build', 'Build.'); i.info({'version': '1'})")
     process.do("e = p.Enum('job_state', 'State.', states=['up', 'down'])")
-    exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
-    try:
-        page = b"".join(exporter.metrics_parts(MetricsQuery(sources=("web",)), Format.TEXT))
-        whole = b"".join(exporter.metrics_parts(MetricsQuery(), Format.OPENMETRICS))
-    finally:
-        exporter.close()
+    page = page_of(namespace)
     assert promtool_says(page) == []
-    assert b"# TYPE job_bytes summary\njob_bytes_count 1.0\njob_bytes_sum 3.0\n" in page
-    assert b'jobs_total{l="x"} 1.0\n' in page
-    from prometheus_client.openmetrics.parser import text_string_to_metric_families
-
-    families = {one.name: one for one in text_string_to_metric_families(whole.decode())}  # type: ignore[no-untyped-call]
+    assert "# TYPE job_bytes summary\njob_bytes_count 1.0\njob_bytes_sum 3.0\n" in page
+    assert 'jobs_total{l="x"} 1.0\n' in page
+    openmetrics = page_of(namespace, Format.OPENMETRICS) + "# EOF\n"
+    families = {one.name: one for one in text_string_to_metric_families(openmetrics)}  # type: ignore[no-untyped-call]
     assert families["job_bytes"].type == "summary"
     assert families["job_seconds"].type == "histogram"

@@ -5,85 +5,48 @@ import pytest
 from collector.metrics import CIRCUIT_STATE
 from collector.sources.betanet.breaker import CircuitBreaker, CircuitState
 
-
-class Clock:
-    """Seconds that pass only when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+CLOSED, HALF_OPEN, OPEN = CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@pytest.mark.parametrize(
+    ("steps", "state", "failures_in_a_row"),
+    [
+        pytest.param("", CLOSED, 0, id="a new one is closed"),
+        pytest.param("f f f f", CLOSED, 4, id="four failures in a row leave it closed"),
+        pytest.param("f f f f f", OPEN, 5, id="the fifth opens it"),
+        pytest.param("f f f f s f f f f", CLOSED, 4, id="a success starts the count again"),
+        pytest.param("f f f f f 29.5", OPEN, 5, id="it stays open until the thirtieth second"),
+        pytest.param("f f f f f 30", HALF_OPEN, 5, id="then it is tried"),
+        pytest.param("f f f f f 30 s f f f f", CLOSED, 4, id="a trial that succeeds gives all patience back"),
+        pytest.param("f f f f f 40 f", OPEN, 6, id="one that fails opens it for thirty seconds more"),
+        pytest.param("f f f f f 40 f 29", OPEN, 6, id="all of them"),
+        pytest.param("f f f f f 40 f 30", HALF_OPEN, 6, id="and then it is tried again"),
+    ],
+)
+def test_after_failures_successes_and_seconds(steps: str, state: CircuitState, failures_in_a_row: int) -> None:
+    """``steps``: requests that failed or succeeded, and seconds."""
+    now = 0.0
+    breaker = CircuitBreaker(failures_to_open=5, open_seconds=30.0, clock=lambda: now)
+    for step in steps.split():
+        if step in ("f", "s"):
+            assert breaker.state is not OPEN
+            (breaker.failed if step == "f" else breaker.succeeded)()
+        else:
+            now += float(step)
+    assert (breaker.state, breaker.failures_in_a_row) == (state, failures_in_a_row)
 
 
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker(failures_to_open=5, open_seconds=30.0, clock=clock)
-
-
-def assert_state(breaker: CircuitBreaker, state: CircuitState) -> None:
-    assert breaker.state is state  # in a function, because mypy takes a property to stay what it was
-
-
-def fail(breaker: CircuitBreaker, times: int) -> None:
-    for _ in range(times):
-        assert breaker.state is not CircuitState.OPEN
-        breaker.failed()
-
-
-def test_four_failures_in_a_row_leave_it_closed_and_the_fifth_opens_it(breaker: CircuitBreaker) -> None:
-    assert_state(breaker, CircuitState.CLOSED)
-    fail(breaker, 4)
-    assert_state(breaker, CircuitState.CLOSED)
-    fail(breaker, 1)
-    assert_state(breaker, CircuitState.OPEN)
-    assert breaker.failures_in_a_row == 5
-
-
-def test_a_success_between_failures_starts_the_count_again(breaker: CircuitBreaker) -> None:
-    fail(breaker, 4)
-    breaker.succeeded()
-    fail(breaker, 4)
-    assert_state(breaker, CircuitState.CLOSED)
-
-
-def test_it_stays_open_until_the_thirtieth_second(breaker: CircuitBreaker, clock: Clock) -> None:
-    fail(breaker, 5)
+def test_an_open_one_tells_when_it_is_tried() -> None:
+    now = 1000.0
+    breaker = CircuitBreaker(failures_to_open=1, open_seconds=30.0, clock=lambda: now)
+    breaker.failed()
     assert breaker.seconds_until_trial == 30.0
-    clock.now += 29.5
+    now += 29.5
     assert breaker.seconds_until_trial == 0.5
-    assert_state(breaker, CircuitState.OPEN)
-    clock.now += 0.5
-    assert_state(breaker, CircuitState.HALF_OPEN)
+    now += 29.5
     assert breaker.seconds_until_trial == 0.0
-
-
-def test_a_trial_that_succeeds_closes_it_with_all_its_patience_back(breaker: CircuitBreaker, clock: Clock) -> None:
-    fail(breaker, 5)
-    clock.now += 30.0
-    breaker.succeeded()
-    assert_state(breaker, CircuitState.CLOSED)
-    fail(breaker, 4)
-    assert_state(breaker, CircuitState.CLOSED)
-
-
-def test_a_trial_that_fails_opens_it_for_thirty_seconds_more(breaker: CircuitBreaker, clock: Clock) -> None:
-    fail(breaker, 5)
-    clock.now += 40.0
-    fail(breaker, 1)
-    assert breaker.seconds_until_trial == 30.0
-    assert breaker.failures_in_a_row == 6
-    clock.now += 29.0
-    assert_state(breaker, CircuitState.OPEN)
-    clock.now += 1.0
-    assert_state(breaker, CircuitState.HALF_OPEN)
 
 
 def test_the_states_have_the_values_that_the_metric_names() -> None:
     assert "0 closed, 1 half-open, 2 open" in CIRCUIT_STATE.help
-    assert [int(state) for state in (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN)] == [0, 1, 2]
+    assert [int(state) for state in (CLOSED, HALF_OPEN, OPEN)] == [0, 1, 2]

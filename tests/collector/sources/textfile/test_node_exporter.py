@@ -13,11 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector.frame.collector import MetricCollector
 from collector.sources.textfile import TextfileOptions, TextfileSource
-from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
-from exporter.http.parameters import MetricsQuery
-from exporter.rings import RingSet
 from tests import http_client
+from tests.exporter.scene import page_of
 from tests.programs import find_program, free_port, listens, running
 
 pytestmark = pytest.mark.real
@@ -107,12 +105,7 @@ def ours(directory: Path, namespace: str, form: Format) -> str:
         [result] = collector.collect_from_sources([source], 5)
         assert not result.errors
         collector.commit()
-        rings = RingSet(namespace)
-        try:
-            found = rings.refresh()
-            return b"".join(MetricsPage(found, MetricsQuery()).render(found, [False], form)).decode()
-        finally:
-            rings.close()
+        return page_of(namespace, form)
 
 
 def test_a_directory_of_good_files_gives_the_samples_that_node_exporter_gives(
