@@ -27,10 +27,6 @@ RULES: Final[dict[str, tuple[str, ...] | None]] = {
     "collector.drop_in": (*BELOW, "fogmetrics.application"),
     "collector.frame.collector": (*BELOW, "collector", "fogmetrics.application"),
     "exporter": (*BELOW, "exporter"),
-    # Services read rings as the exporter does; the rules write one, too.
-    **dict.fromkeys(
-        ("exporter.rules", "exporter.archive", "exporter.remote_write"), (*BELOW, "exporter", "collector.frame")
-    ),
     "fogmetrics": None,  # the public names, config and cli
 }
 MODULES: Final = {
@@ -86,7 +82,6 @@ def test_a_module_imports_only_what_its_layer_may(module: str) -> None:
         ("collector.registry", "if TYPE_CHECKING:\n    import exporter.rings", "exporter.rings"),
         ("collector.registry", "def f():\n    from fogmetrics import config", "fogmetrics.config"),
         ("exporter.app", "from collector.frame.collector import MetricCollector", "collector.frame.collector"),
-        ("exporter.rules.groups", "from collector.loop.worker import Worker", "collector.loop.worker"),
     ],
 )
 def test_an_import_upwards_is_named_with_its_rule(module: str, text: str, imported: str) -> None:
@@ -99,7 +94,6 @@ def test_an_import_upwards_is_named_with_its_rule(module: str, text: str, import
     [
         ("collector.__main__", "from fogmetrics.config import load"),
         ("fogmetrics.cli.check", "from exporter.http import address"),
-        ("exporter.rules.groups", "from collector.frame.collector import MetricCollector"),
         ("collector.registry", "import json\nfrom shm.metric import Metric\nfrom fogmetrics.settings import reader"),
     ],
 )

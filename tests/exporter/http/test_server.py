@@ -36,6 +36,8 @@ LAST = REQUEST.replace(b"host", b"connection: close\r\nhost")
 PAGE = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
 POST = b"POST /metrics HTTP/1.1\r\nhost: x\r\n"
 
+pytestmark = pytest.mark.anyio  # runs the tests that are coroutines
+
 
 @contextlib.contextmanager
 def large_page(namespace: str) -> Iterator[None]:
@@ -165,20 +167,17 @@ def test_requests_in_advance_are_answered_up_to_the_limit_in_bytes(namespace: st
         assert "Traceback" not in program.log()
 
 
-def test_headers_that_no_answer_depends_on_are_not_kept_and_lists_are_one() -> None:
+async def test_headers_that_no_answer_depends_on_are_not_kept_and_lists_are_one() -> None:
     asked: list[Request] = []
 
     async def page(request: Request) -> Response:
         asked.append(request)
         return PlainTextResponse("page")
 
-    async def work() -> None:
-        async with serving(page) as (_, port), asking(port, b"") as (reader, writer):
-            lines = [b"Accept: a", b"Cookie: b", b"accept: c", b"Accept-Encoding: gzip", *[b"a:"] * 10_000]
-            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n" + b"\r\n".join([*lines, b"", b""]))
-            assert (await page_of(reader)) == b"page"
-
-    run(work)
+    async with serving(page) as (_, port), asking(port, b"") as (reader, writer):
+        lines = [b"Accept: a", b"Cookie: b", b"accept: c", b"Accept-Encoding: gzip", *[b"a:"] * 10_000]
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n" + b"\r\n".join([*lines, b"", b""]))
+        assert (await page_of(reader)) == b"page"
     [request] = asked
     assert request.headers.items() == [("accept", "a,c"), ("accept-encoding", "gzip")]
 
@@ -227,25 +226,22 @@ def test_a_request_is_refused_only_where_all_connections_are_busy_with_answers(n
         assert counted(port, "none", 503) == 1
 
 
-def test_clients_that_connect_together_while_all_are_busy_each_hear_it() -> None:
-    async def work() -> None:
-        go = asyncio.Event()
-        async with serving(held(go), max_connections=8) as (_, port), contextlib.AsyncExitStack() as stack:
-            busy = [await stack.enter_async_context(asking(port)) for _ in range(8)]
-            new = [await stack.enter_async_context(asking(port, b"")) for _ in range(4)]
-            await asyncio.sleep(0.1)
-            for _, writer in new:
-                writer.write(REQUEST)
-            for reader, _ in new:
-                assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
-            go.set()
-            for reader, _ in busy:
-                assert await page_of(reader) == b"page"
-
-    run(work)
+async def test_clients_that_connect_together_while_all_are_busy_each_hear_it() -> None:
+    go = asyncio.Event()
+    async with serving(held(go), max_connections=8) as (_, port), contextlib.AsyncExitStack() as stack:
+        busy = [await stack.enter_async_context(asking(port)) for _ in range(8)]
+        new = [await stack.enter_async_context(asking(port, b"")) for _ in range(4)]
+        await asyncio.sleep(0.1)
+        for _, writer in new:
+            writer.write(REQUEST)
+        for reader, _ in new:
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        go.set()
+        for reader, _ in busy:
+            assert await page_of(reader) == b"page"
 
 
-def test_the_next_page_is_not_made_before_the_last_one_is_taken() -> None:
+async def test_the_next_page_is_not_made_before_the_last_one_is_taken() -> None:
     size, made = 10_000_000, 0
 
     async def page(request: Request) -> Response:
@@ -253,17 +249,14 @@ def test_the_next_page_is_not_made_before_the_last_one_is_taken() -> None:
         made += 1
         return PlainTextResponse("x" * size)
 
-    async def work() -> None:
-        async with serving(page) as (_, port), asking(port, REQUEST * 3) as (reader, _):
-            await reader.readuntil(b"\r\n\r\n")
-            await asyncio.sleep(0.5)
-            assert made == 1, "the kernel has not taken all of the first"
-            await reader.readexactly(size)
-            for _ in range(2):
-                assert len(await page_of(reader)) == size
-            assert made == 3
-
-    run(work)
+    async with serving(page) as (_, port), asking(port, REQUEST * 3) as (reader, _):
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.5)
+        assert made == 1, "the kernel has not taken all of the first"
+        await reader.readexactly(size)
+        for _ in range(2):
+            assert len(await page_of(reader)) == size
+        assert made == 3
 
 
 @pytest.mark.parametrize(("most", "fit"), [(512, 256), (511, 255), (100, 50), (0, 1)])
@@ -310,17 +303,14 @@ def test_nothing_is_read_behind_a_last_request(namespace: str, tmp_path: Path) -
         assert "Traceback" not in program.log()
 
 
-def test_more_bytes_behind_a_last_request_do_not_spoil_its_answer() -> None:
-    async def work() -> None:
-        go = asyncio.Event()
-        async with serving(held(go)) as (_, port), asking(port, LAST) as (reader, writer):
-            await asyncio.sleep(0.1)
-            writer.write(b"\r\n")
-            await asyncio.sleep(0.1)
-            go.set()
-            assert await page_of(reader) == b"page"
-
-    run(work)
+async def test_more_bytes_behind_a_last_request_do_not_spoil_its_answer() -> None:
+    go = asyncio.Event()
+    async with serving(held(go)) as (_, port), asking(port, LAST) as (reader, writer):
+        await asyncio.sleep(0.1)
+        writer.write(b"\r\n")
+        await asyncio.sleep(0.1)
+        go.set()
+        assert await page_of(reader) == b"page"
 
 
 def test_a_wish_for_a_web_socket_is_answered_as_any_request_and_not_logged(namespace: str, tmp_path: Path) -> None:
@@ -335,11 +325,9 @@ def test_a_wish_for_a_web_socket_is_answered_as_any_request_and_not_logged(names
 # ---- a server in this process --------------------------------------------------------------------------------
 
 
-def run(work: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(work(), 60)
-
-    asyncio.run(bounded())  # uvloop would wait for ever for the server of a test that failed
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # without uvloop, which would wait for ever for the server of a test that failed
 
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -396,31 +384,25 @@ async def page_of(reader: asyncio.StreamReader) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_its_idle_connections(number: signal.Signals) -> None:
-    async def work() -> None:
-        go = asyncio.Event()
+async def test_a_signal_ends_it_and_its_idle_connections(number: signal.Signals) -> None:
+    go = asyncio.Event()
+    go.set()
+    async with serving(held(go)) as (server, port), asking(port) as (reader, _):
+        assert await page_of(reader) == b"page"
+        os.kill(os.getpid(), number)
+        assert await reader.read() == b""
+        assert server.should_exit
+
+
+async def test_an_answer_under_way_at_the_end_is_finished_and_is_the_last() -> None:
+    go = asyncio.Event()
+    async with serving(held(go)) as (server, port), asking(port) as (reader, _):
+        await asyncio.sleep(0.1)
+        server.stop()
+        await asyncio.sleep(0.3)
         go.set()
-        async with serving(held(go)) as (server, port), asking(port) as (reader, _):
-            assert await page_of(reader) == b"page"
-            os.kill(os.getpid(), number)
-            assert await reader.read() == b""
-            assert server.should_exit
-
-    run(work)
-
-
-def test_an_answer_under_way_at_the_end_is_finished_and_is_the_last() -> None:
-    async def work() -> None:
-        go = asyncio.Event()
-        async with serving(held(go)) as (server, port), asking(port) as (reader, _):
-            await asyncio.sleep(0.1)
-            server.stop()
-            await asyncio.sleep(0.3)
-            go.set()
-            assert await page_of(reader) == b"page"
-            assert await reader.read() == b""
-
-    run(work)
+        assert await page_of(reader) == b"page"
+        assert await reader.read() == b""
 
 
 def test_an_answer_that_takes_too_long_does_not_keep_it(namespace: str, tmp_path: Path) -> None:
@@ -433,34 +415,27 @@ def test_an_answer_that_takes_too_long_does_not_keep_it(namespace: str, tmp_path
         assert "Traceback" not in program.log()
 
 
-def test_told_to_end_before_it_began_it_ends() -> None:
-    async def work() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            server = server_of(held(asyncio.Event()), Parent({}))
-            server.stop()
-            await server.serve([listening])
-
-    run(work)
+async def test_told_to_end_before_it_began_it_ends() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = server_of(held(asyncio.Event()), Parent({}))
+        server.stop()
+        await server.serve([listening])
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_a_supervisord_that_went_unnoticed_is_looked_for(monkeypatch: pytest.MonkeyPatch, tells: bool) -> None:
+async def test_a_supervisord_that_went_unnoticed_is_looked_for(monkeypatch: pytest.MonkeyPatch, tells: bool) -> None:
     """Before the server began, or where the kernel does not announce it."""
     if not tells:
         monkeypatch.delattr(os, "pidfd_open")
     monkeypatch.setattr(module, "LOOK_SECONDS", 3600.0 if tells else 0.01)
     orphan = Parent({"SUPERVISOR_ENABLED": "1"})
-
-    async def work() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            running = asyncio.create_task(server_of(held(asyncio.Event()), orphan).serve([listening]))
-            if not tells:
-                await asyncio.sleep(0.1)
-                assert not running.done()
-            orphan.pid += 1
-            await running
-
-    run(work)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running = asyncio.create_task(server_of(held(asyncio.Event()), orphan).serve([listening]))
+        if not tells:
+            await asyncio.sleep(0.1)
+            assert not running.done()
+        orphan.pid += 1
+        await running
 
 
 def test_without_a_client_it_sleeps(namespace: str, tmp_path: Path) -> None:
