@@ -28,7 +28,12 @@ def watched(program: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """
     command = [sys.executable, "-c", _SUPERVISORD, program]
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     try:

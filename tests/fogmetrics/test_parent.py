@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -23,26 +21,19 @@ def test_a_parent_is_watched_only_when_it_is_supervisord() -> None:
     assert parent.gone
 
 
-_PARENT = """
-import os, subprocess, sys
-environ = {**os.environ, "SUPERVISOR_ENABLED": "1"}
-program = f"PARENT = {os.getpid()}\\n" + sys.argv[1]
-subprocess.Popen([sys.executable, "-c", program], env=environ, process_group=0)
-os._exit(0)
-"""
-_CHILD = """
-import os, time
-while os.getppid() == PARENT: time.sleep(0.01)
-from fogmetrics.parent import Parent
-print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
-"""
-
-
 def test_a_system_without_such_descriptors_is_looked_at_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pidfd_open", raising(OSError(errno.ENOSYS, "Function not implemented")))
     assert Parent({"SUPERVISOR_ENABLED": "1"}).fd == -1
 
 
+_LATE = """
+import os, time
+parent = os.getppid()
+print("begins", flush=True)
+while os.getppid() == parent: time.sleep(0.01)
+from fogmetrics.parent import Parent
+print(Parent().gone if os.getppid() == 1 else "adopted", flush=True)
+"""
 _WATCHER = """
 import select
 from fogmetrics.parent import Parent
@@ -62,8 +53,7 @@ def test_the_descriptor_tells_the_end_of_the_parent_when_it_comes() -> None:
 
 def test_a_supervisord_that_died_before_we_looked_is_gone() -> None:
     """A process takes a moment to begin; whoever is killed in it must be missed all the same."""
-    run = subprocess.run(
-        [sys.executable, "-c", _PARENT, _CHILD], start_new_session=True, capture_output=True, text=True, timeout=30
-    )
-    # "adopted": by a subreaper, of which nothing can be told. The pipe is open until the child has ended.
-    assert run.stdout.strip() in ("True", "adopted"), run.stderr
+    with watched(_LATE) as (supervisord, output):
+        assert output.readline() == "begins\n"
+        supervisord.kill()
+        assert output.readline() in ("True\n", "adopted\n")  # by a subreaper, of which nothing can be told

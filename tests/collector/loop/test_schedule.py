@@ -8,15 +8,8 @@ SECOND = 1_000_000_000
 class Clocks:
     """A wall and a monotonic clock that move together until the wall clock is set."""
 
-    def __init__(self, wall_ns: int = 1_700_000_000 * SECOND + 123, monotonic_ns: int = 5 * SECOND) -> None:
-        self.wall_ns = wall_ns
-        self.monotonic_ns = monotonic_ns
-
-    def wall(self) -> int:
-        return self.wall_ns
-
-    def monotonic(self) -> int:
-        return self.monotonic_ns
+    wall_ns = 1_700_000_000 * SECOND + 123
+    monotonic_ns = 5 * SECOND
 
     def advance_to(self, monotonic_ns: int) -> None:
         self.wall_ns += monotonic_ns - self.monotonic_ns
@@ -24,7 +17,7 @@ class Clocks:
 
 
 def schedule(clocks: Clocks, interval_ns: int = 15 * SECOND, source: str = "node") -> Schedule:
-    return Schedule(source, interval_ns, clocks.wall, clocks.monotonic)
+    return Schedule(source, interval_ns, lambda: clocks.wall_ns, lambda: clocks.monotonic_ns)
 
 
 def test_the_phase_is_stable_and_differs_between_sources() -> None:

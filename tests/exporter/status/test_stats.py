@@ -143,10 +143,6 @@ def checked(scene: Scene) -> tuple[bool, dict[str, Any]]:
     return health(scene.rings())
 
 
-def test_without_rings_there_is_no_health(scene: Scene) -> None:
-    assert checked(scene) == (False, {"status": "no fresh source", "sources": {}})
-
-
 def test_one_fresh_source_is_health(scene: Scene) -> None:
     fill(scene)
     scene.collector("empty")

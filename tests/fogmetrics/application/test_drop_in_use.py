@@ -163,14 +163,6 @@ def test_a_fork_beside_threads_that_make_series_can_make_its_own(namespace: str,
     }
 
 
-def test_a_child_of_which_nothing_counts_may_remove_what_the_parent_has(namespace: str, process: Process) -> None:
-    process.do("c = p.Counter('c', 'C.', ['a']); c.labels('x').inc(); c.labels('y').inc()")
-    process.do("forked(lambda: c.remove('x'))")
-    assert merged(namespace) == {"c_total{y}": [1.0]}
-    process.do("forked(lambda: (c.remove('y'), c.labels('z').inc()))")
-    assert merged(namespace) == {"c_total{z}": [1.0]}
-
-
 def test_who_still_has_a_removed_child_counts_on_in_a_fork(process: Process) -> None:
     process.do("c = p.Counter('c', 'C.', ['a']); held = c.labels('x'); c.remove('x'); go = threading.Event()")
     process.do("had = threading.Event()\ndef hold():\n with drop_in._installed.table.lock: had.set(); go.wait(30)")

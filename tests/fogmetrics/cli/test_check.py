@@ -3,8 +3,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import lock_path, ring_path
 from tests.daemon import ROOT
 from tests.failing import raising
+from tests.rings import become, in_fork
 
 
 class Ownqueue(MetricSource):
@@ -111,21 +110,13 @@ def test_a_directory_that_this_user_may_not_write_to_is_named(tmp_path: Path) ->
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)
-    code = (
-        "import os, sys; os.setuid(65534); from pathlib import Path\n"
-        "from fogmetrics.cli.check import check_run_directory\n"
-        "try: check_run_directory(Path(sys.argv[1]))\nexcept Exception as error: print(type(error).__name__, error)"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", f"import fogmetrics.cli.check\n{code}", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert run.stdout.startswith("InTheWay "), run.stderr
-    assert str(tmp_path / "run") in run.stdout
-    assert "Permission denied" in run.stdout
+
+    def as_another() -> None:
+        become(65534, 65534)
+        with pytest.raises(InTheWay, match=rf"{tmp_path / 'run'}.*Permission denied"):
+            check_run_directory(tmp_path)
+
+    in_fork(as_another)
 
 
 def test_a_directory_whose_name_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
