@@ -31,6 +31,14 @@ def restored(namespace: str, directory: Path, columns: int, capacity: int = 8) -
         return held
 
 
+def taken(namespace: str, directory: Path, frames: int, columns: int = 1, capacity: int = 8) -> Path:
+    """The snapshot of a ring with so many frames, whose writer has ended."""
+    with open_writer(namespace, columns=columns, capacity=capacity) as writer:
+        append_proof(writer, frames)
+        disk_copy.take(directory, namespace, "s")
+    return disk_copy.file_of(directory, namespace, "s")
+
+
 def test_the_history_comes_back_when_shared_memory_was_emptied(namespace: str, tmp_path: Path) -> None:
     with open_writer(namespace, columns=3) as writer:
         append_proof(writer, 11)
@@ -63,9 +71,7 @@ def test_a_ring_in_shared_memory_goes_before_its_snapshot(namespace: str, tmp_pa
 
 
 def test_a_configuration_that_changed_meanwhile_shapes_the_restored_ring(namespace: str, tmp_path: Path) -> None:
-    with open_writer(namespace, columns=2, capacity=16) as writer:
-        append_proof(writer, 16)
-        disk_copy.take(tmp_path, namespace, "s")
+    taken(namespace, tmp_path, 16, columns=2, capacity=16)
     assert restored(namespace, tmp_path, 2, capacity=8) == list(range(9, 17))
 
 
@@ -102,10 +108,7 @@ def test_a_catalog_that_grew_while_the_slots_were_copied_names_their_columns(
 def test_a_snapshot_cut_short_is_set_aside_and_the_ring_begins_empty(
     namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int
 ) -> None:
-    with open_writer(namespace, columns=1) as writer:
-        append_proof(writer)
-        disk_copy.take(tmp_path, namespace, "s")
-    file = disk_copy.file_of(tmp_path, namespace, "s")
+    file = taken(namespace, tmp_path, 1)
     os.truncate(file, size)
     ring_path(namespace, "s").unlink()
     with reopen(namespace, tmp_path) as writer:
@@ -117,11 +120,8 @@ def test_a_snapshot_cut_short_is_set_aside_and_the_ring_begins_empty(
 def test_a_snapshot_of_another_layout_is_set_aside_by_name_and_an_earlier_one_kept(
     namespace: str, tmp_path: Path
 ) -> None:
-    file = disk_copy.file_of(tmp_path, namespace, "s")
     for _ in range(2):
-        with open_writer(namespace, columns=1) as writer:
-            append_proof(writer)
-            disk_copy.take(tmp_path, namespace, "s")
+        file = taken(namespace, tmp_path, 1)
         overwrite(file, 8, b"\x07")
         ring_path(namespace, "s").unlink()
         with reopen(namespace, tmp_path) as writer:
@@ -183,9 +183,7 @@ def test_a_ring_cut_short_while_it_is_copied_is_no_snapshot(
 def test_where_there_is_no_room_for_the_restored_ring_the_snapshot_stays(
     namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_writer(namespace, columns=1) as writer:
-        append_proof(writer, 2)
-        disk_copy.take(tmp_path, namespace, "s")
+    taken(namespace, tmp_path, 2)
     ring_path(namespace, "s").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", no_room)
@@ -253,9 +251,7 @@ def test_a_second_one_at_the_same_time_is_refused_and_the_first_is_whole(
 def test_what_a_taker_left_that_was_killed_is_taken_over(namespace: str, tmp_path: Path) -> None:
     left = disk_copy.file_of(tmp_path, namespace, "s").with_suffix(".snapshot.new")
     left.write_bytes(b"half of one" * 1000)
-    with open_writer(namespace, columns=2) as writer:
-        append_proof(writer, 2)
-        disk_copy.take(tmp_path, namespace, "s")
+    taken(namespace, tmp_path, 2, columns=2)
     assert not left.exists()
     assert restored(namespace, tmp_path, 2) == [1, 2]
 
@@ -279,10 +275,7 @@ def test_a_link_under_the_name_that_is_written_is_not_followed(namespace: str, t
 def test_a_snapshot_that_reaches_further_than_the_ring_is_kept_under_another_name(
     namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, accident: str
 ) -> None:
-    file = disk_copy.file_of(tmp_path, namespace, "s")
-    with open_writer(namespace, columns=1) as writer:
-        append_proof(writer, 6)
-        disk_copy.take(tmp_path, namespace, "s")
+    file = taken(namespace, tmp_path, 6)
     whole = file.read_bytes()
     ring_path(namespace, "s").unlink()
     elsewhere = tmp_path / "elsewhere"
