@@ -15,3 +15,8 @@ def scene(namespace: str) -> Iterator[Scene]:
     one = Scene(namespace)
     yield one
     one.close()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # without uvloop, which would wait for ever for the server of a test that failed

@@ -29,6 +29,7 @@ from tests.exporter.scene import INTERVAL, SECOND, Scene, get, rings_page, sampl
 from tests.exporter.wire import ask
 
 ROOM = {"room": "a"}
+pytestmark = pytest.mark.anyio  # runs the tests that are coroutines
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,*/*;q=0.1"
 
 
@@ -369,7 +370,7 @@ def test_a_broken_ring_costs_no_page_anything_but_itself(scene: Scene) -> None:
 # ---- the worker --------------------------------------------------------------------------------------------------
 
 
-def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
+async def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(scene)
@@ -383,24 +384,20 @@ def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
 
     monkeypatch.setattr(exporter, "aggregated_parts", held)
 
-    async def burst() -> tuple[list[httpx.Response], httpx.Response, httpx.Response]:
-        waiting = [asyncio.create_task(ask(exporter.app, "GET", "/metrics/aggregated")) for _ in range(3)]
-        while exporter._jobs < 3:
-            await asyncio.sleep(0)
-        refused = await ask(exporter.app, "GET", "/stats")
-        scraped = await ask(exporter.app, "GET", "/metrics")
-        go.set()
-        return await asyncio.gather(*waiting), refused, scraped
-
-    served, refused, scraped = asyncio.run(burst())
-    assert {answer.status_code for answer in served} == {200}
+    waiting = [asyncio.create_task(ask(exporter.app, "GET", "/metrics/aggregated")) for _ in range(3)]
+    while exporter._jobs < 3:
+        await asyncio.sleep(0)
+    refused = await ask(exporter.app, "GET", "/stats")
+    scraped = await ask(exporter.app, "GET", "/metrics")
+    go.set()
+    assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert refused.text == "3 requests are waiting already; try again in 1 s\n"
     assert scraped.status_code == 200
-    assert get(exporter, "/stats").status_code == 200
+    assert (await ask(exporter.app, "GET", "/stats")).status_code == 200
 
 
-def test_a_page_that_nobody_waits_for_any_more_is_not_made(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_that_nobody_waits_for_any_more_is_not_made(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     exporter = fill(scene)
     made = mock.Mock(wraps=exporter.aggregated_parts)
     monkeypatch.setattr(exporter, "aggregated_parts", made)
@@ -411,14 +408,11 @@ def test_a_page_that_nobody_waits_for_any_more_is_not_made(scene: Scene, monkeyp
     async def send(message: Any) -> None:
         pass
 
-    async def work() -> None:
-        scope = {"type": "http", "method": "GET", "path": "/metrics/aggregated", "query_string": b"", "headers": []}
-        await exporter.app(scope, left, send)
-        assert made.call_count == 0
-        assert (await ask(exporter.app, "GET", "/metrics/aggregated")).status_code == 200
-        assert made.call_count == 1
-
-    asyncio.run(work())
+    scope = {"type": "http", "method": "GET", "path": "/metrics/aggregated", "query_string": b"", "headers": []}
+    await exporter.app(scope, left, send)
+    assert made.call_count == 0
+    assert (await ask(exporter.app, "GET", "/metrics/aggregated")).status_code == 200
+    assert made.call_count == 1
 
 
 def test_a_page_that_is_not_ready_when_the_server_ends_is_given_up_without_a_fault(
@@ -441,7 +435,7 @@ def test_a_page_that_is_not_ready_when_the_server_ends_is_given_up_without_a_fau
     assert caplog.records == []
 
 
-def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_time(
+async def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "_CLOSE_SECONDS", 0.001)
@@ -449,13 +443,9 @@ def test_segments_that_can_t_be_looked_through_once_are_looked_through_the_next_
     outcomes = itertools.chain([RuntimeError("can't start new thread")], itertools.repeat(None))
     crowded = mock.AsyncMock(side_effect=outcomes)
     monkeypatch.setattr(exporter, "close_replaced", crowded)
-
-    async def work() -> None:
-        async with asyncio.timeout(20), exporter.app.router.lifespan_context(exporter.app):
-            while crowded.await_count < 3:
-                await asyncio.sleep(0.001)
-
-    asyncio.run(work())
+    async with asyncio.timeout(20), exporter.app.router.lifespan_context(exporter.app):
+        while crowded.await_count < 3:
+            await asyncio.sleep(0.001)
     [said] = [record for record in caplog.records if record.message == "replaced segments not closed"]
     assert said.__dict__["error"] == "RuntimeError: can't start new thread"
 

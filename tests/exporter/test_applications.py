@@ -23,7 +23,7 @@ from shm.table.format import table_path
 from shm.table.process import ProcessTable
 from tests.application import Process
 from tests.exporter.scene import get, own_page
-from tests.rings import append_proof, open_writer
+from tests.rings import append_proof, open_writer, overwrite
 from tests.rings import namespace as namespace
 
 BEGIN = (
@@ -116,8 +116,7 @@ def test_a_table_that_is_damaged_costs_itself_and_is_told_everywhere(namespace: 
     table, other = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     count(table, "jobs", 1.0)
     count(other, "jobs", 2.0)
-    with table_path(namespace, "web", table.who).open("r+b") as file:
-        file.write(b"\xff")
+    overwrite(table_path(namespace, "web", table.who), 0, b"\xff")
     assert page(exporter) == ["jobs_total 2.0"]
     own = own_page(SelfMetrics(exporter.rings, exporter.rings.counts, exporter.applications))
     assert 'exporter_application_errors_total{application="web"} 1.0\n' in own

@@ -21,6 +21,7 @@ from shm.table import dead
 from shm.table.format import listed, table_path
 from shm.table.process import ProcessTable
 from tests.failing import raising
+from tests.rings import overwrite
 
 
 @pytest.fixture
@@ -133,8 +134,7 @@ def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
     fill(good)
     fill(bad)
     bad.close()
-    with table_path(namespace, "web", bad.who).open("r+b") as file:
-        file.write(b"\xff")
+    overwrite(table_path(namespace, "web", bad.who), 0, b"\xff")
     monkeypatch.setattr(dead, "fold", raising(OSError("no")))
     found = source.collect()
     assert by_name(found)["jobs"].value == 2.0

@@ -325,11 +325,6 @@ def test_a_wish_for_a_web_socket_is_answered_as_any_request_and_not_logged(names
 # ---- a server in this process --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # without uvloop, which would wait for ever for the server of a test that failed
-
-
 Page = Callable[[Request], Awaitable[Response]]
 
 

@@ -12,6 +12,7 @@ from fogmetrics.durations import parse_duration
 from shm.errors import RingError
 from shm.metric import Metric
 from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Sampled, Scene, get, samples_of
+from tests.rings import overwrite
 
 NOW = NOW_NS // SECOND
 ROOM = {"room": "a"}
@@ -95,9 +96,7 @@ def test_slots_that_were_skipped_are_told(scene: Scene) -> None:
     for _ in range(3):
         scene.commit("s", ("temperature", 1.0, ROOM))
     writer = scene.collectors["s"].writer
-    with scene.path("s").open("r+b") as file:
-        file.seek(writer.header.slot_offset(2) + 48)
-        file.write(b"torn")
+    overwrite(scene.path("s"), writer.header.slot_offset(2) + 48, b"torn")
     assert of(covered(scene.exporter()), "s") == [2, NOW, NOW, 1]
 
 

@@ -23,7 +23,7 @@ from shm.files import unlink
 from shm.ring.layout import FLAG_TICK, STALE_NAN_BITS
 from shm.ring.reader import RingReader
 from shm.ring.windows import GUARD_SLOTS
-from tests.rings import SECOND_NS, open_writer
+from tests.rings import SECOND_NS, open_writer, overwrite
 
 Floats = NDArray[np.float64]
 
@@ -221,9 +221,7 @@ def test_a_new_frame_that_is_torn_is_left_to_the_plain_computation(monkeypatch: 
         ring.append(np.arange(float(SERIES)))
         ring.window(10)  # its timestamp is known, but no copy of it is kept
         window = ring.window(300)
-        with ring.reader.path.open("r+b") as file:
-            file.seek(ring.reader.header.slot_offset(window.last) + 48)
-            file.write(b"\xff")
+        overwrite(ring.reader.path, ring.reader.header.slot_offset(window.last) + 48, b"\xff")
         assert not kept.update(window)
         assert (len(window.frames.sequence), window.skipped, len(window.timestamp_ns)) == (299, 1, 299)
         grown(ring, 300)
