@@ -34,6 +34,7 @@ from tests.exporter.wire import REQUEST, answer, connected, everything
 QUICK = "request_seconds = 0.5\nanswer_seconds = 0.5\n"
 LAST = REQUEST.replace(b"host", b"connection: close\r\nhost")
 PAGE = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+HANGS_SECONDS = 60
 POST = b"POST /metrics HTTP/1.1\r\nhost: x\r\n"
 
 pytestmark = pytest.mark.anyio  # runs the tests that are coroutines
@@ -332,15 +333,16 @@ Page = Callable[[Request], Awaitable[Response]]
 async def serving(page: Page, **keys: float) -> AsyncIterator[tuple[Server, int]]:
     """A server of that page with those keys of [exporter], and its port. At its end it is told to end."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = server_of(page, Parent({}), **keys)
-        running = asyncio.create_task(server.serve([listening]))
-        try:
-            while not server.started:
-                await asyncio.sleep(0.01)
-            yield server, listening.getsockname()[1]
-        finally:
-            server.stop()
-            await running
+        async with asyncio.timeout(HANGS_SECONDS):
+            server = server_of(page, Parent({}), **keys)
+            running = asyncio.create_task(server.serve([listening]))
+            try:
+                while not server.started:
+                    await asyncio.sleep(0.01)
+                yield server, listening.getsockname()[1]
+            finally:
+                server.stop()
+                await running
 
 
 def server_of(page: Page, parent: Parent, **keys: float) -> Server:
@@ -414,7 +416,7 @@ async def test_told_to_end_before_it_began_it_ends() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = server_of(held(asyncio.Event()), Parent({}))
         server.stop()
-        await server.serve([listening])
+        await asyncio.wait_for(server.serve([listening]), HANGS_SECONDS)
 
 
 @pytest.mark.parametrize("tells", [True, False])
@@ -430,7 +432,7 @@ async def test_a_supervisord_that_went_unnoticed_is_looked_for(monkeypatch: pyte
             await asyncio.sleep(0.1)
             assert not running.done()
         orphan.pid += 1
-        await running
+        await asyncio.wait_for(running, HANGS_SECONDS)
 
 
 def test_without_a_client_it_sleeps(namespace: str, tmp_path: Path) -> None:
