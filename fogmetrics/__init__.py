@@ -1,7 +1,7 @@
 """fogmetrics: host metrics with a day of history in shared memory. The public names, imported on first use.
 
-Every package may import ``settings``, ``durations``, ``exit``, ``log`` and ``parent``; no other package imports
-``config`` or ``cli``, except for the main programs. tests/test_layers.py has the rules.
+Every package may import ``settings``, ``durations``, ``exit``, ``log``, ``parent`` and ``allocator``; no other package
+imports ``config`` or ``cli``, except for the main programs. tests/test_layers.py has the rules.
 """
 
 from __future__ import annotations

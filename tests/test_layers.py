@@ -15,6 +15,7 @@ from tests.packages import PRODUCT, ROOT
 
 GROUND: Final = (
     "fogmetrics.settings", "fogmetrics.log", "fogmetrics.exit", "fogmetrics.durations", "fogmetrics.parent",
+    "fogmetrics.allocator",
 )  # fmt: skip
 BELOW: Final = ("shm", *GROUND)
 # What modules may import, by the start of their name: the longest one that fits. None: everything.

@@ -8,10 +8,11 @@ Measured by ``make bench ONLY="windows simd"``. Import this module before numpy,
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from pathlib import Path
 from typing import Final
+
+from fogmetrics.allocator import use_one_arena
 
 # ---- the processor's registers -------------------------------------------------------------------------------
 
@@ -50,10 +51,6 @@ def _is_zen_4(cpuinfo: Path) -> bool:
 # ---- the allocator -------------------------------------------------------------------------------------------
 
 KEPT_BYTES: Final = 8 << 20
-# mallopt(3)
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
 
 
 def keep_freed_memory() -> bool:
@@ -62,9 +59,4 @@ def keep_freed_memory() -> bool:
     By default a window's few MiB return to the kernel after each request, and the next request causes a page fault for
     each 4 KiB.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl has none
-        return False
-    settings = ((_M_TRIM_THRESHOLD, KEPT_BYTES), (_M_MMAP_THRESHOLD, KEPT_BYTES), (_M_ARENA_MAX, 1))
-    return all(mallopt(option, value) for option, value in settings)
+    return use_one_arena(KEPT_BYTES)
