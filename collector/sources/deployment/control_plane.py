@@ -68,7 +68,8 @@ class ControlPlaneProvider:
         token = {"Authorization": f"Bearer {read_token(self._token_file)}"} if self._token_file else {}
         if_none = f"does it run, and may this user ask it? set {KEY}"
         if_other = f"set {KEY} to its address, without {_PATH}"
-        with explained(self._shown, "control plane", if_none, "a control plane of fog-compute", if_other):
+
+        def read() -> list[Deployment]:
             try:
                 return _by_name(self._rows(token))
             except NoReply as error:
@@ -78,6 +79,8 @@ class ControlPlaneProvider:
                     f"the control plane refused, at {self._shown}: {error}; set {TOKEN_KEY} to a file with a token "
                     "that it takes"
                 ) from error
+
+        return explained(read, self._shown, "control plane", if_none, "a control plane of fog-compute", if_other)
 
     def close(self) -> None:
         self._client.close()

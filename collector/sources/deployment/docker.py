@@ -50,8 +50,10 @@ class DockerProvider:
         """Raises ProviderError."""
         if_none = f"does it run, and may this user open it? set {KEY}"
         if_other = f"set {KEY} to the engine's socket"
-        with explained(self._shown, "Docker or Podman", if_none, "Docker or Podman", if_other):
-            return parse_containers(self._client.request(self._url), self._label)
+        return explained(
+            lambda: parse_containers(self._client.request(self._url), self._label),
+            self._shown, "Docker or Podman", if_none, "Docker or Podman", if_other,
+        )  # fmt: skip
 
     def close(self) -> None:
         self._client.close()

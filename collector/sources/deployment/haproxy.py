@@ -163,8 +163,9 @@ class HaproxyProvider:
     def _read(self) -> list[BackendStats]:
         if_none = f"is it running, with 'stats socket' or 'stats enable', and may this user open it? set {KEY}"
         if_other = f'set {KEY} to its stats socket, or its stats page with ";csv" at the end'
-        with explained(self._shown, "HAProxy", if_none, "HAProxy statistics", if_other):
-            backends = parse_stats(self._page())
+        backends = explained(
+            lambda: parse_stats(self._page()), self._shown, "HAProxy", if_none, "HAProxy statistics", if_other
+        )
         return [one for one in backends if not any(fnmatch.fnmatchcase(one.name, glob) for glob in self._exclude)]
 
 

@@ -60,5 +60,7 @@ class PrometheusProvider:
     def _read(self) -> Reading:
         if_none = f"does it run, and does it serve one there? set {self._key}"
         if_other = f"set {self._key} to the address of one"
-        with explained(self.where, "page for Prometheus", if_none, "a valid page for Prometheus", if_other):
-            return read_page(self._client.request(self._url), self._mapping)
+        return explained(
+            lambda: read_page(self._client.request(self._url), self._mapping),
+            self.where, "page for Prometheus", if_none, "a valid page for Prometheus", if_other,
+        )  # fmt: skip

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from collector.frame.histogram import Observations
 from collector.sources.target import NoReply
 from shm.errors import FogmetricsError
+
+T = TypeVar("T")
 
 # Most deployments of one reply; one with more is refused as a whole. With four series each, these are far beyond the
 # default limit of a source; each takes some 1 KiB on its way into the ring.
@@ -60,14 +61,13 @@ def sum_of(values: Iterable[float | None]) -> float | None:
     return sum(one for one in known if one is not None) if known and None not in known else None
 
 
-@contextmanager
-def explained(where: str, what: str, if_none: str, kind: str, if_other: str) -> Iterator[None]:
-    """Turn the errors of reading the address ``where`` into ProviderError, each with its remedy.
+def explained(read: Callable[[], T], where: str, what: str, if_none: str, kind: str, if_other: str) -> T:
+    """``read()``, which reads the address ``where``. Raises ProviderError, with a remedy, instead of its errors.
 
-    NoReply: no ``what`` is there; ``if_none``. ValueError: what answers is not ``kind``; ``if_other``.
+    NoReply: no ``what`` is there; ``if_none``. ValueError: the reply is not from ``kind``; ``if_other``.
     """
     try:
-        yield
+        return read()
     except NoReply as error:
         raise ProviderError(f"no {what} at {where}: {error}; {if_none}") from error
     except ValueError as error:

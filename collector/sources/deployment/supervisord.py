@@ -65,8 +65,11 @@ class SupervisordProvider:
             )
         if_none = f"is [unix_http_server] enabled and may this user open it? set {KEY}"
         if_other = f"set {KEY} to the address of [unix_http_server] or [inet_http_server]"
-        with explained(self._shown, "supervisord", if_none, "supervisord", if_other):
-            return parse_processes(self._client.request(self._url, body=_QUESTION))
+        client = self._client
+        return explained(
+            lambda: parse_processes(client.request(self._url, body=_QUESTION)),
+            self._shown, "supervisord", if_none, "supervisord", if_other,
+        )  # fmt: skip
 
     def close(self) -> None:
         if self._client is not None:
