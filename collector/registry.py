@@ -19,7 +19,7 @@ from fogmetrics.settings.reader import Where, keys_of, read_table
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.layout import MIN_CAPACITY
-from shm.safe_repr import shown
+from shm.safe_repr import said, shown
 
 # The default timeout is this share of the interval, at most this many seconds.
 _TIMEOUT_SHARE = 0.8
@@ -153,7 +153,7 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
         raise
     except (Exception, SystemExit) as error:  # importing a module that is a program may raise SystemExit
         raise ConfigurationError(
-            f"{what} can't be made from {dict(options)}: {type(error).__name__}: {error}; "
+            f"{what} can't be made from {dict(options)}: {said(error)}; "
             "install it in this environment, and see that it takes these keys"
         ) from error
     if not whole or found["name"] is None:

@@ -44,7 +44,7 @@ from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
 from shm.errors import FogmetricsError
 from shm.files import check_name
-from shm.safe_repr import shown
+from shm.safe_repr import said, shown
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Exporter:
             try:
                 await self.close_replaced()
             except Exception as error:  # noqa: BLE001 - such as a thread that can't start: try again next time
-                log.warning("replaced segments not closed", extra={"error": f"{type(error).__name__}: {error}"})
+                log.warning("replaced segments not closed", extra={"error": said(error)})
 
     async def close_replaced(self) -> None:
         """Close segments and tables that were replaced or removed, even when no request would notice it.

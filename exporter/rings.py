@@ -27,6 +27,7 @@ from shm.ring.discovery import Listing
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, RingReader
+from shm.safe_repr import said
 
 log = logging.getLogger(__name__)
 
@@ -240,8 +241,7 @@ class RingSet:
 
     def fail(self, source: str, error: Exception) -> None:
         """Record that reading a ring failed."""
-        known = isinstance(error, RingError)
-        self._set_error(source, str(error) if known else f"ring {source!r}: {type(error).__name__}: {error}")
+        self._set_error(source, said(error) if isinstance(error, RingError) else f"ring {source!r}: {said(error)}")
 
     def _close_ring(self, source: str) -> None:
         ring = self.rings.pop(source, None)

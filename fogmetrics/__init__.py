@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fogmetrics.application import drop_in as drop_in
     from fogmetrics.application.shared_collector import SharedCollector as SharedCollector
     from fogmetrics.ring_collector import RingCollector as RingCollector
+    from shm.errors import FogmetricsError as FogmetricsError
+    from shm.errors import MetricError as MetricError
+    from shm.errors import RingError as RingError
     from shm.metric import Metric as Metric
     from shm.ring.reader import RingReader as RingReader
     from shm.ring.series import TimeSeries as TimeSeries
@@ -33,12 +36,15 @@ _NAMES = {
     "BetanetClient": ("collector.sources.betanet.client", "BetanetClient"),
     "Collection": ("collector.source", "Collection"),
     "DeploymentMetricSource": ("collector.sources.deployment", "DeploymentMetricSource"),
+    "FogmetricsError": ("shm.errors", "FogmetricsError"),
     "Metric": ("shm.metric", "Metric"),
     "MetricAggregator": ("exporter.aggregator", "MetricAggregator"),
     "MetricCollector": ("collector.frame.collector", "MetricCollector"),
+    "MetricError": ("shm.errors", "MetricError"),
     "MetricSource": ("collector.source", "MetricSource"),
     "NodeMetricSource": ("collector.sources.node.source", "NodeMetricSource"),
     "RingCollector": ("fogmetrics.ring_collector", "RingCollector"),
+    "RingError": ("shm.errors", "RingError"),
     "RingReader": ("shm.ring.reader", "RingReader"),
     "Sample": ("collector.source", "Sample"),
     "SharedCollector": ("fogmetrics.application.shared_collector", "SharedCollector"),

@@ -31,6 +31,7 @@ from shm.ring.layout import (
     aligned,
 )
 from shm.ring.protocol import entry_seal
+from shm.safe_repr import said
 
 
 class MetricExtra(NamedTuple):
@@ -203,5 +204,5 @@ def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:
             check_text("metric name", name, MAX_NAME)
             catalog.limits[name] = most
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, OverflowError) as error:
-        return f"{type(error).__name__}: {error}"
+        return said(error)
     return ""

@@ -183,7 +183,7 @@ def number_of(metric: Metric, value: object) -> float | None:
     except OverflowError:
         raise MetricError(f"metric {metric.name!r} got an integer beyond float64; give a smaller number") from None
     if metric.type == "counter" and number < 0:
-        raise MetricError(f"counter {metric.name!r} got {value!r}; a counter never is below 0")
+        raise MetricError(f"counter {metric.name!r} got {value!r}; a counter is never below 0")
     if metric.type == "histogram" and number != number:
         raise MetricError(f"histogram {metric.name!r} got NaN, which is in no bucket; leave the sample out")
     if metric.type == "histogram" and math.isinf(number):

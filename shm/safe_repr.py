@@ -21,9 +21,10 @@ def shortened(text: str) -> str:
 
 
 def said(error: BaseException) -> str:
-    """The error's message; with the class name in front unless it is a FogmetricsError."""
+    """The error's message; of one that is no FogmetricsError shortened, with the class name in front."""
+    if isinstance(error, FogmetricsError):
+        return str(error)
     try:
-        text = str(error)
+        return f"{type(error).__name__}: {shortened(str(error))}"
     except Exception:  # noqa: BLE001 - a source's __str__
         return type(error).__name__
-    return text if isinstance(error, FogmetricsError) else f"{type(error).__name__}: {text}"

@@ -27,7 +27,7 @@ from shm import catalog, files
 from shm.catalog import MetricExtra
 from shm.errors import NoSpace, RingCorrupt, RingError, RingMissing, WriterBusy
 from shm.metric import Metric, SeriesKey, series_key
-from shm.ring.layout import ABSENT, KIND_FOLDED, KIND_REMOVED, MAX_WIDTH, aligned
+from shm.ring.layout import ABSENT, KIND_FOLDED, KIND_REMOVED, MAX_WIDTH, aligned, is_absent
 from shm.ring.lock import WriterLock
 from shm.table.descriptors import path_in_use
 from shm.table.file import Contents, TableFile
@@ -77,7 +77,7 @@ class DeadTable:
             then = self.removed.get((table.who, key))
             if then is not None:
                 values = array("d", since_removal(values.tobytes(), then, gauge=metric.type == "gauge"))
-            absent = values[-1:].tobytes() == ABSENT  # removed, or never set
+            absent = is_absent(values[-1])  # removed, or never set
             if absent or extra is None or (metric.type == "gauge" and not extra.mode.endswith("+dead")):
                 continue
             if self._define(metric, extra):

@@ -34,7 +34,7 @@ from shm.errors import FogmetricsError, MetricError
 from shm.files import check_name
 from shm.metric import Metric, MetricType, SeriesKey
 from shm.owners import group_number
-from shm.ring.layout import ABSENT
+from shm.ring.layout import ABSENT, is_absent
 from shm.table.cells import CELLS, DETACHED, Cell, LatestCell
 from shm.table.descriptors import own_files
 from shm.table.file import TableFile, grown
@@ -64,7 +64,7 @@ class ProcessTable:
     def __init__(
         self, namespace: str, application: str, *, group: str = "", max_series: int = DEFAULT_MAX_SERIES
     ) -> None:  # fmt: skip
-        self.namespace = check_name("[shm] namespace", namespace)
+        self.namespace = check_name("namespace", namespace)
         self.application = check_name("the name of an application", application)
         group_number(group)
         self.group = group
@@ -244,7 +244,7 @@ class ProcessTable:
                 return None
         column = file.contents.columns[cell.key]
         words = file.values[column : column + cell.columns]
-        if words[-1:].tobytes() == ABSENT:  # it was removed, and is added again
+        if is_absent(words[-1]):  # it was removed, and is added again
             file.fill(column, cell.columns, cell.initial())
         return words
 

@@ -64,7 +64,7 @@ def _metrics(family: Family, help_text: str) -> list[ParsedMetric]:
     if family.kind == "counter":
         for point in family.points:
             if point.value < 0:
-                raise BadText(point.line, f"the counter {point.name} is {point.value:g}; a counter never is below 0")
+                raise BadText(point.line, f"the counter {point.name} is {point.value:g}; a counter is never below 0")
         kind = "counter" if family.name.endswith("_total") else "untyped"
     return [_plain(family.name, kind, help_text, family.unit, family.points)]
 

@@ -214,7 +214,7 @@ def test_buckets_and_counters_go_on_after_a_restart(namespace: str) -> None:
         ("depth", True, {"queue": "a"}, "got True, of type bool"),
         ("depth", None, {"queue": "a"}, "got None; leave out"),
         ("depth", 10**400, {"queue": "a"}, "beyond float64"),
-        ("done", -1, {}, "a counter never is below 0"),
+        ("done", -1, {}, "a counter is never below 0"),
         ("latency", float("nan"), {}, "NaN, which is in no bucket"),
         ("latency", float("inf"), {}, "inf, which would make its sum infinite for ever"),
     ],

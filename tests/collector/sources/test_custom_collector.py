@@ -140,7 +140,7 @@ def native() -> Metric:
         (gauge("collector_up"), "the name collector_up belongs to the gauge collector_up of fogmetrics itself"),
         (gauge("good"), "a series of good is in another family too"),
         (CounterMetricFamily("good", "C.", value=1), "the name good belongs to the gauge good of another family"),
-        (CounterMetricFamily("c", "C.", value=-1), "the counter c_total is -1; a counter never is below 0"),
+        (CounterMetricFamily("c", "C.", value=-1), "the counter c_total is -1; a counter is never below 0"),
         (HistogramMetricFamily("h", "H.", buckets=[("1", 2), ("+Inf", 1)], sum_value=1), "buckets are cumulative"),
         (HistogramMetricFamily("h", "H.", buckets=[("-1", 2), ("+Inf", 3)], sum_value=1), "h lacks h_sum, or"),
         (late(), "h_bucket has a timestamp, which only a single value may have"),

@@ -87,7 +87,7 @@ def test_removed_and_cleared_series_go(collector: SharedCollector, namespace: st
         (lambda one: one.record_metric("seconds", None), "got None"),
         (lambda one: one.record_metric("seconds", float("nan")), "got NaN, which is in no bucket"),
         (lambda one: one.record_metric("requests", 1), "but the sample has"),
-        (lambda one: one.increment("requests", -1, {"path": "/"}), "a counter never is below 0"),
+        (lambda one: one.increment("requests", -1, {"path": "/"}), "a counter is never below 0"),
         (lambda one: one.increment("requests", float("nan"), {"path": "/"}), "give a finite number"),
         (lambda one: one.increment("seconds"), "histogram 'seconds' can't be incremented by 1.0"),
         (lambda one: one.clear("nosuch"), "'nosuch' is not registered"),

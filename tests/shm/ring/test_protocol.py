@@ -515,7 +515,7 @@ def test_i8_the_segment_outlives_a_writer_and_a_reader_that_fail_to_map_it(names
 
 
 def test_i9_a_flip_of_any_one_byte_of_header_or_catalog_gives_an_error_or_what_was_appended(namespace: str) -> None:
-    """tests/siege/test_fuzz.py has all other damage, and what the next writer makes of it."""
+    """tests/siege/fuzz/test_fuzz.py has all other damage, and what the next writer makes of it."""
     with open_writer(namespace, columns=6) as writer, RingReader(namespace, "s") as reader:
         append_proof(writer, 12)
         used = reader.catalog.used

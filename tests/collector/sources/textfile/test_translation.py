@@ -101,7 +101,7 @@ def _changed(old: str, new: str) -> str:
     [
         ('x{a="1"} 1\nx{a="1"} 2\n', "line 2: the same series of x is in line 1"),
         ('x{a=""} 1\nx 2\n', "line 2: the same series of x is in line 1"),
-        ("# TYPE x_total counter\nx_total -1\n", "line 2: the counter x_total is -1; a counter never is below 0"),
+        ("# TYPE x_total counter\nx_total -1\n", "line 2: the counter x_total is -1; a counter is never below 0"),
         ('x{stat="a"} 1\n', "line 1: label name 'stat' of metric 'x' is reserved"),
         ('# TYPE x gauge\nx{le="a"} 1\n', "line 2: label name 'le' of metric 'x' is reserved"),
         (f'x{{a="{"v" * 1001}"}} 1\n', "line 1: label 'a' of metric 'x' has 1001 characters; at most 1000"),
