@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -158,6 +158,20 @@ class Series:
     def end(self) -> int:
         """One past the last of its columns."""
         return self.column + self.metric.columns
+
+    def samples(self) -> Iterator[tuple[str, str, int]]:
+        """(name, bound of the bucket or "", column) of each of its samples in Prometheus's text, in their order."""
+        metric, at = self.metric, self.column
+        if metric.type == "histogram":
+            for i, bound in enumerate((*map(repr, metric.buckets), "+Inf"), at + 1):
+                yield f"{metric.name}_bucket", bound, i
+            yield f"{metric.name}_count", "", self.end - 2  # the column of +Inf
+            yield f"{metric.name}_sum", "", self.end - 1
+        elif metric.type == "summary":
+            yield f"{metric.name}_count", "", at
+            yield f"{metric.name}_sum", "", at + 1
+        else:
+            yield f"{metric.family}_total" if metric.type == "counter" else metric.name, "", at
 
 
 SeriesKey = tuple[str, tuple[str, ...]]  # metric name, label values

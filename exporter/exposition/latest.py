@@ -73,24 +73,16 @@ def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[
 def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:
     """(sample name, labels, index of the value, guard) of each sample of a series, in exposition order."""
     series = placed.series
-    metric, bounds = series.metric, series.metric.buckets
-    at = offset + series.column
+    metric = series.metric
     pairs = list(series.labels.items())
-    if metric.type == "histogram":  # shm.metric draws its columns
-        first, total = at + 1, at + 2 + len(bounds)
-        for i, bound in enumerate([*(repr(bound) for bound in bounds), "+Inf"]):
-            yield f"{metric.name}_bucket", [*pairs, ("le", bound)], first + i, first + i
-        # If samples may be below 0, the sum is not a counter, and OpenMetrics allows neither sum nor count.
-        guard = TEXT_ONLY if bounds[0] < 0 else total
-        yield f"{metric.name}_count", pairs, first + len(bounds), guard  # the same column as +Inf
-        yield f"{metric.name}_sum", pairs, total, guard
-    elif metric.type == "summary":
-        yield f"{metric.name}_count", pairs, at, at
-        yield f"{metric.name}_sum", pairs, at + 1, at + 1
-    elif metric.type == "counter":
-        yield f"{metric.family}_total", pairs, at, at
-    else:
-        yield metric.name, pairs, at, UNGUARDED
+    for name, bound, column in series.samples():
+        guard = offset + column
+        if metric.type not in ("counter", "histogram", "summary"):
+            guard = UNGUARDED
+        elif metric.type == "histogram" and not bound:
+            # If samples may be below 0, the sum is not a counter, and OpenMetrics allows neither sum nor count.
+            guard = TEXT_ONLY if metric.buckets[0] < 0 else offset + series.end - 1
+        yield name, [*pairs, ("le", bound)] if bound else pairs, offset + column, guard
 
 
 def _named(sample: str, family: Family, query: MetricsQuery) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fogmetrics.application.shared_collector import fold
-from shm.metric import Series
 from shm.ring.layout import is_absent
 from shm.table.format import listed
 from shm.table.process import ProcessTable
@@ -52,24 +51,10 @@ def families(namespace: str, application: str) -> Iterator[Any]:
             family = found.get(metric.family)
             if family is None:
                 family = found[metric.family] = Metric(metric.family, metric.help, metric.type, metric.unit)
-            own = values[series.column : series.end]
-            if not is_absent(own[-1]):
-                for name, labels, value in _samples(series, own.tolist()):
-                    family.add_sample(name, labels, value)
+            if not is_absent(values[series.end - 1]):
+                for name, bound, column in series.samples():
+                    labels = {**series.labels, "le": bound} if bound else series.labels
+                    family.add_sample(name, labels, float(values[column]))
         yield from (family for family in found.values() if family.samples)
     finally:
         reader.close()
-
-
-def _samples(series: Series, values: list[float]) -> Iterator[tuple[str, dict[str, str], float]]:
-    metric, labels = series.metric, series.labels
-    if metric.type == "histogram":
-        for bound, value in zip([*map(repr, metric.buckets), "+Inf"], values[1:-1], strict=True):
-            yield f"{metric.name}_bucket", {**labels, "le": bound}, value
-        yield f"{metric.name}_count", labels, values[-2]
-        yield f"{metric.name}_sum", labels, values[-1]
-    elif metric.type == "summary":
-        yield f"{metric.name}_count", labels, values[0]
-        yield f"{metric.name}_sum", labels, values[1]
-    else:
-        yield f"{metric.family}_total" if metric.type == "counter" else metric.name, labels, values[0]
