@@ -255,7 +255,7 @@ def test_the_test_of_the_source_of_ones_own_in_the_documentation_passes(tmp_path
         (tmp_path / "test_queue.py").write_text(test.replace('"queue_depth"', '"depth"') if broken else test)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_queue.py"]
         environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-        run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+        run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300)
         assert run.returncode == status, run.stdout
 
 
