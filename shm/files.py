@@ -87,11 +87,9 @@ def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
 
 def rings_in(names: Iterable[str], namespace: str) -> list[str]:
     """The sources with a published segment in ``namespace``, sorted. ``names``: the files in /dev/shm."""
-    found = []
-    for parts in (name.split(".") for name in names):
-        if len(parts) == 4 and (parts[0], parts[1], parts[3]) == (_PREFIX, namespace, "ring") and NAME.match(parts[2]):
-            found.append(parts[2])
-    return sorted(found)
+    start, end = f"{_PREFIX}.{namespace}.", ".ring"
+    found = (name[len(start) : -len(end)] for name in names if name.startswith(start) and name.endswith(end))
+    return sorted(source for source in found if NAME.match(source))
 
 
 def attach(source: str, path: Path, owner: int, *, writable: bool = False) -> tuple[int, mmap.mmap, Header]:
