@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -361,7 +363,19 @@ def test_a_name_that_nobody_has_is_no_connection(monkeypatch: pytest.MonkeyPatch
 
 def test_nothing_is_left_open_whatever_happens(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"  # kept for as long as this process lives, by a descriptor
-    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    def counts() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    def settled() -> bool:
+        """Whether what earlier tests of this process left open has ended."""
+        gc.collect()
+        before = counts()
+        time.sleep(0.3)
+        return counts() == before
+
+    wait_until(settled, 10, "the end of earlier tests")
+    open_before = counts()
     with contextlib.ExitStack() as stack:
         behaviours = (hostile.silent, *map(hostile.says, (hostile.http(b"hello"), b"")), hostile.drips(OK + b"X: "))
         urls = [
@@ -374,9 +388,7 @@ def test_nothing_is_left_open_whatever_happens(tmp_path: Path) -> None:
                 with contextlib.suppress(NoReply):
                     one.get()
             one.client.close()
-    wait_until(
-        lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) == (files, threads), 10, "all closed"
-    )
+    wait_until(lambda: counts() == open_before, 10, "all closed")
 
 
 # ---- what it costs -------------------------------------------------------------------------------------------
