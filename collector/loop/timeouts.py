@@ -14,12 +14,15 @@ Futures are from concurrent.futures, but its executors don't fit: at exit they w
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from weakref import WeakValueDictionary, ref
 
 from shm.errors import FogmetricsError
 
@@ -53,6 +56,10 @@ class Call(Future[T]):
         self.name = name
         self.begun = time.monotonic()
         self._timeout_seconds = timeout_seconds
+
+    def refuse(self) -> None:
+        """Fail, since the call of this name before it hangs."""
+        self.set_exception(Hung(f"{self.name} still hangs in an earlier collection"))
 
     def run(self, job: Callable[[], T]) -> None:
         """Run ``job`` on this thread."""
@@ -90,37 +97,47 @@ class CallThread:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._jobs: SimpleQueue[tuple[Call[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._last: Call[Any] | None = None
+        # Weak: a result is freed with its caller's last reference. A call that has not returned is held by its thread.
+        self._last: Callable[[], Call[Any] | None] = lambda: None
         self._loop: asyncio.Runner | None = None
 
     @property
     def busy(self) -> bool:
         """True until the last call has returned."""
-        return self._last is not None and not self._last.done()
+        last = self._last()
+        return last is not None and not last.done()
 
     def call(self, job: Callable[[], T], timeout_seconds: float) -> T:
         """Run ``job()`` and return its result. Raises its exception, Hung, or RuntimeError if no thread can start."""
         return self.start(job, timeout_seconds).value()
 
-    def start(self, job: Callable[[], T], timeout_seconds: float, name: str = "") -> Call[T]:
+    def start(self, job: Callable[[], T], timeout_seconds: float) -> Call[T]:
         """Start ``job()`` without waiting for it; its timeout runs from now. A refused call is one that has failed."""
-        call: Call[T] = Call(name or self.name, timeout_seconds)
+        call: Call[T] = Call(self.name, timeout_seconds)
         if self.busy:
-            call.set_exception(Hung(f"{call.name} still hangs in an earlier collection"))
+            call.refuse()
             return call
+        self._last = ref(call)
+        try:
+            self.post(lambda: call.run(job))
+        except RuntimeError as error:
+            call.set_exception(error)
+        return call
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Let the thread run ``job``, which must not raise, after those before it. Raises RuntimeError: no thread."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name=f"calls-{self.name}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                call.set_exception(error)
-                return call
+            thread.start()
             self._thread = thread
-        self._last = call
-        self._jobs.put((call, job))
-        return call
+        self._jobs.put(job)
+
+    def run(self, call: Call[T], job: Callable[[], T]) -> None:
+        """Run a call on this thread, in a posted job."""
+        self._last = ref(call)
+        call.run(job)
 
     def resolve(self, result: Any, timeout_seconds: float) -> Any:
         """``result``, awaited if it is awaitable, on an event loop that lives as long as the thread.
@@ -152,9 +169,9 @@ class CallThread:
             self._thread = None
 
     def _run(self) -> None:
-        while (one := self._jobs.get()) is not None:
-            call, job = one
-            call.run(job)
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # and with it what it refers to
         if self._loop is not None:
             self._loop.close()
             self._loop = None
@@ -163,29 +180,62 @@ class CallThread:
 class CallPool(Generic[T]):
     """Runs several named calls so that a slow one does not delay the others; ``what`` they call is for messages.
 
-    Calls run in turn on one thread. If one takes longer than ``moment_seconds``, the rest move to a new thread. A call
-    that exceeds its timeout is abandoned; asking for it again fails at once until it returns.
+    Calls run in turn on one thread: on several they would wait for each other's interpreter lock. If none returns
+    within ``moment_seconds``, those that have not begun move to a new thread. A call that exceeds its timeout is
+    abandoned; asking for it again fails at once until it returns.
     """
 
     def __init__(self, what: str, moment_seconds: float = MOMENT_SECONDS) -> None:
         self._what = what
         self._moment_seconds = moment_seconds
-        self._shared = CallThread(what)
-        self._slow: dict[str, CallThread] = {}  # the threads of calls that took longer than a moment, by name
+        self._threads: list[CallThread] = []
+        self._last: WeakValueDictionary[str, Call[T]] = WeakValueDictionary()  # of each name
 
     def call(self, jobs: Mapping[str, Callable[[], T]], timeout_seconds: float) -> dict[str, T | Exception]:
-        """The result or exception of each call, by name. Takes at most the timeout plus a moment for each call."""
-        for name in [name for name, thread in self._slow.items() if not thread.busy]:
-            self._slow.pop(name).close()
-        calls: dict[str, Call[T]] = {}
-        for name, job in jobs.items():
-            thread = self._slow.get(name, self._shared)
-            call = calls[name] = thread.start(job, timeout_seconds, f"{self._what} {name}")
-            if not call.returned_within(self._moment_seconds):
-                self._slow[name], self._shared = thread, CallThread(self._what)
-        return {name: call.outcome() for name, call in calls.items()}
+        """The result or exception of each call, by name. Takes at most the timeout plus two moments for each call."""
+        return {name: call.outcome() for name, call in self.start(jobs, timeout_seconds).items()}
+
+    def start(self, jobs: Mapping[str, Callable[[], T]], timeout_seconds: float) -> dict[str, Call[T]]:
+        """Start the calls, by name; return when each has begun, after at most two moments for each."""
+        calls: dict[str, Call[T]] = {name: Call(f"{self._what} {name}", timeout_seconds) for name in jobs}
+        waiting: deque[tuple[Call[T], Callable[[], T]]] = deque()
+        for name, call in calls.items():
+            before = self._last.get(name)
+            if before is not None and not before.done():
+                call.refuse()
+            else:
+                self._last[name] = call
+                waiting.append((call, jobs[name]))
+        for idle in [thread for thread in self._threads if not thread.busy][1:]:
+            self._threads.remove(idle)
+            idle.close()
+        while waiting:
+            self._run_on_a_thread(waiting)
+            left = -1
+            while waiting and len(waiting) != left:
+                left = len(waiting)
+                wait(calls.values(), self._moment_seconds)
+        return calls
 
     def close(self) -> None:
         """End the threads, each when it is idle."""
-        for thread in (self._shared, *self._slow.values()):
+        for thread in self._threads:
             thread.close()
+
+    def _run_on_a_thread(self, waiting: deque[tuple[Call[T], Callable[[], T]]]) -> None:
+        """Let an idle or new thread run what is ``waiting``. If none can start, the first of them fails."""
+        thread = next((one for one in self._threads if not one.busy), None) or CallThread(self._what)
+
+        def run() -> None:
+            with contextlib.suppress(IndexError):  # the last one is taken
+                while True:
+                    thread.run(*waiting.popleft())
+
+        try:
+            thread.post(run)
+        except RuntimeError as error:
+            with contextlib.suppress(IndexError):
+                waiting.popleft()[0].set_exception(error)
+        else:
+            if thread not in self._threads:
+                self._threads.append(thread)

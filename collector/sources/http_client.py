@@ -8,12 +8,12 @@
     head      100 KiB                                                                          httpcore's limit
 
 httpx's timeouts bound each read, so they never expire for a server that sends a byte now and then. A name look-up or
-connection attempt can't be interrupted. So each client runs its requests on its own thread: the caller waits until the
-deadline, then shuts the socket down, which ends the read. While a look-up hangs, the next request of the same client
-fails at once: a client has one thread at most.
+connection attempt can't be interrupted. So a request runs on another thread than its caller's, which waits until the
+deadline, then shuts the socket down: that ends the read. While a look-up hangs, the next request fails at once.
 
-A client keeps its connection open between requests. If the server closed it in the meantime, the request is sent again
-on a new one, so send only requests that may be repeated.
+A connection is kept open between requests. If the server closed it in the meantime, the request is sent again on a new
+one, so send only requests that may be repeated. Requests at the same time, see :meth:`HttpClient.exchange`, have a
+connection each.
 
 httpx's transport is used without httpx.Client on top: it follows no redirects, uses no proxy, ~/.netrc or cookies, and
 decodes no content.
@@ -27,12 +27,12 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from collector.loop.timeouts import CallThread, Hung
+from collector.loop.timeouts import Call, CallThread, Hung
 from collector.sources.target import Address, Limits, NoReply
 from shm.errors import ConfigurationError
 from shm.safe_repr import shortened
@@ -40,29 +40,27 @@ from shm.safe_repr import shortened
 _REMEDY = "add its authority's to the certificates of this host, or name a file of both in SSL_CERT_FILE"
 _NO_HEADERS: Mapping[str, str] = {}
 
+# Parsing a url takes a tenth of a request's time, and the same ones are asked every interval.
+_parsed = functools.lru_cache(64)(httpx.URL)
+
 
 class HttpClient:
-    """Sends requests to the server at ``address``, one at a time. Raises ConfigurationError for a malformed host."""
+    """Sends requests to the server at ``address``. Raises ConfigurationError for a malformed host."""
 
     def __init__(self, address: Address, limits: Limits, headers: Mapping[str, str] = _NO_HEADERS) -> None:
-        self._limits = limits
-        self._headers = {"User-Agent": "fogmetrics", "Accept-Encoding": "identity", **headers}
+        self.address = address
+        self.limits = limits
+        self._headers = httpx.Headers({"User-Agent": "fogmetrics", "Accept-Encoding": "identity", **headers})
         if address.user or address.password:
             login = base64.b64encode(f"{address.user}:{address.password}".encode()).decode()
             self._headers["Authorization"] = f"Basic {login}"
         try:
-            secure = httpx.URL(address.url).scheme == "https"
+            self.secure = httpx.URL(address.url).scheme == "https"
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"the address {address.shown!r} can't be used: {error}") from None
-        self._transport = httpx.HTTPTransport(
-            verify=_certificates() if secure else False,  # False: load no certificates, as plain HTTP needs none
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None),
-            uds=address.unix_path or None,
-        )
+        # Those that no request is using. The last used is the next, so that requests in turn need only one.
+        self._idle: list[_Connection] = []
         self._thread = CallThread("the request")
-        self._socket: socket.socket | None = None  # of the last connection
-        self._connected = False  # a connection was made in this attempt
-        self._deadline = 0.0
 
     def request(
         self,
@@ -72,71 +70,118 @@ class HttpClient:
         body: bytes | None = None,
         timeout_seconds: float | None = None,
     ) -> bytes:
-        """The body of the reply to GET, or to POST of ``body``. Raises NoReply."""
-        return self.begin(url, headers=headers, body=body, timeout_seconds=timeout_seconds)()
+        """The body of the reply to GET, or to POST of ``body``; one request at a time. Raises NoReply."""
+        exchange = self.exchange(url, headers=headers, body=body, timeout_seconds=timeout_seconds)
+        return exchange.reply(self._thread.start(exchange, self.limits.timeout_seconds))
 
-    def begin(
+    def exchange(
         self,
         url: str,
         *,
         headers: Mapping[str, str] = _NO_HEADERS,
         body: bytes | None = None,
         timeout_seconds: float | None = None,
-    ) -> Callable[[], bytes]:
-        """Send the request and return at once. Call the returned function to wait for the reply; it raises NoReply."""
-        seconds = self._limits.timeout_seconds if timeout_seconds is None else timeout_seconds
-        deadline = time.monotonic() + seconds
+    ) -> Exchange:
+        """The request with its reply, to be run on a thread of the caller's choice; its time begins now."""
+        seconds = self.limits.timeout_seconds if timeout_seconds is None else timeout_seconds
         # Each attempt to connect has half of the time: the first address of a name may never answer, such as an IPv6
         # address behind a firewall.
-        timeouts = httpx.Timeout(seconds, connect=seconds / 2).as_dict()
+        timeouts = dict.fromkeys(("read", "write", "pool"), seconds) | {"connect": seconds / 2}
+        all_headers = self._headers.copy()
+        all_headers.update(headers)
         request = httpx.Request(
             "GET" if body is None else "POST",
-            url,
-            headers={**self._headers, **headers},
+            _parsed(url),
+            headers=all_headers,
             content=body,
-            extensions={"timeout": timeouts, "trace": self._trace},
+            extensions={"timeout": timeouts},
         )
-        # The reply is taken out of this list, for the thread keeps its last call with all that it has.
-        replies: list[bytes | NoReply] = []
-        call = self._thread.start(lambda: replies.append(self._exchange(request, deadline)), seconds)
+        return Exchange(self, request, time.monotonic() + seconds)
 
-        def wait() -> bytes:
-            if not call.returned_within(deadline - time.monotonic()):
-                self._shut_down()
-                raise self._limits.late()
-            try:
-                call.result()
-            except Hung:
-                raise NoReply("the previous request has not ended: its name look-up or connection hangs") from None
-            reply = replies.pop()
-            if isinstance(reply, NoReply):
-                raise NoReply(str(reply), reply.status)
-            return reply
-
-        return wait
-
-    def close(self) -> None:
-        self._thread.close()
-        self._transport.close()
-
-    # ---- on the client's thread -------------------------------------------------------------------------------
-
-    def _exchange(self, request: httpx.Request, deadline: float) -> bytes | NoReply:
+    def run(self, exchange: Exchange) -> bytes | NoReply:
         """Errors are returned, not raised: the call would keep their tracebacks, and with them connection and body."""
-        self._deadline = deadline
         try:
-            response = self._send(request)
-            try:
-                _check_head(response)
-                return self._body(response)
-            finally:
-                response.close()  # closes the connection, too, if the reply was not read to its end
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _Connection(self)
+        exchange.connection = connection
+        try:
+            return connection.run(exchange.request, exchange.deadline)
         except NoReply as error:
             return error.with_traceback(None)
         except httpx.TimeoutException:
-            return self._limits.late()
+            return self.limits.late()
         except httpx.HTTPError as error:
             return NoReply(_reason(error))
+        finally:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        self._thread.close()
+        for connection in self._idle:
+            connection.close()
+
+
+class Exchange:
+    """A request with its reply: call it on one thread, wait for its :meth:`reply` on another."""
+
+    def __init__(self, client: HttpClient, request: httpx.Request, deadline: float) -> None:
+        self.request = request
+        self.deadline = deadline  # of the monotonic clock
+        self.connection: _Connection | None = None
+        self._client = client
+
+    def __call__(self) -> bytes | NoReply:
+        return self._client.run(self)
+
+    def reply(self, call: Call[bytes | NoReply]) -> bytes:
+        """Wait for the body until the deadline; ``call`` is the one that runs this exchange. Raises NoReply."""
+        if not call.returned_within(self.deadline - time.monotonic()):
+            if self.connection is not None:
+                self.connection.shut_down()
+            raise self._client.limits.late()
+        try:
+            reply = call.result()
+        except Hung:
+            raise NoReply("the previous request has not ended: its name look-up or connection hangs") from None
+        if isinstance(reply, NoReply):
+            raise NoReply(str(reply), reply.status)
+        return reply
+
+
+class _Connection:
+    """One connection at a time to the server of ``client``, made when it is needed."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._limits = client.limits
+        self._transport = httpx.HTTPTransport(
+            verify=_certificates() if client.secure else False,  # False: load none, as plain HTTP needs none
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None),
+            uds=client.address.unix_path or None,
+        )
+        self._socket: socket.socket | None = None  # of the last connection
+        self._connected = False  # a connection was made in this attempt
+        self._deadline = 0.0
+
+    def run(self, request: httpx.Request, deadline: float) -> bytes:
+        """Send the request and read the reply. Raises NoReply or httpx.HTTPError."""
+        self._deadline = deadline
+        request.extensions["trace"] = self._trace
+        response = self._send(request)
+        try:
+            _check_head(response)
+            return self._body(response)
+        finally:
+            response.close()  # closes the connection, too, if the reply was not read to its end
+
+    def shut_down(self) -> None:
+        """On another thread: end the read. A connection attempt ends by its own timeout, then by the deadline."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # closed or disconnected
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._transport.close()
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         self._connected = False
@@ -166,14 +211,6 @@ class HttpClient:
             if time.monotonic() >= self._deadline:  # the caller no longer waits
                 stream.close()
                 raise self._limits.late()
-
-    # ---- on the caller's thread -------------------------------------------------------------------------------
-
-    def _shut_down(self) -> None:
-        """End the current read. A connection attempt ends by its own timeout, then by the deadline."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):  # closed or disconnected
-                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _check_head(response: httpx.Response) -> None:

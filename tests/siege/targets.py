@@ -262,7 +262,7 @@ _PROVIDERS = "collector.sources.deployment"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "targets", "an answer may have any size", f"{_CLIENT}:HttpClient._body",
+        "targets", "an answer may have any size", f"{_CLIENT}:_Connection._body",
         code="size > self._limits.max_reply_bytes", becomes="False", says="no whole answer within", part=_BETANET,
     ),
     Mutant(
@@ -270,12 +270,12 @@ MUTANTS: tuple[Mutant, ...] = (
         code="status != 200", becomes="status not in (200, 302, 307)", says="redirects to", part=_BETANET,
     ),
     Mutant(
-        "targets", "no time for one endpoint alone", f"{_CLIENT}:HttpClient.begin",
+        "targets", "no time for one endpoint alone", f"{_CLIENT}:HttpClient.exchange",
         code="time.monotonic() + seconds", becomes="time.monotonic() + 1e6", says="still hangs in an earlier",
         part=_BETANET,
     ),
     Mutant(
-        "targets", "a request that is given up goes on", f"{_CLIENT}:HttpClient._shut_down",
+        "targets", "a request that is given up goes on", f"{_CLIENT}:_Connection.shut_down",
         patch="def fault(self): pass", says="its samples are absent", part=_BETANET,
     ),
     Mutant(

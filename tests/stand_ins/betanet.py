@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import math
+import socket
 import socketserver
 import threading
 import time
@@ -88,6 +89,9 @@ class BetanetStandIn:
         self.gathered.abort()
         server.shutdown()
         thread.join()
+        for connection in list(server.connections):
+            with contextlib.suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RD)  # no more requests; an answer under way is given
         server.server_close()  # joins the threads of the answers
 
     def __enter__(self) -> BetanetStandIn:
@@ -106,14 +110,25 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, address: tuple[str, int], stand_in: BetanetStandIn) -> None:
         self.stand_in = stand_in
+        self.connections: set[socket.socket] = set()
         super().__init__(address, _Answer)
 
 
 class _Answer(BaseHTTPRequestHandler):
-    """One request. HTTP/1.0: the end of the connection is the end of the answer."""
+    """The requests of one connection, which is closed after 5 idle seconds, as uvicorn and actix do by default."""
 
     server: _Server
-    timeout = 10  # a client that connects and says nothing
+    protocol_version = "HTTP/1.1"
+    timeout = 5
+    wbufsize = -1  # head and body are one packet, as from most servers
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         stand_in = self.server.stand_in

@@ -36,7 +36,7 @@ from shm.safe_repr import said
 _ANSWERS_SHARE = 0.9
 # Share of that time by which the last call may start after the first: well below the time that remains after a
 # request's timeout, so that the last provider, too, can report its own timeout.
-_BEGINNING_SHARE = 0.02
+_BEGINNING_SHARE = 0.01
 
 # The provider of each address.
 _ADDRESSES: Mapping[str, str] = {

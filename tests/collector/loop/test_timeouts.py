@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -92,6 +93,17 @@ def test_calls_that_end_share_one_thread_and_each_has_its_result_or_its_error() 
         assert isinstance(found["b"], OSError)
     assert len(threads) == 1
     pool.close()
+
+
+@pytest.mark.parametrize("calls", [CallThread("call"), CallPool("call")], ids=["thread", "pool"])
+def test_no_result_is_kept_longer_than_its_caller_keeps_it(calls: CallThread | CallPool[set[int]]) -> None:
+    """A reply may have megabytes, and the next call is an interval away."""
+    if isinstance(calls, CallThread):
+        kept: weakref.ref[object] = weakref.ref(calls.call(lambda: {1}, 5))
+    else:
+        kept = weakref.ref(calls.call({"a": lambda: {1}}, 5)["a"])
+    wait_until(lambda: kept() is None, 10, "the result to be freed")
+    calls.close()
 
 
 def test_calls_that_hang_are_given_up_together_and_the_others_are_made(gate: threading.Event) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from collector.frame.collector import MetricCollector
 from collector.metrics import CIRCUIT_STATE
 from collector.source import Collection
 from collector.sources.betanet.breaker import CircuitState
+from collector.sources.betanet.client import BetanetClient
 from collector.sources.betanet.source import BetanetOptions, BetanetSource
 from shm.errors import ConfigurationError
 from tests import http_client
-from tests.stand_ins.betanet import METRICS, NETWORK, NODES, PATHS, BetanetStandIn
+from tests.collector import hostile
+from tests.collector.served import served
+from tests.stand_ins.betanet import METRICS, NETWORK, NODES, PATHS, BetanetStandIn, still
 
 ALL = {
     "betanet_packets_processed": 5000.0,
@@ -103,6 +107,16 @@ def test_buckets_of_the_latency_are_those_of_the_configuration() -> None:
 def test_the_endpoints_are_asked_at_the_same_time(betanet: Betanet) -> None:
     """The server answers none before all three have come."""
     assert values(betanet.in_mode("together")) == ALL
+
+
+def test_endpoints_that_answer_promptly_share_a_connection() -> None:
+    answers = {path: hostile.http(json.dumps(answer).encode()) for path, answer in still().items()}
+    with served(lambda target: answers[target]) as server:
+        client = BetanetClient(server.url)
+        for _ in range(3):
+            assert all(one.answered for one in client.read_all())
+        client.close()
+    assert (server.connections, server.targets) == (1, list(PATHS) * 3)
 
 
 def test_requests_ask_for_uncompressed_json_and_name_who_asks(betanet: Betanet) -> None:
