@@ -6,6 +6,7 @@ each page is asked for a few times by one patient client, with the CPU that it t
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -29,6 +30,7 @@ OWN_SERIES: Final = 15  # up to here the daemon as it comes; beyond, a source of
 IDLE, SCRAPED, BESIEGED = STATES = ("idle", "scraped", "besieged")
 PAGES: Final = ("/metrics", "/metrics/aggregated", "/metrics/aggregated?window=24h", "/stats", "/health")
 _SHARES: Final = (0.4, 0.4, 0.2)  # of a pair's time, by state
+_IDLE_INTERVALS: Final = 4  # at least: what one collection costs varies by half from one to the next
 _PAIR_SECONDS: Final = 15.0  # to start a daemon, ask for its pages, and stop it
 _LONG_SECONDS: Final = 600.0
 _PAGE_SECONDS: Final = 0.4
@@ -64,7 +66,10 @@ class Usage:
 
 @dataclass(slots=True)
 class Phase:
-    """What one state of one daemon took. ``collections``: the seconds of each, by source."""
+    """What one state of one daemon took.
+
+    ``collections``: the seconds of each, by source. ``intervals_cpu_percent``: of all processes, in each interval.
+    """
 
     series: int
     interval_seconds: float
@@ -72,6 +77,7 @@ class Phase:
     seconds: float
     usage: dict[str, Usage]
     collections: dict[str, list[float]]
+    intervals_cpu_percent: list[float]
     ticks_missed: int
     errors: int
     scraped_every: float = 0.0
@@ -101,7 +107,7 @@ class Found:
 
 
 def plan(seconds: float, counts: Sequence[int], intervals: Sequence[float], *, full: bool) -> list[Pair]:
-    """The pairs, and how long each takes, so that all of it takes ``seconds``.
+    """The pairs, and how long each takes, so that all of it takes ``seconds``, or a minute more for idling.
 
     Not ``full``: the first number of series at every interval, and the others at the second interval alone.
     """
@@ -119,7 +125,7 @@ def plan(seconds: float, counts: Sequence[int], intervals: Sequence[float], *, f
         own = left * weight / sum(weights)
         idle, *busy = (share * own for share in _SHARES)
         # Whole intervals, so that idling costs neither a tick too many nor one too few.
-        pairs.append(Pair(count, interval, (max(idle // interval, 1) * interval, *busy)))
+        pairs.append(Pair(count, interval, (max(idle // interval, _IDLE_INTERVALS) * interval, *busy)))
     return pairs
 
 
@@ -198,8 +204,11 @@ def _phase(run: Supervised, pair: Pair, state: str, seconds: float) -> Phase:
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in processes}
     begun = time.monotonic()
     step = max(1.0, seconds / 100)
+    used = [(begun, sum(one.cpu_seconds for one in first.values()))]  # at the end of each interval
     while (left := begun + seconds - time.monotonic()) > 0:
         time.sleep(min(step, left))
+        if time.monotonic() - begun >= len(used) * pair.interval_seconds:
+            used.append((time.monotonic(), sum(exact_cpu_seconds(process.pid) for process in processes.values())))
         for name, process in processes.items():
             samples[name].append((time.monotonic(), float(footprint.anonymous_bytes(process.pid))))
     last = {name: footprint.read(process) for name, process in processes.items()}
@@ -210,6 +219,9 @@ def _phase(run: Supervised, pair: Pair, state: str, seconds: float) -> Phase:
         seconds=seconds,
         usage={name: _usage(first[name], last[name], samples[name]) for name in processes},
         collections=_collections(run, heads),
+        intervals_cpu_percent=[
+            100 * (cpu - cpu_before) / (at - before) for (before, cpu_before), (at, cpu) in itertools.pairwise(used)
+        ],
         ticks_missed=run.total(TICKS_MISSED) - missed,
         errors=run.total(ERRORS) - errors,
     )

@@ -44,8 +44,8 @@ def budgets(results: Sequence[Found]) -> list[Target]:
             found.append(_budget(f"a collection of `{source}`, slowest median", 1000 * max(times), 10, "ms"))
     for phase in rested:
         if phase.interval_seconds >= _DEFAULT_SECONDS:
-            cpu_of_all = sum(usage.cpu_percent for usage in phase.usage.values())
-            found.append(_budget("CPU of the idle daemon, all processes", cpu_of_all, 0.1, "% of a core"))
+            cpu_of_all = statistics.median(phase.intervals_cpu_percent)
+            found.append(_budget("CPU of the idle daemon, median interval", cpu_of_all, 0.1, "% of a core"))
     for page in PAGES[1:3]:
         costs = [one.pages[page] for one in plain if page in one.pages]
         if costs:
