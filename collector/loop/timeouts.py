@@ -61,15 +61,6 @@ class Call(Future[T]):
         """Fail, since the call of this name before it hangs."""
         self.set_exception(Hung(f"{self.name} still hangs in an earlier collection"))
 
-    def run(self, job: Callable[[], T]) -> None:
-        """Run ``job`` on this thread."""
-        try:
-            self.set_result(job())
-        except Exception as error:  # noqa: BLE001 - for the caller
-            self.set_exception(error)
-        except BaseException as error:  # noqa: BLE001 - fails this call, not the thread
-            self.set_exception(Broken(f"{self.name} raised {type(error).__name__}, which would end its process"))
-
     def returned_within(self, seconds: float) -> bool:
         """Wait up to ``seconds``; True if the call has returned or raised."""
         return self.done() or bool(wait((self,), max(seconds, 0.0)).done)
@@ -121,7 +112,7 @@ class CallThread:
             return call
         self._last = ref(call)
         try:
-            self.post(lambda: call.run(job))
+            self.post(lambda: self.run(call, job))
         except RuntimeError as error:
             call.set_exception(error)
         return call
@@ -135,9 +126,14 @@ class CallThread:
         self._jobs.put(job)
 
     def run(self, call: Call[T], job: Callable[[], T]) -> None:
-        """Run a call on this thread, in a posted job."""
+        """Run a call: on this thread, in a posted job."""
         self._last = ref(call)
-        call.run(job)
+        try:
+            call.set_result(job())
+        except Exception as error:  # noqa: BLE001 - for the caller
+            call.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - fails this call, not the thread
+            call.set_exception(Broken(f"{call.name} raised {type(error).__name__}, which would end its process"))
 
     def resolve(self, result: Any, timeout_seconds: float) -> Any:
         """``result``, awaited if it is awaitable, on an event loop that lives as long as the thread.

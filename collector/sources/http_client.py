@@ -1,7 +1,7 @@
 """HttpClient: requests to one HTTP server that may be slow, broken or hostile, with httpx.
 
     client = HttpClient(address, limits, {"Accept": "application/json"})
-    body = client.request("http://host/path")          raises NoReply
+    body = client.exchange("http://host/path").reply()          raises NoReply
 
     time      one deadline over the whole request, from the name look-up to the last byte      Limits.timeout_seconds
     body      counted while it is received                                                     Limits.max_reply_bytes
@@ -59,20 +59,8 @@ class HttpClient:
         except httpx.InvalidURL as error:
             raise ConfigurationError(f"the address {address.shown!r} can't be used: {error}") from None
         # Those that no request is using. The last used is the next, so that requests in turn need only one.
-        self._idle: list[_Connection] = []
-        self._thread = CallThread("the request")
-
-    def request(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str] = _NO_HEADERS,
-        body: bytes | None = None,
-        timeout_seconds: float | None = None,
-    ) -> bytes:
-        """The body of the reply to GET, or to POST of ``body``; one request at a time. Raises NoReply."""
-        exchange = self.exchange(url, headers=headers, body=body, timeout_seconds=timeout_seconds)
-        return exchange.reply(self._thread.start(exchange, self.limits.timeout_seconds))
+        self.idle: list[_Connection] = []
+        self.thread = CallThread("the request")
 
     def exchange(
         self,
@@ -82,7 +70,7 @@ class HttpClient:
         body: bytes | None = None,
         timeout_seconds: float | None = None,
     ) -> Exchange:
-        """The request with its reply, to be run on a thread of the caller's choice; its time begins now."""
+        """GET ``url``, or POST ``body`` to it. The request's time begins now."""
         seconds = self.limits.timeout_seconds if timeout_seconds is None else timeout_seconds
         # Each attempt to connect has half of the time: the first address of a name may never answer, such as an IPv6
         # address behind a firewall.
@@ -98,47 +86,48 @@ class HttpClient:
         )
         return Exchange(self, request, time.monotonic() + seconds)
 
-    def run(self, exchange: Exchange) -> bytes | NoReply:
-        """Errors are returned, not raised: the call would keep their tracebacks, and with them connection and body."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = _Connection(self)
-        exchange.connection = connection
-        try:
-            return connection.run(exchange.request, exchange.deadline)
-        except NoReply as error:
-            return error.with_traceback(None)
-        except httpx.TimeoutException:
-            return self.limits.late()
-        except httpx.HTTPError as error:
-            return NoReply(_reason(error))
-        finally:
-            self._idle.append(connection)
-
     def close(self) -> None:
-        self._thread.close()
-        for connection in self._idle:
+        self.thread.close()
+        for connection in self.idle:
             connection.close()
 
 
 class Exchange:
-    """A request with its reply: call it on one thread, wait for its :meth:`reply` on another."""
+    """A request with its reply. It is called on one thread, while another waits for its :meth:`reply`."""
 
     def __init__(self, client: HttpClient, request: httpx.Request, deadline: float) -> None:
-        self.request = request
-        self.deadline = deadline  # of the monotonic clock
-        self.connection: _Connection | None = None
         self._client = client
+        self._request = request
+        self._deadline = deadline  # of the monotonic clock
+        self._connection: _Connection | None = None
 
     def __call__(self) -> bytes | NoReply:
-        return self._client.run(self)
+        """Errors are returned, not raised: the call would keep their tracebacks, and with them connection and body."""
+        try:
+            connection = self._client.idle.pop()
+        except IndexError:
+            connection = _Connection(self._client)
+        self._connection = connection
+        try:
+            return connection.run(self._request, self._deadline)
+        except NoReply as error:
+            return error.with_traceback(None)
+        except httpx.TimeoutException:
+            return self._client.limits.late()
+        except httpx.HTTPError as error:
+            return NoReply(_reason(error))
+        finally:
+            self._client.idle.append(connection)
 
-    def reply(self, call: Call[bytes | NoReply]) -> bytes:
-        """Wait for the body until the deadline; ``call`` is the one that runs this exchange. Raises NoReply."""
-        if not call.returned_within(self.deadline - time.monotonic()):
-            if self.connection is not None:
-                self.connection.shut_down()
+    def reply(self, call: Call[bytes | NoReply] | None = None) -> bytes:
+        """Wait for the body until the deadline. Raises NoReply.
+
+        ``call`` runs this exchange; None: the client's own thread does, one exchange at a time.
+        """
+        call = call or self._client.thread.start(self, self._client.limits.timeout_seconds)
+        if not call.returned_within(self._deadline - time.monotonic()):
+            if self._connection is not None:
+                self._connection.shut_down()
             raise self._client.limits.late()
         try:
             reply = call.result()

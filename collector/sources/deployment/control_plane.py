@@ -94,7 +94,7 @@ class ControlPlaneProvider:
         while True:
             # Sorted, so that new deployments come last and move none to another page.
             url = f"{self._url}?limit={_PAGE}&offset={offset}&sort_by=created_at&sort_order=asc"
-            page = parse_page(self._client.request(url, headers=headers, timeout_seconds=left))
+            page = parse_page(self._client.exchange(url, headers=headers, timeout_seconds=left).reply())
             known = len(rows)
             for key, name, replicas in page:
                 rows[key] = name, replicas

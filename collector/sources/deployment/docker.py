@@ -51,7 +51,7 @@ class DockerProvider:
         if_none = f"does it run, and may this user open it? set {KEY}"
         if_other = f"set {KEY} to the engine's socket"
         return explained(
-            lambda: parse_containers(self._client.request(self._url), self._label),
+            lambda: parse_containers(self._client.exchange(self._url).reply(), self._label),
             self._shown, "Docker or Podman", if_none, "Docker or Podman", if_other,
         )  # fmt: skip
 

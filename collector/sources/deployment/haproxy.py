@@ -136,13 +136,14 @@ class HaproxyProvider:
         address = parse_address(url, KEY)
         self._shown = address.shown
         self._client: HttpClient | None = None
+        self._page: Callable[[], bytes]
         if address.unix_path:
             self._page = functools.partial(ask_socket, address.unix_path, limits)
         else:
             from collector.sources.http_client import HttpClient  # takes 7 MiB, not needed for the socket
 
-            self._client = HttpClient(address, limits)
-            self._page = functools.partial(self._client.request, address.url)
+            client = self._client = HttpClient(address, limits)
+            self._page = lambda: client.exchange(address.url).reply()
         self._exclude = tuple(exclude)
         self._clock = clock
         self._before: tuple[float, dict[str, BackendStats]] | None = None

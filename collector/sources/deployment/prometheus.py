@@ -61,6 +61,6 @@ class PrometheusProvider:
         if_none = f"does it run, and does it serve one there? set {self._key}"
         if_other = f"set {self._key} to the address of one"
         return explained(
-            lambda: read_page(self._client.request(self._url), self._mapping),
+            lambda: read_page(self._client.exchange(self._url).reply(), self._mapping),
             self.where, "page for Prometheus", if_none, "a valid page for Prometheus", if_other,
         )  # fmt: skip

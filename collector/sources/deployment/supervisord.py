@@ -67,7 +67,7 @@ class SupervisordProvider:
         if_other = f"set {KEY} to the address of [unix_http_server] or [inet_http_server]"
         client = self._client
         return explained(
-            lambda: parse_processes(client.request(self._url, body=_QUESTION)),
+            lambda: parse_processes(client.exchange(self._url, body=_QUESTION).reply()),
             self._shown, "supervisord", if_none, "supervisord", if_other,
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ class Asked:
         self.client = HttpClient(address, limits)
 
     def get(self) -> bytes:
-        return self.client.request(self.url)
+        return self.client.exchange(self.url).reply()
 
     def error(self) -> NoReply:
         with pytest.raises(NoReply) as caught:
@@ -69,7 +69,7 @@ def test_path_query_and_login_are_sent_and_no_proxy_of_the_environment_is_used(m
 def test_headers_and_a_body_are_sent_with_the_request() -> None:
     with served(lambda _: hostile.http(b"hello")) as server:
         one = Asked(server.url.replace("//", "//joe:x@"))
-        one.client.request(f"{one.url}/v1", headers={"Authorization": "Bearer token"}, body=b"<x/>")
+        one.client.exchange(f"{one.url}/v1", headers={"Authorization": "Bearer token"}, body=b"<x/>").reply()
     [request] = server.requests
     assert (request.method, request.target, request.body) == ("POST", "/v1", b"<x/>")
     assert request.headers["Authorization"] == "Bearer token"
@@ -87,7 +87,7 @@ def test_a_body_longer_than_a_socket_holds_is_sent_whole(tmp_path: Path) -> None
     body = bytes(range(256)) * 20_000 + b"end"
     with hostile.server(tmp_path / "s.sock", slow_reader) as url:
         one = Asked(url)
-        assert one.client.request(one.url, body=body) == b"thanks"
+        assert one.client.exchange(one.url, body=body).reply() == b"thanks"
     assert bytes(got).endswith(b"\r\n\r\n" + body)
 
 
@@ -300,7 +300,7 @@ def test_a_request_may_have_less_time_than_the_limit(tmp_path: Path) -> None:
     with hostile.server(tmp_path / "s.sock", hostile.drips(OK + b"X: ")) as url:
         one = Asked(url, Limits(60.0, 1000, "[source.x]"))
         with pytest.raises(NoReply, match="no whole answer within 60 s"):
-            one.client.request(one.url, timeout_seconds=0.2)
+            one.client.exchange(one.url, timeout_seconds=0.2).reply()
 
 
 def test_a_name_look_up_that_hangs_is_late_and_costs_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def server(certificate: Path, behaviour: hostile.Behaviour) -> Iterator[int]:
 
 def get(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> bytes:
     address = parse_address(f"https://{host}:{port}", "KEY", schemes=("https",))
-    return HttpClient(address, limits).request(address.url)
+    return HttpClient(address, limits).exchange(address.url).reply()
 
 
 def failure(port: int, host: str = "127.0.0.1", limits: Limits = LIMITS) -> str:

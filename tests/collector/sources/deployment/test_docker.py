@@ -102,7 +102,7 @@ def _real_engine(folder: Path) -> Iterator[tuple[str, list[str]] | None]:
     for url, client in ((DEFAULT_URL, ["docker", "--host"]), (PODMAN_URL, ["podman", "--remote", "--url"])):
         address = parse_address(url, "test")
         with contextlib.suppress(NoReply):
-            HttpClient(address, Limits(5.0, 1_000_000, "")).request(f"{address.url}/version")
+            HttpClient(address, Limits(5.0, 1_000_000, "")).exchange(f"{address.url}/version").reply()
             yield url, [*client, url]
             return
     podman = shutil.which("podman")
