@@ -11,11 +11,15 @@ The exporter makes /metrics/aggregated with it. It calls functions on arrays: :m
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
+import numpy as np
+
 from exporter.cache import Cache
-from exporter.exposition.conflicts import Family, gather
+from exporter.exposition.conflicts import Family, Levels, Precedence, gather
+from exporter.exposition.latest import present_levels
 from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, AggregatedQuery, Matcher
 from exporter.rings import Ring, RingSet
@@ -67,6 +71,7 @@ class MetricAggregator:
         else:
             self._rings = RingSet(source if isinstance(source, str) else source.namespace, owner=owner)
         self._rolling = Cache(_KEPT_WINDOW_BYTES, always_newest=False)
+        self._precedence = Precedence()
         self._layouts = layouts or Cache(_LAYOUT_BYTES)
 
     def close(self) -> None:
@@ -148,13 +153,20 @@ class MetricAggregator:
 
         A ring that can't be read is left out, and its error recorded.
         """
-        rings = self._rings.refresh()
-        made_from = self._rings.key()
+        rings, catalogs = self._rings.refresh(), self._rings.key()
         key = dataclasses.replace(query, window_ns=0)  # a layout fits any window
-        page = self._layouts.get(key, made_from, lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
-        windows = Windows(self._rings, rings, page.indexes, now_ns - query.window_ns, now_ns)
-        return [*page.render(windows, form, lambda key, make: self._rolling.get(key, made_from, make)), form.end]
+        since_ns, precedence = now_ns - query.window_ns, self._precedence
+        precedence.begin(catalogs)
+        new = True
+        while new:
+            levels = self._levels(rings, since_ns, now_ns)
+            made_from = catalogs, precedence.state(levels)
+            make = functools.partial(AggregatedPage, rings, key, levels, precedence.holders)
+            page = self._layouts.get(key, made_from, make)
+            new = precedence.note(page.gathered)
+        windows = Windows(self._rings, rings, page.indexes, since_ns, now_ns)
+        return [*page.render(windows, form, lambda key, make: self._rolling.get(key, catalogs, make)), form.end]
 
     # ---- helpers -------------------------------------------------------------------------------------------
 
@@ -183,6 +195,19 @@ class MetricAggregator:
                 found.append(SeriesStatistics(labels, values))
         return found
 
+    def _levels(self, rings: list[Ring], since_ns: int, until_ns: int) -> list[Levels]:
+        """Levels for :func:`.gather`: 2 for current samples, 1 for others in the window, of contested series."""
+        levels = [2 * one for one in present_levels(rings, self._rings.stale(rings))]
+        columns: dict[int, list[int]] = {}
+        for ring, series in self._precedence.contested:
+            columns.setdefault(ring, []).extend(range(series.column, series.end))
+        windows = Windows(self._rings, rings, columns, since_ns, until_ns)
+        for ring, some in columns.items():
+            values = windows.read(ring, lambda window: window.frames.values)
+            if values is not None:
+                levels[ring][some] = np.maximum(levels[ring][some], (~absent(values[:, some])).any(axis=0))
+        return list(levels)
+
     def _family(self, rings: list[Ring], name: str, labels: Mapping[str, str] | None) -> Family:
         """The series of the metric that have these labels. Raises MetricError if no ring has the metric."""
         wanted = (labels or {}).items()
@@ -190,9 +215,10 @@ class MetricAggregator:
         def chosen(source: str, series: Series) -> bool:
             return name in names_of(series.metric) and wanted <= series.labels.items()
 
-        families, _ = gather([(ring.source, ring.series) for ring in rings], chosen)
-        if families:
-            return families[0]
+        levels = present_levels(rings, self._rings.stale(rings))
+        gathered = gather([(ring.source, ring.series) for ring in rings], chosen, levels=levels)
+        if gathered.families:
+            return gathered.families[0]
         for ring in rings:
             for metric in ring.reader.catalog.metrics:
                 if name in names_of(metric):

@@ -27,8 +27,8 @@ from starlette.routing import Route
 from exporter.aggregator import MetricAggregator
 from exporter.applications import ApplicationSet, Shown
 from exporter.cache import Cache
-from exporter.exposition.conflicts import Conflict
-from exporter.exposition.latest import MetricsPage
+from exporter.exposition.conflicts import Conflict, Precedence
+from exporter.exposition.latest import MetricsPage, present_levels
 from exporter.http.negotiation import Format, accepts_gzip, choose_format
 from exporter.http.parameters import (
     AggregatedQuery,
@@ -106,6 +106,7 @@ class Exporter:
         self._turn = asyncio.Lock()  # for the worker; a job that waits here can still be cancelled
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
         self._layouts = Cache(_LAYOUT_BYTES)
+        self._precedence = Precedence()
         self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker thread
         self.app = Starlette(
             routes=[
@@ -195,18 +196,22 @@ class Exporter:
 
     async def _metrics(self, request: Request) -> Response:
         form = choose_format(request.headers.get("accept", ""))
-        query = parse_metrics_query(parse_query_string(request.scope["query_string"]))
+        query = parse_metrics_query(parse_query_string(request.scope["query_string"]), self._config.timestamps)
         return self._exposition(request, form, self.metrics_parts(query, form))
 
     def metrics_parts(self, query: MetricsQuery, form: Format) -> tuple[bytes, ...]:
         """The page /metrics, in parts."""
         rings, applications, own = self.rings.refresh(), self.applications.refresh(), self.own.refresh()
         all_shown: list[Shown] = [own, *rings, *applications]
-        made_from = self.rings.key(), self.applications.generation, own.generation
-        page = self._layouts.get(query, made_from, lambda: MetricsPage(all_shown, query))
-        self._note_conflicts(page.conflicts)
-        body = page.render(all_shown, (False, *self.rings.stale(rings), *(False for _ in applications)), form)
-        return *body, form.end
+        stale = (False, *self.rings.stale(rings), *(False for _ in applications))
+        levels, precedence = present_levels(all_shown, stale), self._precedence
+        catalogs = self.rings.key(), self.applications.generation, own.generation
+        precedence.begin(catalogs)
+        made_from = catalogs, precedence.state(levels)
+        page = self._layouts.get(query, made_from, lambda: MetricsPage(all_shown, query, levels, precedence.holders))
+        precedence.note(page.gathered)
+        self._note_conflicts(page.gathered.conflicts)
+        return *page.render(all_shown, stale, form), form.end
 
     async def _aggregated(self, request: Request) -> Response:
         parameters = parse_query_string(request.scope["query_string"])
@@ -227,9 +232,9 @@ class Exporter:
 
     async def _stats(self, request: Request) -> Response:
         self.rings.refresh()
-        own = self.own.refresh().series
+        own, holders = self.own.refresh().series, self._precedence.holders
         found = await self._in_worker(
-            request, lambda: reports.stats(self._history, own, self._worker_applications, self._metric_tables)
+            request, lambda: reports.stats(self._history, own, self._worker_applications, self._metric_tables, holders)
         )
         return _json(200, found)
 

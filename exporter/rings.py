@@ -39,13 +39,15 @@ HISTORY_SOURCE: Final = "applications"
 _SEARCHED_FRAMES = 64
 # A sample with its own timestamp stays current for as long as a source may be silent.
 _CURRENT_INTERVALS = 3
+_MS_NS = 1_000_000
 
 
 @dataclass(slots=True)
 class Ring:
     """One open ring and the newest samples read from it.
 
-    ``latest``: float64, shape (columns,), the newest sample of each column. ``timestamp_ns`` 0: no frame yet.
+    ``latest``: float64, shape (columns,), the newest sample of each column; ``times_ms``: when each was taken, in Unix
+    milliseconds. ``timestamp_ns`` 0: no frame yet.
     ``count``: how many columns the newest frame has. ``catalog_used``: how many bytes of the catalog are proven.
     """
 
@@ -58,6 +60,7 @@ class Ring:
     count: int = 0
     catalog_used: int = 0
     latest: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    times_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def width(self) -> int:
@@ -106,10 +109,10 @@ class Ring:
         self.head = head if frame.sequence >= head else -1
         self.sequence, self.timestamp_ns, self.monotonic_ns = frame.sequence, frame.timestamp_ns, frame.monotonic_ns
         self.count = frame.count
-        self.latest = self._newest(frame)
+        self.latest, self.times_ms = self._newest(frame)
 
-    def _newest(self, newest: Frame) -> NDArray[np.float64]:
-        """float64, shape (columns,): the sample of each column with the latest timestamp.
+    def _newest(self, newest: Frame) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The sample of each column with the latest timestamp: ``latest`` and ``times_ms``.
 
         Taken from the newest tick frame, and from the frames with their own timestamps that were committed with it
         (same monotonic time) or after it, except those older than _CURRENT_INTERVALS.
@@ -129,15 +132,18 @@ class Ring:
             else:
                 break
         if not stamped:
-            return _values(newest)
+            values = _values(newest)
+            return values, np.full(len(values), newest.timestamp_ns // _MS_NS)
         oldest_ns = (tick or newest).timestamp_ns - _CURRENT_INTERVALS * self.reader.header.interval_ns
         frames = [frame for frame in stamped if frame.timestamp_ns > oldest_ns] + ([tick] if tick else [])
         latest = all_absent(self.reader.header.width)
+        times = np.zeros(len(latest), dtype=np.int64)
         for frame in sorted(frames, key=lambda one: (one.timestamp_ns, one.sequence)):
             values = _values(frame)
             present = ~absent(values)
             latest[present] = values[present]
-        return latest
+            times[present] = frame.timestamp_ns // _MS_NS
+        return latest, times
 
     def writer_alive(self) -> bool:
         return writer_alive(self.reader.writer, self.reader.header.interval_ns)

@@ -11,6 +11,8 @@ from fogmetrics.settings.reader import key
 from fogmetrics.settings.tables import SharedTables
 from shm.errors import ConfigurationError
 
+TIMESTAMPS = ("counters", "all", "none")
+
 
 @dataclass(frozen=True, slots=True)
 class ExporterConfig:
@@ -22,6 +24,11 @@ class ExporterConfig:
     max_window: str = key("7d", "Longest window that a request may ask for.")
     stale_intervals: float = key(
         3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
+    )
+    timestamps: str = key(
+        "counters",
+        "Samples of /metrics that have the time of their frame: counters (histograms and summaries, too), all, none.",
+        choices=TIMESTAMPS,
     )
     gzip_min_bytes: int = key(
         1024, "Smallest page that is compressed for clients that accept gzip.", low=0, high=1_000_000_000

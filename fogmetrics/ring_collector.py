@@ -14,7 +14,7 @@ from prometheus_client.core import Sample
 
 from exporter.applications import ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import Family, gather
-from exporter.exposition.latest import fresh_values, offsets, samples
+from exporter.exposition.latest import fresh_values, offsets, present_levels, samples
 from exporter.exposition.template import UNGUARDED
 from exporter.rings import RingSet
 from shm.files import check_name
@@ -53,7 +53,8 @@ class RingCollector:
             stale = (*self._rings.stale(rings), *(False for _ in applications))
             widths = [one.width for one in shown]
             values = fresh_values(shown, widths, stale)
-            families, _ = gather([(one.source, shown_series(one)) for one in shown])
+            levels = present_levels(shown, stale)
+            families = gather([(one.source, shown_series(one)) for one in shown], levels=levels).families
         present, numbers, starts = (~absent(values)).tolist(), values.tolist(), offsets(widths)
         found = [_client_metric(family, starts, numbers, present) for family in families]
         return [one for one in found if one.samples]

@@ -40,6 +40,15 @@ class Prometheus:
         assert reply["status"] == "success", reply
         return reply["data"]
 
+    def own_metrics(self) -> str:
+        return http_client.get(f"{self.url}/metrics", timeout=30).text
+
+    def is_there(self) -> bool:
+        try:
+            return http_client.get(f"{self.url}/-/ready", timeout=30).status_code == 200
+        except httpx.TransportError:
+            return False
+
     def query(self, text: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api("query", query=text)["result"]
         return found

@@ -1,20 +1,35 @@
 """Group the series of all rings into families, each series once, and report conflicts.
 
-Two rings may have the same series, or metrics of one name with different types. The exporter's own series have
-precedence, then the rings by name; conflicting series of later rings are dropped, counted and reported, so that the
-exposition is always valid. Rings may add series with other labels to a family, also to one of the exporter's.
+Two rings may have the same series, or metrics of one name with different types; one ring may, too, after its source
+changed a metric. So that the exposition is always valid, a name belongs to one metric:
+
+    the exporter's own                 always first
+    a metric with samples              before one without; a stale ring has none
+    of these: the one that had it      before others, so that names don't move while both have samples
+    of these: the first ring by name
+
+A conflict is reported if it hides samples. Rings may add series with other labels to a family, also to one of the
+exporter's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shm.metric import Metric, Series
 
 # The source of the exporter's own series, which come from no ring.
 EXPORTER: Final = ""
+
+# For each column of a ring: 0 if it has no samples; of two columns with samples, the greater number has precedence.
+Levels = Sequence[int] | NDArray[np.int8]
 
 
 class Placed(NamedTuple):
@@ -41,60 +56,157 @@ class Conflict(NamedTuple):
     series: int
 
 
+class _Claim(NamedTuple):
+    """A metric of one ring, with its series. Claims are served in the order of ``rank``."""
+
+    rank: tuple[int, bool, int]
+    ring: int
+    source: str
+    metric: Metric
+    series: list[Series]
+
+    def placed(self) -> list[Placed]:
+        return [Placed(self.ring, one) for one in self.series]
+
+
+@dataclass(slots=True)
+class Gathered:
+    """``families`` by name, and the ``conflicts`` that hide samples.
+
+    ``contested``: the series of metrics that claim each other's names or series. Gather again when their levels change
+    (:class:`Precedence`). ``holders``: the source of each name.
+    """
+
+    families: list[Family]
+    conflicts: list[Conflict]
+    contested: list[Placed]
+    holders: dict[str, str]
+
+
+class Precedence:
+    """The part of :func:`gather`'s results that later pages depend on. ``holders``: the source of each name.
+
+    ``contested``: the series of metrics that claim each other's names or series, of the rings named by :meth:`begin`.
+    """
+
+    def __init__(self) -> None:
+        self.contested: list[Placed] = []
+        self.holders: dict[str, str] = {}
+        self._rings: object = None
+
+    def begin(self, rings: object) -> None:
+        """``rings``: a key of the rings and their series."""
+        if rings != self._rings:
+            self._rings, self.contested = rings, []
+
+    def state(self, levels: Sequence[Levels]) -> tuple[int, ...]:
+        """What decides the contested series: their levels. When it changes, gather again."""
+        return tuple(_level(levels, placed) for placed in self.contested)
+
+    def note(self, gathered: Gathered) -> bool:
+        """Keep a result; True if it has contested series that were not known."""
+        new = [placed for placed in gathered.contested if placed not in self.contested]
+        self.contested += new
+        self.holders = gathered.holders
+        return bool(new)
+
+
+def _level(levels: Sequence[Levels], placed: Placed) -> int:
+    """The level of a series: the highest of its columns."""
+    series = placed.series
+    return max(map(int, levels[placed.ring][series.column : series.end]), default=0)
+
+
 def gather(
     rings: Sequence[tuple[str, Sequence[Series]]],
     chosen: Callable[[str, Series], bool] = lambda source, series: True,
     reserved: Set[str] = frozenset(),
-) -> tuple[list[Family], list[Conflict]]:
-    """(families sorted by name, conflicts) of the rings, given as (source, series) in the order of precedence.
+    levels: Sequence[Levels] | None = None,
+    holders: Mapping[str, str] = MappingProxyType({}),
+) -> Gathered:
+    """Gather the series of ``rings``, given as (source, series), sorted by source.
 
     Series that are not ``chosen`` still own names and cause conflicts: a filter must not change the owner of a series.
+    ``levels``: by ring, None if all columns have samples. ``holders``: of the gathering before.
     """
-    owners: dict[str, tuple[Metric, str]] = {}  # metric and source that own a name
+
+    def level(placed: Placed) -> int:
+        return 1 if levels is None else _level(levels, placed)
+
+    owners: dict[str, _Claim] = {}  # of names
+    seen: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Placed, _Claim]] = {}
+    dropped: Counter[tuple[str, str, str]] = Counter()
+    contested: dict[Placed, None] = {}
+
+    def drop(placed: Placed, claim: _Claim, reason: str) -> None:
+        if level(placed):
+            dropped[claim.source, claim.metric.name, reason] += 1
+
+    for claim in sorted(_claims(rings, level, holders), key=lambda one: one.rank):
+        reason, rival = _take_names(owners, claim, reserved)
+        if reason:
+            contested |= dict.fromkeys([*claim.placed(), *(rival.placed() if rival else ())])
+            for placed in claim.placed():
+                drop(placed, claim, reason)
+            continue
+        for placed in claim.placed():
+            labels = sorted(pair for pair in placed.series.labels.items() if pair[1])
+            identity = claim.metric.family, tuple(labels)
+            if identity not in seen:
+                seen[identity] = placed, claim
+                continue
+            before, holder = seen[identity]
+            contested |= {before: None, placed: None}
+            if level(placed) > level(before):  # a metric may have samples of other series
+                seen[identity] = placed, claim
+                drop(before, holder, f"{_named(claim.source)} has the same series")
+            else:
+                drop(placed, claim, f"{_named(holder.source)} has the same series")
     families: dict[str, Family] = {}
-    seen: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
-    dropped: dict[tuple[str, str, str], int] = {}
-    for place, (source, all_series) in enumerate(rings):
-        # All series of a metric share one claim. By metric, not by name: a forged catalog may define a name twice.
-        reasons: dict[Metric, str] = {}
-        for series in all_series:
-            metric = series.metric
-            reason = reasons.get(metric)
-            if reason is None:
-                reason = reasons[metric] = _claim(owners, source, metric, reserved)
-            if not reason:
-                identity = metric.family, tuple(sorted(pair for pair in series.labels.items() if pair[1]))
-                if identity in seen:
-                    reason = f"{_named(seen[identity])} has the same series"
-                seen.setdefault(identity, source)
-            if reason:
-                key = source, metric.name, reason
-                dropped[key] = dropped.get(key, 0) + 1
-            elif chosen(source, series):
-                owner, _ = owners[metric.family]
-                families.setdefault(metric.family, Family(owner)).placed.append(Placed(place, series))
+    for (name, _), (placed, claim) in seen.items():
+        if chosen(claim.source, placed.series):
+            families.setdefault(name, Family(owners[name].metric)).placed.append(placed)
+    for family in families.values():
+        family.placed.sort(key=lambda one: (one.ring, one.series.column))
     conflicts = [Conflict(*key, count) for key, count in dropped.items()]
-    return [families[name] for name in sorted(families)], conflicts
+    sources = {name: claim.source for name, claim in owners.items()}
+    return Gathered([families[name] for name in sorted(families)], conflicts, list(contested), sources)
 
 
-def _claim(owners: dict[str, tuple[Metric, str]], source: str, metric: Metric, reserved: Set[str]) -> str:
-    """Register the metric's names to it; return why that is impossible, or ""."""
-    names = metric.sample_names
+def _claims(
+    rings: Sequence[tuple[str, Sequence[Series]]], level: Callable[[Placed], int], holders: Mapping[str, str]
+) -> Iterator[_Claim]:
+    for place, (source, all_series) in enumerate(rings):
+        # By metric, not by name: a forged catalog may define a name twice.
+        by_metric: dict[Metric, list[Series]] = {}
+        for series in all_series:
+            by_metric.setdefault(series.metric, []).append(series)
+        for metric, some in by_metric.items():
+            highest = max(level(Placed(place, one)) for one in some)
+            moved = not any(holders.get(name) == source for name in metric.sample_names)
+            rank = (-1, False, place) if source == EXPORTER else (-highest, moved, place)
+            yield _Claim(rank, place, source, metric, some)
+
+
+def _take_names(owners: dict[str, _Claim], claim: _Claim, reserved: Set[str]) -> tuple[str, _Claim | None]:
+    """Register the metric's names to it; else why that is impossible, and the claim that has one of them."""
+    metric, names = claim.metric, claim.metric.sample_names
     for name in names:
         if name in reserved:
-            return f"the name {name} is the exporter's own"
+            return f"the name {name} is the exporter's own", None
         if name not in owners:
             continue
-        owner, holder = owners[name]
+        holder = owners[name]
+        owner, where = holder.metric, _named(holder.source)
         if owner.family != metric.family:
-            return f"its name {name} belongs to the {owner.type} {owner.name} of {_named(holder)}"
+            return f"its name {name} belongs to the {owner.type} {owner.name} of {where}", holder
         if owner.type != metric.type:
-            return f"it is of type {metric.type} here and {owner.type} in {_named(holder)}"
+            return f"it is of type {metric.type} here and {owner.type} in {where}", holder
         if owner.buckets != metric.buckets:
-            return f"its buckets differ from those in {_named(holder)}"
+            return f"its buckets differ from those in {where}", holder
     for name in names:
-        owners.setdefault(name, (metric, source))
-    return ""
+        owners.setdefault(name, claim)
+    return "", None
 
 
 def _named(source: str) -> str:

@@ -64,3 +64,16 @@ def numbers(values: NDArray[np.float64]) -> list[bytes]:
         value = values[i]
         written[i] = b"NaN" if value != value else b"+Inf" if value > 0 else b"-Inf"
     return written
+
+
+def timestamps(times_ms: NDArray[np.int64], form: Format) -> list[bytes]:
+    """The text after each value: a space and the time, or nothing for 0. Milliseconds, in OpenMetrics seconds.
+
+    ``times_ms``: int64, shape (n,). Most are equal, being those of one frame.
+    """
+    distinct, which = np.unique(times_ms, return_inverse=True)
+    texts = [
+        b"" if time == 0 else b" %d" % time if form is Format.TEXT else b" %d.%03d" % divmod(time, 1000)
+        for time in distinct.tolist()
+    ]
+    return np.array([*texts, None], dtype=object)[which].tolist()  # type: ignore[no-any-return]  # None: never a "S" array

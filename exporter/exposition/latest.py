@@ -1,37 +1,58 @@
-"""/metrics: the latest sample of each series of each fresh ring, without timestamps.
+"""/metrics: the latest sample of each series of each fresh ring.
 
-A Prometheus server writes no staleness markers for samples with timestamps of their own, so the age of each ring is a
-metric of the exporter instead.
+Samples of counters, histograms and summaries have the time of their frame (``timestamps``). Without it, a server that
+scrapes at another interval than the source's sees a counter stand still or make two steps at once, and computes rates
+between zero and twice the right one. Gauges have none: a server marks a series without timestamps stale as soon as it
+is gone, one with timestamps only if its configuration asks for that (track_timestamps_staleness).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from types import MappingProxyType
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter.applications import Shown, shown_series
-from exporter.exposition.conflicts import Conflict, Family, Placed, gather
+from exporter.exposition.conflicts import Family, Gathered, Levels, Placed, gather
 from exporter.exposition.format import label_set
 from exporter.exposition.template import TEXT_ONLY, UNGUARDED, FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
+from exporter.rings import Ring
 from exporter.window import coverage
-from shm.ring.frame import all_absent
+from shm.metric import MetricType
+from shm.ring.frame import absent, all_absent
+
+# By [exporter] timestamps, or the parameter of that name.
+_TIMED_TYPES: Final[Mapping[str, Set[str]]] = {
+    "counters": {"counter", "histogram", "summary"},
+    "all": set(get_args(MetricType)),
+    "none": set(),
+}
 
 
 class MetricsPage:
     """The layout of the page for one query and one set of catalogs; when a catalog grows, make a new one."""
 
-    def __init__(self, rings: Sequence[Shown], query: MetricsQuery) -> None:
-        """``rings``: in the order of precedence."""
-        self.conflicts: list[Conflict]
-        families, self.conflicts = gather(
+    def __init__(
+        self,
+        rings: Sequence[Shown],
+        query: MetricsQuery,
+        levels: Sequence[Levels] | None = None,
+        holders: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``levels``, ``holders``: see :func:`.gather`."""
+        self.gathered: Gathered = gather(
             [(ring.source, shown_series(ring)) for ring in rings],
             lambda source, series: not query.sources or source in query.sources,
             coverage.NAMES,
+            levels,
+            holders,
         )
+        timed = _TIMED_TYPES[query.timestamps]
         self._widths = [ring.width for ring in rings]
         starts = offsets(self._widths)
         self._lines = Lines(
@@ -41,19 +62,19 @@ class MetricsPage:
                 family.metric.help,
                 family.metric.unit,
                 [
-                    Line(f"{name}{label_set(labels)}", at, guard)
+                    Line(f"{name}{label_set(labels)}", at, guard, family.metric.type in timed)
                     for placed in family.placed
                     for name, labels, at, guard in samples(placed, starts[placed.ring])
                     if _named(name, family, query)
                 ],
             )
-            for family in families
+            for family in self.gathered.families
         )
         self.memory_bytes = self._lines.memory_bytes
 
     def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
         """The text, in parts. ``rings``: those of the constructor, in its order; series of stale ones are left out."""
-        return self._lines.parts(fresh_values(rings, self._widths, stale), form)
+        return self._lines.parts(fresh_values(rings, self._widths, stale), form, _times_ms(rings, self._widths))
 
 
 def offsets(widths: Sequence[int]) -> list[int]:
@@ -68,6 +89,23 @@ def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[
         for ring, width, is_stale in zip(rings, widths, stale, strict=True)
     ]
     return np.concatenate([all_absent(0), *rows])
+
+
+def _times_ms(rings: Sequence[Shown], widths: Sequence[int]) -> NDArray[np.int64]:
+    """The times of those values in Unix milliseconds; 0 for live values, which come from no ring."""
+    rows = [
+        ring.times_ms if isinstance(ring, Ring) and len(ring.times_ms) == width else np.zeros(width, dtype=np.int64)
+        for ring, width in zip(rings, widths, strict=True)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *rows])
+
+
+def present_levels(rings: Sequence[Shown], stale: Sequence[bool]) -> list[NDArray[np.int8]]:
+    """Levels for :func:`.gather`: 1 where a ring has a sample and is not stale."""
+    return [
+        np.zeros(ring.width, dtype=np.int8) if is_stale else (~absent(ring.latest)).astype(np.int8)
+        for ring, is_stale in zip(rings, stale, strict=True)
+    ]
 
 
 def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.exposition.format import header, numbers
+from exporter.exposition.format import header, numbers, timestamps
 from exporter.http.negotiation import Format
 from shm.ring.frame import absent
 
@@ -28,7 +28,7 @@ _COPIES: Final = 3
 
 
 class Line(NamedTuple):
-    """``text``: sample name and labels; ``at``: the index of its value in the vector.
+    """``text``: sample name and labels; ``at``: the index of its value in the vector; ``timed``: has a timestamp.
 
     OpenMetrics forbids totals, buckets and sums that are NaN or below 0, which a ring may hold. Its page omits lines
     whose ``guard``, an index in the vector, has such a value, and lines whose guard is TEXT_ONLY.
@@ -37,6 +37,7 @@ class Line(NamedTuple):
     text: str
     at: int
     guard: int = UNGUARDED
+    timed: bool = False
 
 
 class FamilyLines(NamedTuple):
@@ -58,16 +59,18 @@ class Lines:
         self.memory_bytes = 0  # an upper estimate
         index: list[int] = []
         guards: list[int] = []
+        all_timed: list[bool] = []
         family_of_line: list[int] = []
         for number, (name, kind, help_text, unit, lines) in enumerate(families):
             for form, headers in self._headers.items():
                 headers.append(header(name, kind, help_text, unit, form).encode())
-            for text, at, guard in lines:
+            for text, at, guard, timed in lines:
                 prefix = f"\n{text} ".encode().replace(b"%", b"%%") + b"%b"  # %b: placeholder for the number
                 self._prefixes.append(prefix)
                 self.memory_bytes += _COPIES * len(prefix) + _LINE_BYTES
                 index.append(at)
                 guards.append(guard)
+                all_timed.append(timed)
                 family_of_line.append(number)
         self._at = np.array(index, dtype=np.intp)
         self._family_of_line = np.array(family_of_line, dtype=np.intp)
@@ -75,12 +78,16 @@ class Lines:
         self._guarded = np.flatnonzero(guard_of_line >= 0)
         self._guards = guard_of_line[self._guarded]
         self._text_only = np.flatnonzero(guard_of_line == TEXT_ONLY)
+        self._timed = np.array(all_timed, dtype=bool)
         self._templates: dict[Format, tuple[bytes, list[bytes]]] = {}  # for the last set of present samples
 
-    def parts(self, values: NDArray[np.float64], form: Format) -> list[bytes]:
+    def parts(
+        self, values: NDArray[np.float64], form: Format, times_ms: NDArray[np.int64] | None = None
+    ) -> list[bytes]:
         """The page, in parts. ``values``: float64, shape (n,), indexed by ``Line.at`` and ``Line.guard``.
 
-        An absent sample has no line, a family without samples no header.
+        ``times_ms``: shape (n,), Unix milliseconds, 0 for values without a time. An absent sample has no line, a family
+        without samples no header.
         """
         picked = values[self._at]
         present = ~absent(picked)
@@ -94,9 +101,13 @@ class Lines:
         if kept is None or kept[0] != pattern:
             self._templates[form] = kept = pattern, self._template(form, present)
         picked = picked[present]
+        written = numbers(picked)
+        if times_ms is not None and self._timed.any():
+            times = timestamps((times_ms[self._at] * self._timed)[present], form)
+            written = [number + time for number, time in zip(written, times, strict=True)]
         # One formatting of one bytes object takes 40 % of the time of joining as many separate prefixes and numbers.
         return [
-            template % tuple(numbers(picked[at : at + _PART_LINES]))
+            template % tuple(written[at : at + _PART_LINES])
             for template, at in zip(kept[1], range(0, len(picked), _PART_LINES), strict=True)
         ]
 

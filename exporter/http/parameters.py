@@ -1,6 +1,6 @@
 """Parse request parameters into queries. Pure functions, linear in the length of any request.
 
-    /metrics             name[]=NAME …  source[]=SOURCE …
+    /metrics             name[]=NAME …  source[]=SOURCE …  timestamps=counters|all|none
     /metrics/aggregated  window=5m  metric=NAME …  stat=avg,p95 …  match[]=SELECTOR …  by=LABEL  source[]=SOURCE …
 
     SELECTOR   NAME | [NAME] { MATCHER , … }        a series is chosen if any match[] matches it
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
+from exporter.settings import TIMESTAMPS
 from exporter.window.statistics import COUNTER_STATS, STATS
 from fogmetrics.durations import parse_duration
 from shm.errors import FogmetricsError
@@ -65,10 +66,11 @@ Selector = tuple[Matcher, ...]  # all must match
 
 @dataclass(frozen=True, slots=True)
 class MetricsQuery:
-    """Parameters of /metrics; empty = everything."""
+    """Parameters of /metrics; empty = everything. ``timestamps``: one of TIMESTAMPS."""
 
     names: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    timestamps: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,13 @@ def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
     return pairs
 
 
-def parse_metrics_query(params: Iterable[tuple[str, str]]) -> MetricsQuery:
+def parse_metrics_query(params: Iterable[tuple[str, str]], default_timestamps: str = "none") -> MetricsQuery:
     """The query of /metrics from decoded pairs. Raises QueryError."""
-    given = _grouped(params, ("name[]", "source[]"))
-    return MetricsQuery(_names(given, _NAME, "name[]"), _names(given, _ANY, "source[]"))
+    given = _grouped(params, ("name[]", "source[]", "timestamps"))
+    timestamps = _once(given, "timestamps") or default_timestamps
+    if timestamps not in TIMESTAMPS:
+        raise QueryError(f"timestamps={shown(timestamps)} is unknown; use {', '.join(TIMESTAMPS)}")
+    return MetricsQuery(_names(given, _NAME, "name[]"), _names(given, _ANY, "source[]"), timestamps)
 
 
 def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns: int) -> AggregatedQuery:

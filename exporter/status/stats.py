@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import orjson
 
 from exporter.applications import ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import EXPORTER, gather
+from exporter.exposition.latest import present_levels
 from exporter.rings import Ring, RingSet
 from exporter.status.largest import largest
 from exporter.window import coverage
@@ -25,10 +28,12 @@ def stats(
     own: Sequence[Series] = (),
     applications: ApplicationSet | None = None,
     tables: Collection[str] = (),
+    holders: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The content of /stats. Reads every frame of every ring, to count the samples held.
 
     ``own``: the exporter's own series, which have precedence on /metrics. ``tables``: the NAME of each [metric.NAME].
+    ``holders``: the source of each name on /metrics.
     """
     held: Counter[str] = Counter()
     metrics: set[Metric] = set()
@@ -59,7 +64,9 @@ def stats(
     }
     both: list[Shown] = [*found, *live]
     shown = [(one.source, shown_series(one)) for one in both]
-    _, conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES)
+    stale = (*rings.stale(found), *(False for _ in live))
+    levels = [np.ones(max((one.end for one in own), default=0), dtype=np.int8), *present_levels(both, stale)]
+    conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES, levels=levels, holders=holders).conflicts
     return {
         "buffer_stats": {name: held[name] for name in sorted(users)},
         "registered_metrics": sorted(users),

@@ -6,9 +6,10 @@ The lines are made once for a set of catalogs and a query; a request reads the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from exporter.exposition.conflicts import gather
+from exporter.exposition.conflicts import Levels, gather
 from exporter.exposition.format import label_set
 from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
@@ -27,7 +28,15 @@ class AggregatedPage:
     ``indexes``: of the rings whose series are on the page.
     """
 
-    def __init__(self, rings: Sequence[Ring], query: AggregatedQuery) -> None:
+    def __init__(
+        self,
+        rings: Sequence[Ring],
+        query: AggregatedQuery,
+        levels: Sequence[Levels] | None = None,
+        holders: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``levels``, ``holders``: see :func:`.gather`."""
+
         def chosen(source: str, series: Series) -> bool:
             labels = series.labels
             return (
@@ -36,7 +45,8 @@ class AggregatedPage:
                 and (query.by is None or query.by in labels)
             )
 
-        families, _ = gather([(ring.source, ring.series) for ring in rings], chosen, coverage.NAMES)
+        self.gathered = gather([(ring.source, ring.series) for ring in rings], chosen, coverage.NAMES, levels, holders)
+        families = self.gathered.families
         self._parts, rows = lay_out(families, query.stats, query.by)
         self._lines = Lines(
             FamilyLines(

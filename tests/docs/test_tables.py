@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -37,8 +38,8 @@ from shm.table.process import ProcessTable
 from tests.docs import expected
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.exporter.scene import own_page
-from tests.rings import append_proof, open_writer
 from tests.rings import namespace as namespace
+from tests.rings import open_writer
 
 
 @pytest.mark.parametrize("title", expected.configuration())
@@ -72,8 +73,8 @@ def test_the_readme_has_the_fifteen_metrics() -> None:
 @pytest.fixture
 def exporter(namespace: str) -> Iterator[Exporter]:
     with open_writer(namespace, "one", columns=2) as one, open_writer(namespace, "two", columns=2) as two:
-        append_proof(one)
-        append_proof(two)
+        for ring in (one, two):
+            ring.append([1.0, 2.0], time.time_ns(), time.monotonic_ns())
         ProcessTable(namespace, "web")
         found = Exporter(dataclasses.replace(Config(), shm=ShmConfig(namespace=namespace)))
         found.own.observe("metrics", 200, 0.001)

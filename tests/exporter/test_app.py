@@ -25,7 +25,7 @@ from shm import VERSION
 from shm.files import unlink
 from shm.metric import Metric
 from shm.ring.reader import RingReader
-from tests.exporter.scene import INTERVAL, SECOND, Scene, get, rings_page, samples_of
+from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask
 
 ROOM = {"room": "a"}
@@ -225,7 +225,7 @@ def test_the_index_leads_to_every_page(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[]\n"),
+        ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[], timestamps\n"),
         ("/metrics?name[]=a-b", "name[]='a-b' is not a name; repeat name[] for several, or leave it out\n"),
         (
             "/metrics/aggregated?window=8d",
@@ -508,3 +508,87 @@ def test_scrapes_and_aggregations_run_beside_a_growing_ring(scene: Scene) -> Non
         stop.set()
         writer.join(60)
     assert broke == []
+
+
+# ---- times, and whose samples are current ------------------------------------------------------------------------
+
+
+def test_counters_have_timestamps_unless_the_configuration_or_the_request_wants_none(scene: Scene) -> None:
+    scene.commit("one", ("temperature", 21.5, {"room": "a"}), ("packets", 5000.0))
+    time = NOW_NS // 10**6
+    asked = "/metrics?name[]=packets&name[]=temperature&name[]=exporter_build_info"
+    for keys, parameter, timed in (
+        ({}, "", ["packets_total"]),
+        ({"timestamps": "none"}, "", []),
+        ({"timestamps": "none"}, "&timestamps=all", ["packets_total", "temperature"]),
+        ({}, "&timestamps=none", []),
+    ):
+        exporter = scene.exporter(**keys)
+        scene.advance(1)  # the exporter's own metrics are collected anew; those of the ring are of the same frame
+        text = get(exporter, asked + parameter).text
+        assert [line.split("{")[0].split(" ")[0] for line in text.splitlines() if line.endswith(f" {time}")] == timed
+    assert get(exporter, "/metrics?timestamps=some").text == "timestamps='some' is unknown; use counters, all, none\n"
+    assert f" {time}" not in get(exporter, "/metrics/aggregated").text
+
+
+OLD, NEW = Metric("jobs", "gauge", "Jobs."), Metric("jobs_total", "counter", "Jobs.")
+
+
+def names_on(exporter: Exporter, path: str) -> set[str]:
+    return {line.split("{")[0].split(" ")[0] for line in get(exporter, path).text.splitlines() if "jobs" in line} - {
+        "#"
+    }
+
+
+def test_a_metric_that_changed_its_type_is_on_the_pages_by_its_present_name(scene: Scene) -> None:
+    exporter = scene.exporter()
+    one = scene.collector("text", OLD, NEW)
+    for _ in range(3):
+        one.record_metric("jobs", 4)
+        one.commit(scene.wall_ns, scene.monotonic_ns)
+        scene.advance(INTERVAL)
+    assert names_on(exporter, "/metrics") == {"jobs"}
+    for count in range(3):
+        one.record_metric("jobs_total", count)
+        one.commit(scene.wall_ns, scene.monotonic_ns)
+        scene.advance(INTERVAL)
+    assert names_on(exporter, "/metrics") == {"jobs_total"}
+    assert get(exporter, "/stats").json()["conflicts"] == []
+    assert 'stat="rate"' in get(exporter, "/metrics/aggregated?metric=jobs_total&window=5m").text
+    one.record_metric("jobs", 5)
+    one.commit(scene.wall_ns, scene.monotonic_ns)
+    assert names_on(exporter, "/metrics") == {"jobs"}, "and back"
+    # Both have samples in a window of 5 minutes; one of 20 seconds has only the present one's.
+    assert 'stat="avg"' in get(exporter, "/metrics/aggregated?metric=jobs&window=20s").text
+
+
+def test_a_source_that_was_renamed_is_on_the_pages_once_the_old_one_is_stale(scene: Scene) -> None:
+    exporter = scene.exporter()
+    for _ in range(4):
+        scene.commit("a_old", ("packets", 1.0))
+        scene.advance(INTERVAL)
+    scene.commit("b_new", ("packets", 100.0))
+    assert samples_of(get(exporter, "/metrics?name[]=packets").text) == {("packets_total", ()): 1.0}
+    scene.advance(INTERVAL)
+    for _ in range(4):
+        scene.commit("b_new", ("packets", 100.0))
+        scene.advance(INTERVAL)
+    page = "/metrics?name[]=packets"
+    assert samples_of(get(exporter, page).text) == {("packets_total", ()): 100.0}
+    scene.commit("a_old", ("packets", 2.0))
+    assert samples_of(get(exporter, page).text) == {("packets_total", ()): 100.0}, "both are fresh: it stays"
+    [conflict] = get(exporter, "/stats").json()["conflicts"]
+    assert (conflict["source"], conflict["reason"]) == ("a_old", "ring 'b_new' has the same series")
+
+
+def test_a_window_shows_what_it_covers_when_nobody_has_samples_now(scene: Scene) -> None:
+    exporter = scene.exporter()
+    one = scene.collector("text", OLD, NEW)
+    for value in (4, 5):
+        one.record_metric("jobs", value)
+        one.commit(scene.wall_ns, scene.monotonic_ns)
+        scene.advance(INTERVAL)
+    scene.advance(600)
+    assert names_on(exporter, "/metrics") == set()
+    text = get(exporter, "/metrics/aggregated?metric=jobs&stat=max&window=1h").text
+    assert samples_of(text)["jobs", (("stat", "max"),)] == 5

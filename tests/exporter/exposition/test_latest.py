@@ -11,7 +11,7 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import RingSet
 from shm.metric import Metric
-from tests.exporter.scene import Scene, samples_of
+from tests.exporter.scene import NOW_NS, Scene, samples_of
 from tests.programs import promtool_says
 from tests.rings import open_writer
 
@@ -171,3 +171,42 @@ def test_a_ring_whose_series_have_no_frame_yet_leaves_the_others_in_place(namesp
         # Not stale by whatever allowance: there still is nothing to show.
         text = b"".join(MetricsPage(found, MetricsQuery()).render(found, [False, False], Format.TEXT)).decode()
     assert samples_of(text) == {("packets_total", ()): 5.0}
+
+
+# ---- times -------------------------------------------------------------------------------------------------------
+
+MS = NOW_NS // 10**6
+TIMED = f"""latency_bucket{{path="/",le="1.0"}} 1.0 {MS}
+latency_bucket{{path="/",le="2.5"}} 1.0 {MS}
+latency_bucket{{path="/",le="1000.0"}} 1.0 {MS}
+latency_bucket{{path="/",le="+Inf"}} 1.0 {MS}
+latency_count{{path="/"}} 1.0 {MS}
+latency_sum{{path="/"}} 0.5 {MS}
+packets_total 5000.0 {MS}
+"""
+
+
+def lines(text: str) -> str:
+    return "".join(f"{line}\n" for line in text.splitlines() if line[0] != "#")
+
+
+def test_counters_and_histograms_have_the_time_of_their_frame(scene: Scene) -> None:
+    scene.wall_ns += 999_999  # ns; milliseconds are cut off, as servers do
+    scene.commit("one", ("temperature", 21.5, {"room": "a"}), ("packets", 5000.0), ("latency", 0.5, {"path": "/"}))
+    rings = scene.rings()
+    scene.advance(20)
+    timed = MetricsQuery(timestamps="counters")
+    assert lines(page(rings, query=timed)) == TIMED + 'temperature{room="a"} 21.5\n'
+    seconds = TIMED.replace(f" {MS}", f" {MS // 1000}.000")
+    assert lines(page(rings, Format.OPENMETRICS, timed)) == seconds + 'temperature{room="a"} 21.5\n'
+    assert lines(page(rings, query=MetricsQuery(timestamps="all"))) == TIMED + f'temperature{{room="a"}} 21.5 {MS}\n'
+    assert f" {MS}" not in page(rings, query=MetricsQuery(timestamps="none"))
+
+
+def test_a_sample_with_a_time_of_its_own_keeps_it(scene: Scene) -> None:
+    one = scene.collector("one")
+    one.record_metric("packets", 7, timestamp=scene.wall_ns / 1e9 - 2.5)
+    one.record_metric("latency", 0.5, {"path": "/"})
+    one.commit(scene.wall_ns, scene.monotonic_ns)
+    text = page(scene.rings(), query=MetricsQuery(("packets", "latency_count"), timestamps="counters"))
+    assert lines(text) == f'latency_count{{path="/"}} 1.0 {MS}\npackets_total 7.0 {MS - 2500}\n'
