@@ -98,8 +98,9 @@ class Exporter:
             )
 
         self.rings, self._history = rings(), rings()
-        self.applications = ApplicationSet(config.shm.namespace, owners)
-        self._worker_applications = ApplicationSet(config.shm.namespace, owners)  # for the worker thread
+        label = config.application_label()
+        self.applications = ApplicationSet(config.shm.namespace, owners, label)
+        self._worker_applications = ApplicationSet(config.shm.namespace, owners, label)  # for the worker thread
         self._history_counts = self._history.counts()  # replaced by the worker, never changed
         self.own = SelfMetrics(self.rings, lambda: self._history_counts, self.applications)
         self._jobs = 0

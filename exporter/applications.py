@@ -71,14 +71,15 @@ class Application:
 class ApplicationSet:
     """The applications of one namespace, sorted by name. ``owners``: user ids whose tables are trusted.
 
-    Not thread-safe. ``generation`` changes whenever series are added or removed.
+    ``label``: see ApplicationReader. Not thread-safe. ``generation`` changes whenever series are added or removed.
     """
 
-    def __init__(self, namespace: str, owners: Collection[int]) -> None:
+    def __init__(self, namespace: str, owners: Collection[int], label: str = "") -> None:
         self.applications: dict[str, Application] = {}
         self.generation = 0
         self._namespace = namespace
         self._owners = owners
+        self._label = label
         self._listing = Listing()
         self._names: list[str] = []
         self._listed: dict[str, list[str]] = {}
@@ -94,7 +95,7 @@ class ApplicationSet:
         for name, identities in self._listed.items():
             one = self.applications.get(name)
             if one is None:
-                one = Application(ApplicationReader(self._namespace, name, self._owners))
+                one = Application(ApplicationReader(self._namespace, name, self._owners, self._label))
                 self.applications[name] = one
             try:
                 self._read(one, identities)

@@ -28,17 +28,20 @@ class RingCollector:
     """A custom collector of prometheus_client: the latest samples of all fresh rings and of applications.
 
     The series, names and types are those of /metrics, without the exporter's own. ``owner``: user whose rings are
-    trusted, by name or number, empty for this program's user; ``users``: further users whose applications are trusted.
+    trusted, by name or number, empty for this program's user; ``users``: further users whose applications are trusted;
+    ``label``: of all their series, with the application's name, empty for none.
     Any thread may collect. Raises ConfigurationError for an invalid namespace or unknown user.
     """
 
     def __init__(
-        self, namespace: str = "default", *, owner: str = "", users: Sequence[str] = (), stale_intervals: float = 3.0
-    ) -> None:
+        self, namespace: str = "default", *, owner: str = "", users: Sequence[str] = (),
+        label: str = "application", stale_intervals: float = 3.0,
+    ) -> None:  # fmt: skip
         check_name(f"{_WHERE} namespace", namespace)
         number = user_number(owner, _WHERE)
         self._rings = RingSet(namespace, owner=number, stale_intervals=stale_intervals)
-        self._applications = ApplicationSet(namespace, {number, *(user_number(one, _WHERE, "users") for one in users)})
+        trusted = {number, *(user_number(one, _WHERE, "users") for one in users)}
+        self._applications = ApplicationSet(namespace, trusted, label)
         self._lock = threading.Lock()
 
     def describe(self) -> Iterable[Metric]:

@@ -34,7 +34,9 @@ class ApplicationsOptions:
 
 
 class ApplicationsSource(MetricSource):
-    """Collects from tables. ``owners``: trusted user ids; ``group``: the group that may read folded tables."""
+    """Collects from tables. ``owners``: trusted user ids; ``group``: the group that may read folded tables; ``label``:
+    see ApplicationReader.
+    """
 
     name = "applications"
     metrics = (metrics.APPLICATION_PROCESSES,)
@@ -42,13 +44,14 @@ class ApplicationsSource(MetricSource):
 
     def __init__(
         self, options: ApplicationsOptions | None = None, namespace: str = "default", owners: Owners[int] = (),
-        group: str = "",
+        group: str = "", label: str = "",
     ) -> None:  # fmt: skip
         self.options = options or ApplicationsOptions()
         self.off = "" if self.options.enabled else "[source.applications] enabled is false"
         self._namespace = namespace
         self._owners = owners or {os.geteuid()}
         self._group = group
+        self._label = label
         self._listing = Listing()
         self._readers: dict[str, ApplicationReader] = {}
 
@@ -56,7 +59,7 @@ class ApplicationsSource(MetricSource):
     def from_config(
         cls, options: ApplicationsOptions, config: CollectorTables, timeout_seconds: float
     ) -> ApplicationsSource:
-        return cls(options, config.shm.namespace, config.table_owners(), config.shm.group)
+        return cls(options, config.shm.namespace, config.table_owners(), config.shm.group, config.application_label())
 
     def collect(self) -> Collection:
         found = listed(self._namespace, self._listing.names())
@@ -71,7 +74,8 @@ class ApplicationsSource(MetricSource):
         for name, identities in sorted(found.items()):
             reader = self._readers.get(name)
             if reader is None:
-                reader = self._readers[name] = ApplicationReader(self._namespace, name, self._owners)
+                reader = ApplicationReader(self._namespace, name, self._owners, self._label)
+                self._readers[name] = reader
             values = reader.refresh(identities)
             samples.append(Sample(metrics.APPLICATION_PROCESSES.name, reader.processes, {"application": name}))
             refused = set()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fogmetrics.settings.reader import Where, key
+from shm.errors import ConfigurationError, MetricError
+from shm.metric import Metric
 from shm.owners import user_number
 
 
@@ -35,6 +37,7 @@ class ApplicationsConfig:
     """[applications]"""
 
     users: tuple[str, ...] = key((), "Users (names or numbers), beside [shm] owner, whose tables are believed.")
+    label: str = key("application", "Label of all their series, with the application's name; empty: none.")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,19 @@ class SharedTables:
     def ring_owner(self) -> int:
         """The user id whose rings are trusted. Raises ConfigurationError for an unknown user."""
         return user_number(self.shm.owner, self.where("shm"))
+
+    def application_label(self) -> str:
+        """[applications] label. Raises ConfigurationError."""
+        label = self.applications.label
+        if label:
+            try:
+                Metric("x", "gauge", "", label_names=(label,))
+            except MetricError:
+                raise ConfigurationError(
+                    f"{self.where('applications')} label is {label!r}, which is not a label name; give one such as "
+                    '"application", or "" for none'
+                ) from None
+        return label
 
     def table_owners(self) -> set[int]:
         """The user ids whose tables are trusted. Raises ConfigurationError for an unknown user."""

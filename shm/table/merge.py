@@ -20,7 +20,7 @@ from shm.ring.frame import absent
 from shm.ring.layout import STALE_NAN_BITS
 from shm.table.dead import since_removal
 from shm.table.format import RETIRED, listed, table_path
-from shm.table.plan import MergePlan, TablePlan, plan_of
+from shm.table.plan import MergePlan, TablePlan, plan_of, with_label
 from shm.table.reader import OpenTables, TableReader
 
 log = logging.getLogger(__name__)
@@ -34,15 +34,17 @@ _TRIES: Final = 20  # folding takes a millisecond, and happens when a process be
 class ApplicationReader:
     """Reads and merges the tables of one application. ``plan`` describes the values that :meth:`refresh` returned last.
 
-    ``owners``: user ids whose tables are trusted. ``errors``: the errors of unreadable tables, by identity.
+    ``owners``: user ids whose tables are trusted. ``label``: a label of all series, which has the application's name;
+    empty: none. ``errors``: the errors of unreadable tables, by identity.
     """
 
-    def __init__(self, namespace: str, application: str, owners: Collection[int]) -> None:
+    def __init__(self, namespace: str, application: str, owners: Collection[int], label: str = "") -> None:
         self.application = application
         self.plan = MergePlan()
         self.errors: dict[str, str] = {}
         self.processes = 0  # alive at the last refresh
         self._namespace = namespace
+        self._label = label
         self._tables = OpenTables(namespace, application, owners)
         self._made_from: tuple[tuple[int, int], ...] = ()
         self._replaced = False  # whether a table moved to another file while it was read
@@ -106,6 +108,8 @@ class ApplicationReader:
         made_from = tuple((table.serial, table.catalog.used) for table in tables)
         if made_from != self._made_from:
             self.plan, self._made_from = plan_of(tables), made_from
+            if self._label:
+                self.plan.series = with_label(self.plan.series, self._label, self.application)
         removed: Removed = {}
         for (who, key), then in dead.removed.items():
             removed.setdefault(who, []).append((key, then))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.catalog import MetricExtra
-from shm.metric import Metric, Series, SeriesKey, series_key
+from shm.metric import MAX_LABELS, Metric, Series, SeriesKey, series_key
 from shm.table.reader import TableReader
 
 Indexes = NDArray[np.intp]
@@ -105,6 +105,28 @@ def plan_of(tables: Sequence[TableReader]) -> MergePlan:
         plan.tables.append(_table_plan(rows, columns))
     plan.buckets = [np.array(some, np.intp) for some in buckets.values()]
     return plan
+
+
+def with_label(series: Sequence[Series], name: str, value: str) -> list[Series]:
+    """The series, each with the label ``name``; a label of theirs of that name becomes ``exported_`` and the name.
+
+    A metric that has as many labels as are allowed stays as it is.
+    """
+    metrics: dict[Metric, Metric] = {}
+    found = []
+    for one in series:
+        metric = one.metric
+        if len(metric.label_names) == MAX_LABELS:
+            found.append(one)
+            continue
+        if metric not in metrics:
+            own = name
+            while own in metric.label_names:
+                own = f"exported_{own}"
+            rest = (own if label == name else label for label in metric.label_names)
+            metrics[metric] = replace(metric, label_names=(name, *rest))
+        found.append(Series(metrics[metric], (value, *one.label_values), one.column))
+    return found
 
 
 def _table_plan(rows: list[tuple[int, int, int, bool]], columns: dict[SeriesKey, tuple[int, int, bool]]) -> TablePlan:

@@ -35,7 +35,8 @@ BEGIN = (
 
 @pytest.fixture
 def exporter(namespace: str) -> Iterator[Exporter]:
-    exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
+    """Without the label of applications, whose values these tests are about."""
+    exporter = Exporter(Config(shm=ShmConfig(namespace=namespace), applications=ApplicationsConfig(label="")))
     yield exporter
     exporter.close()
 
@@ -91,6 +92,35 @@ def test_a_series_that_two_have_is_the_first_s_and_the_other_is_named(namespace:
     assert [(one.source, one.metric) for one in exporter.own.conflicts] == [("web", "gauge"), ("xyz", "gauge")]
     told = stats(exporter.rings, (), exporter.applications)["conflicts"]
     assert [(one["source"], one["metric"]) for one in told] == [("web", "gauge"), ("xyz", "gauge")]
+
+
+def test_applications_with_the_same_metrics_keep_their_series_apart(namespace: str) -> None:
+    """Names of a library's metrics are not the user's to choose."""
+    exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
+    requests, mine = (
+        Metric("requests", "counter", "R.", "", ("code",)),
+        Metric("mine", "gauge", "M.", "", ("application",)),
+    )
+    for application, value in (("shopa", 10.0), ("shopb", 1000.0)):
+        table = ProcessTable(namespace, application)
+        cell = table.cell(requests, ("200",))
+        assert isinstance(cell, CounterCell)
+        cell.inc(value)
+        gauge = table.cell(mine, ("own",))
+        assert isinstance(gauge, GaugeCell)
+        gauge.set(value)
+    count(ProcessTable(namespace, "other"), "requests", 1.0)  # the same name with other labels
+    assert page(exporter) == [
+        'mine{application="shopa",exported_application="own"} 10.0',
+        'mine{application="shopb",exported_application="own"} 1000.0',
+        'requests_total{application="other"} 1.0',
+        'requests_total{application="shopa",code="200"} 10.0',
+        'requests_total{application="shopb",code="200"} 1000.0',
+    ]
+    assert exporter.own.conflicts == []
+    exporter.close()
+    with pytest.raises(ConfigurationError, match=r'\[applications\] label is \'a-b\'.*"" for none'):
+        Exporter(Config(applications=ApplicationsConfig(label="a-b")))
 
 
 def test_the_history_takes_nothing_from_another_ring(namespace: str, exporter: Exporter) -> None:
@@ -196,7 +226,7 @@ def test_only_the_users_who_are_named_are_believed(namespace: str) -> None:
     trusting = Exporter(
         Config(shm=ShmConfig(namespace=namespace, owner="12345"), applications=ApplicationsConfig((str(os.geteuid()),)))
     )
-    assert page(trusting) == ["jobs_total 1.0"]
+    assert page(trusting) == ['jobs_total{application="web"} 1.0']
     trusting.close()
     with pytest.raises(ConfigurationError, match=r"\[applications\] users is 'nosuchuser', which is not a user"):
         Exporter(Config(applications=ApplicationsConfig(("nosuchuser",))))
