@@ -84,6 +84,11 @@ class AggregatedQuery:
     by: str | None = None
     sources: tuple[str, ...] = ()
 
+    @property
+    def asks(self) -> bool:
+        """True if the request chooses series, by metric, selector or source."""
+        return bool(self.metrics or self.matchers or self.sources)
+
     def selects(self, names: Set[str], labels: Mapping[str, str]) -> bool:
         """True if ``metric`` and ``match[]`` choose this series. ``names``: all names of its metric."""
         if self.metrics and names.isdisjoint(self.metrics):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from exporter.exposition.conflicts import Levels, gather
 from exporter.exposition.format import label_set
@@ -20,6 +21,11 @@ from exporter.window.compute import Keep, compute, lay_out
 from exporter.window.ring_window import Windows
 from shm.metric import Series
 from shm.ring.series import names_of
+
+# Sources whose series are on the page only if the request chooses series, as are the daemon's own metrics. Alerts and
+# dashboards select both without the label ``stat``. Here each would have seven series more, and an alert would fire as
+# long as the minimum of the window is old.
+_ONLY_IF_ASKED: Final = frozenset({"host"})
 
 
 class AggregatedPage:
@@ -41,6 +47,7 @@ class AggregatedPage:
             labels = series.labels
             return (
                 (not query.sources or source in query.sources)
+                and (query.asks or not (series.metric.own or source in _ONLY_IF_ASKED))
                 and query.selects(names_of(series.metric), labels)
                 and (query.by is None or query.by in labels)
             )

@@ -25,7 +25,7 @@ from shm import VERSION
 from shm.files import unlink
 from shm.metric import Metric
 from shm.ring.reader import RingReader
-from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, Scene, get, rings_page, samples_of
+from tests.exporter.scene import INTERVAL, NOW_NS, SECOND, TEMPERATURE, Scene, get, rings_page, samples_of
 from tests.exporter.wire import ask
 
 ROOM = {"room": "a"}
@@ -592,3 +592,22 @@ def test_a_window_shows_what_it_covers_when_nobody_has_samples_now(scene: Scene)
     assert names_on(exporter, "/metrics") == set()
     text = get(exporter, "/metrics/aggregated?metric=jobs&stat=max&window=1h").text
     assert samples_of(text)["jobs", (("stat", "max"),)] == 5
+
+
+def test_the_daemons_own_metrics_and_the_host_are_aggregated_only_if_they_are_chosen(scene: Scene) -> None:
+    up, load = Metric("collector_up", "gauge", "Up.", "", ("source",), own=True), Metric("node_load1", "gauge", "Load.")
+    exporter = scene.exporter()
+    for name in ("host", "one"):
+        one = scene.collector(name, up, load, TEMPERATURE)
+        one.record_metric("collector_up", 1, {"source": name})
+        one.record_metric("node_load1" if name == "host" else "temperature", 2, {} if name == "host" else {"room": "a"})
+        one.commit(scene.wall_ns, scene.monotonic_ns)
+
+    def names(query: str) -> set[str]:
+        page = samples_of(get(exporter, f"/metrics/aggregated?{query}").text)
+        return {name for name, _ in page if not name.startswith("exporter_")}
+
+    assert names("") == names("by=room") == {"temperature"}
+    assert names("metric=node_load1") == {"node_load1"}
+    assert names("match[]=collector_up") == {"collector_up"}
+    assert names("source=host") == {"collector_up", "node_load1"}
