@@ -22,7 +22,7 @@ _LIMITS: Final = ExporterConfig()
 _SERIES: Final = 20_000  # a page of 1 MiB
 _RECEIVE_BYTES: Final = 4096  # of the clients' kernel
 _STILL_SECONDS: Final = 2.0  # without a change in memory: all requests are read
-_HEAD: Final = b" HTTP/1.1\r\nhost: x\r\n"
+_HEAD: Final = b" HTTP/1.1\r\nhost: 127.0.0.1\r\n"
 _LONG: Final = b"x" * (_LIMITS.max_request_bytes - 200)
 _UNTAKEN: Final = (b"GET /metrics" + _HEAD + b"\r\n") * 20  # more than the kernel keeps
 

@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -29,6 +30,7 @@ from exporter.applications import ApplicationSet, Shown
 from exporter.cache import Cache
 from exporter.exposition.conflicts import Conflict, Precedence
 from exporter.exposition.latest import MetricsPage, present_levels
+from exporter.http.hosts import HostCheck
 from exporter.http.negotiation import Format, accepts_gzip, choose_format
 from exporter.http.parameters import (
     AggregatedQuery,
@@ -118,6 +120,7 @@ class Exporter:
                 self._route("/health", "health", self._health),
             ],
             exception_handlers={HTTPException: self._no_page},
+            middleware=[Middleware(HostCheck, names=self._config.allowed_hosts, refused=self.refused)],
             lifespan=self._lifespan,
         )
         self.app.router.redirect_slashes = False

@@ -25,6 +25,9 @@ class ExporterConfig:
     stale_intervals: float = key(
         3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
     )
+    allowed_hosts: tuple[str, ...] = key(
+        (), "Names of this host in requests, globs, beside localhost, addresses and its own name; others are refused."
+    )
     timestamps: str = key(
         "counters",
         "Samples of /metrics that have the time of their frame: counters (histograms and summaries, too), all, none.",

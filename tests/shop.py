@@ -102,7 +102,7 @@ def shop(directory: Path, conf: str, environ: dict[str, str], *options: str, wor
 def get(port: int, path: str) -> bytes:
     """The body of an answer 200. Raises ConnectionRefusedError, and OSError where it was sent and not answered."""
     with socket.create_connection(("127.0.0.1", port), _TIMEOUT_SECONDS) as connection:
-        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: shop\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         parts = []
         while part := connection.recv(65536):
             parts.append(part)

@@ -50,7 +50,7 @@ _TABLE_FILES: Final = 8192
 
 # The request headers that answers depend on. The others are dropped at once: 64 KiB of short headers would take 10 MiB
 # of Python objects as long as the connection is open.
-_KEPT_HEADERS: Final = (b"accept", b"accept-encoding")
+_KEPT_HEADERS: Final = (b"accept", b"accept-encoding", b"host")
 
 
 class State(ServerState):

@@ -11,12 +11,12 @@ import httpx
 from starlette.types import ASGIApp
 
 SECONDS = 20  # only for hangs
-REQUEST = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+REQUEST = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 
 async def ask(app: ASGIApp, method: str, target: str, headers: Iterable[tuple[str, str]] = ()) -> httpx.Response:
     """The application's answer to one request."""
-    request = httpx.Request(method, f"http://exporter{target}", headers=list(headers))
+    request = httpx.Request(method, f"http://localhost{target}", headers=list(headers))
     response = await httpx.ASGITransport(app=app).handle_async_request(request)
     await response.aread()
     return response

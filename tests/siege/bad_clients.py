@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from tests.siege.bad_requests import QUERIES, RAW
 
-HEALTH: Final = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
-PAGE: Final = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+HEALTH: Final = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+PAGE: Final = b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 SILENT: Final = 1000
 _IO_SECONDS: Final = 5.0
 
@@ -108,10 +108,10 @@ async def never_reader(site: Site) -> None:
 
 async def huge_request(site: Site) -> None:
     beginning = site.random.choice([
-        b"GET /metrics HTTP/1.1\r\nhost: x\r\nlong: ",
+        b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nlong: ",
         b"GET /metrics?name[]=",
-        b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n",
-        b"POST /metrics HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nlong: ",
+        b"POST /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 99999999999\r\n\r\n",
+        b"POST /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nlong: ",
     ])  # fmt: skip
     async with site.connected() as (_, writer):
         await send(writer, beginning)
@@ -152,7 +152,7 @@ async def strange_request(site: Site) -> None:
 async def bad_query(site: Site) -> None:
     path, _ = site.random.choice(QUERIES)
     async with site.connected() as (reader, writer):
-        await send(writer, f"GET {path} HTTP/1.1\r\nconnection: close\r\nhost: x\r\n\r\n".encode())
+        await send(writer, f"GET {path} HTTP/1.1\r\nconnection: close\r\nhost: 127.0.0.1\r\n\r\n".encode())
         await everything(reader)
 
 
@@ -162,7 +162,7 @@ async def bad_query(site: Site) -> None:
 async def leaver(site: Site) -> None:
     """Leaves in mid-request, in mid-body or before the answer, by FIN or RST, or closes one half."""
     async with site.connected() as (reader, writer):
-        request = site.random.choice([PAGE, b"GET /metrics/aggregated HTTP/1.1\r\nhost: x\r\n\r\n"])
+        request = site.random.choice([PAGE, b"GET /metrics/aggregated HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"])
         whole = site.random.random() < 0.7
         await send(writer, request if whole else request[: site.random.randrange(len(request))])
         if site.random.random() < 0.3:
@@ -188,7 +188,7 @@ async def worker_burst(site: Site) -> None:
     """The pages that are made in the worker, by some who wait and some who don't."""
     async with site.connected() as (reader, writer):
         path = site.random.choice(["/metrics/aggregated", "/metrics/aggregated?window=1h&by=column", "/stats"])
-        await send(writer, f"GET {path} HTTP/1.1\r\nconnection: close\r\nhost: x\r\n\r\n".encode())
+        await send(writer, f"GET {path} HTTP/1.1\r\nconnection: close\r\nhost: 127.0.0.1\r\n\r\n".encode())
         await everything(reader, site.random.choice([0.01, 0.5]))
 
 

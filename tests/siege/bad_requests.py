@@ -57,7 +57,7 @@ class Raw:
 
 
 def _head(line: str, *headers: str) -> bytes:
-    return "\r\n".join([line, "host: x", *headers, "", ""]).encode("latin-1")
+    return "\r\n".join([line, "host: 127.0.0.1", *headers, "", ""]).encode("latin-1")
 
 
 def _get(*headers: str) -> bytes:
@@ -83,7 +83,7 @@ _NO_HTTP: Final = {
     "two lengths": _post("content-length: 1", "content-length: 2") + b"ab",
     "a length of letters": _post("content-length: 1a"),
     "a NUL in a header": _get("a: \0"),
-    "carriage returns alone": b"GET /metrics HTTP/1.1\rhost: x\r\r\r\n\r\n",
+    "carriage returns alone": b"GET /metrics HTTP/1.1\rhost: 127.0.0.1\r\r\r\n\r\n",
     "a header without a colon": b"GET /metrics HTTP/1.1\r\nhost\r\n\r\n",
     "a space before the colon": b"GET /metrics HTTP/1.1\r\nhost : x\r\n\r\n",
     "bytes above 127 in the path": _head("GET /\xff HTTP/1.1"),
@@ -99,7 +99,7 @@ _HARMLESS: Final = {
     "Range": _get("range: bytes=0-9,20-29,5-"),
     "conditions": _get('if-none-match: "x", *', "if-modified-since: Sat, 01 Jan 2000 00:00:00 GMT", "if-range: x"),
     "a folded header": _get("a: b", " c"),
-    "line feeds alone": b"GET /metrics?source[]=one HTTP/1.1\nhost: x\n\n",
+    "line feeds alone": b"GET /metrics?source[]=one HTTP/1.1\nhost: 127.0.0.1\n\n",
     "HTTP/9.9": _head("GET /metrics?source[]=one HTTP/9.9"),
     "Accept of 60 KB": _get("accept: " + "a/b;q=0.1;x=y, " * 4000),
     "Accept of semicolons": _get("accept: " + ";" * 60_000),

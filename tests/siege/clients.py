@@ -242,7 +242,7 @@ class _Siege:
         try:
             async with asyncio.timeout(20):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
-                writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
                 found = await answer(reader)
                 writer.close()
                 return found

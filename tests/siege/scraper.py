@@ -100,7 +100,7 @@ class Scraper:
 
 
 def _request(headers: bytes = b"") -> bytes:
-    return b"GET /metrics HTTP/1.1\r\nhost: x\r\n%b\r\n" % headers
+    return b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n%b\r\n" % headers
 
 
 def _connected(port: int, request: bytes) -> socket.socket:

@@ -33,9 +33,9 @@ from tests.exporter.wire import REQUEST, answer, connected, everything
 
 QUICK = "request_seconds = 0.5\nanswer_seconds = 0.5\n"
 LAST = REQUEST.replace(b"host", b"connection: close\r\nhost")
-PAGE = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+PAGE = b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 HANGS_SECONDS = 60
-POST = b"POST /metrics HTTP/1.1\r\nhost: x\r\n"
+POST = b"POST /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n"
 
 pytestmark = pytest.mark.anyio  # runs the tests that are coroutines
 
@@ -177,10 +177,10 @@ async def test_headers_that_no_answer_depends_on_are_not_kept_and_lists_are_one(
 
     async with serving(page) as (_, port), asking(port, b"") as (reader, writer):
         lines = [b"Accept: a", b"Cookie: b", b"accept: c", b"Accept-Encoding: gzip", *[b"a:"] * 10_000]
-        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n" + b"\r\n".join([*lines, b"", b""]))
+        writer.write(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n" + b"\r\n".join([*lines, b"", b""]))
         assert (await page_of(reader)) == b"page"
     [request] = asked
-    assert request.headers.items() == [("accept", "a,c"), ("accept-encoding", "gzip")]
+    assert request.headers.items() == [("accept", "a,c"), ("accept-encoding", "gzip"), ("host", "127.0.0.1")]
 
 
 # ---- connections ---------------------------------------------------------------------------------------------
@@ -275,8 +275,8 @@ def test_connections_fit_the_limit_on_open_files(monkeypatch: pytest.MonkeyPatch
     [
         b"NO HTTP\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n",
-        b"GET /metrics HTTP/1.0\r\nhost: x\r\nhost: y\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nhost: 127.0.0.1\r\n\r\n",
+        b"GET /metrics HTTP/1.0\r\nhost: 127.0.0.1\r\nhost: y\r\n\r\n",
         POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
         POST + b"content-length: 1\r\ncontent-length: 2\r\n\r\nab",
     ],

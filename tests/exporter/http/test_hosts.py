@@ -1,0 +1,46 @@
+"""Requests that name another host are refused."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.exporter.scene import Scene, get
+
+OWN = socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "LOCALHOST:9200", "localhost.", "x.localhost:80", "127.0.0.1", "127.0.0.1:9200", "192.0.2.7:80",
+        "[::1]", "[::1]:9200", "[fe80::1%25eth0]:9200", OWN, f"{OWN}:9200", f"{OWN.upper()}.", f"{OWN}.lan:9200",
+        "metrics.example.org", "METRICS.example.org:443", "a.internal",
+    ],
+)  # fmt: skip
+def test_this_host_has_these_names(scene: Scene, host: str) -> None:
+    exporter = scene.exporter(allowed_hosts=("Metrics.example.org", "*.internal"))
+    assert get(exporter, "/metrics", host=host).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "example.org", "localhost.example.org", "127.0.0.1.example.org:9200", "rebind.example.org:9200", "internal",
+        "localhost:80:80", "notlocalhost", "[::1", "127.0.0.1@example.org", "a b", f"x{OWN}", f"{OWN}:80:80",
+    ],
+)  # fmt: skip
+def test_others_are_misdirected_on_every_page(scene: Scene, host: str) -> None:
+    exporter = scene.exporter(allowed_hosts=("*.internal",))
+    for path in ("/", "/metrics", "/metrics/aggregated", "/stats", "/health", "/nothing"):
+        answer = get(exporter, path, host=host)
+        assert (answer.status_code, answer.text) == (
+            421,
+            f"Host: {host!r} is not a name of this host; add it to [exporter] allowed_hosts if it is\n",
+        )
+    assert 'exporter_requests_total{page="none",status="421"} 6.0' in get(exporter, "/metrics").text
+
+
+def test_a_star_allows_every_name(scene: Scene) -> None:
+    assert get(scene.exporter(allowed_hosts=("*",)), "/metrics", host="example.org").status_code == 200
