@@ -8,11 +8,11 @@ import time
 from typing import Final
 
 from collector.frame.rules import Rules
-from collector.frame.samples import check_sample
+from collector.frame.samples import Given, check_sample, series_name
 from collector.loop.source_thread import SourceThread
 from collector.metrics import OWN
 from collector.source import MetricSource
-from shm.metric import Metric, escape_label
+from shm.metric import Metric
 from shm.safe_repr import said, shown
 
 _BETWEEN_SECONDS: Final = 0.5  # between open() and collect(), the two readings of a rate
@@ -39,17 +39,17 @@ def once(source: MetricSource, timeout: float, max_series: int, max_series_per_m
         thread.close(timeout)
     messages = [f"error: {error}" for error in result.errors]
     known = {metric.name: metric for metric in (*source.metrics, *result.metrics, *OWN)}
+    given = Given()
     series: dict[str, set[tuple[str, ...]]] = {}
     for sample in result.samples:
         try:
-            check_sample(known, sample)
+            check_sample(known, sample, given)
         except Exception as error:  # noqa: BLE001 - the daemon would refuse the sample too
             messages.append(f"error: {shown(sample)}: {said(error)}")
             continue
         series.setdefault(sample.metric, set()).add(known[sample.metric].label_values(sample.labels))
-        labels = ",".join(f'{name}="{escape_label(value)}"' for name, value in sample.labels.items())
         value = sample.value if sample.counted is None else list(sample.counted)
-        print(f"{sample.metric}{{{labels}}} {value}" if labels else f"{sample.metric} {value}")
+        print(series_name(sample.metric, sample.labels, sample.labels.values()), value)
     for name, values in series.items():
         messages += _beyond(known[name], values, max_series_per_metric, rules)
     if (count := sum(map(len, series.values()))) > max_series:

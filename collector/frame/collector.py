@@ -25,7 +25,7 @@ from collector.frame.cardinality import Cardinality
 from collector.frame.definitions import Definitions
 from collector.frame.histogram import Cumulative, Observations
 from collector.frame.rules import Rules
-from collector.frame.samples import ABSENT_SAMPLE, check_observations, counted_of, stamp_ns_of
+from collector.frame.samples import ABSENT_SAMPLE, Given, check_observations, counted_of, stamp_ns_of
 from collector.loop.source_thread import SourceResult, SourceThread
 from collector.source import MetricSource
 from shm.errors import MetricError, NoSpace
@@ -162,7 +162,7 @@ class MetricCollector:
         MetricError for an unknown metric, labels that don't match, a value that is not a number, or a negative counter;
         RingLost and NoSpace as :meth:`commit` does.
         """
-        return self._record(name, value, labels, timestamp, observations, commits=True)
+        return self._record(name, value, labels, timestamp, observations)
 
     def _record(
         self,
@@ -171,12 +171,12 @@ class MetricCollector:
         labels: Mapping[str, str],
         timestamp: float | None,
         observations: Observations | None,
-        *,
-        commits: bool = False,
+        given: Given | None = None,
     ) -> bool:
         """Stage one sample for the next frame.
 
-        If the frame has one of its series already, that is replaced; with ``commits`` the frame is committed first.
+        ``given``: the samples of this collection so far, of which a second one of a series is refused. Without it, a
+        second one commits the frame first.
         """
         metric = self._registered(name)
         if metric.type == "summary":
@@ -186,8 +186,10 @@ class MetricCollector:
         if observations is not None:
             check_observations(metric, observations)
         stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
+        if given is not None:
+            given.add(metric, key, stamp_ns)
         with self._guard:
-            if commits and metric.type != "histogram" and key in self._staged.get(stamp_ns, ()):
+            if given is None and metric.type != "histogram" and key in self._staged.get(stamp_ns, ()):
                 self.commit()
             if key not in self._known and not self.cardinality.admit(metric, key):
                 return False
@@ -203,11 +205,18 @@ class MetricCollector:
         False if it was dropped. Raises MetricError for an unknown metric, one of another type, or counts that don't
         match its buckets.
         """
+        return self._record_counted(name, counted, labels)
+
+    def _record_counted(
+        self, name: str, counted: Sequence[float | None], labels: Mapping[str, str], given: Given | None = None
+    ) -> bool:
         with self._guard:
             self._definitions.note_counted(name)
         metric = self._registered(name)
         columns = counted_of(metric, counted)
         key = name, metric.label_values(labels)
+        if given is not None:
+            given.add(metric, key, counted=True)
         with self._guard:
             if key not in self._known and not self.cardinality.admit(metric, key):
                 return False
@@ -389,8 +398,9 @@ class MetricCollector:
         threads = [one if isinstance(one, SourceThread) else self._thread_of(one) for one in sources]
         calls = [thread.start(timeout_seconds) for thread in threads]
         results = [thread.finish(call, stop) for thread, call in zip(threads, calls, strict=True)]
+        given = Given()
         for result in results:
-            self._stage(result)
+            self._stage(result, given)
         return results
 
     def _thread_of(self, source: MetricSource) -> SourceThread:
@@ -398,15 +408,17 @@ class MetricCollector:
         thread.source = source  # a second source of that name waits for the first
         return thread
 
-    def _stage(self, result: SourceResult) -> None:
+    def _stage(self, result: SourceResult, given: Given) -> None:
         """Stage the samples of one collection; each refused sample becomes an error of its result."""
         result.errors += map(str, self.redeclare(result.metrics))
         for sample in result.samples:
             try:
                 if sample.counted is None:
-                    self._record(sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations)
+                    self._record(
+                        sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations, given
+                    )
                 else:
-                    self.record_counted(sample.metric, sample.counted, sample.labels)
+                    self._record_counted(sample.metric, sample.counted, sample.labels, given)
             except MetricError as error:
                 result.errors.append(str(error))
             except Exception as error:  # noqa: BLE001 - a source may return any object as a sample

@@ -4,24 +4,52 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from collector.frame.histogram import Observations
 from collector.source import Sample
 from shm.errors import MetricError
-from shm.metric import Metric, number_of
+from shm.metric import Metric, SeriesKey, escape_label, number_of
 from shm.ring.layout import ABSENT
 from shm.safe_repr import shown
 
 ABSENT_SAMPLE = array("d", ABSENT)
 
 
-def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
-    """Raises MetricError, or whatever Python raises for an invalid sample, if record_metric would refuse it."""
+class Given:
+    """The series of one collection so far. A frame holds one sample of a series, and any number of observations."""
+
+    def __init__(self) -> None:
+        self._observed: dict[tuple[SeriesKey, int | None], bool] = {}
+
+    def add(self, metric: Metric, key: SeriesKey, stamp_ns: int | None = None, *, counted: bool = False) -> None:
+        """Raises MetricError for the second sample of a series, unless both are observations of a histogram."""
+        observed = metric.type == "histogram" and not counted
+        before = self._observed.get((key, stamp_ns))
+        if before is not None and not (before and observed):
+            raise MetricError(
+                f"series {series_name(metric.name, metric.label_names, key[1])} was given twice for one frame, which "
+                "keeps the first sample; remove the second, or give the two a label that differs"
+            )
+        self._observed[key, stamp_ns] = observed
+
+
+def series_name(metric: str, label_names: Iterable[str], label_values: Iterable[str]) -> str:
+    """The series as Prometheus writes it: ``depth{queue="mail"}``."""
+    pairs = zip(label_names, label_values, strict=True)
+    labels = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
+    return f"{metric}{{{labels}}}" if labels else metric
+
+
+def check_sample(metrics: Mapping[str, Metric], sample: Sample, given: Given | None = None) -> None:
+    """Raises MetricError, or whatever Python raises for an invalid sample, if the daemon would refuse it.
+
+    ``given``: the samples of the collection before it, to which it is added.
+    """
     metric = metrics.get(sample.metric)
     if metric is None:
         raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
-    metric.label_values(sample.labels)
+    key = metric.name, metric.label_values(sample.labels)
     if sample.counted is None:
         if metric.type == "summary":
             raise MetricError(f"summary {metric.name!r} got a value; give its count and sum as counted")
@@ -30,8 +58,9 @@ def check_sample(metrics: Mapping[str, Metric], sample: Sample) -> None:
         check_observations(metric, sample.observations)
     if sample.counted is not None:
         counted_of(metric, sample.counted)
-    if sample.timestamp is not None:
-        stamp_ns_of(metric, sample.timestamp)
+    stamp_ns = None if sample.timestamp is None else stamp_ns_of(metric, sample.timestamp)
+    if given is not None:
+        given.add(metric, key, stamp_ns, counted=sample.counted is not None)
 
 
 def check_observations(metric: Metric, value: Observations) -> None:

@@ -54,6 +54,14 @@ class Many(MetricSource):
         return [Sample("depth", 1, {"queue": f'{i}\n"\\'}) for i in range(3)]
 
 
+class Twice(MetricSource):
+    name = "twice"
+    metrics = (Metric("depth", "gauge", "Jobs.", "jobs", ("queue",)),)
+
+    def collect(self) -> CollectResult:
+        return [Sample("depth", value, {"queue": "a"}) for value in (41, 87)]
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_collector_ends_in_order_at_each_stop_signal_and_its_ring_stays(
     toml: Path, namespace: str, stop: signal.Signals
@@ -167,6 +175,20 @@ def test_a_source_that_is_configured_away_ends_at_once_with_success_and_leaves_n
 
 def test_once_opens_and_closes_as_the_daemon_does(once: Once) -> None:
     assert once("closes", f'[source.closes]\nclass = "{__name__}:Closes"\n') == (0, "opened\nclosed\ndepth 1\n", "")
+
+
+def test_a_series_given_twice_is_an_error_of_once_and_is_counted_by_the_daemon(
+    once: Once, toml: Path, namespace: str
+) -> None:
+    status, out, err = once("twice", f'[source.twice]\nclass = "{__name__}:Twice"\n')
+    assert (status, out) == (1, 'depth{queue="a"} 41\n')
+    assert 'series depth{queue="a"} was given twice for one frame' in err
+    assert "was given twice for one frame" in run_until(toml, namespace, "twice", 2)
+    with RingReader(namespace, "twice") as reader:
+        frames = reader.newest_sequence()
+    found = newest(namespace, "twice")
+    assert found["depth", "a"] == [41]
+    assert found["collector_errors_total", "twice"] == [frames]
 
 
 def test_once_prints_labels_as_a_page_has_them_and_tells_of_series_that_the_daemon_would_drop(

@@ -6,13 +6,15 @@
     hwmon0/temp1_label  Package id 0       node_hwmon_sensor_label{chip=…,sensor="temp1",label="Package id 0"} 1
 
 https://docs.kernel.org/hwmon/sysfs-interface.html. The number of a hwmon depends on the order in which drivers were
-loaded, so the label ``chip`` is the last two parts of its device's path, or else the chip's name.
+loaded, so the label ``chip`` is the last two parts of its device's path, or else the chip's name. Two chips of one
+device have their names appended, or their numbers if the names are the same, as in node_exporter since 1.12.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
@@ -22,7 +24,7 @@ _CLASS = "class/hwmon"
 _TEMP = gauge("node_hwmon_temp_celsius", "Temperature, in degrees Celsius.", "celsius", "chip", "sensor")
 _CHIP = gauge("node_hwmon_chip_names", "Always 1; the driver's name of a chip.", "", "chip", "chip_name")
 _LABEL = gauge("node_hwmon_sensor_label", "Always 1; the driver's name of a sensor.", "", "chip", "label", "sensor")
-_FILE = re.compile(r"(temp[0-9]+)_(input|label)")
+_FILE = re.compile(r"temp[0-9]+_(input|label)")
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9:_]")
 
 
@@ -41,29 +43,39 @@ def chip_of(device: str | None, name: str | None, directory: str) -> str:
     return clean(name or "") or clean(directory.rpartition("/")[2])
 
 
+def chips(places: Places) -> dict[str, tuple[str, str]]:
+    """By the name of its directory, such as hwmon0: the label of a chip, and its cleaned name, "" if it has none."""
+    found = {}
+    for entry in places.sys.names(_CLASS):
+        path = places.sys.path(f"{_CLASS}/{entry}")
+        device = os.path.realpath(f"{path}/device") if os.path.exists(f"{path}/device") else None
+        name = clean(places.sys.passing(f"{_CLASS}/{entry}/name") or "")
+        found[entry] = chip_of(device, name, os.path.realpath(path)), name
+    shared = Counter(chip for chip, _ in found.values())
+    same = Counter(found.values())
+    for entry, (chip, name) in found.items():
+        if shared[chip] > 1:
+            found[entry] = f"{chip}_{name if name and same[chip, name] == 1 else clean(entry)}", name
+    return found
+
+
 def read(places: Places) -> list[Sample]:
     samples = []
-    for entry in places.sys.names(_CLASS):
-        link = f"{_CLASS}/{entry}"
-        path = places.sys.path(link)
-        device = os.path.realpath(f"{path}/device") if os.path.exists(f"{path}/device") else None
-        name = places.sys.passing(f"{link}/name")
-        chip = chip_of(device, name, os.path.realpath(path))
-        if name and clean(name):
-            samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": clean(name)}))
-        for directory in (link, f"{link}/device"):  # before Linux 3.13 drivers used the second
-            samples += _sensors(places, directory, chip)
+    for entry, (chip, name) in chips(places).items():
+        if name:
+            samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": name}))
+        samples += _sensors(places, f"{_CLASS}/{entry}", chip)
     return samples
 
 
 def _sensors(places: Places, directory: str, chip: str) -> list[Sample]:
+    files = {}
+    for place in (directory, f"{directory}/device"):  # before Linux 3.13 drivers used the second
+        files.update({name: f"{place}/{name}" for name in places.sys.names(place) if _FILE.fullmatch(name)})
     samples = []
-    for file in places.sys.names(directory):
-        found = _FILE.fullmatch(file)
-        if found is None:
-            continue
-        sensor, kind = found.groups()
-        text = places.sys.passing(f"{directory}/{file}")
+    for name, file in files.items():
+        sensor, _, kind = name.partition("_")
+        text = places.sys.passing(file)
         if kind == "input" and (degrees := number(text)) is not None:
             samples.append(Sample(_TEMP.name, degrees / 1000.0, {"chip": chip, "sensor": sensor}))
         elif kind == "label" and text:

@@ -382,13 +382,39 @@ def test_whatever_a_source_does_costs_that_source_alone(
     assert said in error
 
 
-def test_of_a_source_that_gives_a_series_twice_the_last_sample_counts_and_no_frame_is_added(
+def test_of_a_series_that_is_given_twice_for_a_frame_the_first_sample_is_kept_and_the_second_is_an_error(
     collector: MetricCollector,
 ) -> None:
     collector.register(*Source.metrics)
-    collector.collect_from_sources([Source("twice", [sample("a", 1), sample("a", 2)])])
-    assert collector.commit() == 1
-    assert held(collector.namespace, "app", "depth", "a") == [2]
+    collector.register_metric("size", "summary")
+    size, stamped = Sample("size", None, counted=(1, 2.0)), Sample("depth", 1, {"queue": "s"}, 50)
+    twice = [sample('a"', 1), sample("b", 3), sample('a"', 2), size, size, stamped, stamped]
+    one, other = collector.collect_from_sources([Source("twice", twice), Source("other", [sample("b", 4)])])
+    assert [error.split(",")[0] for error in one.errors] == [
+        r'series depth{queue="a\""} was given twice for one frame',
+        "series size was given twice for one frame",
+        'series depth{queue="s"} was given twice for one frame',
+    ]
+    [error] = other.errors
+    assert error.startswith('series depth{queue="b"} was given twice')
+    assert error.endswith("remove the second, or give the two a label that differs")
+    assert collector.commit() == 2  # one of them with a timestamp
+    for queue, values in (('a"', [1]), ("b", [3]), ("s", [1])):
+        assert held(collector.namespace, "app", "depth", queue) == values
+
+
+def test_a_source_may_give_many_observations_of_a_histogram_but_only_one_state(collector: MetricCollector) -> None:
+    latency = Metric("latency", "histogram", "L.", buckets=(10.0,))
+    collector.register(latency)
+    [result] = collector.collect_from_sources([Source("many", [Sample("latency", 5), Sample("latency", 50)])])
+    collector.commit()
+    assert result.errors == []
+    assert newest(collector.namespace, "app")["latency",] == [50, 1, 2, 55]
+    counted = [Sample("latency", None, counted=(1, 1, 2.0)), Sample("latency", 5)]
+    [result] = collector.collect_from_sources([Source("mixed", counted)])
+    collector.commit()
+    assert len(result.errors) == 1
+    assert newest(collector.namespace, "app")["latency",] == [None, 1, 1, 2]
 
 
 def test_what_a_hung_source_gives_too_late_is_dropped(collector: MetricCollector) -> None:

@@ -178,3 +178,52 @@ def test_a_chip_is_called_by_its_place_else_its_name_else_its_number() -> None:
     assert hwmon.chip_of("/…/coretemp.0", None, "/sys/x/hwmon0") == "coretemp_0"
     assert hwmon.chip_of(None, "Ac-Pitz\n", "/sys/x/hwmon0") == "ac_pitz"
     assert hwmon.chip_of(None, None, "/sys/x/hwmon7") == "hwmon7"
+
+
+def hwmons(directory: Path, *chips: tuple[str, str, str]) -> Places:
+    """(entry, device below sys/devices, name) of each chip; the number of an entry is the temperature of its temp1."""
+    for entry, device, name in chips:
+        own = directory / "devices" / device / "hwmon" / entry
+        own.mkdir(parents=True)
+        (own / "device").symlink_to("../..")
+        (own / "temp1_input").write_text(f"{entry.removeprefix('hwmon')}000\n")
+        if name:
+            (own / "name").write_text(f"{name}\n")
+        (directory / "class/hwmon").mkdir(parents=True, exist_ok=True)
+        (directory / "class/hwmon" / entry).symlink_to(own)
+    return Places(Files(str(directory)), Files(str(directory)))
+
+
+@pytest.mark.parametrize(
+    ("names", "chips"),
+    [
+        (("asus", "asus_wmi_sensors"), ("platform_wmi_asus", "platform_wmi_asus_wmi_sensors")),
+        (("asus", "asus"), ("platform_wmi_hwmon41", "platform_wmi_hwmon87")),
+        (("temp-1", "temp_1"), ("platform_wmi_hwmon41", "platform_wmi_hwmon87")),
+        (("asus", ""), ("platform_wmi_asus", "platform_wmi_hwmon87")),
+    ],
+)
+def test_chips_that_share_a_device_have_their_names_appended_else_their_numbers(
+    tmp_path: Path, names: tuple[str, str], chips: tuple[str, str]
+) -> None:
+    places = hwmons(
+        tmp_path,
+        ("hwmon41", "platform/wmi", names[0]),
+        ("hwmon50", "platform/coretemp.0", "coretemp"),
+        ("hwmon87", "platform/wmi", names[1]),
+    )
+    found = read(hwmon.GROUP, places)
+    assert [(one.labels["chip"], one.value) for one in found if one.metric == "node_hwmon_temp_celsius"] == [
+        (chips[0], 41.0),
+        ("platform_coretemp_0", 50.0),
+        (chips[1], 87.0),
+    ]
+    named = {one.labels["chip"]: one.labels["chip_name"] for one in found if one.metric == "node_hwmon_chip_names"}
+    assert list(named) == [chip for chip in (chips[0], "platform_coretemp_0", chips[1]) if named.get(chip)]
+
+
+def test_a_sensor_that_a_driver_has_in_both_places_is_read_at_the_device(tmp_path: Path) -> None:
+    places = hwmons(tmp_path, ("hwmon41", "platform/old.0", "old"))
+    (tmp_path / "devices/platform/old.0/temp1_input").write_text("7000\n")
+    [_, temperature] = read(hwmon.GROUP, places)
+    assert temperature.value == 7.0
