@@ -1,6 +1,10 @@
-"""Bounded, exception-safe ``repr()`` and ``str()`` of objects from sources, for messages."""
+"""Bounded, exception-safe ``repr()`` and ``str()`` of objects from sources, for messages; the operating system's names
+as text, for messages and labels.
+"""
 
 from __future__ import annotations
+
+import os
 
 from shm.errors import FogmetricsError
 
@@ -28,3 +32,12 @@ def said(error: BaseException) -> str:
         return f"{type(error).__name__}: {shortened(str(error))}"
     except Exception:  # noqa: BLE001 - a source's __str__
         return type(error).__name__
+
+
+def readable(name: str) -> str:
+    """A path or another name from the operating system as valid text: U+FFFD for bytes that are not UTF-8.
+
+    Python keeps such bytes as lone surrogates (PEP 383), which name the file but are no text. So ask for ``name``
+    itself, and show this.
+    """
+    return os.fsencode(name).decode(errors="replace")

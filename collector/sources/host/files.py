@@ -11,10 +11,14 @@ class Files:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix.rstrip("/")
 
+    def content(self, name: str) -> bytes:
+        """The whole file. Raises OSError."""
+        with open(self.path(name), "rb", buffering=0) as file:
+            return file.read() or b""
+
     def text(self, name: str) -> str:
         """The whole text of a file; invalid UTF-8 becomes U+FFFD, as in node_exporter. Raises OSError."""
-        with open(self.path(name), "rb", buffering=0) as file:
-            return (file.read() or b"").decode(errors="replace")
+        return self.content(name).decode(errors="replace")
 
     def passing(self, name: str) -> str | None:
         """The stripped text of a file that may vanish with its device; None if it can't be read now."""

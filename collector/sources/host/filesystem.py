@@ -5,6 +5,8 @@ r"""filesystem: space and files of each mounted file system, by statvfs(3) of th
 The mount points are those of process 1, the host's, also if the collector runs in a container; the host's files are
 then below ``rootfs``, which the label omits. A file system mounted twice at one mount point is listed once.
 
+A path may be any bytes: they are asked for as the kernel has them, and what is not UTF-8 is U+FFFD in labels.
+
 statvfs of a file system whose server is gone hangs, and no signal ends it. So each call has a timeout, and a file
 system that does not answer has ``node_filesystem_device_error`` 1 and no other samples, as in node_exporter.
 """
@@ -20,6 +22,7 @@ from collector.loop.timeouts import CallPool
 from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, Read, gauge
 from collector.sources.host.options import HostOptions, excluded
+from shm.safe_repr import readable
 
 _LABELS = ("device", "fstype", "mountpoint")
 _SIZE = gauge("node_filesystem_size_bytes", "Space of the file system, in bytes.", "bytes", *_LABELS)
@@ -39,6 +42,8 @@ _SHARE = 0.8
 
 
 class Mount(NamedTuple):
+    """``mountpoint`` is the path to ask, see os.fsdecode(); the others are text."""
+
     device: str
     mountpoint: str
     fstype: str
@@ -66,7 +71,8 @@ def mounts(text: str) -> list[Mount]:
         if "\\" in mountpoint:
             for octal, character in _OCTAL:
                 mountpoint = mountpoint.replace(octal, character)
-        found.setdefault((device, mountpoint, fstype), Mount(device, mountpoint, fstype, "ro" in options.split(",")))
+        mount = Mount(readable(device), mountpoint, readable(fstype), "ro" in options.split(","))
+        found.setdefault((device, mountpoint, fstype), mount)
     return list(found.values())
 
 
@@ -100,7 +106,7 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     def read() -> Collection:
         wanted = {}
         for mount in below(rootfs, mounts(_table(places))):
-            if not (no_type(mount.fstype) or no_mount(mount.mountpoint)):
+            if not (no_type(mount.fstype) or no_mount(readable(mount.mountpoint))):
                 wanted[mount.device, mount.mountpoint, mount.fstype] = mount
         jobs = {mount.mountpoint: partial(ask, f"{rootfs}{mount.mountpoint}") for mount in wanted.values()}
         found = calls.call(jobs, options.group_timeout_seconds * _SHARE)
@@ -111,22 +117,23 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
             samples += _samples(mount, answer)
             # A mount without permission, such as another user's FUSE, stays so; its error metric is enough.
             if isinstance(answer, Exception) and not isinstance(answer, PermissionError):
-                errors.append(f"{mount.mountpoint}: {answer}")
+                reason = answer.strerror if isinstance(answer, OSError) else answer
+                errors.append(readable(f"{mount.mountpoint}: {reason}"))
         return Collection(samples, errors)
 
     return read
 
 
 def _table(places: Places) -> str:
-    """The mount table of process 1, or of this process if that can't be read (proc(5), hidepid)."""
+    """The mount table of process 1, or of this process if that can't be read (proc(5), hidepid); see os.fsdecode()."""
     try:
-        return places.proc.text("1/mounts")
+        return os.fsdecode(places.proc.content("1/mounts"))
     except OSError:
-        return places.proc.text("self/mounts")
+        return os.fsdecode(places.proc.content("self/mounts"))
 
 
 def _samples(mount: Mount, answer: Space | Exception) -> list[Sample]:
-    labels = {"device": mount.device, "fstype": mount.fstype, "mountpoint": mount.mountpoint}
+    labels = {"device": mount.device, "fstype": mount.fstype, "mountpoint": readable(mount.mountpoint)}
     if isinstance(answer, Exception):
         return [Sample(_ERROR.name, 1, labels)]
     values = (*answer, int(mount.readonly), 0)

@@ -6,6 +6,7 @@ import os
 
 from collector.source import Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
+from shm.safe_repr import readable
 
 _INFO = gauge(
     "node_uname_info",
@@ -18,11 +19,11 @@ _INFO = gauge(
 def labels(uname: os.uname_result, domainname: str) -> dict[str, str]:
     return {
         "domainname": domainname,
-        "machine": uname.machine,
-        "nodename": uname.nodename,
-        "release": uname.release,
-        "sysname": uname.sysname,
-        "version": uname.version,
+        "machine": readable(uname.machine),
+        "nodename": readable(uname.nodename),
+        "release": readable(uname.release),
+        "sysname": readable(uname.sysname),
+        "version": readable(uname.version),
     }
 
 

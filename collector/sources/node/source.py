@@ -25,7 +25,7 @@ from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 from shm.metric import increase
-from shm.safe_repr import said
+from shm.safe_repr import readable, said
 
 # Interfaces whose bytes also pass a physical one, and would count twice, as VLANs ("eth0.5"); or never leave the host.
 _VIRTUAL = (
@@ -70,7 +70,7 @@ class NodeMetricSource(MetricSource):
             raise ConfigurationError(
                 f'[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as "/"'
             )
-        self.node_id = self.options.node_id or os.uname().nodename
+        self.node_id = self.options.node_id or readable(os.uname().nodename)
         self._host = host
         self._clock = clock
         self._excluded = excluded(self.options.network_exclude)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from collector.sources.host.options import HostOptions
 GIB = 2**30
 
 
-def places(directory: Path, text: str, process: str = "1") -> Places:
+def places(directory: Path, text: str | bytes, process: str = "1") -> Places:
     (directory / process).mkdir()
-    (directory / process / "mounts").write_text(text)
+    (directory / process / "mounts").write_bytes(os.fsencode(text))
     return Places(Files(str(directory)), Files(str(directory)))
 
 
@@ -66,6 +67,23 @@ def test_file_systems_are_asked_below_rootfs_and_left_out_by_mount_and_type(tmp_
     assert set(by_mount(reading.samples, "node_filesystem_size_bytes")) == {"/", "/srv", "/run", "/development"}
     assert by_mount(reading.samples, "node_filesystem_avail_bytes")["/srv"] == 2 * GIB
     assert not reading.errors
+
+
+def test_a_path_that_is_not_utf8_is_asked_as_it_is_and_shown_with_a_replacement_character(tmp_path: Path) -> None:
+    rootfs = os.fsencode(tmp_path) + b"/host\xe8"
+    os.makedirs(rootfs + b"/mnt/caf\xe9 au lait")
+    text = b"".join(
+        b"/dev/\xfc %s%s fuse.\xe4 rw 0 0\n" % (rootfs, path)
+        for path in (b"", b"/mnt/caf\xe9\\040au\\040lait", b"/mnt/gone\xe9", b"/mnt/skipped\xe9")
+    )
+    options = HostOptions(rootfs=os.fsdecode(rootfs), filesystem_exclude_mounts=("/mnt/skipped\ufffd",))
+    reading = reader(places(tmp_path, text), options)()
+    shown = {"device": "/dev/\ufffd", "fstype": "fuse.\ufffd", "mountpoint": "/mnt/caf\ufffd au lait"}
+    assert [one.value for one in reading.samples if one.labels == shown][-1] == 0  # node_filesystem_device_error
+    assert by_mount(reading.samples, "node_filesystem_device_error") == {
+        "/": 0, "/mnt/caf\ufffd au lait": 0, "/mnt/gone\ufffd": 1,
+    }  # fmt: skip
+    assert list(reading.errors) == ["/mnt/gone\ufffd: No such file or directory"]
 
 
 def test_a_mount_that_hangs_has_an_error_and_the_others_their_space(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +22,13 @@ from collector.sources.host import (
     pressure,
     stat,
     thermal_zone,
+    uname,
 )
 from collector.sources.host import time as clock
 from collector.sources.host.files import Files
 from collector.sources.host.group import Group, Places
 from collector.sources.host.options import HostOptions
+from collector.sources.node.source import NodeMetricSource
 
 
 def write(directory: Path, **files: str) -> Places:
@@ -151,6 +154,15 @@ def test_time_is_unix_seconds_and_the_zones_offset(tmp_path: Path, monkeypatch: 
         time.tzset()
     assert now.value == pytest.approx(time.time(), abs=30)
     assert (offset.value, offset.labels) == (19800, {"time_zone": "XYZ"})
+
+
+def test_a_host_name_that_is_not_utf8_is_shown_with_a_replacement_character(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = os.uname_result(("Linux", os.fsdecode(b"caf\xe9"), "6.18", "#1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: named)
+    [info] = read(uname.GROUP, write(tmp_path, sys__kernel__domainname="(none)\n"))
+    assert info.labels["nodename"] == NodeMetricSource().node_id == "caf\ufffd"
 
 
 def test_a_sensor_that_does_not_answer_is_absent_and_so_are_all_where_there_are_none(tmp_path: Path) -> None:
