@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from collector.metrics import SYSTEM
 from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
+from collector.sources.host.files import Files
 from fogmetrics.settings.reader import key
 from shm.errors import RingError
 from shm.files import rings_in
@@ -48,6 +48,7 @@ class SystemMetricSource(MetricSource):
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.options = options or SystemOptions()
+        self._proc = Files(self.options.proc)
         self._namespace = namespace
         self._owner = owner
         self._monotonic = monotonic
@@ -62,12 +63,13 @@ class SystemMetricSource(MetricSource):
         errors: list[str] = []
         samples: list[Sample] = []
         try:
-            # ``350735.47 234388.90``: uptime and idle time, proc(5). psutil has only the time of the boot, in whole
-            # seconds, and it moves when the wall clock is set.
-            uptime, *_ = Path(self.options.proc, "uptime").read_text().split()
-            samples.append(Sample("system_uptime", float(uptime)))
-        except (OSError, ValueError) as error:
-            errors.append(f"system_uptime: {said(error)}")
+            uptimes, wrong = self._proc.lines("uptime", _uptime)
+            if not uptimes and not wrong:
+                wrong = [f"{self._proc.path('uptime')} is empty; see what is mounted there"]
+        except OSError as error:
+            uptimes, wrong = [], [said(error)]
+        samples += [Sample("system_uptime", uptime) for uptime in uptimes]
+        errors += [f"system_uptime: {one}" for one in wrong]
         nodes: set[str] = set()
         deployments: set[str] = set()
         deployments_known = False
@@ -114,3 +116,12 @@ class SystemMetricSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+
+
+def _uptime(line: str) -> float:
+    """``350735.47 234388.90``: uptime and idle time, proc(5). Raises ValueError.
+
+    psutil has only the time of the boot, in whole seconds, and it moves when the wall clock is set.
+    """
+    uptime, _idle = line.split()
+    return float(uptime)

@@ -27,16 +27,15 @@ METRICS = (
 )
 
 
-def seconds_by_cpu(text: str, ticks_per_second: int) -> dict[str, list[float]]:
-    """The fields of each processor in seconds, by its number."""
-    found = {}
-    for line in text.split("\n"):
-        if not line.startswith("cpu"):
-            break  # they come first, and the line of interrupts after them may be long
-        name, *fields = line.split()
-        if name != "cpu":
-            found[name[3:]] = [int(field) / ticks_per_second for field in fields]
-    return found
+def seconds(line: str, ticks_per_second: int) -> tuple[str, list[float]] | None:
+    """(number of the processor, its fields in seconds); None for other lines. Raises ValueError."""
+    if not line.startswith("cpu"):
+        return None
+    name, *fields = line.split()
+    if name == "cpu":
+        return None
+    _user, _nice, _system, _idle, *_ = fields  # of the oldest kernels
+    return name[3:], [int(field) / ticks_per_second for field in fields]
 
 
 def rising(before: list[float], now: list[float]) -> list[float]:
@@ -55,14 +54,15 @@ def reader(places: Places, _options: HostOptions) -> Read:
     def read() -> Collection:
         nonlocal before
         samples = []
-        found = seconds_by_cpu(places.proc.text("stat"), ticks)
-        before = {cpu: rising(before[cpu], now) if cpu in before else now for cpu, now in found.items()}
-        for cpu, values in before.items():
+        found, errors = places.proc.lines("stat", lambda line: seconds(line, ticks))
+        found = [(cpu, rising(before.get(cpu, now), now)) for cpu, now in found]
+        before = dict(found)
+        for cpu, values in found:
             if cpu not in labels:
                 labels[cpu] = [(_SECONDS, {"cpu": cpu, "mode": mode}) for mode in _MODES]
                 labels[cpu] += [(_GUEST, {"cpu": cpu, "mode": mode}) for mode in _GUEST_MODES]
             samples += [Sample(name, value, own) for (name, own), value in zip(labels[cpu], values, strict=False)]
-        return Collection(samples)
+        return Collection(samples, errors)
 
     return read
 

@@ -9,6 +9,8 @@ milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, Read, counter, gauge
 from collector.sources.host.options import HostOptions, excluded
@@ -16,6 +18,7 @@ from shm.metric import Metric
 
 # By the unit of a metric: the factor that converts the field to it.
 _FACTORS = {"bytes": 512.0, "seconds": 1e-3}
+_LEAST_FIELDS = 11
 
 
 def _counter(name: str, help_text: str, unit: str) -> Metric:
@@ -48,14 +51,14 @@ METRICS = (
 )
 
 
-def fields_by_device(text: str) -> dict[str, list[int]]:
-    """The fields of each device, by its name; their number depends on the kernel."""
-    found = {}
-    for line in text.split("\n"):
-        words = line.split()
-        if len(words) > 3:
-            found[words[2]] = [int(word) for word in words[3:]]
-    return found
+def fields(line: str, left_out: Callable[[str], object]) -> tuple[str, list[int]] | None:
+    """(name of the device, its fields, whose number depends on the kernel). Raises ValueError."""
+    _major, _minor, device, *words = line.split()
+    if left_out(device):
+        return None
+    if len(words) < _LEAST_FIELDS:
+        raise ValueError(line)
+    return device, [int(word) for word in words]
 
 
 def reader(places: Places, options: HostOptions) -> Read:
@@ -64,13 +67,13 @@ def reader(places: Places, options: HostOptions) -> Read:
 
     def read() -> Collection:
         samples = []
-        for device, fields in fields_by_device(places.proc.text("diskstats")).items():
-            if not left_out(device):
-                labels = {"device": device}
-                samples += [
-                    Sample(name, field * factor, labels) for (name, factor), field in zip(factors, fields, strict=False)
-                ]
-        return Collection(samples)
+        found, errors = places.proc.lines("diskstats", lambda line: fields(line, left_out))
+        for device, values in found:
+            labels = {"device": device}
+            samples += [
+                Sample(name, value * factor, labels) for (name, factor), value in zip(factors, values, strict=False)
+            ]
+        return Collection(samples, errors)
 
     return read
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
+from shm.safe_repr import said
 
 _METRIC_OF = {
     "entropy_avail": gauge("node_entropy_available_bits", "Entropy that is gathered, in bits.", "bits"),
@@ -11,10 +12,16 @@ _METRIC_OF = {
 }
 
 
-def read(places: Places) -> list[Sample]:
-    return [
-        Sample(metric.name, int(places.proc.text(f"sys/kernel/random/{file}"))) for file, metric in _METRIC_OF.items()
-    ]
+def read(places: Places) -> Collection:
+    samples, errors = [], []
+    for file, metric in _METRIC_OF.items():
+        try:
+            numbers, wrong = places.proc.lines(f"sys/kernel/random/{file}", int)
+        except OSError as error:
+            numbers, wrong = [], [said(error)]
+        samples += [Sample(metric.name, number) for number in numbers]
+        errors += wrong
+    return Collection(samples, errors)
 
 
 GROUP = Group("entropy", tuple(_METRIC_OF.values()), stateless(read))

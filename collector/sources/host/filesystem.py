@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from collector.loop.timeouts import CallPool
 from collector.source import Collection, Sample
+from collector.sources.host.files import each_line
 from collector.sources.host.group import Group, Places, Read, gauge
 from collector.sources.host.options import HostOptions, excluded
 from shm.safe_repr import readable
@@ -60,20 +61,21 @@ class Space(NamedTuple):
     files_free: int
 
 
-def mounts(text: str) -> list[Mount]:
-    """The mounts in the order of the file, without duplicates."""
+def mounts(path: str, text: str) -> tuple[list[Mount], list[str]]:
+    """(the mounts in the order of the file, without duplicates; an error for each line that can't be read)."""
+    lines, errors = each_line(path, text, _mount)
     found: dict[tuple[str, str, str], Mount] = {}
-    for line in text.split("\n"):  # not splitlines(), which also splits at characters that a path may contain
-        fields = line.split(" ")
-        if len(fields) < 4:
-            continue
-        device, mountpoint, fstype, options = fields[:4]
-        if "\\" in mountpoint:
-            for octal, character in _OCTAL:
-                mountpoint = mountpoint.replace(octal, character)
-        mount = Mount(readable(device), mountpoint, readable(fstype), "ro" in options.split(","))
-        found.setdefault((device, mountpoint, fstype), mount)
-    return list(found.values())
+    for mount in lines:
+        found.setdefault((mount.device, mount.mountpoint, mount.fstype), mount)
+    return list(found.values()), errors
+
+
+def _mount(line: str) -> Mount:
+    device, mountpoint, fstype, options, *_ = line.split(" ")
+    if "\\" in mountpoint:
+        for octal, character in _OCTAL:
+            mountpoint = mountpoint.replace(octal, character)
+    return Mount(readable(device), mountpoint, readable(fstype), "ro" in options.split(","))
 
 
 def below(rootfs: str, found: list[Mount]) -> list[Mount]:
@@ -104,15 +106,16 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     calls: CallPool[Space] = CallPool("statvfs of")
 
     def read() -> Collection:
-        wanted = {}
-        for mount in below(rootfs, mounts(_table(places))):
-            if not (no_type(mount.fstype) or no_mount(readable(mount.mountpoint))):
-                wanted[mount.device, mount.mountpoint, mount.fstype] = mount
-        jobs = {mount.mountpoint: partial(ask, f"{rootfs}{mount.mountpoint}") for mount in wanted.values()}
+        all_mounts, errors = mounts(*_table(places))
+        wanted = [
+            mount
+            for mount in below(rootfs, all_mounts)
+            if not (no_type(mount.fstype) or no_mount(readable(mount.mountpoint)))
+        ]
+        jobs = {mount.mountpoint: partial(ask, f"{rootfs}{mount.mountpoint}") for mount in wanted}
         found = calls.call(jobs, options.group_timeout_seconds * _SHARE)
         samples: list[Sample] = []
-        errors = []
-        for mount in wanted.values():
+        for mount in wanted:
             answer = found[mount.mountpoint]
             samples += _samples(mount, answer)
             # A mount without permission, such as another user's FUSE, stays so; its error metric is enough.
@@ -124,12 +127,13 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     return read
 
 
-def _table(places: Places) -> str:
-    """The mount table of process 1, or of this process if that can't be read (proc(5), hidepid); see os.fsdecode()."""
+def _table(places: Places) -> tuple[str, str]:
+    """(path, text) of the mount table of process 1, or of this process if that can't be read (proc(5), hidepid)."""
     try:
-        return os.fsdecode(places.proc.content("1/mounts"))
+        name, content = "1/mounts", places.proc.content("1/mounts")
     except OSError:
-        return os.fsdecode(places.proc.content("self/mounts"))
+        name, content = "self/mounts", places.proc.content("self/mounts")
+    return places.proc.path(name), os.fsdecode(content)
 
 
 def _samples(mount: Mount, answer: Space | Exception) -> list[Sample]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from collector.metrics import counter as counter
 from collector.metrics import gauge as gauge
-from collector.source import Collection, Sample
+from collector.source import Collection
 from collector.sources.host.files import Files
 from collector.sources.host.options import HostOptions
 from shm.metric import Metric
@@ -33,6 +33,6 @@ class Group:
     reader: Callable[[Places, HostOptions], Read]
 
 
-def stateless(read: Callable[[Places], Sequence[Sample]]) -> Callable[[Places, HostOptions], Read]:
-    """The ``reader`` of a group that has no state, no options and no parts that fail."""
-    return lambda places, _options: lambda: Collection(read(places))
+def stateless(read: Callable[[Places], Collection]) -> Callable[[Places, HostOptions], Read]:
+    """The ``reader`` of a group that has no state and no options."""
+    return lambda places, _options: lambda: read(places)

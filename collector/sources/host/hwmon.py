@@ -16,9 +16,8 @@ import os
 import re
 from collections import Counter
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
-from collector.sources.host.thermal_zone import number
 
 _CLASS = "class/hwmon"
 _TEMP = gauge("node_hwmon_temp_celsius", "Temperature, in degrees Celsius.", "celsius", "chip", "sensor")
@@ -59,28 +58,33 @@ def chips(places: Places) -> dict[str, tuple[str, str]]:
     return found
 
 
-def read(places: Places) -> list[Sample]:
-    samples = []
+def read(places: Places) -> Collection:
+    samples: list[Sample] = []
+    errors: list[str] = []
     for entry, (chip, name) in chips(places).items():
         if name:
             samples.append(Sample(_CHIP.name, 1, {"chip": chip, "chip_name": name}))
-        samples += _sensors(places, f"{_CLASS}/{entry}", chip)
-    return samples
+        found, wrong = _sensors(places, f"{_CLASS}/{entry}", chip)
+        samples += found
+        errors += wrong
+    return Collection(samples, errors)
 
 
-def _sensors(places: Places, directory: str, chip: str) -> list[Sample]:
+def _sensors(places: Places, directory: str, chip: str) -> tuple[list[Sample], list[str]]:
     files = {}
     for place in (directory, f"{directory}/device"):  # before Linux 3.13 drivers used the second
         files.update({name: f"{place}/{name}" for name in places.sys.names(place) if _FILE.fullmatch(name)})
-    samples = []
+    samples, errors = [], []
     for name, file in files.items():
         sensor, _, kind = name.partition("_")
-        text = places.sys.passing(file)
-        if kind == "input" and (degrees := number(text)) is not None:
-            samples.append(Sample(_TEMP.name, degrees / 1000.0, {"chip": chip, "sensor": sensor}))
-        elif kind == "label" and text:
+        if kind == "input":
+            temperatures, wrong = places.sys.passing_number(file)
+            labels = {"chip": chip, "sensor": sensor}
+            samples += [Sample(_TEMP.name, degrees / 1000.0, labels) for degrees in temperatures]
+            errors += wrong
+        elif text := places.sys.passing(file):
             samples.append(Sample(_LABEL.name, 1, {"chip": chip, "label": text, "sensor": sensor}))
-    return samples
+    return samples, errors
 
 
 GROUP = Group("hwmon", (_TEMP, _CHIP, _LABEL), stateless(read))

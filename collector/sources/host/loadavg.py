@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
 
 METRICS = tuple(
@@ -11,14 +11,17 @@ METRICS = tuple(
 )
 
 
-def loads(text: str) -> list[float]:
-    """The load averages over 1, 5 and 15 minutes."""
-    return [float(field) for field in text.split()[:3]]
+def loads(line: str) -> tuple[float, float, float]:
+    """The load averages over 1, 5 and 15 minutes. Raises ValueError."""
+    one, five, fifteen, *_ = line.split()
+    return float(one), float(five), float(fifteen)
 
 
-def read(places: Places) -> list[Sample]:
-    values = loads(places.proc.text("loadavg"))
-    return [Sample(metric.name, value) for metric, value in zip(METRICS, values, strict=True)]
+def read(places: Places) -> Collection:
+    found, errors = places.proc.lines("loadavg", loads)
+    return Collection(
+        [Sample(metric.name, value) for values in found for metric, value in zip(METRICS, values, strict=True)], errors
+    )
 
 
 GROUP = Group("loadavg", METRICS, stateless(read))

@@ -10,7 +10,7 @@ Debian's architectures. Other lines are ignored.
 
 from __future__ import annotations
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
 
 _BYTES = (
@@ -36,20 +36,20 @@ _METRIC_OF = {
 } | {field: gauge(_name(field), f"What /proc/meminfo has as {field}, in pages.", "pages") for field in _PAGES}
 
 
-def values(text: str) -> dict[str, int]:
-    """The value of each line by its name: bytes, or a count if the line has no unit."""
-    found = {}
-    for line in text.split("\n"):
-        name, separator, rest = line.partition(":")
-        if separator:
-            number, *unit = rest.split()
-            found[name] = int(number) * 1024 if unit else int(number)
-    return found
+def sample(line: str) -> Sample | None:
+    """The value of a known line: bytes, or a count if the line has no unit. Raises ValueError."""
+    name, _, rest = line.partition(":")
+    metric = _METRIC_OF.get(name)
+    if metric is None:
+        return None
+    number, *unit = rest.split()
+    if unit not in ([], ["kB"]):
+        raise ValueError(line)
+    return Sample(metric.name, int(number) * 1024 if unit else int(number))
 
 
-def read(places: Places) -> list[Sample]:
-    found = values(places.proc.text("meminfo"))
-    return [Sample(_METRIC_OF[name].name, value) for name, value in found.items() if name in _METRIC_OF]
+def read(places: Places) -> Collection:
+    return Collection(*places.proc.lines("meminfo", sample))
 
 
 GROUP = Group("meminfo", tuple(_METRIC_OF.values()), stateless(read))

@@ -7,6 +7,8 @@ Inter-|   Receive                                                |  Transmit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, Read, counter
 from collector.sources.host.options import HostOptions, excluded
@@ -26,14 +28,16 @@ METRICS = tuple(
 )
 
 
-def interface_counts(text: str) -> dict[str, list[int]]:
-    """The sixteen counts of each interface, by its name."""
-    found = {}
-    for line in text.split("\n")[2:]:
-        name, separator, rest = line.rpartition(":")  # the last colon: an alias has one in its name
-        if separator:
-            found[name.strip()] = [int(word) for word in rest.split()]
-    return found
+def counts(line: str, left_out: Callable[[str], object]) -> tuple[str, list[int]] | None:
+    """(name of the interface, its sixteen counts); None for the two lines of the head. Raises ValueError."""
+    name, _, rest = line.rpartition(":")  # the last colon: an alias has one in its name
+    device = name.strip()
+    if left_out(device) if device else "|" in line:
+        return None
+    found = [int(word) for word in rest.split()]
+    if not device or len(found) < len(METRICS):
+        raise ValueError(line)
+    return device, found
 
 
 def reader(places: Places, options: HostOptions) -> Read:
@@ -41,11 +45,11 @@ def reader(places: Places, options: HostOptions) -> Read:
 
     def read() -> Collection:
         samples = []
-        for device, counts in interface_counts(places.proc.text("net/dev")).items():
-            if not left_out(device):
-                labels = {"device": device}
-                samples += [Sample(metric.name, count, labels) for metric, count in zip(METRICS, counts, strict=False)]
-        return Collection(samples)
+        found, errors = places.proc.lines("net/dev", lambda line: counts(line, left_out))
+        for device, values in found:
+            labels = {"device": device}
+            samples += [Sample(metric.name, value, labels) for metric, value in zip(METRICS, values, strict=False)]
+        return Collection(samples, errors)
 
     return read
 

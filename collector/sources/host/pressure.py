@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, counter, stateless
 from shm.metric import Metric
+from shm.safe_repr import said
 
 
 def _seconds(name: str, help_text: str) -> Metric:
@@ -32,31 +33,24 @@ _FILES = tuple(dict.fromkeys(file for file, _ in _METRIC_OF))
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP)
 
 
-def totals(text: str) -> dict[str, float]:
-    """Seconds by the first word of the line: some, full."""
-    found = {}
-    for line in text.split("\n"):
-        kind, separator, rest = line.partition(" ")
-        if separator:
-            found[kind] = int(rest.rpartition("total=")[2]) / 1e6
-    return found
+def total(line: str) -> tuple[str, float]:
+    """(first word of the line: some or full, seconds). Raises ValueError."""
+    kind, _, rest = line.partition(" ")
+    return kind, int(rest.rpartition("total=")[2]) / 1e6
 
 
-def read(places: Places) -> list[Sample]:
-    samples = []
+def read(places: Places) -> Collection:
+    samples, errors = [], []
     for file in _FILES:
         try:
-            text = places.proc.text(f"pressure/{file}")
+            found, wrong = places.proc.lines(f"pressure/{file}", total)
         except OSError as error:
-            if error.errno in _NOT_THERE:
-                continue
-            raise
+            found, wrong = [], [] if error.errno in _NOT_THERE else [said(error)]
         samples += [
-            Sample(_METRIC_OF[file, kind].name, seconds)
-            for kind, seconds in totals(text).items()
-            if (file, kind) in _METRIC_OF
+            Sample(_METRIC_OF[file, kind].name, seconds) for kind, seconds in found if (file, kind) in _METRIC_OF
         ]
-    return samples
+        errors += wrong
+    return Collection(samples, errors)
 
 
 GROUP = Group("pressure", tuple(_METRIC_OF.values()), stateless(read))

@@ -1,7 +1,8 @@
 """The host source: reads each group when it is due, and repeats its samples until it is read again.
 
-A collection reads the groups that are due, each for ``group_timeout_seconds`` at most. A group that fails or hangs has
-``node_scrape_collector_success`` 0 and no samples until it is due again; other groups are not affected. If
+A collection reads the groups that are due, each for ``group_timeout_seconds`` at most. A group that fails or hangs, or
+gives nothing but errors, has ``node_scrape_collector_success`` 0 and no samples until it is due again; other groups are
+not affected. If
 [source.host.cadence] makes a group slower than the frames, each frame in between repeats its last samples, with the
 time of the frame, so that a scrape always has them.
 """
@@ -122,10 +123,10 @@ def _timed(read: Read) -> Callable[[], _Timed]:
 def _take(turn: _Turn, outcome: _Timed | Exception, limit_seconds: float) -> None:
     """Store the outcome of reading a group; ``outcome`` is an exception if the group hangs."""
     answer, seconds = (outcome, limit_seconds) if isinstance(outcome, Exception) else outcome
-    turn.succeeded = not isinstance(answer, Exception)
     if isinstance(answer, Exception):
         log.debug("group failed", extra={"group": turn.group.name}, exc_info=answer)
         answer = Collection((), (said(answer),))
+    turn.succeeded = bool(answer.samples or not answer.errors)
     labels = {"collector": turn.group.name}
     turn.errors = [f"{turn.group.name}: {error}" for error in answer.errors]
     turn.samples = (

@@ -10,7 +10,7 @@ procs_blocked 0
 
 from __future__ import annotations
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, counter, gauge, stateless
 
 _METRIC_OF = {
@@ -23,19 +23,17 @@ _METRIC_OF = {
 }
 
 
-def counts(text: str) -> dict[str, int]:
-    """The first number of each known line, by the line's first word."""
-    found = {}
-    for line in text.split("\n"):
-        name, _, rest = line.partition(" ")
-        if name in _METRIC_OF:
-            found[name] = int(rest.split(" ", 1)[0])  # the line of interrupts begins with their sum
-    return found
+def sample(line: str) -> Sample | None:
+    """The first number of a known line. Raises ValueError."""
+    name, _, rest = line.partition(" ")
+    metric = _METRIC_OF.get(name)
+    if metric is None:
+        return None
+    return Sample(metric.name, int(rest.split(" ", 1)[0]))  # the line of interrupts begins with their sum
 
 
-def read(places: Places) -> list[Sample]:
-    found = counts(places.proc.text("stat"))
-    return [Sample(_METRIC_OF[name].name, value) for name, value in found.items()]
+def read(places: Places) -> Collection:
+    return Collection(*places.proc.lines("stat", sample))
 
 
 GROUP = Group("stat", tuple(_METRIC_OF.values()), stateless(read))

@@ -8,7 +8,7 @@ https://docs.kernel.org/driver-api/thermal/sysfs-api.html. A sensor that can't b
 
 from __future__ import annotations
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
 
 _CLASS = "class/thermal"
@@ -21,29 +21,22 @@ _STATES = {
 }
 
 
-def number(text: str | None) -> int | None:
-    """The number in the text of a sysfs file; None if it has none."""
-    try:
-        return int(text) if text else None
-    except ValueError:
-        return None
-
-
-def read(places: Places) -> list[Sample]:
-    samples = []
+def read(places: Places) -> Collection:
+    samples, errors = [], []
     for name in places.sys.names(_CLASS):
         kind = places.sys.passing(f"{_CLASS}/{name}/type") or ""
         if name.startswith(_ZONE):
-            degrees = number(places.sys.passing(f"{_CLASS}/{name}/temp"))
-            if degrees is not None:
-                samples.append(Sample(_TEMP.name, degrees / 1000.0, {"zone": name.removeprefix(_ZONE), "type": kind}))
+            labels = {"zone": name.removeprefix(_ZONE), "type": kind}
+            temperatures, wrong = places.sys.passing_number(f"{_CLASS}/{name}/temp")
+            samples += [Sample(_TEMP.name, degrees / 1000.0, labels) for degrees in temperatures]
+            errors += wrong
         elif name.startswith(_COOLING):
             labels = {"name": name.removeprefix(_COOLING), "type": kind}
             for file, metric in _STATES.items():
-                state = number(places.sys.passing(f"{_CLASS}/{name}/{file}"))
-                if state is not None:
-                    samples.append(Sample(metric.name, state, labels))
-    return samples
+                states, wrong = places.sys.passing_number(f"{_CLASS}/{name}/{file}")
+                samples += [Sample(metric.name, state, labels) for state in states]
+                errors += wrong
+    return Collection(samples, errors)
 
 
 GROUP = Group("thermal_zone", (_TEMP, *_STATES.values()), stateless(read))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from collector.source import Sample
+from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
 from shm.safe_repr import readable
 
@@ -27,9 +27,9 @@ def labels(uname: os.uname_result, domainname: str) -> dict[str, str]:
     }
 
 
-def read(places: Places) -> list[Sample]:
+def read(places: Places) -> Collection:
     domainname = places.proc.text("sys/kernel/domainname").strip()
-    return [Sample(_INFO.name, 1, labels(os.uname(), domainname))]
+    return Collection([Sample(_INFO.name, 1, labels(os.uname(), domainname))])
 
 
 GROUP = Group("uname", (_INFO,), stateless(read))

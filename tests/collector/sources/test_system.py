@@ -37,6 +37,7 @@ def test_an_uptime_that_cannot_be_read_costs_itself_alone(tmp_path: Path, namesp
     assert [(sample.metric, sample.value) for sample in collection.samples] == [("system_total_nodes", 1)]
     [error] = collection.errors
     assert error.startswith("system_uptime: ")
+    assert str(tmp_path / "uptime") in error
     source.close()
 
 

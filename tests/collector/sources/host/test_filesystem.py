@@ -30,13 +30,15 @@ def test_the_list_is_read_with_its_escapes_and_each_mount_once() -> None:
     text = (
         "/dev/a /mnt/my\\040disk\\134x ext4 rw,noatime 0 0\n/dev/b /b xfs noatime,ro 0 0\n/dev/b /b xfs ro 0 0\n\nodd\n"
     )
-    assert mounts(text) == [
+    found, [error] = mounts("/proc/1/mounts", text)
+    assert found == [
         Mount("/dev/a", "/mnt/my disk\\x", "ext4", False),
         Mount("/dev/b", "/b", "xfs", True),
     ]
+    assert error.startswith("line 5 of /proc/1/mounts is 'odd', which can't be read")
     for written, name in (("/a\\011\\012", "/a\t\n"), ("/a\\134040b", "/a\\040b"), ("/\x0cfeed\x85", "/\x0cfeed\x85")):
-        assert mounts(f"/dev/d {written} vfat rw 0 0\n") == [Mount("/dev/d", name, "vfat", False)]
-    assert mounts("/dev/c /c ext4 rw,errors=remount-ro 0 0\n")[0].readonly is False
+        assert mounts("", f"/dev/d {written} vfat rw 0 0\n") == ([Mount("/dev/d", name, "vfat", False)], [])
+    assert mounts("", "/dev/c /c ext4 rw,errors=remount-ro 0 0\n")[0][0].readonly is False
 
 
 def test_a_list_that_was_seen_from_a_container_is_told_in_the_hosts_names() -> None:

@@ -25,7 +25,7 @@ from collector.sources.host import (
     uname,
 )
 from collector.sources.host import time as clock
-from collector.sources.host.files import Files
+from collector.sources.host.files import Files, each_line
 from collector.sources.host.group import Group, Places
 from collector.sources.host.options import HostOptions
 from collector.sources.node.source import NodeMetricSource
@@ -47,10 +47,11 @@ def read(group: Group, places: Places, options: HostOptions | None = None) -> Se
 
 def test_cpu_seconds_are_by_processor_and_an_old_kernel_has_fewer_modes() -> None:
     text = "cpu  3 0 0 9\ncpu0 100 2 3 400 5 6 7 8 9 10\ncpu11 1 2 3 4\nintr 5 cpu7\n"
-    assert cpu.seconds_by_cpu(text, 100) == {
-        "0": [1.0, 0.02, 0.03, 4.0, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1],
-        "11": [0.01, 0.02, 0.03, 0.04],
-    }
+    found, _ = each_line("stat", text, lambda line: cpu.seconds(line, 100))
+    assert found == [
+        ("0", [1.0, 0.02, 0.03, 4.0, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1]),
+        ("11", [0.01, 0.02, 0.03, 0.04]),
+    ]
 
 
 def test_cpu_seconds_never_fall_unless_the_processor_began_anew(tmp_path: Path) -> None:
@@ -71,18 +72,18 @@ def test_cpu_seconds_never_fall_unless_the_processor_began_anew(tmp_path: Path) 
     assert (anew["idle"], anew["user"]) == (0.02, 0.01)
 
 
-def test_stat_has_the_sum_of_the_interrupts_and_no_line_that_it_does_not_know() -> None:
+def test_stat_has_the_sum_of_the_interrupts_and_no_line_that_it_does_not_know(tmp_path: Path) -> None:
     text = (
         "cpu  1 2\nintr 8163102 0 9 33\nctxt 17\nbtime 1795795621\nprocesses 9\nprocs_running 2\nnew 3\nsoftirq 5 1\n"
     )
-    assert stat.counts(text) == {
-        "intr": 8163102, "ctxt": 17, "btime": 1795795621, "processes": 9, "procs_running": 2,
-    }  # fmt: skip
+    assert [(one.metric, one.value) for one in read(stat.GROUP, write(tmp_path, stat=text))] == [
+        ("node_intr_total", 8163102), ("node_context_switches_total", 17), ("node_boot_time_seconds", 1795795621),
+        ("node_forks_total", 9), ("node_procs_running", 2),
+    ]  # fmt: skip
 
 
 def test_meminfo_is_in_bytes_where_it_has_a_unit_and_a_count_where_not(tmp_path: Path) -> None:
     text = "MemTotal:       2 kB\nHugePages_Total:      17\nActive(anon):    3 kB\nSomethingNew:  4 kB\n"
-    assert meminfo.values(text) == {"MemTotal": 2048, "HugePages_Total": 17, "Active(anon)": 3072, "SomethingNew": 4096}
     found = {one.metric: one.value for one in read(meminfo.GROUP, write(tmp_path, meminfo=text))}
     assert found == {
         "node_memory_MemTotal_bytes": 2048,
@@ -131,14 +132,16 @@ def test_netdev_has_sixteen_counts_of_each_interface_that_is_not_left_out(tmp_pa
 
 def test_pressure_is_in_seconds_and_absent_where_the_kernel_has_none(tmp_path: Path) -> None:
     text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"
-    assert pressure.totals(text) == {"some": 2.5, "full": 7e-6}
-    found = {one.metric for one in read(pressure.GROUP, write(tmp_path, pressure__cpu=text, pressure__irq=text))}
-    assert found == {"node_pressure_cpu_waiting_seconds_total", "node_pressure_irq_stalled_seconds_total"}
+    found = read(pressure.GROUP, write(tmp_path, pressure__cpu=text, pressure__irq=text))
+    assert {one.metric: one.value for one in found} == {
+        "node_pressure_cpu_waiting_seconds_total": 2.5,
+        "node_pressure_irq_stalled_seconds_total": 7e-6,
+    }
     assert not read(pressure.GROUP, write(tmp_path / "none", stat=""))
 
 
 def test_loadavg_filefd_and_entropy_are_plain_numbers(tmp_path: Path) -> None:
-    assert loadavg.loads("1.01 0.78 0.61 2/134 93834\n") == [1.01, 0.78, 0.61]
+    assert loadavg.loads("1.01 0.78 0.61 2/134 93834\n") == (1.01, 0.78, 0.61)
     assert filefd.allocated_and_maximum("1134\t0\t9223372036854775807\n") == (1134, 9223372036854775807)
     places = write(tmp_path, sys__kernel__random__entropy_avail="256\n", sys__kernel__random__poolsize="4096\n")
     assert [one.value for one in read(entropy.GROUP, places)] == [256, 4096]
@@ -173,10 +176,10 @@ def test_a_sensor_that_does_not_answer_is_absent_and_so_are_all_where_there_are_
         class__thermal__thermal_zone0__type="acpitz",
         class__thermal__thermal_zone0__temp="",
         class__thermal__thermal_zone1__type="odd",
-        class__thermal__thermal_zone1__temp="nonsense\n",
+        class__thermal__thermal_zone1__temp="\n",
         class__thermal__thermal_zone2__type="cpu",
         class__thermal__thermal_zone2__temp="-500\n",
-        class__hwmon__hwmon0__temp1_input="nonsense",
+        class__hwmon__hwmon0__temp1_input="",
         class__hwmon__hwmon0__temp2_input="41000\n",
     )
     [zone] = read(thermal_zone.GROUP, places)
@@ -190,6 +193,67 @@ def test_a_chip_is_called_by_its_place_else_its_name_else_its_number() -> None:
     assert hwmon.chip_of("/…/coretemp.0", None, "/sys/x/hwmon0") == "coretemp_0"
     assert hwmon.chip_of(None, "Ac-Pitz\n", "/sys/x/hwmon0") == "ac_pitz"
     assert hwmon.chip_of(None, None, "/sys/x/hwmon7") == "hwmon7"
+
+
+_DISK = "8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n"
+_NET = "Inter-|\n face |\n  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "file", "good", "odd"),
+    [
+        (meminfo.GROUP, "meminfo", "MemTotal: 2 kB\n", ("HugePages_Rsvd:", "MemFree: x kB", "MemFree: 1 MB")),
+        (cpu.GROUP, "stat", "cpu 1 2 3 4\ncpu0 1 2 3 4\n", ("cpu1", "cpu1 1 2 3", "cpu1 1 2 x 4")),
+        (stat.GROUP, "stat", "ctxt 17\n", ("btime ", "btime soon", "intr x 1 2")),
+        (diskstats.GROUP, "diskstats", _DISK, ("8", "8 16 sdb", "8 16 sdb 1 2 3 4", "8 16 sdb 1 2 3 4 5 6 7 8 9 10 x")),
+        (netdev.GROUP, "net/dev", _NET, ("eth1", "eth1: 1 2 3", "eth1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 x")),
+        (pressure.GROUP, "pressure/cpu", "some total=7\n", ("full", "full avg10=0.00", "full total=many")),
+        (loadavg.GROUP, "loadavg", "1 2 3 1/2 3\n", ("1.0 2.0", "a b c 1/2 3")),
+        (filefd.GROUP, "sys/fs/file-nr", "1 0 2\n", ("1", "1 x", "1 0 many", "1 2 3 4")),
+        (entropy.GROUP, "sys/kernel/random/poolsize", "256\n", ("many", "2 56")),
+        (thermal_zone.GROUP, "class/thermal/thermal_zone0/temp", "41000\n", ("hot",)),
+        (thermal_zone.GROUP, "class/thermal/cooling_device0/cur_state", "1\n", ("full",)),
+        (hwmon.GROUP, "class/hwmon/hwmon0/temp1_input", "41000\n", ("hot",)),
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_read_is_left_out_with_an_error_that_names_file_and_line(
+    tmp_path: Path, group: Group, file: str, good: str, odd: Sequence[str]
+) -> None:
+    if group is entropy.GROUP:
+        write(tmp_path, sys__kernel__random__entropy_avail="1\n")
+    name = file.replace("/", "__")
+    whole = read(group, write(tmp_path, **{name: good}))
+    assert whole
+    *head, last = good.splitlines(keepends=True)
+    for line in odd:
+        text = "".join([*head, f"{line}\n", last])
+        reading = group.reader(write(tmp_path, **{name: text}), HostOptions())()
+        assert reading.samples == whole, line
+        [error] = reading.errors
+        assert error.startswith(f"line {len(head) + 1} of {tmp_path}/{file} is {line!r}, which can't be read")
+
+
+def test_a_file_that_cannot_be_read_costs_the_group_its_own_samples_alone(tmp_path: Path) -> None:
+    (tmp_path / "pressure/io").mkdir(parents=True)  # reading it is an error
+    for group, files in (
+        (pressure.GROUP, {"pressure__cpu": "some total=7\n"}),
+        (entropy.GROUP, {"sys__kernel__random__poolsize": "256\n"}),
+    ):
+        reading = group.reader(write(tmp_path, **files), HostOptions())()
+        assert len(reading.samples) == len(reading.errors) == 1
+
+
+def test_an_odd_line_of_a_device_that_is_left_out_is_no_error(tmp_path: Path) -> None:
+    places = write(tmp_path, diskstats=f"{_DISK}7 0 loop0\n", net__dev=f"{_NET}veth1: 1\n")
+    assert len(read(diskstats.GROUP, places)) == 11
+    assert len(read(netdev.GROUP, places, HostOptions(network_exclude=("veth*",)))) == 16
+
+
+def test_a_line_that_is_there_twice_gives_its_series_twice(tmp_path: Path) -> None:
+    """So that the frame can refuse the second, and say so."""
+    places = write(tmp_path, stat="cpu0 1 2 3 4\n" * 2, diskstats=_DISK * 2, meminfo="MemFree: 1 kB\n" * 2)
+    for group, count in ((cpu.GROUP, 8), (diskstats.GROUP, 22), (meminfo.GROUP, 2)):
+        assert len(read(group, places)) == count
 
 
 def hwmons(directory: Path, *chips: tuple[str, str, str]) -> Places:

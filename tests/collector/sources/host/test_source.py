@@ -28,7 +28,7 @@ from tests.rings import newest
 
 def group(name: str, job: Callable[[], float]) -> Group:
     metric = gauge(f"node_{name}", "A value.")
-    return Group(name, (metric,), stateless(lambda _: [Sample(metric.name, job())]))
+    return Group(name, (metric,), stateless(lambda _: Collection([Sample(metric.name, job())])))
 
 
 def values(collection: Collection) -> dict[str, float | None]:
@@ -131,6 +131,17 @@ def test_the_errors_of_a_group_are_counted_when_it_is_read_and_its_mark_stays() 
     assert [len(one.errors) for one in found] == [1, 0, 0, 0, 1]
     assert not any(one.up for one in found)
     assert all(success(one) == {"stat": 0} for one in found)
+
+
+def test_a_group_that_gives_nothing_but_errors_has_failed_and_one_with_samples_has_not() -> None:
+    def with_error(name: str, *samples: Sample) -> Group:
+        return Group(name, (gauge(f"node_{name}", "A value."),), stateless(lambda _: Collection(samples, ["odd line"])))
+
+    source = HostMetricSource(HostOptions(), [with_error("stat"), with_error("cpu", Sample("node_cpu", 1))])
+    collection = source.collect()
+    source.close()
+    assert success(collection) == {"stat": 0, "cpu": 1}
+    assert list(collection.errors) == ["stat: odd line", "cpu: odd line"]
 
 
 def test_only_the_chosen_groups_are_read_and_their_metrics_offered() -> None:
