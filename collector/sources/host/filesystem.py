@@ -3,7 +3,8 @@ r"""filesystem: space and files of each mounted file system, by statvfs(3) of th
     /dev/sda1 /mnt/my\040disk ext4 rw,relatime 0 0        device, mount point, type, options
 
 The mount points are those of process 1, the host's, also if the collector runs in a container; the host's files are
-then below ``rootfs``, which the label omits. A file system mounted twice at one mount point is listed once.
+then below ``rootfs``, which the label omits. statvfs answers for the mount on top of a mount point, which is its last
+line: others, such as what a read-only bind mount or another file system covers, are left out.
 
 A path may be any bytes: they are asked for as the kernel has them, and what is not UTF-8 is U+FFFD in labels.
 
@@ -38,6 +39,9 @@ METRICS = (_SIZE, _FREE, _AVAIL, _FILES, _FILES_FREE, _READONLY, _ERROR)
 # getmntent(3): white space and backslashes are written in octal. Decode the backslash last.
 _OCTAL = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
+# Options of the mount or of the file system; the second is ext4's, after an error.
+_READ_ONLY = frozenset({"ro", "emergency_ro"})
+
 # Share of the group's timeout for statvfs; the rest is for reading the list, and for calls after one that hangs.
 _SHARE = 0.8
 
@@ -62,12 +66,9 @@ class Space(NamedTuple):
 
 
 def mounts(path: str, text: str) -> tuple[list[Mount], list[str]]:
-    """(the mounts in the order of the file, without duplicates; an error for each line that can't be read)."""
-    lines, errors = each_line(path, text, _mount)
-    found: dict[tuple[str, str, str], Mount] = {}
-    for mount in lines:
-        found.setdefault((mount.device, mount.mountpoint, mount.fstype), mount)
-    return list(found.values()), errors
+    """(the mount on top of each mount point, an error for each line that can't be read)."""
+    found, errors = each_line(path, text, _mount)
+    return list({mount.mountpoint: mount for mount in found}.values()), errors
 
 
 def _mount(line: str) -> Mount:
@@ -75,7 +76,7 @@ def _mount(line: str) -> Mount:
     if "\\" in mountpoint:
         for octal, character in _OCTAL:
             mountpoint = mountpoint.replace(octal, character)
-    return Mount(readable(device), mountpoint, readable(fstype), "ro" in options.split(","))
+    return Mount(readable(device), mountpoint, readable(fstype), not _READ_ONLY.isdisjoint(options.split(",")))
 
 
 def below(rootfs: str, found: list[Mount]) -> list[Mount]:

@@ -12,6 +12,7 @@ from collector.sources.host.files import Files
 from collector.sources.host.filesystem import Mount, Space, below, mounts, reader, space
 from collector.sources.host.group import Places
 from collector.sources.host.options import HostOptions
+from tests.failing import raising
 
 GIB = 2**30
 
@@ -39,6 +40,29 @@ def test_the_list_is_read_with_its_escapes_and_each_mount_once() -> None:
     for written, name in (("/a\\011\\012", "/a\t\n"), ("/a\\134040b", "/a\\040b"), ("/\x0cfeed\x85", "/\x0cfeed\x85")):
         assert mounts("", f"/dev/d {written} vfat rw 0 0\n") == ([Mount("/dev/d", name, "vfat", False)], [])
     assert mounts("", "/dev/c /c ext4 rw,errors=remount-ro 0 0\n")[0][0].readonly is False
+
+
+@pytest.mark.parametrize(
+    ("below", "on_top", "readonly"),
+    [
+        ("/dev/a /srv ext4 rw,relatime 0 0", "/dev/a /srv ext4 ro,relatime 0 0", True),  # a read-only bind mount
+        ("/dev/a /srv ext4 ro 0 0", "/dev/a /srv ext4 rw 0 0", False),
+        ("/dev/b /srv xfs rw 0 0", "/dev/a /srv ext4 ro 0 0", True),  # another file system covers it
+        ("autofs /srv autofs rw 0 0", "/dev/a /srv ext4 rw,emergency_ro 0 0", True),
+    ],
+)
+def test_of_several_mounts_at_a_mount_point_the_last_is_listed_with_its_own_flags(
+    tmp_path: Path, below: str, on_top: str, readonly: bool
+) -> None:
+    table = places(tmp_path, f"{below}\n/dev/r / ext4 rw 0 0\n{on_top}\n")
+    reading = reader(table, HostOptions(), lambda _: Space(1, 1, 1, 1, 1))()
+    assert by_mount(reading.samples, "node_filesystem_readonly") == {"/": 0, "/srv": readonly}
+    assert {one.labels["device"] for one in reading.samples if one.labels["mountpoint"] == "/srv"} == {"/dev/a"}
+
+
+def test_a_mount_point_is_never_asked_while_a_network_file_system_covers_it(tmp_path: Path) -> None:
+    table = places(tmp_path, "/dev/a /srv ext4 rw 0 0\nserver:/x /srv nfs4 rw 0 0\n")
+    assert reader(table, HostOptions(), raising(AssertionError("asked")))().samples == []
 
 
 def test_a_list_that_was_seen_from_a_container_is_told_in_the_hosts_names() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from collector.sources.host.options import NETWORK_FILE_SYSTEMS, HostOptions
 from collector.sources.node.source import NodeMetricSource, NodeOptions
 from shm.errors import ConfigurationError
 
@@ -144,12 +145,14 @@ def test_a_file_system_that_hangs_costs_the_disk_sample_alone() -> None:
     node.host.hang.set()
 
 
-def test_a_network_file_system_is_never_asked() -> None:
+@pytest.mark.parametrize("kind", NETWORK_FILE_SYSTEMS)
+def test_a_network_file_system_is_never_asked(kind: str) -> None:
+    assert kind in HostOptions().filesystem_exclude_types
     node = Node(disk_path="/srv/data")
-    node.host.mounts = [mount("/", "ext4"), mount("/srv", "nfs4"), mount("/srv/database", "ext4")]
+    node.host.mounts = [mount("/", "ext4"), mount("/srv", kind), mount("/srv/database", "ext4")]
     node.host.hang.clear()
     assert "node_disk_usage" not in node.collect()
-    assert "nfs4" in node.collection.errors[0]
+    assert kind in node.collection.errors[0]
     assert "disk_path" in node.collection.errors[0]
     node.host.hang.set()
     node.host.mounts = [mount("/", "nfs4"), mount("/srv", "ext4")]
