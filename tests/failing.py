@@ -9,7 +9,7 @@ from typing import NoReturn
 def raising(error: BaseException) -> Callable[..., NoReturn]:
     """A function that raises the error, whatever its arguments."""
 
-    def fail(*_: object) -> NoReturn:
+    def fail(*_: object, **__: object) -> NoReturn:
         raise error
 
     return fail

@@ -17,6 +17,7 @@ from collector.sources.host.files import Files
 from fogmetrics.settings.reader import key
 from shm.errors import RingError
 from shm.files import rings_in
+from shm.metric import Metric
 from shm.ring.discovery import Listing
 from shm.ring.reader import Frame, RingReader
 from shm.safe_repr import said
@@ -81,17 +82,17 @@ class SystemMetricSource(MetricSource):
                 continue
             try:
                 found = self._read(source)
-            except RingError as error:
-                errors.append(str(error))
+            except (RingError, OSError) as error:  # OSError: no descriptor or memory to copy with
+                errors.append(str(error) if isinstance(error, RingError) else f"ring {source!r}: {said(error)}")
                 continue
             if found is None:
                 continue
             reader, frame = found
-            deployments_known |= any(metric.name == _REPLICAS for metric in reader.catalog.metrics)
+            deployments_known |= any(map(_counts_replicas, reader.catalog.metrics))
             for series in reader.catalog.series:
                 if "node_id" in series.metric.label_names and frame.value(series.column) is not None:
                     nodes.add(series.labels["node_id"])
-                if series.metric.name == _REPLICAS and (frame.value(series.column) or 0) >= 1:
+                if _counts_replicas(series.metric) and (frame.value(series.column) or 0) >= 1:
                     deployments.add(series.labels["deployment_id"])
         if nodes:
             samples.append(Sample("system_total_nodes", len(nodes)))
@@ -116,6 +117,11 @@ class SystemMetricSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+
+
+def _counts_replicas(metric: Metric) -> bool:
+    """Whether its series are deployments' replicas; another ring may use the name for something else."""
+    return metric.name == _REPLICAS and "deployment_id" in metric.label_names
 
 
 def _uptime(line: str) -> float:

@@ -10,6 +10,7 @@ maximum over all file systems: that would jump from one to another, and its aver
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -79,24 +80,26 @@ class NodeMetricSource(MetricSource):
         self._network: tuple[float, dict[str, int]] | None = None
 
     def open(self) -> None:
-        """Take the baselines that the first collection compares with."""
-        self._cpu = _busy_and_total(self._host.cpu_times())
-        self._network = self._clock(), self._bytes_by_interface()
+        """Take the baselines that the first collection compares with; it reports what can't be read."""
+        for read in (self._cpu_percent, self._network_rate):
+            with contextlib.suppress(Exception):
+                read()
 
     def collect(self) -> Collection:
         labels = {"node_id": self.node_id}
         samples: list[Sample] = []
         errors: list[str] = []
-        for name, read in (
-            ("node_cpu_usage", self._cpu_percent),
-            ("node_memory_usage", self._memory_percent),
-            ("node_disk_usage", self._disk_percent),
-            ("node_network_io", self._network_rate),
+        for name, read, file in (
+            ("node_cpu_usage", self._cpu_percent, "/proc/stat"),
+            ("node_memory_usage", self._memory_percent, "/proc/meminfo"),
+            ("node_disk_usage", self._disk_percent, ""),
+            ("node_network_io", self._network_rate, "/proc/net/dev"),
         ):
             try:
                 value = read()
             except Exception as error:  # noqa: BLE001 - the other readings continue
-                errors.append(f"{name}: {said(error)}")
+                # psutil's errors of an odd line are Python's own, without the file.
+                errors.append(f"{name}: {said(error)}{file and f'; it is read from {file}'}")
                 continue
             if value is not None:
                 samples.append(Sample(name, value, labels))

@@ -10,6 +10,8 @@ from collector.frame.collector import MetricCollector
 from collector.metrics import DEPLOYMENT, NODE
 from collector.sources.system import SystemMetricSource, SystemOptions
 from shm.files import ring_path
+from shm.ring.reader import RingReader
+from tests.failing import raising
 
 
 def collected(source: SystemMetricSource) -> dict[str, float | None]:
@@ -109,6 +111,24 @@ def test_a_broken_ring_costs_itself_alone_and_is_named(namespace: str) -> None:
         assert {sample.metric: sample.value for sample in collection.samples}["system_total_nodes"] == 1
         [error] = collection.errors
         assert "ring 'broken'" in error
+
+
+def test_a_ring_that_uses_the_name_of_the_replicas_for_something_else_costs_nothing(namespace: str) -> None:
+    with MetricCollector("own", namespace=namespace) as own:
+        own.register_metric("deployment_replica_count", "gauge", label_names=("app",))
+        own.record_metric("deployment_replica_count", 3, {"app": "web"})
+        own.commit()
+        assert set(collected(SystemMetricSource(namespace=namespace))) == {"system_uptime"}
+
+
+def test_a_ring_that_cannot_be_read_for_want_of_descriptors_costs_no_uptime(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MetricCollector("node", namespace=namespace):
+        monkeypatch.setattr(RingReader, "latest", raising(OSError(24, "Too many open files")))
+        collection = SystemMetricSource(namespace=namespace).collect()
+    assert [sample.metric for sample in collection.samples] == ["system_uptime"]
+    assert list(collection.errors) == ["ring 'node': OSError: [Errno 24] Too many open files"]
 
 
 def test_a_ring_that_grew_is_followed(namespace: str) -> None:

@@ -5,16 +5,18 @@ import os
 import socket
 import threading
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from collector.metrics import NODE
 from collector.sources.host.options import NETWORK_FILE_SYSTEMS, HostOptions
 from collector.sources.node.source import NodeMetricSource, NodeOptions
 from shm.errors import ConfigurationError
+from tests.failing import raising
 
 Cpu = namedtuple("Cpu", "user nice system idle iowait irq softirq steal guest guest_nice")
 
@@ -68,6 +70,19 @@ class Node:
         self.collection = self.source.collect()
         assert all(sample.labels == {"node_id": "fog-1"} for sample in self.collection.samples)
         return {sample.metric: sample.value for sample in self.collection.samples}
+
+
+METRICS = {metric.name for metric in NODE}
+
+
+def every_collection(node: Node) -> Iterator[dict[str, float | None]]:
+    """Of a processor that is busy, after the baselines and after the first one."""
+    for tick in range(3):
+        node.host.cpu = Cpu(100 + tick, 0, 50, 1000 + tick, 20, 0, 0, 0, 0, 0)
+        if not tick:
+            node.source.open()
+            continue
+        yield node.collect()
 
 
 @pytest.fixture
@@ -160,13 +175,29 @@ def test_a_network_file_system_is_never_asked(kind: str) -> None:
     assert node.collect()["node_disk_usage"] == 12.5
 
 
-def test_a_reading_that_raises_costs_itself_alone(node: Node) -> None:
-    node.host.memory = None
-    found = node.collect()
-    assert "node_memory_usage" not in found
-    assert found["node_disk_usage"] == 40.0
-    [error] = node.collection.errors
-    assert error.startswith("node_memory_usage: AttributeError")
+@pytest.mark.parametrize(
+    ("function", "metric", "origin"),
+    [
+        ("cpu_times", "node_cpu_usage", "; it is read from /proc/stat"),
+        ("virtual_memory", "node_memory_usage", "; it is read from /proc/meminfo"),
+        ("disk_partitions", "node_disk_usage", ""),
+        ("disk_usage", "node_disk_usage", ""),
+        ("net_io_counters", "node_network_io", "; it is read from /proc/net/dev"),
+    ],
+)
+def test_a_reading_that_raises_costs_itself_alone_from_the_start_and_comes_back(
+    node: Node, function: str, metric: str, origin: str
+) -> None:
+    works = getattr(node.host, function)
+    setattr(node.host, function, raising(PermissionError(13, "Permission denied")))
+    for found in every_collection(node):
+        assert set(found) == METRICS - {metric}
+        [error] = node.collection.errors
+        assert error == f"{metric}: PermissionError: [Errno 13] Permission denied{origin}"
+    setattr(node.host, function, works)
+    *_, found = every_collection(node)
+    assert set(found) == METRICS
+    assert not node.collection.errors
 
 
 def test_a_relative_disk_path_is_refused_by_name() -> None:
