@@ -99,6 +99,17 @@ def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: py
     assert noted() == []
 
 
+def test_a_regular_expression_where_a_glob_is_meant_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = tmp_path / "fogmetrics.toml"
+    toml.write_text('[source.node]\nnetwork_exclude = ["^lo$"]\n[source.host]\ndisk_exclude = ["sd[a-z]+$"]\n')
+    assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
+    node, host = capsys.readouterr().err.splitlines()
+    assert node.startswith(f"fogmetrics: note: {toml}: [source.node] network_exclude has '^lo$', which reads like")
+    assert host.startswith(f"fogmetrics: note: {toml}: [source.host] disk_exclude has 'sd[a-z]+$', which reads like")
+
+
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the directory should be")
     with pytest.raises(FogmetricsError, match=r"run.* can't be made"):
