@@ -34,7 +34,7 @@ def seconds(line: str, ticks_per_second: int) -> tuple[str, list[float]] | None:
     name, *fields = line.split()
     if name == "cpu":
         return None
-    _user, _nice, _system, _idle, *_ = fields  # of the oldest kernels
+    _user, _nice, _system, _idle, *_ = fields  # every kernel has these
     return name[3:], [int(field) / ticks_per_second for field in fields]
 
 

@@ -146,7 +146,6 @@ def native() -> Metric:
         (late(), "h_bucket has a timestamp, which only a single value may have"),
         (native(), "h is a native histogram; give it classic buckets"),
         (gauge("g", ({}, "many")), "ValueError: could not convert string to float"),
-        (gauge("g", ({"a": ""}, 1.0), ({}, 1.0)), "two samples of one series of g; remove one"),
     ],
 )  # fmt: skip
 def test_what_a_ring_can_t_hold_is_an_error_by_name_and_costs_no_other_family(family: Metric, said: str) -> None:
@@ -167,6 +166,22 @@ def test_a_bad_series_costs_none_of_its_family() -> None:
     assert [dict(one.labels) for one in found.samples] == [{"a": "1"}, {"a": "3"}, {"a": "2"}]
     assert [error.split(" of ")[0] for error in found.errors[:1]] == ["metric family 'g': label 'a'"]
     assert len(found.errors) == 3
+
+
+def test_of_two_samples_of_one_series_the_first_is_kept_and_the_other_is_an_error_that_names_the_series() -> None:
+    histogram = HistogramMetricFamily("h", "H.", buckets=[("1", 1), ("+Inf", 1)], sum_value=1)
+    histogram.add_metric([], [("1", 2), ("+Inf", 2)], sum_value=2)
+    found = collected(gauge("g", ({"a": "x"}, 1.0), ({"a": ""}, 2.0), ({"a": "x"}, 3.0), ({}, 4.0)), histogram)
+    assert [(dict(one.labels), one.value, one.counted) for one in found.samples] == [
+        ({"a": "x"}, 1.0, None), ({"a": ""}, 2.0, None), ({}, None, (1.0, 1.0, 1.0)),
+    ]  # fmt: skip
+    assert found.errors == [
+        f"metric family {family!r}: two samples of the series {series}; the first is kept, remove the other"
+        for family, series in (
+            ("g", 'g{a="x"}'), ("g", "g"), ("h", 'h_bucket{le="1"}'), ("h", 'h_bucket{le="+Inf"}'), ("h", "h_count"),
+            ("h", "h_sum"),
+        )
+    ]  # fmt: skip
 
 
 def test_what_is_no_family_and_families_without_end_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
