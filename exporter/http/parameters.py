@@ -1,7 +1,8 @@
 """Parse request parameters into queries. Pure functions, linear in the length of any request.
 
-    /metrics             name[]=NAME …  source[]=SOURCE …  timestamps=counters|all|none
-    /metrics/aggregated  window=5m  metric=NAME …  stat=avg,p95 …  match[]=SELECTOR …  by=LABEL  source[]=SOURCE …
+    both                 name[]=NAME …  source[]=SOURCE …  collect[]=GROUP …  exclude[]=GROUP …
+    /metrics             timestamps=counters|all|none
+    /metrics/aggregated  window=5m  stat=avg,p95 …  match[]=SELECTOR …  by=LABEL
 
     SELECTOR   NAME | [NAME] { MATCHER , … }        a series is chosen if any match[] matches it
     MATCHER    LABEL = "value" | LABEL != "value"   a selector matches if all its matchers do; a missing label = ""
@@ -31,6 +32,10 @@ MAX_SELECTOR: Final = 4_096  # characters
 MAX_SELECTORS: Final = 64
 MAX_MATCHERS: Final = 256  # of all selectors together
 MAX_NAMES: Final = 256  # of each of metric, name[] and source[]
+# metric and source: what name[] and source[] were called on this page.
+AGGREGATED: Final = (
+    "window", "name[]", "stat", "match[]", "by", "source[]", "collect[]", "exclude[]", "metric", "source",
+)  # fmt: skip
 _ESCAPES: Final = dict(zip("\\\"'ntrabfv", "\\\"'\n\t\r\a\b\f\v", strict=True))
 
 # Each matches at one position without backtracking, so no input makes it slow.
@@ -70,6 +75,8 @@ class MetricsQuery:
 
     names: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    collect: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     timestamps: str = "none"
 
 
@@ -83,11 +90,13 @@ class AggregatedQuery:
     matchers: tuple[Selector, ...] = ()
     by: str | None = None
     sources: tuple[str, ...] = ()
+    collect: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     @property
     def asks(self) -> bool:
-        """True if the request chooses series, by metric, selector or source."""
-        return bool(self.metrics or self.matchers or self.sources)
+        """True if the request chooses series, by metric, selector, source or group."""
+        return bool(self.metrics or self.matchers or self.sources or self.collect)
 
     def selects(self, names: Set[str], labels: Mapping[str, str]) -> bool:
         """True if ``metric`` and ``match[]`` choose this series. ``names``: all names of its metric."""
@@ -117,16 +126,22 @@ def parse_query_string(raw: bytes) -> list[tuple[str, str]]:
 
 def parse_metrics_query(params: Iterable[tuple[str, str]], default_timestamps: str = "none") -> MetricsQuery:
     """The query of /metrics from decoded pairs. Raises QueryError."""
-    given = _grouped(params, ("name[]", "source[]", "timestamps"))
+    given = _grouped(params, ("name[]", "source[]", "collect[]", "exclude[]", "timestamps"))
     timestamps = _once(given, "timestamps") or default_timestamps
     if timestamps not in TIMESTAMPS:
         raise QueryError(f"timestamps={shown(timestamps)} is unknown; use {', '.join(TIMESTAMPS)}")
-    return MetricsQuery(_names(given, _NAME, "name[]"), _names(given, _ANY, "source[]"), timestamps)
+    return MetricsQuery(
+        _names(given, _NAME, "name[]"),
+        _names(given, _ANY, "source[]"),
+        _names(given, _ANY, "collect[]"),
+        _names(given, _ANY, "exclude[]"),
+        timestamps,
+    )
 
 
 def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns: int) -> AggregatedQuery:
     """The query of /metrics/aggregated from decoded pairs. Raises QueryError."""
-    given = _grouped(params, ("window", "metric", "stat", "match[]", "by", "source[]", "source"))
+    given = _grouped(params, AGGREGATED)
     window, by = _once(given, "window"), _once(given, "by")
     if by is not None and (not _NAME.fullmatch(by) or ":" in by or by.startswith("__")):
         raise QueryError(f"by={shown(by)} is not a label name; give one label, such as by=node_id")
@@ -138,11 +153,13 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
         raise QueryError(f"match[] holds {sum(map(len, matchers))} matchers; at most {MAX_MATCHERS} together")
     return AggregatedQuery(
         window_ns=default_window_ns if window is None else parse_window(window),
-        metrics=_names(given, _NAME, "metric"),
+        metrics=_names(given, _NAME, "name[]", "metric"),
         stats=_stats(given.get("stat", [])),
         matchers=matchers,
         by=by,
         sources=_names(given, _ANY, "source[]", "source"),
+        collect=_names(given, _ANY, "collect[]"),
+        exclude=_names(given, _ANY, "exclude[]"),
     )
 
 
@@ -254,13 +271,15 @@ def _stats(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _names(given: Mapping[str, list[str]], rule: re.Pattern[str], *keys: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name for key in keys for name in given.get(key, [])))
-    if len(names) > MAX_NAMES:
-        raise QueryError(f"{keys[0]} is given {len(names)} times; at most {MAX_NAMES}")
-    for name in names:
-        if not rule.fullmatch(name):
-            raise QueryError(f"{keys[0]}={shown(name)} is not a name; repeat {keys[0]} for several, or leave it out")
-    return names
+    names: dict[str, None] = {}
+    for key in keys:
+        names |= dict.fromkeys(given.get(key, []))
+        if len(names) > MAX_NAMES:
+            raise QueryError(f"{key} is given {len(names)} times; at most {MAX_NAMES}")
+        for name in given.get(key, []):
+            if not rule.fullmatch(name):
+                raise QueryError(f"{key}={shown(name)} is not a name; repeat {key} for several, or leave it out")
+    return tuple(names)
 
 
 def _shown_bytes(text: bytes) -> str:

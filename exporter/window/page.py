@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
 
 from exporter.exposition.conflicts import Levels, gather
 from exporter.exposition.format import label_set
+from exporter.exposition.node_groups import HOST, is_chosen
 from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
@@ -21,11 +21,6 @@ from exporter.window.compute import Keep, compute, lay_out
 from exporter.window.ring_window import Windows
 from shm.metric import Series
 from shm.ring.series import names_of
-
-# Sources whose series are on the page only if the request chooses series, as are the daemon's own metrics. Alerts and
-# dashboards select both without the label ``stat``. Here each would have seven series more, and an alert would fire as
-# long as the minimum of the window is old.
-_ONLY_IF_ASKED: Final = frozenset({"host"})
 
 
 class AggregatedPage:
@@ -43,11 +38,15 @@ class AggregatedPage:
     ) -> None:
         """``levels``, ``holders``: see :func:`.gather`."""
 
+        # The daemon's own metrics and the host are on the page only if the request chooses series. Alerts and
+        # dashboards select both without the label ``stat``. Here each would have seven series more, and an alert would
+        # fire as long as the minimum of the window is old.
         def chosen(source: str, series: Series) -> bool:
             labels = series.labels
             return (
                 (not query.sources or source in query.sources)
-                and (query.asks or not (series.metric.own or source in _ONLY_IF_ASKED))
+                and is_chosen(source, series, query.collect, query.exclude)
+                and (query.asks or not (series.metric.own or source == HOST))
                 and query.selects(names_of(series.metric), labels)
                 and (query.by is None or query.by in labels)
             )

@@ -225,7 +225,7 @@ def test_the_index_leads_to_every_page(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[], timestamps\n"),
+        ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[], collect[], exclude[], timestamps\n"),
         ("/metrics?name[]=a-b", "name[]='a-b' is not a name; repeat name[] for several, or leave it out\n"),
         (
             "/metrics/aggregated?window=8d",
