@@ -31,7 +31,7 @@ from exporter.cache import Cache
 from exporter.exposition.conflicts import Conflict, Precedence
 from exporter.exposition.latest import MetricsPage, present_levels
 from exporter.http.hosts import HostCheck
-from exporter.http.negotiation import Format, accepts_gzip, choose_format
+from exporter.http.negotiation import TIMEOUT_HEADER, Format, accepts_gzip, choose_format
 from exporter.http.parameters import (
     AggregatedQuery,
     MetricsQuery,
@@ -118,6 +118,8 @@ class Exporter:
                 self._route("/metrics/aggregated", "aggregated", self._aggregated),
                 self._route("/stats", "stats", self._stats),
                 self._route("/health", "health", self._health),
+                self._route("/-/healthy", "healthy", self._alive),
+                self._route("/-/ready", "ready", self._alive),
             ],
             exception_handlers={HTTPException: self._no_page},
             middleware=[Middleware(HostCheck, names=self._config.allowed_hosts, refused=self.refused)],
@@ -246,10 +248,17 @@ class Exporter:
         fresh, found = reports.health(self.rings, self.applications)
         return _json(200 if fresh else 503, found)
 
+    async def _alive(self, request: Request) -> Response:
+        """That the exporter answers; /health has the state of what it reads."""
+        return _text(200, "fogmetrics is healthy" if request.url.path == "/-/healthy" else "fogmetrics is ready")
+
     # ---- helpers -------------------------------------------------------------------------------------------
 
     async def _in_worker(self, request: Request, job: Callable[[], T]) -> T:
-        """Run ``job`` in the worker thread and return its result. Raises Busy, and what ``job`` raises."""
+        """Run ``job`` in the worker thread and return its result. Raises Busy, and what ``job`` raises.
+
+        A job that has not begun when the timeout of the server that scrapes is over is not begun.
+        """
         if self._jobs >= self._config.max_jobs:
             raise Busy(f"{self._config.max_jobs} requests are waiting already; try again in {_RETRY_SECONDS} s")
 
@@ -261,12 +270,23 @@ class Exporter:
 
         self._jobs += 1
         try:
-            async with self._turn:
+            await self._take_turn(request)
+            try:
                 if await request.is_disconnected():
                     raise Busy("the client has disconnected")
                 return await asyncio.get_running_loop().run_in_executor(self._worker, run)
+            finally:
+                self._turn.release()
         finally:
             self._jobs -= 1
+
+    async def _take_turn(self, request: Request) -> None:
+        """Wait for the worker, as long as the server that scrapes allows. Raises Busy."""
+        try:
+            async with asyncio.timeout(_timeout_seconds(request)):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Busy("requests before this one took longer than its timeout; ask less often, or for less") from None
 
     def _exposition(self, request: Request, form: Format, parts: tuple[bytes, ...]) -> Response:
         page, headers = b"".join(parts), {"vary": "accept, accept-encoding"}
@@ -289,6 +309,15 @@ class Exporter:
                         },
                     )
             self.own.conflicts = conflicts
+
+
+def _timeout_seconds(request: Request) -> float | None:
+    """What a Prometheus server allows this scrape; None: not said, or not a number above 0."""
+    try:
+        seconds = float(request.headers.get(TIMEOUT_HEADER, ""))
+    except ValueError:
+        return None
+    return seconds if seconds > 0 else None
 
 
 def _text(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:

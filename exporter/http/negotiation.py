@@ -25,6 +25,10 @@ _TEXT_VERSIONS: Final = frozenset({"", "0.0.4"})
 _CACHED: Final = 16  # results: a Prometheus server sends the same headers with every scrape
 
 
+# What a Prometheus server allows for the scrape, in seconds.
+TIMEOUT_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
+
+
 class Format(Enum):
     """An exposition format; the value is its Content-Type."""
 

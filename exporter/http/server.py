@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from exporter.http.negotiation import TIMEOUT_HEADER
 from exporter.settings import ExporterConfig
 from fogmetrics.parent import Parent
 
@@ -50,7 +51,7 @@ _TABLE_FILES: Final = 8192
 
 # The request headers that answers depend on. The others are dropped at once: 64 KiB of short headers would take 10 MiB
 # of Python objects as long as the connection is open.
-_KEPT_HEADERS: Final = (b"accept", b"accept-encoding", b"host")
+_KEPT_HEADERS: Final = (b"accept", b"accept-encoding", b"host", TIMEOUT_HEADER.encode())
 
 
 class State(ServerState):

@@ -208,6 +208,11 @@ def test_other_methods_are_refused(scene: Scene, method: str) -> None:
     assert {one.strip() for one in answer.headers["allow"].split(",")} == {"GET", "HEAD"}
 
 
+@pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
+def test_the_exporter_says_that_it_answers_also_without_a_ring(scene: Scene, path: str) -> None:
+    assert get(scene.exporter(), path).status_code == get(fill(scene), path, "HEAD").status_code == 200
+
+
 def test_an_unknown_page_is_not_found(scene: Scene) -> None:
     exporter = fill(scene)
     assert get(exporter, "/nothing").status_code == 404
@@ -387,6 +392,11 @@ async def test_a_burst_is_told_to_come_again_and_a_scrape_does_not_wait_for_it(
     waiting = [asyncio.create_task(ask(exporter.app, "GET", "/metrics/aggregated")) for _ in range(3)]
     while exporter._jobs < 3:
         await asyncio.sleep(0)
+    exporter._config = dataclasses.replace(exporter._config, max_jobs=4)
+    late = await ask(exporter.app, "GET", "/stats", {"X-Prometheus-Scrape-Timeout-Seconds": "0.05"}.items())
+    assert late.text == "requests before this one took longer than its timeout; ask less often, or for less\n"
+    assert late.status_code == 503
+    exporter._config = dataclasses.replace(exporter._config, max_jobs=3)
     refused = await ask(exporter.app, "GET", "/stats")
     scraped = await ask(exporter.app, "GET", "/metrics")
     go.set()

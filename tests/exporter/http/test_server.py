@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from collector.frame.collector import MetricCollector
 from exporter.http import server as module
+from exporter.http.negotiation import TIMEOUT_HEADER
 from exporter.http.server import BACKLOG, OTHER_FILES, Server, fitting
 from exporter.selfmetrics import REFRESH_NS
 from exporter.settings import ExporterConfig
@@ -180,7 +181,12 @@ async def test_headers_that_no_answer_depends_on_are_not_kept_and_lists_are_one(
         writer.write(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\n" + b"\r\n".join([*lines, b"", b""]))
         assert (await page_of(reader)) == b"page"
     [request] = asked
-    assert request.headers.items() == [("accept", "a,c"), ("accept-encoding", "gzip"), ("host", "127.0.0.1")]
+    assert request.headers.items() == [
+        ("accept", "a,c"),
+        ("accept-encoding", "gzip"),
+        ("host", "127.0.0.1"),
+        (TIMEOUT_HEADER, ""),
+    ]
 
 
 # ---- connections ---------------------------------------------------------------------------------------------
