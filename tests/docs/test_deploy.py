@@ -81,3 +81,10 @@ def test_every_toml_example_is_a_configuration(name: str) -> None:
         if "project" in tomllib.loads(block.text):
             continue  # that is of a package's pyproject.toml
         config.parse(block.text, ROOT / "fogmetrics.toml")
+
+
+def test_the_unit_hides_no_file_system_whose_size_is_reported() -> None:
+    unit = read("deploy/fogmetrics.service")
+    assert re.findall("^(ProtectHome|TemporaryFileSystem|InaccessiblePaths)=(.*)", unit, re.MULTILINE) == [
+        ("ProtectHome", "read-only")
+    ]
