@@ -87,7 +87,10 @@ TEXTFILE_SCRAPE_ERROR = gauge(
     "node_textfile_scrape_error", "1 when the directory or one of its files could not be read, else 0."
 )
 TEXTFILE_ERROR = gauge(
-    "textfile_error", "1 when a file is left out for an error that the log names, else 0.", "", "file"
+    "textfile_error",
+    "1 when a file, or a metric of it, is left out for an error that the log names, else 0.",
+    "",
+    "file",
 )
 TEXTFILE = (TEXTFILE_MTIME, TEXTFILE_SCRAPE_ERROR, TEXTFILE_ERROR)
 

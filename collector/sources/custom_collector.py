@@ -111,7 +111,10 @@ def _translated(
 
     def translated(some: Sequence[Sample]) -> Sequence[ParsedMetric]:
         points = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
-        return translate([prometheus_text.Family(name, kind, family.documentation, family.unit, points)], "")
+        found, errors = translate([prometheus_text.Family(name, kind, family.documentation, family.unit, points)], "")
+        if errors:
+            raise errors[0]
+        return found[0] if found else ()
 
     try:
         return translated(samples), []

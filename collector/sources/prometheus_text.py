@@ -4,6 +4,7 @@
     # TYPE jobs_total counter               counter, gauge, histogram, summary or untyped
     # UNIT jobs_seconds seconds             a plain comment to other parsers; the unit here
     jobs_total{queue="a",path="C:\\\\x"} 17   name, labels (escapes \\\\ \\" \\n), value
+    {"jobs.total","the queue"="a"} 17       names beyond the classic character set, in quotes
 
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format. Where the format leaves choices, this
 parser agrees with Prometheus' own (prometheus/common, expfmt/text_parse.go), or is stricter, so that mistakes are
@@ -33,18 +34,19 @@ KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")
 
 # All quantifiers are possessive, so there is no backtracking, and the time is linear in the length of a line.
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+\Z")
-_BEGUN: Final = re.compile(r"[ \t]*+([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(\{)?+")
-_PAIR: Final = re.compile(r'[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\[\\"n])*+)"[ \t]*+([,}])')
+_QUOTED: Final = r'"(?:[^"\\]|\\[\\"n])*+"'
+_BEGUN: Final = re.compile(rf"[ \t]*+(?:([a-zA-Z_:][a-zA-Z0-9_:]*+)[ \t]*+(\{{)?+|\{{[ \t]*+({_QUOTED})[ \t]*+([,}}]))")
+_PAIR: Final = re.compile(rf"[ \t]*+([a-zA-Z_][a-zA-Z0-9_]*+|{_QUOTED})[ \t]*+=[ \t]*+({_QUOTED})[ \t]*+([,}}])")
 _CLOSED: Final = re.compile(r"[ \t]*+\}")
 _VALUE: Final = re.compile(r"[ \t]*+([^ \t]++)(?:[ \t]++([^ \t]++))?+[ \t]*+(.*+)\Z")
 _NUMBER: Final = re.compile(
     r"[+-]?+(?:(?:[0-9]++\.?+[0-9]*+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?+)\Z"
 )
-_COMMENT: Final = re.compile(r"[ \t]*+#[ \t]*+(HELP|TYPE|UNIT)[ \t]++([^ \t]++)[ \t]*+(.*+)\Z")
+_COMMENT: Final = re.compile(rf"[ \t]*+#[ \t]*+(HELP|TYPE|UNIT)[ \t]++({_QUOTED}|[^ \t]++)[ \t]*+(.*+)\Z")
 _BLANK: Final = re.compile(r"[ \t]*+(?:#.*+)?\Z")
 # The beginning of a sample, a comment or an empty line; the text ends after its last newline.
-_BEGINNING: Final = r"[ \t]*+(?:[a-zA-Z_:#\n]|\Z)"
-_SAMPLE: Final = re.compile(r"\n[ \t]*+[a-zA-Z_:]")
+_BEGINNING: Final = r'[ \t]*+(?:[a-zA-Z_:#\n]|\{[ \t]*+"|\Z)'
+_SAMPLE: Final = re.compile(r"\n[ \t]*+[a-zA-Z_:{]")
 _MOST_SAID: Final = 600
 _ESCAPED: Final = re.compile(r"\\(.)")
 _ESCAPES: Final = {"\\": "\\", '"': '"', "n": "\n"}
@@ -140,7 +142,9 @@ def _comment(families: dict[str, Family], line: str, number: int) -> None:
     if not found:
         return
     word, name, rest = found.groups()
-    if not _NAME.match(name):
+    if name.startswith('"') and len(name) > 2:
+        name = _unquoted(name)
+    elif not _NAME.match(name):
         raise BadText(number, f"{word} is of {shown(name)}, which is not a metric name")
     family = families.setdefault(name, Family(name))
     if word == "HELP":
@@ -173,16 +177,23 @@ def _unescaped(found: re.Match[str]) -> str:
     return _ESCAPES[found[1]]
 
 
+def _unquoted(text: str) -> str:
+    """The text without its quotes and escapes."""
+    return _ESCAPED.sub(_unescaped, text[1:-1]) if "\\" in text else text[1:-1]
+
+
 def _point(line: str, number: int, *, timestamps: bool) -> Point:
     begun = _BEGUN.match(line)
     if not begun:
         raise BadText(number, f"it does not begin with a metric name: {shown(line)}")
-    name, brace = begun.groups()
+    name, brace, quoted, behind = begun.groups()
     at = begun.end()
     labels: dict[str, str] = {}
-    if brace:
+    if quoted:
+        name = _unquoted(quoted)
+    if brace or behind == ",":
         at = _labels(labels, line, at, number)
-    elif begun.end(1) == at < len(line):
+    elif not quoted and begun.end(1) == at < len(line):
         raise BadText(number, f"{shown(line[at])} follows the metric name {name}; put a space or labels there")
     found = _VALUE.match(line, at)
     if not found:
@@ -199,9 +210,11 @@ def _labels(labels: dict[str, str], line: str, at: int, number: int) -> int:
     """Read the labels after the opening brace into ``labels``; the position after the closing brace."""
     while pair := _PAIR.match(line, at):
         label, value, behind = pair.groups()
+        if label.startswith('"'):
+            label = _unquoted(label)
         if label in labels:
             raise BadText(number, f"the label {label} twice; remove one")
-        labels[label] = _ESCAPED.sub(_unescaped, value) if "\\" in value else value
+        labels[label] = _unquoted(value)
         at = pair.end()
         if behind == "}":
             return at

@@ -1,8 +1,7 @@
-"""Merges the metrics of several files, and refuses files that conflict with earlier ones.
+"""Merges the families of several files, and refuses families that conflict with earlier ones.
 
 Two files may have samples of one metric if its type, label names and buckets agree and the series differ; the help of
-the first file is kept. If they conflict, the later file is refused as a whole, since half of a file would look like all
-of it.
+the first file is kept. If they conflict, the family of the later file is refused, as a whole.
 """
 
 from __future__ import annotations
@@ -16,39 +15,30 @@ from collector.sources.textfile.translation import ParsedMetric
 from shm.metric import Metric
 
 
-class NoRoom(BadText):
-    """A file whose ``samples`` would exceed the limit of all files."""
-
-    def __init__(self, line: int, most: int, samples: int) -> None:
-        super().__init__(line, f"with its samples there would be more than {most}; remove some, or whole files")
-        self.samples = samples
-
-
 class Merged:
-    """The metrics and samples of the files merged so far. ``own``: metrics that no file may have."""
+    """The metrics and samples of the families merged so far. ``own``: metrics that no file may have.
+
+    ``most``: the largest number of samples.
+    """
 
     def __init__(self, own: Iterable[Metric], max_samples: int) -> None:
         self.metrics: dict[str, Metric] = {}
         self.samples: list[Sample] = []
-        self._most = max_samples
+        self.most = max_samples
         self._names = {name: _Owner(metric, "") for metric in own for name in metric.sample_names}
         self._files: dict[tuple[str, ...], str] = {}  # the file of each series
 
     @property
     def room(self) -> int:
         """Number of samples that can still be added."""
-        return self._most - len(self.samples)
+        return self.most - len(self.samples)
 
     def take(self, file: str, parsed: Sequence[ParsedMetric]) -> None:
-        """Add a whole file. Raises BadText, and adds nothing, for a conflict with another file or within the file."""
-        if (samples := sum(len(one.samples) for one in parsed)) > self.room:
-            raise NoRoom(parsed[0].line, self._most, samples)
+        """Add the metrics of a family of the file. Raises BadText, and adds nothing, for a conflict."""
+        if sum(len(one.samples) for one in parsed) > self.room:
+            raise BadText(parsed[0].line, f"with its samples there would be more than {self.most}; remove some")
         names: dict[str, _Owner] = {}
-        mine: set[str] = set()
         for one in parsed:
-            if one.metric.name in mine:
-                raise BadText(one.line, f"{one.metric.name} is two metrics of this file; rename one")
-            mine.add(one.metric.name)
             for name in one.metric.sample_names:
                 self._check(names.get(name) or self._names.get(name), name, one)
                 names.setdefault(name, _Owner(one.metric, file))

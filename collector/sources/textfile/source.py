@@ -1,9 +1,12 @@
 """TextfileSource: collects the files DIRECTORY/*.prom; a bad or old file does not affect the others.
 
-A collection processes the files that were good in the previous collection first, then the others, each by name, so that
-a new file never takes a name or a series from an earlier one. An unchanged file is not parsed again. A refused file is
-logged with line, reason and remedy when that changes, and has ``textfile_error`` 1 while it lasts; a file older than
-``max_age_seconds`` is logged once.
+A file that can't be read, or is not Prometheus text, is refused. A family that a ring can't hold, or that conflicts
+with another file, is omitted, and the rest of its file is kept. Either is logged with line, reason and remedy when that
+changes, and the file has ``textfile_error`` 1 while it lasts. A file older than ``max_age_seconds`` is logged once.
+
+A collection processes the files that were good in the previous collection first, then the others, each in the order in
+which they came, so that a new file never takes a name or a series from an earlier one. An unchanged file is not parsed
+again.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import Final
 from collector import metrics
 from collector.source import Collection, MetricSource, Sample
 from collector.sources import prometheus_text
+from collector.sources.prometheus_text import BadText
 from collector.sources.textfile import reading
-from collector.sources.textfile.merge import Merged, NoRoom
+from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import ParsedMetric, translate
 from fogmetrics.settings.reader import key
@@ -31,6 +35,7 @@ _ENDING: Final = ".prom"
 # Most samples of all files in memory; the largest [collector] max_series.
 _MOST_SAMPLES: Final = 100_000
 _MOST_DIRECTORY: Final = 700  # characters; with a file name appended it must fit a label value
+_MOST_NAMED: Final = 10  # families of one file that are omitted and named
 # File times have steps of up to 10 ms: a file changed just before it was read may change again with the same time.
 _SETTLED_NS: Final = 1_000_000_000
 
@@ -50,13 +55,15 @@ class TextfileOptions:
 
 @dataclass(slots=True)
 class _File:
-    """The result of one file. ``parsed``: its metrics in ``state``; ``logged``: the message of its error in the log.
+    """The result of one file. ``logged``: the message of its error in the log.
 
-    ``left_out``: its number of samples if there was no room to keep them.
+    In ``state`` it has the families ``parsed``, the omitted families ``omitted``, and the ``error`` for which it is
+    refused. ``left_out``: its number of samples if there was no room to keep them.
     """
 
     state: State | None = None
-    parsed: Sequence[ParsedMetric] = ()
+    parsed: Sequence[Sequence[ParsedMetric]] = ()
+    omitted: Sequence[str] = ()
     error: str = ""
     logged: str = ""
     left_out: int = 0
@@ -86,7 +93,7 @@ class TextfileSource(MetricSource):
 
     def collect(self) -> Collection:
         try:
-            names = _listed(self.options.directory)
+            names = set(_listed(self.options.directory))
         except OSError as error:
             return Collection(
                 [Sample(metrics.TEXTFILE_SCRAPE_ERROR.name, 1)],
@@ -97,7 +104,8 @@ class TextfileSource(MetricSource):
                 up=False,
             )
         known = self._files
-        order = sorted(names, key=lambda name: (name not in known or bool(known[name].logged), name))
+        kept = dict.fromkeys([*(name for name in known if name in names), *sorted(names)])
+        order = sorted(kept, key=lambda name: name not in known or bool(known[name].logged))
         self._files = {name: known.get(name) or _File() for name in order[: self.options.max_files]}
         merged = Merged((*metrics.OWN, *metrics.OPTIONAL, *metrics.TEXTFILE), _MOST_SAMPLES)
         own: list[Sample] = []
@@ -106,7 +114,7 @@ class TextfileSource(MetricSource):
             path = os.path.join(self.options.directory, name)
             labels = {"file": os.fsencode(path).decode(errors="backslashreplace")}
             try:
-                mtime_ns = self._merge(file, path, labels["file"], merged)
+                mtime_ns, omitted = self._merge(file, path, labels["file"], merged)
             except FileNotFoundError:
                 continue  # removed after it was listed
             except FogmetricsError as error:
@@ -116,7 +124,10 @@ class TextfileSource(MetricSource):
                     log.warning("textfile refused", extra={"file": labels["file"], "error": str(error)})
                 continue
             own.append(Sample(metrics.TEXTFILE_MTIME.name, mtime_ns / 1e9, labels))
-            own.append(Sample(metrics.TEXTFILE_ERROR.name, 0, labels))
+            own.append(Sample(metrics.TEXTFILE_ERROR.name, float(bool(omitted)), labels))
+            errors += [f"{labels['file']}: {error}" for error in omitted]
+            if omitted and _is_news(file, "; ".join(omitted)):
+                log.warning("textfile read in part", extra={"file": labels["file"], "error": file.logged})
         if left := order[self.options.max_files :]:
             errors.append(
                 f"{self.options.directory} has {len(order)} files, more than {self.options.max_files}, so these are "
@@ -126,39 +137,52 @@ class TextfileSource(MetricSource):
         own.append(Sample(metrics.TEXTFILE_SCRAPE_ERROR.name, float(bool(errors))))
         return Collection([*own, *merged.samples], errors, metrics=tuple(merged.metrics.values()))
 
-    def _merge(self, file: _File, path: str, shown: str, merged: Merged) -> int:
-        """Add the file's samples to ``merged``; its mtime. Raises FogmetricsError, FileNotFoundError."""
+    def _merge(self, file: _File, path: str, shown: str, merged: Merged) -> tuple[int, list[str]]:
+        """Add the file's samples to ``merged``: (its mtime, errors of its omitted families).
+
+        Raises FogmetricsError if the file is refused, FileNotFoundError.
+        """
         state = reading.state_of(path, self.options.max_file_bytes)
         age_ns = self._clock() - state.mtime_ns
         if self.options.max_age_seconds and age_ns > self.options.max_age_seconds * 1e9:
-            file.state, file.parsed = None, ()
+            file.state, file.parsed, file.omitted = None, (), ()
             if _is_news(file, "too old"):  # without the age, which always grows
                 log.warning("textfile too old", extra={"file": shown, "age_seconds": round(age_ns / 1e9)})
-            return state.mtime_ns
+            return state.mtime_ns, []
         if state != file.state or 0 < file.left_out <= merged.room:
-            file.state, file.parsed, file.error = self._parsed(path, shown)
-            file.left_out = 0
+            self._parse(file, path, shown)
+        samples = sum(len(one.samples) for family in file.parsed for one in family)
+        if samples > merged.room:  # free the samples
+            file.parsed, file.omitted, file.left_out = (), (), samples
+            file.error = f"with its samples there would be more than {merged.most}; remove some, or whole files"
         if file.error:
             raise Refused(file.error)
-        try:
-            merged.take(shown, file.parsed)
-        except NoRoom as error:  # free the samples
-            file.parsed, file.error, file.left_out = (), str(error), error.samples
-            raise
-        if file.logged:
+        omitted = list(file.omitted)
+        for family in file.parsed:
+            try:
+                merged.take(shown, family)
+            except BadText as error:
+                omitted.append(str(error))
+        if omitted[_MOST_NAMED:]:
+            omitted[_MOST_NAMED:] = [f"{len(omitted) - _MOST_NAMED} more of its metrics are left out"]
+        if file.logged and not omitted:
             log.info("textfile read again", extra={"file": shown})
             file.logged = ""
-        return state.mtime_ns
+        return state.mtime_ns, omitted
 
-    def _parsed(self, path: str, shown: str) -> tuple[State | None, Sequence[ParsedMetric], str]:
-        """Read and parse a file: (state, metrics, error). The state is None if it must be read again next time."""
+    def _parse(self, file: _File, path: str, shown: str) -> None:
+        """Read and parse the file. Its state is None if it must be read again next time. Raises Refused."""
         state, text = reading.read(path, self.options.max_file_bytes)
         settled = abs(self._clock() - max(state.mtime_ns, state.ctime_ns)) > _SETTLED_NS
+        file.state = state if settled else None
+        file.parsed, file.omitted, file.error, file.left_out = (), (), "", 0
         try:
-            parsed = translate(prometheus_text.parse(text), f"Metric read from {shown}")
-        except prometheus_text.BadText as error:
-            return state if settled else None, (), str(error)
-        return state if settled else None, parsed, ""
+            families = prometheus_text.parse(text)
+        except BadText as error:
+            file.error = str(error)
+            return
+        file.parsed, errors = translate(families, f"Metric read from {shown}")
+        file.omitted = list(map(str, errors))
 
 
 def _listed(directory: str) -> list[str]:

@@ -4,10 +4,13 @@
     counter of another name     untyped, since counters of a ring are called NAME_total and series keep their names
     gauge, untyped              gauge, untyped
     histogram                   histogram with the bounds of all its series; bounds that a series lacks are absent
-    histogram without a finite bound, or with more than 64
-                                its samples as untyped metrics: NAME_bucket with the label le, NAME_sum, NAME_count
     summary                     summary: its count and its sum
-    summary with quantiles      its samples as untyped metrics: NAME with the label quantile, NAME_sum, NAME_count
+
+A family that its type can't hold in a ring becomes untyped metrics, one per sample name: a summary with quantiles; a
+histogram without a sum, without a count, without a finite bound, or with more than 64 bounds; a family with a label
+``le`` or ``quantile`` of its own. A family that no metric of a ring can hold is omitted, with an error: a label
+``stat``, more than 32 labels, a name of more than 200 characters or beyond the classic character set. So is a family
+whose samples are wrong. The other families are not affected.
 
 The label names of a metric are those of all its series; a label that a series lacks is empty, which means the same to
 Prometheus. ``NAME_created`` next to a counter NAME_total, histogram NAME or summary NAME, as prometheus_client writes
@@ -25,7 +28,7 @@ from collector.frame.samples import check_sample
 from collector.source import Sample
 from collector.sources.prometheus_text import BadText, Family, Point
 from shm.errors import MetricError
-from shm.metric import MAX_BUCKETS, Metric, MetricType
+from shm.metric import MAX_HELP, MAX_NAME, Metric, MetricType
 from shm.safe_repr import shown
 
 _CREATED: Final = "_created"
@@ -40,15 +43,30 @@ class ParsedMetric:
     line: int
 
 
-def translate(families: Sequence[Family], help_text: str) -> list[ParsedMetric]:
-    """Translate families and check each sample. ``help_text``: for metrics without HELP. Raises BadText. Pure."""
+class _Unfit(BadText):
+    """The family's type can't hold it in a ring; untyped metrics may."""
+
+
+def translate(families: Sequence[Family], help_text: str) -> tuple[list[list[ParsedMetric]], list[BadText]]:
+    """Translate families and check each sample: (metrics of each family, errors of the omitted families). Pure.
+
+    ``help_text``: for metrics without HELP.
+    """
     cumulative = {one.name.removesuffix("_total") for one in families if _is_cumulative(one)}
-    return [
-        parsed
-        for family in families
-        if not (family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in cumulative)
-        for parsed in _metrics(family, help_text if family.help is None else family.help)
-    ]
+    found: list[list[ParsedMetric]] = []
+    errors: list[BadText] = []
+    for family in families:
+        if family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in cumulative:
+            continue
+        text = (help_text if family.help is None else family.help)[:MAX_HELP]
+        try:
+            try:
+                found.append(_metrics(family, text))
+            except _Unfit:
+                found.append(_untyped(family, family.points, text))
+        except BadText as error:
+            errors.append(error)
+    return found, errors
 
 
 def _is_cumulative(family: Family) -> bool:
@@ -66,7 +84,7 @@ def _metrics(family: Family, help_text: str) -> list[ParsedMetric]:
             if point.value < 0:
                 raise BadText(point.line, f"the counter {point.name} is {point.value:g}; a counter is never below 0")
         kind = "counter" if family.name.endswith("_total") else "untyped"
-    return [_plain(family.name, kind, help_text, family.unit, family.points)]
+    return [_plain(family.name, kind, help_text, family.unit[:MAX_NAME], family.points)]
 
 
 def _plain(name: str, kind: MetricType, help_text: str, unit: str, points: Sequence[Point]) -> ParsedMetric:
@@ -95,7 +113,7 @@ def _metric(
     try:
         return Metric(name, kind, help_text, unit, labels, bounds)
     except MetricError as error:
-        raise BadText(line, str(error)) from None
+        raise _Unfit(line, str(error)) from None
 
 
 def _checked(metric: Metric, sample: Sample, line: int) -> Sample:
@@ -106,7 +124,7 @@ def _checked(metric: Metric, sample: Sample, line: int) -> Sample:
     return sample
 
 
-# ---- summaries, and histograms that a ring can't hold --------------------------------------------------------
+# ---- summaries, and families that a ring can't hold as what they are -----------------------------------------
 
 
 def _summary(family: Family, help_text: str) -> list[ParsedMetric]:
@@ -114,7 +132,7 @@ def _summary(family: Family, help_text: str) -> list[ParsedMetric]:
         return _untyped(family, [_quantile(family, point) for point in family.points], help_text)
     series = _by_series(family)
     line, labels = family.points[0].line, tuple(series[0].labels)
-    metric = _metric(line, family.name, "summary", help_text, family.unit, labels)
+    metric = _metric(line, family.name, "summary", help_text, family.unit[:MAX_NAME], labels)
     samples = []
     for one in series:
         counted = [point and point.value for point in (one.count, one.sum)]
@@ -170,10 +188,8 @@ def _histogram(family: Family, help_text: str) -> list[ParsedMetric]:
     series = _by_series(family)
     counts = [_count(family.name, one) for one in series]
     bounds = tuple(sorted({bound for one in series for bound in one.buckets if bound != math.inf}))
-    if not 1 <= len(bounds) <= MAX_BUCKETS:
-        return _untyped(family, family.points, help_text)
     line, labels = family.points[0].line, tuple(series[0].labels)
-    metric = _metric(line, family.name, "histogram", help_text, family.unit, labels, bounds)
+    metric = _metric(line, family.name, "histogram", help_text, family.unit[:MAX_NAME], labels, bounds)
     samples = []
     for one, (count, total) in zip(series, counts, strict=True):
         found = [one.buckets[bound].value if bound in one.buckets else None for bound in bounds]
@@ -201,7 +217,7 @@ def _take(one: _Counted, name: str, point: Point) -> None:
             raise BadText(point.line, f"{point.name} has no label le; add it with the upper bound")
         known = one.buckets.setdefault(_bound(point, "le"), point)
     elif "le" in point.labels:
-        raise BadText(point.line, f"{point.name} has the label le, which is for buckets; remove it")
+        raise _Unfit(point.line, f"{point.name} has the label le, which is for buckets; remove it")
     elif what == "_count":
         known = one.count = one.count or point
     else:
@@ -213,7 +229,8 @@ def _take(one: _Counted, name: str, point: Point) -> None:
 
 
 def _count(name: str, one: _Counted) -> tuple[float, float]:
-    """(count, sum) of a series. Raises BadText if counts fall from bucket to bucket, or the last is not the total."""
+    """(count, sum) of a series. Raises BadText if they are missing, counts fall from bucket to bucket, or the last is
+    not the total."""
     least = 0.0
     for _, point in sorted(one.buckets.items(), key=lambda item: item[0]):
         if point.value < least:
@@ -222,9 +239,7 @@ def _count(name: str, one: _Counted) -> tuple[float, float]:
     count = one.count
     total = one.buckets.get(math.inf) or count
     if one.sum is None or total is None:
-        raise BadText(
-            one.line, f"the histogram {name} lacks {name}_sum, or {name}_count and the bucket +Inf; give both"
-        )
+        raise _Unfit(one.line, f"the histogram {name} lacks {name}_sum, or {name}_count and the bucket +Inf")
     if count is not None and (count.value != total.value or count.value < least):
         raise BadText(count.line, f"{count.name} is {count.value:g}, but its buckets count {least:g}; they must agree")
     return total.value, one.sum.value

@@ -100,6 +100,13 @@ def test_quantiles_and_gauge_histograms_are_untyped_samples() -> None:
     ]  # fmt: skip
 
 
+def test_a_histogram_without_a_sum_and_a_gauge_with_a_bound_are_untyped_samples() -> None:
+    below = HistogramMetricFamily("h", "H.", buckets=[("-1", 2), ("+Inf", 3)], sum_value=1)
+    found = collected(below, gauge("g", ({"le": "1"}, 1.0)))
+    assert found.errors == []
+    assert [(one.name, one.type) for one in found.metrics] == [("h_bucket", "untyped"), ("g", "untyped")]
+
+
 def test_a_sample_that_is_no_part_of_its_histogram_is_untyped() -> None:
     histogram = HistogramMetricFamily("h", "H.", buckets=[("1", 1), ("+Inf", 1)], sum_value=1)
     histogram.add_sample("h_max", {}, 7)
@@ -142,7 +149,6 @@ def native() -> Metric:
         (CounterMetricFamily("good", "C.", value=1), "the name good belongs to the gauge good of another family"),
         (CounterMetricFamily("c", "C.", value=-1), "the counter c_total is -1; a counter is never below 0"),
         (HistogramMetricFamily("h", "H.", buckets=[("1", 2), ("+Inf", 1)], sum_value=1), "buckets are cumulative"),
-        (HistogramMetricFamily("h", "H.", buckets=[("-1", 2), ("+Inf", 3)], sum_value=1), "h lacks h_sum, or"),
         (late(), "h_bucket has a timestamp, which only a single value may have"),
         (native(), "h is a native histogram; give it classic buckets"),
         (gauge("g", ({}, "many")), "ValueError: could not convert string to float"),

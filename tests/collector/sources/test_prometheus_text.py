@@ -47,6 +47,14 @@ def test_a_page_is_its_families_with_their_lines() -> None:
     assert [point.name for point in t.points] == ["t_bucket", "t_count", "t_sum"]
 
 
+def test_names_in_quotes_are_those_beyond_the_classic_characters() -> None:
+    text = '# HELP "a.b" A.\n# TYPE "a.b" gauge\n{"a.b"} 1\n { "a.b" , "c d"="2", e = "3", } 4\nx{"é\\n"="5"} 6\n'
+    dotted, x = parse(text)
+    assert (dotted.name, dotted.kind, dotted.help) == ("a.b", "gauge", "A.")
+    assert [(point.labels, point.value) for point in dotted.points] == [({}, 1.0), ({"c d": "2", "e": "3"}, 4.0)]
+    assert x.points == [Point("x", {"é\n": "5"}, 6.0, 5)]
+
+
 def test_an_empty_text_has_no_families() -> None:
     assert parse("") == []
     assert parse("# nothing\n\n") == []
@@ -64,6 +72,10 @@ def test_an_empty_text_has_no_families() -> None:
         ("x{} \n", "line 1: there is no value after x"),
         ("x 1\r\n", r"line 1: the value '1\\r' is not a number"),
         ("1x 1\n", "line 1: it does not begin with a metric name: '1x 1'"),
+        ('{"x" 1\n', "line 1: it does not begin with a metric name"),
+        ('{a="1"} 1\n', "line 1: it does not begin with a metric name"),
+        ('{"x","y"} 1\n', "line 1: its labels can't be read"),
+        ('# TYPE "" gauge\n', "line 1: TYPE is of '\"\"', which is not a metric name"),
         ("x-y 1\n", "line 1: '-' follows the metric name x"),
         ("é 1\n", "line 1: it does not begin with a metric name"),
         ('x{a="1"\n', "line 1: its labels can't be read from 'a=\"1\"'"),

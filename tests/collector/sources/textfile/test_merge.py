@@ -1,4 +1,4 @@
-"""Two files beside one another: what they may share, and that the later one is refused as a whole where they differ."""
+"""Two files beside one another: what they may share, and that a family that differs is refused."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ FIRST = '# TYPE x gauge\nx{a="1",b="1"} 1\n# TYPE h histogram\nh_bucket{le="1"} 
 def merged(*texts: str, most: int = 100) -> Merged:
     found = Merged((*OWN, *TEXTFILE), most)
     for number, text in enumerate(texts, 1):
-        found.take(f"{number}.prom", translate(parse(text), "Read."))
+        take(found, f"{number}.prom", text)
     return found
+
+
+def take(found: Merged, file: str, text: str) -> None:
+    families, errors = translate(parse(text), "Read.")
+    assert errors == []
+    for family in families:
+        found.take(file, family)
 
 
 def test_files_share_a_metric_and_the_first_help_is_taken() -> None:
@@ -39,20 +46,21 @@ def test_files_share_a_metric_and_the_first_help_is_taken() -> None:
         ("# TYPE y_total counter\ny_total 1\ny 1\n", "line 3: the name y belongs to the counter y_total of 2.prom"),
     ],
 )  # fmt: skip
-def test_a_file_that_differs_is_refused_as_a_whole(text: str, said: str) -> None:
+def test_a_family_that_differs_is_refused_as_a_whole(text: str, said: str) -> None:
     before = merged(FIRST)
     with pytest.raises(BadText, match=said):
-        before.take("2.prom", translate(parse(text), "Read."))
-    with pytest.raises(BadText):
-        before.take("2.prom", translate(parse(f"fine 1\n{text}"), "Read."))
-    assert "fine" not in before.metrics
-    assert len(before.samples) == 2
-    before.take("3.prom", translate(parse("fine 1\n"), "Read."))
+        take(before, "2.prom", text)
+    assert set(before.metrics) <= {"x", "h", "y_total"}
+    assert [sample.value for sample in before.samples][:2] == [1, None]
 
 
-def test_one_name_is_not_two_metrics_of_a_file() -> None:
-    with pytest.raises(BadText, match="s_sum is two metrics of this file"):
-        merged('# TYPE s summary\ns{quantile="0.5"} 1\ns_sum 1\n# HELP s_sum S.\ns_sum 2\n')
+def test_of_a_family_with_a_name_that_is_taken_nothing_is_kept() -> None:
+    summary = '# TYPE s summary\ns{quantile="0.5"} 1\ns_count 1\ns_sum 1\n'
+    before = merged("# TYPE s_sum gauge\ns_sum 1\n")
+    with pytest.raises(BadText, match=r"s_sum is of type untyped .* but in 1.prom gauge"):
+        take(before, "2.prom", summary)
+    assert list(before.metrics) == ["s_sum"]
+    take(before, "3.prom", "s 1\n")
 
 
 def test_samples_of_all_files_are_bounded() -> None:

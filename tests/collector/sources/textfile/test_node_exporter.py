@@ -28,6 +28,7 @@ backup_last_success_timestamp_seconds{job="a \"b\"\nc"} 1.6e9
 # TYPE backup_bytes_total counter
 backup_bytes_total{job="db"} 123456789012
 """,
+    "bounds.prom": '# TYPE wait gauge\nwait{quantile="0.5"} 1\n# TYPE size gauge\nsize{le="1"} 2\nsize{le="2"} 3\n',
     "plain.prom": "plain 1\nplain_inf +Inf\nplain_nan{a=\"ü\"} NaN\n  spaced\t{ a = \"1\" , }  -2.5e-7\n\n# remark\n",
     "counts.prom": "# TYPE no_ending counter\nno_ending 7\n# TYPE in_flight_count gauge\nin_flight_count 3\n",
     "histogram.prom": """# HELP job_seconds How long.

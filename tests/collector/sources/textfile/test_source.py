@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from collector.frame.collector import MetricCollector
 from collector.source import Collection
 from collector.sources.textfile import TextfileOptions, TextfileSource, reading, source
 from shm.errors import ConfigurationError
+from tests.collector.sources.test_custom_collector import Given
 from tests.rings import newest
 
 OWN = ("node_textfile_mtime_seconds", "textfile_error", "node_textfile_scrape_error")
@@ -61,7 +64,7 @@ def test_a_bad_file_costs_only_itself_by_name(directory: Path, caplog: pytest.Lo
     (directory / "f.prom").write_text("f 1\n")
     one = textfile(directory)
     found = one.collect()
-    assert values(found) == {("a",): 1.0, ("f",): 1.0}
+    assert values(found) == {("a",): 1.0, ("e",): 1.0, ("f",): 1.0}
     assert found.up
     assert [error.removeprefix(f"{directory}/") for error in found.errors] == [
         "b.prom: line 2: the value 'x' is not a number; write one such as 17, 1.5e-3, +Inf or NaN",
@@ -74,9 +77,9 @@ def test_a_bad_file_costs_only_itself_by_name(directory: Path, caplog: pytest.Lo
     assert errors == {"a.prom": 0, "b.prom": 1, "c.prom": 1, "d.prom": 1, "e.prom": 1, "f.prom": 0}
     mtimes = values(found, "node_textfile_mtime_seconds")
     assert mtimes["node_textfile_mtime_seconds", "a.prom"] == 1234.5
-    assert {name[1] for name in mtimes} == {"a.prom", "f.prom"}
+    assert {name[1] for name in mtimes} == {"a.prom", "e.prom", "f.prom"}
     assert values(found, "node_textfile_scrape_error") == {("node_textfile_scrape_error",): 1.0}
-    assert [record.message for record in caplog.records] == ["textfile refused"] * 4
+    assert [record.message for record in caplog.records] == [*["textfile refused"] * 3, "textfile read in part"]
     # Said once, while it stays so; and again when it is another mistake.
     one.collect()
     assert len(caplog.records) == 4
@@ -87,6 +90,50 @@ def test_a_bad_file_costs_only_itself_by_name(directory: Path, caplog: pytest.Lo
         (directory / "b.prom").write_text("b 7\n")
         assert values(one.collect())["b",] == 7.0
     assert caplog.records[5].message == "textfile read again"
+
+
+def test_families_that_no_ring_can_hold_are_left_out_by_name_and_the_others_of_the_file_are_served(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    ages = GaugeHistogramMetricFamily("age", "A.", buckets=[("1", 2), ("+Inf", 3)], gsum_value=4)
+    below = HistogramMetricFamily("below", "B.", buckets=[("-1", 2), ("+Inf", 3)], sum_value=None)
+    dotted, wide = (
+        GaugeMetricFamily("a.b", "D.", 5),
+        GaugeMetricFamily("wide", "W.", labels=[f"l{n}" for n in range(33)]),
+    )
+    wide.add_metric(["1"] * 33, 6)
+    registry.register(Given(ages, below, dotted, wide, GaugeMetricFamily("last", "L.", 7)))  # type: ignore[arg-type]
+    path = directory / "a.prom"
+    write_to_textfile(str(path), registry)
+    one = textfile(directory)
+    found = one.collect()
+    assert values(found) == {
+        ("age_bucket", "1"): 2.0, ("age_bucket", "+Inf"): 3.0, ("age_gcount",): 3.0, ("age_gsum",): 4.0,
+        ("below_bucket", "-1"): 2.0, ("below_bucket", "+Inf"): 3.0, ("last",): 7.0,
+    }  # fmt: skip
+    assert len(found.errors) == 2
+    assert "metric name 'a.b' is not a Prometheus name" in found.errors[0]
+    assert "metric 'wide' has 33 labels; at most 32" in found.errors[1]
+    assert values(found, "textfile_error") == {("textfile_error", "a.prom"): 1}
+    [said] = caplog.records
+    assert said.message == "textfile read in part"
+    assert "'a.b'" in said.__dict__["error"]
+    assert "'wide'" in said.__dict__["error"]
+    path.write_text("".join(f'{{"n.{number}"}} 1\n' for number in range(30)) + "last 8\n")
+    found = one.collect()
+    assert values(found) == {("last",): 8.0}
+    assert len(found.errors) == 11
+    assert found.errors[-1] == f"{path}: 20 more of its metrics are left out"
+
+
+def test_a_file_that_is_read_in_part_keeps_what_it_has_when_another_comes(directory: Path) -> None:
+    (directory / "b.prom").write_text('x{host="1"} 1\n{"b.c"} 1\n')
+    one = textfile(directory)
+    one.collect()
+    (directory / "a.prom").write_text("x 5\n")
+    for _ in range(3):
+        assert values(one.collect()) == {("x", "1"): 1.0}
 
 
 def test_a_new_file_takes_nothing_from_one_that_was_good_before(directory: Path) -> None:
