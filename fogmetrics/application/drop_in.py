@@ -113,6 +113,7 @@ class DropIn:
             if hasattr(base, name):
                 setattr(base, name, self._removing(getattr(base, name)))
         metrics.Summary.observe = metrics.Histogram.observe = _observe  # type: ignore[method-assign, assignment]
+        metrics.Gauge.set_function = self._set_function(metrics.Gauge.set_function)  # type: ignore[method-assign]
         metrics.Info.info = self._info(metrics.Info.info)  # type: ignore[method-assign]
         # The initial state of a process is older than any state that was set.
         metrics.Enum.__init__ = self._enum(metrics.Enum.__init__, lambda: 0.0)  # type: ignore[method-assign]
@@ -204,6 +205,20 @@ class DropIn:
 
         return removing
 
+    def _set_function(self, original: Callable[..., None]) -> Callable[..., None]:
+        """``Gauge.set_function``, which also removes the gauge from this process's table: no other process can call the
+        function, and the value 0 that the gauge has from its creation would be wrong."""
+
+        @functools.wraps(original)
+        def set_function(one: Any, f: Callable[[], float]) -> None:
+            original(one, f)
+            key = one._name, tuple(one._labelvalues)
+            self.table.remove([key])
+            self.table.refused("gauge", key, (), "only its own process can call its function; use set() instead")
+            self.table.report()
+
+        return set_function
+
     def _info(self, original: Callable[..., None]) -> Callable[..., None]:
         """``Info.info``, stored as a gauge of 1 with the information as labels."""
 
@@ -254,7 +269,7 @@ class DropIn:
                         one.info(one._value)
                 elif isinstance(one, Enum):
                     self._set_state(one, time.time() if one._value else 0.0)
-                else:
+                elif "_child_samples" not in vars(one):  # else set_function() was called
                     _move(one)
 
 

@@ -199,6 +199,31 @@ def test_metrics_are_read_back_in_their_own_process(process: Process) -> None:
     assert process.do("p.generate_latest().decode().count('f 9.0')") == "1"
 
 
+@pytest.mark.parametrize("mode", ["all", "livesum", "max", "mostrecent"])
+def test_a_gauge_with_a_function_is_absent_from_pages_and_the_log_says_so(
+    namespace: str, process: Process, mode: str
+) -> None:
+    process.do("import logging; seen = []")
+    process.do("logging.getLogger('shm.table.process').warning = lambda *a, **k: seen.append(k['extra'])")
+    process.do(f"f = p.Gauge('f', 'F.', multiprocess_mode={mode!r}); f.set_function(lambda: 9)")
+    process.do(f"g = p.Gauge('g', 'G.', ['l'], multiprocess_mode={mode!r}); g.labels('x').set_function(lambda: 9)")
+    process.do("g.labels('y').set(3); f.set(4); forked(lambda: (f.set(5), g.labels('x').set(6)))")
+    assert set(merged(namespace)) == {f"g{{y,{process.pid}}}" if mode == "all" else "g{y}"}
+    assert process.do("[(one['metric'], one['error']) for one in seen][:1]") == repr(
+        [("f", "only its own process can call its function; use set() instead")]
+    )
+    assert process.do("p.generate_latest().decode().count(' 9.0')") == "2"
+
+
+def test_a_gauge_whose_function_was_set_before_is_absent_too(namespace: str) -> None:
+    with Process(namespace, "import prometheus_client as p") as process:
+        process.do("f = p.Gauge('f', 'F.'); f.set_function(lambda: 9)")
+        process.do("g = p.Gauge('g', 'G.', ['l'], multiprocess_mode='sum'); g.labels('x').set_function(lambda: 9)")
+        process.do("g.labels('y').set(3)")
+        process.do(DROP_IN)
+        assert merged(namespace) == {"g{y}": [3.0]}
+
+
 def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_set_it(
     namespace: str, process: Process
 ) -> None:
