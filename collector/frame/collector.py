@@ -89,7 +89,7 @@ class MetricCollector:
 
     @staticmethod
     def shared(
-        name: str, *, namespace: str | None = None, group: str | None = None, max_series: int = 10_000
+        name: str, *, namespace: str | None = None, group: str | None = None, max_series: int | None = None
     ) -> SharedCollector:
         """A collector for one of the many processes of the application ``name``."""
         from fogmetrics.application.shared_collector import SharedCollector  # not needed by collectors of sources

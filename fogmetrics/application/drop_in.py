@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fogmetrics.application import drop_in_page
-from fogmetrics.application.shared_collector import remove_elsewhere, table_of
+from fogmetrics.application.shared_collector import check_same, remove_elsewhere, table_of
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.metric import MAX_HELP, Metric, MetricType, SeriesKey
 from shm.table.cells import Cell, CounterCell, HistogramCell, LatestCell, SummaryCell
@@ -37,9 +37,12 @@ _installed: DropIn | None = None
 
 
 def install(
-    application: str, *, namespace: str | None = None, group: str | None = None, registries: Iterable[Any] = ()
-) -> None:
+    application: str, *, namespace: str | None = None, group: str | None = None, max_series: int | None = None,
+    registries: Iterable[Any] = (),
+) -> None:  # fmt: skip
     """Store the metrics of this process and its forks in tables of ``application``. A repeated call does nothing.
+
+    ``namespace``, ``group`` and ``max_series`` are as for SharedCollector.
 
     Existing metrics move with their values if they are in prometheus_client's REGISTRY or one of ``registries``.
     Raises ConfigurationError, and NoSpace if there is no shared memory for the first table.
@@ -51,6 +54,7 @@ def install(
                 f"the metrics of this process already belong to the application {_installed.table.application!r}, so "
                 f"install({application!r}) can't take them; call install once"
             )
+        check_same(_installed.table, namespace=namespace, group=group, max_series=max_series)
         return
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
         raise ConfigurationError(
@@ -61,7 +65,7 @@ def install(
         import prometheus_client
     except ImportError:
         raise ConfigurationError("prometheus_client is not installed here: pip install prometheus-client") from None
-    _installed = DropIn(table_of(application, namespace, group))
+    _installed = DropIn(table_of(application, namespace, group, max_series))
     _installed.replace_storage()
     drop_in_page.install(_installed.table)
     for registry in {prometheus_client.REGISTRY, *registries}:

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
-from shm.errors import MetricError
+from shm.errors import ConfigurationError, MetricError
 from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
 from shm.table import dead, removal
 from shm.table.cells import Cell, CounterCell, HistogramCell, SummaryCell
@@ -39,24 +39,39 @@ _guard = threading.Lock()
 
 
 def table_of(
-    application: str, namespace: str | None = None, group: str | None = None, max_series: int = DEFAULT_MAX_SERIES
+    application: str, namespace: str | None = None, group: str | None = None, max_series: int | None = None
 ) -> ProcessTable:
     """This process's table of the application, the same at each call. Raises ConfigurationError, NoSpace.
 
-    ``namespace`` and ``group`` default to $FOGMETRICS_NAMESPACE and $FOGMETRICS_GROUP, as for the daemon.
+    What is None is as in an earlier call. In the first one, ``namespace`` and ``group`` are $FOGMETRICS_NAMESPACE and
+    $FOGMETRICS_GROUP, as for the daemon, and ``max_series`` is 10,000.
     """
     namespace = namespace or os.environ.get(ENV_NAMESPACE) or "default"
-    group = os.environ.get(ENV_GROUP, "") if group is None else group
     with _guard:
         table = _tables.get((namespace, application))
         if table is None:
-            fold(namespace, application, group)  # first, to free the memory of dead processes
+            first_group = os.environ.get(ENV_GROUP, "") if group is None else group
+            fold(namespace, application, first_group)  # first, to free the memory of dead processes
             table = _tables[namespace, application] = ProcessTable(
-                namespace, application, group=group, max_series=max_series
-            )
+                namespace, application, group=first_group,
+                max_series=DEFAULT_MAX_SERIES if max_series is None else max_series,
+            )  # fmt: skip
             # Killed workers leave tables, and their replacements are forks.
-            table.on_birth = functools.partial(fold, table.namespace, application, group)
+            table.on_birth = functools.partial(fold, table.namespace, application, first_group)
+        check_same(table, group=group, max_series=max_series)
         return table
+
+
+def check_same(table: ProcessTable, **settings: object) -> None:
+    """Raises ConfigurationError if the table has another value of a setting that is not None."""
+    for name, wanted in settings.items():
+        there = getattr(table, name)
+        if wanted is not None and wanted != there:
+            raise ConfigurationError(
+                f"the application {table.application!r} has {name} {there!r} in this process, since its first "
+                f"collector, so it can't have {wanted!r} as well; give all of its collectors the same {name}, or only "
+                "the first one"
+            )
 
 
 def fold(namespace: str, application: str, group: str) -> None:
@@ -77,13 +92,14 @@ def _logged(message: str, application: str) -> Iterator[None]:
 class SharedCollector:
     """This process's part of the application ``name``. Any thread may use it. Raises ConfigurationError, NoSpace.
 
-    A series for which there is no room, or that would be one more than ``max_series`` of this process, is not exported.
-    The log says so, and the program goes on.
+    A series for which there is no room, or that would be one more than ``max_series`` of this process (10,000), is not
+    exported. The log says so, and the program goes on. Several collectors of one name share their table; a ``group`` or
+    ``max_series`` that differs from the first one's is a ConfigurationError.
     """
 
     def __init__(
         self, name: str, *, namespace: str | None = None, group: str | None = None,
-        max_series: int = DEFAULT_MAX_SERIES,
+        max_series: int | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self._table = table_of(name, namespace, group, max_series)

@@ -10,7 +10,7 @@ import pytest
 from collector.frame.collector import MetricCollector
 from fogmetrics.application import shared_collector
 from fogmetrics.application.shared_collector import SharedCollector
-from shm.errors import MetricError
+from shm.errors import ConfigurationError, MetricError
 from shm.table import dead, removal
 from shm.table.cells import CounterCell
 from shm.table.format import files_of, listed
@@ -58,6 +58,23 @@ def test_two_collectors_of_a_process_share_its_table(collector: SharedCollector,
     collector.increment("requests", 1, {"path": "/"})
     assert merged(namespace) == {"requests{/}": [2.0]}
     assert len(files_of(namespace, "web")) == 1
+
+
+def test_a_second_collector_of_a_name_has_the_settings_of_the_first_or_is_refused_with_both_values(
+    namespace: str,
+) -> None:
+    SharedCollector("web", namespace=namespace, max_series=2)
+    SharedCollector("web", namespace=namespace)
+    MetricCollector.shared("web", namespace=namespace, max_series=2, group="")
+    for settings, said in (
+        ({"max_series": 5000}, "has max_series 2 in this process.* can't have 5000 as well; give all"),
+        ({"group": str(os.getegid())}, f"has group '' in this process.* can't have '{os.getegid()}' as well"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            SharedCollector("web", namespace=namespace, **settings)
+    SharedCollector("api", namespace=namespace, max_series=5000)
+    for name in ("web", "api"):
+        shared_collector._tables.pop((namespace, name)).close()
 
 
 def test_a_label_s_value_that_is_no_text_is_removed_as_it_was_counted(
