@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,12 +85,14 @@ class Shop:
 
 
 @contextlib.contextmanager
-def shop(directory: Path, conf: str, environ: dict[str, str], *options: str, workers: int = 4) -> Iterator[Shop]:
-    """gunicorn with four workers and that configuration, on a free port of loopback."""
+def shop(
+    directory: Path, conf: str, environ: dict[str, str], *options: str, workers: int = 4, within: Sequence[str] = ()
+) -> Iterator[Shop]:
+    """gunicorn with four workers and that configuration, on a free port of loopback. ``within``: a command for it."""
     port = free_port()
     command: list[str | Path] = [
-        find_program("gunicorn"), "--config", CONF / conf, "--bind", f"127.0.0.1:{port}", "--workers", str(workers),
-        "--log-level", "warning", *options, "tests.stand_ins.shop.application:application",
+        *within, find_program("gunicorn"), "--config", CONF / conf, "--bind", f"127.0.0.1:{port}",
+        "--workers", str(workers), "--log-level", "warning", *options, "tests.stand_ins.shop.application:application",
     ]  # fmt: skip
     with running(command, directory / "gunicorn.log", env={"PYTHONPATH": str(ROOT), **environ}, cwd=ROOT) as program:
         program.wait_until(lambda: listens(port), 30, "gunicorn listening")

@@ -11,6 +11,7 @@ values in this process's table of the application *web* (:mod:`fogmetrics.applic
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import threading
@@ -21,7 +22,9 @@ from typing import Any, Final
 from fogmetrics.application import drop_in_page
 from fogmetrics.application.shared_collector import check_same, remove_elsewhere, table_of
 from shm.errors import ConfigurationError, FogmetricsError
+from shm.files import check_name
 from shm.metric import MAX_HELP, Metric, MetricType, SeriesKey
+from shm.safe_repr import said
 from shm.table.cells import Cell, CounterCell, HistogramCell, LatestCell, SummaryCell
 from shm.table.process import ProcessTable
 
@@ -30,6 +33,8 @@ _MODES: Final = {
     "all": "each", "liveall": "each", "sum": "sum", "livesum": "sum", "min": "min+dead", "livemin": "min",
     "max": "max+dead", "livemax": "max", "mostrecent": "latest+dead", "livemostrecent": "latest",
 }  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 _ENDINGS: Final = {"counter": "_total", "info": "_info"}  # that their series' names have in addition
 
@@ -45,7 +50,9 @@ def install(
     ``namespace``, ``group`` and ``max_series`` are as for SharedCollector.
 
     Existing metrics move with their values if they are in prometheus_client's REGISTRY or one of ``registries``.
-    Raises ConfigurationError, and NoSpace if there is no shared memory for the first table.
+    If the table can't be created, as when shared memory is full, this is logged, and prometheus_client works as without
+    the drop-in. Raises ConfigurationError for a name that no application can have, a second application or other
+    settings in one process, and without prometheus_client.
     """
     global _installed
     if _installed is not None:
@@ -65,7 +72,17 @@ def install(
         import prometheus_client
     except ImportError:
         raise ConfigurationError("prometheus_client is not installed here: pip install prometheus-client") from None
-    _installed = DropIn(table_of(application, namespace, group, max_series))
+    check_name("the name of an application", application)
+    try:
+        table = table_of(application, namespace, group, max_series)
+    except Exception as error:  # noqa: BLE001 - whatever fails there, the application must start
+        log.warning(
+            "the metrics of application %r are not exported by fogmetrics, and prometheus_client keeps them by itself: "
+            "%s; restart the application when this is corrected", application, said(error),
+        )  # fmt: skip
+        return
+    check_same(table, namespace=namespace, group=group, max_series=max_series)
+    _installed = DropIn(table)
     _installed.replace_storage()
     drop_in_page.install(_installed.table)
     for registry in {prometheus_client.REGISTRY, *registries}:

@@ -26,8 +26,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fogmetrics.settings import ENV_GROUP, ENV_NAMESPACE
-from shm.errors import ConfigurationError, MetricError
+from shm.errors import ConfigurationError, MetricError, NoSpace
 from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
+from shm.safe_repr import said
 from shm.table import dead, removal
 from shm.table.cells import Cell, CounterCell, HistogramCell, SummaryCell
 from shm.table.process import DEFAULT_MAX_SERIES, ProcessTable
@@ -41,24 +42,22 @@ _guard = threading.Lock()
 def table_of(
     application: str, namespace: str | None = None, group: str | None = None, max_series: int | None = None
 ) -> ProcessTable:
-    """This process's table of the application, the same at each call. Raises ConfigurationError, NoSpace.
+    """This process's table of the application, the same at each call. Raises ConfigurationError, NoSpace, OSError.
 
-    What is None is as in an earlier call. In the first one, ``namespace`` and ``group`` are $FOGMETRICS_NAMESPACE and
-    $FOGMETRICS_GROUP, as for the daemon, and ``max_series`` is 10,000.
+    ``namespace`` and ``group`` default to $FOGMETRICS_NAMESPACE and $FOGMETRICS_GROUP, as for the daemon, and
+    ``max_series`` to 10,000. A later call may give others, see :func:`check_same`.
     """
     namespace = namespace or os.environ.get(ENV_NAMESPACE) or "default"
     with _guard:
         table = _tables.get((namespace, application))
         if table is None:
-            first_group = os.environ.get(ENV_GROUP, "") if group is None else group
-            fold(namespace, application, first_group)  # first, to free the memory of dead processes
+            group = os.environ.get(ENV_GROUP, "") if group is None else group
+            fold(namespace, application, group)  # first, to free the memory of dead processes
             table = _tables[namespace, application] = ProcessTable(
-                namespace, application, group=first_group,
-                max_series=DEFAULT_MAX_SERIES if max_series is None else max_series,
-            )  # fmt: skip
+                namespace, application, group=group, max_series=max_series or DEFAULT_MAX_SERIES
+            )
             # Killed workers leave tables, and their replacements are forks.
-            table.on_birth = functools.partial(fold, table.namespace, application, first_group)
-        check_same(table, group=group, max_series=max_series)
+            table.on_birth = functools.partial(fold, table.namespace, application, group)
         return table
 
 
@@ -90,11 +89,11 @@ def _logged(message: str, application: str) -> Iterator[None]:
 
 
 class SharedCollector:
-    """This process's part of the application ``name``. Any thread may use it. Raises ConfigurationError, NoSpace.
+    """This process's part of the application ``name``. Any thread may use it. Raises ConfigurationError.
 
     A series for which there is no room, or that would be one more than ``max_series`` of this process (10,000), is not
-    exported. The log says so, and the program goes on. Several collectors of one name share their table; a ``group`` or
-    ``max_series`` that differs from the first one's is a ConfigurationError.
+    exported; without shared memory none is. The log says so, and the program goes on. Several collectors of one name
+    share their table; a ``group`` or ``max_series`` that differs from the first one's is a ConfigurationError.
     """
 
     def __init__(
@@ -102,7 +101,15 @@ class SharedCollector:
         max_series: int | None = None,
     ) -> None:  # fmt: skip
         self.name = name
-        self._table = table_of(name, namespace, group, max_series)
+        try:
+            self._table = table_of(name, namespace, group, max_series)
+        except (NoSpace, OSError) as error:
+            log.warning("the metrics of application %r are not exported by this process: %s", name, said(error))
+            self._table = ProcessTable(
+                namespace or "default", name, max_series=max_series or DEFAULT_MAX_SERIES, private=True
+            )
+        else:
+            check_same(self._table, group=group, max_series=max_series)
         self._metrics: dict[str, tuple[Metric, str]] = {}
 
     def register_metric(

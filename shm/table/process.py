@@ -58,11 +58,12 @@ class ProcessTable:
 
     ``group``: the group that may read it. ``who``: the identity of its file; empty in a fork that has none yet.
     ``peers``: the tables of other processes, which removals keep open. ``on_birth``: called in a fork, without a lock,
-    after it has created its file.
+    after it has created its file. ``private``: it has no file, and all stores go into private memory.
     """
 
     def __init__(
-        self, namespace: str, application: str, *, group: str = "", max_series: int = DEFAULT_MAX_SERIES
+        self, namespace: str, application: str, *, group: str = "", max_series: int = DEFAULT_MAX_SERIES,
+        private: bool = False,
     ) -> None:  # fmt: skip
         self.namespace = check_name("namespace", namespace)
         self.application = check_name("the name of an application", application)
@@ -79,10 +80,11 @@ class ProcessTable:
         self._busy = False  # whether the thread that has the lock is working off the queue
         self._file: TableFile | None = None
         self._next: TableFile | None = None
-        self._closed = False  # or no memory for a file: the cells store into private memory
+        self._closed = private  # or no memory for a file: the cells store into private memory
         self._named: set[str] = set()  # metrics that were logged as not exported
         self._reports: deque[Callable[[], object]] = deque()
-        self._grow()
+        if not private:
+            self._grow()
         _tables.add(self)
 
     # ---- metrics and series ---------------------------------------------------------------------------------

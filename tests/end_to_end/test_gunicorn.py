@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,24 @@ def page(namespace: str) -> Iterator[Callable[[], str]]:
             return reply.text
 
         yield asked
+
+
+# A command whose /dev/shm has room for one page of memory.
+FULL = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$0" "$@"')
+
+
+@SETUPS
+def test_gunicorn_starts_and_answers_with_a_full_shared_memory_and_says_so(
+    namespace: str, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    if subprocess.run([*FULL, "true"], capture_output=True).returncode:
+        pytest.skip("unshare can't mount a tmpfs here")
+    environ = {"FOGMETRICS_NAMESPACE": namespace}
+    with shop(tmp_path, "gunicorn.conf.py", environ, *options, workers=2, within=FULL) as running:
+        assert get(running.port, "/?n=1") == b"answered\n"
+        running.kill_one(2)
+        assert get(running.port, "/?n=1") == b"answered\n"
+        assert running.program.log().count("the metrics of application 'shop' are not exported by fogmetrics") == 1
 
 
 @SETUPS

@@ -255,6 +255,42 @@ def test_what_can_t_be_is_refused_with_a_remedy(namespace: str, begin: str, said
     again.kill()
 
 
+@pytest.mark.parametrize(
+    ("begin", "environ", "said"),
+    [
+        ("resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))", {}, "MiB of shared memory"),
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))", {}, "Too many open files"),
+        ("", {"FOGMETRICS_GROUP": "nosuch"}, "a group of this host"),
+        ("", {"FOGMETRICS_NAMESPACE": "a.b"}, "namespace is 'a.b'"),
+        ("drop_in.table_of = None", {}, "TypeError"),
+    ],
+)
+def test_without_shared_memory_the_application_starts_as_without_the_drop_in_and_the_log_says_so_once(
+    namespace: str, begin: str, environ: dict[str, str], said: str
+) -> None:
+    code = f"""
+import resource, prometheus_client as p
+from prometheus_client import values
+before = p.Counter('before', 'B.'); before.inc(2)
+from fogmetrics import drop_in
+{begin}
+drop_in.install('web')
+assert values.ValueClass is values.MutexValue
+c = p.Counter('c', 'C.', ['l']); c.labels('x').inc(3); before.inc()
+print(p.generate_latest().decode().count('c_total{{l="x"}} 3.0'), before._value.get())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, timeout=60, env={"FOGMETRICS_NAMESPACE": namespace, **environ},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.stdout == "1 3.0\n", run.stderr
+    [line] = [one for one in run.stderr.splitlines() if "not folded" not in one]  # which needs /dev/shm as well
+    assert line.startswith(
+        "the metrics of application 'web' are not exported by fogmetrics, and prometheus_client keeps"
+    )
+    assert said in line
+
+
 @pytest.mark.real
 def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str, process: Process) -> None:
     process.do("c = p.Counter('jobs', 'Jobs.', ['l']); c.labels('x').inc()")

@@ -155,6 +155,24 @@ def test_the_memory_of_the_dead_is_reclaimed_by_the_next_process_and_at_an_order
         assert merged(namespace) == {"r{}": [5.0]}
 
 
+def test_a_program_starts_and_goes_on_without_shared_memory(namespace: str) -> None:
+    begin = (
+        "import logging, resource; seen = []; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
+        "from fogmetrics.application import shared_collector as s; s.log.warning = lambda *a: seen.append(a[0] % a[1:])"
+    )
+    with Process(namespace, begin) as process:
+        process.do("collector = s.SharedCollector('web', max_series=2)")
+        process.do(
+            "collector.register_metric('r', 'counter', label_names=('l',)); collector.increment('r', 2, {'l': 1})"
+        )
+        process.do("collector.increment('r', 3, {'l': '1'}); collector.remove('r', {'l': '2'})")
+        assert process.do("collector.series('r', {'l': '1'}).get()") == "5.0"
+        assert merged(namespace) == {}
+        assert process.do("len(seen)") == "1"
+        assert "of application 'web' are not exported by this process: " in process.do("seen[0]")
+        assert "MiB of shared memory" in process.do("seen[0]")
+
+
 def test_what_can_t_be_folded_does_not_keep_a_process_from_beginning(
     namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
