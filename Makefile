@@ -83,7 +83,7 @@ $(BIN)/python:
 # What is installed: the daemon alone to run it, more to test it.
 $(BIN)/.run: EXTRAS :=
 $(BIN)/.test: EXTRAS := [test]
-$(BIN)/.real: EXTRAS := [test,proxies]
+$(BIN)/.real: EXTRAS := [test,proxies,libraries]
 $(BIN)/.bench: EXTRAS := [test,bench]
 $(BIN)/.lint: EXTRAS := [test,lint]
 $(BIN)/.%: pyproject.toml | $(BIN)/python

@@ -13,9 +13,9 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import os
 import threading
 import time
+import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -63,11 +63,6 @@ def install(
             )
         check_same(_installed.table, namespace=namespace, group=group, max_series=max_series)
         return
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
-        raise ConfigurationError(
-            "PROMETHEUS_MULTIPROC_DIR is set, so prometheus_client would write its files too; unset it: the drop-in "
-            "replaces it"
-        )
     try:
         import prometheus_client
     except ImportError:
@@ -130,6 +125,8 @@ class DropIn:
         metrics.Lock = threading.RLock  # type: ignore[attr-defined, assignment]
         base = metrics.MetricWrapperBase
         base.labels = self._labels(base.labels)  # type: ignore[method-assign]
+        # With PROMETHEUS_MULTIPROC_DIR the removing methods warn that they do nothing, which is not true any more.
+        metrics.warnings = types.SimpleNamespace(warn=lambda *_: None)  # type: ignore[attr-defined, assignment]
         for name in ("remove", "remove_by_labels", "clear"):
             if hasattr(base, name):
                 setattr(base, name, self._removing(getattr(base, name)))

@@ -70,11 +70,13 @@ def test_gunicorn_starts_and_answers_with_a_full_shared_memory_and_says_so(
 ) -> None:
     if subprocess.run([*FULL, "true"], capture_output=True).returncode:
         pytest.skip("unshare can't mount a tmpfs here")
-    environ = {"FOGMETRICS_NAMESPACE": namespace}
+    environ = {"FOGMETRICS_NAMESPACE": namespace, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with shop(tmp_path, "gunicorn.conf.py", environ, *options, workers=2, within=FULL) as running:
         assert get(running.port, "/?n=1") == b"answered\n"
         running.kill_one(2)
         assert get(running.port, "/?n=1") == b"answered\n"
+        own = samples_of(get(running.port, "/metrics").decode())
+        assert own["shop_requests_total", 'path="/"'] == 2, "prometheus_client's files have them"
         assert running.program.log().count("the metrics of application 'shop' are not exported by fogmetrics") == 1
 
 

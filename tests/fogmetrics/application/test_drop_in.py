@@ -92,13 +92,20 @@ def of_the_dead(lines: list[str]) -> list[str]:
     return [line for line in lines if not re.match(r'g_all{.*pid="P[123]"|g_sum{', line) and "g_sum" not in line]
 
 
+@pytest.mark.parametrize("variable", [False, True], ids=["without the variable", "with it"])
 @pytest.mark.parametrize("late", [False, True])
-def test_an_application_has_the_same_page_as_with_the_original(namespace: str, tmp_path: Path, late: bool) -> None:
+def test_an_application_has_the_same_page_as_with_the_original(
+    namespace: str, tmp_path: Path, late: bool, variable: bool
+) -> None:
     directory = tmp_path / "original"
     directory.mkdir()
     original = pages(tmp_path, "", PROMETHEUS_MULTIPROC_DIR=str(directory))
     install = "from fogmetrics import drop_in; drop_in.install('web')"
-    ours = pages(tmp_path, *(("", install) if late else (install, "")), FOGMETRICS_NAMESPACE=namespace)
+    environ = {"FOGMETRICS_NAMESPACE": namespace}
+    if variable:
+        environ["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "replaced")
+        (tmp_path / "replaced").mkdir()
+    ours = pages(tmp_path, *(("", install) if late else (install, "")), **environ)
     assert len(original[0]) > 60
     assert ours[0] == original[0]
     assert of_the_dead(ours[1]) == [
@@ -108,6 +115,8 @@ def test_an_application_has_the_same_page_as_with_the_original(namespace: str, t
     assert 'g_all{l="x",pid="P2"} 13.0' in original[1]
     assert not any(line.startswith(("g_all", "g_sum")) for line in ours[1])
     assert len(list(directory.iterdir())) > 5
+    if variable and not late:
+        assert list((tmp_path / "replaced").iterdir()) == []
     assert set(merged(namespace)) >= {"requests_total{/}", "requests_total{before}", "size_bytes_total{}"}
 
 
@@ -138,6 +147,15 @@ def test_remove_and_clear_take_the_series_from_all_processes(namespace: str, two
         assert merged(namespace) == {}
         other.do("h.labels('x').observe(0.5)")
         assert merged(namespace)["h{x}"][1:] == [1.0, 1.0, 0.5]
+
+
+def test_what_is_removed_is_not_said_to_stay(namespace: str, tmp_path: Path) -> None:
+    with Process(namespace, DROP_IN, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONWARNINGS": "error"}) as process:
+        process.do("c = p.Counter('c', 'C.', ['a']); c.labels('x').inc(); c.labels('y').inc(); c.labels('z').inc()")
+        process.do("c.remove('x')")
+        assert set(merged(namespace)) == {"c_total{y}", "c_total{z}"}
+        process.do("c.clear()")
+        assert merged(namespace) == {}
 
 
 def test_removing_the_last_child_here_leaves_the_others_elsewhere(namespace: str, two: tuple[Process, Process]) -> None:
@@ -236,7 +254,6 @@ def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_
 @pytest.mark.parametrize(
     ("begin", "said"),
     [
-        ("os.environ['PROMETHEUS_MULTIPROC_DIR'] = '/x'; drop_in.install('web')", "PROMETHEUS_MULTIPROC_DIR is set"),
         ("drop_in.install('web'); drop_in.install('api')", "already belong to the application 'web'"),
         ("drop_in.install('web'); drop_in.install('web', namespace='b')", "it can't have 'b' as well"),
         ("drop_in.install('web', max_series=3); drop_in.install('web', max_series=4)", "can't have 4 as well"),
