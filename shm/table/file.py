@@ -152,7 +152,11 @@ def grown(
     if used > room // 2:
         room = min(aligned(2 * used, 4096), _MAX_CATALOG_BYTES)
     if contents.width > width or used > room:
-        raise NoSpace(application, f"a table has at most {MAX_WIDTH} columns and {_MAX_CATALOG_BYTES} bytes of catalog")
+        raise NoSpace(
+            application,
+            f"a table has at most {MAX_WIDTH} columns and {_MAX_CATALOG_BYTES} bytes of catalog; drop a label with "
+            "many values",
+        )
     token = int.from_bytes(os.urandom(8), "little") or 1 if old is None else old.header.token
     header = TableHeader(application, width, room, created, os.getpid(), token)
     path = table_path(namespace, application, identity(header.pid, header.token))

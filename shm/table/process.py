@@ -124,7 +124,11 @@ class ProcessTable:
                 cls = CELLS[metric.type] if columns == metric.columns else LatestCell
                 cell = cls(self, key, columns, metric.buckets)
                 if len(self.cells) >= self.max_series:
-                    self._refuse(metric.name, f"the limit of {self.max_series} series is reached")
+                    self._refuse(
+                        metric.name,
+                        f"the limit of {self.max_series} series is reached; drop a label with many values, or raise "
+                        "max_series",
+                    )
                     return cell
                 cell = self.cells.setdefault(key, cell)  # a signal handler may have added it meanwhile
                 self._do(self._begin, cell, first)
@@ -293,10 +297,9 @@ class ProcessTable:
         if metric in self._named:
             return
         self._named.add(metric)
-        remedy = "drop a label with many values, raise max_series, or give shared memory more room"
-        extra = {"application": self.application, "metric": metric, "error": error, "remedy": remedy}
+        extra = {"application": self.application, "metric": metric, "error": error}
         # All fields in the text as well: the program's own log may not show ``extra``.
-        text = f"series not exported: metric {metric!r} of application {self.application!r}: {error}; {remedy}"
+        text = f"series not exported: metric {metric!r} of application {self.application!r}: {error}"
         self._reports.append(lambda: log.warning("%s", text, extra=extra))
 
 

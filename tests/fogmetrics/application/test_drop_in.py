@@ -202,6 +202,48 @@ def test_what_a_table_can_t_have_stays_in_the_process_and_the_log_says_so(namesp
     assert merged(namespace) == {}
 
 
+def test_names_beyond_the_classic_characters_have_underscores_as_on_the_library_s_pages(
+    namespace: str, two: tuple[Process, Process]
+) -> None:
+    with two[0] as one, two[1]:
+        if "True" not in one.do("'my.x' in str(p.Counter('my.x', 'M.'))"):
+            pytest.skip("this prometheus_client has no such names")
+        for process in two:
+            process.do("c = p.Counter('http.requests', 'C.', ['http.method', 'éa']); c.labels('GET', 'b').inc(2)")
+            process.do("g = p.Gauge('1º', 'G.', multiprocess_mode='sum'); g.set(3)")
+            process.do("h = p.Histogram('h.h', 'H.', ['l.l'], buckets=(1,)); h.labels('x').observe(0.5)")
+            process.do("e = p.Enum('a:b', 'E.', states=['up']); e.state('up')")
+        found = merged(namespace)
+        assert found.pop("h_h{x}")[1:] == [2.0, 2.0, 1.0]
+        assert found == {
+            "my_x_total{}": [0.0], "http_requests_total{GET,b}": [4.0], "__{}": [6.0], "a:b{up}": [1.0],
+        }  # fmt: skip
+        assert 'http_requests_total{http_method="GET",_a="b"} 4.0' in page_of(namespace)
+        one.do("c.clear(); h.remove('x'); g.set_function(lambda: 5)")
+        assert merged(namespace) == {"my_x_total{}": [0.0], "__{}": [3.0], "a:b{up}": [1.0]}
+
+
+def test_one_name_in_two_registries_is_one_metric_whatever_its_help(namespace: str, process: Process) -> None:
+    process.do("one, other = p.CollectorRegistry(), p.CollectorRegistry()")
+    process.do("p.Counter('c', 'One.', ['l'], registry=one).labels('x').inc(1)")
+    process.do("p.Counter('c', 'Other.', ['l'], registry=other).labels('x').inc(2)")
+    process.do("h = [p.Histogram('h', help, registry=None, buckets=(1,)) for help in 'ab']; [o.observe(2) for o in h]")
+    found = merged(namespace)
+    assert found["c_total{x}"] == [3.0]
+    assert found["h{}"][1:] == [0.0, 2.0, 4.0]
+    assert "# HELP c_total One.\n" in page_of(namespace)
+
+
+def test_the_log_names_a_remedy_for_the_fault_that_it_names(namespace: str, process: Process) -> None:
+    process.do(
+        "import logging; seen = []; logging.getLogger('shm.table.process').warning = lambda *a, **k: seen.append(a)"
+    )
+    process.do("p.Counter('c', 'C.', ['a'], registry=None).labels('x'); p.Counter('c', 'C.', registry=None)")
+    process.do("p.Gauge('g', 'G.', ['stat']).labels('x')")
+    assert process.do("[one[1].endswith('; rename one') for one in seen]") == "[True, False]"
+    assert process.do("[one[1].endswith('; choose another') for one in seen]") == "[False, True]"
+
+
 def test_metrics_are_read_back_in_their_own_process(process: Process) -> None:
     process.do("h = p.Histogram('h', 'H.', buckets=(1, 2)); s = p.Summary('s', 'S.'); g = p.Gauge('g', 'G.')")
     process.do("h.observe(1.5, {'trace': 'x'}); h.observe(math.nan); s.observe(4)")
