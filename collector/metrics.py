@@ -88,7 +88,7 @@ TEXTFILE_SCRAPE_ERROR = gauge(
 )
 TEXTFILE_ERROR = gauge(
     "textfile_error",
-    "1 when a file, or a metric of it, is left out for an error that the log names, else 0.",
+    "1 when a file, or a part of it, is left out for an error that the log names, else 0.",
     "",
     "file",
 )

@@ -108,34 +108,27 @@ def _translated(
     family: Family, name: str, kind: str, samples: Sequence[Sample]
 ) -> tuple[Sequence[ParsedMetric], list[Exception]]:
     """(metrics and samples that a ring can hold, errors of the others). Never raises."""
-
-    def translated(some: Sequence[Sample]) -> Sequence[ParsedMetric]:
-        points = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
-        found, errors = translate([prometheus_text.Family(name, kind, family.documentation, family.unit, points)], "")
-        if errors:
-            raise errors[0]
-        return found[0] if found else ()
-
-    try:
-        return translated(samples), []
-    except Exception as error:  # noqa: BLE001 - a user's sample may make Python raise anything
-        whole_error = error
     series: dict[object, list[Sample]] = {}
     for sample in samples:
-        labels = {label: value for label, value in sample.labels.items() if label not in ("le", "quantile")}
-        series.setdefault(str(sorted(map(str, labels.items()))), []).append(sample)
-    good: list[Sample] = []
+        labels = [item for item in sample.labels.items() if item[1] != "" and item[0] not in ("le", "quantile")]
+        series.setdefault(str(sorted(map(str, labels))), []).append(sample)
+    points: list[Point] = []
     errors: list[Exception] = []
     for some in series.values():
         try:
-            translated(some)
-            good += some
-        except Exception as error:  # noqa: BLE001 - as above
+            own = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
+            if len({(point.name, *sorted(point.labels.items())) for point in own}) < len(own):
+                raise BadText(0, f"two samples of one series of {name}; remove one")
+            points += own
+        except Exception as error:  # noqa: BLE001 - a user's sample may make Python raise anything
             errors.append(error)
+    if not points:
+        return (), errors
     try:
-        return translated(good) if good and errors else (), errors or [whole_error]
-    except Exception as error:  # noqa: BLE001 - each series is valid, but together they are not
+        found, wrong = translate([prometheus_text.Family(name, kind, family.documentation, family.unit, points)], "")
+    except Exception as error:  # noqa: BLE001 - as above
         return (), [*errors, error]
+    return [one for metrics in found for one in metrics], [*wrong, *errors]
 
 
 def _point(sample: Sample, number: int, kind: str) -> Point:

@@ -1,8 +1,9 @@
 """TextfileSource: collects the files DIRECTORY/*.prom; a bad or old file does not affect the others.
 
-A file that can't be read, or is not Prometheus text, is refused. A family that a ring can't hold, or that conflicts
-with another file, is omitted, and the rest of its file is kept. Either is logged with line, reason and remedy when that
-changes, and the file has ``textfile_error`` 1 while it lasts. A file older than ``max_age_seconds`` is logged once.
+A file that can't be read, or is not Prometheus text, is refused. A family or series that a ring can't hold, and a
+family that conflicts with another file, is omitted, and the rest of its file is kept. Either is logged with line,
+reason and remedy when that changes, and the file has ``textfile_error`` 1 while it lasts. A file older than
+``max_age_seconds`` is logged once.
 
 A collection processes the files that were good in the previous collection first, then the others, each in the order in
 which they came, so that a new file never takes a name or a series from an earlier one. An unchanged file is not parsed
@@ -35,7 +36,7 @@ _ENDING: Final = ".prom"
 # Most samples of all files in memory; the largest [collector] max_series.
 _MOST_SAMPLES: Final = 100_000
 _MOST_DIRECTORY: Final = 700  # characters; with a file name appended it must fit a label value
-_MOST_NAMED: Final = 10  # families of one file that are omitted and named
+_MOST_NAMED: Final = 10  # errors of one file
 # File times have steps of up to 10 ms: a file changed just before it was read may change again with the same time.
 _SETTLED_NS: Final = 1_000_000_000
 
@@ -57,8 +58,8 @@ class TextfileOptions:
 class _File:
     """The result of one file. ``logged``: the message of its error in the log.
 
-    In ``state`` it has the families ``parsed``, the omitted families ``omitted``, and the ``error`` for which it is
-    refused. ``left_out``: its number of samples if there was no room to keep them.
+    In ``state`` it has the families ``parsed``, the errors of its omitted parts ``omitted``, and the ``error`` for
+    which it is refused. ``left_out``: its number of samples if there was no room to keep them.
     """
 
     state: State | None = None
@@ -138,7 +139,7 @@ class TextfileSource(MetricSource):
         return Collection([*own, *merged.samples], errors, metrics=tuple(merged.metrics.values()))
 
     def _merge(self, file: _File, path: str, shown: str, merged: Merged) -> tuple[int, list[str]]:
-        """Add the file's samples to ``merged``: (its mtime, errors of its omitted families).
+        """Add the file's samples to ``merged``: (its mtime, errors of its omitted parts).
 
         Raises FogmetricsError if the file is refused, FileNotFoundError.
         """
@@ -157,14 +158,13 @@ class TextfileSource(MetricSource):
             file.error = f"with its samples there would be more than {merged.most}; remove some, or whole files"
         if file.error:
             raise Refused(file.error)
-        omitted = list(file.omitted)
+        conflicts = []
         for family in file.parsed:
             try:
                 merged.take(shown, family)
             except BadText as error:
-                omitted.append(str(error))
-        if omitted[_MOST_NAMED:]:
-            omitted[_MOST_NAMED:] = [f"{len(omitted) - _MOST_NAMED} more of its metrics are left out"]
+                conflicts.append(error)
+        omitted = [*file.omitted, *_named(conflicts)]
         if file.logged and not omitted:
             log.info("textfile read again", extra={"file": shown})
             file.logged = ""
@@ -182,13 +182,19 @@ class TextfileSource(MetricSource):
             file.error = str(error)
             return
         file.parsed, errors = translate(families, f"Metric read from {shown}")
-        file.omitted = list(map(str, errors))
+        file.omitted = _named(errors)
 
 
 def _listed(directory: str) -> list[str]:
     """The names in the directory that match *.prom, of any file type."""
     with os.scandir(directory) as entries:
         return [one.name for one in entries if one.name.endswith(_ENDING) and not one.name.startswith(".")]
+
+
+def _named(errors: Sequence[BadText]) -> list[str]:
+    """The errors as text, in bounded number."""
+    more = len(errors) - _MOST_NAMED
+    return [*map(str, errors[:_MOST_NAMED]), *([f"{more} more errors of this kind"] if more > 0 else [])]
 
 
 def _is_news(file: _File, message: str) -> bool:

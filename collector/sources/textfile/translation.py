@@ -9,8 +9,8 @@
 A family that its type can't hold in a ring becomes untyped metrics, one per sample name: a summary with quantiles; a
 histogram without a sum, without a count, without a finite bound, or with more than 64 bounds; a family with a label
 ``le`` or ``quantile`` of its own. A family that no metric of a ring can hold is omitted, with an error: a label
-``stat``, more than 32 labels, a name of more than 200 characters or beyond the classic character set. So is a family
-whose samples are wrong. The other families are not affected.
+``stat``, more than 32 labels, a name of more than 200 characters or beyond the classic character set. Of a family with
+series that are wrong, only these are omitted.
 
 The label names of a metric are those of all its series; a label that a series lacks is empty, which means the same to
 Prometheus. ``NAME_created`` next to a counter NAME_total, histogram NAME or summary NAME, as prometheus_client writes
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from collector.frame.samples import check_sample
@@ -48,7 +48,7 @@ class _Unfit(BadText):
 
 
 def translate(families: Sequence[Family], help_text: str) -> tuple[list[list[ParsedMetric]], list[BadText]]:
-    """Translate families and check each sample: (metrics of each family, errors of the omitted families). Pure.
+    """Translate families and check each sample: (metrics of each family, errors of what is omitted). Pure.
 
     ``help_text``: for metrics without HELP.
     """
@@ -58,15 +58,35 @@ def translate(families: Sequence[Family], help_text: str) -> tuple[list[list[Par
     for family in families:
         if family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in cumulative:
             continue
-        text = (help_text if family.help is None else family.help)[:MAX_HELP]
+        metrics, wrong = _right(family, (help_text if family.help is None else family.help)[:MAX_HELP])
+        if metrics:
+            found.append(metrics)
+        errors += wrong
+    return found, errors
+
+
+def _right(family: Family, help_text: str) -> tuple[list[ParsedMetric], list[BadText]]:
+    """(metrics of the family's right series, errors of the others)."""
+    try:
+        return _metrics(family, help_text), []
+    except BadText as error:
+        whole = error
+    series: dict[tuple[tuple[str, str], ...], list[Point]] = {}
+    for point in family.points:
+        labels = sorted(item for item in point.labels.items() if item[1] and item[0] not in ("le", "quantile"))
+        series.setdefault(tuple(labels), []).append(point)
+    good: list[Point] = []
+    errors: list[BadText] = []
+    for points in series.values():
         try:
-            try:
-                found.append(_metrics(family, text))
-            except _Unfit:
-                found.append(_untyped(family, family.points, text))
+            _metrics(replace(family, points=points), help_text)
+            good += points
         except BadText as error:
             errors.append(error)
-    return found, errors
+    try:
+        return (_metrics(replace(family, points=good), help_text), errors) if good and errors else ([], [whole])
+    except BadText as error:  # each series is right, but together they are not
+        return [], [error]
 
 
 def _is_cumulative(family: Family) -> bool:
@@ -74,6 +94,13 @@ def _is_cumulative(family: Family) -> bool:
 
 
 def _metrics(family: Family, help_text: str) -> list[ParsedMetric]:
+    try:
+        return _typed(family, help_text)
+    except _Unfit:
+        return _untyped(family, family.points, help_text)
+
+
+def _typed(family: Family, help_text: str) -> list[ParsedMetric]:
     if family.kind == "summary":
         return _summary(family, help_text)
     if family.kind == "histogram":

@@ -124,7 +124,7 @@ def test_families_that_no_ring_can_hold_are_left_out_by_name_and_the_others_of_t
     found = one.collect()
     assert values(found) == {("last",): 8.0}
     assert len(found.errors) == 11
-    assert found.errors[-1] == f"{path}: 20 more of its metrics are left out"
+    assert found.errors[-1] == f"{path}: 20 more errors of this kind"
 
 
 def test_a_file_that_is_read_in_part_keeps_what_it_has_when_another_comes(directory: Path) -> None:

@@ -75,6 +75,21 @@ def test_a_family_that_its_type_can_t_hold_is_its_samples_untyped(text: str, nam
     assert found[0].samples[0] == Sample(name, 7.0, labels)
 
 
+def test_of_a_family_with_wrong_series_the_others_are_kept() -> None:
+    text = (
+        f'# TYPE x gauge\nx{{a="1"}} 1\nx{{a="{"v" * 1001}"}} 2\nx{{a="2"}} 3\nx{{b="",a="2"}} 4\nx{{a="4"}} 5\n'
+        '# TYPE t histogram\nt_bucket{a="1",le="1"} 2\nt_bucket{a="1",le="+Inf"} 1\nt_sum{a="1"} 1\nt_count{a="1"} 1\n'
+        't_bucket{a="2",le="1"} 2\nt_bucket{a="2",le="+Inf"} 3\nt_sum{a="2"} 4\nt_count{a="2"} 3\n'
+    )
+    [[x], [t]], errors = translate(parse(text), "Read.")
+    assert [(sample.labels["a"], sample.value) for sample in x.samples] == [("1", 1.0), ("4", 5.0)]
+    assert t.samples == (Sample("t", None, {"a": "2"}, counted=(2.0, 3.0, 4.0)),)
+    assert [str(error)[:42] for error in errors] == [
+        "line 3: label 'a' of metric 'x' has 1001 c", "line 5: the same series of x is in line 4;",
+        "line 9: t_bucket falls from 2 to 1; bucket",
+    ]  # fmt: skip
+
+
 def test_help_and_unit_are_as_long_as_a_ring_can_have_them() -> None:
     [one] = told(f"# HELP x {'h' * 3000}\n# TYPE x gauge\n# UNIT x {'u' * 300}\nx 1\n")
     assert (len(one.metric.help), len(one.metric.unit)) == (2000, 200)
