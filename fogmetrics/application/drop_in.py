@@ -158,9 +158,10 @@ class DropIn:
 
     def _histogram_value(self, name: str, help_text: str, labels: dict[str, str]) -> Value:
         """A value of a histogram. prometheus_client makes that of the sum first, then one per bucket, +Inf last."""
-        value, bound = Value(), float(labels.pop("le", "nan"))
+        value, le = Value(), labels.pop("le", "")
+        bound = float(le or "nan")
         key = threading.get_ident(), name, tuple(labels.values())
-        if bound != bound:
+        if not le:
             self._histograms[key] = []
         values = self._histograms[key]
         values.append((bound, value))
@@ -179,7 +180,7 @@ class DropIn:
         name, bounds = _escaped(name), tuple(buckets)
         try:
             names = tuple(_escaped(label).replace(":", "_") for label in labels)
-            metric = Metric(name, kind, help_text[:MAX_HELP] or name, "", names, bounds)
+            metric = Metric(name, kind, str(help_text)[:MAX_HELP] or name, "", names, bounds)
             known, _ = self.table.metrics.get(name, (metric, mode))
             if known.shape == metric.shape:  # of another registry, whose help may differ
                 metric = known

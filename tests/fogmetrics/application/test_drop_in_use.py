@@ -95,6 +95,14 @@ def test_what_can_t_be_encoded_does_not_end_the_program(namespace: str, process:
     assert merged(namespace)["c_total{x}"] == [1.0]
 
 
+def test_bounds_and_a_help_that_make_no_sense_do_not_end_the_program(namespace: str, process: Process) -> None:
+    process.do("hs = [p.Histogram(f'h{b}', 'H.', buckets=(1, float(b))) for b in ('1', 'nan', 'inf')]")
+    process.do("hs.append(p.Histogram('low', 'H.', buckets=(float('-inf'), 1)))")
+    process.do("for h in hs: h.observe(1)")
+    process.do("c = p.Counter('c', None, registry=None); c.inc()")
+    assert set(merged(namespace)) == {"hinf{}", "c_total{}"}
+
+
 def test_what_is_no_number_is_left_out_of_summaries_and_histograms(namespace: str, process: Process) -> None:
     process.do("s = p.Summary('s', 'S.'); h = p.Histogram('h', 'H.', buckets=(1, 2))")
     process.do("for one in (s, h): one.observe(float('nan')); one.observe(1.5)")
