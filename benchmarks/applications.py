@@ -38,6 +38,7 @@ _STORE_NAMES: Final = dict(
                  "`labels().inc()`"), strict=True)
 )  # fmt: skip
 _STORES_A_TURN: Final = {_OURS: 1_000_000, _THEIRS: 100_000, _SHARED: 500_000}  # a turn takes a fraction of a second
+_NO_LABEL: Final = '[applications]\nlabel = ""'  # so that the pages have the same series
 _WORKERS: Final = 4
 _SERIES: Final = 1000
 _PROCESSES: Final = (4, 20, 100)
@@ -104,7 +105,7 @@ def _sides(what: str) -> Iterator[dict[str, _Side]]:
         files.mkdir()
         ours = stack.enter_context(counting("drop_in", namespace, ""))
         theirs = stack.enter_context(counting("original", namespace, str(files)))
-        exporter, port = stack.enter_context(exporting(namespace))
+        exporter, port = stack.enter_context(exporting(namespace, _NO_LABEL))
         server, their_port = stack.enter_context(multiprocess_page(str(files), Path(name) / "page.log"))
 
         def side(do: Callable[..., Any], pid: int, port: int, found: Callable[[], list[Path]]) -> _Side:
@@ -248,7 +249,7 @@ def _gunicorn(effort: Effort, answer: Answer) -> None:
             files.mkdir()
             environ = {"FOGMETRICS_NAMESPACE": namespace}
             if name == _OURS:
-                _, port = stack.enter_context(exporting(namespace))
+                _, port = stack.enter_context(exporting(namespace, _NO_LABEL))
             else:
                 environ["PROMETHEUS_MULTIPROC_DIR"] = str(files)
                 _, port = stack.enter_context(multiprocess_page(str(files), place / "page.log"))

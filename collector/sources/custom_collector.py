@@ -116,10 +116,7 @@ def _translated(
     errors: list[Exception] = []
     for some in series.values():
         try:
-            own = [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
-            if len({(point.name, *sorted(point.labels.items())) for point in own}) < len(own):
-                raise BadText(0, f"two samples of one series of {name}; remove one")
-            points += own
+            points += [_point(sample, number, kind) for number, sample in enumerate(some, 1)]
         except Exception as error:  # noqa: BLE001 - a user's sample may make Python raise anything
             errors.append(error)
     if not points:

@@ -50,7 +50,7 @@ def ended_by_force(running: Shop) -> None:
 @pytest.fixture
 def page(namespace: str) -> Iterator[Callable[[], str]]:
     """The page of an exporter of the namespace."""
-    with exporting(namespace) as (_, port):
+    with exporting(namespace, '[applications]\nlabel = ""') as (_, port):  # the same page as the application's own
 
         def asked() -> str:
             reply = http_client.get(f"http://127.0.0.1:{port}/metrics?source[]=shop", timeout=20)

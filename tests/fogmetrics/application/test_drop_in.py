@@ -218,7 +218,7 @@ def test_names_beyond_the_classic_characters_have_underscores_as_on_the_library_
         assert found == {
             "my_x_total{}": [0.0], "http_requests_total{GET,b}": [4.0], "__{}": [6.0], "a:b{up}": [1.0],
         }  # fmt: skip
-        assert 'http_requests_total{http_method="GET",_a="b"} 4.0' in page_of(namespace)
+        assert 'http_requests_total{application="web",http_method="GET",_a="b"} 4.0' in page_of(namespace)
         one.do("c.clear(); h.remove('x'); g.set_function(lambda: 5)")
         assert merged(namespace) == {"my_x_total{}": [0.0], "__{}": [3.0], "a:b{up}": [1.0]}
 
@@ -358,8 +358,8 @@ def test_promtool_accepts_what_the_exporter_makes_of_it(namespace: str, process:
     process.do("e = p.Enum('job_state', 'State.', states=['up', 'down'])")
     page = page_of(namespace)
     assert promtool_says(page) == []
-    assert "# TYPE job_bytes summary\njob_bytes_count 1.0\njob_bytes_sum 3.0\n" in page
-    assert 'jobs_total{l="x"} 1.0\n' in page
+    assert '# TYPE job_bytes summary\njob_bytes_count{application="web"} 1.0\n' in page
+    assert 'jobs_total{application="web",l="x"} 1.0\n' in page
     openmetrics = page_of(namespace, Format.OPENMETRICS) + "# EOF\n"
     families = {one.name: one for one in text_string_to_metric_families(openmetrics)}  # type: ignore[no-untyped-call]
     assert families["job_bytes"].type == "summary"
