@@ -28,7 +28,10 @@ class Gauge(NamedTuple):
 
 ASKED: Final = Gauge("exporter_window_seconds", "The window that was asked for, in seconds.")
 OF_A_SOURCE: Final = (
-    Gauge("exporter_window_frames", "Frames of the source in the window."),
+    Gauge(
+        "exporter_window_frames",
+        "Frames of the source in the window; the p99 of 100 or fewer samples is their max, the p95 of 20 or fewer.",
+    ),
     Gauge("exporter_window_first_timestamp_seconds", "Earliest timestamp of those frames, in Unix seconds."),
     Gauge("exporter_window_last_timestamp_seconds", "Latest timestamp of those frames, in Unix seconds."),
     Gauge("exporter_window_skipped_frames", "Slots that were torn or lapped when the window was read."),

@@ -73,7 +73,8 @@ def test_the_page_ends_with_what_it_covers(scene: Scene) -> None:
         "# HELP exporter_window_seconds The window that was asked for, in seconds.\n"
         "# TYPE exporter_window_seconds gauge\n"
         "exporter_window_seconds 90.0\n"
-        "# HELP exporter_window_frames Frames of the source in the window.\n"
+        "# HELP exporter_window_frames Frames of the source in the window; the p99 of 100 or fewer samples is their "
+        "max, the p95 of 20 or fewer.\n"
         "# TYPE exporter_window_frames gauge\n"
         'exporter_window_frames{source="s"} 2.0\n'
         "# HELP exporter_window_first_timestamp_seconds Earliest timestamp of those frames, in Unix seconds.\n"
