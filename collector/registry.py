@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.settings import CollectorTables, SourceConfig
 from collector.source import MetricSource
-from fogmetrics.settings.reader import Where, keys_of, read_table
+from fogmetrics.settings.reader import Where, close_to, keys_of, mistakes_of, names, read_partly, toml_key
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.layout import MIN_CAPACITY
@@ -29,17 +29,24 @@ _MOST_TIMEOUT = 10.0
 # this ending are cut to this share of the collection's timeout.
 _REQUEST, _REQUEST_SHARE = "_timeout_seconds", 0.8
 
-# name: (module, class, its options). A class that needs more than its options has a classmethod
-# from_config(options, config, timeout_seconds).
+# name: (module, class, module:class of its options). A class that needs more than its options has a classmethod
+# from_config(options, config, timeout_seconds). The module of the options imports no library, since every process
+# checks every table.
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
-    "node": ("collector.sources.node.source", "NodeMetricSource", "NodeOptions"),
-    "deployment": ("collector.sources.deployment", "DeploymentMetricSource", "DeploymentOptions"),
-    "betanet": ("collector.sources.betanet.source", "BetanetSource", "BetanetOptions"),
-    "system": ("collector.sources.system", "SystemMetricSource", "SystemOptions"),
-    "host": ("collector.sources.host.source", "HostMetricSource", "HostOptions"),
-    "textfile": ("collector.sources.textfile", "TextfileSource", "TextfileOptions"),
-    "applications": ("collector.sources.applications", "ApplicationsSource", "ApplicationsOptions"),
-}
+    "node": ("collector.sources.node.source", "NodeMetricSource", "collector.sources.node.options:NodeOptions"),
+    "deployment": (
+        "collector.sources.deployment", "DeploymentMetricSource", "collector.sources.deployment:DeploymentOptions",
+    ),
+    "betanet": (
+        "collector.sources.betanet.source", "BetanetSource", "collector.sources.betanet.options:BetanetOptions",
+    ),
+    "system": ("collector.sources.system", "SystemMetricSource", "collector.sources.system:SystemOptions"),
+    "host": ("collector.sources.host.source", "HostMetricSource", "collector.sources.host.options:HostOptions"),
+    "textfile": ("collector.sources.textfile", "TextfileSource", "collector.sources.textfile:TextfileOptions"),
+    "applications": (
+        "collector.sources.applications", "ApplicationsSource", "collector.settings:ApplicationsOptions",
+    ),
+}  # fmt: skip
 
 
 # In a package's pyproject.toml: [project.entry-points."fogmetrics.sources"] NAME = "module:Class"
@@ -61,17 +68,16 @@ def _entry_points() -> dict[str, str]:
 def times(name: str, config: CollectorTables) -> tuple[float, float]:
     """(interval, timeout) of a source, in seconds. Raises ConfigurationError if the timeout is not shorter."""
     table = config.source.get(name, SourceConfig())
+    where = config.where(f"source.{name}" if table.interval_seconds or table.timeout_seconds else "collector")
     interval = table.interval_seconds or config.collector.interval_seconds
     if interval < 0.1:
-        raise ConfigurationError(
-            f"{config.where(f'source.{name}')} interval_seconds is {interval}; give 0.1 or more, or 0 for [collector]'s"
-        )
+        raise ConfigurationError(f"{where} interval_seconds is {interval:g}; give 0.1 or more, or 0 for [collector]'s")
     default = min(_TIMEOUT_SHARE * interval, _MOST_TIMEOUT)
     timeout = table.timeout_seconds or config.collector.timeout_seconds or default
     if timeout >= interval:
         raise ConfigurationError(
-            f"{config.where(f'source.{name}')} timeout_seconds is {timeout:g}, but a frame is due every "
-            f"{interval:g} s; give less than the interval"
+            f"{where} timeout_seconds is {timeout:g}, but a frame is due every {interval:g} s; give less than the "
+            "interval"
         )
     return interval, timeout
 
@@ -87,51 +93,101 @@ def capacity(name: str, config: CollectorTables) -> int:
     return frames
 
 
+def mistakes(config: CollectorTables) -> Iterator[str]:
+    """A message for each mistake in the tables of sources, without importing the class of any source.
+
+    What a class itself refuses is found by build().
+    """
+    for name in source_names(config):
+        for check in (times, capacity, _class_path):
+            yield from mistakes_of(check, name, config)
+        if name in BUILT_IN and (table := config.source.get(name)) and table.options and not table.class_:
+            found: list[str] = []
+            _options(name, config, found)
+            yield from found
+
+
 def build(name: str, config: CollectorTables) -> MetricSource:
     """Build the source ``name`` from its table. Raises ConfigurationError."""
-    table = config.source.get(name, SourceConfig())
-    options = table.options
-    where = config.where(f"source.{name}")
-    if name in BUILT_IN and not table.class_:
-        try:
-            return _built_in(name, options, config)
-        except ConfigurationError as error:
-            if not str(error).startswith(f"[source.{name}"):
-                raise
-            # The class names its table in messages, but does not know the file.
-            raise ConfigurationError(f"{config.file}: {error}") from error
-    installed = {} if table.class_ else _entry_points()
-    path = table.class_ or installed.get(name)
-    if not path and name not in config.source:
-        known = dict.fromkeys([*source_names(config), *installed])
-        raise ConfigurationError(
-            f"there is no source {name!r}; the sources are {', '.join(known)}; "
-            f'to add one of your own, write [source.{name}] with class = "module:Class"'
-        )
-    if not path:
-        raise ConfigurationError(
-            f"{where} has no class, and no installed package has an entry point {ENTRY_POINTS!r} of that name; add "
-            'class = "module:Class"'
-        )
-    return _own(name, path, options, where)
+    path = _class_path(name, config)
+    if path:
+        return _own(name, path, config.source.get(name, SourceConfig()).options, config.where(f"source.{name}"))
+    return _built_in(name, config)
 
 
-def _built_in(name: str, options: Mapping[str, Any], config: CollectorTables) -> MetricSource:
-    """Build a built-in source. Raises ConfigurationError; messages of the class begin with its table."""
-    module, class_name, options_name = BUILT_IN[name]
-    loaded = importlib.import_module(module)
+def _class_path(name: str, config: CollectorTables) -> str:
+    """ "module:Class" of a source; empty for a built-in one. Raises ConfigurationError for an unknown source."""
+    table = config.source.get(name)
+    if table and table.class_:
+        return table.class_
+    if name in BUILT_IN:
+        return ""
+    installed = _entry_points()
+    if name in installed:
+        return installed[name]
+    known = dict.fromkeys([*BUILT_IN, *(one for one in config.source if one != name), *installed])
+    close = close_to(name, known)
+    if table is None:
+        raise ConfigurationError(
+            f"there is no source {name!r}; {f'did you mean {close!r}? T' if close else 't'}he sources are "
+            f'{", ".join(known)}; to add one of your own, write [source.{toml_key(name)}] with class = "module:Class"'
+        )
+    raise ConfigurationError(
+        f"{config.where(f'source.{toml_key(name)}')} is no source: {f'did you mean {close!r}? I' if close else 'i'}t "
+        f"has no class, and no installed package has an entry point {ENTRY_POINTS!r} of that name; "
+        'correct the name, or add class = "module:Class"'
+    )
+
+
+def options_class(name: str) -> type[Any]:
+    """The dataclass of the keys of a built-in source."""
+    module, _, class_name = BUILT_IN[name][2].partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), class_name)
+    return found
+
+
+def _options(name: str, config: CollectorTables, found: list[str]) -> Any:
+    """The options of a built-in source; messages of mistakes go to ``found``."""
     where = Where(config.file).inner("source").inner(name)
-    cls = getattr(loaded, options_name)
-    modernized = getattr(cls, "modernized", None)  # of classes whose keys have old spellings
-    options, old_spellings = modernized(options) if modernized else (options, ())
-    given = {"old_spellings": old_spellings} if old_spellings else {}
-    chosen = read_table(cls, options, where, type(config), **given)
-    timeout = times(name, config)[1]
-    cut = {one: min(getattr(chosen, one), _REQUEST_SHARE * timeout) for one in keys_of(cls) if one.endswith(_REQUEST)}
+    cls = options_class(name)
+    options = config.source.get(name, SourceConfig()).options
+    given = {}
+    if modernized := getattr(cls, "modernized", None):  # of classes whose keys have old spellings
+        try:
+            options, old_spellings = modernized(options)
+        except ConfigurationError as error:
+            found.extend(f"{config.file}: {one}" for one in error.args)
+            options, old_spellings = {one: each for one, each in options.items() if not names(error.args, one)}, ()
+        given = {"old_spellings": old_spellings} if old_spellings else {}
+    return read_partly(cls, options, where, found, type(config), keys_of(SourceConfig), **given)
+
+
+def _built_in(name: str, config: CollectorTables) -> MetricSource:
+    """Build a built-in source. Raises ConfigurationError; messages of the class begin with its table."""
+    module, class_name, _ = BUILT_IN[name]
+    found: list[str] = []
+    chosen = _options(name, config, found)
+    keys = keys_of(type(chosen))
+    try:
+        timeout = times(name, config)[1]
+    except ConfigurationError as error:
+        found.extend(error.args)
+        timeout = _MOST_TIMEOUT
+    cut = {one: min(getattr(chosen, one), _REQUEST_SHARE * timeout) for one in keys if one.endswith(_REQUEST)}
     chosen = dataclasses.replace(chosen, **cut)
-    made = getattr(loaded, class_name)
-    source: MetricSource = made.from_config(chosen, config, timeout) if hasattr(made, "from_config") else made(chosen)
-    return source
+    made = getattr(importlib.import_module(module), class_name)
+    try:
+        source = made.from_config(chosen, config, timeout) if hasattr(made, "from_config") else made(chosen)
+    except ConfigurationError as error:
+        # A key that could not be read has its default here: what the class says of it is no mistake of the user's.
+        unread = [one for one in keys if names(found, one)]
+        for one in error.args:
+            if not any(names([one.partition("; ")[0]], key) for key in unread):
+                # The class names its table in messages, but does not know the file.
+                found.append(f"{config.file}: {one}" if one.startswith(f"[source.{name}") else one)
+    if found:
+        raise ConfigurationError(*found)
+    return cast(MetricSource, source)
 
 
 def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fogmetrics.durations import Seconds
 from fogmetrics.settings.metric_names import is_glob, metric_table
 from fogmetrics.settings.reader import key, other_keys
 from fogmetrics.settings.tables import SharedTables
@@ -28,8 +29,8 @@ _GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
 class CollectorConfig:
     """[collector]"""
 
-    interval_seconds: float = key(15.0, "Time from one frame to the next.", low=0.1, high=3600)
-    timeout_seconds: float = key(
+    interval_seconds: Seconds = key(15.0, "Time from one frame to the next.", low=0.1, high=3600)
+    timeout_seconds: Seconds = key(
         0.0,
         "Time a collection may take; 0: 80 % of the interval, 10 s at most. Must be below the interval.",
         low=0,
@@ -57,8 +58,8 @@ class SourceConfig:
     """[source.NAME]: keys of every source. ``options``: keys of the source's own class."""
 
     class_: str = key("", "module:Class of a source of your own; the built-in names need none.")
-    interval_seconds: float = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
-    timeout_seconds: float = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
+    interval_seconds: Seconds = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
+    timeout_seconds: Seconds = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
     max_series: int = key(0, "Series that this source may have; 0: [collector]'s.", low=0, high=100_000)
     max_series_per_metric: int = key(
         0, "Series that one metric of this source may have; 0: [collector]'s.", low=0, high=100_000
@@ -85,40 +86,49 @@ class MetricConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ApplicationsOptions:
+    """[source.applications]. Not in its source's module, which imports numpy: checking a key should not."""
+
+    enabled: bool = key(False, "Whether a history is kept of the applications' series.")
+
+
 @dataclass(frozen=True)
 class CollectorTables(SharedTables):
-    """The tables that a collector reads. Raises ConfigurationError for a [metric.NAME] that no metric can match."""
+    """The tables that a collector reads."""
 
     collector: CollectorConfig = key(CollectorConfig(), "Defaults of every source; [source.NAME] may set its own.")
     source: Mapping[str, SourceConfig] = key({}, "What one source sets.")
     metric: Mapping[str, MetricConfig] = key({}, "What one metric sets, by name or glob, in the order of the file.")
 
-    def __post_init__(self) -> None:
-        for name, table in self.metric.items():
-            _check_metric(name, table, f"{self.file}: {metric_table(name)}")
+
+def metric_mistakes(config: CollectorTables) -> Iterator[str]:
+    """A message for each [metric.NAME] that no metric can match, and for each list of buckets that none can have."""
+    for name, table in config.metric.items():
+        where = f"{config.file}: {metric_table(name)}"
+        if is_glob(name):
+            if not _GLOB.match(name):
+                yield f"{where} matches no metric name; use letters, digits, '_' and ':', and *, ? and [] for globs"
+        else:
+            try:
+                Metric(name, "gauge", "")
+            except MetricError as error:
+                yield f"{where} can't be a metric: {error}"
+        if table.buckets:
+            try:
+                check_buckets(name, table.buckets)
+            except MetricError as error:
+                yield f"{where} buckets can't be used: {error}"
 
 
-def _check_metric(name: str, table: MetricConfig, where: str) -> None:
-    if is_glob(name):
-        if not _GLOB.match(name):
-            raise ConfigurationError(
-                f"{where} matches no metric name; use letters, digits, '_' and ':', and *, ? and [] for globs"
-            )
-    else:
-        try:
-            Metric(name, "gauge", "")
-        except MetricError as error:
-            raise ConfigurationError(f"{where} can't be a metric: {error}") from None
-    if table.buckets:
-        try:
-            check_buckets(name, table.buckets)
-        except MetricError as error:
-            raise ConfigurationError(f"{where} buckets can't be used: {error}") from None
-
-
-def with_buckets(metrics: Iterable[Metric], buckets: tuple[float, ...], table: str) -> tuple[Metric, ...]:
-    """The metrics, each histogram with ``buckets``. Raises ConfigurationError, which names ``table``."""
+def check_own_buckets(metric: str, buckets: tuple[float, ...], table: str) -> None:
+    """Raises ConfigurationError if the metric can't have the buckets of ``table``."""
     try:
-        return tuple(dataclasses.replace(one, buckets=buckets) if one.type == "histogram" else one for one in metrics)
+        check_buckets(metric, buckets)
     except MetricError as error:
         raise ConfigurationError(f"[{table}] buckets can't be used: {error}") from None
+
+
+def with_buckets(metrics: Iterable[Metric], buckets: tuple[float, ...]) -> tuple[Metric, ...]:
+    """The metrics, each histogram with ``buckets``."""
+    return tuple(dataclasses.replace(one, buckets=buckets) if one.type == "histogram" else one for one in metrics)

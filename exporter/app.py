@@ -44,6 +44,7 @@ from exporter.rings import RingSet
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
+from fogmetrics.durations import written
 from shm.errors import FogmetricsError
 from shm.files import check_name
 from shm.safe_repr import said, shown
@@ -224,7 +225,7 @@ class Exporter:
         query = parse_aggregated_query(parameters, self._window_ns)
         if query.window_ns > self._max_window_ns:
             raise QueryError(
-                f"window={shown(dict(parameters)['window'])} is longer than {self._config.max_window}, "
+                f"window={shown(dict(parameters)['window'])} is longer than {written(self._config.max_window)}, "
                 "the longest that [exporter] max_window allows"
             )
         form = choose_format(request.headers.get("accept", ""))

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fogmetrics.durations import parse_duration
+from fogmetrics.durations import MAX_DURATION_NS, Seconds, written
 from fogmetrics.settings.reader import key
 from fogmetrics.settings.tables import SharedTables
 from shm.errors import ConfigurationError
 
 TIMESTAMPS = ("counters", "all", "none")
+_MOST_SECONDS = MAX_DURATION_NS / 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,10 @@ class ExporterConfig:
 
     listen: str = key("127.0.0.1", 'Address to listen on; "0.0.0.0" opens the port to the network.')
     port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
-    window: str = key("5m", "Window of /metrics/aggregated where the request names none.")
-    max_window: str = key("7d", "Longest window that a request may ask for.")
+    window: Seconds = key(
+        300.0, "Window of /metrics/aggregated where the request names none.", low=0.001, high=_MOST_SECONDS
+    )
+    max_window: Seconds = key(604_800.0, "Longest window that a request may ask for.", low=0.001, high=_MOST_SECONDS)
     stale_intervals: float = key(
         3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
     )
@@ -45,11 +48,11 @@ class ExporterConfig:
     max_connections: int = key(
         256, "Connections kept open; one more closes a resting one, or is answered 503.", low=1, high=100_000
     )
-    keep_alive_seconds: float = key(
+    keep_alive_seconds: Seconds = key(
         75.0, "Time that a connection is kept after an answer without the next request.", low=0.1, high=86_400
     )
-    request_seconds: float = key(10.0, "Time that a request may take to arrive.", low=0.1, high=3600)
-    answer_seconds: float = key(60.0, "Time that an answer may wait for its client to take it.", low=0.1, high=3600)
+    request_seconds: Seconds = key(10.0, "Time that a request may take to arrive.", low=0.1, high=3600)
+    answer_seconds: Seconds = key(60.0, "Time that an answer may wait for its client to take it.", low=0.1, high=3600)
     max_request_bytes: int = key(
         65_536, "Longest request, head and body; a longer one is answered 400.", low=1024, high=1_048_576
     )
@@ -71,19 +74,10 @@ class ExporterTables(SharedTables):
 
 def windows_ns(config: ExporterTables) -> tuple[int, int]:
     """[exporter] (window, max_window) in nanoseconds. Raises ConfigurationError."""
-    found = []
-    for name, text in (("window", config.exporter.window), ("max_window", config.exporter.max_window)):
-        try:
-            found.append(parse_duration(text))
-        except ValueError as error:
-            raise ConfigurationError(
-                f'{config.where("exporter")} {name} is {text!r}; give a duration such as "5m": it {error}'
-            ) from None
-    window_ns, max_window_ns = found
-    if window_ns > max_window_ns:
+    window, most = config.exporter.window, config.exporter.max_window
+    if window > most:
         raise ConfigurationError(
-            f"{config.where('exporter')} window is {config.exporter.window!r}, longer than max_window, which is "
-            f"{config.exporter.max_window!r}: requests that name no window would be refused; lower the one or raise "
-            "the other"
+            f"{config.where('exporter')} window is {written(window)}, longer than max_window, {written(most)}; "
+            "lower the one or raise the other, since requests that name no window would be refused"
         )
-    return window_ns, max_window_ns
+    return round(window * 10**9), round(most * 10**9)

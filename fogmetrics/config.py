@@ -3,23 +3,27 @@
 The file is the one given by ``--config``, else by ``FOGMETRICS_CONFIG``, else ``fogmetrics.toml`` in the working
 directory (supervisord starts every process in the directory of supervisord.conf). Without a file all keys have their
 defaults. Each table is a dataclass in the package that uses it; :class:`Config` has all of them.
+
+Every process checks all tables, its own and those of others, and ends if there is a mistake in any. What depends on the
+host, or on a source's class, is checked by the processes concerned, and before them by ``fogmetrics.cli.check``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.settings import CollectorTables
-from exporter.settings import ExporterTables
+from collector import registry
+from collector.settings import CollectorTables, metric_mistakes
+from exporter.settings import ExporterTables, windows_ns
 from fogmetrics.log import LogConfig
-from fogmetrics.settings import ENV_NAMESPACE
-from fogmetrics.settings.reader import Where, key, read_table
+from fogmetrics.settings import ENV_NAMESPACE, toml_file
+from fogmetrics.settings.reader import Where, key, mistakes_of, read_partly
 from shm.errors import ConfigurationError
+from shm.files import check_name
 
 DEFAULT_FILE = "fogmetrics.toml"
 ENV_CONFIG = "FOGMETRICS_CONFIG"
@@ -33,39 +37,43 @@ class Config(CollectorTables, ExporterTables):
 
 
 def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """The configuration in force. Raises ConfigurationError."""
-    environ = os.environ if environ is None else environ
-    chosen = path or environ.get(ENV_CONFIG) or None
-    if chosen is None and not Path(DEFAULT_FILE).exists():
-        config = Config()
-    else:
-        config = parse(_read(Path(chosen or DEFAULT_FILE)), Path(chosen or DEFAULT_FILE))
-    namespace = environ.get(ENV_NAMESPACE)
-    if namespace:
-        config = dataclasses.replace(config, shm=dataclasses.replace(config.shm, namespace=namespace))
+    """The configuration in force. Raises ConfigurationError with a message for each mistake."""
+    config, mistakes = examine(path, environ)
+    if mistakes:
+        raise ConfigurationError(*mistakes)
     return config
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"there is no configuration file {path}; give --config or {ENV_CONFIG} one that exists"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the configuration file {path} can't be read: {error}") from error
+def examine(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[Config, list[str]]:
+    """The configuration in force, with defaults where it has mistakes, and a message for each mistake.
+
+    Raises ConfigurationError for a file that can't be read.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path or environ.get(ENV_CONFIG) or None
+    config, mistakes = Config(), list[str]()
+    if chosen is not None or os.path.lexists(DEFAULT_FILE):
+        file = Path(chosen or DEFAULT_FILE)
+        config, mistakes = examine_text(toml_file.read(file), file)
+    if namespace := environ.get(ENV_NAMESPACE):
+        mistakes += mistakes_of(check_name, f"${ENV_NAMESPACE}", namespace)
+        config = dataclasses.replace(config, shm=dataclasses.replace(config.shm, namespace=namespace))
+    return config, mistakes
 
 
 def parse(text: str, path: Path) -> Config:
-    """Parse the configuration ``text``; ``path`` is for messages. Raises ConfigurationError."""
-    try:
-        document = tomllib.loads(text)
-        repr(document)  # raises here if a later message could not show a value
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
-    except ValueError:  # the interpreter's limit, sys.get_int_max_str_digits()
-        raise ConfigurationError(f"{path} has a number of thousands of digits; no key needs one") from None
-    except RecursionError:
-        raise ConfigurationError(f"{path} nests too deeply to be read; no key needs such nesting") from None
-    return read_table(Config, document, Where(str(path)), Config, path=path)
+    """Parse and check the configuration ``text``; ``path`` is for messages. Raises ConfigurationError."""
+    config, mistakes = examine_text(text, path)
+    if mistakes:
+        raise ConfigurationError(*mistakes)
+    return config
+
+
+def examine_text(text: str, path: Path) -> tuple[Config, list[str]]:
+    """parse(), with defaults where the text has mistakes, and a message for each mistake."""
+    mistakes: list[str] = []
+    config = read_partly(Config, toml_file.parse(text, path), Where(str(path)), mistakes, Config, path=path)
+    mistakes += mistakes_of(check_name, f"{config.where('shm')} namespace", config.shm.namespace)
+    mistakes += mistakes_of(windows_ns, config)
+    mistakes += [*registry.mistakes(config), *metric_mistakes(config)]
+    return config, list(dict.fromkeys(mistakes))

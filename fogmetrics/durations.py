@@ -1,4 +1,4 @@
-"""Parses durations such as 5m or 1h30m to nanoseconds. Pure; linear time for any text.
+"""Parses durations such as 5m or 1h30m, and writes them. Pure; linear time for any text.
 
     5m   1h30m   7d   500ms       numbers with units, each unit once, the largest first
     90   0.5                      a bare number of seconds
@@ -9,7 +9,10 @@ The syntax is Prometheus'.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Annotated, Final
+
+# The type of a key of the configuration that is a duration: a number of seconds, or a text such as "1h30m".
+Seconds = Annotated[float, "seconds"]
 
 MAX_DURATION_NS: Final = 100 * 365 * 86_400 * 10**9  # so that now − duration stays within an int64
 
@@ -25,6 +28,28 @@ def parse_duration(text: str) -> int:
 
     Raises ValueError with the rest of a sentence that begins with the text: "… is not a duration; use …".
     """
+    total = _nanoseconds(text)
+    if not 0 < total <= MAX_DURATION_NS:
+        raise ValueError("is out of range; give more than 0 and at most 100 years")
+    return total
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds of ``text``, 0 or more. Raises ValueError like parse_duration()."""
+    return _nanoseconds(text) / 1e9
+
+
+def written(seconds: float) -> str:
+    """The shortest text of a duration, such as 1h30m; 0 or more, to the millisecond."""
+    rest, parts = round(seconds * 1000), []
+    for unit, milliseconds in _UNITS_MS.items():
+        if unit != "w" and rest >= milliseconds:  # nobody says 1w1d for 8d
+            parts.append(f"{rest // milliseconds}{unit}")
+            rest %= milliseconds
+    return "".join(parts) or "0"
+
+
+def _nanoseconds(text: str) -> int:
     total, position, smallest = 0, 0, MAX_DURATION_NS
     if seconds := _SECONDS.match(text):
         total = int(seconds[1]) * 10**9 + int((seconds[2] or "").ljust(9, "0"))
@@ -39,6 +64,4 @@ def parse_duration(text: str) -> int:
                 "is not a duration; use numbers with ms, s, m, h, d, w, the largest unit first, "
                 "such as 5m, 1h30m or 24h"
             )
-    if not 0 < total <= MAX_DURATION_NS:
-        raise ValueError("is out of range; give more than 0 and at most 100 years")
     return total

@@ -18,5 +18,6 @@ def exit_status(program: str, body: Callable[[], int]) -> int:
     try:
         return body()
     except FogmetricsError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        for message in error.args if isinstance(error, ConfigurationError) else (error,):
+            print(f"{program}: {message}", file=sys.stderr)
         return EX_CONFIG if isinstance(error, ConfigurationError) else EX_TEMPFAIL

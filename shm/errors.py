@@ -24,7 +24,10 @@ class FogmetricsError(Exception):
 
 
 class ConfigurationError(FogmetricsError):
-    """The configuration breaks a rule. The message names file, key, value and remedy."""
+    """The configuration breaks rules. ``args``: a message for each mistake, with file, key, value and remedy."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class MetricError(FogmetricsError, ValueError):

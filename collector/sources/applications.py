@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection as Owners
-from dataclasses import dataclass
 
 from collector import metrics
-from collector.settings import CollectorTables
+from collector.settings import ApplicationsOptions, CollectorTables
 from collector.source import Collection, MetricSource, Sample
-from fogmetrics.settings.reader import key
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
 from shm.ring.discovery import Listing
@@ -24,13 +22,6 @@ from shm.table.format import RETIRED, listed
 from shm.table.merge import ApplicationReader
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationsOptions:
-    """[source.applications]"""
-
-    enabled: bool = key(False, "Whether a history is kept of the applications' series.")
 
 
 class ApplicationsSource(MetricSource):

@@ -1,7 +1,8 @@
 """``python -m fogmetrics.cli.check DIRECTORY``: check the configuration and the host before the daemon starts.
 
-supervisord starts five processes at once and retries each, so one mistake in the configuration would be dozens of
-messages in five logs. This prints one sentence on the terminal. If all is well, it prints where to look.
+supervisord starts all processes at once and retries each, so one mistake in the configuration would be dozens of
+messages in their logs. This prints a sentence for each mistake on the terminal, all at once. Without a mistake, it
+prints which sources are on and off, and where to look.
 
 Exit status: 0 if all is well, 78 for a wrong configuration, 75 for an obstacle on the host.
 """
@@ -21,15 +22,16 @@ from pathlib import Path
 
 from collector import registry
 from collector.frame.rules import Rules
-from collector.metrics import OPTIONAL, OWN
+from collector.metrics import ALL, OPTIONAL, OWN
 from collector.source import MetricSource
 from exporter.http import address
-from exporter.settings import windows_ns
 from fogmetrics import config as configuration
 from fogmetrics.config import Config
+from fogmetrics.durations import written
 from fogmetrics.exit import exit_status
-from shm.errors import FogmetricsError
-from shm.files import DIRECTORY, check_name, lock_path, ring_path
+from fogmetrics.settings.reader import mistakes_of
+from shm.errors import ConfigurationError, FogmetricsError
+from shm.files import DIRECTORY, lock_path, ring_path
 from shm.owners import group_number
 from shm.ring import disk_copy
 
@@ -51,38 +53,52 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        config = configuration.load(options.config)
-        sources = check_configuration(config)
+        config, sources = examine(options.config)
         for note in notes(config, sources, options.directory):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
-        if options.config_only:
-            return 0
-        check_run_directory(options.directory)
-        check_shared_memory()
-        check_rings(config)
-        check_port(config)
-        print(where_to_look(config, options.directory))
+        if not options.config_only:
+            check_run_directory(options.directory)
+            check_shared_memory()
+            check_rings(config)
+            check_port(config)
+        print(f"fogmetrics: {valid(config, sources)}")
+        if not options.config_only:
+            print(where_to_look(config, options.directory))
         return 0
 
     return exit_status("fogmetrics", body)
 
 
-def check_configuration(config: Config) -> list[MetricSource]:
-    """Build the sources of the configuration. Raises ConfigurationError for anything that a process would refuse."""
-    check_name(f"{config.where('shm')} namespace", config.shm.namespace)
-    group_number(config.shm.group, config.where("shm"))
-    config.table_owners()
+def examine(path: str | None) -> tuple[Config, list[MetricSource]]:
+    """The configuration and its sources. Raises ConfigurationError with all that any process would refuse."""
+    config, mistakes = configuration.examine(path)
+    mistakes += mistakes_of(group_number, config.shm.group, config.where("shm"))
+    mistakes += mistakes_of(config.ring_owner)
+    mistakes += mistakes_of(config.table_owners)
+    mistakes += mistakes_of(address.resolve, config)
     if config.shm.snapshot_directory is not None:
-        disk_copy.check_directory(config.shm.snapshot_directory, config.where("shm"))
-    windows_ns(config)
-    sources = []
+        mistakes += mistakes_of(disk_copy.check_directory, config.shm.snapshot_directory, config.where("shm"))
+    metrics, sources = [*OWN, *OPTIONAL, *ALL], list[MetricSource]()
     for name in registry.source_names(config):
-        registry.times(name, config)
-        registry.capacity(name, config)
-        source = registry.build(name, config)
-        Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
+        try:
+            source = registry.build(name, config)
+        except ConfigurationError as error:
+            mistakes += error.args
+            continue
+        metrics += source.metrics
         sources.append(source)
-    return sources
+    mistakes += filter(None, map(Rules.of(config).flaw, metrics))
+    if mistakes:
+        raise ConfigurationError(*dict.fromkeys(mistakes))
+    return config, sources
+
+
+def valid(config: Config, sources: Iterable[MetricSource]) -> str:
+    """The line that says that the configuration is valid, and which sources are on and off."""
+    on = [one.name for one in sources if not getattr(one, "off", "")]
+    off = [one.name for one in sources if one.name not in on]
+    file = config.path or f"all is at its default, without a file {configuration.DEFAULT_FILE}, and"
+    return f"{file} is valid: on are {', '.join(on) or 'no sources'}; off are {', '.join(off) or 'none'}"
 
 
 def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
@@ -189,7 +205,7 @@ def check_port(config: Config) -> None:
 
 def where_to_look(config: Config, directory: Path) -> str:
     """The addresses, logs and commands to look at once the daemon runs."""
-    listen, port = config.exporter.listen, config.exporter.port
+    listen, port, window = config.exporter.listen, config.exporter.port, written(config.exporter.window)
     base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
     if port == 0:
         base = base.removesuffix("0") + "PORT"
@@ -198,7 +214,7 @@ def where_to_look(config: Config, directory: Path) -> str:
         f"fogmetrics starts; look at"
         f"{', with the PORT that run/log/exporter.log names' if port == 0 else ''}\n"
         f"  {base}/metrics               the latest samples\n"
-        f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {config.exporter.window}\n"
+        f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {window}\n"
         f"  {base}/stats   {base}/health\n"
         f"  {directory.resolve() / 'run' / 'log'}    a log per process\n"
         f"  {control} -c {directory.resolve() / 'supervisord.conf'} status\n"

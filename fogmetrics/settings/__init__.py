@@ -1,5 +1,5 @@
-"""Tables of the configuration as dataclasses. ``reader`` reads and checks a TOML table, ``tables`` has the tables that
-collectors and exporter share, ``metric_names`` matches [metric.NAME] with metrics.
+"""Tables of the configuration as dataclasses. ``toml_file`` reads the file, ``reader`` reads and checks a table of it,
+``tables`` has the tables that collectors and exporter share, ``metric_names`` matches [metric.NAME] with metrics.
 """
 
 from __future__ import annotations

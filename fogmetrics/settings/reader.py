@@ -8,24 +8,28 @@
 
     read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
 
-A field is a str, int, float or bool; ``X | None``; another such dataclass, which is the table [queue.FIELD];
-``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table
-[queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
+A field is a str, int, float, bool or Seconds (fogmetrics.durations); ``X | None``; another such dataclass, which is the
+table [queue.FIELD]; ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys
+of one table [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key
+``class``.
 
-A mistake raises ConfigurationError, which names file, table, key, value and remedy. Unknown keys are mistakes too: a
-misspelt key that was ignored would go unnoticed until its data is missing.
+ConfigurationError has a message for each mistake, which names file, table, key, value and remedy. Unknown keys are
+mistakes too: a misspelt key that was ignored would go unnoticed until its data is missing. To go on after mistakes,
+``read_partly`` adds their messages to a list, and returns the dataclass with the defaults of the keys concerned.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from fogmetrics.durations import Seconds, parse_seconds, written
 from shm.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -36,6 +40,7 @@ _KINDS: Mapping[Any, tuple[str, str]] = {  # by type: its name in messages, and 
     int: ("a whole number", "15"),
     float: ("a number", "1.5"),
     bool: ("true or false", "true"),
+    Seconds: ("a duration", '15, "15s" or "1h30m"'),
 }
 _MOST_WHOLE = 1 << 53  # up to here float64 holds every whole number
 
@@ -81,6 +86,20 @@ class Where(NamedTuple):
         return Where(self.file, f"{self.table}.{toml_key(name)}".lstrip("."))
 
 
+def names(messages: Iterable[str], key: str) -> bool:
+    """Whether one of the messages names that key."""
+    return any(re.search(rf"\b{key.rstrip('_')}\b", one) for one in messages)
+
+
+def mistakes_of(check: Callable[..., object], *arguments: Any) -> tuple[str, ...]:
+    """The messages of the ConfigurationError that ``check(*arguments)`` raises; none if it does not."""
+    try:
+        check(*arguments)
+    except ConfigurationError as error:
+        return error.args
+    return ()
+
+
 def toml_key(name: str) -> str:
     """The name as written in TOML, in quotes if necessary."""
     return name if _BARE_KEY.match(name) else json.dumps(name, ensure_ascii=False)
@@ -97,53 +116,99 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type 
     ``root``: the dataclass of the whole file, to find the table of a misplaced key for messages. ``fields``: values of
     fields that are not keys.
     """
-    keys, hints = keys_of(cls), typing.get_type_hints(cls)
+    mistakes: list[str] = []
+    found = read_partly(cls, table, where, mistakes, root, **fields)
+    if mistakes:
+        raise ConfigurationError(*mistakes)
+    return found
+
+
+def read_partly(
+    cls: type[T], table: Mapping[str, Any], where: Where, mistakes: list[str], root: type | None = None,
+    others: Iterable[str] = (), **fields: Any,
+) -> T:  # fmt: skip
+    """read_table() that never raises: a key with a mistake keeps its default, and ``mistakes`` gets the message.
+
+    ``others``: keys of the same table that are read elsewhere.
+    """
+    keys, hints = keys_of(cls), typing.get_type_hints(cls, include_extras=True)
     table_class: Any = cls
     rest = next((one.name for one in dataclasses.fields(table_class) if "other_keys" in one.metadata), None)
-    values = fields
+    values = dict(fields)
     for name, value in table.items():
         if name in keys:
             one = keys[name]
-            values[one.name] = _checked(value, hints[one.name], one.metadata, where, name, root)
+            try:
+                values[one.name] = _checked(value, hints[one.name], one.metadata, where, name, mistakes, root)
+            except ConfigurationError as error:
+                mistakes.extend(error.args)
         elif rest is not None:
             values.setdefault(rest, {})[name] = value
         else:
-            raise _unknown(name, value, keys, where, root)
-    return cls(**values)
+            mistakes.append(_unknown(name, value, [*keys, *others], where, root))
+    try:
+        return cls(**values)
+    except ConfigurationError as error:  # from __post_init__, which does not know the file
+        mistakes.extend(f"{where.file}: {one}" for one in error.args)
+        return cls(**{name: value for name, value in values.items() if not names(error.args, name)})
 
 
-def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: Where, name: str, root: type | None) -> Any:
+def _checked(
+    value: Any, kind: Any, rule: Mapping[str, Any], where: Where, name: str, mistakes: list[str], root: type | None
+) -> Any:
+    """The value of a key. Raises ConfigurationError; mistakes inside of a table are only noted."""
     origin, of = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         [kind] = [one for one in of if one is not types.NoneType]
-        return _checked(value, kind, rule, where, name, root)
+        return _checked(value, kind, rule, where, name, mistakes, root)
     inner = where.inner(name)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{inner.table}]")
-        return read_table(typing.cast(type, kind), value, inner, root)
+        return read_partly(typing.cast(type, kind), value, inner, mistakes, root)
     if origin is Mapping:
         if not isinstance(value, dict):
-            written = f"{inner.table}.NAME" if dataclasses.is_dataclass(of[1]) else inner.table
-            raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{written}]")
-        return {one: _checked(each, of[1], rule, inner, one, root) for one, each in value.items()}
+            table = f"{inner.table}.NAME" if dataclasses.is_dataclass(of[1]) else inner.table
+            raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{table}]")
+        return dict(_each(((one, each, inner, one) for one, each in value.items()), of[1], rule, mistakes, root))
     if origin is tuple:
         if not isinstance(value, list):
             example = "{name = VALUE}" if dataclasses.is_dataclass(of[0]) else _KINDS[of[0]][1]
             raise ConfigurationError(f"{where.key(name)} is {value!r}; give a list, such as [{example}]")
-        return tuple(_checked(one, of[0], rule, where, name, root) for one in value)
+        each_one = ((number, one, where, name) for number, one in enumerate(value))
+        return tuple(one for _, one in _each(each_one, of[0], rule, mistakes, root))
     return _scalar(value, kind, rule, where.key(name))
 
 
-def _scalar(value: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
-    if kind is float and type(value) is int and abs(value) < _MOST_WHOLE:
+def _each(
+    values: Iterable[tuple[Any, Any, Where, str]], kind: Any, rule: Mapping[str, Any], mistakes: list[str],
+    root: type | None,
+) -> Iterator[tuple[Any, Any]]:  # fmt: skip
+    """(key, checked value) of each (key, value, table, name in messages), without those that have mistakes."""
+    for one, value, where, name in values:
+        try:
+            yield one, _checked(value, kind, rule, where, name, mistakes, root)
+        except ConfigurationError as error:
+            mistakes.extend(error.args)
+
+
+def _scalar(given: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
+    value, of_float = given, kind in (float, Seconds)
+    if kind == Seconds and isinstance(given, str):
+        with contextlib.suppress(ValueError):  # else it stays a text, and is refused below
+            value = parse_seconds(given)
+    if of_float and type(value) is int and abs(value) < _MOST_WHOLE:
         value = float(value)
-    if type(value) is not kind:
+    if type(value) is not (float if of_float else kind):
         kind_name, example = _KINDS[kind]
-        raise ConfigurationError(f"{what} is {value!r}; give {kind_name}, such as {example}")
+        raise ConfigurationError(f"{what} is {given!r}; give {kind_name}, such as {example}")
     low, high, choices = rule["low"], rule["high"], rule["choices"]
     if low is not None and not low <= value <= high:
-        raise ConfigurationError(f"{what} is {value!r}; give a number from {low} to {high}. {rule['doc']}")
+        if kind == Seconds:
+            bounds = f"a duration from {written(low)} to {written(high)}"
+        else:
+            bounds = f"a number from {low} to {high}"
+        raise ConfigurationError(f"{what} is {given!r}; give {bounds}. {rule['doc']}")
     if choices and value not in choices:
         if value in rule["removed"]:
             raise ConfigurationError(f"{what} is {value!r}, {rule['removed'][value]}")
@@ -151,9 +216,8 @@ def _scalar(value: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
     return value
 
 
-def _unknown(
-    name: str, value: Any, keys: Mapping[str, Any], where: Where, root: type | None
-) -> ConfigurationError:  # fmt: skip
+def _unknown(name: str, value: Any, keys: Iterable[str], where: Where, root: type | None) -> str:
+    """The message of a key or table that does not exist."""
     tables = {
         one: hint
         for one, hint in (typing.get_type_hints(root) if root else {}).items()
@@ -164,21 +228,21 @@ def _unknown(
         what = "key" if where.table else "table"
         if where.table and name in homes:
             hint = f"{name} is a key of [{homes[name]}]"
-        elif close := _close(name, keys):
+        elif close := close_to(name, keys):
             hint = f"did you mean {close!r}?"
         else:
             hint = f"the {what}s are {', '.join(keys)}"
-        return ConfigurationError(f"{where} has no {what} {name!r}; {hint}")
+        return f"{where} has no {what} {name!r}; {hint}"
     if name in homes:
         hint = f"{name} is a key of [{homes[name]}]: write it below a line [{homes[name]}]"
-    elif close := _close(name, homes):
+    elif close := close_to(name, homes):
         hint = f"did you mean {close!r} of [{homes[close]}]?"
     else:
         hint = f"the tables are {', '.join(keys)}"
-    return ConfigurationError(f"{where} has the key {name!r} outside of any table; {hint}")
+    return f"{where} has the key {name!r} outside of any table; {hint}"
 
 
-def _close(name: str, known: Iterable[str]) -> str:
+def close_to(name: str, known: Iterable[str]) -> str:
     """The known name that is close to a misspelt one; empty if none is."""
     import difflib  # imported only for a misspelt key
 

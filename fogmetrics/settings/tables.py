@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fogmetrics.durations import Seconds
 from fogmetrics.settings.reader import Where, key
 from shm.errors import ConfigurationError, MetricError
 from shm.metric import Metric
@@ -25,7 +26,7 @@ class ShmConfig:
     group: str = key("", "Group (name or number) that may read the rings; empty: the collector's own group.")
     owner: str = key("", "User (name or number) whose rings readers trust; empty: the reader's own user.")
     snapshot_dir: str = key("", "Directory on disk for snapshots of the rings, restored after a reboot; empty: none.")
-    snapshot_seconds: float = key(300.0, "Time from one snapshot of a ring to the next.", low=1, high=86_400)
+    snapshot_seconds: Seconds = key(300.0, "Time from one snapshot of a ring to the next.", low=1, high=86_400)
 
     @property
     def snapshot_directory(self) -> Path | None:

@@ -5,7 +5,6 @@ to be pasted after the code has changed.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import re
 import textwrap
@@ -14,17 +13,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from collector import metrics
-from collector.registry import BUILT_IN
+from collector.registry import BUILT_IN, options_class
 from collector.settings import CollectorConfig, MetricConfig, SourceConfig
 from collector.sources.deployment.prometheus_mapping import PrometheusOptions
 from collector.sources.host import source as host
 from exporter.settings import ExporterConfig
+from fogmetrics.durations import Seconds, written
 from fogmetrics.log import LogConfig
 from fogmetrics.settings.reader import keys_of
 from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
 from shm.metric import Metric
 
-_NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false"}
+_NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false", Seconds: "duration"}
 _TITLES = ("key", "type", "default", "bounds", "meaning")
 
 
@@ -39,8 +39,7 @@ def configuration() -> dict[str, str]:
         "[source.NAME]": SourceConfig,
         "[metric.NAME]": MetricConfig,
     }
-    for name, (module, _, options) in BUILT_IN.items():
-        found[f"[source.{name}]"] = getattr(importlib.import_module(module), options)
+    found |= {f"[source.{name}]": options_class(name) for name in BUILT_IN}
     found["[source.deployment.prometheus.NAME]"] = PrometheusOptions
     return {
         title: _table(_TITLES, (_row(name, one, cls) for name, one in keys_of(cls).items()))
@@ -49,23 +48,30 @@ def configuration() -> dict[str, str]:
 
 
 def _row(name: str, one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
-    rule = one.metadata
+    rule, hint = one.metadata, typing.get_type_hints(cls, include_extras=True)[one.name]
+    default: Any = {} if one.default is dataclasses.MISSING else one.default
+    if hint == Seconds:
+        default = written(default) if default else 0
     if rule.get("choices"):
         bounds = ", ".join(f"`{choice}`" for choice in rule["choices"] if choice)
+    elif Seconds in (hint, *typing.get_args(hint)):
+        bounds = f"{written(rule['low'])} to {written(rule['high'])}"
     elif rule.get("low") is not None:
         bounds = f"{rule['low']} to {rule['high']}"
     else:
         bounds = ""
     return (
         f"`{name}`",
-        _kind(typing.get_type_hints(cls)[one.name]),
-        f"`{toml({} if one.default is dataclasses.MISSING else one.default)}`" if one.default is not None else "",
+        _kind(hint),
+        f"`{toml(default)}`" if default is not None else "",
         bounds,
         rule["doc"],
     )
 
 
 def _kind(hint: Any) -> str:
+    if hint in _NAMES:
+        return _NAMES[hint]
     of = [one for one in typing.get_args(hint) if one is not type(None)]
     if typing.get_origin(hint) is tuple:
         return f"list of {_kind(of[0])}s"
@@ -73,7 +79,7 @@ def _kind(hint: Any) -> str:
         return f"table of {_kind(of[1])}s"
     if dataclasses.is_dataclass(of[0] if of else hint):
         return "table"
-    return _NAMES[hint]
+    raise TypeError(hint)
 
 
 def toml(value: object) -> str:

@@ -323,7 +323,7 @@ def test_aggregated_covers_five_minutes_unless_asked_otherwise(scene: Scene) -> 
 def test_the_default_window_and_the_longest_are_settings(scene: Scene) -> None:
     scene.commit("s", ("temperature", 1.0, ROOM))
     scene.advance(20)
-    exporter = scene.exporter(window="10s", max_window="1m")
+    exporter = scene.exporter(window=10.0, max_window=60.0)
     nothing = get(exporter, "/metrics/aggregated").text
     assert "stat=" not in nothing
     assert "exporter_window_seconds 10.0\n" in nothing

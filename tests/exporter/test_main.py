@@ -122,7 +122,7 @@ def test_a_port_that_is_taken_is_said_with_a_status_to_try_again(namespace: str,
     ("text", "said"),
     [
         ("[exporter]\nprot = 1\n", "did you mean 'port'?"),
-        ('[exporter]\nport = 0\nwindow = "soon"\n', "[exporter] window is 'soon'; give a duration such as"),
+        ('[exporter]\nport = 0\nwindow = "soon"\n', "[exporter] window is 'soon'; give a duration, such as"),
         ('[exporter]\nport = 0\nlisten = "no such host"\n', "[exporter] listen is 'no such host'"),
         ('[exporter]\nport = 0\nlisten = "192.0.2.1"\n', "[exporter] listen is '192.0.2.1'"),
         ('[shm]\nowner = "nobody-has-this-name"\n[exporter]\nport = 0\n', "which is not a user of this host"),
@@ -142,7 +142,7 @@ def test_a_configuration_to_be_mended_is_said_with_a_status_that_nobody_retries(
 def test_a_namespace_that_can_not_be_part_of_a_file_name_is_refused(tmp_path: Path) -> None:
     done = once("a.b", tmp_path, "[exporter]\nport = 0\n")
     assert (done.returncode, done.stderr.count("\n")) == (78, 1)
-    assert "[shm] namespace is 'a.b'; use 1 to 64 letters" in done.stderr
+    assert "$FOGMETRICS_NAMESPACE is 'a.b'; use 1 to 64 letters" in done.stderr
 
 
 def test_a_segment_that_is_gone_is_not_kept_though_nobody_asks(namespace: str, tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ FILE = Path("etc/fog.toml")
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ('window = "abc"', "window is 'abc'; give a duration such as \"5m\": it is not a duration"),
+        ('window = "abc"', 'window is \'abc\'; give a duration, such as 15, "15s" or "1h30m"'),
         ('window = ""', "window is ''; give a duration"),
-        ('window = "0"', "window is '0'; give a duration such as \"5m\": it is out of range"),
+        ('window = "0"', "window is '0'; give a duration from 1ms to 36500d"),
         ('max_window = "1x"', "max_window is '1x'; give a duration"),
-        ('window = "8d"', "window is '8d', longer than max_window, which is '7d': requests that name no window would"),
+        ('window = "8d"', "window is 8d, longer than max_window, 7d; lower the one or raise the other, since"),
     ],
 )
 def test_a_window_that_no_request_could_have_is_refused(keys: str, says: str) -> None:

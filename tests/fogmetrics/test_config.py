@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import os
 import re
+import subprocess
 import typing
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from collector import registry
+from collector.settings import SourceConfig
 from fogmetrics.config import Config, load, parse
+from fogmetrics.durations import Seconds
 from fogmetrics.settings.reader import keys_of
 from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError
+from tests.rings import become, in_fork
 
 FILE = Path("etc/fog.toml")
 
@@ -61,12 +70,12 @@ def test_each_key_is_read_into_its_table() -> None:
         ),
         (
             "[collector]\ninterval_seconds = nan\n",
-            "etc/fog.toml: [collector] interval_seconds is nan; give a number from 0.1 to 3600.",
+            "etc/fog.toml: [collector] interval_seconds is nan; give a duration from 100ms to 1h.",
         ),
-        (f"[collector]\ninterval_seconds = 1{'0' * 400}\n", "give a number"),
+        (f"[collector]\ninterval_seconds = 1{'0' * 400}\n", 'give a duration, such as 15, "15s" or "1h30m"'),
         (
             "[collector]\ninterval_seconds = 2024-01-01\n",
-            "interval_seconds is datetime.date(2024, 1, 1); give a number, such as 1.5",
+            'interval_seconds is datetime.date(2024, 1, 1); give a duration, such as 15, "15s" or "1h30m"',
         ),
         ('[log]\nlevel = "loud"\n', "[log] level is 'loud'; give one of debug, info, warning, error"),
         ("shm = 3\n", "etc/fog.toml: shm is 3; make it a table: [shm]"),
@@ -115,14 +124,78 @@ def test_the_namespace_of_the_environment_goes_before_that_of_the_file(tmp_path:
     assert load(path, {"FOGMETRICS_NAMESPACE": ""}).shm.namespace == "file"
 
 
-def test_a_file_that_is_missing_or_unreadable_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no configuration file .*none\.toml; give --config"):
-        load(tmp_path / "none.toml", {})
-    with pytest.raises(ConfigurationError, match="can't be read"):
-        load(tmp_path, {})
-    (tmp_path / "latin.toml").write_bytes(b'[shm]\nnamespace = "\xfc"\n')
-    with pytest.raises(ConfigurationError, match=r"latin\.toml can't be read"):
-        load(tmp_path / "latin.toml", {})
+@pytest.fixture
+def refusal(tmp_path: Path) -> Callable[[str], str]:
+    """What load() says of a file of that name in ``tmp_path``."""
+
+    def said(name: str) -> str:
+        with pytest.raises(ConfigurationError) as raised:
+            load(tmp_path / name, {})
+        return str(raised.value)
+
+    return said
+
+
+def test_what_is_no_readable_file_is_refused_with_its_kind_and_a_remedy(
+    tmp_path: Path, refusal: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remedy = "; give --config or $FOGMETRICS_CONFIG the path of a TOML file"
+    (tmp_path / "link.toml").symlink_to("gone.toml")
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo.toml")
+    assert refusal("none.toml") == f"there is no configuration file {tmp_path}/none.toml{remedy} that exists"
+    assert refusal("link.toml").endswith("is a link to gone.toml, which is missing; make that file, or remove the link")
+    assert refusal("") == f"the configuration file {tmp_path} is a directory, not a file{remedy}"
+    assert refusal("fifo.toml") == f"the configuration file {tmp_path}/fifo.toml is a FIFO, not a file{remedy}"
+    assert refusal("/dev/null") == f"the configuration file /dev/null is a device, not a file{remedy}"
+    assert (
+        refusal("file/f.toml")
+        == f"the configuration file {tmp_path}/file/f.toml can't be read: Not a directory{remedy}"
+    )
+    assert "can't be read: File name too long" in refusal("n" * 300)
+    assert "can't be read: embedded null byte" in refusal("a\0b")
+    monkeypatch.chdir(tmp_path)
+    Path("fogmetrics.toml").symlink_to("gone.toml")
+    with pytest.raises(ConfigurationError, match=r"is a link to gone\.toml, which is missing"):
+        load(environ={})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user without rights: run the tests as root")
+def test_a_file_that_this_user_may_not_read_is_refused_with_the_user(
+    tmp_path: Path, refusal: Callable[[str], str]
+) -> None:
+    (tmp_path / "f.toml").touch(mode=0o600)
+
+    def as_another() -> None:
+        become(65534, 65534)
+        assert "can't be read by this user, number 65534; let it read the file" in refusal("f.toml")
+
+    in_fork(as_another)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark", "said"),
+    [
+        ("utf-16", b"", "is in UTF-16, and TOML is in UTF-8; convert it: iconv -f UTF-16 -t UTF-8 "),
+        ("utf-16-be", codecs.BOM_UTF16_BE, "is in UTF-16, and TOML is in UTF-8"),
+        ("utf-16-le", b"", "is in UTF-16LE, and TOML is in UTF-8; convert it: iconv -f UTF-16LE -t UTF-8 "),
+        ("utf-16-be", b"", "is in UTF-16BE, and TOML is in UTF-8"),
+        ("utf-32", b"", "is in UTF-32, and TOML is in UTF-8"),
+        (
+            "latin-1",
+            b"",
+            "has the byte 0xfc in line 2, which is not UTF-8, the encoding of TOML; save the file as UTF-8",
+        ),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused_with_the_command_that_converts_it(
+    tmp_path: Path, refusal: Callable[[str], str], encoding: str, mark: bytes, said: str
+) -> None:
+    (tmp_path / "f f.toml").write_bytes(mark + '[shm]\nnamespace = "\xfc"\n'.encode(encoding))
+    message = refusal("f f.toml")
+    assert said in message
+    (tmp_path / "f f.toml").write_bytes(subprocess.check_output(message[message.index("iconv ") :], shell=True))
+    assert "namespace is '\xfc'" in refusal("f f.toml")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -141,6 +214,14 @@ def test_every_key_has_a_sentence_that_says_what_it_means() -> None:
             if dataclasses.is_dataclass(cls):
                 for name, field in keys_of(cls).items():
                     assert str(field.metadata["doc"]).endswith("."), f"[{table}] {name}"
+
+
+def test_each_key_that_is_a_time_is_a_duration() -> None:
+    tables: list[Any] = [*map(registry.options_class, registry.BUILT_IN), SourceConfig]
+    tables += [one for one in typing.get_type_hints(Config).values() if dataclasses.is_dataclass(one)]
+    for cls in tables:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        assert [name for name in keys_of(cls) if name.endswith("_seconds") and hints[name] != Seconds] == [], cls
 
 
 @pytest.mark.parametrize(

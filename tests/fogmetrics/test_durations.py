@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fogmetrics.durations import MAX_DURATION_NS, parse_duration
+from fogmetrics.durations import MAX_DURATION_NS, parse_duration, parse_seconds, written
 
 SECOND = 10**9
 
@@ -28,3 +28,12 @@ def test_a_duration_is_more_than_nothing_and_fits_an_int64(text: str) -> None:
     with pytest.raises(ValueError, match=r"^is out of range; give more than 0"):
         parse_duration(text)
     assert MAX_DURATION_NS < 1 << 62
+
+
+def test_a_time_of_a_configuration_may_be_none() -> None:
+    assert [parse_seconds(text) for text in ("0", "0s", "15", "0.1", "100ms", "1h30m")] == [0, 0, 15, 0.1, 0.1, 5400]
+
+
+@pytest.mark.parametrize("text", ["0", "1ms", "100ms", "15s", "1m15s", "5m", "1h30m", "1d", "7d", "365d", "36500d"])
+def test_a_duration_is_written_as_it_is_read(text: str) -> None:
+    assert written(parse_seconds(text)) == text

@@ -18,6 +18,11 @@ def test_the_exit_status_says_whose_fault_it_is_and_standard_error_what_it_was(
     assert capsys.readouterr().err.startswith("collector node: ring 'node': process 7 already writes to it")
 
 
+def test_each_mistake_of_a_configuration_is_a_line_with_the_programs_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status("exporter", raising(ConfigurationError("no key 'a'", "no key 'b'"))) == EX_CONFIG
+    assert capsys.readouterr().err == "exporter: no key 'a'\nexporter: no key 'b'\n"
+
+
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_status("collector node", lambda: 1 // 0)

@@ -10,39 +10,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from collector.metrics import BETANET, CIRCUIT_STATE
 from collector.settings import with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.betanet.breaker import CircuitBreaker, CircuitState
 from collector.sources.betanet.client import BetanetClient
-from fogmetrics.settings.reader import key
-from shm.metric import DEFAULT_BUCKETS_MS
+from collector.sources.betanet.options import BetanetOptions
 
 __all__ = ["BetanetClient", "BetanetOptions", "BetanetSource"]
-
-
-@dataclass(frozen=True, slots=True)
-class BetanetOptions:
-    """[source.betanet]"""
-
-    url: str = key("http://localhost:9000", "Where Betanet's HTTP service is, without /api/v1.")
-    request_timeout_seconds: float = key(
-        5.0, "Time that one endpoint may take for its whole answer.", low=0.01, high=60
-    )
-    max_reply_bytes: int = key(
-        1_048_576, "Longest answer that is read from an endpoint.", low=1_024, high=1_073_741_824
-    )
-    failures_to_open: int = key(
-        5, "Collections in a row without any answer after which Betanet is left alone.", low=1, high=1_000_000
-    )
-    open_seconds: float = key(
-        30.0, "Time that Betanet is then left alone before it is tried again.", low=0, high=86_400
-    )
-    buckets: tuple[float, ...] = key(
-        DEFAULT_BUCKETS_MS, "Upper bounds of betanet_latency's histogram, in milliseconds, rising."
-    )
 
 
 class BetanetSource(MetricSource):
@@ -52,7 +28,7 @@ class BetanetSource(MetricSource):
 
     def __init__(self, options: BetanetOptions | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.options = options or BetanetOptions()
-        self.metrics = with_buckets((*BETANET, CIRCUIT_STATE), self.options.buckets, "source.betanet")
+        self.metrics = with_buckets((*BETANET, CIRCUIT_STATE), self.options.buckets)
         self.client = BetanetClient(
             self.options.url, self.options.request_timeout_seconds, self.options.max_reply_bytes
         )

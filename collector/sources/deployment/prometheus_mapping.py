@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
-from fogmetrics.settings.reader import key, toml_key
+from fogmetrics.settings.reader import key, mistakes_of, toml_key
 from shm.errors import ConfigurationError
 
 Role = Literal["requests", "errors", "latency", "replicas", "replica_series"]
@@ -92,6 +92,9 @@ def table_of(name: str) -> str:
 def mappings(tables: Mapping[str, PrometheusOptions]) -> dict[str, PageMapping]:
     """The mapping of each table. Raises ConfigurationError."""
     known = {**READY, **{name: table for name, table in tables.items() if table.maps}}
+    mistakes = [one for name, table in tables.items() for one in mistakes_of(_mapping, name, table, known)]
+    if mistakes:
+        raise ConfigurationError(*mistakes)
     return {name: _mapping(name, table, known) for name, table in tables.items()}
 
 

@@ -21,11 +21,12 @@ from typing import Any
 from collector.frame.histogram import Observations
 from collector.loop.timeouts import MOMENT_SECONDS, CallPool
 from collector.metrics import DEPLOYMENT
-from collector.settings import CollectorTables, with_buckets
+from collector.settings import CollectorTables, check_own_buckets, with_buckets
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.deployment.prometheus_mapping import PrometheusOptions, mappings, table_of
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from collector.sources.target import Limits
+from fogmetrics.durations import Seconds
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError
 from shm.metric import DEFAULT_BUCKETS_MS
@@ -73,12 +74,15 @@ class DeploymentOptions:
     )
     docker_label: str = key("com.docker.compose.service", "Label of containers whose value is the deployment_id.")
     prometheus: Mapping[str, PrometheusOptions] = key({}, "Pages for Prometheus, a table each.")
-    request_timeout_seconds: float = key(3.0, "Time that one provider may take to answer.", low=0.01, high=60)
+    request_timeout_seconds: Seconds = key(3.0, "Time that one provider may take to answer.", low=0.01, high=60)
     max_reply_bytes: int = key(4_194_304, "Longest answer that is read from a provider.", low=1_024, high=1_073_741_824)
     buckets: tuple[float, ...] = key(
         DEFAULT_BUCKETS_MS, "Upper bounds of deployment_latency's histogram, in milliseconds, rising."
     )
     old_spellings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_own_buckets("deployment_latency", self.buckets, "source.deployment")
 
     @classmethod
     def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -169,7 +173,7 @@ class DeploymentMetricSource(MetricSource):
         timeout_seconds: float = 10.0,
     ) -> None:
         self.options = options or DeploymentOptions()
-        self.metrics = with_buckets(DEPLOYMENT, self.options.buckets, "source.deployment")
+        self.metrics = with_buckets(DEPLOYMENT, self.options.buckets)
         self._providers = build_providers(self.options) if providers is None else list(providers)
         self._timeout_seconds = timeout_seconds
         moment = min(MOMENT_SECONDS, _BEGINNING_SHARE * timeout_seconds / max(len(self._providers), 1))
@@ -236,11 +240,19 @@ def build_providers(options: DeploymentOptions) -> list[DeploymentProvider]:
     known = ", ".join(PROVIDERS)
     if not options.providers:
         raise ConfigurationError(f"{_PROVIDERS_KEY} is empty; give at least one of {known}")
-    for name in options.providers:
-        if name not in PROVIDERS:
-            raise ConfigurationError(f"{_PROVIDERS_KEY} has {name!r}, but the providers are {known}; correct the name")
     limits = Limits(options.request_timeout_seconds, options.max_reply_bytes, "[source.deployment]")
-    return [one for name in dict.fromkeys(options.providers) for one in PROVIDERS[name](options, limits)]
+    found, mistakes = list[DeploymentProvider](), list[str]()
+    for name in dict.fromkeys(options.providers):
+        if name not in PROVIDERS:
+            mistakes.append(f"{_PROVIDERS_KEY} has {name!r}, which is no provider; the providers are {known}")
+            continue
+        try:
+            found += PROVIDERS[name](options, limits)
+        except ConfigurationError as error:
+            mistakes += error.args
+    if mistakes:
+        raise ConfigurationError(*mistakes)
+    return found
 
 
 def merge(answers: Iterable[Iterable[Deployment]]) -> list[Deployment]:

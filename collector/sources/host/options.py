@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fogmetrics.settings.reader import key
+from fogmetrics.durations import Seconds
+from fogmetrics.settings.reader import close_to, key
 from shm.errors import ConfigurationError
 
 GROUPS = (
@@ -49,10 +50,10 @@ class HostOptions:
 
     enabled: bool = key(False, "Turns the source on.")
     groups: tuple[str, ...] = key(GROUPS, "Groups that are read.")
-    cadence: Mapping[str, float] = key(
-        {}, "Seconds from one reading of a group to the next; between, samples are carried.", low=0, high=86_400
+    cadence: Mapping[str, Seconds] = key(
+        {}, "Time from one reading of a group to the next; between, samples are carried.", low=0, high=86_400
     )
-    group_timeout_seconds: float = key(
+    group_timeout_seconds: Seconds = key(
         1.0, "Time that one group may take; past it the others go on without it.", low=0.01, high=60
     )
     filesystem_exclude_mounts: tuple[str, ...] = key(_MOUNTS, "Globs of mount points that are left out.")
@@ -67,23 +68,25 @@ class HostOptions:
     old_spellings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        mistakes = []
         if not self.groups:
-            raise ConfigurationError(
+            mistakes.append(
                 f"[source.host] groups is empty; give at least one of {', '.join(GROUPS)}, or set enabled to false"
             )
         for key_name, names in (("groups", self.groups), ("cadence", self.cadence)):
             for name in names:
                 if name not in GROUPS:
-                    raise ConfigurationError(
-                        f"[source.host] {key_name} names {name!r}, which is not a group; the groups are "
-                        f"{', '.join(GROUPS)}"
-                    )
+                    close = close_to(name, GROUPS)
+                    hint = f"did you mean {close!r}?" if close else f"the groups are {', '.join(GROUPS)}"
+                    mistakes.append(f"[source.host] {key_name} names {name!r}, which is not a group; {hint}")
         for name in ("proc", "sys", "rootfs"):
             if not getattr(self, name).startswith("/"):
-                raise ConfigurationError(
+                mistakes.append(
                     f"[source.host] {name} is {getattr(self, name)!r}; give an absolute path, such as "
                     f"{self.__dataclass_fields__[name].default!r}"
                 )
+        if mistakes:
+            raise ConfigurationError(*mistakes)
 
     @classmethod
     def modernized(cls, table: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:

@@ -14,7 +14,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import psutil
@@ -23,28 +22,12 @@ from collector.loop.timeouts import CallThread
 from collector.metrics import NODE
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded, glob_notes
-from fogmetrics.settings.reader import key
+from collector.sources.node.options import NodeOptions
 from shm.errors import ConfigurationError
 from shm.metric import increase
 from shm.safe_repr import readable, said
 
-# Interfaces whose bytes also pass a physical one, and would count twice, as VLANs ("eth0.5"); or never leave the host.
-_VIRTUAL = (
-    "lo", "veth*", "vnet*", "lxc*", "docker*", "br-*", "virbr*", "bond*", "team*", "dummy*", "ifb*", "tun*", "tap*",
-    "wg*", "vxlan*", "cni*", "flannel*", "cali*", "*.*",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """[source.node]"""
-
-    node_id: str = key("", "Value of the label node_id; empty: the host's name.")
-    disk_path: str = key("/", "Path whose file system node_disk_usage is about.")
-    disk_timeout_seconds: float = key(
-        2.0, "Time the file system may take to answer; past it the sample is absent.", low=0.01, high=60
-    )
-    network_exclude: tuple[str, ...] = key(_VIRTUAL, "Globs of interfaces that node_network_io leaves out.")
+__all__ = ["NodeMetricSource", "NodeOptions"]
 
 
 class Host(Protocol):
@@ -67,10 +50,6 @@ class NodeMetricSource(MetricSource):
         self, options: NodeOptions | None = None, host: Host = psutil, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.options = options or NodeOptions()
-        if not self.options.disk_path.startswith("/"):
-            raise ConfigurationError(
-                f'[source.node] disk_path is {self.options.disk_path!r}; give an absolute path, such as "/"'
-            )
         self.node_id = self.options.node_id or readable(os.uname().nodename)
         self._host = host
         self._clock = clock

@@ -27,6 +27,7 @@ from collector.sources.textfile import reading
 from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import ParsedMetric, translate
+from fogmetrics.durations import Seconds
 from fogmetrics.settings.reader import key
 from shm.errors import ConfigurationError, FogmetricsError
 
@@ -46,12 +47,24 @@ class TextfileOptions:
     """[source.textfile]"""
 
     directory: str = key("", "Directory whose *.prom files are read; empty: off.")
-    max_age_seconds: float = key(
+    max_age_seconds: Seconds = key(
         0.0, "Age of a file, since it was last written, past which its series are absent; 0: no limit.",
         low=0, high=31_536_000,
     )  # fmt: skip
     max_file_bytes: int = key(1_048_576, "Largest file that is read; a larger one is refused.", low=1, high=1 << 30)
     max_files: int = key(100, "Files that are read; those past it are left out, and named.", low=1, high=10_000)
+
+    def __post_init__(self) -> None:
+        directory = self.directory
+        if directory and not directory.startswith("/"):
+            raise ConfigurationError(
+                f'[source.textfile] directory is {directory!r}; give an absolute path, such as "/var/lib/textfiles"'
+            )
+        if len(directory) > _MOST_DIRECTORY:
+            raise ConfigurationError(
+                f"[source.textfile] directory has {len(directory)} characters, more than {_MOST_DIRECTORY}; give a "
+                "shorter path, or a link to it"
+            )
 
 
 @dataclass(slots=True)
@@ -80,17 +93,7 @@ class TextfileSource(MetricSource):
         self.options = options or TextfileOptions()
         self._clock = clock
         self._files: dict[str, _File] = {}
-        directory = self.options.directory
-        if directory and not directory.startswith("/"):
-            raise ConfigurationError(
-                f'[source.textfile] directory is {directory!r}; give an absolute path, such as "/var/lib/textfiles"'
-            )
-        if len(directory) > _MOST_DIRECTORY:
-            raise ConfigurationError(
-                f"[source.textfile] directory has {len(directory)} characters, more than {_MOST_DIRECTORY}; give a "
-                "shorter path, or a link to it"
-            )
-        self.off = "" if directory else "[source.textfile] directory is empty"
+        self.off = "" if self.options.directory else "[source.textfile] directory is empty"
 
     def collect(self) -> Collection:
         try:

@@ -69,7 +69,8 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
     toml = tmp_path / "fogmetrics.toml"
     toml.write_text("[exporter]\nport = 9300\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
-    assert capsys.readouterr() == ("", "")
+    on, off = "on are node, deployment, betanet, system", "off are host, textfile, applications"
+    assert capsys.readouterr() == (f"fogmetrics: {toml} is valid: {on}; {off}\n", "")
     assert not (tmp_path / "run").exists()
     toml.write_text("[exporter]\nport = -1\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78

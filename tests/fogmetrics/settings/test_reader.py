@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fogmetrics.settings.reader import Where, key, other_keys, read_table
+from fogmetrics.durations import Seconds
+from fogmetrics.settings.reader import Where, key, other_keys, read_partly, read_table
 from shm.errors import ConfigurationError
 
 WHERE = Where("fog.toml", "source.app")
@@ -28,7 +29,7 @@ class Options:
     class_: str = key("", "Class.")
     front: Page = key(Page(), "The first page.")
     page: Mapping[str, Page] = key({}, "Pages by name.")
-    cadence: Mapping[str, float] = key({}, "Seconds by group.", low=0, high=100)
+    cadence: Mapping[str, Seconds] = key({}, "Time by group.", low=0, high=100)
     row: tuple[Page, ...] = key((), "Pages in their order.")
 
 
@@ -62,7 +63,7 @@ def test_each_key_is_read_into_the_field_of_its_name(table: dict[str, Any], opti
     [
         ({"urls": "a"}, """[source.app] urls is 'a'; give a list, such as ["text"]"""),
         ({"urls": [1]}, "urls is 1; give a string"),
-        ({"limit": 11}, "limit is 11.0; give a number from 0 to 10. At most."),
+        ({"limit": 11}, "limit is 11; give a number from 0 to 10. At most."),
         ({"limit": True}, "limit is True; give a number, such as 1.5"),
         ({"ports": [0]}, "ports is 0; give a number from 1 to 65535"),
         ({"order": "left"}, "order is 'left'; give one of up, down"),
@@ -79,17 +80,46 @@ def test_each_key_is_read_into_the_field_of_its_name(table: dict[str, Any], opti
         ({"page": {"a": {"url": 1}}}, "fog.toml: [source.app.page.a] url is 1; give a string"),
         (
             {"page": {"b c": {"buckets": [10]}}},
-            'fog.toml: [source.app.page."b c"] buckets is 10.0; give a number from 0',
+            'fog.toml: [source.app.page."b c"] buckets is 10; give a number from 0',
         ),
         ({"row": "u"}, "fog.toml: [source.app] row is 'u'; give a list, such as [{name = VALUE}]"),
         ({"row": ["u"]}, "fog.toml: [source.app] row is 'u'; make it a table: [source.app.row]"),
         ({"cadence": ["a=1"]}, "fog.toml: [source.app] cadence is ['a=1']; make it a table: [source.app.cadence]"),
-        ({"cadence": {"a": 101}}, "fog.toml: [source.app.cadence] a is 101.0; give a number from 0 to 100."),
+        ({"cadence": {"a": 101}}, "fog.toml: [source.app.cadence] a is 101; give a duration from 0 to 1m40s."),
     ],
 )
 def test_what_is_wrong_is_refused_with_file_table_key_value_and_remedy(table: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         read_table(Options, table, WHERE)
+
+
+@pytest.mark.parametrize("given", [15, 15.0, "15", "15s", "15000ms", "15.0"])
+def test_a_duration_is_a_number_of_seconds_or_a_text(given: object) -> None:
+    assert read_table(Options, {"cadence": {"a": given}}, WHERE).cadence == {"a": 15.0}
+
+
+@pytest.mark.parametrize("given", ["15 s", "1.5h", "", "soon", True, [15], "-1s", "1s1m"])
+def test_what_is_no_duration_is_refused_with_the_ways_to_write_one(given: object) -> None:
+    says = f'[source.app.cadence] a is {given!r}; give a duration, such as 15, "15s" or "1h30m"'
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        read_table(Options, {"cadence": {"a": given}}, WHERE)
+
+
+def test_all_mistakes_of_a_table_are_named_at_once_and_the_other_keys_are_read() -> None:
+    mistakes: list[str] = []
+    table = {"limit": 11, "urls": ["a", 1, 2], "zzz": 0, "front": {"url": 1}, "page": {"a": {"ulr": 1}, "b": 2}}
+    found = read_partly(Options, {**table, "class": "a:B", "ports": [80]}, WHERE, mistakes)
+    starts = ["limit is 11;", "urls is 1;", "urls is 2;", "has no key 'zzz';"]
+    starts = [f"fog.toml: [source.app] {one}" for one in starts]
+    starts += ["fog.toml: [source.app.front] url is 1;", "fog.toml: [source.app.page.a] has no key 'ulr';"]
+    starts += ["fog.toml: [source.app.page] b is 2;"]
+    assert [one for one in starts if sum(said.startswith(one) for said in mistakes) != 1] == []
+    assert len(mistakes) == len(starts)
+    assert found == Options(urls=("a",), class_="a:B", ports=(80,), page={"a": Page()})
+    with pytest.raises(ConfigurationError) as raised:
+        read_table(Options, table, WHERE)
+    assert list(raised.value.args) == mistakes
+    assert str(raised.value) == "\n".join(mistakes)
 
 
 def test_keys_that_no_field_has_are_kept_where_the_class_takes_them() -> None:

@@ -255,7 +255,6 @@ def test_every_provider_can_be_chosen_by_its_name() -> None:
         ),
         (DeploymentOptions(supervisord_url="https://host"), ["[source.deployment] supervisord_url", "'https://host'"]),
         (DeploymentOptions(supervisord_url="http://u:secret@host:x"), ["[source.deployment] supervisord_url", "port"]),
-        (DeploymentOptions(buckets=(5.0, 1.0)), ["[source.deployment] buckets", "rise"]),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_key_value_and_remedy(
@@ -265,6 +264,11 @@ def test_a_wrong_configuration_is_refused_with_key_value_and_remedy(
         DeploymentMetricSource(options)
     assert [word for word in words if word not in str(caught.value)] == []
     assert "secret" not in str(caught.value)
+
+
+def test_buckets_that_do_not_rise_are_refused_with_key_value_and_remedy() -> None:
+    with pytest.raises(ConfigurationError, match=r"^\[source.deployment\] buckets can't be used: .* do not rise"):
+        DeploymentOptions(buckets=(5.0, 1.0))
 
 
 def test_the_options_are_a_table_of_the_configuration_and_each_key_is_documented() -> None:
