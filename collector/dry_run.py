@@ -11,6 +11,7 @@ from collector.frame.rules import Rules
 from collector.frame.samples import Given, check_sample, series_name
 from collector.loop.source_thread import SourceThread
 from collector.metrics import OWN
+from collector.raised_at import raised_at
 from collector.source import MetricSource
 from shm.metric import Metric
 from shm.safe_repr import said, shown
@@ -31,13 +32,13 @@ def once(source: MetricSource, timeout: float, max_series: int, max_series_per_m
     try:
         thread.open(timeout)
     except Exception as error:  # noqa: BLE001 - any exception of the source, as in the daemon
-        print(f"error: {said(error)}", file=sys.stderr)
+        print(f"error: {said(error)}{raised_at(error)}", file=sys.stderr)
         return 1
     time.sleep(_BETWEEN_SECONDS)
     result = thread.finish(thread.start(timeout))
     with contextlib.suppress(Exception):  # as in the daemon
         thread.close(timeout)
-    messages = [f"error: {error}" for error in result.errors]
+    messages = [f"error: {error}{result.place}" for error in result.errors]
     known = {metric.name: metric for metric in (*source.metrics, *result.metrics, *OWN)}
     given = Given()
     series: dict[str, set[tuple[str, ...]]] = {}

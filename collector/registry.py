@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from collector.metrics import LAST_SNAPSHOT, OWN
+from collector.raised_at import raised_at
 from collector.settings import CollectorTables, SourceConfig
 from collector.source import MetricSource
 from fogmetrics.settings.reader import Where, close_to, keys_of, mistakes_of, names, read_partly, toml_key
@@ -209,7 +210,7 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
         raise
     except (Exception, SystemExit) as error:  # importing a module that is a program may raise SystemExit
         raise ConfigurationError(
-            f"{what} can't be made from {dict(options)}: {said(error)}; "
+            f"{what} can't be made from {dict(options)}: {said(error)}{raised_at(error)}; "
             "install it in this environment, and see that it takes these keys"
         ) from error
     if not whole or found["name"] is None:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from collector.loop.timeouts import Call, CallThread
+from collector.raised_at import raised_at
 from collector.source import Collection, CollectResult, MetricSource, Sample
 from shm.errors import MetricError
 from shm.metric import Metric
@@ -28,7 +29,8 @@ MOST_SAMPLES: Final = 200_000
 class SourceResult:
     """The result of one collection, fully read, and its duration; see Collection.
 
-    ``errors`` also has a sentence for each refused sample.
+    ``errors`` also has a sentence for each refused sample. ``place``: of the exception that collect() raised, see
+    raised_at().
     """
 
     source: MetricSource
@@ -37,6 +39,7 @@ class SourceResult:
     up: bool = True
     metrics: Sequence[Metric] = ()
     seconds: float = 0.0
+    place: str = ""
 
 
 class SourceThread:
@@ -74,7 +77,13 @@ class SourceThread:
             return call.value(stop)
         except Exception as error:  # any failure of a source is its own
             log.debug("collection failed", extra={"source": self.source.name}, exc_info=error)
-            return SourceResult(self.source, errors=[said(error)], up=False, seconds=time.monotonic() - call.begun)
+            return SourceResult(
+                self.source,
+                errors=[said(error)],
+                up=False,
+                seconds=time.monotonic() - call.begun,
+                place=raised_at(error),
+            )
 
     def close(self, timeout_seconds: float) -> None:
         """Close the source and end the thread when it is idle. Raises the source's exception, or Hung."""

@@ -133,7 +133,8 @@ class CallThread:
         except Exception as error:  # noqa: BLE001 - for the caller
             call.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - fails this call, not the thread
-            call.set_exception(Broken(f"{call.name} raised {type(error).__name__}, which would end its process"))
+            broken = Broken(f"{call.name} raised {type(error).__name__}, which would end its process")
+            call.set_exception(broken.with_traceback(error.__traceback__))
 
     def resolve(self, result: Any, timeout_seconds: float) -> Any:
         """``result``, awaited if it is awaitable, on an event loop that lives as long as the thread.

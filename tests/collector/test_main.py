@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,47 @@ class Twice(MetricSource):
 
     def collect(self) -> CollectResult:
         return [Sample("depth", value, {"queue": "a"}) for value in (41, 87)]
+
+
+def parsed(text: str) -> object:
+    return json.loads(text)  # HERE it fails
+
+
+class Fails(MetricSource):
+    """Fails in the method that ``where`` names; in collect(), in each of the ways that a source has."""
+
+    name = "fails"
+    metrics = ()
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        if where == "made":
+            parsed("{")
+
+    def open(self) -> None:
+        if self.where == "open":
+            parsed("{")
+
+    def collect(self) -> CollectResult | Awaitable[CollectResult]:
+        if self.where == "plain":
+            parsed("{")
+        return self.later() if self.where == "async" else (Sample(f"{parsed('{')}", 1) for _ in "1")
+
+    async def later(self) -> CollectResult:
+        parsed("{")
+        return []
+
+
+class FailsAsACustomCollector:
+    def collect(self) -> Iterator[object]:
+        yield parsed("{")
+
+
+class Exits(Closes):
+    name = "exits"
+
+    def collect(self) -> CollectResult:
+        sys.exit(3)  # HERE it ends
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -123,6 +166,45 @@ def test_once_of_a_source_that_is_down_or_reads_nothing_says_why(once: Once, nam
     status, _, err = once(name, f"[source.{name}]\n{key}\n")
     assert status == 1
     assert err.startswith(said)
+
+
+def line_of(text: str) -> int:
+    lines = Path(__file__).read_text().splitlines()
+    return 1 + next(number for number, line in enumerate(lines) if line.endswith(text))
+
+
+@pytest.mark.parametrize("where", ["open", "plain", "async", "generator", "made", "custom"])
+def test_once_says_at_which_line_of_the_sources_code_it_failed(once: Once, where: str) -> None:
+    name, cls, keys = ("fails", "Fails", f'where = "{where}"\n')
+    if where == "custom":
+        name, cls, keys = ("custom", "FailsAsACustomCollector", "")
+    status, _, err = once(name, f'[source.{name}]\nclass = "{__name__}:{cls}"\n{keys}')
+    assert status == (78 if where == "made" else 1)
+    assert "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)" in err
+    assert f"; raised at {__file__}:{line_of('# HERE it fails')} in parsed" in err
+    assert err.count("\n") == 1
+
+
+def test_once_says_at_which_line_a_source_would_have_ended_its_process(once: Once) -> None:
+    status, _, err = once("exits", f'[source.exits]\nclass = "{__name__}:Exits"\n')
+    assert status == 1
+    assert f"raised SystemExit, which would end its process; raised at {__file__}:{line_of('# HERE it ends')}" in err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["collector many --once", "fogmetrics.cli.check --config-only /"])
+def test_a_command_whose_output_nobody_reads_ends_without_a_traceback(
+    toml: Path, command: str, unbuffered: str
+) -> None:
+    toml.write_text(f'{toml.read_text()}[source.many]\nclass = "{__name__}:Many"\n')
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split(), "--config", str(toml)],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=60,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_once_tells_of_samples_that_the_daemon_would_refuse(once: Once) -> None:

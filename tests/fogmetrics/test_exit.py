@@ -23,6 +23,11 @@ def test_each_mistake_of_a_configuration_is_a_line_with_the_programs_name(capsys
     assert capsys.readouterr().err == "exporter: no key 'a'\nexporter: no key 'b'\n"
 
 
+def test_a_broken_pipe_that_is_not_the_programs_output_is_not_hidden(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BrokenPipeError):
+        exit_status("collector node", raising(BrokenPipeError()))
+
+
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_status("collector node", lambda: 1 // 0)
