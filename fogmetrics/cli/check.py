@@ -10,11 +10,14 @@ Exit status: 0 if all is well, 78 for a wrong configuration, 75 for an obstacle 
 from __future__ import annotations
 
 import argparse
+import configparser
 import contextlib
 import errno
+import io
 import os
 import pwd
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Iterable
@@ -52,12 +55,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8 are printed as they are
+
     def body() -> int:
         config, sources = examine(options.config)
         for note in notes(config, sources, options.directory):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if not options.config_only:
             check_run_directory(options.directory)
+            check_supervisord(options.directory)
             check_shared_memory()
             check_rings(config)
             check_port(config)
@@ -157,6 +164,46 @@ def check_run_directory(directory: Path) -> None:
         )
 
 
+def check_supervisord(directory: Path) -> None:
+    """Raises InTheWay if supervisord refuses supervisord.conf and conf.d, or could not find a program in them.
+
+    It replaces %(here)s by the directory's name and then looks for variables and quotes in the result, so the name may
+    be the reason.
+    """
+    file = directory.resolve() / "supervisord.conf"
+    if not file.exists():
+        return
+    if (shown := os.fsencode(file.parent).decode(errors="backslashreplace")) != str(file.parent):
+        raise InTheWay(
+            f"{shown} is not UTF-8, and supervisord's own interface fails on such a path; clone to a directory whose "
+            "path is UTF-8"
+        )
+    from supervisor.options import ServerOptions
+
+    options = ServerOptions()
+    options.here = str(file.parent)
+    odd = sorted(set('%"\\*?[]') & set(options.here))
+    remedy = f"clone to a directory without {' '.join(odd)} in its path" if odd else "correct it, or the file of conf.d"
+    try:
+        options.read_config(str(file))
+    except (ValueError, configparser.Error) as error:
+        raise InTheWay(f"supervisord can't read {file}: {' '.join(str(error).split())}; {remedy}") from None
+    for group in options.configroot.supervisord.process_group_configs:
+        for program in group.process_configs:
+            try:
+                path = shlex.split(program.command)[0]
+            except (ValueError, IndexError) as error:
+                raise InTheWay(
+                    f"[program:{program.name}] of {file} has the command {program.command!r}: {error}; {remedy}"
+                ) from None
+            if path.startswith("/") and not os.access(path, os.X_OK):
+                raise InTheWay(
+                    f"[program:{program.name}] of {file} starts {path}, which is missing or can't be run; {remedy}"
+                )
+    if any((file.parent / "conf.d").glob("*.conf")) and any("No file matches" in one for one in options.parse_warnings):
+        raise InTheWay(f"supervisord finds no file in {file.parent / 'conf.d'}, though there are some; {remedy}")
+
+
 def check_shared_memory() -> None:
     """Raises InTheWay if shared memory is missing or can't be written."""
     if not os.access(DIRECTORY, os.W_OK):
@@ -217,7 +264,7 @@ def where_to_look(config: Config, directory: Path) -> str:
         f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {window}\n"
         f"  {base}/stats   {base}/health\n"
         f"  {directory.resolve() / 'run' / 'log'}    a log per process\n"
-        f"  {control} -c {directory.resolve() / 'supervisord.conf'} status\n"
+        f"  {shlex.join([str(control), '-c', str(directory.resolve() / 'supervisord.conf'), 'status'])}\n"
         f"Ctrl-C stops it; the rings keep their history."
     )
 

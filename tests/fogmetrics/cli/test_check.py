@@ -3,12 +3,22 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from collector.source import MetricSource, Sample
-from fogmetrics.cli.check import InTheWay, check_port, check_rings, check_run_directory, where_to_look
+from fogmetrics.cli.check import (
+    InTheWay,
+    check_port,
+    check_rings,
+    check_run_directory,
+    check_supervisord,
+    where_to_look,
+)
 from fogmetrics.cli.check import main as preflight
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
@@ -74,6 +84,13 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "run").exists()
     toml.write_text("[exporter]\nport = -1\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78
+
+
+def test_a_file_whose_name_is_not_utf_8_is_named_as_it_is(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/n\xe9.toml"
+    Path(os.fsdecode(path)).touch()
+    command = [sys.executable, "-m", "fogmetrics.cli.check", "/", "--config-only", "--config", os.fsdecode(path)]
+    assert path + b" is valid: " in subprocess.check_output(command, cwd=ROOT, timeout=60)
 
 
 def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +167,69 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
     monkeypatch.setattr(socket.socket, "bind", raising(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(ConfigurationError, match="port is 80, which this user may not use"):
         check_port(config("[exporter]\nport = 80\n"))
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a clone in a directory of that name, with what supervisord reads of it."""
+
+    def make(name: str) -> Path:
+        directory = tmp_path / name
+        (directory / "conf.d").mkdir(parents=True)
+        for file in ("supervisord.conf", "conf.d/own-source.conf"):
+            (directory / file).write_text((ROOT / file).read_text())
+        (directory / ".venv").symlink_to(sys.prefix)
+        (directory / "run" / "log").mkdir(parents=True)
+        return directory
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a%2Fb", "supervisord can't read .*: Format string .* is badly formatted: .* without % in its path"),
+        ("%(here)s", "supervisord can't read .*; clone to a directory without % in its path"),
+        ("100%", "supervisord can't read .*; clone to a directory without % in its path"),
+        ('a"b', r'has the command .*: No closing quotation; clone to a directory without " in its path'),
+        ('a""b', r'starts .*, which is missing or can\'t be run; clone to a directory without " in its path'),
+        ("a\\\\b", r"starts .*, which is missing or can't be run; clone to a directory without \\ in its path"),
+        ("a[x]b", r"supervisord finds no file in .*conf\.d, though there are some; clone .* without \[ \] in its path"),
+        (os.fsdecode(b"n\xe9"), r"/n\\xe9 is not UTF-8, .*; clone to a directory whose path is UTF-8"),
+    ],
+)
+def test_a_directory_whose_name_supervisord_can_not_take_is_in_the_way(
+    clone: Callable[[str], Path], name: str, said: str
+) -> None:
+    with pytest.raises(InTheWay, match=said):
+        check_supervisord(clone(name))
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "said"),
+    [
+        ("-m collector node", '-m "collector node', r"^\[program:node\] of .*: No closing quotation; correct it, or"),
+        (
+            '"%(here)s/.venv/bin/python" -m exporter',
+            "/no/python",
+            r"^\[program:exporter\] of .* starts /no/python, which",
+        ),
+        ("startretries = 10", "startretries = ten", "supervisord can't read .*; correct it, or the file of conf.d"),
+        ("startretries = 10", "user = no-such-user", "supervisord can't read .*; correct it, or the file of conf.d"),
+        ("[supervisord]", "[supervisor]", "supervisord can't read .* does not include supervisord section; correct it"),
+        ("[program:node]", "node", "supervisord can't read .*; correct it, or the file of conf.d"),
+    ],
+)
+def test_a_mistake_in_supervisord_conf_is_in_the_way(
+    clone: Callable[[str], Path], written: str, instead: str, said: str
+) -> None:
+    directory = clone("clone")
+    file = directory / "supervisord.conf"
+    assert written in file.read_text()
+    check_supervisord(directory)
+    file.write_text(file.read_text().replace(written, instead, 1))
+    with pytest.raises(InTheWay, match=said):
+        check_supervisord(directory)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run the tests as root")
