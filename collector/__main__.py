@@ -17,6 +17,7 @@ from collector.loop.disk_copies import Snapshots
 from collector.loop.stop import Stop
 from collector.loop.worker import Worker
 from collector.metrics import OPTIONAL, OWN
+from collector.notes import source_notes
 from collector.settings import SourceConfig
 from collector.source import MetricSource
 from fogmetrics import allocator
@@ -105,7 +106,7 @@ def run(source: MetricSource, config: Config, interval: float, timeout: float, p
             "sequence": writer.head,
         },
     )
-    for note in getattr(source, "notes", ()):
+    for note in source_notes(source, config):
         log.warning("note", extra={"source": source.name, "note": note})
     Worker(source, collector, interval, timeout, stop=stop, snapshots=snapshots).run()
     log.info("stopped", extra={"source": source.name, "sequence": writer.head})

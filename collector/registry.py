@@ -28,7 +28,7 @@ _MOST_TIMEOUT = 10.0
 
 # A request must time out before its collection does, so that the samples of the other requests are kept: options with
 # this ending are cut to this share of the collection's timeout.
-_REQUEST, _REQUEST_SHARE = "_timeout_seconds", 0.8
+REQUEST, REQUEST_SHARE = "_timeout_seconds", 0.8
 
 # name: (module, class, module:class of its options). A class that needs more than its options has a classmethod
 # from_config(options, config, timeout_seconds). The module of the options imports no library, since every process
@@ -174,7 +174,7 @@ def _built_in(name: str, config: CollectorTables) -> MetricSource:
     except ConfigurationError as error:
         found.extend(error.args)
         timeout = _MOST_TIMEOUT
-    cut = {one: min(getattr(chosen, one), _REQUEST_SHARE * timeout) for one in keys if one.endswith(_REQUEST)}
+    cut = {one: min(getattr(chosen, one), REQUEST_SHARE * timeout) for one in keys if one.endswith(REQUEST)}
     chosen = dataclasses.replace(chosen, **cut)
     made = getattr(importlib.import_module(module), class_name)
     try:

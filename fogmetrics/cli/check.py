@@ -20,19 +20,23 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from collector import registry
 from collector.frame.rules import Rules
-from collector.metrics import ALL, OPTIONAL, OWN
+from collector.metrics import ALL, OPTIONAL, OWN, TEXTFILE
+from collector.notes import source_notes
+from collector.settings import CollectorConfig
 from collector.source import MetricSource
 from exporter.http import address
 from fogmetrics import config as configuration
 from fogmetrics.config import Config
 from fogmetrics.durations import written
 from fogmetrics.exit import exit_status
-from fogmetrics.settings.reader import mistakes_of
+from fogmetrics.settings.metric_names import metric_table, table_fits
+from fogmetrics.settings.reader import close_to, mistakes_of
+from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import DIRECTORY, lock_path, ring_path
 from shm.owners import group_number
@@ -109,11 +113,13 @@ def valid(config: Config, sources: Iterable[MetricSource]) -> str:
 
 
 def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
-    """Settings that are valid but have no effect: the sources' own ``notes``, and sources without a program.
+    """Settings that are valid but have no effect: those of sources and of shared tables, and sources without a program.
 
     Without a readable supervisord.conf in ``directory``, programs are not checked.
     """
-    found = [f"{config.file}: {note}" for source in sources for note in getattr(source, "notes", ())]
+    sources = list(sources)
+    found = [f"{config.file}: {note}" for source in sources for note in source_notes(source, config)]
+    found += shared_notes(config, sources)
     try:
         programs = [directory / "supervisord.conf", *sorted((directory / "conf.d").glob("*.conf"))]
         text = "\n".join(one.read_text() for one in programs)
@@ -126,6 +132,32 @@ def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> l
                 "is not collected; docs/configuration.md says how one is made"
             )
     return found
+
+
+def shared_notes(config: Config, sources: Iterable[MetricSource]) -> Iterator[str]:
+    """Keys of [shm], [collector], [exporter] and [metric.NAME] without effect."""
+    if config.shm.snapshot_seconds != ShmConfig().snapshot_seconds and not config.shm.snapshot_dir:
+        yield f"{config.where('shm')} snapshot_seconds has no effect without snapshot_dir; set it, or remove the key"
+    most, of_metric = config.collector.max_series, config.collector.max_series_per_metric
+    if of_metric > most and of_metric != CollectorConfig().max_series_per_metric:
+        yield (
+            f"{config.where('collector')} max_series_per_metric is {of_metric}, more than a source may have, whose "
+            f"max_series is {most}; raise that, or lower it"
+        )
+    history = max(registry.capacity(one.name, config) * registry.times(one.name, config)[0] for one in sources)
+    if config.exporter.window > history:
+        yield (
+            f"{config.where('exporter')} window is {written(config.exporter.window)}, but no ring holds more than "
+            f"{written(history)}; lower it, or raise [shm] capacity"
+        )
+    metrics = [*ALL, *TEXTFILE, *(metric for source in sources for metric in source.metrics)]
+    known = {name: None for one in metrics for name in (one.name, one.family)}
+    for name in config.metric:
+        if not any(table_fits(name, one) for one in metrics) and (close := close_to(name, known)):
+            yield (
+                f"{config.file}: {metric_table(name)} is the table of no metric of the built-in sources; did you mean "
+                f"{close!r}?"
+            )
 
 
 def supervisor_socket(directory: Path) -> Path:

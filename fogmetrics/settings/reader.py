@@ -8,10 +8,10 @@
 
     read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
 
-A field is a str, int, float, bool or Seconds (fogmetrics.durations); ``X | None``; another such dataclass, which is the
-table [queue.FIELD]; ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys
-of one table [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key
-``class``.
+A field is a str, int, float, bool, Glob or Seconds (fogmetrics.durations); ``X | None``; another such dataclass, which
+is the table [queue.FIELD]; ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are
+the keys of one table [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the
+key ``class``.
 
 ConfigurationError has a message for each mistake, which names file, table, key, value and remedy. Unknown keys are
 mistakes too: a misspelt key that was ignored would go unnoticed until its data is missing. To go on after mistakes,
@@ -27,12 +27,15 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fogmetrics.durations import Seconds, parse_seconds, written
 from shm.errors import ConfigurationError
 
 T = TypeVar("T")
+
+# The type of a key that is a glob: *, ? and [] are special, and it fits whole names.
+Glob = Annotated[str, "glob"]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _KINDS: Mapping[Any, tuple[str, str]] = {  # by type: its name in messages, and an example
@@ -40,6 +43,7 @@ _KINDS: Mapping[Any, tuple[str, str]] = {  # by type: its name in messages, and 
     int: ("a whole number", "15"),
     float: ("a number", "1.5"),
     bool: ("true or false", "true"),
+    Glob: ("a string", '"text"'),
     Seconds: ("a duration", '15, "15s" or "1h30m"'),
 }
 _MOST_WHOLE = 1 << 53  # up to here float64 holds every whole number
@@ -110,6 +114,31 @@ def keys_of(cls: Any) -> dict[str, dataclasses.Field[Any]]:
     return {one.name.rstrip("_"): one for one in dataclasses.fields(cls) if "doc" in one.metadata}
 
 
+def leaves(table: Any, name: str) -> Iterator[tuple[str, str, Any, Any]]:
+    """(name of its table, key, kind, value) of each value that is no table, in the dataclass ``table`` and those in it.
+
+    A list gives each of its values, and a mapping each of its own, by their keys.
+    """
+    hints = typing.get_type_hints(type(table), include_extras=True)
+    for key_name, one in keys_of(type(table)).items():
+        yield from _leaves(getattr(table, one.name), hints[one.name], name, key_name)
+
+
+def _leaves(value: Any, kind: Any, table: str, name: str) -> Iterator[tuple[str, str, Any, Any]]:
+    of = typing.get_args(kind)
+    inner = f"{table}.{toml_key(name)}"
+    if dataclasses.is_dataclass(value):
+        yield from leaves(value, inner)
+    elif isinstance(value, Mapping):
+        for one, each in value.items():
+            yield from _leaves(each, of[1], inner, one)
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _leaves(each, of[0], table, name)
+    else:
+        yield table, name, kind, value
+
+
 def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type | None = None, **fields: Any) -> T:
     """Check each key of ``table`` and return it as the dataclass ``cls``. Raises ConfigurationError.
 
@@ -177,7 +206,7 @@ def _checked(
             raise ConfigurationError(f"{where.key(name)} is {value!r}; give a list, such as [{example}]")
         each_one = ((number, one, where, name) for number, one in enumerate(value))
         return tuple(one for _, one in _each(each_one, of[0], rule, mistakes, root))
-    return _scalar(value, kind, rule, where.key(name))
+    return _scalar(value, str if kind == Glob else kind, rule, where.key(name))
 
 
 def _each(

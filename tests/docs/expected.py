@@ -20,11 +20,11 @@ from collector.sources.host import source as host
 from exporter.settings import ExporterConfig
 from fogmetrics.durations import Seconds, written
 from fogmetrics.log import LogConfig
-from fogmetrics.settings.reader import keys_of
+from fogmetrics.settings.reader import Glob, keys_of
 from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
 from shm.metric import Metric
 
-_NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false", Seconds: "duration"}
+_NAMES = {str: "string", int: "whole number", float: "number", bool: "true or false", Seconds: "duration", Glob: "glob"}
 _TITLES = ("key", "type", "default", "bounds", "meaning")
 
 

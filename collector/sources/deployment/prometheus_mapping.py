@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
-from fogmetrics.settings.reader import key, mistakes_of, toml_key
+from fogmetrics.settings.reader import Glob, key, mistakes_of, toml_key
 from shm.errors import ConfigurationError
 
 Role = Literal["requests", "errors", "latency", "replicas", "replica_series"]
@@ -34,7 +34,7 @@ class Series:
     """Selects samples by name and by globs for some labels; a label that a sample lacks is empty."""
 
     name: str = key("", "Name of the samples; of a histogram without _bucket.")
-    labels: Mapping[str, str] = key({}, "Globs for labels, where not all series of that name are meant.")
+    labels: Mapping[str, Glob] = key({}, "Globs for labels, where not all series of that name are meant.")
 
     def takes(self, labels: Mapping[str, str]) -> bool:
         return all(fnmatch.fnmatchcase(labels.get(label, ""), glob) for label, glob in self.labels.items())

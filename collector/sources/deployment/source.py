@@ -27,7 +27,7 @@ from collector.sources.deployment.prometheus_mapping import PrometheusOptions, m
 from collector.sources.deployment.provider import Deployment, DeploymentProvider
 from collector.sources.target import Limits
 from fogmetrics.durations import Seconds
-from fogmetrics.settings.reader import key
+from fogmetrics.settings.reader import Glob, key
 from shm.errors import ConfigurationError
 from shm.metric import DEFAULT_BUCKETS_MS
 from shm.safe_repr import said
@@ -39,13 +39,16 @@ _ANSWERS_SHARE = 0.9
 # request's timeout, so that the last provider, too, can report its own timeout.
 _BEGINNING_SHARE = 0.01
 
-# The provider of each address.
-_ADDRESSES: Mapping[str, str] = {
+# The provider that reads a key.
+_READ_BY: Mapping[str, str] = {
     "supervisord_url": "supervisord",
     "haproxy_url": "haproxy",
     "control_plane_url": "control_plane",
     "docker_url": "docker",
     "prometheus": "prometheus",
+    "haproxy_exclude": "haproxy",
+    "control_plane_token_file": "control_plane",
+    "docker_label": "docker",
 }
 
 _VALUES = ("replicas", "request_rate", "error_rate", "latency_ms")
@@ -62,7 +65,7 @@ class DeploymentOptions:
     )
     supervisord_url: str = key("", "supervisord's unix:///path or http://host:port; empty: the one that runs us.")
     haproxy_url: str = key("", "HAProxy's stats socket, unix:///run/haproxy/admin.sock, or http://host:port/stats;csv.")
-    haproxy_exclude: tuple[str, ...] = key((), "Globs of HAProxy backends that are no deployments.")
+    haproxy_exclude: tuple[Glob, ...] = key((), "Globs of HAProxy backends that are no deployments.")
     control_plane_url: str = key(
         "", "fog-compute's control plane, http://host:port, https or unix, without /api/deployment/list."
     )
@@ -194,7 +197,7 @@ class DeploymentMetricSource(MetricSource):
             *(
                 f"[source.deployment] {key} is set, but providers does not list {provider}, so it is not read; add "
                 "it, or remove the key"
-                for key, provider in _ADDRESSES.items()
+                for key, provider in _READ_BY.items()
                 if getattr(self.options, key) != getattr(default, key) and provider not in self.options.providers
             ),
         ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fogmetrics.durations import Seconds
-from fogmetrics.settings.reader import close_to, key
+from fogmetrics.settings.reader import Glob, close_to, key
 from shm.errors import ConfigurationError
 
 GROUPS = (
@@ -56,12 +56,12 @@ class HostOptions:
     group_timeout_seconds: Seconds = key(
         1.0, "Time that one group may take; past it the others go on without it.", low=0.01, high=60
     )
-    filesystem_exclude_mounts: tuple[str, ...] = key(_MOUNTS, "Globs of mount points that are left out.")
-    filesystem_exclude_types: tuple[str, ...] = key(
+    filesystem_exclude_mounts: tuple[Glob, ...] = key(_MOUNTS, "Globs of mount points that are left out.")
+    filesystem_exclude_types: tuple[Glob, ...] = key(
         (*_TYPES, *NETWORK_FILE_SYSTEMS), "Globs of file system types that are left out."
     )
-    disk_exclude: tuple[str, ...] = key(_DISKS, "Globs of block devices that are left out.")
-    network_exclude: tuple[str, ...] = key((), "Globs of interfaces that are left out.")
+    disk_exclude: tuple[Glob, ...] = key(_DISKS, "Globs of block devices that are left out.")
+    network_exclude: tuple[Glob, ...] = key((), "Globs of interfaces that are left out.")
     proc: str = key("/proc", "Where proc(5) of the host is mounted.")
     sys: str = key("/sys", "Where sysfs of the host is mounted.")
     rootfs: str = key("/", "Where the root directory of the host is mounted.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fogmetrics.durations import Seconds
-from fogmetrics.settings.reader import key
+from fogmetrics.settings.reader import Glob, key
 from shm.errors import ConfigurationError
 
 # Interfaces whose bytes also pass a physical one, and would count twice, as VLANs ("eth0.5"); or never leave the host.
@@ -24,7 +24,7 @@ class NodeOptions:
     disk_timeout_seconds: Seconds = key(
         2.0, "Time the file system may take to answer; past it the sample is absent.", low=0.01, high=60
     )
-    network_exclude: tuple[str, ...] = key(_VIRTUAL, "Globs of interfaces that node_network_io leaves out.")
+    network_exclude: tuple[Glob, ...] = key(_VIRTUAL, "Globs of interfaces that node_network_io leaves out.")
 
     def __post_init__(self) -> None:
         if not self.disk_path.startswith("/"):

@@ -1,0 +1,51 @@
+"""Notes: settings of sources that are valid and have no effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from collector import registry
+from collector.settings import CollectorTables, SourceConfig
+from collector.source import MetricSource
+from fogmetrics.durations import parse_seconds
+from fogmetrics.settings.reader import Glob, leaves, names, toml_key
+
+# What regular expressions have, and names that a glob should fit have not: an anchor, an alternative, a group, an
+# escape; a repeated class, letter or dot; two dots for two characters at the end.
+_REGULAR: Final = re.compile(r"\^|.*\$\Z|.*[|(\\]|.*[\])]\+|.*\.\+\Z|(.*[A-Za-z\])])?\.\*\Z|.*\.\.\Z")
+
+
+def source_notes(source: MetricSource, config: CollectorTables) -> list[str]:
+    """Sentences that begin with the table, "[source.NAME] …": the source's own ``notes``, and what its keys tell."""
+    found = [*getattr(source, "notes", ()), *_without_effect(source, config)]
+    if source.name in registry.BUILT_IN and (options := getattr(source, "options", None)) is not None:
+        found += _regular_expressions(options, f"source.{source.name}")
+    return found
+
+
+def _without_effect(source: MetricSource, config: CollectorTables) -> Iterator[str]:
+    name = source.name
+    table = config.source.get(name, SourceConfig())
+    where = f"[source.{toml_key(name)}]"
+    if (off := getattr(source, "off", "")) and (keys := [one for one in table.options if not names([off], one)]):
+        yield f"{where} {', '.join(keys)} without effect, since the source is off: {off}"
+    timeout = registry.times(name, config)[1]
+    for key, value in table.options.items():
+        if name in registry.BUILT_IN and key.endswith(registry.REQUEST):
+            given, used = parse_seconds(str(value)), registry.REQUEST_SHARE * timeout
+            if used < given:
+                yield (
+                    f"{where} {key} is {given:g}, but {used:g} is used, {registry.REQUEST_SHARE:.0%} of the "
+                    f"collection's {timeout:g} s; lower it, or raise timeout_seconds"
+                )
+
+
+def _regular_expressions(options: object, table: str) -> Iterator[str]:
+    for inner, key, kind, value in leaves(options, table):
+        if kind == Glob and _REGULAR.match(value):
+            yield (
+                f"[{inner}] {key} has {value!r}, which looks like a regular expression; give a glob, which fits whole "
+                'names and in which *, ? and [] are special, such as "lo" or "veth*"'
+            )
