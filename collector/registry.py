@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from collector.metrics import LAST_SNAPSHOT, OWN
 from collector.raised_at import raised_at
 from collector.settings import CollectorTables, SourceConfig
 from collector.source import MetricSource
-from fogmetrics.settings.reader import Where, close_to, keys_of, mistakes_of, names, read_partly, toml_key
+from fogmetrics.settings.reader import Where, close_to, keys_of, mistakes_of, names, read_partly, toml_key, unknown_key
 from shm.errors import ConfigurationError
+from shm.files import check_name
 from shm.metric import Metric
 from shm.ring.layout import MIN_CAPACITY
 from shm.safe_repr import said, shown
@@ -49,6 +51,8 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 
+# Programs of the daemon that collect no source.
+RESERVED: Final = ("exporter", "rules", "archive", "remote_write")
 
 # In a package's pyproject.toml: [project.entry-points."fogmetrics.sources"] NAME = "module:Class"
 ENTRY_POINTS = "fogmetrics.sources"
@@ -99,6 +103,10 @@ def mistakes(config: CollectorTables) -> Iterator[str]:
 
     What a class itself refuses is found by build().
     """
+    for name in config.source:
+        yield from mistakes_of(check_name, f"{_where(name, config)} is the table of a source, whose name", name)
+        if name in RESERVED:
+            yield f"{_where(name, config)} has the name of a program of the daemon's own; rename the source"
     for name in source_names(config):
         for check in (times, capacity, _class_path):
             yield from mistakes_of(check, name, config)
@@ -112,7 +120,7 @@ def build(name: str, config: CollectorTables) -> MetricSource:
     """Build the source ``name`` from its table. Raises ConfigurationError."""
     path = _class_path(name, config)
     if path:
-        return _own(name, path, config.source.get(name, SourceConfig()).options, config.where(f"source.{name}"))
+        return _own(name, path, config.source.get(name, SourceConfig()).options, _where(name, config))
     return _built_in(name, config)
 
 
@@ -134,10 +142,14 @@ def _class_path(name: str, config: CollectorTables) -> str:
             f'{", ".join(known)}; to add one of your own, write [source.{toml_key(name)}] with class = "module:Class"'
         )
     raise ConfigurationError(
-        f"{config.where(f'source.{toml_key(name)}')} is no source: {f'did you mean {close!r}? I' if close else 'i'}t "
+        f"{_where(name, config)} is no source: {f'did you mean {close!r}? I' if close else 'i'}t "
         f"has no class, and no installed package has an entry point {ENTRY_POINTS!r} of that name; "
         'correct the name, or add class = "module:Class"'
     )
+
+
+def _where(name: str, config: CollectorTables) -> Where:
+    return Where(config.file).inner("source").inner(name)
 
 
 def options_class(name: str) -> type[Any]:
@@ -149,7 +161,6 @@ def options_class(name: str) -> type[Any]:
 
 def _options(name: str, config: CollectorTables, found: list[str]) -> Any:
     """The options of a built-in source; messages of mistakes go to ``found``."""
-    where = Where(config.file).inner("source").inner(name)
     cls = options_class(name)
     options = config.source.get(name, SourceConfig()).options
     given = {}
@@ -160,7 +171,7 @@ def _options(name: str, config: CollectorTables, found: list[str]) -> Any:
             found.extend(f"{config.file}: {one}" for one in error.args)
             options, old_spellings = {one: each for one, each in options.items() if not names(error.args, one)}, ()
         given = {"old_spellings": old_spellings} if old_spellings else {}
-    return read_partly(cls, options, where, found, type(config), keys_of(SourceConfig), **given)
+    return read_partly(cls, options, _where(name, config), found, type(config), keys_of(SourceConfig), **given)
 
 
 def _built_in(name: str, config: CollectorTables) -> MetricSource:
@@ -191,7 +202,7 @@ def _built_in(name: str, config: CollectorTables) -> MetricSource:
     return cast(MetricSource, source)
 
 
-def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> MetricSource:
+def _own(name: str, path: str, options: Mapping[str, Any], where: Where) -> MetricSource:
     """Build a user's source or custom collector: ``Class(**options)``, with the other keys of its table."""
     module, separator, class_name = path.partition(":")
     if not separator:
@@ -199,6 +210,8 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
     what = f"{where} class {path!r}"
     try:
         cls = getattr(importlib.import_module(module), class_name)
+        if unknown := _unknown_keys(cls, options, where):
+            raise ConfigurationError(*unknown)
         source = cls(**options)
         if _is_custom_collector(source):
             from collector.sources.custom_collector import CustomCollectorSource  # imports prometheus_client
@@ -227,6 +240,18 @@ def _own(name: str, path: str, options: Mapping[str, Any], where: str) -> Metric
             f"{what} has the name {shown(found['name'])}; the table and the source need the same name: rename one"
         )
     return cast(MetricSource, source)
+
+
+def _unknown_keys(cls: Any, options: Mapping[str, Any], where: Where) -> list[str]:
+    """A message for each key that the class takes no argument for; none if it takes any, or can't be asked."""
+    try:
+        parameters = inspect.signature(cls).parameters
+    except (TypeError, ValueError):
+        return []
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return []
+    keys = [*parameters, *keys_of(SourceConfig)]
+    return [unknown_key(one, keys, where, {}) for one in options if one not in parameters]
 
 
 def _is_custom_collector(made: object) -> bool:

@@ -21,7 +21,7 @@ from collector.settings import CollectorTables, metric_mistakes
 from exporter.settings import ExporterTables, windows_ns
 from fogmetrics.log import LogConfig
 from fogmetrics.settings import ENV_NAMESPACE, toml_file
-from fogmetrics.settings.reader import Where, key, mistakes_of, read_partly
+from fogmetrics.settings.reader import Where, key, keys_of, mistakes_of, read_partly
 from shm.errors import ConfigurationError
 from shm.files import check_name
 
@@ -71,8 +71,13 @@ def parse(text: str, path: Path) -> Config:
 
 def examine_text(text: str, path: Path) -> tuple[Config, list[str]]:
     """parse(), with defaults where the text has mistakes, and a message for each mistake."""
-    mistakes: list[str] = []
-    config = read_partly(Config, toml_file.parse(text, path), Where(str(path)), mistakes, Config, path=path)
+    document = toml_file.parse(text, path)
+    mistakes = [
+        f"{path} has no table {name!r}; write [source.{name}]"
+        for name in registry.BUILT_IN
+        if name not in keys_of(Config) and document.pop(name, None) is not None
+    ]
+    config = read_partly(Config, document, Where(str(path)), mistakes, Config, path=path)
     mistakes += mistakes_of(check_name, f"{config.where('shm')} namespace", config.shm.namespace)
     mistakes += mistakes_of(windows_ns, config)
     mistakes += [*registry.mistakes(config), *metric_mistakes(config)]

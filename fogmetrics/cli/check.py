@@ -1,4 +1,4 @@
-"""``python -m fogmetrics.cli.check DIRECTORY``: check the configuration and the host before the daemon starts.
+"""``python -m fogmetrics.cli.check [DIRECTORY]``: check the configuration and the host before the daemon starts.
 
 supervisord starts all processes at once and retries each, so one mistake in the configuration would be dozens of
 messages in their logs. This prints a sentence for each mistake on the terminal, all at once. Without a mistake, it
@@ -52,7 +52,9 @@ class InTheWay(FogmetricsError):
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.check", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
+    parser.add_argument(
+        "directory", type=Path, nargs="?", default=Path(), help="the directory of supervisord.conf (else ./)"
+    )
     parser.add_argument(
         "--config-only", action="store_true", help="check only the configuration, as before a start elsewhere"
     )

@@ -31,6 +31,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fogmetrics.durations import Seconds, parse_seconds, written
 from shm.errors import ConfigurationError
+from shm.safe_repr import shown
 
 T = TypeVar("T")
 
@@ -193,17 +194,17 @@ def _checked(
     inner = where.inner(name)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{inner.table}]")
+            raise ConfigurationError(f"{where.key(name)} is {shown(value)}; make it a table: [{inner.table}]")
         return read_partly(typing.cast(type, kind), value, inner, mistakes, root)
     if origin is Mapping:
         if not isinstance(value, dict):
             table = f"{inner.table}.NAME" if dataclasses.is_dataclass(of[1]) else inner.table
-            raise ConfigurationError(f"{where.key(name)} is {value!r}; make it a table: [{table}]")
+            raise ConfigurationError(f"{where.key(name)} is {shown(value)}; make it a table: [{table}]")
         return dict(_each(((one, each, inner, one) for one, each in value.items()), of[1], rule, mistakes, root))
     if origin is tuple:
         if not isinstance(value, list):
             example = "{name = VALUE}" if dataclasses.is_dataclass(of[0]) else _KINDS[of[0]][1]
-            raise ConfigurationError(f"{where.key(name)} is {value!r}; give a list, such as [{example}]")
+            raise ConfigurationError(f"{where.key(name)} is {shown(value)}; give a list, such as [{example}]")
         each_one = ((number, one, where, name) for number, one in enumerate(value))
         return tuple(one for _, one in _each(each_one, of[0], rule, mistakes, root))
     return _scalar(value, str if kind == Glob else kind, rule, where.key(name))
@@ -230,19 +231,30 @@ def _scalar(given: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
         value = float(value)
     if type(value) is not (float if of_float else kind):
         kind_name, example = _KINDS[kind]
-        raise ConfigurationError(f"{what} is {given!r}; give {kind_name}, such as {example}")
+        raise ConfigurationError(f"{what} is {shown(given)}; give {kind_name}, such as {example}")
     low, high, choices = rule["low"], rule["high"], rule["choices"]
     if low is not None and not low <= value <= high:
         if kind == Seconds:
             bounds = f"a duration from {written(low)} to {written(high)}"
         else:
             bounds = f"a number from {low} to {high}"
-        raise ConfigurationError(f"{what} is {given!r}; give {bounds}. {rule['doc']}")
+        raise ConfigurationError(f"{what} is {shown(given)}; give {bounds}. {rule['doc']}")
     if choices and value not in choices:
         if value in rule["removed"]:
             raise ConfigurationError(f"{what} is {value!r}, {rule['removed'][value]}")
-        raise ConfigurationError(f"{what} is {value!r}; give one of {', '.join(filter(None, choices))}")
+        raise ConfigurationError(f"{what} is {shown(value)}; give one of {', '.join(filter(None, choices))}")
     return value
+
+
+def unknown_key(name: str, keys: Iterable[str], where: Where, homes: Mapping[str, str]) -> str:
+    """The message of a key that the table ``where`` does not have. ``homes``: the tables of keys of other tables."""
+    if name in homes:
+        hint = f"{name} is a key of [{homes[name]}]"
+    elif close := close_to(name, keys):
+        hint = f"did you mean {close!r}?"
+    else:
+        hint = f"the {'keys' if where.table else 'tables'} are {', '.join(keys)}"
+    return f"{where} has no {'key' if where.table else 'table'} {name!r}; {hint}"
 
 
 def _unknown(name: str, value: Any, keys: Iterable[str], where: Where, root: type | None) -> str:
@@ -254,14 +266,7 @@ def _unknown(name: str, value: Any, keys: Iterable[str], where: Where, root: typ
     }
     homes = {one: table for table, cls in reversed(tables.items()) for one in keys_of(cls)}
     if where.table or isinstance(value, dict):
-        what = "key" if where.table else "table"
-        if where.table and name in homes:
-            hint = f"{name} is a key of [{homes[name]}]"
-        elif close := close_to(name, keys):
-            hint = f"did you mean {close!r}?"
-        else:
-            hint = f"the {what}s are {', '.join(keys)}"
-        return f"{where} has no {what} {name!r}; {hint}"
+        return unknown_key(name, keys, where, homes if where.table else {})
     if name in homes:
         hint = f"{name} is a key of [{homes[name]}]: write it below a line [{homes[name]}]"
     elif close := close_to(name, homes):

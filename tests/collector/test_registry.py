@@ -192,7 +192,7 @@ def test_what_cannot_be_built_is_told_by_key_value_and_remedy(own_module: str, n
     [
         ("own_queue", "class is 'own_queue'; give \"module:Class\""),
         ("no_such:Thing", "can't be made from {}: ModuleNotFoundError"),
-        ("own_queue:QueueSource'\nwidth = '2", "TypeError.*unexpected keyword.*takes these keys"),
+        ("own_queue:QueueSource'\nwidth = '2", r"has no key 'width'; did you mean 'depth'\?"),
         ("own_queue:Nameless", "is not a source, which needs name, metrics"),
         ("own_queue:Duck", "is not a source, which needs name, metrics.* only collect"),
         ("own_queue:Words", "has the metrics .* give a list of Metric"),

@@ -13,6 +13,29 @@ from exporter.__main__ import main as exporter
 from fogmetrics.cli.check import main as check
 
 
+class Depth(MetricSource):
+    name = "depth"
+    metrics = ()
+
+    def __init__(self, limit: int = 1) -> None:
+        self.limit = limit
+
+    def collect(self) -> list[Sample]:
+        return []
+
+
+class Width(Depth):
+    name = "width"
+
+
+class Dotted(Depth):
+    name = "a.b"
+
+
+class Rules(Depth):
+    name = "rules"
+
+
 class Queue(MetricSource):
     name = "queue"
     metrics = ()
@@ -29,6 +52,7 @@ class Queue(MetricSource):
 FILE = [
     ("", "prot = 1", "has the key 'prot' outside of any table; did you mean 'port' of [exporter]?"),
     ("exprter", "port = 1", "has no table 'exprter'; did you mean 'exporter'?"),
+    ("betanet", 'url = "http://b"', "has no table 'betanet'; write [source.betanet]"),
     ("shm", "capacty = 100", "[shm] has no key 'capacty'; did you mean 'capacity'?"),
     ("shm", 'namespace = "a.b"', "[shm] namespace is 'a.b'; use 1 to 64 letters, digits"),
     ("shm", "snapshot_seconds = 0", "[shm] snapshot_seconds is 0; give a duration from 1s to 1d."),
@@ -60,6 +84,8 @@ FILE = [
     ("source.host.cadence", 'cpu = "2d"', "[source.host.cadence] cpu is '2d'; give a duration from 0 to 1d."),
     ("source.textfile", 'directory = "text"', "[source.textfile] directory is 'text'; give an absolute path, such as"),
     ("source.deployment", "prometheus = 3", "[source.deployment] prometheus is 3; make it a table: [source.deployment"),
+    ('source."a.b"', f'class = "{__name__}:Dotted"', "[source.\"a.b\"] is the table of a source, whose name is"),
+    ("source.rules", f'class = "{__name__}:Rules"', "[source.rules] has the name of a program of the daemon's own;"),
     ('metric."^node_.*"', "max_series = 5", "[metric.\"^node_.*\"] matches no metric name; use letters, digits, '_'"),
     ("metric.depth", "max_series = -1", "[metric.depth] max_series is -1; give a number from 0 to 100000."),
 ]  # fmt: skip
@@ -74,6 +100,11 @@ CLASS = [
     (
         "source.queue", f'class = "{__name__}:Queue"\ndepth = 11',
         f"[source.queue] class '{__name__}:Queue' can't be made from {{'depth': 11}}: OSError: depth 11 is too deep",
+    ),
+    ("source.depth", f'class = "{__name__}:Depth"\nlimt = 5', "[source.depth] has no key 'limt'; did you mean 'limit'"),
+    (
+        "source.width", f'class = "{__name__}:Width"\ninterval_secs = 5',
+        "[source.width] has no key 'interval_secs'; did you mean 'interval_seconds'?",
     ),
     ("source.spool", 'class = "spool"', "[source.spool] class is 'spool'; give \"module:Class\""),
     ("metric.node_cpu_usage", "buckets = [1]", "[metric.node_cpu_usage] buckets are for histograms, and node_cpu"),
