@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import subprocess
+import sys
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,8 @@ from fogmetrics.durations import Seconds
 from fogmetrics.settings.reader import keys_of
 from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError
-from tests.rings import become, in_fork
+from tests.docs.test_tables import uncommented
+from tests.rings import ROOT, become, in_fork
 
 FILE = Path("etc/fog.toml")
 
@@ -222,6 +224,17 @@ def test_each_key_that_is_a_time_is_a_duration() -> None:
     for cls in tables:
         hints = typing.get_type_hints(cls, include_extras=True)
         assert [name for name in keys_of(cls) if name.endswith("_seconds") and hints[name] != Seconds] == [], cls
+
+
+def test_to_check_every_table_no_library_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text(uncommented((ROOT / "fogmetrics.toml").read_text()))
+    code = f"""
+import sys
+from fogmetrics.config import load
+assert load({str(tmp_path / "f.toml")!r}).source["betanet"].options
+print(*{{"numpy", "httpx", "psutil", "asyncio", "prometheus_client", "importlib.metadata"}} & sys.modules.keys())
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True, timeout=60) == "\n"
 
 
 @pytest.mark.parametrize(
