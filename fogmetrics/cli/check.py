@@ -110,8 +110,11 @@ def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
     on = [one.name for one in sources if not getattr(one, "off", "")]
     off = [one.name for one in sources if one.name not in on]
-    file = config.path or f"all is at its default, without a file {configuration.DEFAULT_FILE}, and"
-    return f"{file} is valid: on are {', '.join(on) or 'no sources'}; off are {', '.join(off) or 'none'}"
+    if config.path is None:
+        file = f"there is no {configuration.DEFAULT_FILE}, so every key has its default, which"
+    else:
+        file = str(config.path)
+    return f"{file} is valid; on: {', '.join(on) or 'no source'}; off: {', '.join(off) or 'none'}"
 
 
 def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:

@@ -79,8 +79,8 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
     toml = tmp_path / "fogmetrics.toml"
     toml.write_text("[exporter]\nport = 9300\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
-    on, off = "on are node, deployment, betanet, system", "off are host, textfile, applications"
-    assert capsys.readouterr() == (f"fogmetrics: {toml} is valid: {on}; {off}\n", "")
+    on, off = "on: node, deployment, betanet, system", "off: host, textfile, applications"
+    assert capsys.readouterr() == (f"fogmetrics: {toml} is valid; {on}; {off}\n", "")
     assert not (tmp_path / "run").exists()
     toml.write_text("[exporter]\nport = -1\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78
@@ -90,7 +90,7 @@ def test_a_file_whose_name_is_not_utf_8_is_named_as_it_is(tmp_path: Path) -> Non
     path = os.fsencode(tmp_path) + b"/n\xe9.toml"
     Path(os.fsdecode(path)).touch()
     command = [sys.executable, "-m", "fogmetrics.cli.check", "/", "--config-only", "--config", os.fsdecode(path)]
-    assert path + b" is valid: " in subprocess.check_output(command, cwd=ROOT, timeout=60)
+    assert path + b" is valid; on: " in subprocess.check_output(command, cwd=ROOT, timeout=60)
 
 
 def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
