@@ -12,9 +12,11 @@ from collector.source import MetricSource
 from fogmetrics.durations import parse_seconds
 from fogmetrics.settings.reader import Glob, leaves, names, toml_key
 
-# What regular expressions have, and names that a glob should fit have not: an anchor, an alternative, a group, an
-# escape; a repeated class, letter or dot; two dots for two characters at the end.
-_REGULAR: Final = re.compile(r"\^|.*\$\Z|.*[|(\\]|.*[\])]\+|.*\.\+\Z|(.*[A-Za-z\])])?\.\*\Z|.*\.\.\Z")
+# Marks of regular expressions that globs of such names do not have: anchors, escapes, alternatives, repetitions.
+_REGEX: Final = re.compile(r"\A\^|\$\Z|\\|\||\{|\(\?|\[\^|[\])}.]\+|\.\.\Z")
+# As a regular expression, any text. After a digit or a glob's own mark it is a glob: "eth0.*" and "*.*" are VLANs. In
+# types it is one as well: "fuse.*".
+_ANY_TEXT: Final = re.compile(r"(\A|[^\d*?\]])\.\*")
 
 
 def source_notes(source: MetricSource, config: CollectorTables) -> list[str]:
@@ -44,7 +46,7 @@ def _without_effect(source: MetricSource, config: CollectorTables) -> Iterator[s
 
 def _regular_expressions(options: object, table: str) -> Iterator[str]:
     for inner, key, kind, value in leaves(options, table):
-        if kind == Glob and _REGULAR.match(value):
+        if kind == Glob and (_REGEX.search(value) or (key != "filesystem_exclude_types" and _ANY_TEXT.search(value))):
             yield (
                 f"[{inner}] {key} has {value!r}, which looks like a regular expression; give a glob, which fits whole "
                 'names and in which *, ? and [] are special, such as "lo" or "veth*"'

@@ -31,6 +31,11 @@ REGULAR = [
     "a.+",
     "^(dm-|loop).*$",
     "5..",
+    "br-.*",
+    "[^a-z]*",
+    "sd[a-z]{1,2}",
+    "(?i)eth",
+    "dm-.+",
 ]
 GLOBS = [
     "lo",
@@ -44,6 +49,12 @@ GLOBS = [
     "c++",
     "*.example.com",
     "/srv/.snap*",
+    "enp3s0?",
+    "wg[0-9]*",
+    "[!a]*",
+    "/mnt/disk (1)",
+    "/home/*/.cache",
+    "$x",
     "",
 ]
 

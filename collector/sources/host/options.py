@@ -37,12 +37,6 @@ _DISKS = (
     "nvme[0-9]*n[0-9]*p[0-9]*",
 )  # fmt: skip
 
-# Marks of regular expressions that globs of such names do not have: anchors, escapes, alternatives, repetitions.
-_REGEX = re.compile(r"\A\^|\$\Z|\\|\||\{|\(\?|\[\^|[\])}.]\+")
-# As a regular expression, any text. After a digit or a glob's own mark it is a glob: "eth0.*" and "*.*" are VLANs. In
-# types it is one as well: "fuse.*".
-_ANY_TEXT = re.compile(r"(\A|[^\d*?\]])\.\*")
-
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:
@@ -117,14 +111,3 @@ def _cadences(texts: object) -> dict[str, float]:
 def excluded(globs: Sequence[str]) -> Callable[[str], object]:
     """A test whether a name matches one of the globs. Without globs, the empty expression matches no name."""
     return re.compile("|".join(map(fnmatch.translate, globs))).fullmatch
-
-
-def glob_notes(source: str, **keys: Sequence[str]) -> tuple[str, ...]:
-    """A note for each glob that reads like a regular expression, as node_exporter has them. ``keys``: globs by key."""
-    return tuple(
-        f"[source.{source}] {key} has {glob!r}, which reads like a regular expression and as a glob may exclude "
-        'nothing; write a glob for each alternative, such as "lo" or "sd[a-z]*": * is any text, ? is one character'
-        for key, globs in keys.items()
-        for glob in globs
-        if _REGEX.search(glob) or (key != "filesystem_exclude_types" and _ANY_TEXT.search(glob))
-    )

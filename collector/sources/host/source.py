@@ -19,7 +19,7 @@ from collector.loop.timeouts import CallPool
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.files import Files
 from collector.sources.host.group import Group, Places, Read, gauge
-from collector.sources.host.options import GROUPS, HostOptions, glob_notes
+from collector.sources.host.options import GROUPS, HostOptions
 from shm.metric import Metric
 from shm.safe_repr import said
 
@@ -68,13 +68,7 @@ class HostMetricSource(MetricSource):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options or HostOptions()
-        self.notes = self.options.old_spellings + glob_notes(
-            self.name,
-            filesystem_exclude_mounts=self.options.filesystem_exclude_mounts,
-            filesystem_exclude_types=self.options.filesystem_exclude_types,
-            disk_exclude=self.options.disk_exclude,
-            network_exclude=self.options.network_exclude,
-        )
+        self.notes = self.options.old_spellings
         self.off = "" if self.options.enabled else "[source.host] enabled is false"
         self._clock = clock
         places = Places(Files(self.options.proc), Files(self.options.sys))

@@ -21,7 +21,7 @@ import psutil
 from collector.loop.timeouts import CallThread
 from collector.metrics import NODE
 from collector.source import Collection, MetricSource, Sample
-from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded, glob_notes
+from collector.sources.host.options import NETWORK_FILE_SYSTEMS, excluded
 from collector.sources.node.options import NodeOptions
 from shm.errors import ConfigurationError
 from shm.metric import increase
@@ -53,7 +53,6 @@ class NodeMetricSource(MetricSource):
         self.node_id = self.options.node_id or readable(os.uname().nodename)
         self._host = host
         self._clock = clock
-        self.notes = glob_notes(self.name, network_exclude=self.options.network_exclude)
         self._excluded = excluded(self.options.network_exclude)
         self._disk_thread = CallThread(f"disk usage of {self.options.disk_path}")
         self._cpu: tuple[float, float] | None = None

@@ -18,7 +18,6 @@ from collector.source import Collection, Sample
 from collector.sources.host.group import Group, gauge, stateless
 from collector.sources.host.options import GROUPS, HostOptions
 from collector.sources.host.source import HostMetricSource
-from collector.sources.node.source import NodeMetricSource, NodeOptions
 from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.files import ring_path
@@ -171,36 +170,6 @@ def test_cadences_are_a_table_and_the_old_list_is_read_with_a_note() -> None:
             ConfigurationError, match=r"\[source.host.cadence\] cpu is .*; give a duration from 0 to 1d"
         ):
             build(keys)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "^lo$", "^veth", "lo$", "sd[a-z]+$", "sd[a-z]+", "(lo|docker0)", "lo|docker0", "loop\\\\d", "veth.*", "br-.*",
-        ".*", "/var/lib/docker/.*", "[^a-z]*", "sd[a-z]{1,2}", "(?i)eth", "dm-.+", "^(ram|loop|fd)\\\\d+$",
-    ],
-)  # fmt: skip
-def test_a_regular_expression_among_the_globs_is_noted_with_its_key_and_the_remedy(expression: str) -> None:
-    for key in ("disk_exclude", "network_exclude", "filesystem_exclude_mounts"):
-        config = parse(f'[source.host]\n{key} = ["dm-*", "{expression}"]\n', Path("fogmetrics.toml"))
-        source = registry.build("host", config)
-        [note] = source.notes  # type: ignore[attr-defined]
-        shown = getattr(source.options, key)[1]  # type: ignore[attr-defined]
-        assert note.startswith(f"[source.host] {key} has {shown!r}, which reads like a regular expression")
-        assert 'write a glob for each alternative, such as "lo"' in note
-
-
-def test_globs_are_not_noted() -> None:
-    assert HostMetricSource().notes == ()
-    assert NodeMetricSource().notes == ()
-    globs = ("eth0.*", "*.*", "enp3s0?", "lo", "wg[0-9]*", "[!a]*", "/mnt/disk (1)", "/srv/a+b", "/home/*/.cache", "$x")
-    options = HostOptions(
-        network_exclude=globs, disk_exclude=globs, filesystem_exclude_mounts=globs,
-        filesystem_exclude_types=(*globs, "fuse.*"),
-    )  # fmt: skip
-    assert HostMetricSource(options).notes == ()
-    [note] = NodeMetricSource(NodeOptions(network_exclude=("^lo$",))).notes
-    assert note.startswith("[source.node] network_exclude has '^lo$'")
 
 
 @pytest.mark.parametrize(
