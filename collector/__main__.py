@@ -143,7 +143,8 @@ def _unlink(name: str, config: Config) -> int:
     for path in removed:
         print(f"removed {path}")
     if not removed:
-        print(f"no files of a source {name!r} in namespace {config.shm.namespace!r}", file=sys.stderr)
+        where = f"in namespace {config.shm.namespace!r} (configuration: {config.file})"
+        print(f"no files of a source {name!r} {where}", file=sys.stderr)
     return 0
 
 

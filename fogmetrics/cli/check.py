@@ -1,4 +1,4 @@
-"""``python -m fogmetrics.cli.check DIRECTORY``: check the configuration and the host before the daemon starts.
+"""``fogmetrics check``: check the configuration and the host before the daemon starts.
 
 supervisord starts five processes at once and retries each, so one mistake in the configuration would be dozens of
 messages in five logs. This prints one sentence on the terminal. If all is well, it prints where to look.
@@ -26,6 +26,7 @@ from collector.source import MetricSource
 from exporter.http import address
 from exporter.settings import windows_ns
 from fogmetrics import config as configuration
+from fogmetrics.cli.directory import add_arguments, config_file, supervisor_socket
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from shm.errors import FogmetricsError
@@ -42,16 +43,15 @@ class InTheWay(FogmetricsError):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.check", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
+    parser = argparse.ArgumentParser(prog="fogmetrics check", description="Check the configuration and this host.")
+    add_arguments(parser)
     parser.add_argument(
         "--config-only", action="store_true", help="check only the configuration, as before a start elsewhere"
     )
-    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        config = configuration.load(options.config)
+        config = configuration.load(config_file(options.directory, options.config))
         sources = check_configuration(config)
         for note in notes(config, sources, options.directory):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
@@ -103,11 +103,6 @@ def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> l
                 "is not collected; docs/configuration.md says how one is made"
             )
     return found
-
-
-def supervisor_socket(directory: Path) -> Path:
-    """The socket of the supervisord that runs with that directory's supervisord.conf."""
-    return directory.resolve() / "run" / "supervisor.sock"
 
 
 def listens(path: Path) -> bool:

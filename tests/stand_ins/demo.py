@@ -8,6 +8,7 @@ then.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -53,9 +54,10 @@ def main() -> int:
     if status:
         return status
     config = configuration.load()
-    # Rings of its own: what stand-ins say must never be in the history of the real daemon.
-    namespace = f"{config.shm.namespace[:59]}-demo"
+    # Rings of its own, by a name that no other daemon has: what stand-ins say must never be in a real history.
+    namespace = f"demo-{hashlib.sha256(os.fsencode(DIRECTORY)).hexdigest()[:16]}"
     DIRECTORY.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "supervisord.conf", DIRECTORY)
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
         print("demo: STAND-IN for Betanet (no real packets)", flush=True)
@@ -77,9 +79,9 @@ def main() -> int:
             f'[source.betanet]\nurl = "{betanet.url}"\n'
             f'[source.deployment]\nproviders = {providers!r}\nhaproxy_url = "{haproxy_url}"\n'.replace("'", '"')
         )
-        environ = {**os.environ, configuration.ENV_CONFIG: str(path), ENV_NAMESPACE: namespace}
-        supervisord = Path(sys.executable).parent / "supervisord"
-        daemon = subprocess.Popen([supervisord, "-n", "-c", ROOT / "supervisord.conf"], cwd=ROOT, env=environ)
+        own = (configuration.ENV_CONFIG, ENV_NAMESPACE)
+        environ = {name: value for name, value in os.environ.items() if name not in own}
+        daemon = subprocess.Popen([sys.executable, "-m", "fogmetrics", "run", DIRECTORY], cwd=ROOT, env=environ)
         # A terminal sends Ctrl-C to supervisord as well, kill does not; a second signal changes nothing.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: daemon.terminate())
