@@ -42,6 +42,9 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
 }
 
 
+# Built-in sources that are off unless their table has ``enabled = true``.
+_OFF_BY_DEFAULT = ("host", "applications")
+
 # In a package's pyproject.toml: [project.entry-points."fogmetrics.sources"] NAME = "module:Class"
 ENTRY_POINTS = "fogmetrics.sources"
 
@@ -49,6 +52,20 @@ ENTRY_POINTS = "fogmetrics.sources"
 def source_names(config: CollectorTables) -> list[str]:
     """Names of the built-in sources and of those in the configuration."""
     return list(dict.fromkeys([*BUILT_IN, *config.source]))
+
+
+def why_off(name: str, config: CollectorTables) -> str:
+    """Why the configuration has the source off, as a phrase; empty if it is on."""
+    table = config.source.get(name, SourceConfig())
+    if name == "textfile" and not table.class_ and not table.enabled and not table.options.get("directory"):
+        return "[source.textfile] directory is empty"
+    default = table.class_ != "" or name not in _OFF_BY_DEFAULT
+    return "" if (default if table.enabled is None else table.enabled) else f"[source.{name}] enabled is false"
+
+
+def off(config: CollectorTables) -> list[str]:
+    """The sources that the configuration has off."""
+    return [name for name in source_names(config) if why_off(name, config)]
 
 
 def _entry_points() -> dict[str, str]:
@@ -93,6 +110,8 @@ def build(name: str, config: CollectorTables) -> MetricSource:
     options = table.options
     where = config.where(f"source.{name}")
     if name in BUILT_IN and not table.class_:
+        if name == "textfile" and table.enabled and not options.get("directory"):
+            raise ConfigurationError(f"{where} enabled is true, but directory is empty; set it, or remove enabled")
         try:
             return _built_in(name, options, config)
         except ConfigurationError as error:

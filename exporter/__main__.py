@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 
+from collector import registry
 from exporter.app import Exporter
 from exporter.http import address
 from exporter.http.server import Server, fitting
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
-    exporter = Exporter(config)
+    exporter = Exporter(config, registry.off(config))
     limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
     server = Server(exporter.app, limits, parent, exporter.refused)
     # The event loop handles both while it runs.

@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -73,12 +73,16 @@ class Busy(FogmetricsError):
 class Exporter:
     """Pages of the rings in a configuration's namespace; ``app`` is the ASGI application that serves them.
 
+    ``off``: sources that the configuration has off. Their rings, if any are left, are history: in /stats and in windows
+    that reach back to them, not among the latest samples, nor in /health.
+
     ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
     """
 
     def __init__(
         self,
         config: ExporterTables,
+        off: Collection[str] = (),
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -88,16 +92,18 @@ class Exporter:
         check_name(f"{config.where('shm')} namespace", config.shm.namespace)
         owner, owners = config.ring_owner(), config.table_owners()
 
-        def rings() -> RingSet:
+        def rings(latest_only: bool) -> RingSet:
             return RingSet(
                 config.shm.namespace,
+                off=off,
+                latest_only=latest_only,
                 owner=owner,
                 stale_intervals=config.exporter.stale_intervals,
                 wall=wall,
                 monotonic=monotonic,
             )
 
-        self.rings, self._history = rings(), rings()
+        self.rings, self._history = rings(True), rings(False)
         self.applications = ApplicationSet(config.shm.namespace, owners)
         self._worker_applications = ApplicationSet(config.shm.namespace, owners)  # for the worker thread
         self._history_counts = self._history.counts()  # replaced by the worker, never changed

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from collector import metrics
 from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
-from fogmetrics.settings.reader import key
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
 from shm.ring.discovery import Listing
@@ -28,9 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ApplicationsOptions:
-    """[source.applications]"""
-
-    enabled: bool = key(False, "Whether a history is kept of the applications' series.")
+    """[source.applications], which has no keys but those of every source."""
 
 
 class ApplicationsSource(MetricSource):
@@ -45,7 +42,6 @@ class ApplicationsSource(MetricSource):
         group: str = "",
     ) -> None:  # fmt: skip
         self.options = options or ApplicationsOptions()
-        self.off = "" if self.options.enabled else "[source.applications] enabled is false"
         self._namespace = namespace
         self._owners = owners or {os.geteuid()}
         self._group = group

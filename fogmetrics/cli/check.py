@@ -13,8 +13,8 @@ import contextlib
 import errno
 import os
 import pwd
-import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,12 +26,22 @@ from collector.source import MetricSource
 from exporter.http import address
 from exporter.settings import windows_ns
 from fogmetrics import config as configuration
-from fogmetrics.cli.directory import add_arguments, config_file, supervisor_socket
+from fogmetrics.cli.directory import (
+    COLLECTOR,
+    EXPORTER,
+    SUPERVISORD_CONF,
+    add_arguments,
+    config_file,
+    log_directory,
+    run_directory,
+    supervisor_socket,
+    user_of,
+)
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY, check_name, lock_path, ring_path
-from shm.owners import group_number
+from shm.owners import group_number, user_number
 from shm.ring import disk_copy
 
 # sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.
@@ -53,13 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         config = configuration.load(config_file(options.directory, options.config))
         sources = check_configuration(config)
-        for note in notes(config, sources, options.directory):
+        for note in notes(config, sources):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if options.config_only:
             return 0
         check_run_directory(options.directory)
         check_shared_memory()
-        check_rings(config)
+        check_rings(config, check_users(options.directory))
         check_port(config)
         print(where_to_look(config, options.directory))
         return 0
@@ -85,24 +95,9 @@ def check_configuration(config: Config) -> list[MetricSource]:
     return sources
 
 
-def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
-    """Settings that are valid but have no effect: the sources' own ``notes``, and sources without a program.
-
-    Without a readable supervisord.conf in ``directory``, programs are not checked.
-    """
-    found = [f"{config.file}: {note}" for source in sources for note in getattr(source, "notes", ())]
-    try:
-        programs = [directory / "supervisord.conf", *sorted((directory / "conf.d").glob("*.conf"))]
-        text = "\n".join(one.read_text() for one in programs)
-    except (OSError, ValueError):
-        return found
-    for name in config.source:
-        if not re.search(rf"^[ \t]*command\b.*-m collector {re.escape(name)}(?![\w-])", text, re.MULTILINE):
-            found.append(
-                f"{config.where(f'source.{name}')} has no program in {directory / 'supervisord.conf'} or conf.d, so it "
-                "is not collected; docs/configuration.md says how one is made"
-            )
-    return found
+def notes(config: Config, sources: Iterable[MetricSource]) -> list[str]:
+    """The sources' own ``notes``: settings that are valid but have no effect."""
+    return [f"{config.file}: {note}" for source in sources for note in getattr(source, "notes", ())]
 
 
 def listens(path: Path) -> bool:
@@ -112,27 +107,31 @@ def listens(path: Path) -> bool:
 
 
 def check_run_directory(directory: Path) -> None:
-    """Make run/ and run/log. Raises InTheWay if they can't be written, or a supervisord uses them already."""
-    run = directory.resolve() / "run"
-    try:
-        (run / "log").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InTheWay(
-            f"{error.filename} can't be made: {error.strerror}; supervisord keeps its socket and logs there: "
-            "clone to a directory that this user can write to"
-        ) from None
-    if not os.access(run, os.W_OK) or not os.access(run / "log", os.W_OK):
-        raise InTheWay(f"this user can't write to {run}; give it to the user that runs the daemon: chown -R")
+    """Make the directories of the socket and of the logs.
+
+    Raises InTheWay if they can't be written, or if a supervisord uses them already.
+    """
+    run, logs = run_directory(directory), log_directory(directory)
+    for needed in (run, logs):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InTheWay(
+                f"{error.filename} can't be made: {error.strerror}; supervisord keeps its socket and logs there: "
+                "use a directory that this user can write to"
+            ) from None
+        if not os.access(needed, os.W_OK):
+            raise InTheWay(f"this user can't write to {needed}; give it to the user that runs the daemon: chown -R")
     path = supervisor_socket(directory)
     if len(os.fsencode(path)) > _MOST_SOCKET_PATH:
         raise InTheWay(
             f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that the path of a Unix "
-            "socket may have here; clone to a directory with a shorter path"
+            "socket may have here; use a directory with a shorter path"
         )
     if listens(path):
         raise InTheWay(
-            f"it runs already: a supervisord listens on {path}; look at it with supervisorctl status, stop it with "
-            "supervisorctl shutdown, or clone to another directory for a second one"
+            f"it runs already: a supervisord listens on {path}; look at it with fogmetrics status, stop it with "
+            "supervisorctl shutdown, or use another directory for a second one"
         )
 
 
@@ -142,8 +141,35 @@ def check_shared_memory() -> None:
         raise InTheWay(f"{DIRECTORY} is missing or can't be written; mount it: mount -t tmpfs tmpfs {DIRECTORY}")
 
 
-def check_rings(config: Config) -> None:
-    """Raises InTheWay if a ring's files belong to another user, so that its collector could not write them."""
+def check_users(directory: Path) -> int | None:
+    """The user id of the collectors; None if it is this process's. Raises InTheWay if a program's user can't run it."""
+    collectors = None
+    for section, package in ((COLLECTOR, "collector"), (EXPORTER, "exporter")):
+        if not (name := user_of(directory, section)):
+            continue
+        user = pwd.getpwuid(user_number(name, f"{directory / SUPERVISORD_CONF}: [{section}]", "user"))
+        if package == "collector":
+            collectors = user.pw_uid
+        try:
+            subprocess.run(  # noqa: S603 - this interpreter
+                [sys.executable, "-P", "-c", f"import {package}"],
+                user=user.pw_uid, group=user.pw_gid, extra_groups=os.getgrouplist(user.pw_name, user.pw_gid),
+                cwd="/", check=True, capture_output=True, timeout=60,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise InTheWay(
+                f"user {name} can't run {sys.executable} with the package {package}: {error}; install fogmetrics where "
+                "that user can read it, with an interpreter that it can run"
+            ) from None
+    return collectors
+
+
+def check_rings(config: Config, user: int | None = None) -> None:
+    """Raises InTheWay if a ring's files belong to another user than the collectors', so that they could not write them.
+
+    ``user``: that of the collectors; None: this process's.
+    """
+    user = os.geteuid() if user is None else user
     namespace = config.shm.namespace
     for name in registry.source_names(config):
         for path in (lock_path(namespace, name), ring_path(namespace, name)):
@@ -151,9 +177,9 @@ def check_rings(config: Config) -> None:
                 owner = path.lstat().st_uid
             except OSError:
                 continue
-            if owner != os.geteuid():
+            if owner != user:
                 raise InTheWay(
-                    f"{path} belongs to {_user(owner)}, and this is {_user(os.geteuid())}: its collector could not "
+                    f"{path} belongs to {_user(owner)}, and this is {_user(user)}: its collector could not "
                     "write; run as that user, remove the files of this namespace as that user, or set another: "
                     f"{config.where('shm')} namespace"
                 )
@@ -188,15 +214,14 @@ def where_to_look(config: Config, directory: Path) -> str:
     base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
     if port == 0:
         base = base.removesuffix("0") + "PORT"
-    control = Path(sys.executable).parent / "supervisorctl"
     return (
         f"fogmetrics starts; look at"
         f"{', with the PORT that run/log/exporter.log names' if port == 0 else ''}\n"
         f"  {base}/metrics               the latest samples\n"
         f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {config.exporter.window}\n"
         f"  {base}/stats   {base}/health\n"
-        f"  {directory.resolve() / 'run' / 'log'}    a log per process\n"
-        f"  {control} -c {directory.resolve() / 'supervisord.conf'} status\n"
+        f"  {log_directory(directory)}    a log per process\n"
+        f"  {Path(sys.executable).parent / 'fogmetrics'} status {directory.resolve()}\n"
         f"Ctrl-C stops it; the rings keep their history."
     )
 

@@ -16,7 +16,8 @@ from fogmetrics.config import DEFAULT_FILE, ENV_CONFIG
 from shm.errors import ConfigurationError
 
 SUPERVISORD_CONF: Final = "supervisord.conf"
-_DEFAULT_SOCKET: Final = "%(here)s/run/supervisor.sock"
+# Sections of supervisord.conf with the options of the programs, which supervisord itself does not read.
+COLLECTOR, EXPORTER = "fogmetrics:collector", "fogmetrics:exporter"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,12 +59,30 @@ def read_conf(directory: Path) -> configparser.RawConfigParser:
 
 def supervisor_socket(directory: Path) -> Path:
     """The socket of the supervisord that runs with that directory's supervisord.conf."""
-    file = _DEFAULT_SOCKET
-    if (directory / SUPERVISORD_CONF).exists():
-        file = read_conf(directory).get("unix_http_server", "file", fallback=file)
-    return Path(file.replace("%(here)s", str(directory.resolve())))
+    return _path(directory, "unix_http_server", "file", "%(here)s/run/supervisor.sock")
 
 
 def run_directory(directory: Path) -> Path:
     """Where supervisord has its socket, and ``fogmetrics run`` writes the programs."""
     return supervisor_socket(directory).parent
+
+
+def log_directory(directory: Path) -> Path:
+    """Where the logs of the programs are."""
+    return _path(directory, "supervisord", "childlogdir", "%(here)s/run/log")
+
+
+def user_of(directory: Path, section: str) -> str:
+    """The user as which the programs with the options of ``section`` run; empty: supervisord's."""
+    return _option(directory, section, "user", "")
+
+
+def _path(directory: Path, section: str, option: str, default: str) -> Path:
+    """A path that supervisord.conf names; the default without one."""
+    return Path(_option(directory, section, option, default).replace("%(here)s", str(directory.resolve())))
+
+
+def _option(directory: Path, section: str, option: str, default: str) -> str:
+    if not (directory / SUPERVISORD_CONF).exists():
+        return default
+    return read_conf(directory).get(section, option, fallback=default)

@@ -19,6 +19,7 @@ from shm import VERSION
 # name: (module, what it does). The order is that of --help.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("fogmetrics.cli.run", "start the daemon in the foreground"),
+    "init": ("fogmetrics.cli.init", "write the files of a new daemon's directory"),
     "check": ("fogmetrics.cli.check", "check the configuration and this host, and start nothing"),
     "once": ("fogmetrics.cli.once", "collect one source once and print its samples"),
     "clean": ("fogmetrics.cli.clean", "remove the rings, tables and snapshots of a daemon that does not run"),

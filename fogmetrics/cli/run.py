@@ -10,7 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-from fogmetrics.cli import check, directory
+from fogmetrics import config as configuration
+from fogmetrics.cli import check, directory, programs
 from fogmetrics.config import ENV_CONFIG
 from fogmetrics.exit import exit_status
 
@@ -21,14 +22,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     given = ["--config", options.config] if options.config else []
 
-    def checked() -> int:
-        directory.check_is_one(options.directory, options.config)
-        return check.main([str(options.directory), *given])
+    config = directory.config_file(options.directory, options.config)
 
-    if status := exit_status("fogmetrics", checked):
+    def prepare() -> int:
+        directory.check_is_one(options.directory, options.config)
+        if not (status := check.main([str(options.directory), *given])):
+            programs.write(options.directory, configuration.load(config))
+        return status
+
+    if status := exit_status("fogmetrics", prepare):
         return status
     environ = dict(os.environ)
-    if config := directory.config_file(options.directory, options.config):
+    if config:
         environ[ENV_CONFIG] = str(config.resolve())
     supervisord = Path(sys.executable).parent / "supervisord"
     conf = options.directory.resolve() / directory.SUPERVISORD_CONF

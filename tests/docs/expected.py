@@ -45,6 +45,7 @@ def configuration() -> dict[str, str]:
     return {
         title: _table(_TITLES, (_row(name, one, cls) for name, one in keys_of(cls).items()))
         for title, cls in found.items()
+        if keys_of(cls)
     }
 
 
@@ -73,7 +74,7 @@ def _kind(hint: Any) -> str:
         return f"table of {_kind(of[1])}s"
     if dataclasses.is_dataclass(of[0] if of else hint):
         return "table"
-    return _NAMES[hint]
+    return _NAMES[of[0] if of else hint]
 
 
 def toml(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 import os
 import re
@@ -219,21 +218,6 @@ def test_the_custom_collector_in_the_documentation_collects(documented: Callable
         assert [(one.metric, one.value) for one in found.samples[:1]] == [("spool_collections_total", collections)]
         assert [(one.metric, dict(one.labels)) for one in found.samples[1:]] == [("spool_files", {"queue": "mail"})]
         assert found.errors == []
-
-
-def test_the_program_of_a_source_of_ones_own_is_made_as_documented(tmp_path: Path) -> None:
-    [command] = [one for one in read("docs/configuration.md").splitlines() if one.startswith("$ sed ")]
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "own-source.conf").write_text(read("conf.d/own-source.conf"))
-    subprocess.run(command.removeprefix("$ "), shell=True, check=True, cwd=tmp_path)
-    made = configparser.ConfigParser(interpolation=None)
-    made.read(tmp_path / "conf.d" / "queue.conf")
-    assert made.sections() == ["program:queue"]
-    # Of conf.d: supervisord reads %(here)s as the directory of the file that it stands in.
-    assert made["program:queue"]["command"] == '"%(here)s/../.venv/bin/python" -m collector queue'
-    ours = configparser.ConfigParser(interpolation=None)
-    ours.read(ROOT / "supervisord.conf")
-    assert made["program:queue"].keys() == ours["program:node"].keys()
 
 
 def test_the_async_source_in_the_documentation_is_awaited_and_observes(documented: Callable[..., MetricSource]) -> None:

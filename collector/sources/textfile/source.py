@@ -82,7 +82,6 @@ class TextfileSource(MetricSource):
                 f"[source.textfile] directory has {len(directory)} characters, more than {_MOST_DIRECTORY}; give a "
                 "shorter path, or a link to it"
             )
-        self.off = "" if directory else "[source.textfile] directory is empty"
 
     def collect(self) -> Collection:
         try:

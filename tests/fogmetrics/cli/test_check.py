@@ -2,32 +2,19 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import socket
 from pathlib import Path
 
 import pytest
 
-from collector.source import MetricSource, Sample
-from fogmetrics.cli.check import InTheWay, check_port, check_rings, check_run_directory, where_to_look
+from fogmetrics.cli.check import InTheWay, check_port, check_rings, check_run_directory, check_users, where_to_look
 from fogmetrics.cli.check import main as preflight
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import lock_path, ring_path
-from tests.daemon import ROOT
 from tests.failing import raising
 from tests.rings import become, in_fork
-
-
-class Ownqueue(MetricSource):
-    name = "queue"
-    metrics = ()
-
-    def collect(self) -> list[Sample]:
-        return []
-
-
-class Ownqueues(Ownqueue):
-    name = "queues"
 
 
 def config(text: str) -> Config:
@@ -76,13 +63,8 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
 
 
 def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "conf.d").mkdir()
-    for name in ("supervisord.conf", "conf.d/own-source.conf"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
     toml = tmp_path / "fogmetrics.toml"
-    own = "".join(f'[source.{name}]\nclass = "{__name__}:Own{name}"\n' for name in ("queue", "queues"))
-    toml.write_text(f'{own}[source.deployment]\nhaproxy_url = "http://h/"\nprometheus = []\n[source.node]\n')
-    (tmp_path / "conf.d" / "own.conf").write_text('[program:x]\ncommand = "python" -m collector queues\n')
+    toml.write_text('[source.deployment]\nhaproxy_url = "http://h/"\nprometheus = []\n[source.node]\n')
 
     def noted() -> list[str]:
         assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
@@ -91,11 +73,8 @@ def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: py
     assert noted() == [
         f"fogmetrics: note: {toml}: [source.deployment] haproxy_url is set, but providers does not list haproxy, so it "
         "is not read; add it, or remove the key",
-        f"fogmetrics: note: {toml}: [source.queue] has no program in {tmp_path / 'supervisord.conf'} or conf.d, so it "
-        "is not collected; docs/configuration.md says how one is made",
     ]
     toml.write_text(toml.read_text().replace("haproxy_url", 'providers = ["haproxy"]\nhaproxy_url'))
-    (tmp_path / "supervisord.conf").unlink()
     assert noted() == []
 
 
@@ -122,7 +101,7 @@ def test_a_directory_that_this_user_may_not_write_to_is_named(tmp_path: Path) ->
 def test_a_directory_whose_name_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
-    with pytest.raises(FogmetricsError, match="clone to a directory with a shorter path"):
+    with pytest.raises(FogmetricsError, match="use a directory with a shorter path"):
         check_run_directory(deep)
 
 
@@ -140,16 +119,38 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         check_port(config("[exporter]\nport = 80\n"))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user: run the tests as root")
+def test_an_interpreter_that_the_user_of_a_program_cant_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "supervisord.conf").write_text("[fogmetrics:collector]\nuser = nobody\n[fogmetrics:exporter]\n")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "python").symlink_to("/bin/true")
+    monkeypatch.setattr("sys.executable", str(private / "python"))
+    with pytest.raises(InTheWay, match=rf"user nobody can't run {private / 'python'}.*Permission denied"):
+        check_users(tmp_path)
+    private.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    assert check_users(tmp_path) == pwd.getpwnam("nobody").pw_uid
+    (tmp_path / "supervisord.conf").write_text("")
+    assert check_users(tmp_path) is None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run the tests as root")
 def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
     ours = config(f'[shm]\nnamespace = "{namespace}"\n[source.queue]\nclass = "nothing:Here"\n')
     check_rings(ours)
+    check_rings(ours, 4242)
     for path in (ring_path(namespace, "node"), lock_path(namespace, "queue")):
         path.touch()
         check_rings(ours)
         os.chown(path, 4242, -1)
         with pytest.raises(InTheWay, match=rf"{path} belongs to user 4242, and this is user root: its collector"):
             check_rings(ours)
+        check_rings(ours, 4242)
         path.unlink()
     lock_path(namespace, "somebody").touch()
     os.chown(lock_path(namespace, "somebody"), 4242, -1)
