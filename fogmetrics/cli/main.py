@@ -21,6 +21,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("fogmetrics.cli.run", "start the daemon in the foreground"),
     "init": ("fogmetrics.cli.init", "write the files of a new daemon's directory"),
     "check": ("fogmetrics.cli.check", "check the configuration and this host, and start nothing"),
+    "status": ("fogmetrics.cli.status", "show programs and sources, and what is wrong"),
+    "reload": ("fogmetrics.cli.reload", "have a running daemon take over its configuration"),
     "once": ("fogmetrics.cli.once", "collect one source once and print its samples"),
     "clean": ("fogmetrics.cli.clean", "remove the rings, tables and snapshots of a daemon that does not run"),
 }

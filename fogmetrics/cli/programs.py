@@ -49,7 +49,7 @@ def programs(directory: Path, conf: configparser.RawConfigParser, config: Config
         sections.append(_section(conf, directory, COLLECTOR, name, f"collector {name}", of_source))
     of_exporter = (*every, config.exporter, list(config.metric), registry.off(config))
     sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter))
-    head = f"; Written by fogmetrics run and fogmetrics reload from {config.file}: changes to this file are lost.\n"
+    head = "; Written by fogmetrics run and fogmetrics reload: changes to this file are lost.\n"
     return "\n".join([head, *sections])
 
 

@@ -6,14 +6,20 @@ Exit status: 78 for a wrong configuration, 75 for an obstacle on the host, else 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
 
+from collector import registry
 from fogmetrics import config as configuration
 from fogmetrics.cli import check, directory, programs
-from fogmetrics.config import ENV_CONFIG
+from fogmetrics.cli.check import InTheWay
+from fogmetrics.cli.start import report_in_background
+from fogmetrics.config import ENV_CONFIG, Config
 from fogmetrics.exit import exit_status
+from shm.files import lock_path
+from shm.ring.lock import record_lock
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     def prepare() -> int:
         directory.check_is_one(options.directory, options.config)
         if not (status := check.main([str(options.directory), *given])):
-            programs.write(options.directory, configuration.load(config))
+            loaded = configuration.load(config)
+            check_writers(loaded)
+            programs.write(options.directory, loaded)
         return status
 
     if status := exit_status("fogmetrics", prepare):
@@ -38,6 +46,23 @@ def main(arguments: list[str] | None = None) -> int:
     supervisord = Path(sys.executable).parent / "supervisord"
     conf = options.directory.resolve() / directory.SUPERVISORD_CONF
     sys.stdout.flush()
+    report_in_background(conf.parent)
     os.chdir(conf.parent)
-    os.execve(supervisord, [supervisord, "-n", "-c", conf], environ)  # noqa: S606 - a program of this environment
+    os.execve(supervisord, [supervisord, "--nodaemon", "--silent", "-c", conf], environ)  # noqa: S606 - a program of this environment
     raise AssertionError("execve returns only by an exception")
+
+
+def check_writers(config: Config) -> None:
+    """Raises InTheWay if a ring has a writer: the collector of another daemon with this namespace."""
+    for name in registry.source_names(config):
+        with contextlib.suppress(OSError):
+            fd = os.open(lock_path(config.shm.namespace, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                pid = record_lock(fd)
+            finally:
+                os.close(fd)
+            if pid is not None:
+                raise InTheWay(
+                    f"process {pid} collects {name!r} for namespace {config.shm.namespace!r} already; stop the daemon "
+                    f"that it belongs to, or set another namespace: {config.where('shm')} namespace"
+                )

@@ -27,6 +27,7 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, MetricsQuery
 from exporter.http.server import BACKLOG, OTHER_FILES
 from exporter.window import coverage
+from fogmetrics.cli.main import COMMANDS
 from fogmetrics.config import Config, parse
 from fogmetrics.settings.reader import keys_of
 from fogmetrics.settings.tables import ShmConfig
@@ -241,6 +242,16 @@ def test_the_test_of_the_source_of_ones_own_in_the_documentation_passes(tmp_path
         environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
         run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300)
         assert run.returncode == status, run.stdout
+
+
+def test_the_readme_has_every_command_and_what_it_does() -> None:
+    rows = {
+        row["command"].split()[1].strip("`"): row["what it does"]
+        for row in table(read("README.md"), "command", "what it does")
+    }
+    assert rows.keys() == COMMANDS.keys()
+    for name, (_, what) in COMMANDS.items():
+        assert rows[name].startswith(what), name
 
 
 def test_the_changes_name_the_release_of_the_package() -> None:

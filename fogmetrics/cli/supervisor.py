@@ -1,0 +1,58 @@
+"""Asks a daemon's supervisord, by XML-RPC at its Unix socket, as supervisorctl does."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from fogmetrics.cli.check import InTheWay
+from fogmetrics.cli.directory import supervisor_socket
+
+_POLL_SECONDS: Final = 0.2
+_LINE_BYTES: Final = 2000  # of a log, to find its last line
+
+
+@contextlib.contextmanager
+def connected(directory: Path) -> Iterator[Any]:
+    """The methods ``supervisor.*`` of the supervisord of that directory. Raises InTheWay if none can be asked."""
+    socket = supervisor_socket(directory)
+    transport = SupervisorTransport(None, None, f"unix://{socket}")
+    with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
+        try:
+            proxy.supervisor.getState()
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise InTheWay(
+                f"no daemon runs in {directory.resolve()}: nothing listens on {socket}; start it with fogmetrics run"
+            ) from None
+        except OSError as error:
+            raise InTheWay(f"supervisord can't be asked at {socket}: {error.strerror}; run as its user") from None
+        try:
+            yield proxy.supervisor
+        except xmlrpc.client.Fault as fault:  # such as SHUTDOWN_STATE
+            raise InTheWay(f"supervisord at {socket} refuses: {fault.faultString}") from None
+
+
+def last_line(supervisor: Any, program: str) -> str:
+    """The last line of a program's log; empty if there is none."""
+    with contextlib.suppress(xmlrpc.client.Fault):
+        lines: list[str] = supervisor.tailProcessStdoutLog(program, 0, _LINE_BYTES)[0].splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "")
+    return ""
+
+
+def settled(supervisor: Any, seconds: float) -> Iterator[list[dict[str, Any]]]:
+    """All programs, again and again, until none is starting or ``seconds`` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        programs: list[dict[str, Any]] = supervisor.getAllProcessInfo()
+        yield programs
+        starting = any(one["statename"] in ("STARTING", "BACKOFF") or one["state"] == 0 for one in programs)
+        if not starting or time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_SECONDS)
