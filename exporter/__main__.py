@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
-    exporter = Exporter(config, registry.off(config))
+    off = registry.off(config)
+    on = [name for name in registry.source_names(config) if name not in off]
+    exporter = Exporter(config, on, off)
     limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
     server = Server(exporter.app, limits, parent, exporter.refused)
     # The event loop handles both while it runs.

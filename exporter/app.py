@@ -73,8 +73,9 @@ class Busy(FogmetricsError):
 class Exporter:
     """Pages of the rings in a configuration's namespace; ``app`` is the ASGI application that serves them.
 
-    ``off``: sources that the configuration has off. Their rings, if any are left, are history: in /stats and in windows
-    that reach back to them, not among the latest samples, nor in /health.
+    ``on``: sources that should have a ring; /health names those that have none. ``off``: sources that are off. Their
+    rings, if any are left, are history: in /stats and in windows that reach back to them, not among the latest samples,
+    nor in /health.
 
     ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
     """
@@ -82,11 +83,13 @@ class Exporter:
     def __init__(
         self,
         config: ExporterTables,
+        on: Collection[str] = (),
         off: Collection[str] = (),
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config.exporter
+        self._on = on
         self._metric_tables = tuple(config.metric)
         self._window_ns, self._max_window_ns = windows_ns(config)
         check_name(f"{config.where('shm')} namespace", config.shm.namespace)
@@ -240,7 +243,7 @@ class Exporter:
         return _json(200, found)
 
     async def _health(self, request: Request) -> Response:
-        fresh, found = reports.health(self.rings, self.applications)
+        fresh, found = reports.health(self.rings, self.applications, self._on)
         return _json(200 if fresh else 503, found)
 
     # ---- helpers -------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ _POLL_SECONDS: Final = 0.2
 def report(directory: Path, stream: TextIO) -> int:
     """Wait until the programs run, or for a while; 0 if all run, else 1."""
     with connected(directory) as supervisor:
-        found = []
         for found in settled(supervisor, _SECONDS):
             running = sum(one["statename"] == "RUNNING" for one in found)
             progress(f"starting: {running} of {len(found)} programs run", stream)

@@ -372,7 +372,7 @@ def test_a_source_that_is_off_has_a_history_and_nothing_else(scene: Scene) -> No
     scene.commit("on", ("packets", 7.0))
     scene.collector("gone", TEMPERATURE, UP)
     scene.commit("gone", ("temperature", 20.0, ROOM), ("collector_up", 0.0, {"source": "gone"}))
-    exporter = Exporter(scene.config(), ["gone"], lambda: scene.wall_ns, lambda: scene.monotonic_ns)
+    exporter = Exporter(scene.config(), ["on"], ["gone"], lambda: scene.wall_ns, lambda: scene.monotonic_ns)
     with contextlib.closing(exporter):
         assert "gone" not in get(exporter, "/metrics").text
         assert "temperature" not in get(exporter, "/metrics").text
@@ -381,6 +381,16 @@ def test_a_source_that_is_off_has_a_history_and_nothing_else(scene: Scene) -> No
         assert 'temperature{room="a",stat="max"} 20.0\n' in windows
         assert "collector_up" not in windows
         assert get(exporter, "/stats").json()["rings"]["gone"]["frames"] == 1
+
+
+def test_health_names_a_source_that_is_on_and_has_no_ring(scene: Scene) -> None:
+    scene.commit("one", ("packets", 7.0))
+    exporter = Exporter(scene.config(), ["one", "two"], [], lambda: scene.wall_ns, lambda: scene.monotonic_ns)
+    with contextlib.closing(exporter):
+        answer = get(exporter, "/health")
+        assert answer.status_code == 200
+        assert answer.json()["sources"]["one"]["status"] == "fresh"
+        assert answer.json()["sources"]["two"] == {"status": "missing"}
 
 
 # ---- the worker --------------------------------------------------------------------------------------------------

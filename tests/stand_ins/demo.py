@@ -49,8 +49,8 @@ backend demo_web
 
 
 def main() -> int:
-    # Before anything is started: a mistake in the configuration, or a daemon that runs already.
-    status = check.main([str(ROOT)])
+    # Before anything is started: a mistake in the configuration.
+    status = check.main([str(ROOT), "--config-only"])
     if status:
         return status
     config = configuration.load()
