@@ -34,12 +34,12 @@ def config_file(directory: Path, given: str | None) -> Path | None:
     if named := given or os.environ.get(ENV_CONFIG):
         return Path(named)
     path = directory / DEFAULT_FILE
-    return path if path.exists() else None
+    return path if os.path.exists(path) else None
 
 
 def check_is_one(directory: Path, given: str | None) -> None:
     """Raises ConfigurationError if the directory is not a daemon's, since a command would act on another daemon."""
-    if config_file(directory, given) is None and not (directory / SUPERVISORD_CONF).exists():
+    if config_file(directory, given) is None and not os.path.exists(directory / SUPERVISORD_CONF):
         raise ConfigurationError(
             f"{directory.resolve()} is not the directory of a daemon: it has neither {DEFAULT_FILE} nor "
             f"{SUPERVISORD_CONF}; name the directory that has them"
@@ -83,6 +83,6 @@ def _path(directory: Path, section: str, option: str, default: str) -> Path:
 
 
 def _option(directory: Path, section: str, option: str, default: str) -> str:
-    if not (directory / SUPERVISORD_CONF).exists():
+    if not os.path.exists(directory / SUPERVISORD_CONF):  # Path.exists raises where the directory can't be searched
         return default
     return read_conf(directory).get(section, option, fallback=default)

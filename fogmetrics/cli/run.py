@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import os
 import sys
-from pathlib import Path
 
 from collector import registry
 from fogmetrics import config as configuration
@@ -27,7 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
     directory.add_arguments(parser)
     options = parser.parse_args(arguments)
     given = ["--config", options.config] if options.config else []
-
     config = directory.config_file(options.directory, options.config)
 
     def prepare() -> int:
@@ -43,12 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
     environ = dict(os.environ)
     if config:
         environ[ENV_CONFIG] = str(config.resolve())
-    supervisord = Path(sys.executable).parent / "supervisord"
     conf = options.directory.resolve() / directory.SUPERVISORD_CONF
     sys.stdout.flush()
     report_in_background(conf.parent)
     os.chdir(conf.parent)
-    os.execve(supervisord, [supervisord, "--nodaemon", "--silent", "-c", conf], environ)  # noqa: S606 - a program of this environment
+    # Its own log has what it would print; the report is for people.
+    supervisord = [sys.executable, "-P", "-m", "supervisor.supervisord", "--nodaemon", "--silent", "-c", str(conf)]
+    os.execve(sys.executable, supervisord, environ)  # noqa: S606 - this interpreter
     raise AssertionError("execve returns only by an exception")
 
 

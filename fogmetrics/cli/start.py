@@ -27,9 +27,9 @@ def report(directory: Path, stream: TextIO) -> int:
             running = sum(one["statename"] == "RUNNING" for one in found)
             progress(f"starting: {running} of {len(found)} programs run", stream)
         progress("", stream)
-        failing = [one for one in found if one["statename"] != "RUNNING"]
-        running_names = [one["name"] for one in found if one not in failing]
-        print(f"fogmetrics runs: {', '.join(running_names)}", file=stream, flush=True)
+        names = [one["name"] for one in found if one["statename"] == "RUNNING"]
+        print(f"fogmetrics runs: {', '.join(names)}", file=stream, flush=True)
+        failing = [one for one in found if one["statename"] not in ("RUNNING", "STOPPED")]  # stopped by a user
         for one in failing:
             line = last_line(supervisor, one["name"]) or one["spawnerr"]
             text = f"{one['name']} does not run ({one['statename']}): {line}; its log: {one['stdout_logfile']}"

@@ -15,6 +15,7 @@ from fogmetrics.cli.check import InTheWay
 from fogmetrics.cli.directory import supervisor_socket
 
 _POLL_SECONDS: Final = 0.2
+_FIRST_SECONDS: Final = 3.0
 _LINE_BYTES: Final = 2000  # of a log, to find its last line
 
 
@@ -47,12 +48,16 @@ def last_line(supervisor: Any, program: str) -> str:
 
 
 def settled(supervisor: Any, seconds: float) -> Iterator[list[dict[str, Any]]]:
-    """All programs, again and again, until none is starting or ``seconds`` have passed."""
-    deadline = time.monotonic() + seconds
+    """All programs, again and again, until none is starting or ``seconds`` have passed.
+
+    A program that is STOPPED is one that a user stopped, but in the first moments of supervisord one that is to start.
+    """
+    begun = time.monotonic()
     while True:
         programs: list[dict[str, Any]] = supervisor.getAllProcessInfo()
         yield programs
-        starting = any(one["statename"] in ("STARTING", "BACKOFF") or one["state"] == 0 for one in programs)
-        if not starting or time.monotonic() > deadline:
+        passed = time.monotonic() - begun
+        waited_for = ("STARTING", "BACKOFF", *(("STOPPED",) if passed < _FIRST_SECONDS else ()))
+        if passed > seconds or not any(one["statename"] in waited_for for one in programs):
             return
         time.sleep(_POLL_SECONDS)

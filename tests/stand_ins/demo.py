@@ -29,6 +29,8 @@ from tests.stand_ins.web import WebServer
 
 ROOT = Path(__file__).parent.parent.parent
 DIRECTORY = ROOT / "run" / "demo"
+# Rings of its own, by a name that no other daemon has: what stand-ins say must never be in a real history.
+NAMESPACE = f"demo-{hashlib.sha256(os.fsencode(DIRECTORY)).hexdigest()[:16]}"
 _REQUESTS_EVERY_SECONDS = 0.2
 
 _HAPROXY = """\
@@ -54,8 +56,6 @@ def main() -> int:
     if status:
         return status
     config = configuration.load()
-    # Rings of its own, by a name that no other daemon has: what stand-ins say must never be in a real history.
-    namespace = f"demo-{hashlib.sha256(os.fsencode(DIRECTORY)).hexdigest()[:16]}"
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "supervisord.conf", DIRECTORY)
     with contextlib.ExitStack() as stack:
@@ -72,7 +72,7 @@ def main() -> int:
             print("demo: haproxy is not installed, so request rate, error rate and latency of deployments stay absent")
         path = DIRECTORY / "fogmetrics.toml"
         path.write_text(
-            f'# Written by make demo.\n[shm]\nnamespace = "{namespace}"\n'
+            f'# Written by make demo.\n[shm]\nnamespace = "{NAMESPACE}"\n'
             f'capacity = {config.shm.capacity}\ngroup = "{config.shm.group}"\nowner = "{config.shm.owner}"\n'
             f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
             f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
@@ -86,7 +86,7 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: daemon.terminate())
         status = daemon.wait()
-        list(clean(namespace, None))
+        list(clean(NAMESPACE, None))
         return status
 
 
