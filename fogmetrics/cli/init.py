@@ -49,5 +49,9 @@ def write(directory: Path, system: bool = False) -> None:
             stem, ending = name.split(".")
             text = (files / (f"{stem}.system.{ending}" if system else name)).read_text()
             (directory / name).write_text(text)
+            if system:  # the programs' users read them, whatever the umask of root
+                (directory / name).chmod(0o644)
+        if system:
+            directory.chmod(0o755)
     except OSError as error:
         raise InTheWay(f"{error.filename} can't be written: {error.strerror}") from None

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,16 @@ def test_those_of_a_system_have_a_user_for_the_collectors_and_one_for_the_export
     assert conf["fogmetrics:collector"]["user"] == loaded.shm.owner == loaded.shm.group == "fogmetrics"
     assert conf["fogmetrics:exporter"]["user"] == "fogmetrics-exporter"
     assert loaded.exporter.listen == "127.0.0.1"
+
+
+def test_those_of_a_system_are_readable_by_the_users_of_the_programs_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert init([str(tmp_path / "new"), "--system"]) == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new", *(tmp_path / "new").iterdir())}
+    assert (modes["new"], modes["fogmetrics.toml"], modes["supervisord.conf"]) == (0o755, 0o644, 0o644)
 
 
 def test_the_plain_files_pass_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
