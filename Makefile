@@ -30,10 +30,13 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BY_FILE := -n auto --dist loadfile
 ONE_BY_ONE := -n auto --dist worksteal
 
+# The demo has a directory, a configuration and a namespace of its own, whatever names those of the daemon.
+DEMO := env -u FOGMETRICS_CONFIG -u FOGMETRICS_NAMESPACE
+
 .PHONY: run demo test real promises mutants siege smoke loadtest bench lint clean
 
 run: $(BIN)/.run
-	@$(BIN)/python -m fogmetrics.cli.check . && exec $(BIN)/supervisord -n -c supervisord.conf
+	@exec $(BIN)/python -m fogmetrics run .
 
 demo: $(BIN)/.run
 	@exec $(BIN)/python -m tests.stand_ins.demo
@@ -70,7 +73,8 @@ lint: $(BIN)/.lint
 	$(BIN)/mypy
 
 clean:
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m fogmetrics.cli.clean .; else \
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m fogmetrics clean . && \
+		{ [ ! -e run/demo/fogmetrics.toml ] || $(DEMO) $(BIN)/python -m fogmetrics clean run/demo; }; else \
 		echo "fogmetrics: no $(VENV), so rings in /dev/shm, if any, are left"; fi
 	rm -rf $(VENV) run build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -87,5 +91,6 @@ $(BIN)/.real: EXTRAS := [test,proxies,libraries]
 $(BIN)/.bench: EXTRAS := [test,bench]
 $(BIN)/.lint: EXTRAS := [test,lint]
 $(BIN)/.%: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
+	@echo "fogmetrics: installing into $(VENV), once"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@

@@ -22,7 +22,7 @@ from benchmarks.harness import Missing, exact_cpu_seconds, program
 from benchmarks.supervised import Supervised, supervised
 from collector.metrics import DURATION, ERRORS, TICKS_MISSED
 from shm.ring.reader import RingReader
-from tests.daemon import DISABLED, SOURCES
+from tests.daemon import SOURCES
 from tests.programs import wait_until
 from tests.prometheus import scraping
 
@@ -147,11 +147,7 @@ def measure(pair: Pair, restarts: int = 0) -> Found:
 
 def _settle(run: Supervised) -> None:
     """supervisord calls a program RUNNING after a second; the first frames are behind it then, too."""
-    wait_until(
-        lambda: {state for name, state in run.daemon.states().items() if name not in DISABLED} == {"RUNNING"},
-        20,
-        "all programs RUNNING",
-    )
+    wait_until(lambda: set(run.daemon.states().values()) == {"RUNNING"}, 20, "all programs RUNNING")
     time.sleep(_SETTLE_SECONDS)
 
 

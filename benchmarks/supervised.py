@@ -62,7 +62,7 @@ def supervised(
 ) -> Iterator[Supervised]:
     """A daemon that is not yet started: ``with found.daemon:`` does.
 
-    ``sources``: by name, the TOML of each one's table; each gets a program of its own, as docs/configuration.md has it.
+    ``sources``: by name, the TOML of each one's table; each has a program of its own.
     """
     extra, missing = dict(sources or {}), []
     begun = time.monotonic()
@@ -86,6 +86,4 @@ def supervised(
         compiled = {"PYTHONDONTWRITEBYTECODE": ""}
         daemon = Daemon(directory, interval_seconds=interval_seconds, toml=text, environ=compiled, capacity=capacity)
         stack.callback(remove_files_of, daemon.namespace)
-        for name in extra:
-            daemon.add_program(name)
         yield Supervised(daemon, tuple(extra), missing)

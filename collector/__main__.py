@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             from collector.dry_run import once  # not needed by the daemon
 
             return once(source, timeout, *_limits(source, config), Rules.of(config))
-        if off := getattr(source, "off", ""):
+        if off := registry.why_off(source.name, config) or getattr(source, "off", ""):
             return _disabled(source.name, off, config)
         return run(source, config, interval, timeout, parent)
 
@@ -144,7 +144,8 @@ def _unlink(name: str, config: Config) -> int:
     for path in removed:
         print(f"removed {path}")
     if not removed:
-        print(f"no files of a source {name!r} in namespace {config.shm.namespace!r}", file=sys.stderr)
+        where = f"in namespace {config.shm.namespace!r} (configuration: {config.file})"
+        print(f"no files of a source {name!r} {where}", file=sys.stderr)
     return 0
 
 

@@ -31,7 +31,9 @@ def _without_effect(source: MetricSource, config: CollectorTables) -> Iterator[s
     name = source.name
     table = config.source.get(name, SourceConfig())
     where = f"[source.{toml_key(name)}]"
-    if (off := getattr(source, "off", "")) and (keys := [one for one in table.options if not names([off], one)]):
+    if (off := registry.why_off(name, config) or getattr(source, "off", "")) and (
+        keys := [one for one in table.options if not names([off], one)]
+    ):
         yield f"{where} {', '.join(keys)} without effect, since the source is off: {off}"
     timeout = registry.times(name, config)[1]
     for key, value in table.options.items():

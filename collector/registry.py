@@ -54,6 +54,9 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
 # Programs of the daemon that collect no source.
 RESERVED: Final = ("exporter", "rules", "archive", "remote_write")
 
+# Built-in sources that are off unless their table has ``enabled = true``.
+_OFF_BY_DEFAULT = ("host", "applications")
+
 # In a package's pyproject.toml: [project.entry-points."fogmetrics.sources"] NAME = "module:Class"
 ENTRY_POINTS = "fogmetrics.sources"
 
@@ -61,6 +64,20 @@ ENTRY_POINTS = "fogmetrics.sources"
 def source_names(config: CollectorTables) -> list[str]:
     """Names of the built-in sources and of those in the configuration."""
     return list(dict.fromkeys([*BUILT_IN, *config.source]))
+
+
+def why_off(name: str, config: CollectorTables) -> str:
+    """Why the configuration has the source off, as a phrase; empty if it is on."""
+    table = config.source.get(name, SourceConfig())
+    if name == "textfile" and not table.class_ and not table.enabled and not table.options.get("directory"):
+        return "[source.textfile] directory is empty"
+    default = table.class_ != "" or name not in _OFF_BY_DEFAULT
+    return "" if (default if table.enabled is None else table.enabled) else f"[source.{name}] enabled is false"
+
+
+def off(config: CollectorTables) -> list[str]:
+    """The sources that the configuration has off."""
+    return [name for name in source_names(config) if why_off(name, config)]
 
 
 def _entry_points() -> dict[str, str]:
@@ -110,7 +127,12 @@ def mistakes(config: CollectorTables) -> Iterator[str]:
     for name in source_names(config):
         for check in (times, capacity, _class_path):
             yield from mistakes_of(check, name, config)
-        if name in BUILT_IN and (table := config.source.get(name)) and table.options and not table.class_:
+        table = config.source.get(name, SourceConfig())
+        if name not in BUILT_IN or table.class_:
+            continue
+        if name == "textfile" and table.enabled and not table.options.get("directory"):
+            yield f"{_where(name, config)} enabled is true, but directory is empty; set it, or remove enabled"
+        if table.options:
             found: list[str] = []
             _options(name, config, found)
             yield from found

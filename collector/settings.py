@@ -58,6 +58,9 @@ class SourceConfig:
     """[source.NAME]: keys of every source. ``options``: keys of the source's own class."""
 
     class_: str = key("", "module:Class of a source of your own; the built-in names need none.")
+    enabled: bool | None = key(
+        None, "Whether it is collected; by default all are but host, applications, and textfile without a directory."
+    )
     interval_seconds: Seconds = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
     timeout_seconds: Seconds = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
     max_series: int = key(0, "Series that this source may have; 0: [collector]'s.", low=0, high=100_000)
@@ -88,9 +91,7 @@ class MetricConfig:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationsOptions:
-    """[source.applications]. Not in its source's module, which imports numpy: checking a key should not."""
-
-    enabled: bool = key(False, "Whether a history is kept of the applications' series.")
+    """[source.applications], which has no keys but those of every source."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ A source has a ``name``, the ``metrics`` that it offers, and ``collect()``, plai
             return [Sample("queue_depth", len(os.listdir("/var/spool/jobs")))]
 
 Absence is not failure: a source omits a sample that it can't know, and never gives 0 instead. To report that the whole
-collection failed, raise; to report that a part failed, return a Collection with ``errors``. A disabled source has an
-attribute ``off`` with the reason; its collector then ends at once, with success. An attribute ``notes`` lists settings
-without effect, for ``python -m fogmetrics.cli.check``; each begins with the table: "[source.NAME] …".
+collection failed, raise; to report that a part failed, return a Collection with ``errors``. A source is off if its
+table has ``enabled = false``, or if it has an attribute ``off`` with the reason: the daemon then has no program for it.
+An attribute ``notes`` lists settings without effect, for ``fogmetrics check``; each begins with the table:
+"[source.NAME] …".
 """
 
 from __future__ import annotations

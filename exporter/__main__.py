@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 
+from collector import registry
 from exporter.app import Exporter
 from exporter.http import address
 from exporter.http.server import Server, fitting
@@ -54,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
-    exporter = Exporter(config)
+    off = registry.off(config)
+    on = [name for name in registry.source_names(config) if name not in off]
+    exporter = Exporter(config, on, off)
     limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
     server = Server(exporter.app, limits, parent, exporter.refused)
     # The event loop handles both while it runs.

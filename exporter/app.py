@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -76,31 +76,40 @@ class Busy(FogmetricsError):
 class Exporter:
     """Pages of the rings in a configuration's namespace; ``app`` is the ASGI application that serves them.
 
+    ``on``: sources that should have a ring; /health names those that have none. ``off``: sources that are off. Their
+    rings, if any are left, are history: in /stats and in windows that reach back to them, not among the latest samples,
+    nor in /health.
+
     ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
     """
 
     def __init__(
         self,
         config: ExporterTables,
+        on: Collection[str] = (),
+        off: Collection[str] = (),
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._config = config.exporter
+        self._on = on
         self._metric_tables = tuple(config.metric)
         self._window_ns, self._max_window_ns = windows_ns(config)
         check_name(f"{config.where('shm')} namespace", config.shm.namespace)
         owner, owners = config.ring_owner(), config.table_owners()
 
-        def rings() -> RingSet:
+        def rings(latest_only: bool) -> RingSet:
             return RingSet(
                 config.shm.namespace,
+                off=off,
+                latest_only=latest_only,
                 owner=owner,
                 stale_intervals=config.exporter.stale_intervals,
                 wall=wall,
                 monotonic=monotonic,
             )
 
-        self.rings, self._history = rings(), rings()
+        self.rings, self._history = rings(True), rings(False)
         label = config.application_label()
         self.applications = ApplicationSet(config.shm.namespace, owners, label)
         self._worker_applications = ApplicationSet(config.shm.namespace, owners, label)  # for the worker thread
@@ -246,7 +255,7 @@ class Exporter:
         return _json(200, found)
 
     async def _health(self, request: Request) -> Response:
-        fresh, found = reports.health(self.rings, self.applications)
+        fresh, found = reports.health(self.rings, self.applications, self._on)
         return _json(200 if fresh else 503, found)
 
     async def _alive(self, request: Request) -> Response:

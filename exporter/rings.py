@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -49,10 +49,12 @@ class Ring:
     ``latest``: float64, shape (columns,), the newest sample of each column; ``times_ms``: when each was taken, in Unix
     milliseconds. ``timestamp_ns`` 0: no frame yet.
     ``count``: how many columns the newest frame has. ``catalog_used``: how many bytes of the catalog are proven.
+    ``off``: the source is off, so its collector's own metrics, such as collector_up, are not among its ``series``.
     """
 
     source: str
     reader: RingReader
+    off: bool = False
     head: int = -1
     sequence: int = 0
     timestamp_ns: int = 0
@@ -68,7 +70,8 @@ class Ring:
 
     @property
     def series(self) -> list[Series]:
-        return self.reader.catalog.series
+        found = self.reader.catalog.series
+        return [one for one in found if not one.metric.own] if self.off else found
 
     def find_flaw(self) -> str:
         """Update the catalog; return a sentence about the part of the ring that can't be read, or "".
@@ -165,13 +168,18 @@ class Counts(NamedTuple):
 
 
 class RingSet:
-    """The rings of one namespace that belong to user ``owner`` (None: the current user), sorted by source."""
+    """The rings of one namespace that belong to user ``owner`` (None: the current user), sorted by source.
+
+    ``off``: sources that are off; ``latest_only``: their rings, which are history, are left out.
+    """
 
     def __init__(
         self,
         namespace: str,
         *,
         owner: int | None = None,
+        off: Collection[str] = (),
+        latest_only: bool = False,
         stale_intervals: float = 3.0,
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
@@ -186,12 +194,15 @@ class RingSet:
         self._skipped: Counter[str] = Counter()  # frames that closed readers skipped
         self.generation = 0  # changes whenever a ring is added, removed or replaced
         self._owner = owner
+        self._off = frozenset(off)
+        self._left_out = self._off if latest_only else frozenset()
         self._listing = Listing()
 
     def refresh(self) -> list[Ring]:
         """All rings that can be read now, each with its latest samples. A bad ring never raises; see ``errors``."""
         # The history of the applications comes last: of two rings with one series, the first has precedence.
-        sources = sorted(rings_in(self._listing.names(), self.namespace), key=HISTORY_SOURCE.__eq__)
+        found = (one for one in rings_in(self._listing.names(), self.namespace) if one not in self._left_out)
+        sources = sorted(found, key=HISTORY_SOURCE.__eq__)
         for source in {*self.rings, *self.errors}.difference(sources):
             self._close_ring(source)
             self.errors.pop(source, None)
@@ -208,7 +219,8 @@ class RingSet:
         """Open or update a ring, or record why it can't be read."""
         try:
             if source not in self.rings:
-                self.rings[source] = Ring(source, RingReader(self.namespace, source, owner=self._owner))
+                reader = RingReader(self.namespace, source, owner=self._owner)
+                self.rings[source] = Ring(source, reader, source in self._off)
                 self.generation += 1
             self.rings[source].read_latest()
             self._set_error(source, self.rings[source].find_flaw())

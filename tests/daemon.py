@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import subprocess
-import sys
 import xmlrpc.client
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 import httpx
 from supervisor.xmlrpc import SupervisorTransport
 
+from fogmetrics import config as configuration
+from fogmetrics.cli import programs
 from tests import http_client
 from tests.programs import find_program, free_port, wait_until
 from tests.rings import remove_files_of
@@ -23,9 +24,8 @@ from tests.rings import remove_files_of
 ROOT = Path(__file__).parent.parent
 SOURCES = ("node", "deployment", "betanet", "system")
 PROGRAMS = (*SOURCES, "exporter")
-# Programs that end at once, and stay so, unless the configuration enables them.
-DISABLED = ("applications", "host", "textfile")
-STATES: Mapping[str, str] = {**dict.fromkeys(PROGRAMS, "RUNNING"), **dict.fromkeys(DISABLED, "EXITED")}
+OFF = ("applications", "host", "textfile")  # sources that have no program unless the configuration enables them
+STATES: Mapping[str, str] = dict.fromkeys(PROGRAMS, "RUNNING")
 _numbers = itertools.count()
 
 
@@ -50,7 +50,8 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         (directory / "run" / "log").mkdir(parents=True, exist_ok=True)
         conf = (ROOT / "supervisord.conf").read_text()
-        (directory / "supervisord.conf").write_text(conf.replace("%(here)s/.venv/bin/python", sys.executable))
+        # Programs that run are known as such sooner: no test is about one that fails after its first second.
+        (directory / "supervisord.conf").write_text(conf.replace("startsecs = 5", "startsecs = 1"))
         self.configure(interval_seconds, capacity, toml)
 
     def configure(self, interval_seconds: float, capacity: int = 5760, toml: str = "") -> None:
@@ -59,16 +60,9 @@ class Daemon:
             f"[collector]\ninterval_seconds = {interval_seconds}\n[exporter]\nport = {self.port}\n{toml}"
         )
 
-    def add_program(self, name: str) -> None:
-        """A program for one more source, by the example that the repository ships."""
-        example = (ROOT / "conf.d" / "own-source.conf").read_text().partition("; [program:queue]\n")[2]
-        lines = [line.removeprefix("; ") for line in example.splitlines()]
-        text = "\n".join(["[program:queue]", *lines, ""]).replace("queue", name)
-        (self.directory / "conf.d").mkdir(exist_ok=True)
-        python = text.replace("%(here)s/../.venv/bin/python", sys.executable)
-        (self.directory / "conf.d" / f"{name}.conf").write_text(python)
-
     def start(self) -> None:
+        """Start supervisord with the programs that ``fogmetrics run`` would write."""
+        programs.write(self.directory, configuration.load(self.directory / "fogmetrics.toml", {}))
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FOGMETRICS_")}
         # The working directory is the copy's, so the packages must be found from elsewhere.
         environ |= {"PYTHONPATH": str(ROOT), **self.environ}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 
-import pytest
-
 from tests.packages import ALL, PRODUCT, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
@@ -14,7 +12,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
 def test_every_product_package_is_installed_with_its_types() -> None:
     assert sorted(PROJECT["setuptools"]["packages"]["find"]["include"]) == [f"{name}*" for name in PRODUCT]
-    assert PROJECT["setuptools"]["package-data"] == {name: ["py.typed"] for name in PRODUCT}
+    assert PROJECT["setuptools"]["package-data"] == {
+        name: ["py.typed", *(["cli/files/*"] if name == "fogmetrics" else [])] for name in PRODUCT
+    }
     for name in PRODUCT:
         assert (ROOT / name / "py.typed").is_file(), f"{name} has no py.typed"
 
@@ -27,11 +27,3 @@ def test_every_package_is_checked_and_every_product_package_measured() -> None:
 def test_the_image_has_every_product_package() -> None:
     copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
     assert sorted(copied) == sorted(PRODUCT)
-
-
-@pytest.mark.parametrize("path", ["supervisord.conf", "deploy/supervisord.production.conf"])
-def test_supervisord_runs_modules_of_the_product(path: str) -> None:
-    text = (ROOT / path).read_text()
-    modules = set(re.findall(r"^command = .* -m (\w+)", text, re.MULTILINE))
-    assert modules
-    assert modules <= set(PRODUCT)

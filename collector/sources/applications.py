@@ -38,7 +38,6 @@ class ApplicationsSource(MetricSource):
         group: str = "", label: str = "",
     ) -> None:  # fmt: skip
         self.options = options or ApplicationsOptions()
-        self.off = "" if self.options.enabled else "[source.applications] enabled is false"
         self._namespace = namespace
         self._owners = owners or {os.geteuid()}
         self._group = group

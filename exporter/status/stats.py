@@ -118,8 +118,13 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
     }
 
 
-def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[bool, dict[str, Any]]:
-    """(True if a source is fresh or an application has a process; the content of /health)."""
+def health(
+    rings: RingSet, applications: ApplicationSet | None = None, on: Collection[str] = ()
+) -> tuple[bool, dict[str, Any]]:
+    """(True if a source is fresh or an application has a process; the content of /health).
+
+    ``on``: sources that should have a ring.
+    """
     sources: dict[str, Any] = {}
     fresh = False
     for ring in rings.refresh():
@@ -135,6 +140,8 @@ def health(rings: RingSet, applications: ApplicationSet | None = None) -> tuple[
     for source, error in rings.errors.items():
         # A ring that is readable in part keeps its status and gets the error as well.
         sources.setdefault(source, {"status": "unreadable"})["error"] = error
+    for source in on:
+        sources.setdefault(source, {"status": "missing"})
     page: dict[str, Any] = {"sources": sources}
     if applications is not None and (found := applications.refresh()):
         page["applications"] = {one.source: {"processes": one.reader.processes} for one in found}

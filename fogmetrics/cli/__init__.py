@@ -1,1 +1,4 @@
-"""The commands, a module each: check (may the daemon start?) and clean (remove what it left in shared memory)."""
+"""The command ``fogmetrics``: ``main`` finds the command's module, and each command is a module with ``main()``.
+
+``directory`` knows the files of a daemon's directory.
+"""

@@ -1,4 +1,4 @@
-"""``python -m fogmetrics.cli.check [DIRECTORY]``: check the configuration and the host before the daemon starts.
+"""``fogmetrics check``: check the configuration and the host before the daemon starts.
 
 supervisord starts all processes at once and retries each, so one mistake in the configuration would be dozens of
 messages in their logs. This prints a sentence for each mistake on the terminal, all at once. Without a mistake, it
@@ -16,9 +16,9 @@ import errno
 import io
 import os
 import pwd
-import re
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,6 +31,17 @@ from collector.settings import CollectorConfig
 from collector.source import MetricSource
 from exporter.http import address
 from fogmetrics import config as configuration
+from fogmetrics.cli.directory import (
+    COLLECTOR,
+    EXPORTER,
+    SUPERVISORD_CONF,
+    add_arguments,
+    config_file,
+    log_directory,
+    run_directory,
+    supervisor_socket,
+    user_of,
+)
 from fogmetrics.config import Config
 from fogmetrics.durations import written
 from fogmetrics.exit import exit_status
@@ -39,7 +50,7 @@ from fogmetrics.settings.reader import close_to, mistakes_of
 from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import DIRECTORY, lock_path, ring_path
-from shm.owners import group_number
+from shm.owners import group_number, user_number
 from shm.ring import disk_copy
 
 # sun_path of unix(7), less the final NUL; supervisord binds a name with ".PID" appended before it renames it.
@@ -51,28 +62,24 @@ class InTheWay(FogmetricsError):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.check", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "directory", type=Path, nargs="?", default=Path(), help="the directory of supervisord.conf (else ./)"
-    )
+    parser = argparse.ArgumentParser(prog="fogmetrics check", description="Check the configuration and this host.")
+    add_arguments(parser)
     parser.add_argument(
         "--config-only", action="store_true", help="check only the configuration, as before a start elsewhere"
     )
-    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     options = parser.parse_args(arguments)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8 are printed as they are
 
     def body() -> int:
-        config, sources = examine(options.config)
-        for note in notes(config, sources, options.directory):
+        config, sources = examine(config_file(options.directory, options.config))
+        for note in notes(config, sources):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if not options.config_only:
             check_run_directory(options.directory)
-            check_supervisord(options.directory)
             check_shared_memory()
-            check_rings(config)
+            check_rings(config, check_users(options.directory))
             check_port(config)
         print(f"fogmetrics: {valid(config, sources)}")
         if not options.config_only:
@@ -82,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status("fogmetrics", body)
 
 
-def examine(path: str | None) -> tuple[Config, list[MetricSource]]:
+def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:
     """The configuration and its sources. Raises ConfigurationError with all that any process would refuse."""
     config, mistakes = configuration.examine(path)
     mistakes += mistakes_of(group_number, config.shm.group, config.where("shm"))
@@ -108,7 +115,7 @@ def examine(path: str | None) -> tuple[Config, list[MetricSource]]:
 
 def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
-    on = [one.name for one in sources if not getattr(one, "off", "")]
+    on = [one.name for one in sources if not (registry.why_off(one.name, config) or getattr(one, "off", ""))]
     off = [one.name for one in sources if one.name not in on]
     if config.path is None:
         file = f"there is no {configuration.DEFAULT_FILE}, so every key has its default, which"
@@ -117,26 +124,11 @@ def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     return f"{file} is valid; on: {', '.join(on) or 'no source'}; off: {', '.join(off) or 'none'}"
 
 
-def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
-    """Settings that are valid but have no effect: those of sources and of shared tables, and sources without a program.
-
-    Without a readable supervisord.conf in ``directory``, programs are not checked.
-    """
+def notes(config: Config, sources: Iterable[MetricSource]) -> list[str]:
+    """Settings that are valid but have no effect, of sources and of shared tables."""
     sources = list(sources)
     found = [f"{config.file}: {note}" for source in sources for note in source_notes(source, config)]
-    found += shared_notes(config, sources)
-    try:
-        programs = [directory / "supervisord.conf", *sorted((directory / "conf.d").glob("*.conf"))]
-        text = "\n".join(one.read_text() for one in programs)
-    except (OSError, ValueError):
-        return found
-    for name in config.source:
-        if not re.search(rf"^[ \t]*command\b.*-m collector {re.escape(name)}(?![\w-])", text, re.MULTILINE):
-            found.append(
-                f"{config.where(f'source.{name}')} has no program in {directory / 'supervisord.conf'} or conf.d, so it "
-                "is not collected; docs/configuration.md says how one is made"
-            )
-    return found
+    return [*found, *shared_notes(config, sources)]
 
 
 def shared_notes(config: Config, sources: Iterable[MetricSource]) -> Iterator[str]:
@@ -165,11 +157,6 @@ def shared_notes(config: Config, sources: Iterable[MetricSource]) -> Iterator[st
             )
 
 
-def supervisor_socket(directory: Path) -> Path:
-    """The socket of the supervisord that runs with that directory's supervisord.conf."""
-    return directory.resolve() / "run" / "supervisor.sock"
-
-
 def listens(path: Path) -> bool:
     """Whether a process listens on that Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
@@ -177,27 +164,31 @@ def listens(path: Path) -> bool:
 
 
 def check_run_directory(directory: Path) -> None:
-    """Make run/ and run/log. Raises InTheWay if they can't be written, or a supervisord uses them already."""
-    run = directory.resolve() / "run"
-    try:
-        (run / "log").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InTheWay(
-            f"{error.filename} can't be made: {error.strerror}; supervisord keeps its socket and logs there: "
-            "clone to a directory that this user can write to"
-        ) from None
-    if not os.access(run, os.W_OK) or not os.access(run / "log", os.W_OK):
-        raise InTheWay(f"this user can't write to {run}; give it to the user that runs the daemon: chown -R")
+    """Make the directories of the socket and of the logs.
+
+    Raises InTheWay if they can't be written, or if a supervisord uses them already.
+    """
+    run, logs = run_directory(directory), log_directory(directory)
+    for needed in (run, logs):
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InTheWay(
+                f"{error.filename} can't be made: {error.strerror}; supervisord keeps its socket and logs there: "
+                "use a directory that this user can write to"
+            ) from None
+        if not os.access(needed, os.W_OK):
+            raise InTheWay(f"this user can't write to {needed}; give it to the user that runs the daemon: chown -R")
     path = supervisor_socket(directory)
     if len(os.fsencode(path)) > _MOST_SOCKET_PATH:
         raise InTheWay(
             f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that the path of a Unix "
-            "socket may have here; clone to a directory with a shorter path"
+            "socket may have here; use a directory with a shorter path"
         )
     if listens(path):
         raise InTheWay(
-            f"it runs already: a supervisord listens on {path}; look at it with supervisorctl status, stop it with "
-            "supervisorctl shutdown, or clone to another directory for a second one"
+            f"it runs already: a supervisord listens on {path}; look at it with fogmetrics status, stop it with "
+            "supervisorctl shutdown, or use another directory for a second one"
         )
 
 
@@ -212,7 +203,7 @@ def check_supervisord(directory: Path) -> None:
         return
     if (shown := os.fsencode(file.parent).decode(errors="backslashreplace")) != str(file.parent):
         raise InTheWay(
-            f"{shown} is not UTF-8, and supervisord's own interface fails on such a path; clone to a directory whose "
+            f"{shown} is not UTF-8, and supervisord's own interface fails on such a path; use a directory whose "
             "path is UTF-8"
         )
     from supervisor.options import ServerOptions
@@ -220,7 +211,7 @@ def check_supervisord(directory: Path) -> None:
     options = ServerOptions()
     options.here = str(file.parent)
     odd = sorted(set('%"\\*?[]') & set(options.here))
-    remedy = f"clone to a directory without {' '.join(odd)} in its path" if odd else "correct it, or the file of conf.d"
+    remedy = f"use a directory without {' '.join(odd)} in its path" if odd else "correct it, or the file of conf.d"
     try:
         options.read_config(str(file))
     except (ValueError, configparser.Error) as error:
@@ -247,8 +238,35 @@ def check_shared_memory() -> None:
         raise InTheWay(f"{DIRECTORY} is missing or can't be written; mount it: mount -t tmpfs tmpfs {DIRECTORY}")
 
 
-def check_rings(config: Config) -> None:
-    """Raises InTheWay if a ring's files belong to another user, so that its collector could not write them."""
+def check_users(directory: Path) -> int | None:
+    """The user id of the collectors; None if it is this process's. Raises InTheWay if a program's user can't run it."""
+    collectors = None
+    for section, package in ((COLLECTOR, "collector"), (EXPORTER, "exporter")):
+        if not (name := user_of(directory, section)):
+            continue
+        user = pwd.getpwuid(user_number(name, f"{directory / SUPERVISORD_CONF}: [{section}]", "user"))
+        if package == "collector":
+            collectors = user.pw_uid
+        try:
+            subprocess.run(  # noqa: S603 - this interpreter
+                [sys.executable, "-P", "-c", f"import {package}"],
+                user=user.pw_uid, group=user.pw_gid, extra_groups=os.getgrouplist(user.pw_name, user.pw_gid),
+                cwd="/", check=True, capture_output=True, timeout=60,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise InTheWay(
+                f"user {name} can't run {sys.executable} with the package {package}: {error}; install fogmetrics where "
+                "that user can read it, with an interpreter that it can run"
+            ) from None
+    return collectors
+
+
+def check_rings(config: Config, user: int | None = None) -> None:
+    """Raises InTheWay if a ring's files belong to another user than the collectors', so that they could not write them.
+
+    ``user``: that of the collectors; None: this process's.
+    """
+    user = os.geteuid() if user is None else user
     namespace = config.shm.namespace
     for name in registry.source_names(config):
         for path in (lock_path(namespace, name), ring_path(namespace, name)):
@@ -256,9 +274,9 @@ def check_rings(config: Config) -> None:
                 owner = path.lstat().st_uid
             except OSError:
                 continue
-            if owner != os.geteuid():
+            if owner != user:
                 raise InTheWay(
-                    f"{path} belongs to {_user(owner)}, and this is {_user(os.geteuid())}: its collector could not "
+                    f"{path} belongs to {_user(owner)}, and this is {_user(user)}: its collector could not "
                     "write; run as that user, remove the files of this namespace as that user, or set another: "
                     f"{config.where('shm')} namespace"
                 )
@@ -293,15 +311,14 @@ def where_to_look(config: Config, directory: Path) -> str:
     base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
     if port == 0:
         base = base.removesuffix("0") + "PORT"
-    control = Path(sys.executable).parent / "supervisorctl"
     return (
         f"fogmetrics starts; look at"
         f"{', with the PORT that run/log/exporter.log names' if port == 0 else ''}\n"
         f"  {base}/metrics               the latest samples\n"
         f"  {base}/metrics/aggregated    avg, min, max, sum, p50, p95, p99 over the last {window}\n"
         f"  {base}/stats   {base}/health\n"
-        f"  {directory.resolve() / 'run' / 'log'}    a log per process\n"
-        f"  {shlex.join([str(control), '-c', str(directory.resolve() / 'supervisord.conf'), 'status'])}\n"
+        f"  {log_directory(directory)}    a log per process\n"
+        f"  {Path(sys.executable).parent / 'fogmetrics'} status {directory.resolve()}\n"
         f"Ctrl-C stops it; the rings keep their history."
     )
 

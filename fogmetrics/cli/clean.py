@@ -1,7 +1,7 @@
-"""``python -m fogmetrics.cli.clean DIRECTORY``: remove all rings, tables and snapshots of the namespace.
+"""``fogmetrics clean``: remove all rings, tables and snapshots of the namespace that a daemon's configuration names.
 
-It includes files that dead writers left. ``make clean`` runs it. It refuses while a daemon runs from the directory, a
-writer holds a ring, or a process of an application lives.
+It includes files that dead writers left, and no other namespace, however similar its name. ``make clean`` runs it. It
+refuses while a daemon runs from the directory, a writer holds a ring, or a process of an application lives.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fogmetrics import config as configuration
-from fogmetrics.cli.check import InTheWay, listens, supervisor_socket
+from fogmetrics.cli import directory
+from fogmetrics.cli.check import InTheWay, listens
 from fogmetrics.exit import exit_status
 from shm.files import sources_of, unlink
 from shm.ring import disk_copy
@@ -21,17 +22,20 @@ from shm.table.format import applications_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fogmetrics.cli.clean", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("directory", type=Path, help="the directory of supervisord.conf")
-    parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
+    parser = argparse.ArgumentParser(
+        prog="fogmetrics clean", description="Remove the rings, tables and snapshots of a daemon that does not run."
+    )
+    directory.add_arguments(parser)
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        path = supervisor_socket(options.directory)
+        directory.check_is_one(options.directory, options.config)
+        path = directory.supervisor_socket(options.directory)
         if listens(path):
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
-        shm = configuration.load(options.config).shm
-        for removed in clean(shm.namespace, shm.snapshot_directory):
+        shm = configuration.load(directory.config_file(options.directory, options.config)).shm
+        snapshots = shm.snapshot_directory
+        for removed in clean(shm.namespace, snapshots and options.directory / snapshots):
             print(f"removed {removed}")
         return 0
 

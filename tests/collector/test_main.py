@@ -233,7 +233,8 @@ def test_unlink_of_what_is_not_there_says_so_and_leaves_nothing_behind(
     toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["nod", "--unlink", "--config", str(toml)]) == 0
-    assert capsys.readouterr().err == f"no files of a source 'nod' in namespace '{namespace}'\n"
+    where = f"in namespace '{namespace}' (configuration: {toml})"
+    assert capsys.readouterr().err == f"no files of a source 'nod' {where}\n"
     assert files_of(namespace) == []
     assert main(["*", "--unlink", "--config", str(toml)]) == 78
 

@@ -44,6 +44,8 @@ def configuration() -> dict[str, str]:
     return {
         title: _table(_TITLES, (_row(name, one, cls) for name, one in keys_of(cls).items()))
         for title, cls in found.items()
+        if keys_of(cls)
+        if keys_of(cls)
     }
 
 
@@ -79,7 +81,7 @@ def _kind(hint: Any) -> str:
         return f"table of {_kind(of[1])}s"
     if dataclasses.is_dataclass(of[0] if of else hint):
         return "table"
-    raise TypeError(hint)
+    return _NAMES[of[0] if of else hint]
 
 
 def toml(value: object) -> str:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 import subprocess
 import tomllib
 
 import pytest
 
-from collector.registry import BUILT_IN
 from fogmetrics import config
 from shm.ring.layout import Header, aligned
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.programs import find_program
 
 DEPLOY = ROOT / "deploy"
-
-
-def programs(path: str) -> dict[str, dict[str, str]]:
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(" ;",))
-    parser.read_string(read(path))
-    return {name.removeprefix("program:"): dict(parser[name]) for name in parser if name.startswith("program:")}
 
 
 @pytest.mark.real
@@ -38,25 +30,9 @@ def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:
     assert block.text in read("deploy/prometheus.yml")
 
 
-def test_the_production_configuration_loads() -> None:
-    loaded = config.load(DEPLOY / "fogmetrics.production.toml", {})
-    assert (loaded.shm.group, loaded.shm.owner) == ("fogmetrics", "fogmetrics")
-    assert loaded.exporter.listen == "127.0.0.1"
-
-
-def test_production_runs_the_same_programs_as_development_as_users_of_their_own() -> None:
-    development, production = programs("supervisord.conf"), programs("deploy/supervisord.production.conf")
-    assert set(development) == set(production) == {*BUILT_IN, "exporter"}
-    for name, program in production.items():
-        assert program.pop("user") == ("fogmetrics-exporter" if name == "exporter" else "fogmetrics")
-        for key, value in development[name].items():
-            value = value.replace("%(here)s/run/log", "/var/log/fogmetrics").replace("%(here)s", "/opt/fogmetrics")
-            assert program[key] == value, (name, key)
-
-
-def test_the_unit_starts_supervisord_with_the_installed_configuration() -> None:
+def test_the_unit_runs_the_installed_command() -> None:
     unit = read("deploy/fogmetrics.service")
-    assert "supervisord -n -c /etc/fogmetrics/supervisord.conf" in unit
+    assert "ExecStart=/opt/fogmetrics/bin/fogmetrics run /etc/fogmetrics\n" in unit
     assert "RuntimeDirectory=fogmetrics" in unit
     assert "LogsDirectory=fogmetrics" in unit
 

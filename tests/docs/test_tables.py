@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import dataclasses
 import os
 import re
@@ -29,6 +28,7 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import AGGREGATED, ALL_STATS, MetricsQuery
 from exporter.http.server import BACKLOG, OTHER_FILES
 from exporter.window import coverage
+from fogmetrics.cli.main import COMMANDS
 from fogmetrics.config import Config, parse
 from fogmetrics.settings.reader import keys_of
 from fogmetrics.settings.tables import ShmConfig
@@ -223,21 +223,6 @@ def test_the_custom_collector_in_the_documentation_collects(documented: Callable
         assert found.errors == []
 
 
-def test_the_program_of_a_source_of_ones_own_is_made_as_documented(tmp_path: Path) -> None:
-    [command] = [one for one in read("docs/configuration.md").splitlines() if one.startswith("$ sed ")]
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "own-source.conf").write_text(read("conf.d/own-source.conf"))
-    subprocess.run(command.removeprefix("$ "), shell=True, check=True, cwd=tmp_path)
-    made = configparser.ConfigParser(interpolation=None)
-    made.read(tmp_path / "conf.d" / "queue.conf")
-    assert made.sections() == ["program:queue"]
-    # Of conf.d: supervisord reads %(here)s as the directory of the file that it stands in.
-    assert made["program:queue"]["command"] == '"%(here)s/../.venv/bin/python" -m collector queue'
-    ours = configparser.ConfigParser(interpolation=None)
-    ours.read(ROOT / "supervisord.conf")
-    assert made["program:queue"].keys() == ours["program:node"].keys()
-
-
 def test_the_async_source_in_the_documentation_is_awaited_and_observes(documented: Callable[..., MetricSource]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -259,6 +244,16 @@ def test_the_test_of_the_source_of_ones_own_in_the_documentation_passes(tmp_path
         environ = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
         run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=300)
         assert run.returncode == status, run.stdout
+
+
+def test_the_readme_has_every_command_and_what_it_does() -> None:
+    rows = {
+        row["command"].split()[1].strip("`"): row["what it does"]
+        for row in table(read("README.md"), "command", "what it does")
+    }
+    assert rows.keys() == COMMANDS.keys()
+    for name, (_, what) in COMMANDS.items():
+        assert rows[name].startswith(what), name
 
 
 def test_the_changes_name_the_release_of_the_package() -> None:

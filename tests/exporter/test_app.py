@@ -14,6 +14,7 @@ from unittest import mock
 import httpx
 import pytest
 
+from collector.metrics import UP
 from collector.settings import MetricConfig
 from exporter import app
 from exporter.app import Exporter
@@ -370,6 +371,31 @@ def test_a_broken_ring_costs_no_page_anything_but_itself(scene: Scene) -> None:
     found = samples_of(get(exporter, "/metrics").text)
     assert found["exporter_ring_errors_total", (("source", "bad"),)] >= 4
     scene.path("bad").unlink()
+
+
+def test_a_source_that_is_off_has_a_history_and_nothing_else(scene: Scene) -> None:
+    scene.commit("on", ("packets", 7.0))
+    scene.collector("gone", TEMPERATURE, UP)
+    scene.commit("gone", ("temperature", 20.0, ROOM), ("collector_up", 0.0, {"source": "gone"}))
+    exporter = Exporter(scene.config(), ["on"], ["gone"], lambda: scene.wall_ns, lambda: scene.monotonic_ns)
+    with contextlib.closing(exporter):
+        assert "gone" not in get(exporter, "/metrics").text
+        assert "temperature" not in get(exporter, "/metrics").text
+        assert list(get(exporter, "/health").json()["sources"]) == ["on"]
+        windows = get(exporter, "/metrics/aggregated").text
+        assert 'temperature{room="a",stat="max"} 20.0\n' in windows
+        assert "collector_up" not in windows
+        assert get(exporter, "/stats").json()["rings"]["gone"]["frames"] == 1
+
+
+def test_health_names_a_source_that_is_on_and_has_no_ring(scene: Scene) -> None:
+    scene.commit("one", ("packets", 7.0))
+    exporter = Exporter(scene.config(), ["one", "two"], [], lambda: scene.wall_ns, lambda: scene.monotonic_ns)
+    with contextlib.closing(exporter):
+        answer = get(exporter, "/health")
+        assert answer.status_code == 200
+        assert answer.json()["sources"]["one"]["status"] == "fresh"
+        assert answer.json()["sources"]["two"] == {"status": "missing"}
 
 
 # ---- the worker --------------------------------------------------------------------------------------------------

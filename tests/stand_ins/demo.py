@@ -8,6 +8,7 @@ then.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -28,6 +29,8 @@ from tests.stand_ins.web import WebServer
 
 ROOT = Path(__file__).parent.parent.parent
 DIRECTORY = ROOT / "run" / "demo"
+# Rings of its own, by a name that no other daemon has: what stand-ins say must never be in a real history.
+NAMESPACE = f"demo-{hashlib.sha256(os.fsencode(DIRECTORY)).hexdigest()[:16]}"
 _REQUESTS_EVERY_SECONDS = 0.2
 
 _HAPROXY = """\
@@ -48,14 +51,13 @@ backend demo_web
 
 
 def main() -> int:
-    # Before anything is started: a mistake in the configuration, or a daemon that runs already.
-    status = check.main([str(ROOT)])
+    # Before anything is started: a mistake in the configuration.
+    status = check.main([str(ROOT), "--config-only"])
     if status:
         return status
     config = configuration.load()
-    # Rings of its own: what stand-ins say must never be in the history of the real daemon.
-    namespace = f"{config.shm.namespace[:59]}-demo"
     DIRECTORY.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "supervisord.conf", DIRECTORY)
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
         print("demo: STAND-IN for Betanet (no real packets)", flush=True)
@@ -70,21 +72,21 @@ def main() -> int:
             print("demo: haproxy is not installed, so request rate, error rate and latency of deployments stay absent")
         path = DIRECTORY / "fogmetrics.toml"
         path.write_text(
-            f'# Written by make demo.\n[shm]\nnamespace = "{namespace}"\n'
+            f'# Written by make demo.\n[shm]\nnamespace = "{NAMESPACE}"\n'
             f'capacity = {config.shm.capacity}\ngroup = "{config.shm.group}"\nowner = "{config.shm.owner}"\n'
             f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
             f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
             f'[source.betanet]\nurl = "{betanet.url}"\n'
             f'[source.deployment]\nproviders = {providers!r}\nhaproxy_url = "{haproxy_url}"\n'.replace("'", '"')
         )
-        environ = {**os.environ, configuration.ENV_CONFIG: str(path), ENV_NAMESPACE: namespace}
-        supervisord = Path(sys.executable).parent / "supervisord"
-        daemon = subprocess.Popen([supervisord, "-n", "-c", ROOT / "supervisord.conf"], cwd=ROOT, env=environ)
+        own = (configuration.ENV_CONFIG, ENV_NAMESPACE)
+        environ = {name: value for name, value in os.environ.items() if name not in own}
+        daemon = subprocess.Popen([sys.executable, "-m", "fogmetrics", "run", DIRECTORY], cwd=ROOT, env=environ)
         # A terminal sends Ctrl-C to supervisord as well, kill does not; a second signal changes nothing.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: daemon.terminate())
         status = daemon.wait()
-        list(clean(namespace, None))
+        list(clean(NAMESPACE, None))
         return status
 
 

@@ -42,7 +42,6 @@ _DISKS = (
 class HostOptions:
     """[source.host]"""
 
-    enabled: bool = key(False, "Turns the source on.")
     groups: tuple[str, ...] = key(GROUPS, "Groups that are read.")
     cadence: Mapping[str, Seconds] = key(
         {}, "Time from one reading of a group to the next; between, samples are carried.", low=0, high=86_400

@@ -69,7 +69,6 @@ class HostMetricSource(MetricSource):
     ) -> None:
         self.options = options or HostOptions()
         self.notes = self.options.old_spellings
-        self.off = "" if self.options.enabled else "[source.host] enabled is false"
         self._clock = clock
         places = Places(Files(self.options.proc), Files(self.options.sys))
         self._turns = [

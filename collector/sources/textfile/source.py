@@ -93,7 +93,6 @@ class TextfileSource(MetricSource):
         self.options = options or TextfileOptions()
         self._clock = clock
         self._files: dict[str, _File] = {}
-        self.off = "" if self.options.directory else "[source.textfile] directory is empty"
 
     def collect(self) -> Collection:
         try:

@@ -13,7 +13,7 @@ from collector import registry
 from collector.frame.collector import MetricCollector
 from collector.source import Collection, Sample
 from collector.sources.applications import ApplicationsSource
-from fogmetrics.config import Config, parse
+from fogmetrics.config import parse
 from shm.errors import ConfigurationError
 from shm.metric import Metric
 from shm.ring.reader import RingReader
@@ -46,11 +46,9 @@ def by_name(collection: Collection) -> dict[str, Sample]:
     return {sample.metric: sample for sample in collection.samples}
 
 
-def test_it_is_off_until_it_is_enabled_and_knows_who_is_believed() -> None:
-    assert registry.build("applications", Config()).off  # type: ignore[attr-defined]
-    text = f'[source.applications]\nenabled = true\n[applications]\nusers = ["{os.geteuid()}", "12345"]\n'
+def test_it_knows_who_is_believed() -> None:
+    text = f'[applications]\nusers = ["{os.geteuid()}", "12345"]\n'
     source = registry.build("applications", parse(text, Path("x.toml")))
-    assert not source.off  # type: ignore[attr-defined]
     assert source._owners == {os.geteuid(), 12345}  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match=r"\[applications\] users is 'nosuchuser'"):
         registry.build("applications", parse('[applications]\nusers = ["nosuchuser"]', Path("x")))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from collector.source import MetricSource, Sample
 from fogmetrics.cli.check import (
     InTheWay,
     check_port,
     check_rings,
     check_run_directory,
     check_supervisord,
+    check_users,
     where_to_look,
 )
 from fogmetrics.cli.check import main as preflight
@@ -26,18 +27,6 @@ from shm.files import lock_path, ring_path
 from tests.daemon import ROOT
 from tests.failing import raising
 from tests.rings import become, in_fork
-
-
-class Ownqueue(MetricSource):
-    name = "queue"
-    metrics = ()
-
-    def collect(self) -> list[Sample]:
-        return []
-
-
-class Ownqueues(Ownqueue):
-    name = "queues"
 
 
 def config(text: str) -> Config:
@@ -94,13 +83,8 @@ def test_a_file_whose_name_is_not_utf_8_is_named_as_it_is(tmp_path: Path) -> Non
 
 
 def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "conf.d").mkdir()
-    for name in ("supervisord.conf", "conf.d/own-source.conf"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
     toml = tmp_path / "fogmetrics.toml"
-    own = "".join(f'[source.{name}]\nclass = "{__name__}:Own{name}"\n' for name in ("queue", "queues"))
-    toml.write_text(f'{own}[source.deployment]\nhaproxy_url = "http://h/"\nprometheus = []\n[source.node]\n')
-    (tmp_path / "conf.d" / "own.conf").write_text('[program:x]\ncommand = "python" -m collector queues\n')
+    toml.write_text('[source.deployment]\nhaproxy_url = "http://h/"\nprometheus = []\n[source.node]\n')
 
     def noted() -> list[str]:
         assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
@@ -109,11 +93,8 @@ def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: py
     assert noted() == [
         f"fogmetrics: note: {toml}: [source.deployment] haproxy_url is set, but providers does not list haproxy, so it "
         "is not read; add it, or remove the key",
-        f"fogmetrics: note: {toml}: [source.queue] has no program in {tmp_path / 'supervisord.conf'} or conf.d, so it "
-        "is not collected; docs/configuration.md says how one is made",
     ]
     toml.write_text(toml.read_text().replace("haproxy_url", 'providers = ["haproxy"]\nhaproxy_url'))
-    (tmp_path / "supervisord.conf").unlink()
     assert noted() == []
 
 
@@ -177,7 +158,7 @@ def test_a_directory_that_this_user_may_not_write_to_is_named(tmp_path: Path) ->
 def test_a_directory_whose_name_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100)
     deep.mkdir()
-    with pytest.raises(FogmetricsError, match="clone to a directory with a shorter path"):
+    with pytest.raises(FogmetricsError, match="use a directory with a shorter path"):
         check_run_directory(deep)
 
 
@@ -195,17 +176,25 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         check_port(config("[exporter]\nport = 80\n"))
 
 
+PROGRAM = """
+[program:own]
+command = "%(here)s/../.venv/bin/python" -m collector node
+startsecs = 1
+"""
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Callable[[str], Path]:
-    """Makes a clone in a directory of that name, with what supervisord reads of it."""
+    """Makes a clone in a directory of that name, with what supervisord reads of it, and a program in conf.d."""
 
     def make(name: str) -> Path:
         directory = tmp_path / name
         (directory / "conf.d").mkdir(parents=True)
-        for file in ("supervisord.conf", "conf.d/own-source.conf"):
-            (directory / file).write_text((ROOT / file).read_text())
+        (directory / "supervisord.conf").write_text((ROOT / "supervisord.conf").read_text())
+        (directory / "conf.d" / "own.conf").write_text(PROGRAM)
         (directory / ".venv").symlink_to(sys.prefix)
         (directory / "run" / "log").mkdir(parents=True)
+        (directory / "run" / "programs.conf").touch()
         return directory
 
     return make
@@ -215,13 +204,13 @@ def clone(tmp_path: Path) -> Callable[[str], Path]:
     ("name", "said"),
     [
         ("a%2Fb", "supervisord can't read .*: Format string .* is badly formatted: .* without % in its path"),
-        ("%(here)s", "supervisord can't read .*; clone to a directory without % in its path"),
-        ("100%", "supervisord can't read .*; clone to a directory without % in its path"),
-        ('a"b', r'has the command .*: No closing quotation; clone to a directory without " in its path'),
-        ('a""b', r'starts .*, which is missing or can\'t be run; clone to a directory without " in its path'),
-        ("a\\\\b", r"starts .*, which is missing or can't be run; clone to a directory without \\ in its path"),
-        ("a[x]b", r"supervisord finds no file in .*conf\.d, though there are some; clone .* without \[ \] in its path"),
-        (os.fsdecode(b"n\xe9"), r"/n\\xe9 is not UTF-8, .*; clone to a directory whose path is UTF-8"),
+        ("%(here)s", "supervisord can't read .*; use a directory without % in its path"),
+        ("100%", "supervisord can't read .*; use a directory without % in its path"),
+        ('a"b', r'has the command .*: No closing quotation; use a directory without " in its path'),
+        ('a""b', r'starts .*, which is missing or can\'t be run; use a directory without " in its path'),
+        ("a\\\\b", r"starts .*, which is missing or can't be run; use a directory without \\ in its path"),
+        ("a[x]b", r"supervisord finds no file in .*conf\.d, though there are some; use .* without \[ \] in its path"),
+        (os.fsdecode(b"n\xe9"), r"/n\\xe9 is not UTF-8, .*; use a directory whose path is UTF-8"),
     ],
 )
 def test_a_directory_whose_name_supervisord_can_not_take_is_in_the_way(
@@ -234,40 +223,57 @@ def test_a_directory_whose_name_supervisord_can_not_take_is_in_the_way(
 @pytest.mark.parametrize(
     ("written", "instead", "said"),
     [
-        ("-m collector node", '-m "collector node', r"^\[program:node\] of .*: No closing quotation; correct it, or"),
-        (
-            '"%(here)s/.venv/bin/python" -m exporter',
-            "/no/python",
-            r"^\[program:exporter\] of .* starts /no/python, which",
-        ),
-        ("startretries = 10", "startretries = ten", "supervisord can't read .*; correct it, or the file of conf.d"),
-        ("startretries = 10", "user = no-such-user", "supervisord can't read .*; correct it, or the file of conf.d"),
+        ("-m collector node", '-m "collector node', r"^\[program:own\] of .*: No closing quotation; correct it, or"),
+        ('"%(here)s/../.venv/bin/python" -m', "/no/python -m", r"^\[program:own\] of .* starts /no/python, which"),
+        ("startsecs = 1", "startsecs = one", "supervisord can't read .*; correct it, or the file of conf.d"),
+        ("startsecs = 1", "user = no-such-user", "supervisord can't read .*; correct it, or the file of conf.d"),
         ("[supervisord]", "[supervisor]", "supervisord can't read .* does not include supervisord section; correct it"),
-        ("[program:node]", "node", "supervisord can't read .*; correct it, or the file of conf.d"),
+        ("[program:own]", "own", "supervisord can't read .*; correct it, or the file of conf.d"),
     ],
 )
 def test_a_mistake_in_supervisord_conf_is_in_the_way(
     clone: Callable[[str], Path], written: str, instead: str, said: str
 ) -> None:
     directory = clone("clone")
-    file = directory / "supervisord.conf"
-    assert written in file.read_text()
+    files = directory / "supervisord.conf", directory / "conf.d" / "own.conf"
+    [file] = [one for one in files if written in one.read_text()]
     check_supervisord(directory)
     file.write_text(file.read_text().replace(written, instead, 1))
     with pytest.raises(InTheWay, match=said):
         check_supervisord(directory)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user: run the tests as root")
+def test_an_interpreter_that_the_user_of_a_program_cant_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "supervisord.conf").write_text("[fogmetrics:collector]\nuser = nobody\n[fogmetrics:exporter]\n")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "python").symlink_to("/bin/true")
+    monkeypatch.setattr("sys.executable", str(private / "python"))
+    with pytest.raises(InTheWay, match=rf"user nobody can't run {private / 'python'}.*Permission denied"):
+        check_users(tmp_path)
+    private.chmod(0o755)
+    for parent in [tmp_path, *tmp_path.parents][:-2]:  # all but / and the directory of temporary files
+        parent.chmod(0o755)
+    assert check_users(tmp_path) == pwd.getpwnam("nobody").pw_uid
+    (tmp_path / "supervisord.conf").write_text("")
+    assert check_users(tmp_path) is None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run the tests as root")
 def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
     ours = config(f'[shm]\nnamespace = "{namespace}"\n[source.queue]\nclass = "nothing:Here"\n')
     check_rings(ours)
+    check_rings(ours, 4242)
     for path in (ring_path(namespace, "node"), lock_path(namespace, "queue")):
         path.touch()
         check_rings(ours)
         os.chown(path, 4242, -1)
         with pytest.raises(InTheWay, match=rf"{path} belongs to user 4242, and this is user root: its collector"):
             check_rings(ours)
+        check_rings(ours, 4242)
         path.unlink()
     lock_path(namespace, "somebody").touch()
     os.chown(lock_path(namespace, "somebody"), 4242, -1)

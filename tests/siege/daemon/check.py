@@ -67,7 +67,6 @@ def check(effort: Effort) -> Counts:
                 # Rings that are lapped within the run, so that what a death leaves in a slot is met again.
                 capacity=512 if effort.long else 32,
             )
-            daemon.add_program(proof.NAME)
             faults = Faults(daemon, _ALL, effort.random(), effort.seconds(15, 1800))
             try:
                 with daemon:
@@ -162,16 +161,12 @@ def _judge_what_is_left(daemon: Daemon) -> None:
 
 
 def _with_betanet(**options: str) -> str:
-    """The patch of tests.daemon:Daemon.start that sets options of betanet's program in supervisord.conf."""
+    """The patch of tests.daemon:Daemon.start that sets options of betanet's program in conf.d."""
+    lines = "".join(f"\\n{name} = {value}" for name, value in options.items())
     return f"""
-import configparser
-
 def fault(self):
-    conf = configparser.RawConfigParser()
-    conf.read(self.directory / "supervisord.conf")
-    conf["program:betanet"].update({options})
-    with (self.directory / "supervisord.conf").open("w") as file:
-        conf.write(file)
+    (self.directory / "conf.d").mkdir(exist_ok=True)
+    (self.directory / "conf.d" / "betanet.conf").write_text("[program:betanet]{lines}\\n")
     original(self)
 """
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.daemon import DISABLED, Daemon
+from tests.daemon import Daemon
 from tests.siege.harness import Violation, require
 
 SUPERVISORD = "supervisord"
@@ -257,7 +257,7 @@ class Faults:
             return
         for program, state in states.items():
             require(state != "FATAL", f"supervisord has given {program} up: it is FATAL")
-            if state != "EXITED" or program in DISABLED:
+            if state != "EXITED":
                 self._exited.pop(program, None)
             elif time.monotonic() - self._exited.setdefault(program, time.monotonic()) > _EXITED_SECONDS:
                 raise Violation(f"{program} is EXITED, and nobody starts it again")
@@ -282,6 +282,7 @@ class Faults:
                 return None
         except psutil.NoSuchProcess:
             return None
-        if command[1:3] == ["-m", "exporter"]:
+        module = command[command.index("-m") + 1 :] if "-m" in command else []
+        if module[:1] == ["exporter"]:
             return "exporter"
-        return command[3] if command[1:3] == ["-m", "collector"] and len(command) > 3 else None
+        return module[1] if module[:1] == ["collector"] and len(module) > 1 else None

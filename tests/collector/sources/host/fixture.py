@@ -170,7 +170,6 @@ def write(name: str, directory: Path) -> HostOptions:
     for path in ("", *host.directories):
         (directory / "root" / path).mkdir(parents=True, exist_ok=True)
     return HostOptions(
-        enabled=True,
         groups=_GROUPS,
         proc=str(directory / "proc"),
         sys=str(directory / "sys"),

@@ -34,7 +34,7 @@ _SUCCESS = "node_scrape_collector_success"
 
 
 def test_each_family_has_their_name_type_and_labels_and_values_within_what_moved(tmp_path: Path) -> None:
-    options = HostOptions(enabled=True)
+    options = HostOptions()
     source = HostMetricSource(options)
     with node_exporter(options, tmp_path) as url:
         before = of_samples(source, source.collect().samples)

@@ -236,9 +236,7 @@ def test_a_name_that_is_not_utf8_is_a_label_all_the_same(directory: Path) -> Non
     assert values(textfile(directory).collect(), "textfile_error") == {("textfile_error", "a\\xff.prom"): 0}
 
 
-def test_it_is_off_without_a_directory_and_a_directory_is_absolute_and_short() -> None:
-    assert TextfileSource().off == "[source.textfile] directory is empty"
-    assert TextfileSource(TextfileOptions("/tmp")).off == ""
+def test_a_directory_is_absolute_and_short() -> None:
     for wrong, said in (("texts", "give an absolute path"), ("/" + "x" * 700, "has 701 characters")):
         with pytest.raises(ConfigurationError, match=said):
             TextfileSource(TextfileOptions(wrong))

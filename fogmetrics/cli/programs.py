@@ -1,0 +1,84 @@
+"""Writes the programs of a daemon for its supervisord: one for each source that is on, and the exporter.
+
+supervisord.conf includes the written file, programs.conf beside supervisord's socket, before conf.d/. So supervisord
+knows a program for what is on and for nothing else, and a section of the same name in conf.d/ may change options of a
+program. The options come from two sections of supervisord.conf that supervisord itself does not read:
+[fogmetrics:collector] for the program of each source, and [fogmetrics:exporter].
+
+The interpreter is the one that runs the command, and ``-P`` keeps the working directory out of its path: the programs
+run the installed packages. Each command has a digest of the configuration that concerns it, so that supervisord sees by
+itself which programs a changed configuration concerns; Python ignores it (``-X`` takes any name).
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from collector import registry
+from collector.source import MetricSource
+from fogmetrics.cli.directory import COLLECTOR, EXPORTER, SUPERVISORD_CONF, read_conf, run_directory
+from fogmetrics.config import Config
+from shm.errors import ConfigurationError
+
+FILE: Final = "programs.conf"
+
+
+def write(directory: Path, config: Config) -> Path:
+    """Write the programs of the daemon in ``directory``; the path of the file. Raises ConfigurationError."""
+    run = run_directory(directory)
+    path, new = run / FILE, run / f"{FILE}.new"
+    text = programs(directory, read_conf(directory), config)
+    run.mkdir(parents=True, exist_ok=True)
+    new.write_text(text)
+    new.replace(path)
+    return path
+
+
+def programs(directory: Path, conf: configparser.RawConfigParser, config: Config) -> str:
+    """The text of the file, for a supervisord.conf ``conf`` in ``directory``."""
+    every = (config.shm, config.applications, config.log)
+    sections = []
+    for name in on(config):
+        of_source = (*every, config.collector, config.metric, config.source.get(name))
+        sections.append(_section(conf, directory, COLLECTOR, name, f"collector {name}", of_source))
+    of_exporter = (*every, config.exporter, list(config.metric), registry.off(config))
+    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter))
+    head = "; Written by fogmetrics run and fogmetrics reload: changes to this file are lost.\n"
+    return "\n".join([head, *sections])
+
+
+def on(config: Config) -> list[str]:
+    """The sources that are on. Raises ConfigurationError."""
+    sources = (registry.build(name, config) for name in registry.source_names(config))
+    return [one.name for one in sources if not off(one, config)]
+
+
+def off(source: MetricSource, config: Config) -> str:
+    """Why a source is off: by the configuration, or by itself; empty if it is on."""
+    return registry.why_off(source.name, config) or getattr(source, "off", "")
+
+
+def _section(
+    conf: configparser.RawConfigParser, directory: Path, template: str, name: str, module: str, tables: Iterable[object]
+) -> str:
+    """A section [program:NAME] with the options of ``template``."""
+    if not conf.has_section(template):
+        raise ConfigurationError(
+            f"{directory / SUPERVISORD_CONF} has no section [{template}], which has the options of the programs; "
+            "fogmetrics init writes a supervisord.conf that has it"
+        )
+    if run_directory(directory).parent == directory.resolve():
+        here = "%(here)s/.."  # of the written file; a name could have what begins a comment in such files
+    else:
+        here = str(directory.resolve()).replace("%", "%%")  # "%" begins an expansion
+    options = {key: value.replace("%(here)s", here) for key, value in conf.items(template)}
+    digest = hashlib.sha256(repr(tuple(tables)).encode()).hexdigest()[:16]
+    python = shlex.quote(sys.executable).replace("%", "%%")
+    lines = {"command": f"{python} -P -X configuration={digest} -m {module}", **options}
+    return "\n".join([f"[program:{name}]", *(f"{key} = {value}" for key, value in lines.items()), ""])

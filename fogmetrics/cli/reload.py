@@ -1,0 +1,88 @@
+"""``fogmetrics reload``: have a running daemon take over its configuration.
+
+The configuration is checked first: a mistake changes nothing. Then supervisord, asked at its socket, starts the
+programs of sources that were turned on, ends those of sources that were turned off, and restarts those whose
+configuration has changed. Programs that have ended or were given up are started again. The others run on. Rings stay.
+supervisord itself is not restarted: changes of its own sections of supervisord.conf, such as [supervisord], wait for
+the next start of the daemon.
+
+Exit status: 0 if all programs run afterwards, 1 if one does not, 75 if no daemon runs, 78 for a wrong configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import xmlrpc.client
+from pathlib import Path
+from typing import Any, Final
+
+from fogmetrics import config as configuration
+from fogmetrics.cli import check, directory, programs
+from fogmetrics.cli.start import report
+from fogmetrics.cli.supervisor import connected
+from fogmetrics.config import Config
+from fogmetrics.exit import exit_status
+from shm.errors import ConfigurationError
+
+_ENDED: Final = ("FATAL", "EXITED")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="fogmetrics reload", description="Have a running daemon take over its configuration."
+    )
+    directory.add_arguments(parser)
+    options = parser.parse_args(arguments)
+    path = options.directory
+
+    def body() -> int:
+        directory.check_is_one(path, options.config)
+        with connected(path) as supervisor:
+            given = ["--config", options.config] if options.config else []
+            if status := check.main([str(path), "--config-only", *given]):
+                print("fogmetrics: nothing was changed", file=sys.stderr)
+                return status
+            config = configuration.load(directory.config_file(path, options.config))
+            done = reload(supervisor, path, config)
+            for line in done or ["nothing has changed"]:
+                print(line)
+            return report(path, sys.stdout) if done else 0
+
+    return exit_status("fogmetrics", body)
+
+
+def reload(supervisor: Any, path: Path, config: Config) -> list[str]:
+    """Write the programs and have supervisord take them over; a line for each program that this concerned.
+
+    Raises ConfigurationError if supervisord refuses its configuration: then the programs are as they were.
+    """
+    file = directory.run_directory(path) / programs.FILE
+    before = file.read_text() if file.exists() else ""
+    programs.write(path, config)
+    try:
+        [[added, changed, removed]] = supervisor.reloadConfig()
+    except xmlrpc.client.Fault as fault:
+        file.write_text(before)
+        raise ConfigurationError(
+            f"supervisord refuses {path / directory.SUPERVISORD_CONF} or a file of conf.d: {fault.faultString}; "
+            "nothing was changed"
+        ) from None
+    for name in (*removed, *changed):
+        supervisor.stopProcessGroup(name)
+        supervisor.removeProcessGroup(name)
+    for name in (*changed, *added):
+        supervisor.addProcessGroup(name)
+    again = [
+        one
+        for one in supervisor.getAllProcessInfo()
+        if one["statename"] in _ENDED and one["group"] not in (*changed, *added)
+    ]
+    for one in again:
+        supervisor.startProcess(f"{one['group']}:{one['name']}", False)
+    return [
+        *(f"{name}: stopped" for name in removed),
+        *(f"{name}: restarted" for name in changed),
+        *(f"{name}: started" for name in added),
+        *(f"{one['name']}: started again" for one in again),
+    ]

@@ -1,0 +1,175 @@
+"""``fogmetrics status``: the programs and sources of a daemon, and what is wrong with each.
+
+Exit status: 0 if all is well, 1 if something is wrong, 75 if no daemon runs, 78 for a wrong configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import xmlrpc.client
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from collector import registry
+from exporter.rings import RingSet
+from exporter.status.stats import health
+from fogmetrics import config as configuration
+from fogmetrics.cli import directory, programs
+from fogmetrics.cli.supervisor import connected, last_line
+from fogmetrics.cli.terminal import GREEN, GREY, RED, YELLOW, ago, painted
+from fogmetrics.config import Config
+from fogmetrics.exit import exit_status
+
+_STARTED: Final = re.compile(r"supervisord started with pid|spawned: '([^']+)' with pid")
+_FAILING: Final = ("FATAL", "BACKOFF", "EXITED")
+_COLOURS: Final = {"running": GREEN, "starting": YELLOW, "off": GREY}
+
+
+class Row(NamedTuple):
+    """One program or source. ``age``: of its newest frame; ``wrong``: what is wrong; empty: nothing."""
+
+    name: str
+    state: str
+    since: str = ""
+    starts: str = ""
+    age: str = ""
+    wrong: str = ""
+
+
+TITLES: Final = Row("NAME", "STATE", "FOR", "STARTS", "LAST FRAME", "WRONG")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="fogmetrics status",
+        description="Show the programs and sources of a daemon, and what is wrong. Exit status: 0 if all is well.",
+    )
+    directory.add_arguments(parser)
+    options = parser.parse_args(arguments)
+
+    def body() -> int:
+        directory.check_is_one(options.directory, options.config)
+        config = configuration.load(directory.config_file(options.directory, options.config))
+        with connected(options.directory) as supervisor:
+            found = supervisor.getAllProcessInfo()
+            lines = {one["name"]: last_line(supervisor, one["name"]) for one in found if one["statename"] in _FAILING}
+            starts = count_starts(supervisor)
+        shown = rows(found, starts, lines, sources_of(config), programs.on(config), registry.off(config))
+        for line in table(shown):
+            print(line)
+        if changed := _changed(options.directory, config):
+            print(changed)
+        return 1 if changed or any(row.wrong for row in shown) else 0
+
+    return exit_status("fogmetrics", body)
+
+
+def count_starts(supervisor: Any) -> Mapping[str, int]:
+    """How often each program was started since supervisord was, as far as its log reaches back."""
+    try:
+        log = supervisor.readLog(0, 0)
+    except xmlrpc.client.Fault:  # no log file
+        return {}
+    counts: Counter[str] = Counter()
+    for started in _STARTED.finditer(log):
+        if started[1]:
+            counts[started[1]] += 1
+        else:
+            counts.clear()
+    return counts
+
+
+def sources_of(config: Config) -> Mapping[str, Mapping[str, Any]]:
+    """The sources that have rings, as /health describes them."""
+    rings = RingSet(
+        config.shm.namespace,
+        owner=config.ring_owner(),
+        off=registry.off(config),
+        latest_only=True,
+        stale_intervals=config.exporter.stale_intervals,
+    )
+    try:
+        found: dict[str, dict[str, Any]] = health(rings)[1]["sources"]
+        return found
+    finally:
+        rings.close()
+
+
+def rows(
+    found: Sequence[Mapping[str, Any]],
+    starts: Mapping[str, int],
+    lines: Mapping[str, str],
+    sources: Mapping[str, Mapping[str, Any]],
+    on: Sequence[str],
+    off: Collection[str],
+) -> list[Row]:
+    """A row for each program, each source that is on, and each that is off. Pure.
+
+    ``found``: the programs by supervisord; ``lines``: the last line of each failing one's log; ``sources``: by name, as
+    /health has them.
+    """
+    by_name = {one["name"]: one for one in found}
+    names = dict.fromkeys([*on, "exporter", *by_name, *(name for name in sources if name not in off)])
+    made = []
+    for name in names:
+        program, source = by_name.get(name), sources.get(name)
+        state = "no program" if program is None else program["statename"].lower()
+        age = None if source is None else source.get("age_seconds")
+        wrong = _program_wrong(program, lines.get(name, ""), needed=name in on or name == "exporter")
+        if not wrong and (name in on or source):
+            wrong = _source_wrong(source, "its log" if program is None else program["stdout_logfile"])
+        running = program is not None and state in ("running", "starting")
+        since = ago(program["now"] - program["start"]) if program is not None and running else ""
+        made.append(Row(name, state, since, str(starts.get(name, "")), "" if age is None else f"{ago(age)} ago", wrong))
+    return [*made, *(Row(name, "off") for name in off if name not in by_name)]
+
+
+def _program_wrong(program: Mapping[str, Any] | None, line: str, *, needed: bool) -> str:
+    if program is None:
+        return "it has no program: fogmetrics reload makes one" if needed else ""
+    why = f"; its log ends with: {line}" if line else ""
+    state = program["statename"]
+    if state == "FATAL":
+        return f"supervisord has given it up; mend it, then fogmetrics reload{why or '; ' + program['spawnerr']}"
+    if state == "BACKOFF":
+        return f"it fails, and is started again{why or '; ' + program['spawnerr']}"
+    if state == "EXITED":
+        return f"it has ended with status {program['exitstatus']}{why}"
+    return "" if state in ("RUNNING", "STARTING") else f"it is {state.lower()}"
+
+
+def _source_wrong(source: Mapping[str, Any] | None, log: str) -> str:
+    if source is None:
+        return "it has no ring yet"
+    if error := source.get("error"):
+        return str(error)
+    if source["status"] == "stale":
+        return "it is stale: no new frame for too long"
+    if source["status"] == "empty":
+        return "it has no frame yet"
+    return f"its last collection failed; see {log}" if source["up"] is False else ""
+
+
+def table(found: Sequence[Row]) -> list[str]:
+    """The rows as lines, in columns; coloured on a terminal."""
+    widths = [max(len(row[i]) for row in (TITLES, *found)) for i in range(len(TITLES) - 1)]
+    lines = []
+    for row in (TITLES, *found):
+        *cells, wrong = (cell.ljust(width) for cell, width in zip(row, (*widths, 0), strict=True))
+        if row is not TITLES:
+            cells[1] = painted(cells[1], _COLOURS.get(row.state, RED), sys.stdout)
+            wrong = painted(wrong, RED, sys.stdout) if wrong else ""
+        lines.append("  ".join([*cells, wrong]).rstrip())
+    return lines
+
+
+def _changed(path: Path, config: Config) -> str:
+    """A sentence if the configuration has changed since the programs were written; else empty."""
+    written = directory.run_directory(path) / programs.FILE
+    if written.exists() and written.read_text() == programs.programs(path, directory.read_conf(path), config):
+        return ""
+    return f"The configuration has changed since the programs started: fogmetrics reload {path}"

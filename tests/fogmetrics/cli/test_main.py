@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fogmetrics.cli.main import COMMANDS, main
+from shm import VERSION
+from tests.daemon import ROOT
+
+
+def test_the_version_is_the_packages() -> None:
+    run = subprocess.run([sys.executable, "-m", "fogmetrics", "--version"], capture_output=True, text=True, timeout=30)
+    assert (run.returncode, run.stdout) == (0, f"fogmetrics {VERSION}\n")
+
+
+def test_help_names_every_command_and_so_does_no_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert capsys.readouterr().out == shown
+    for name, (_, what) in COMMANDS.items():
+        assert f"  {name:<12}{what}\n" in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_that_names_its_arguments(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: fogmetrics {name} ")
+    assert callable(importlib.import_module(COMMANDS[name][0]).main)
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for typed, said in (("onec", "did you mean 'once'?"), ("x", "the commands are run, ")):
+        with pytest.raises(SystemExit, match="2"):
+            main([typed])
+        assert f"there is no command {typed!r}; {said}" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_traceback(toml: Path) -> None:
+    command = f"'{sys.executable}' -m fogmetrics once node '{toml.parent}' | true; echo ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("141\n", "")
