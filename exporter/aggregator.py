@@ -25,6 +25,7 @@ from exporter.window.ring_window import Windows
 from exporter.window.statistics import COUNTER_STATS
 from shm.errors import MetricError
 from shm.metric import Series
+from shm.ring.discovery import foreign_files
 from shm.ring.frame import absent
 from shm.ring.series import did_you_mean, names_of, nanoseconds
 
@@ -199,7 +200,10 @@ class MetricAggregator:
                     return Family(metric)  # no series has these labels
         known = list({metric.name for ring in rings for metric in ring.reader.catalog.metrics})
         where = f"ring {self._only!r}" if self._only else f"namespace {self._rings.namespace!r}"
-        raise MetricError(f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}")
+        left_out = foreign_files(self._rings.files)
+        raise MetricError(
+            f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}{left_out and f'; {left_out}'}"
+        )
 
     def _span(self, start: float | None, end: float | None) -> tuple[int, int]:
         """(since, until] in nanoseconds for start ≤ time ≤ end."""

@@ -7,14 +7,16 @@ writer holds a ring, or a process of an application lives.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from fogmetrics import config as configuration
 from fogmetrics.cli.check import InTheWay, listens, supervisor_socket
 from fogmetrics.exit import exit_status
-from shm.files import sources_of, unlink
+from shm.files import DIRECTORY, file_start, removable, sources_of, unlink
 from shm.ring import disk_copy
+from shm.safe_repr import shown
 from shm.table.descriptors import check_idle
 from shm.table.descriptors import unlink as unlink_tables
 from shm.table.format import applications_of
@@ -33,6 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         shm = configuration.load(options.config).shm
         for removed in clean(shm.namespace, shm.snapshot_directory):
             print(f"removed {removed}")
+        left = [path.name for path in DIRECTORY.glob(f"{file_start(shm.namespace)}*") if not removable(path)]
+        if left:
+            print(
+                f"fogmetrics: note: {len(left)} files of this namespace in {DIRECTORY} belong to other users and are "
+                f"left, such as {shown(min(left))}",
+                file=sys.stderr,
+            )
         return 0
 
     return exit_status("fogmetrics", body)
@@ -40,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
     """Remove the rings, tables and snapshots of a namespace, and yield the path of each removed file.
+
+    Files of other users, which only they and root can remove, are left.
 
     Raises WriterBusy or another FogmetricsError, before anything is removed, while a process of an application lives.
     """
