@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shm.catalog import Catalog, extend
+from shm.catalog import Catalog, extend_in_pieces
 from shm.files import attach, change_of, ring_path
 from shm.metric import Series
 from shm.process import WriterInfo
@@ -87,12 +87,16 @@ class RingReader:
     def catalog(self) -> Catalog:
         """The catalog's proven entries, updated by each access."""
         announced = min(self._word(_CATALOG_USED), self.header.catalog_bytes)
-        used = self._catalog.used
-        if announced != used or not announced:
-            data = bytearray(self.header.catalog_bytes - used)
-            size = self._map.copy_into(memoryview(data), HEADER_BYTES + used)
-            extend(self._catalog, bytes(data[:size]), announced, self.header.width, self.header.salt)
+        if announced != self._catalog.used or not announced:
+            header = self.header
+            extend_in_pieces(
+                self._catalog, self._catalog_at, header.catalog_bytes, announced, header.width, header.salt
+            )
         return self._catalog
+
+    def _catalog_at(self, start: int, size: int) -> bytes:
+        data = bytearray(size)
+        return bytes(data[: self._map.copy_into(memoryview(data), HEADER_BYTES + start)])
 
     @property
     def series(self) -> list[Series]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from shm.catalog import Catalog, entry, entry_bytes, extend
+from shm.catalog import Catalog, entry, entry_bytes, extend, extend_in_pieces
 from shm.files import change_of
 from shm.metric import Series, SeriesKey, series_key
 from shm.process import pid_namespace, start_ticks
@@ -68,8 +68,7 @@ class StoredSegment:
         """
         header = self.header
         announced = self._word(WORD_CATALOG_USED)
-        data = os.pread(self._fd, header.catalog_bytes, HEADER_BYTES)
-        extend(self.catalog, data, announced, header.width, self.header.salt)
+        extend_in_pieces(self.catalog, self._catalog_at, header.catalog_bytes, announced, header.width, header.salt)
         self.columns = {series_key(series): series for series in self.catalog.series}
         self._announced = self._word(WORD_HEAD)
         columns = self._prove_slots()
@@ -81,6 +80,9 @@ class StoredSegment:
                 "error": self.catalog.error or f"frames have {columns} columns, it names {self.catalog.columns}",
             })  # fmt: skip
         return damaged
+
+    def _catalog_at(self, start: int, size: int) -> bytes:
+        return os.pread(self._fd, size, HEADER_BYTES + start)
 
     def read_again(self, catalog: Catalog, head: int) -> None:
         """Prove the slots of a file that its writer found damaged, under the catalog and head that the writer has."""
