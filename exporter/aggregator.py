@@ -11,8 +11,8 @@ The exporter makes /metrics/aggregated with it. It calls functions on arrays: :m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from exporter.cache import Cache
 from exporter.exposition.conflicts import Family, gather
@@ -20,6 +20,7 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, AggregatedQuery, Matcher
 from exporter.rings import Ring, RingSet
 from exporter.window.compute import compute, lay_out, stats_of
+from exporter.window.incremental.rolling import Rolling
 from exporter.window.page import AggregatedPage
 from exporter.window.ring_window import Windows
 from exporter.window.statistics import COUNTER_STATS
@@ -28,9 +29,6 @@ from shm.metric import Series
 from shm.ring.discovery import foreign_files
 from shm.ring.frame import absent
 from shm.ring.series import did_you_mean, names_of, nanoseconds
-
-_LAYOUT_BYTES: Final = 16 << 20  # some 200 bytes a line
-_KEPT_WINDOW_BYTES: Final = 64 << 20  # for the results of long windows: 5 KiB a series and day
 
 
 class WrittenRing(Protocol):
@@ -59,16 +57,16 @@ class MetricAggregator:
 
     def __init__(
         self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None,
-        layouts: Cache | None = None,
+        kept: Cache | None = None,
     ) -> None:  # fmt: skip
+        """``kept``: a cache to share, of pages' layouts and the results of long windows."""
         self._only = "" if isinstance(source, str | RingSet) else source.name
         self._shared = isinstance(source, RingSet)
         if isinstance(source, RingSet):
             self._rings = source
         else:
             self._rings = RingSet(source if isinstance(source, str) else source.namespace, owner=owner)
-        self._rolling = Cache(_KEPT_WINDOW_BYTES, always_newest=False)
-        self._layouts = layouts or Cache(_LAYOUT_BYTES)
+        self._kept = kept or Cache()
 
     def close(self) -> None:
         """Close the rings, unless the caller passed a RingSet."""
@@ -152,10 +150,14 @@ class MetricAggregator:
         rings = self._rings.refresh()
         made_from = self._rings.key()
         key = dataclasses.replace(query, window_ns=0)  # a layout fits any window
-        page = self._layouts.get(key, made_from, lambda: AggregatedPage(rings, key))
+        page = self._kept.get(key, made_from, lambda: AggregatedPage(rings, key))
         now_ns = self._rings.wall()
         windows = Windows(self._rings, rings, page.indexes, now_ns - query.window_ns, now_ns)
-        return [*page.render(windows, form, lambda key, make: self._rolling.get(key, made_from, make)), form.end]
+
+        def keep(key: Hashable, make: Callable[[], Rolling]) -> Rolling:
+            return self._kept.get(key, made_from, make, too_large=False)
+
+        return [*page.render(windows, form, keep), form.end]
 
     # ---- helpers -------------------------------------------------------------------------------------------
 

@@ -48,7 +48,6 @@ from shm.safe_repr import said, shown
 
 log = logging.getLogger(__name__)
 
-_LAYOUT_BYTES: Final = 64 << 20  # for the layouts of queries: both pages of 10,000 series take 40 MiB
 _RETRY_SECONDS: Final = 1
 _CLOSE_SECONDS = 15.0  # how often to close replaced segments, at the cost of one stat per ring
 _GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
@@ -105,8 +104,8 @@ class Exporter:
         self._jobs = 0
         self._turn = asyncio.Lock()  # for the worker; a job that waits here can still be cancelled
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
-        self._layouts = Cache(_LAYOUT_BYTES)
-        self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker thread
+        self._kept = Cache(config.exporter.cache_bytes)
+        self._aggregator = MetricAggregator(self._history, kept=self._kept)  # for the worker thread
         self.app = Starlette(
             routes=[
                 self._route("/", "index", self._index),
@@ -203,7 +202,7 @@ class Exporter:
         rings, applications, own = self.rings.refresh(), self.applications.refresh(), self.own.refresh()
         all_shown: list[Shown] = [own, *rings, *applications]
         made_from = self.rings.key(), self.applications.generation, own.generation
-        page = self._layouts.get(query, made_from, lambda: MetricsPage(all_shown, query))
+        page = self._kept.get(query, made_from, lambda: MetricsPage(all_shown, query))
         self._note_conflicts(page.conflicts)
         body = page.render(all_shown, (False, *self.rings.stale(rings), *(False for _ in applications)), form)
         return *body, form.end
