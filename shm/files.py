@@ -66,16 +66,24 @@ def lock_path(namespace: str, source: str) -> Path:
 def aside_path(base: Path, error: RingCorrupt) -> Path:
     """The name under which an unreadable file is set aside: ``base`` with an ending that depends on ``error``.
 
-    A damaged file replaces the one set aside before it. A file of another layout gets an unused name, and is kept.
+    A damaged file replaces the one set aside before it. A file of another layout gets an unused name, and is kept. So
+    does a damaged one if the name is another user's file.
     """
-    if not isinstance(error, RingLayout):
-        return base.with_name(f"{base.name}.corrupt")
-    ending = f"layout-{error.version}"
+    ending = f"layout-{error.version}" if isinstance(error, RingLayout) else "corrupt"
     for number in itertools.count():
         path = base.with_name(f"{base.name}.{ending}-{number}" if number else f"{base.name}.{ending}")
-        if not path.exists():
+        if not os.path.lexists(path) or (ending == "corrupt" and removable(path)):
             break
     return path
+
+
+def in_the_way(path: Path, error: OSError) -> str:
+    """A sentence about a file that can't be removed or replaced, most likely another user's."""
+    try:
+        whose = f"belongs to user {path.lstat().st_uid} and "
+    except OSError:
+        whose = ""
+    return f"{path} {whose}can't be replaced: {error.strerror}; remove it as that user, or choose another namespace"
 
 
 def files_of(namespace: str, name: str, dots: int = RING_DOTS) -> list[Path]:
@@ -191,7 +199,7 @@ def remove(name: str, lock: Path, find: Callable[[], list[Path]], lock_too: bool
     ``lock_too``: also remove the lock file, when a whole namespace is removed; a writer that starts meanwhile notices
     at its first frame, and ends. Raises WriterBusy while a writer holds the lock, RingForeign for another user's file.
     """
-    held = WriterLock.acquire(lock, name)
+    held = WriterLock.acquire(lock, name, of_any_user=os.geteuid() == 0)
     try:
         removed = find() + ([lock] if lock_too else [])
         for path in removed:

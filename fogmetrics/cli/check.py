@@ -29,7 +29,7 @@ from fogmetrics import config as configuration
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from shm.errors import FogmetricsError
-from shm.files import DIRECTORY, check_name, lock_path, ring_path
+from shm.files import DIRECTORY, building_path, check_name, lock_path, ring_path
 from shm.owners import group_number
 from shm.ring import disk_copy
 
@@ -151,7 +151,7 @@ def check_rings(config: Config) -> None:
     """Raises InTheWay if a ring's files belong to another user, so that its collector could not write them."""
     namespace = config.shm.namespace
     for name in registry.source_names(config):
-        for path in (lock_path(namespace, name), ring_path(namespace, name)):
+        for path in (lock_path(namespace, name), ring_path(namespace, name), building_path(namespace, name)):
             try:
                 owner = path.lstat().st_uid
             except OSError:
