@@ -82,7 +82,7 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
     with contextlib.ExitStack() as stack:
         if segment.lost > 1:
             stack.enter_context(disk_copy.completing(segment, snapshot_dir, namespace))
-        # Ask before the rebuild: the new segment's head is its newest frame, so the loss is no longer visible there.
+        # Ask before the rebuild: in the new segment, the loss is no longer visible.
         continues = not segment.lost_newest
         header = segment.header
         required = (
