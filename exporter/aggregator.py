@@ -108,8 +108,9 @@ class MetricAggregator:
     ) -> dict[str, dict[str, float]]:  # fmt: skip
         """Statistics of the samples of all series that share a value of ``label``, by that value.
 
-        They are computed from the pooled samples, never as percentiles of percentiles; rates and increases of counters
-        are summed. Raises MetricError if the metric has no such label.
+        They are computed from the pooled samples, never as percentiles of percentiles; samples of rings with different
+        intervals count in proportion to them. Rates and increases of counters are summed. Raises MetricError if the
+        metric has no such label.
         """
         since_ns, until_ns = self._span(start, end)
         found = self._aggregate(name, since_ns, until_ns, labels, stats, label)
