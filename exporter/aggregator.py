@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,16 +24,15 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, AggregatedQuery, Matcher
 from exporter.rings import Ring, RingSet
 from exporter.window.compute import compute, lay_out, stats_of
+from exporter.window.incremental.rolling import Rolling
 from exporter.window.page import AggregatedPage
 from exporter.window.ring_window import Windows
 from exporter.window.statistics import COUNTER_STATS
 from shm.errors import MetricError
 from shm.metric import Series
+from shm.ring.discovery import foreign_files
 from shm.ring.frame import absent
 from shm.ring.series import did_you_mean, names_of, nanoseconds
-
-_LAYOUT_BYTES: Final = 16 << 20  # some 200 bytes a line
-_KEPT_WINDOW_BYTES: Final = 64 << 20  # for the results of long windows: 5 KiB a series and day
 
 
 class WrittenRing(Protocol):
@@ -62,17 +61,17 @@ class MetricAggregator:
 
     def __init__(
         self, source: str | WrittenRing | RingSet = "default", *, owner: int | None = None,
-        layouts: Cache | None = None,
+        kept: Cache | None = None,
     ) -> None:  # fmt: skip
+        """``kept``: a cache to share, of pages' layouts and the results of long windows."""
         self._only = "" if isinstance(source, str | RingSet) else source.name
         self._shared = isinstance(source, RingSet)
         if isinstance(source, RingSet):
             self._rings = source
         else:
             self._rings = RingSet(source if isinstance(source, str) else source.namespace, owner=owner)
-        self._rolling = Cache(_KEPT_WINDOW_BYTES, always_newest=False)
         self._precedence = Precedence()
-        self._layouts = layouts or Cache(_LAYOUT_BYTES)
+        self._kept = kept or Cache()
 
     def close(self) -> None:
         """Close the rings, unless the caller passed a RingSet."""
@@ -114,8 +113,9 @@ class MetricAggregator:
     ) -> dict[str, dict[str, float]]:  # fmt: skip
         """Statistics of the samples of all series that share a value of ``label``, by that value.
 
-        They are computed from the pooled samples, never as percentiles of percentiles; rates and increases of counters
-        are summed. Raises MetricError if the metric has no such label.
+        They are computed from the pooled samples, never as percentiles of percentiles; samples of rings with different
+        intervals count in proportion to them. Rates and increases of counters are summed. Raises MetricError if the
+        metric has no such label.
         """
         since_ns, until_ns = self._span(start, end)
         found = self._aggregate(name, since_ns, until_ns, labels, stats, label)
@@ -163,10 +163,14 @@ class MetricAggregator:
             levels = self._levels(rings, since_ns, now_ns)
             made_from = catalogs, precedence.state(levels)
             make = functools.partial(AggregatedPage, rings, key, levels, precedence.holders)
-            page = self._layouts.get(key, made_from, make)
+            page = self._kept.get(key, made_from, make)
             new = precedence.note(page.gathered)
         windows = Windows(self._rings, rings, page.indexes, since_ns, now_ns)
-        return [*page.render(windows, form, lambda key, make: self._rolling.get(key, catalogs, make)), form.end]
+
+        def keep(key: Hashable, make: Callable[[], Rolling]) -> Rolling:
+            return self._kept.get(key, catalogs, make, too_large=False)
+
+        return [*page.render(windows, form, keep), form.end]
 
     # ---- helpers -------------------------------------------------------------------------------------------
 
@@ -225,7 +229,10 @@ class MetricAggregator:
                     return Family(metric)  # no series has these labels
         known = list({metric.name for ring in rings for metric in ring.reader.catalog.metrics})
         where = f"ring {self._only!r}" if self._only else f"namespace {self._rings.namespace!r}"
-        raise MetricError(f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}")
+        left_out = foreign_files(self._rings.files)
+        raise MetricError(
+            f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}{left_out and f'; {left_out}'}"
+        )
 
     def _span(self, start: float | None, end: float | None) -> tuple[int, int]:
         """(since, until] in nanoseconds for start ≤ time ≤ end."""

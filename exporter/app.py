@@ -51,7 +51,6 @@ from shm.safe_repr import said, shown
 
 log = logging.getLogger(__name__)
 
-_LAYOUT_BYTES: Final = 64 << 20  # for the layouts of queries: both pages of 10,000 series take 40 MiB
 _RETRY_SECONDS: Final = 1
 _CLOSE_SECONDS = 15.0  # how often to close replaced segments, at the cost of one stat per ring
 _GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
@@ -118,9 +117,9 @@ class Exporter:
         self._jobs = 0
         self._turn = asyncio.Lock()  # for the worker; a job that waits here can still be cancelled
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
-        self._layouts = Cache(_LAYOUT_BYTES)
+        self._kept = Cache(config.exporter.cache_bytes)
         self._precedence = Precedence()
-        self._aggregator = MetricAggregator(self._history, layouts=self._layouts)  # for the worker thread
+        self._aggregator = MetricAggregator(self._history, kept=self._kept)  # for the worker thread
         self.app = Starlette(
             routes=[
                 self._route("/", "index", self._index),
@@ -224,7 +223,7 @@ class Exporter:
         catalogs = self.rings.key(), self.applications.generation, own.generation
         precedence.begin(catalogs)
         made_from = catalogs, precedence.state(levels)
-        page = self._layouts.get(query, made_from, lambda: MetricsPage(all_shown, query, levels, precedence.holders))
+        page = self._kept.get(query, made_from, lambda: MetricsPage(all_shown, query, levels, precedence.holders))
         precedence.note(page.gathered)
         self._note_conflicts(page.gathered.conflicts)
         return *page.render(all_shown, stale, form), form.end

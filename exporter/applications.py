@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from exporter.rings import HISTORY_SOURCE, Ring
 from shm.metric import Series
-from shm.ring.discovery import Listing
+from shm.ring.discovery import TrustedFiles
 from shm.ring.frame import all_absent
-from shm.table.format import listed
+from shm.table.format import TABLE, listed
 from shm.table.merge import ApplicationReader
 
 log = logging.getLogger(__name__)
@@ -80,13 +80,13 @@ class ApplicationSet:
         self._namespace = namespace
         self._owners = owners
         self._label = label
-        self._listing = Listing()
+        self.files = TrustedFiles(namespace, TABLE, owners)
         self._names: list[str] = []
         self._listed: dict[str, list[str]] = {}
 
     def refresh(self) -> list[Application]:
         """All applications, each with its current samples. A bad table never raises; see errors()."""
-        names = self._listing.names()
+        names = self.files.names()
         if names is not self._names:
             self._names, self._listed = names, listed(self._namespace, names)
         for name in [name for name in self.applications if name not in self._listed]:

@@ -10,6 +10,7 @@ aggregates. An open ring costs two descriptors and a read-only map.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -20,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shm.errors import RingError, RingMissing
-from shm.files import rings_in
+from shm.files import RING, rings_in
 from shm.metric import Series
 from shm.process import writer_alive
-from shm.ring.discovery import Listing
+from shm.ring.discovery import TrustedFiles
 from shm.ring.frame import absent, all_absent
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, RingReader
@@ -161,7 +162,7 @@ def _values(frame: Frame) -> NDArray[np.float64]:
 
 
 class Counts(NamedTuple):
-    """Slots found torn or lapped, and read errors, since the start, by source."""
+    """Slots found torn or lapped, and read errors, by source, since its ring was first seen."""
 
     skipped_frames: Counter[str]
     errors: Counter[str]
@@ -190,22 +191,23 @@ class RingSet:
         self.monotonic = monotonic
         self.rings: dict[str, Ring] = {}
         self.errors: dict[str, str] = {}  # present errors, by source
-        self.error_counts: Counter[str] = Counter()  # errors since the start, by source
+        self.error_counts: Counter[str] = Counter()  # errors by source, while its ring exists
         self._skipped: Counter[str] = Counter()  # frames that closed readers skipped
         self.generation = 0  # changes whenever a ring is added, removed or replaced
-        self._owner = owner
         self._off = frozenset(off)
         self._left_out = self._off if latest_only else frozenset()
-        self._listing = Listing()
+        self._owner = os.geteuid() if owner is None else owner
+        self.files = TrustedFiles(namespace, RING, {self._owner})
 
     def refresh(self) -> list[Ring]:
         """All rings that can be read now, each with its latest samples. A bad ring never raises; see ``errors``."""
         # The history of the applications comes last: of two rings with one series, the first has precedence.
-        found = (one for one in rings_in(self._listing.names(), self.namespace) if one not in self._left_out)
+        found = (one for one in rings_in(self.files.names(), self.namespace) if one not in self._left_out)
         sources = sorted(found, key=HISTORY_SOURCE.__eq__)
-        for source in {*self.rings, *self.errors}.difference(sources):
+        for source in {*self.rings, *self.errors, *self.error_counts, *self._skipped}.difference(sources):
             self._close_ring(source)
             self.errors.pop(source, None)
+            del self.error_counts[source], self._skipped[source]
         for source in sources:
             ring = self.rings.get(source)
             if ring is not None and ring.reader.replaced:

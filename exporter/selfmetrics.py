@@ -6,6 +6,7 @@ values, so that pages treat the exporter like a ring: one family may have series
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -19,7 +20,10 @@ from exporter.exposition.conflicts import EXPORTER, Conflict
 from exporter.rings import Counts, RingSet
 from shm import VERSION
 from shm.metric import Metric, Series
+from shm.ring.discovery import foreign_files
 from shm.ring.frame import all_absent
+
+log = logging.getLogger(__name__)
 
 # Collecting takes 0.3 ms, longer than rendering a page of small rings; scrapes are rarely more frequent than this.
 REFRESH_NS = 1_000_000_000
@@ -46,6 +50,7 @@ class SelfMetrics:
         self._applications = applications
         self._elsewhere = elsewhere
         self._collected_ns: int | None = None
+        self._foreign = False
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._requests = Counter("exporter_requests", "Requests answered.", ("page", "status"), registry=self._registry)
@@ -92,6 +97,7 @@ class SelfMetrics:
         """Yield the families of rings and applications; makes this a custom collector of prometheus_client."""
         yield from self._of_rings()
         yield from self._of_applications()
+        yield self._of_foreign_files()
 
     def _of_rings(self) -> Iterator[ClientMetric]:
         age = GaugeMetricFamily("exporter_ring_age_seconds", "Age of the newest frame.", labels=["source"])
@@ -105,6 +111,7 @@ class SelfMetrics:
         )
         rings = self._rings
         here, elsewhere = rings.counts(), self._elsewhere()
+        present = {*rings.rings, *rings.errors, *here.errors}  # of a ring that is gone nothing is kept
         counts = here.skipped_frames + elsewhere.skipped_frames
         for source, ring in rings.rings.items():
             if ring.sequence:
@@ -116,7 +123,8 @@ class SelfMetrics:
             if source not in rings.rings:  # unreadable as a whole
                 fresh.add_metric([source], 0)
         for source, count in (here.errors + elsewhere.errors).items():
-            errors.add_metric([source], count)
+            if source in present:
+                errors.add_metric([source], count)
         dropped = GaugeMetricFamily(
             "exporter_series_in_conflict",
             "Series left out because another ring has the series or the name.",
@@ -141,3 +149,15 @@ class SelfMetrics:
             size.add_metric([name], one.reader.bytes)
             errors.add_metric([name], one.errors)
         yield from (processes, size, errors)
+
+    def _of_foreign_files(self) -> ClientMetric:
+        kinds = [self._rings.files, *([self._applications.files] if self._applications else [])]
+        left_out = foreign_files(*kinds)
+        if left_out and not self._foreign:
+            log.warning("foreign files", extra={"error": left_out})
+        self._foreign = bool(left_out)
+        return GaugeMetricFamily(
+            "exporter_foreign_files",
+            "Files named like rings or tables of this namespace that are left out: their users are not trusted.",
+            sum(len(kind.foreign) for kind in kinds),
+        )

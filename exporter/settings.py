@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from exporter.cache import DEFAULT_BYTES
 from fogmetrics.durations import MAX_DURATION_NS, Seconds, written
 from fogmetrics.settings.reader import key
 from fogmetrics.settings.tables import SharedTables
@@ -55,6 +56,12 @@ class ExporterConfig:
     answer_seconds: Seconds = key(60.0, "Time that an answer may wait for its client to take it.", low=0.1, high=3600)
     max_request_bytes: int = key(
         65_536, "Longest request, head and body; a longer one is answered 400.", low=1024, high=1_048_576
+    )
+    cache_bytes: int = key(
+        DEFAULT_BYTES,
+        "Memory for all that is kept between requests: layouts of pages, and the results of long windows.",
+        low=1_048_576,
+        high=1 << 36,
     )
     max_jobs: int = key(
         16,

@@ -5,6 +5,7 @@ REGISTRY.register(RingCollector())
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -19,7 +20,10 @@ from exporter.exposition.template import UNGUARDED
 from exporter.rings import RingSet
 from shm.files import check_name
 from shm.owners import user_number
+from shm.ring.discovery import foreign_files
 from shm.ring.frame import absent
+
+log = logging.getLogger(__name__)
 
 _WHERE: Final = "RingCollector()"
 
@@ -43,6 +47,7 @@ class RingCollector:
         trusted = {number, *(user_number(one, _WHERE, "users") for one in users)}
         self._applications = ApplicationSet(namespace, trusted, label)
         self._lock = threading.Lock()
+        self._foreign = False  # whether the log has it that there are files of untrusted users
 
     def describe(self) -> Iterable[Metric]:
         """No metrics: they change with the rings, so no names are reserved at registration."""
@@ -52,6 +57,10 @@ class RingCollector:
         """One family per metric. A ring that can't be read is omitted; the log has the reason."""
         with self._lock:
             rings, applications = self._rings.refresh(), self._applications.refresh()
+            left_out = foreign_files(self._rings.files, self._applications.files)
+            if left_out and not self._foreign:
+                log.warning("foreign files", extra={"error": left_out})
+            self._foreign = bool(left_out)
             shown: list[Shown] = [*rings, *applications]
             stale = (*self._rings.stale(rings), *(False for _ in applications))
             widths = [one.width for one in shown]

@@ -14,9 +14,9 @@ shm.table.dead.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shm.errors import MetricError
 from shm.metric import MAX_NAME, Metric, Series, SeriesKey, check_text
@@ -32,6 +32,8 @@ from shm.ring.layout import (
 )
 from shm.ring.protocol import entry_seal
 from shm.safe_repr import said
+
+PIECE_BYTES: Final = 1 << 18  # fits into the cache, and has room for several of the largest entries
 
 
 class MetricExtra(NamedTuple):
@@ -153,6 +155,23 @@ def extend(catalog: Catalog, data: bytes, announced: int, width: int, salt: int)
             catalog.error = f"catalog entry at byte {catalog.used}: {problem}"
             break
         catalog.used += entry_bytes(body)
+
+
+def extend_in_pieces(
+    catalog: Catalog, read_at: Callable[[int, int], bytes], size: int, announced: int, width: int, salt: int
+) -> None:
+    """Add the new entries of a catalog of ``size`` bytes, in pieces of at most PIECE_BYTES.
+
+    ``read_at``: the bytes from an offset in the catalog on, at most so many; fewer where the file was cut. So a catalog
+    that claims to be large takes no memory beyond its proven entries.
+    """
+    while True:
+        start = catalog.used
+        data = read_at(start, min(PIECE_BYTES, max(size - start, 0)))
+        extend(catalog, data, announced, width, salt)
+        # An entry that the piece cut is read whole by the next one, since a piece has room for any entry.
+        if catalog.used == start or len(data) < PIECE_BYTES:
+            break
 
 
 def _add(catalog: Catalog, kind: int, body: bytes, width: int) -> str:

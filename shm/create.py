@@ -6,6 +6,7 @@ writer's views outlive it, and a SharedMemory that is garbage-collected while vi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -16,7 +17,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from shm.errors import ConfigurationError, NoSpace
-from shm.files import DIRECTORY
+from shm.files import DIRECTORY, in_the_way
 from shm.owners import group_number
 
 MODE: Final = 0o640  # the owner may write, the group may read (I8)
@@ -59,10 +60,14 @@ def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mm
     """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
 
     Raises NoSpace, with the size needed and the remedy, if the memory can't be reserved; no file is left then (I7). The
-    caller holds the writer's lock, so a file with this name is a dead writer's: it is removed.
+    caller holds the writer's lock, so a file with this name is a dead writer's: it is removed. NoSpace too if it is
+    another user's, which can't be removed: the segment in use stays in use.
     """
     group_id = group_number(group)
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise NoSpace(source, in_the_way(path, error)) from error
     _refuse_beyond_memory(source, size)
     fd = -1
     try:
@@ -77,7 +82,8 @@ def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mm
     except BaseException as error:
         if fd >= 0:
             os.close(fd)
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another user's, created at this moment
+            path.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
         if error.errno == errno.EPERM:  # of fchown
@@ -107,6 +113,8 @@ def _refuse_beyond_memory(source: str, size: int) -> None:
 
 
 def _no_space(path: Path, size: int, error: OSError) -> str:
+    if error.errno == errno.EEXIST:
+        return in_the_way(path, error)
     if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
         return f"{path} could not be created: {error.strerror}; make {DIRECTORY} writable"
     usage = os.statvfs(DIRECTORY)

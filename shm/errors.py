@@ -82,4 +82,5 @@ class WriterClosed(RingError):
 
 
 class NoSpace(RingError):
-    """The segment's memory could not be reserved (I7). The ring in use is unchanged."""
+    """A segment could not be built: no memory to reserve (I7), or another user's file in the way. The ring in use is
+    unchanged."""

@@ -32,6 +32,7 @@ from shm.ring.lock import WriterLock
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
+RING: Final = ".ring"  # the ending of published segments
 RING_DOTS, TABLE_DOTS = 3, 4  # number of dots in the file names
 NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # without dots, which separate the fields of the file name
 
@@ -43,6 +44,11 @@ def check_name(what: str, name: str) -> str:
             f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-': it becomes a file name"
         )
     return name
+
+
+def file_start(namespace: str) -> str:
+    """The beginning of the names of all files of a namespace."""
+    return f"{_PREFIX}.{namespace}."
 
 
 def ring_path(namespace: str, source: str) -> Path:
@@ -60,35 +66,54 @@ def lock_path(namespace: str, source: str) -> Path:
 def aside_path(base: Path, error: RingCorrupt) -> Path:
     """The name under which an unreadable file is set aside: ``base`` with an ending that depends on ``error``.
 
-    A damaged file replaces the one set aside before it. A file of another layout gets an unused name, and is kept.
+    A damaged file replaces the one set aside before it. A file of another layout gets an unused name, and is kept. So
+    does a damaged one if the name is another user's file.
     """
-    if not isinstance(error, RingLayout):
-        return base.with_name(f"{base.name}.corrupt")
-    ending = f"layout-{error.version}"
+    ending = f"layout-{error.version}" if isinstance(error, RingLayout) else "corrupt"
     for number in itertools.count():
         path = base.with_name(f"{base.name}.{ending}-{number}" if number else f"{base.name}.{ending}")
-        if not path.exists():
+        if not os.path.lexists(path) or (ending == "corrupt" and removable(path)):
             break
     return path
 
 
+def in_the_way(path: Path, error: OSError) -> str:
+    """A sentence about a file that can't be removed or replaced, most likely another user's."""
+    try:
+        whose = f"belongs to user {path.lstat().st_uid} and "
+    except OSError:
+        whose = ""
+    return f"{path} {whose}can't be replaced: {error.strerror}; remove it as that user, or choose another namespace"
+
+
 def files_of(namespace: str, name: str, dots: int = RING_DOTS) -> list[Path]:
-    """All files of a source's ring, or of an application's tables (TABLE_DOTS), whatever their state; not the lock."""
+    """All files of a source's ring, or of an application's tables (TABLE_DOTS), whatever their state; not the lock.
+
+    Only those that this user may remove, as in :func:`sources_of`: other users can create files under any name.
+    """
     files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.{name}.*")
-    return sorted(path for path in files if path.name.count(".") == dots and path.suffix != ".lock")
+    return sorted(path for path in files if path.name.count(".") == dots and path.suffix != ".lock" and removable(path))
 
 
 def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
     """The sources, or the applications (TABLE_DOTS), that have any file in shared memory, the lock included."""
     check_name("namespace", namespace)
-    files = DIRECTORY.glob(f"{_PREFIX}.{namespace}.*")
-    return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == dots})
+    files = DIRECTORY.glob(f"{file_start(namespace)}*")
+    return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == dots and removable(path)})
+
+
+def removable(path: Path) -> bool:
+    """Whether this user may remove the file: /dev/shm is sticky, so only its owner and root may."""
+    try:
+        return os.geteuid() in (0, path.lstat().st_uid)
+    except OSError:
+        return False
 
 
 def rings_in(names: Iterable[str], namespace: str) -> list[str]:
     """The sources with a published segment in ``namespace``, sorted. ``names``: the files in /dev/shm."""
-    start, end = f"{_PREFIX}.{namespace}.", ".ring"
-    found = (name[len(start) : -len(end)] for name in names if name.startswith(start) and name.endswith(end))
+    start = file_start(namespace)
+    found = (name[len(start) : -len(RING)] for name in names if name.startswith(start) and name.endswith(RING))
     return sorted(source for source in found if NAME.match(source))
 
 
@@ -174,7 +199,7 @@ def remove(name: str, lock: Path, find: Callable[[], list[Path]], lock_too: bool
     ``lock_too``: also remove the lock file, when a whole namespace is removed; a writer that starts meanwhile notices
     at its first frame, and ends. Raises WriterBusy while a writer holds the lock, RingForeign for another user's file.
     """
-    held = WriterLock.acquire(lock, name)
+    held = WriterLock.acquire(lock, name, of_any_user=os.geteuid() == 0)
     try:
         removed = find() + ([lock] if lock_too else [])
         for path in removed:

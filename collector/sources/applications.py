@@ -15,10 +15,10 @@ from collector.settings import ApplicationsOptions, CollectorTables
 from collector.source import Collection, MetricSource, Sample
 from shm.errors import FogmetricsError
 from shm.metric import Metric, Series, SeriesKey
-from shm.ring.discovery import Listing
+from shm.ring.discovery import TrustedFiles
 from shm.ring.layout import is_absent
 from shm.table import dead
-from shm.table.format import RETIRED, listed
+from shm.table.format import RETIRED, TABLE, listed
 from shm.table.merge import ApplicationReader
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class ApplicationsSource(MetricSource):
         self._owners = owners or {os.geteuid()}
         self._group = group
         self._label = label
-        self._listing = Listing()
+        self._files = TrustedFiles(namespace, TABLE, self._owners)
         self._readers: dict[str, ApplicationReader] = {}
 
     @classmethod
@@ -52,7 +52,7 @@ class ApplicationsSource(MetricSource):
         return cls(options, config.shm.namespace, config.table_owners(), config.shm.group, config.application_label())
 
     def collect(self) -> Collection:
-        found = listed(self._namespace, self._listing.names())
+        found = listed(self._namespace, self._files.names())
         for name in [name for name in self._readers if name not in found]:
             self._readers.pop(name).close()
         samples: list[Sample] = []

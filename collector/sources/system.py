@@ -6,6 +6,7 @@ that has the metric, the sample is absent, not 0.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.files import Files
 from fogmetrics.settings.reader import key
 from shm.errors import RingError
-from shm.files import rings_in
+from shm.files import RING, rings_in
 from shm.metric import Metric
-from shm.ring.discovery import Listing
+from shm.ring.discovery import TrustedFiles
 from shm.ring.reader import Frame, RingReader
 from shm.safe_repr import said
 
@@ -51,9 +52,9 @@ class SystemMetricSource(MetricSource):
         self.options = options or SystemOptions()
         self._proc = Files(self.options.proc)
         self._namespace = namespace
-        self._owner = owner
+        self._owner = os.geteuid() if owner is None else owner
         self._monotonic = monotonic
-        self._listing = Listing()
+        self._files = TrustedFiles(namespace, RING, {self._owner})
         self._readers: dict[str, RingReader] = {}
 
     @classmethod
@@ -74,7 +75,7 @@ class SystemMetricSource(MetricSource):
         nodes: set[str] = set()
         deployments: set[str] = set()
         deployments_known = False
-        names = rings_in(self._listing.names(), self._namespace)
+        names = rings_in(self._files.names(), self._namespace)
         for gone in self._readers.keys() - set(names):
             self._readers.pop(gone).close()  # frees its memory
         for source in names:

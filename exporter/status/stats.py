@@ -18,6 +18,7 @@ from exporter.status.largest import largest
 from exporter.window import coverage
 from fogmetrics.settings.metric_names import metric_table, table_fits
 from shm.metric import Metric, Series
+from shm.ring.discovery import foreign_files
 from shm.ring.frame import absent
 from shm.ring.layout import is_absent
 from shm.ring.windows import GUARD_SLOTS
@@ -78,6 +79,7 @@ def stats(
         "rings": by_ring,
         "applications": by_application,
         "errors": {**(applications.errors() if applications else {}), **rings.errors},
+        **_foreign(rings, applications),
         "conflicts": [one._asdict() for one in conflicts],
         # Mistyped names, or metrics of a disabled source. No collector can find them: each knows only its own metrics.
         "unused_tables": [
@@ -148,7 +150,12 @@ def health(
         for name, error in applications.errors().items():
             page["applications"][name]["error"] = error
         fresh = fresh or any(one.reader.processes for one in found)
-    return fresh, {"status": "ok" if fresh else "no fresh source", **page}
+    return fresh, {"status": "ok" if fresh else "no fresh source", **page, **_foreign(rings, applications)}
+
+
+def _foreign(rings: RingSet, applications: ApplicationSet | None) -> dict[str, str]:
+    left_out = foreign_files(rings.files, *([] if applications is None else [applications.files]))
+    return {"foreign_files": left_out} if left_out else {}
 
 
 def _last(ring: Ring, metric: str) -> float | None:

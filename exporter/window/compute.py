@@ -8,6 +8,7 @@ summaries, give statistics of their increases (from_buckets).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,8 @@ class Pool:
     def vector(self, windows: Windows, keep: Keep | None) -> Vector:
         """Statistic by statistic, the values of all label values, in the order of their first series."""
         frames = {ring: windows.read(ring, lambda window: window.frames) for ring in self.rings}
-        result = pool_statistics(frames, self)
+        intervals = {ring: window.interval_ns for ring, window in windows.found.items()}
+        result = pool_statistics(frames, self, intervals)
         return np.concatenate([result[stat] for stat in self.stats])
 
 
@@ -173,15 +175,24 @@ def _computed(window: Window, part: Part) -> dict[str, Vector]:
     return aggregate(columns_of(window.frames.values, part.columns), part.stats)
 
 
-def pool_statistics(frames: Mapping[int, Frames | None], pool: Pool) -> dict[str, Vector]:
-    """``pool.stats``: float64, shape (label values,). ``frames``: by ring; None: the ring can't be read."""
+def pool_statistics(frames: Mapping[int, Frames | None], pool: Pool, intervals: Mapping[int, int]) -> dict[str, Vector]:
+    """``pool.stats``: float64, shape (label values,). ``frames``: by ring; None: the ring can't be read.
+
+    ``intervals``: in nanoseconds, by ring. Where they differ, samples count in proportion to them.
+    """
     if pool.stats[0] in COUNTER_STATS:
         return _pooled_rates(frames, pool)
     blocks = [_block(frames[part.ring], part.columns) for part in pool.parts]
     longest = max(len(block) for block in blocks)
     # Rings have different numbers of frames: pad shorter windows with absent samples, which every statistic ignores.
     padded = [np.concatenate((block, all_absent((longest - len(block), block.shape[1])))) for block in blocks]
-    result = aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats)
+    # A sample stands for an interval of its ring. Without weights, a ring of 0.1 s would outweigh one of 15 s by 150.
+    each = [intervals.get(part.ring, 0) for part in pool.parts]
+    common = math.gcd(*each)
+    weights = None
+    if len({*each} - {0}) > 1:
+        weights = np.repeat([one / common for one in each], [len(part.columns) for part in pool.parts])
+    result = aggregate_by_label(np.concatenate(padded, axis=1), pool.label_values, pool.stats, weights)
     if any(part.cumulative for part in pool.parts):
         _fill_pools_from_increases(frames, pool, result)
     return result

@@ -23,6 +23,7 @@ V = TypeVar("V")
 class Window:
     """The frames of ``reader`` with since < timestamp ≤ until, at the moment of construction.
 
+    ``repairs``: if it differs between two windows, frames of the earlier one may be lost in the later one.
     ``whole``: all frames are proven, and no sequence is missing between the first and the last of them.
     """
 
@@ -31,7 +32,9 @@ class Window:
         self._since_ns, self._until_ns = since_ns, until_ns
         self.source = reader.source
         self.length_ns = until_ns - since_ns
+        self.interval_ns = reader.header.interval_ns
         self._chosen = reader.choose(since_ns, until_ns, in_parallel)
+        self.repairs = reader.repairs
         sequences = self._chosen.sequences
         self.whole = self._chosen.proven and (not len(sequences) or sequences[-1] - sequences[0] + 1 == len(sequences))
         self.first, self.last = (int(sequences[0]), int(sequences[-1])) if len(sequences) else (1, 0)
@@ -44,8 +47,7 @@ class Window:
     @property
     def most_frames(self) -> int:
         """The largest number of frames that a window of this length may get as the ring fills: one per interval."""
-        header = self._reader.header
-        return max(self.frame_count, min(header.capacity, self.length_ns // header.interval_ns + 1))
+        return max(self.frame_count, min(self._reader.header.capacity, self.length_ns // self.interval_ns + 1))
 
     @functools.cached_property
     def frames(self) -> Frames:

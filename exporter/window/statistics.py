@@ -55,11 +55,14 @@ def aggregate(values: Floats, stats: Sequence[str] = STATS) -> dict[str, Floats]
     return result
 
 
-def aggregate_by_label(values: Floats, label_values: Sequence[str], stats: Sequence[str] = STATS) -> dict[str, Floats]:
+def aggregate_by_label(
+    values: Floats, label_values: Sequence[str], stats: Sequence[str] = STATS, weights: Floats | None = None
+) -> dict[str, Floats]:
     """Pools the samples of all series that share a label value, then aggregates each pool.
 
     ``label_values``: one per series. Each statistic has the shape (label values,), in the order of their first series,
-    and is computed from the pooled samples, never a percentile of percentiles.
+    and is computed from the pooled samples, never a percentile of percentiles. ``weights``: how often a sample of each
+    series counts in averages and percentiles, at least once; whole numbers.
     """
     pools: dict[str, list[int]] = {}
     for column, label in enumerate(label_values):
@@ -75,7 +78,11 @@ def aggregate_by_label(values: Floats, label_values: Sequence[str], stats: Seque
             some = members[start : start + step]
             chosen = [column for _, columns in some for column in columns]
             rows = transposed(values[:, chosen]).reshape(len(some), size * len(values))
-            for stat, part in _statistics(rows, stats).items():
+            if weights is None:
+                found = _statistics(rows, stats)
+            else:
+                found = _weighted(rows, np.repeat(weights[chosen], len(values)).reshape(rows.shape), stats)
+            for stat, part in found.items():
                 result[stat][[position for position, _ in some]] = part
     return result
 
@@ -128,6 +135,32 @@ def _statistics(rows: Floats, stats: Sequence[str]) -> dict[str, Floats]:
             if stat not in ("sum", "avg"):
                 one[numbers == 0] = np.nan
             one.view(np.uint64)[present == 0] = STALE_NAN_BITS
+            result[stat] = one
+    return result
+
+
+def _weighted(rows: Floats, weights: Floats, stats: Sequence[str]) -> dict[str, Floats]:
+    """As :func:`_statistics`, where avg and percentiles count each sample as often as its weight says.
+
+    A percentile is that of the samples repeated so often: the sample at rank ceil(p / 100 · (n − 1)) of n repetitions.
+    """
+    there, number = ~absent(rows), ~np.isnan(rows)
+    order = np.argsort(rows, axis=1)
+    upto = np.cumsum(np.take_along_axis(np.where(number, weights, 0.0), order, axis=1), axis=1)
+    result = {}
+    with np.errstate(over="ignore", invalid="ignore"):
+        for stat in stats:
+            if stat == "avg":
+                total = np.where(there, rows * weights, 0.0).sum(axis=1)
+                one = total / np.maximum(np.where(there, weights, 0.0).sum(axis=1), 1.0)
+            elif stat in PERCENTILES:
+                rank = np.ceil(PERCENTILES[stat] * np.maximum(upto[:, -1:] - 1, 0.0) / 100)
+                at = np.minimum((upto <= rank).sum(axis=1, keepdims=True), rows.shape[1] - 1)
+                one = np.take_along_axis(rows, np.take_along_axis(order, at, axis=1), axis=1)[:, 0]
+                one[~number.any(axis=1)] = np.nan
+            else:
+                one = _statistics(rows.copy(), [stat])[stat]
+            one.view(np.uint64)[~there.any(axis=1)] = STALE_NAN_BITS
             result[stat] = one
     return result
 

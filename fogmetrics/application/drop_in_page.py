@@ -44,7 +44,8 @@ def families(namespace: str, application: str) -> Iterator[Any]:
 
     reader = ApplicationReader(namespace, application, {os.geteuid()})
     try:
-        values = reader.refresh(listed(namespace).get(application, []))
+        tables = listed(namespace, application=application, owners={os.geteuid()})
+        values = reader.refresh(tables.get(application, []))
         found: dict[str, Any] = {}
         for series in reader.plan.series:
             metric = series.metric

@@ -49,7 +49,7 @@ from fogmetrics.settings.metric_names import metric_table, table_fits
 from fogmetrics.settings.reader import close_to, mistakes_of
 from fogmetrics.settings.tables import ShmConfig
 from shm.errors import ConfigurationError, FogmetricsError
-from shm.files import DIRECTORY, lock_path, ring_path
+from shm.files import DIRECTORY, building_path, lock_path, ring_path
 from shm.owners import group_number, user_number
 from shm.ring import disk_copy
 
@@ -269,7 +269,7 @@ def check_rings(config: Config, user: int | None = None) -> None:
     user = os.geteuid() if user is None else user
     namespace = config.shm.namespace
     for name in registry.source_names(config):
-        for path in (lock_path(namespace, name), ring_path(namespace, name)):
+        for path in (lock_path(namespace, name), ring_path(namespace, name), building_path(namespace, name)):
             try:
                 owner = path.lstat().st_uid
             except OSError:

@@ -7,6 +7,7 @@ refuses while a daemon runs from the directory, a writer holds a ring, or a proc
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from fogmetrics import config as configuration
 from fogmetrics.cli import directory
 from fogmetrics.cli.check import InTheWay, listens
 from fogmetrics.exit import exit_status
-from shm.files import sources_of, unlink
+from shm.files import DIRECTORY, file_start, removable, sources_of, unlink
 from shm.ring import disk_copy
+from shm.safe_repr import shown
 from shm.table.descriptors import check_idle
 from shm.table.descriptors import unlink as unlink_tables
 from shm.table.format import applications_of
@@ -37,6 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         snapshots = shm.snapshot_directory
         for removed in clean(shm.namespace, snapshots and options.directory / snapshots):
             print(f"removed {removed}")
+        left = [path.name for path in DIRECTORY.glob(f"{file_start(shm.namespace)}*") if not removable(path)]
+        if left:
+            print(
+                f"fogmetrics: note: {len(left)} files of this namespace in {DIRECTORY} belong to other users and are "
+                f"left, such as {shown(min(left))}",
+                file=sys.stderr,
+            )
         return 0
 
     return exit_status("fogmetrics", body)
@@ -44,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
     """Remove the rings, tables and snapshots of a namespace, and yield the path of each removed file.
+
+    Files of other users, which only they and root can remove, are left.
 
     Raises WriterBusy or another FogmetricsError, before anything is removed, while a process of an application lives.
     """

@@ -1,42 +1,129 @@
-"""List /dev/shm, to find rings and tables without a registry file that could disagree with it."""
+"""List /dev/shm, to find rings and tables without a registry file that could disagree with it.
+
+Any user may create files in /dev/shm. So the owner of a file is looked at before the file is opened, files of users
+that are not trusted are only counted, and a listing is bounded.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from shm.files import DIRECTORY
+from shm.files import DIRECTORY, file_start
+from shm.safe_repr import shown
 
 log = logging.getLogger(__name__)
 
 # A directory's mtime has the resolution of kernel ticks. A listing is cached only if it was made this long after the
 # last change: a second change within the same tick would not move the mtime.
 _STABLE_NS = 100_000_000
+# The most names of one listing, some 10 ms. A host with 4,000 processes of applications has half as many.
+MOST_NAMES: Final = 10_000
+_LOOKS_AGAIN: Final = 64  # files of untrusted users whose owner is looked at again per call: chown moves no mtime
 
 
 @dataclass(slots=True)
 class Listing:
-    """The names in a directory, cached: one stat per call, a new listing only after a change."""
+    """The names in a directory with their inodes, cached: one stat per call, a new listing only after a change."""
 
     directory: Path = DIRECTORY
-    _names: list[str] = field(default_factory=list)
+    _names: dict[str, int] = field(default_factory=dict)
     _changed_ns: int = -1
 
-    def names(self) -> list[str]:
-        """The names: the same list object until the directory changes. If the directory can't be read, as without a
-        free descriptor, the previous list."""
+    def names(self) -> dict[str, int]:
+        """MOST_NAMES names at most: the same dictionary until the directory changes. If the directory can't be read,
+        as without a free descriptor, the previous names."""
         try:
             changed_ns = os.stat(self.directory).st_mtime_ns
             if changed_ns != self._changed_ns:
-                self._names = os.listdir(self.directory)
+                with os.scandir(self.directory) as entries:
+                    self._names = {entry.name: entry.inode() for entry in itertools.islice(entries, MOST_NAMES)}
                 stable = time.time_ns() - changed_ns > _STABLE_NS
                 self._changed_ns = changed_ns if stable else -1
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             self._changed_ns = -1
             log.debug("directory not listed", extra={"directory": str(self.directory), "error": str(error)})
         return self._names
+
+
+class TrustedFiles:
+    """The files of a namespace with an ending, such as ".ring", that belong to ``owners``, user ids.
+
+    ``foreign``: the files of other users, by name, with their owners. The owner of each file is looked at once. A file
+    that was found stays in :meth:`names` until it is gone, even if a listing no longer reaches it.
+    """
+
+    def __init__(self, namespace: str, ending: str, owners: Collection[int], directory: Path = DIRECTORY) -> None:
+        self.foreign: dict[str, int] = {}
+        self._start, self._ending = file_start(namespace), ending
+        self._owners = owners
+        self._directory = directory
+        self._listing = Listing(directory)
+        self._listed: dict[str, int] | None = None
+        self._inodes: dict[str, int] = {}  # of the files whose owner is known
+        self._trusted: list[str] = []
+
+    def names(self) -> list[str]:
+        """The names of the trusted files, sorted: the same list object until one comes or goes."""
+        listed = self._listing.names()
+        if listed is not self._listed:
+            self._listed = listed
+            found = {
+                name: inode
+                for name, inode in listed.items()
+                if name.startswith(self._start) and name.endswith(self._ending)
+            }
+            self.foreign = {name: owner for name, owner in self.foreign.items() if name in found}
+            known = found.items() & self._inodes.items()
+            self._look([name for name in {*found, *self._trusted} if (name, found.get(name)) not in known])
+            self._inodes = found
+        if self.foreign:
+            self._look(list(itertools.islice(self.foreign, _LOOKS_AGAIN)))
+        return self._trusted
+
+    def _look(self, names: Iterable[str]) -> None:
+        """Find out whether these files are trusted, foreign or gone."""
+        trusted = {*self._trusted}.difference(names)
+        for name in names:
+            owner = owner_of(f"{self._directory}/{name}")
+            self.foreign.pop(name, None)
+            if owner in self._owners:
+                trusted.add(name)
+            elif owner is not None:
+                self.foreign[name] = owner
+        if trusted != {*self._trusted}:
+            self._trusted = sorted(trusted)
+
+
+def owner_of(path: str) -> int | None:
+    """The user id that owns the file, or the link; None if there is no file."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_uid
+    except OSError:
+        return None
+
+
+def owned(names: Iterable[str], owners: Collection[int]) -> list[str]:
+    """Those of the files in /dev/shm that belong to ``owners``, user ids."""
+    return [name for name in names if owner_of(f"{DIRECTORY}/{name}") in owners]
+
+
+def foreign_files(*kinds: TrustedFiles) -> str:
+    """A sentence about the files of users that are not trusted; empty if there are none."""
+    found = {name: owner for files in kinds for name, owner in files.foreign.items()}
+    if not found:
+        return ""
+    name, owner = min(found.items())
+    return (
+        f"{len(found)} {'file' if len(found) == 1 else 'files'} of this namespace in {DIRECTORY} left out, such as "
+        f"{shown(name)} of user {owner}: these users are not trusted; name them as [shm] owner or in "
+        "[applications] users, or remove the files"
+    )

@@ -15,7 +15,7 @@ so that the writer's stores do not slow a reader that polls another word.
     24   segment bytes                              648  writer start time, clock ticks since boot
     32   capacity, in slots                         656  writer's pid namespace, inode
     40   width, in columns                          704  catalog bytes used, a hint
-    48   interval, ns
+    48   interval, ns                               768  repairs: how often a writer found lost frames, a hint
     56   creation time, Unix ns                     slot
     64   catalog bytes                              0    sequence
     72   generation: how often it was rebuilt       8    seal over bytes 16…
@@ -66,6 +66,7 @@ WORD_PID: Final = 640 // 8
 WORD_PID_START: Final = 648 // 8
 WORD_PID_NAMESPACE: Final = 656 // 8
 WORD_CATALOG_USED: Final = 704 // 8
+WORD_REPAIRS: Final = 768 // 8
 
 SLOT_HEADER_BYTES: Final = 48
 SLOT_SEAL: Final = 8

@@ -26,8 +26,8 @@ from typing import Final
 
 from shm import catalog
 from shm.create import create
-from shm.errors import MetricError, NoSpace, RingCorrupt, RingError, RingLayout, RingMissing
-from shm.files import aside_path, attach, building_path, open_segment, ring_path
+from shm.errors import MetricError, NoSpace, RingCorrupt, RingError, RingForeign, RingLayout, RingMissing
+from shm.files import aside_path, attach, building_path, in_the_way, open_segment, ring_path
 from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring import disk_copy
 from shm.ring.layout import (
@@ -82,7 +82,7 @@ def _resume(namespace: str, segment: WritableSegment, fresh: Header, group: str,
     with contextlib.ExitStack() as stack:
         if segment.lost > 1:
             stack.enter_context(disk_copy.completing(segment, snapshot_dir, namespace))
-        # Ask before the rebuild: the new segment's head is its newest frame, so the loss is no longer visible there.
+        # Ask before the rebuild: in the new segment, the loss is no longer visible.
         continues = not segment.lost_newest
         header = segment.header
         required = (
@@ -247,7 +247,7 @@ def publish(
     """Build a whole segment with ``old``'s frames and its series ``kept``, and publish it under the source's name.
 
     ``redefined``: new definitions of metrics of ``old``, by name; their kept series must fit them. Raises NoSpace,
-    ConfigurationError; the published segment is unchanged then.
+    ConfigurationError; RingForeign if another user's file has the name. The published segment is unchanged then.
     """
     temporary = building_path(namespace, header.source)
     fd, mapped = create(header.source, temporary, header.segment_bytes, group)
@@ -261,7 +261,11 @@ def publish(
             _carry_frames(old, kept, segment)
         # Magic last, then the name: no reader takes an incomplete segment for a whole one (I6).
         segment.finish()
-        os.rename(temporary, ring_path(namespace, header.source))
+        path = ring_path(namespace, header.source)
+        try:
+            os.rename(temporary, path)
+        except OSError as error:
+            raise RingForeign(header.source, in_the_way(path, error)) from error
         undo.pop_all()
     return segment
 

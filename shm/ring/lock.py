@@ -29,21 +29,25 @@ class WriterLock:
     fd: int
 
     @classmethod
-    def acquire(cls, path: Path, source: str) -> WriterLock:
-        """Take the lock at ``path``, without waiting. Raises WriterBusy, with the holder's pid, if it is held."""
+    def acquire(cls, path: Path, source: str, *, of_any_user: bool = False) -> WriterLock:
+        """Take the lock at ``path``, without waiting. Raises WriterBusy, with the holder's pid, if it is held.
+
+        Raises RingForeign for a file of another user but root, who could hold the lock for ever, or replace the file;
+        ``of_any_user``: not then, as for root, who removes any user's files.
+        """
         with _held_guard:
             if path in _held:
                 raise WriterBusy(source, os.getpid())
             # Before the lock is taken: a signal handler that wants the same lock meanwhile must not open the file.
             _held.add(path)
             try:
-                return cls(path, cls._opened(path, source))
+                return cls(path, cls._opened(path, source, of_any_user))
             except BaseException:
                 _held.discard(path)
                 raise
 
     @staticmethod
-    def _opened(path: Path, source: str) -> int:
+    def _opened(path: Path, source: str, of_any_user: bool) -> int:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
@@ -53,8 +57,15 @@ class WriterLock:
                 "run as the user that owns it, or choose another namespace",
             ) from error
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 raise RingForeign(source, f"its lock {path} is not a regular file; remove it")
+            if status.st_uid not in (os.geteuid(), 0) and not of_any_user:
+                raise RingForeign(
+                    source,
+                    f"its lock {path} belongs to user {status.st_uid}, and this is user {os.geteuid()}; "
+                    "run as the user that owns it, remove it, or choose another namespace",
+                )
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

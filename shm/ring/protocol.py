@@ -34,6 +34,10 @@ R3 alone proves a frame. The seal covers the payload by its bytes and the sequen
 two frames, in whatever order their stores became visible, matches neither seal (but for an accident of 1 in 2⁶⁴). No
 step relies on x86 store order, on fences that Python does not have, or on the interpreter lock.
 
+The next writer resumes behind the highest number that was published, even if that frame is damaged by then: a reader
+that has proven the frame would take its number for it. Where it finds frames lost, it raises header.repairs, a hint at
+which readers forget what they have proven.
+
 A1 proves nothing: it makes most overlapped reads fail before their seal is computed. If stores become visible in
 another order: with A4 before A2/A3, the copy's seal does not hold, and the reader skips the frame. With A5 before A4,
 the head's slot has no frame yet. Then, and with a wrong hint, the reader looks at each slot's sequence, once.

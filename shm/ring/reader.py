@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shm.catalog import Catalog, extend
+from shm.catalog import Catalog, extend_in_pieces
 from shm.files import attach, change_of, ring_path
 from shm.metric import Series
 from shm.process import WriterInfo
@@ -25,6 +25,7 @@ from shm.ring.layout import (
     WORD_PID,
     WORD_PID_NAMESPACE,
     WORD_PID_START,
+    WORD_REPAIRS,
 )
 from shm.ring.read_only_map import COPY_BYTES, ReadOnlyMap
 
@@ -32,9 +33,17 @@ if TYPE_CHECKING:
     from shm.ring.windows import Chosen, Run, Windows
 
 # The byte ranges of the header's mutable words.
-_HEAD, _CATALOG_USED, *_WRITER = (
+_HEAD, _CATALOG_USED, _REPAIRS, *_WRITER = (
     slice(8 * word, 8 * word + 8)
-    for word in (WORD_HEAD, WORD_CATALOG_USED, WORD_PID, WORD_PID_START, WORD_PID_NAMESPACE, WORD_HEARTBEAT)
+    for word in (
+        WORD_HEAD,
+        WORD_CATALOG_USED,
+        WORD_REPAIRS,
+        WORD_PID,
+        WORD_PID_START,
+        WORD_PID_NAMESPACE,
+        WORD_HEARTBEAT,
+    )
 )
 
 
@@ -52,8 +61,10 @@ class RingReader:
         self._map = ReadOnlyMap(fd, mapped, self.header.slot_bytes)
         self._inode = os.fstat(fd).st_ino
         self._head = 0  # as last read
+        self._searched = 0  # the head for which frames were last counted as torn
         self._catalog = Catalog()
         self._windows: Windows | None = None
+        self.repairs = 0  # the header's, when frames were last chosen: if it changes, frames read before may be lost
         self.skipped_frames = 0  # torn and lapped slots that this reader has skipped
 
     def close(self) -> None:
@@ -87,12 +98,16 @@ class RingReader:
     def catalog(self) -> Catalog:
         """The catalog's proven entries, updated by each access."""
         announced = min(self._word(_CATALOG_USED), self.header.catalog_bytes)
-        used = self._catalog.used
-        if announced != used or not announced:
-            data = bytearray(self.header.catalog_bytes - used)
-            size = self._map.copy_into(memoryview(data), HEADER_BYTES + used)
-            extend(self._catalog, bytes(data[:size]), announced, self.header.width, self.header.salt)
+        if announced != self._catalog.used or not announced:
+            header = self.header
+            extend_in_pieces(
+                self._catalog, self._catalog_at, header.catalog_bytes, announced, header.width, header.salt
+            )
         return self._catalog
+
+    def _catalog_at(self, start: int, size: int) -> bytes:
+        data = bytearray(size)
+        return bytes(data[: self._map.copy_into(memoryview(data), HEADER_BYTES + start)])
 
     @property
     def series(self) -> list[Series]:
@@ -138,8 +153,9 @@ class RingReader:
         for sequence in sorted(self._sequences(), reverse=True):
             frame = self.frame(sequence)
             if frame is not None:
-                torn = head - sequence
+                torn = head - max(sequence, self._searched)
                 self.skipped_frames += torn if 0 < torn < self.header.capacity else 0  # if more, the hint is damaged
+                self._searched = head
                 return frame
         return None
 
@@ -184,8 +200,9 @@ class RingReader:
         return frames
 
     def _all_windows(self) -> Windows:
-        if self._windows is None:
+        repairs = self._word(_REPAIRS)
+        if self._windows is None or repairs != self.repairs:
             from shm.ring.windows import Windows  # imports numpy: only for callers that want arrays
 
-            self._windows = Windows(self._map, self.header)
+            self._windows, self.repairs = Windows(self._map, self.header), repairs
         return self._windows

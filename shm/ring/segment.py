@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from shm.catalog import Catalog, entry, entry_bytes, extend
+from shm.catalog import Catalog, entry, entry_bytes, extend, extend_in_pieces
 from shm.files import change_of
 from shm.metric import Series, SeriesKey, series_key
 from shm.process import pid_namespace, start_ticks
@@ -26,6 +26,7 @@ from shm.ring.layout import (
     KIND_SERIES,
     LAYOUT_VERSION,
     MAGIC,
+    MAX_SEQUENCE,
     WORD_CATALOG_USED,
     WORD_HEAD,
     WORD_HEARTBEAT,
@@ -33,6 +34,7 @@ from shm.ring.layout import (
     WORD_PID,
     WORD_PID_NAMESPACE,
     WORD_PID_START,
+    WORD_REPAIRS,
     Header,
 )
 from shm.ring.protocol import frame_seal
@@ -40,6 +42,7 @@ from shm.ring.staging import HINTS, Staging
 
 log = logging.getLogger(__name__)
 
+_WORD: Final = (1 << 64) - 1
 _BLOCK_BYTES: Final = 1 << 18  # bytes per read while slots are proven: fits into the cache
 
 
@@ -57,7 +60,7 @@ class StoredSegment:
         self._fd = fd
         self.torn: list[int] = []  # slots with a sequence but no whole frame: the writer died, or the slot is damaged
         self._missing: set[int] = set()  # sequences up to the head whose frames the slots did not hold when read
-        self._announced = 0  # the head in the header, a hint, when read
+        self._used = 0  # the highest sequence that a frame may have had, whole or not
         self._other: StoredSegment | None = None  # an earlier copy that may hold the missing frames
 
     def read(self) -> bool:
@@ -68,10 +71,8 @@ class StoredSegment:
         """
         header = self.header
         announced = self._word(WORD_CATALOG_USED)
-        data = os.pread(self._fd, header.catalog_bytes, HEADER_BYTES)
-        extend(self.catalog, data, announced, header.width, self.header.salt)
+        extend_in_pieces(self.catalog, self._catalog_at, header.catalog_bytes, announced, header.width, header.salt)
         self.columns = {series_key(series): series for series in self.catalog.series}
-        self._announced = self._word(WORD_HEAD)
         columns = self._prove_slots()
         # The announced length may be damaged together with an entry; the frames' counts are under seal.
         damaged = bool(self.catalog.error) or columns > self.catalog.columns
@@ -81,6 +82,9 @@ class StoredSegment:
                 "error": self.catalog.error or f"frames have {columns} columns, it names {self.catalog.columns}",
             })  # fmt: skip
         return damaged
+
+    def _catalog_at(self, start: int, size: int) -> bytes:
+        return os.pread(self._fd, size, HEADER_BYTES + start)
 
     def read_again(self, catalog: Catalog, head: int) -> None:
         """Prove the slots of a file that its writer found damaged, under the catalog and head that the writer has."""
@@ -103,19 +107,27 @@ class StoredSegment:
     def _prove_slots(self, least_head: int = 0) -> int:
         """Prove all slots and set the head; the highest column count among the whole frames."""
         whole = set()
+        claimed = {self._word(WORD_HEAD)}
         columns = 0
         self.torn = []
         for slot, copy in self._slots():
             sequence = int.from_bytes(copy[:8], "little")
             if sequence == 0:
                 continue
-            frame = prove(copy, sequence, self.header.salt) if (sequence - 1) % self.header.capacity == slot else None
+            in_place = (sequence - 1) % self.header.capacity == slot
+            frame = prove(copy, sequence, self.header.salt) if in_place else None
             if frame is None:
                 self.torn.append(slot)
+                claimed |= {sequence} if in_place else set()
             else:
                 whole.add(sequence)
                 columns = max(columns, frame.count)
         self.hold(whole, max(least_head, *whole, 0))
+        # A number whose slot has the whole frame of another was never used: the word that claims it is damaged.
+        taken = {sequence % self.header.capacity for sequence in whole}
+        most = self.head + self.header.capacity if whole else MAX_SEQUENCE // 2
+        claimed = {one for one in claimed if one <= most and one % self.header.capacity not in taken}
+        self._used = max(self.head, *claimed, 0)
         return columns
 
     def _slots(self) -> Iterator[tuple[int, bytes]]:
@@ -158,13 +170,12 @@ class StoredSegment:
     @property
     def lost(self) -> int:
         """How many frames are missing. One of them may be the frame that a killed writer had in flight."""
-        return len(self._missing) + self.lost_newest
+        return len(self._missing) + max(self._used - self.head, 0)
 
     @property
     def lost_newest(self) -> int:
-        """How many frames beyond the head are missing: they were announced, so readers may have seen them."""
-        beyond = self._announced - self.head
-        return beyond if 0 < beyond <= self.header.capacity else 0  # if more, the hint itself is damaged
+        """How many frames newer than the newest whole one are missing: readers may have seen them."""
+        return max(self._used - max(self.history(), default=0), 0)
 
     def _word(self, number: int) -> int:
         return int.from_bytes(os.pread(self._fd, 8, 8 * number), "little")
@@ -269,12 +280,20 @@ class WritableSegment(StoredSegment):
     # ---- resuming --------------------------------------------------------------------------------------------
 
     def resume(self) -> bool:
-        """As :meth:`read`, then clear the torn slots and correct the header's hints."""
+        """As :meth:`read`, then clear the torn slots and correct the header's hints.
+
+        The head becomes the highest sequence that was used, even if its frame is damaged: readers may have read it
+        while it was whole, and would take its number for that frame.
+        """
         damaged = self.read()
+        lost = self.torn or self.lost_newest
+        self.hold({*self.history()}, self._used)
         for slot in self.torn:
             self.put(self.header.slots_offset + slot * self.header.slot_bytes, 0)
         self.put(8 * WORD_HEAD, self.head)
         self.put(8 * WORD_CATALOG_USED, self.catalog.used)
+        if lost:  # before the next frame: readers that have proven the lost ones look again
+            self.put(8 * WORD_REPAIRS, self._word(WORD_REPAIRS) + 1 & _WORD)
         return damaged
 
     def store(self, sequence: int, payload: bytes | bytearray) -> None:

@@ -21,10 +21,11 @@ from shm import catalog
 from shm.errors import (
     ConfigurationError,
     MetricError,
+    RingForeign,
     RingLost,
     WriterClosed,
 )
-from shm.files import building_path, check_name, lock_path, ring_path
+from shm.files import building_path, check_name, in_the_way, lock_path, ring_path
 from shm.metric import Metric, Series, SeriesKey, series_key
 from shm.ring import disk_copy
 from shm.ring.frame import Frame
@@ -82,7 +83,11 @@ class RingWriter:
         check_byte_order(source)
         self._lock = WriterLock.acquire(lock_path(namespace, source), source)
         try:
-            building_path(namespace, source).unlink(missing_ok=True)  # left by a writer that died in a rebuild
+            litter = building_path(namespace, source)
+            try:
+                litter.unlink(missing_ok=True)  # left by a writer that died in a rebuild
+            except OSError as error:
+                raise RingForeign(source, in_the_way(litter, error)) from error
             fresh = shape(source, interval_ns, capacity, aligned(max(width, 1), 8))
             segment, self.continues = open_ring(namespace, fresh, group, snapshot_dir)
         except BaseException:

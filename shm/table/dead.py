@@ -131,7 +131,8 @@ def fold(namespace: str, application: str, group: str = "") -> int:
         if not ours:
             return 0
         _clear_litter(namespace, application)
-        found = [who for who in listed(namespace).get(application, []) if who != RETIRED]
+        tables = listed(namespace, application=application, owners={os.geteuid()}).get(application, [])
+        found = [who for who in tables if who != RETIRED]
         dead = [table for who in found if (table := _if_dead(namespace, application, who, stack)) is not None]
         if not dead:
             return 0

@@ -43,7 +43,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,7 @@ from typing import Final
 from shm import files
 from shm.errors import RingCorrupt
 from shm.files import DIRECTORY, NAME
+from shm.ring.discovery import owned
 from shm.ring.layout import HEADER_BYTES, MAX_SEGMENT_BYTES, MAX_WIDTH, SOURCE_BYTES, proven_header, text_of
 from shm.ring.protocol import header_seal
 
@@ -61,6 +62,7 @@ CATALOG_USED: Final = 512
 MAX_TABLE_BYTES: Final = 1 << 31
 
 RETIRED: Final = "retired"
+TABLE: Final = ".table"  # the ending of published tables
 _IMMUTABLE: Final = struct.Struct("<QQQQQQ24x64s")
 _IDENTITY: Final = re.compile(r"(?:[0-9]{1,10}-[0-9a-f]{16}|retired)\Z")
 
@@ -110,10 +112,20 @@ def fold_lock_path(namespace: str, application: str) -> Path:
     return DIRECTORY / f"fogmetrics.{namespace}.{application}.{RETIRED}.lock"
 
 
-def listed(namespace: str, names: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """The sorted identities of the tables of each application. ``names``: the files in /dev/shm, if known."""
+def listed(
+    namespace: str, names: Iterable[str] | None = None, *, application: str = "", owners: Collection[int] | None = None
+) -> dict[str, list[str]]:
+    """The sorted identities of the tables of each application, or of that one.
+
+    ``names``: the files in /dev/shm, if known. ``owners``: user ids; without the tables of all others.
+    """
+    start = files.file_start(namespace) + (f"{application}." if application else "")
+    if names is None:
+        # All of them, however many: a fold forgets the tables that are not listed.
+        names = [name for name in os.listdir(DIRECTORY) if name.startswith(start) and name.endswith(TABLE)]
+        names = names if owners is None else owned(names, owners)
     found: dict[str, list[str]] = {}
-    for name in sorted(os.listdir(DIRECTORY) if names is None else names):
+    for name in sorted(names):
         parts = name.split(".")
         if len(parts) != 5 or (parts[0], parts[1], parts[4]) != ("fogmetrics", namespace, "table"):
             continue

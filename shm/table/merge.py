@@ -45,6 +45,7 @@ class ApplicationReader:
         self.processes = 0  # alive at the last refresh
         self._namespace = namespace
         self._label = label
+        self._owners = owners
         self._tables = OpenTables(namespace, application, owners)
         self._made_from: tuple[tuple[int, int], ...] = ()
         self._replaced = False  # whether a table moved to another file while it was read
@@ -66,7 +67,8 @@ class ApplicationReader:
                 return values
             # Another process folded meanwhile: a dead process's values may be counted twice, or not at all. Or a table
             # grew, and its old file was read, which is no longer locked.
-            identities = listed(self._namespace).get(self.application, [])
+            found = listed(self._namespace, application=self.application, owners=self._owners)
+            identities = found.get(self.application, [])
         if self._whole is None:
             return values
         # Processes start and end faster than their tables can be read: return the last consistent values.
@@ -93,12 +95,12 @@ class ApplicationReader:
     # ---- tables ---------------------------------------------------------------------------------------------
 
     def _retired(self) -> tuple[int, int, int] | None:
-        """(inode, change time, size) of the table of the dead, which a fold changes; None if there is none."""
+        """(inode, change time, size) of the table of the dead, which a fold changes; None without a trusted one."""
         try:
             status = os.stat(table_path(self._namespace, self.application, RETIRED), follow_symlinks=False)
         except OSError:
             return None
-        return status.st_ino, status.st_ctime_ns, status.st_size
+        return (status.st_ino, status.st_ctime_ns, status.st_size) if status.st_uid in self._owners else None
 
     def _read(self, identities: Collection[str]) -> Values:
         tables = self._open(identities)

@@ -7,13 +7,33 @@ import os
 import stat
 from array import array
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from shm import catalog
-from shm.errors import RingCorrupt, RingForeign, RingMissing
+from shm.errors import RingCorrupt, RingError, RingForeign, RingMissing
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.table.descriptors import close_table, in_use, open_table
 from shm.table.format import CATALOG_USED, RETIRED, TableHeader, identity, read_header, table_path
+
+
+class _Backoff:
+    """Leaves out tries after errors: the first is repeated at once, then after 1, 3, 7 … at most 63 calls."""
+
+    def __init__(self) -> None:
+        self._of: object = None  # the state that the error was of; another one is tried at once
+        self._failures = 0
+        self._left = 0
+
+    def waits(self, state: object) -> bool:
+        """Whether to leave out this try, since ``state`` is still that of the error."""
+        self._left -= 1
+        return self._left >= 0 and state == self._of
+
+    def note(self, failed: object) -> None:
+        """The outcome of a try: the state that failed, None for success."""
+        self._failures = self._failures + 1 if failed is not None and failed == self._of else int(failed is not None)
+        self._of, self._left = failed, (1 << min(max(self._failures - 1, 0), 6)) - 1
 
 
 class TableReader:
@@ -43,6 +63,7 @@ class TableReader:
             close_table(self._fd)
             raise
         self.catalog = catalog.Catalog()
+        self._backoff = _Backoff()
         self.serial = next(self._serials)
 
     def _checked(self, owners: Collection[int]) -> TableHeader:
@@ -56,6 +77,12 @@ class TableReader:
                 "the trusted users, or remove the file",
             )
         header = read_header(self.application, os.pread(self._fd, HEADER_BYTES, 0), status.st_size)
+        if status.st_blocks * 512 < header.file_bytes:
+            # Its process reserved all of it. A file of holes costs its user nothing.
+            raise RingCorrupt(
+                self.application,
+                f"{self.path} has holes: {status.st_blocks * 512} bytes are allocated of {header.file_bytes}",
+            )
         if header.application != self.application or self.who not in (RETIRED, identity(header.pid, header.token)):
             raise RingCorrupt(
                 self.application,
@@ -65,12 +92,19 @@ class TableReader:
         return header
 
     def refresh(self) -> None:
-        """Read new entries of the catalog."""
+        """Read new entries of the catalog; after an error, not at every call while it announces no others."""
         used = self.catalog.used
         announced = int.from_bytes(os.pread(self._fd, 8, CATALOG_USED), "little")
-        if announced != used:
-            data = os.pread(self._fd, max(self.header.catalog_bytes - used, 0), HEADER_BYTES + used)
-            catalog.extend(self.catalog, data, announced, self.header.width, self.header.salt)
+        if announced != used and not self._backoff.waits(announced):
+            catalog.extend_in_pieces(
+                self.catalog,
+                lambda at, size: os.pread(self._fd, size, HEADER_BYTES + at),
+                self.header.catalog_bytes,
+                announced,
+                self.header.width,
+                self.header.salt,
+            )
+            self._backoff.note(announced if self.catalog.error else None)
 
     def columns_of(self, metric: Metric) -> int:
         """How many columns a series of the metric has in this table."""
@@ -116,6 +150,7 @@ class OpenTables:
         self._of = namespace, application
         self._owners = owners
         self._tables: dict[str, TableReader] = {}
+        self._refused: dict[str, tuple[_Backoff, RingError]] = {}
 
     def __len__(self) -> int:
         return len(self._tables)
@@ -127,6 +162,7 @@ class OpenTables:
         """Close the tables of all other identities."""
         for who in [who for who in self._tables if who not in wanted]:
             self._tables.pop(who).close()
+        self._refused = {who: refused for who, refused in self._refused.items() if who in wanted}
 
     def refreshed(self, who: str) -> TableReader:
         """That table, opened if needed, or opened again if its file was replaced, with its new catalog entries read.
@@ -136,9 +172,24 @@ class OpenTables:
         self._drop_replaced(who)
         table = self._tables.get(who)
         if table is None:
-            table = self._tables[who] = TableReader(*self._of, who, self._owners)
+            table = self._tables[who] = self._opened(who)
         table.refresh()
         return table
+
+    def _opened(self, who: str) -> TableReader:
+        backoff, error = self._refused.pop(who, (_Backoff(), None))
+        state = _state(table_path(*self._of, who))
+        if error is not None and backoff.waits(state):
+            self._refused[who] = backoff, error
+            raise error.with_traceback(None)
+        try:
+            return TableReader(*self._of, who, self._owners)
+        except RingMissing:
+            raise
+        except RingError as refusal:
+            backoff.note(state)
+            self._refused[who] = backoff, refusal
+            raise
 
     def close_replaced(self) -> None:
         """Close the tables whose files were removed or replaced, so that their memory is freed."""
@@ -152,3 +203,12 @@ class OpenTables:
         table = self._tables.get(who)
         if table is not None and not table.in_place():
             self._tables.pop(who).close()
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """(inode, change time) of a file, which a write to it and a change of its rights move."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns

@@ -8,6 +8,7 @@ then, and nothing while the series has not changed.
 from __future__ import annotations
 
 import logging
+import os
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -35,7 +36,8 @@ def remove_elsewhere(table: ProcessTable, chosen: Callable[[SeriesKey], bool]) -
     with fold_lock(namespace, application, wait_seconds=_LOCK_SECONDS) as ours:
         if not ours:
             raise WriterBusy(application, 0)
-        others = {who for who in listed(namespace).get(application, []) if who not in (RETIRED, own)}
+        tables = listed(namespace, application=application, owners={os.geteuid()}).get(application, [])
+        others = {who for who in tables if who not in (RETIRED, own)}
         dead = DeadTable.read(namespace, application)
         series, removed = len(dead.series), dict(dead.removed)
         dead.series = {key: one for key, one in dead.series.items() if not chosen(key)}

@@ -128,7 +128,7 @@ def test_http_api_has_every_limit_of_a_client_at_its_default() -> None:
     names = [one.name for one in dataclasses.fields(config)]
     assert set(limits) == {*names[names.index("max_connections") :]}
     for name, default in limits.items():
-        assert default.split(" ")[0] == f"{getattr(config, name):g}", name
+        assert default.split(" ")[0] == f"{getattr(config, name):.12g}", name
     needed = 2 * config.max_connections + BACKLOG + OTHER_FILES
     assert f"{BACKLOG} for the listening queue" in page
     assert f"{OTHER_FILES} for the rings and itself: {needed} with the defaults" in page

@@ -46,9 +46,9 @@ def test_one_that_is_too_large_by_itself_is_kept_until_the_next_or_not_at_all() 
     assert cache.get("a", 0, lambda: Sized(10_000)) is large
     cache.get("b", 0, lambda: Sized(1))
     assert cache.memory_bytes < 10_000
-    strict = Cache(1000, always_newest=False)
-    strict.get("a", 0, lambda: Sized(10_000))
-    assert strict.memory_bytes == 0
+    kept = cache.memory_bytes
+    cache.get("c", 0, lambda: Sized(20_000), too_large=False)
+    assert cache.memory_bytes == kept
 
 
 def test_a_long_query_counts_too() -> None:
@@ -82,3 +82,25 @@ def test_a_layout_takes_no_more_memory_than_it_says(scene: Scene, padding: int) 
         took = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert 0.8 * took < page.memory_bytes < 8 * took
+
+
+def test_all_that_is_kept_for_queries_shares_one_budget(scene: Scene) -> None:
+    budget = 1 << 20
+    samples = [("temperature", 1.0, {"room": str(i)}) for i in range(100)]
+    scene.collector("s", capacity=1200)
+    for _ in range(1100):
+        scene.advance(15)
+        scene.commit("s", *samples)
+    exporter = scene.exporter(cache_bytes=budget)
+    get(exporter, "/metrics/aggregated?window=5h")  # loads and allocates what is not kept for a query
+    gc.collect()
+    tracemalloc.start()
+    for i in range(40):
+        get(exporter, f"/metrics?name[]=temperature&name[]=x{i}")
+        page = get(exporter, f"/metrics/aggregated?window={5 * 3600 + i}&stat=p99").text
+    gc.collect()
+    took = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert page.count("stat=") == 100
+    assert took < 1.5 * budget
+    assert 0 < exporter._kept.memory_bytes <= budget

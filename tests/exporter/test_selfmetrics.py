@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
+import pytest
+
+from exporter.app import Exporter
+from exporter.applications import ApplicationSet
 from exporter.rings import Counts, RingSet
 from exporter.selfmetrics import SelfMetrics
-from tests.exporter.scene import Sampled, Scene, own_page, samples_of
+from fogmetrics.config import Config
+from fogmetrics.settings.tables import ShmConfig
+from shm.table.format import table_path
+from tests.exporter.scene import Sampled, Scene, get, own_page, samples_of
 
 NOTHING = Counts(Counter(), Counter())
 
@@ -69,3 +77,48 @@ def test_they_are_collected_again_after_a_second_and_not_before(scene: Scene) ->
     assert own_page(one) == first
     scene.advance(0.1)
     assert "exporter_requests" in own_page(one)
+
+
+def test_files_of_untrusted_users_are_one_gauge_and_one_line_of_the_log(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = [*map(scene.path, "abc"), table_path(scene.namespace, "web", "1-0000000000000001")]
+    for path in paths:
+        path.touch()
+    rings = scene.rings(owner=os.geteuid() + 1)
+    applications = ApplicationSet(scene.namespace, {os.geteuid() + 1})
+    one = SelfMetrics(rings, lambda: NOTHING, applications)
+    for _ in range(3):
+        rings.refresh(), applications.refresh()
+        found = samples(one)
+        assert found["exporter_foreign_files", ()] == 4
+        assert not [name for name, labels in found if labels and not name.startswith("exporter_build")]
+        scene.advance(1)
+    assert [record.getMessage() for record in caplog.records] == ["foreign files"]
+    for path in paths:
+        path.unlink()
+    rings.refresh(), applications.refresh()
+    assert samples(one)["exporter_foreign_files", ()] == 0
+    assert applications.applications == {}
+
+
+def test_a_foreign_file_whose_name_is_no_text_costs_no_page(scene: Scene) -> None:
+    path = os.fsencode(scene.path("x").with_suffix("")) + b"\xe9\n.ring"
+    os.close(os.open(path, os.O_CREAT))
+    exporter = Exporter(Config(shm=ShmConfig(namespace=scene.namespace, owner=str(os.geteuid() + 1))))
+    for page in ("/metrics", "/stats", "/health"):
+        assert get(exporter, page).status_code in (200, 503)
+    assert r"x\udce9\n.ring' of user" in get(exporter, "/health").json()["foreign_files"]
+    exporter.close()
+    os.unlink(path)
+
+
+def test_errors_of_a_ring_that_is_gone_are_not_kept(scene: Scene) -> None:
+    scene.path("bad").write_bytes(b"no ring" * 1000)
+    rings = scene.rings()
+    one = own(rings, Counts(Counter(), Counter(bad=4)))
+    assert samples(one)["exporter_ring_errors_total", (("source", "bad"),)] == 5
+    scene.path("bad").unlink()
+    rings.refresh()
+    scene.advance(1)
+    assert "exporter_ring_errors_total" not in {name for name, _ in samples(one)}

@@ -161,3 +161,49 @@ def test_deeply_nested_and_empty_bodies_are_errors() -> None:
 def test_random_bytes_are_no_catalog(data: bytes, announced: int) -> None:
     catalog = read(data, announced)
     assert (catalog.metrics, catalog.series, catalog.used) == ([], [], 0)
+
+
+def long_catalog() -> bytes:
+    """More than two pieces: a metric, and series with labels of 1,000 characters."""
+    wide = Metric("wide", "gauge", "W.", "", ("of",))
+    bodies = [(KIND_METRIC, entries.metric_body(wide))]
+    bodies += [(KIND_SERIES, entries.series_body(0, (str(i).rjust(1000),), i)) for i in range(600)]
+    return catalog_bytes(*bodies)
+
+
+def test_a_long_catalog_is_read_in_pieces_and_a_short_file_ends_it() -> None:
+    data, sizes = long_catalog(), list[int]()
+
+    def read_at(start: int, size: int) -> bytes:
+        sizes.append(size)
+        return data[start : start + size]
+
+    catalog = Catalog()
+    entries.extend_in_pieces(catalog, read_at, 1 << 30, len(data), 600, SALT)
+    assert (catalog.error, catalog.used, len(catalog.series)) == ("", len(data), 600)
+    assert len(sizes) > 2
+    assert max(sizes) == entries.PIECE_BYTES
+    whole, data = data, data[: entries.PIECE_BYTES + 5]
+    catalog = Catalog()
+    entries.extend_in_pieces(catalog, read_at, len(whole), len(whole), 600, SALT)
+    assert 0 < len(catalog.series) < 600
+    data = whole
+    entries.extend_in_pieces(catalog, read_at, len(whole), len(whole), 600, SALT)
+    assert (catalog.error, len(catalog.series)) == ("", 600)
+
+
+def test_behind_a_damaged_entry_one_piece_is_read_and_no_more() -> None:
+    data, sizes = bytearray(long_catalog()), list[int]()
+    data[entries.PIECE_BYTES + 3000] ^= 0xFF
+
+    def read_at(start: int, size: int) -> bytes:
+        sizes.append(size)
+        return bytes(data[start : start + size])
+
+    catalog = Catalog()
+    entries.extend_in_pieces(catalog, read_at, 1 << 30, len(data), 600, SALT)
+    assert "does not hold its seal" in catalog.error
+    sizes.clear()
+    entries.extend_in_pieces(catalog, read_at, 1 << 30, len(data), 600, SALT)
+    assert "does not hold its seal" in catalog.error
+    assert sizes == [entries.PIECE_BYTES]

@@ -76,6 +76,7 @@ class Rolling:
         self._present = np.zeros(series, dtype=np.intp)
         self._clocks = np.empty((2, 0), dtype=np.int64)  # monotonic and wall clock of each frame
         self.memory_bytes = self._blocks.bytes(frames) + 8 * (2 * frames + series * len(self._names) * (BAND + 4))
+        self._repairs = 0  # of the window of the last update
         self._valid = False  # False while an update is in progress, or after it failed
 
     def update(self, window: Window) -> bool:
@@ -84,8 +85,10 @@ class Rolling:
             return False
         blocks = self._blocks
         gone, new = window.first - blocks.first, window.last - blocks.last
-        near = self._valid and 0 <= gone <= _MOST_CHANGES and 0 <= new <= _MOST_CHANGES
-        self._valid = False
+        near = (
+            self._valid and window.repairs == self._repairs and 0 <= gone <= _MOST_CHANGES and 0 <= new <= _MOST_CHANGES
+        )
+        self._valid, self._repairs = False, window.repairs
         if near and self._move(window, gone, new) and self._rank():
             self._valid = True
         else:

@@ -124,6 +124,26 @@ def test_by_a_label_samples_are_pooled_over_all_rings(scene: Scene) -> None:
     assert all({label for label, _ in labels} == {"room", "stat"} for _, labels in found)
 
 
+def test_by_a_label_a_ring_of_short_intervals_does_not_outweigh_one_of_long_ones(scene: Scene) -> None:
+    start = scene.wall_ns, scene.monotonic_ns
+    for source, seconds, value in (("quick", 0.1, 10.0), ("slow", 15.0, 30.0), ("slower", 30.0, 50.0)):
+        scene.wall_ns, scene.monotonic_ns = start
+        metric = Metric("temperature", "gauge", "", "", ("room", "floor"))
+        scene.collector(source, metric, interval_seconds=seconds, capacity=2000)
+        for _ in range(round(60 / seconds)):
+            scene.advance(seconds)
+            scene.commit(source, ("temperature", value, {"room": "a", "floor": source}))
+    rings = scene.rings()
+    found = of(samples(rings, ("by", "room"), ("window", "1m")), "temperature", room="a")
+    assert found["avg"] == pytest.approx(30.0)
+    assert (found["min"], found["p50"], found["p95"], found["max"]) == (10.0, 30.0, 50.0, 50.0)
+    assert found["sum"] == 600 * 10.0 + 4 * 30.0 + 2 * 50.0
+    scene.path("slow").unlink()
+    scene.path("slower").unlink()
+    alone = of(samples(rings, ("by", "room"), ("window", "1m")), "temperature", room="a")
+    assert (alone["avg"], alone["p99"]) == (10.0, 10.0)
+
+
 def test_rates_by_a_label_are_the_sums_of_the_series_rates(scene: Scene) -> None:
     counter = Metric("hits_total", "counter", "H.", "", ("host", "code"))
     for i in range(5):

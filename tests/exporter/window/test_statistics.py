@@ -174,6 +174,19 @@ def test_a_pool_is_the_samples_of_its_series_together(rows: list[list[Sample]], 
         assert all(same(literals(got[stat])[position], wanted[stat]) for stat in STATS)
 
 
+@given(windows(), st.data())
+def test_a_weight_is_how_often_a_sample_counts(rows: list[list[Sample]], data: st.DataObject) -> None:
+    series = len(rows[0])
+    labels = data.draw(st.lists(st.sampled_from("ab"), min_size=series, max_size=series))
+    weights = data.draw(st.lists(st.integers(1, 7), min_size=series, max_size=series))
+    got = aggregate_by_label(matrix(rows), labels, STATS, np.array(weights, np.float64))
+    for position, key in enumerate(dict.fromkeys(labels)):
+        chosen = [column for column, label in enumerate(labels) if label == key]
+        wanted = plain([row[column] for column in chosen for row in rows for _ in range(weights[column])])
+        wanted["sum"] = plain([row[column] for column in chosen for row in rows])["sum"]
+        assert all(same(literals(got[stat])[position], wanted[stat]) for stat in STATS)
+
+
 def test_pools_of_unequal_size_keep_their_order() -> None:
     values = matrix([[1.0, 20.0, 3.0, 400.0], [2.0, 30.0, 4.0, 500.0]])
     got = aggregate_by_label(values, ["x", "y", "x", "z"], ("sum", "max"))

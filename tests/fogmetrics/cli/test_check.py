@@ -23,7 +23,7 @@ from fogmetrics.cli.check import (
 from fogmetrics.cli.check import main as preflight
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
-from shm.files import lock_path, ring_path
+from shm.files import building_path, lock_path, ring_path
 from tests.daemon import ROOT
 from tests.failing import raising
 from tests.rings import become, in_fork
@@ -267,7 +267,7 @@ def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
     ours = config(f'[shm]\nnamespace = "{namespace}"\n[source.queue]\nclass = "nothing:Here"\n')
     check_rings(ours)
     check_rings(ours, 4242)
-    for path in (ring_path(namespace, "node"), lock_path(namespace, "queue")):
+    for path in (ring_path(namespace, "node"), lock_path(namespace, "queue"), building_path(namespace, "node")):
         path.touch()
         check_rings(ours)
         os.chown(path, 4242, -1)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from collector.frame.collector import MetricCollector
+from fogmetrics import config as configuration
 from fogmetrics.cli.clean import main as clean
-from shm.files import DIRECTORY
+from shm.files import DIRECTORY, lock_path
 from shm.ring import disk_copy
-from tests.rings import files_of, remove_files_of
+from shm.table.format import table_path
+from tests.rings import become, files_of, in_fork, remove_files_of
 
 
 def test_nothing_of_the_namespace_is_left_not_even_of_a_source_without_a_ring(
@@ -66,3 +69,28 @@ def test_a_namespace_whose_name_only_begins_alike_is_left_and_the_longest_name_i
     assert files_of(namespace) == []
     assert files_of(f"{namespace}-demo") != []
     remove_files_of(f"{namespace}-demo")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: run the tests as root")
+def test_files_of_other_users_are_left_and_hinder_nothing(
+    toml: Path,
+    tmp_path: Path,
+    namespace: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for path in (lock_path(namespace, "node"), table_path(namespace, "web", "1-0000000000000001")):
+        path.touch()
+    left = files_of(namespace)
+    config = configuration.load(str(toml))  # the other user may not enter the directory
+    monkeypatch.setattr(configuration, "load", lambda _: config)
+
+    def as_another_user() -> None:
+        become(4242, 4242)
+        MetricCollector("system", namespace=namespace, capacity=8).close()
+        assert len(files_of(namespace)) == 4
+        assert clean([str(tmp_path), "--config", str(toml)]) == 0
+
+    in_fork(as_another_user)
+    assert files_of(namespace) == left
+    assert f"2 files of this namespace in {DIRECTORY} belong to other users" in capfd.readouterr().err

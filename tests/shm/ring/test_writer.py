@@ -353,6 +353,53 @@ def test_the_next_writer_finds_the_head_by_proof_whatever_the_header_hints(names
             assert writer.head == 12
 
 
+def damaged(writer: RingWriter, sequence: int, part: str) -> None:
+    """Damage that slot, as stray stores would after the writer is gone."""
+    at = {"sequence": 0, "seal": 8, "values": 48}[part]
+    overwrite(writer.path, writer.header.slot_offset(sequence) + at, bytes(8) if part == "sequence" else b"damaged!")
+
+
+@pytest.mark.parametrize("part", ["sequence", "seal", "values"])
+@pytest.mark.parametrize(("frames", "lost"), [(5, [5]), (5, [4, 5]), (1, [1]), (12, [12]), (12, [9, 11, 12])])
+def test_no_number_is_used_twice_in_a_segment_though_the_newest_frames_are_damaged(
+    namespace: str, part: str, frames: int, lost: list[int]
+) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, frames)
+        salt = writer.header.salt
+    with RingReader(namespace, "s") as reader:
+        before = reader.frames().sequence.tolist()
+        for sequence in lost:
+            damaged(writer, sequence, part)
+        for _ in range(2):  # also by the writer after the next
+            with open_writer(namespace) as writer:
+                assert (writer.header.salt, writer.head) == (salt, frames)
+                assert writer.history() == [one for one in range(max(frames - 7, 1), frames + 1) if one not in lost]
+        with open_writer(namespace) as writer:
+            append_proof(writer)
+            assert writer.head == frames + 1
+            left = [one for one in before if one not in lost and one > frames - 3]
+            assert reader.frames().sequence.tolist() == [*left, frames + 1]
+            check(frame_of(reader, frames + 1), 2)
+
+
+def test_a_ring_of_which_no_frame_is_left_goes_on_behind_the_numbers_that_it_announced(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 100)
+        for sequence in range(93, 101):
+            damaged(writer, sequence, "sequence")
+    with open_writer(namespace) as writer:
+        assert (writer.head, writer.history(), writer.continues) == (100, [], False)
+
+
+def test_the_number_of_a_frame_in_flight_when_the_writer_died_is_the_next_ones(namespace: str) -> None:
+    with open_writer(namespace, columns=2) as writer:
+        append_proof(writer, 12)
+        overwrite(writer.path, writer.header.slot_offset(13), bytes(8) + b"half")
+    with open_writer(namespace) as writer:
+        assert (writer.head, writer.continues) == (12, True)
+
+
 @pytest.mark.parametrize(("capacity", "interval_ns"), [(9, INTERVAL_NS), (16, 2 * INTERVAL_NS), (64, INTERVAL_NS)])
 def test_another_capacity_or_interval_in_the_configuration_rebuilds_with_the_history_that_fits(
     namespace: str, capacity: int, interval_ns: int

@@ -26,7 +26,7 @@ from shm.ring.layout import ABSENT, MAX_WIDTH
 from shm.ring.lock import record_lock
 from shm.table import dead, removal
 from shm.table.descriptors import unlink
-from shm.table.format import identity, listed, table_path
+from shm.table.format import RETIRED, identity, listed, table_path
 from shm.table.merge import ApplicationReader
 from shm.table.process import ProcessTable
 from shm.table.reader import TableReader
@@ -488,6 +488,26 @@ def test_nothing_that_lies_there_is_raised_into_the_program(namespace: str, monk
     shared_collector.remove(table, ("hits", ("a",)).__eq__)
     table.close()
     del shared_collector._tables[namespace, "web"]  # or the end of this process would fold it once more
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user: run the tests as root")
+def test_tables_of_another_user_are_not_opened(
+    namespace: str, table: ProcessTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    counter(table, "a").inc(1.0)
+    foreign = [table_path(namespace, "web", who) for who in (RETIRED, identity(1, 1))]
+    for path in foreign:
+        path.touch()
+        os.chown(path, 4242, -1)
+    reader = ApplicationReader(namespace, "web", {os.geteuid()})
+    reader.refresh([table.who])
+    assert (reader.errors, reader.tables) == ({}, 1)
+    reader.close()
+    in_fork(lambda: counts(namespace, "a", 1.0))
+    foreign[0].unlink()
+    assert dead.fold(namespace, "web") == 1
+    shared_collector.remove(table, ("hits", ("a",)).__eq__)
+    assert caplog.records == []
 
 
 def test_the_lock_of_the_fold_is_the_one_that_others_see(namespace: str) -> None:

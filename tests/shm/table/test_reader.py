@@ -6,20 +6,25 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shm import catalog
 from shm.errors import RingCorrupt, RingError, RingForeign, RingLayout, RingMissing, WriterBusy
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.ring.protocol import header_seal
+from shm.table import descriptors
 from shm.table import format as tables
+from shm.table import reader as table_reader
 from shm.table.descriptors import unlink
 from shm.table.format import TableHeader, files_of, identity, listed, read_header
 from shm.table.process import ProcessTable
-from shm.table.reader import TableReader
+from shm.table.reader import OpenTables, TableReader
 from tests.application import Process, cell_of
 from tests.rings import namespace as namespace
+from tests.rings import overwrite
 
 COUNTER = Metric("requests", "counter", "Requests.")
 
@@ -126,6 +131,65 @@ def test_a_table_of_another_size_is_refused(namespace: str, path: Path, size: in
     os.truncate(path, size)
     with pytest.raises(RingCorrupt):
         opened(namespace)
+
+
+def test_a_sparse_table_is_refused_before_its_catalog_is_read(namespace: str, path: Path) -> None:
+    header = TableHeader("web", 64, 300 << 20, 1, os.getpid(), int(path.name.split("-")[-1][:16], 16))
+    path.write_bytes(sealed(header))
+    os.truncate(path, header.file_bytes)
+    with pytest.raises(RingCorrupt, match=rf"has holes: 4096 bytes are allocated of {header.file_bytes}"):
+        opened(namespace)
+
+
+def opens(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The tables that are opened from now on."""
+    opened: list[Path] = []
+
+    def open_table(path: Path) -> int:
+        opened.append(path)
+        return descriptors.open_table(path)
+
+    monkeypatch.setattr(table_reader, "open_table", open_table)
+    return opened
+
+
+def test_a_table_that_is_refused_is_tried_again_ever_less_often_until_it_changes(
+    namespace: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [who] = listed(namespace)["web"]
+    tables, opened = OpenTables(namespace, "web", {os.geteuid()}), opens(monkeypatch)
+    flip(path, 24)
+    for _ in range(100):
+        with pytest.raises(RingCorrupt, match="header seal"):
+            tables.refreshed(who)
+    assert len(opened) == 7  # after 0, 1, 3, 7, 15, 31 tries that were left out
+    flip(path, 24)
+    assert tables.refreshed(who).values().tolist() == [7.0]
+    tables.close()
+
+
+def test_a_catalog_that_is_damaged_is_read_again_ever_less_often_until_it_grows(
+    namespace: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(path, HEADER_BYTES + 20)
+    reader = opened(namespace)
+    tries: list[int] = []
+    whole = catalog.extend_in_pieces
+
+    def extend_in_pieces(*arguments: Any) -> None:
+        tries.append(1)
+        whole(*arguments)
+
+    monkeypatch.setattr(catalog, "extend_in_pieces", extend_in_pieces)
+    for _ in range(100):
+        reader.refresh()
+        assert "does not hold its seal" in reader.catalog.error
+    assert len(tries) == 7
+    flip(path, HEADER_BYTES + 20)
+    overwrite(path, tables.CATALOG_USED, b"\xff")
+    reader.refresh()
+    assert (len(tries), len(reader.catalog.series)) == (8, 1)
+    reader.close()
 
 
 def test_one_that_is_cut_under_its_reader_says_so(namespace: str, path: Path) -> None:

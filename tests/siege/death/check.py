@@ -46,7 +46,7 @@ MUTANTS = (
     ),
     Mutant(
         "death", "what a dead writer was building is left", "shm.ring.writer:RingWriter.__init__",
-        code="building_path(namespace, source).unlink(missing_ok=True)", becomes="None", says="a half-built segment",
+        code="litter.unlink(missing_ok=True)", becomes="None", says="a half-built segment",
     ),
     Mutant(
         "death", "the next writer takes the hint for the head", "shm.ring.segment:StoredSegment._prove_slots",

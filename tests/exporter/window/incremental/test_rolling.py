@@ -189,6 +189,34 @@ def grown(ring: History, frames: int = CAPACITY + 50) -> None:
         ring.append(np.arange(float(SERIES)) + i % 17.0)
 
 
+@pytest.mark.parametrize("kind", [samples, counters])
+def test_a_reader_that_lives_through_the_loss_of_the_newest_frame_has_what_a_new_one_has(
+    kind: Callable[[], Rolling],
+) -> None:
+    with history() as ring:
+        for i in range(LEAST_FRAMES + 50):
+            ring.append(np.full(SERIES, float(i * i)))
+        kept = kind()
+        assert kept.update(ring.window(LEAST_FRAMES))
+        ring.writer.close()
+        overwrite(ring.writer.path, ring.writer.header.slot_offset(ring.writer.head) + 48, b"damaged!")
+        ring.writer = open_writer(ring.writer.namespace, capacity=CAPACITY)
+        for _ in range(2):
+            ring.append(np.full(SERIES, -1.0))
+        window = ring.window(LEAST_FRAMES)
+        with RingReader(ring.writer.namespace, "s") as reader:
+            expected = Window(reader, ring.now_ns - LEAST_FRAMES * SECOND_NS, ring.now_ns)
+            assert (window.whole, window.frame_count) == (expected.whole, expected.frame_count)
+            assert not kept.update(window)
+            assert window.frames.sequence.tolist() == expected.frames.sequence.tolist()
+            assert len(window.timestamp_ns) == LEAST_FRAMES - 1
+        for _ in range(LEAST_FRAMES):
+            ring.append(np.full(SERIES, 2.0))
+        window = ring.window(LEAST_FRAMES)
+        assert kept.update(window)
+        assert_same_bits(kept.statistics(), fresh(window, kind))
+
+
 def test_short_windows_and_windows_with_a_hole_are_not_kept() -> None:
     with history() as ring:
         grown(ring, 200)
