@@ -44,6 +44,7 @@ from exporter.rings import RingSet
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
+from exporter.status.programs import failing
 from fogmetrics.durations import written
 from shm.errors import FogmetricsError
 from shm.files import check_name
@@ -52,6 +53,7 @@ from shm.safe_repr import said, shown
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1
+_SUPERVISORD_SECONDS: Final = 2.0  # for its answer about programs, without which /health is answered, too
 _CLOSE_SECONDS = 15.0  # how often to close replaced segments, at the cost of one stat per ring
 _GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
 
@@ -254,7 +256,11 @@ class Exporter:
         return _json(200, found)
 
     async def _health(self, request: Request) -> Response:
-        fresh, found = reports.health(self.rings, self.applications, self._on)
+        programs: list[str] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SUPERVISORD_SECONDS):
+                programs = await asyncio.to_thread(failing)
+        fresh, found = reports.health(self.rings, self.applications, self._on, programs, self.own.conflicts)
         return _json(200 if fresh else 503, found)
 
     async def _alive(self, request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import orjson
 
 from exporter.applications import ApplicationSet, Shown, shown_series
-from exporter.exposition.conflicts import EXPORTER, gather
+from exporter.exposition.conflicts import EXPORTER, Conflict, gather
 from exporter.exposition.latest import present_levels
 from exporter.rings import Ring, RingSet
 from exporter.status.largest import largest
@@ -121,11 +122,15 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
 
 
 def health(
-    rings: RingSet, applications: ApplicationSet | None = None, on: Collection[str] = ()
+    rings: RingSet,
+    applications: ApplicationSet | None = None,
+    on: Collection[str] = (),
+    programs: Collection[str] = (),
+    conflicts: Collection[Conflict] = (),
 ) -> tuple[bool, dict[str, Any]]:
-    """(True if a source is fresh or an application has a process; the content of /health).
+    """(False if nothing is fresh, so that the daemon is failing; the content of /health).
 
-    ``on``: sources that should have a ring.
+    ``on``: sources that should have a ring; empty: all that have one. ``programs``: sentences about failing programs.
     """
     sources: dict[str, Any] = {}
     fresh = False
@@ -133,10 +138,12 @@ def health(
         stale = rings.is_stale(ring)
         fresh = fresh or not stale
         up = _last(ring, "collector_up")
+        success = _last(ring, "collector_last_success_timestamp_seconds")
         sources[ring.source] = {
             "status": "empty" if ring.sequence == 0 else "stale" if stale else "fresh",
             "age_seconds": round(ring.age_seconds(rings.monotonic(), rings.wall()), 3) if ring.sequence else None,
             "up": None if up is None or stale else bool(up),
+            "last_success": None if success is None else utc(success),
             "writer_alive": ring.writer_alive(),
         }
     for source, error in rings.errors.items():
@@ -144,13 +151,44 @@ def health(
         sources.setdefault(source, {"status": "unreadable"})["error"] = error
     for source in on:
         sources.setdefault(source, {"status": "missing"})
-    page: dict[str, Any] = {"sources": sources}
+    problems = [
+        *(
+            f"source {name}: {wrong}"
+            for name, one in sources.items()
+            if name in (on or sources)
+            if (wrong := _wrong(one))
+        ),
+        *programs,
+        *(f"source {one.source}: {one.series} series of {one.metric} are hidden: {one.reason}" for one in conflicts),
+    ]
+    page: dict[str, Any] = {"problems": problems, "sources": sources}
     if applications is not None and (found := applications.refresh()):
         page["applications"] = {one.source: {"processes": one.reader.processes} for one in found}
         for name, error in applications.errors().items():
             page["applications"][name]["error"] = error
         fresh = fresh or any(one.reader.processes for one in found)
-    return fresh, {"status": "ok" if fresh else "no fresh source", **page, **_foreign(rings, applications)}
+    status = "failing" if not fresh else "degraded" if problems else "ok"
+    return fresh, {"status": status, **page, **_foreign(rings, applications)}
+
+
+def _wrong(source: Mapping[str, Any]) -> str:
+    """What is wrong with a source of the page /health; empty: nothing."""
+    status = source["status"]
+    if error := source.get("error"):
+        return str(error)
+    if status == "stale":
+        return f"no frame for {source['age_seconds']:g} s; is its program running?"
+    if status in ("empty", "missing"):
+        return "no frame yet; is its program running?" if status == "empty" else "no ring; is its program running?"
+    if source["up"] is False:
+        since = f"since {source['last_success']}" if source["last_success"] else "from the start"
+        return f"down {since}; its log says why"
+    return ""
+
+
+def utc(seconds: float) -> str:
+    """The time in RFC 3339, such as 2026-11-30T12:00:00Z."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _foreign(rings: RingSet, applications: ApplicationSet | None) -> dict[str, str]:

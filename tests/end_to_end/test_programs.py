@@ -58,7 +58,10 @@ def test_a_program_that_fails_is_given_up_whatever_its_exit_status(tmp_path: Pat
         daemon.wait_until_collected("node")
         wait_until(lambda: daemon.states()["host"] == "FATAL", 30, "the end of the retries")
         assert daemon.log.read_text().count("spawned: 'host'") == 3
-        assert daemon.get("/health").json()["sources"]["host"] == {"status": "missing"}
+        health = daemon.get("/health").json()
+        assert health["sources"]["host"] == {"status": "missing"}
+        assert health["status"] == "degraded"
+        assert any(one.startswith("program host is FATAL") for one in health["problems"])
 
 
 def test_the_programs_run_what_is_installed_whatever_the_directory_has(tmp_path: Path) -> None:

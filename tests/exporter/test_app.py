@@ -358,7 +358,7 @@ def test_health_is_200_while_a_source_is_fresh_else_503(scene: Scene) -> None:
     assert (answer.status_code, answer.json()["sources"]["s"]["status"]) == (200, "fresh")
     scene.advance(46)
     answer = get(exporter, "/health")
-    assert (answer.status_code, answer.json()["status"]) == (503, "no fresh source")
+    assert (answer.status_code, answer.json()["status"]) == (503, "failing")
 
 
 def test_a_broken_ring_costs_no_page_anything_but_itself(scene: Scene) -> None:

@@ -184,7 +184,7 @@ def test_an_application_that_is_removed_is_gone(namespace: str, exporter: Export
 
 def test_stats_and_health_tell_of_applications(namespace: str, exporter: Exporter) -> None:
     fresh, told = health(exporter.rings, exporter.applications)
-    assert (fresh, told) == (False, {"status": "no fresh source", "sources": {}})
+    assert (fresh, told) == (False, {"status": "failing", "problems": [], "sources": {}})
     table = ProcessTable(namespace, "web")
     count(table, "jobs", 1.0)
     fresh, told = health(exporter.rings, exporter.applications)

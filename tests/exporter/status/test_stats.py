@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from collector import metrics
+from exporter.exposition.conflicts import Conflict
 from exporter.status.stats import health, stats
 from shm.metric import Metric, Series
 from tests.exporter.scene import INTERVAL, METRICS, Scene
@@ -139,6 +140,9 @@ def test_a_ring_that_fails_while_it_is_read_costs_itself_alone(scene: Scene, mon
 # ---- /health -----------------------------------------------------------------------------------------------------
 
 
+NO_FRAME = {"up": None, "last_success": None, "writer_alive": True}
+
+
 def checked(scene: Scene) -> tuple[bool, dict[str, Any]]:
     return health(scene.rings())
 
@@ -150,16 +154,42 @@ def test_one_fresh_source_is_health(scene: Scene) -> None:
     fresh, found = checked(scene)
     assert fresh
     assert found == {
-        "status": "ok",
+        "status": "degraded",
+        "problems": [
+            "source empty: no frame yet; is its program running?",
+            "source one: no frame for 55 s; is its program running?",
+        ],
         "sources": {
-            "empty": {"status": "empty", "age_seconds": None, "up": None, "writer_alive": True},
-            "one": {"status": "stale", "age_seconds": 55.0, "up": None, "writer_alive": True},
-            "two": {"status": "fresh", "age_seconds": 40.0, "up": None, "writer_alive": True},
+            "empty": NO_FRAME | {"status": "empty", "age_seconds": None},
+            "one": NO_FRAME | {"status": "stale", "age_seconds": 55.0},
+            "two": NO_FRAME | {"status": "fresh", "age_seconds": 40.0},
         },
     }
     scene.advance(6)
     assert checked(scene)[0] is False
-    assert checked(scene)[1]["status"] == "no fresh source"
+    assert checked(scene)[1]["status"] == "failing"
+
+
+def test_only_sources_that_are_on_degrade_health(scene: Scene) -> None:
+    """A ring of a program that ended, or of a source that the configuration no longer has, is not missed."""
+    fill(scene)
+    scene.advance(40)
+    assert health(scene.rings(), on=["two"])[1]["status"] == "ok"
+    degraded = health(scene.rings(), on=["two", "three"])[1]
+    assert (degraded["status"], degraded["problems"]) == (
+        "degraded", ["source three: no ring; is its program running?"]
+    )  # fmt: skip
+
+
+def test_health_names_what_hides_samples_and_which_program_fails(scene: Scene) -> None:
+    fill(scene)
+    hidden = Conflict("two", "packets", "ring 'one' has the same series", 1)
+    found = health(scene.rings(), programs=["program x is FATAL: no such file; its log, /x.log, says why"],
+                   conflicts=[hidden])[1]  # fmt: skip
+    assert found["problems"] == [
+        "program x is FATAL: no such file; its log, /x.log, says why",
+        "source two: 1 series of packets are hidden: ring 'one' has the same series",
+    ]
 
 
 @pytest.mark.parametrize("up", [True, False])
@@ -167,8 +197,23 @@ def test_a_fresh_source_tells_whether_its_last_collection_succeeded(scene: Scene
     scene.collector("s", *metrics.OWN)
     scene.commit("s", ("collector_up", float(up), {"source": "s"}))
     assert checked(scene)[1]["sources"]["s"]["up"] is up
+    assert checked(scene)[1]["status"] == ("ok" if up else "degraded")
     scene.commit("s")
     assert checked(scene)[1]["sources"]["s"]["up"] is None
+
+
+def test_a_source_that_is_down_is_named_with_the_time_since_when(scene: Scene) -> None:
+    scene.collector("s", *metrics.OWN)
+    labels = {"source": "s"}
+    scene.commit("s", ("collector_up", 0.0, labels))
+    assert checked(scene)[1]["problems"] == ["source s: down from the start; its log says why"]
+    scene.commit(
+        "s", ("collector_up", 0.0, labels), ("collector_last_success_timestamp_seconds", 1_700_000_000.5, labels)
+    )
+    fresh, found = checked(scene)
+    assert fresh
+    assert found["problems"] == ["source s: down since 2023-11-14T22:13:20Z; its log says why"]
+    assert found["sources"]["s"]["last_success"] == "2023-11-14T22:13:20Z"
 
 
 def test_an_unreadable_ring_has_its_error_beside_it(scene: Scene) -> None:
