@@ -43,7 +43,9 @@ def _sequence(daemon: Daemon) -> int:
 
 
 def test_an_application_is_on_every_page_and_its_counts_outlive_everybody(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path, interval_seconds=0.3, toml="[source.applications]\nenabled = true\n")
+    daemon = Daemon(
+        tmp_path, interval_seconds=0.3, toml='[source.applications]\nenabled = true\n[applications]\nlabel = ""\n'
+    )
     with Process(daemon.namespace, BEGIN) as one, Process(daemon.namespace, BEGIN) as two:
         # Before the daemon begins, so that no frame has the one's alone.
         one.do(COUNT.format(amount=2))
