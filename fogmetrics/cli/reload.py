@@ -17,7 +17,6 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Any, Final
 
-from fogmetrics import config as configuration
 from fogmetrics.cli import check, directory, programs
 from fogmetrics.cli.start import report
 from fogmetrics.cli.supervisor import connected
@@ -39,11 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     def body() -> int:
         directory.check_is_one(path, options.config)
         with connected(path) as supervisor:
-            given = ["--config", options.config] if options.config else []
-            if status := check.main([str(path), "--config-only", *given]):
+            try:
+                config, sources = check.examine(directory.config_file(path, options.config))
+            except ConfigurationError:
                 print("fogmetrics: nothing was changed", file=sys.stderr)
-                return status
-            config = configuration.load(directory.config_file(path, options.config))
+                raise
+            for note in check.notes(config, sources):
+                print(f"fogmetrics: note: {note}", file=sys.stderr)
             done = reload(supervisor, path, config)
             for line in done or ["nothing has changed"]:
                 print(line)
