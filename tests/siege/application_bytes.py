@@ -23,7 +23,7 @@ from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.status import stats as reports
 from fogmetrics.config import Config
-from fogmetrics.settings.tables import ShmConfig
+from fogmetrics.settings.tables import ApplicationsConfig, ShmConfig
 from shm.errors import FogmetricsError
 from shm.files import DIRECTORY
 from shm.metric import Metric
@@ -99,7 +99,7 @@ class Scene:
         self.retired = table_path(namespace, WEST, RETIRED)
         dead_tables.fold(namespace, WEST)
         self.whole_retired = self.retired.read_bytes()
-        self.exporter = Exporter(Config(shm=ShmConfig(namespace=namespace)))
+        self.exporter = Exporter(Config(shm=ShmConfig(namespace=namespace), applications=ApplicationsConfig(label="")))
 
     def _live(self, application: str, value: float) -> int:
         def live() -> None:
