@@ -21,6 +21,9 @@ import logging
 import signal
 import socket
 import sys
+from pathlib import Path
+
+from starlette.types import ASGIApp
 
 from exporter.app import Exporter
 from exporter.http import address
@@ -55,13 +58,24 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
     exporter = Exporter(config)
+    app: ASGIApp = exporter.app
+    tls = None
+    if config.exporter.web_config:
+        from exporter.http.access import Access  # imported only where they are used: they take 1.7 MiB
+        from exporter.http.web_config import WebFile
+
+        web = WebFile(Path(config.exporter.web_config))
+        for note in web.current().notes:
+            log.warning(note)
+        app = Access(exporter.app, web, exporter.refused)
+        tls = web.tls if web.current().tls else None
     limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
-    server = Server(exporter.app, limits, parent, exporter.refused)
+    server = Server(app, limits, parent, exporter.refused, tls)
     # The event loop handles both while it runs.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     host, port = server_socket.getsockname()[:2]
-    log.info("serving", extra={"url": address.url(host, port), "namespace": config.shm.namespace})
+    log.info("serving", extra={"url": address.url(host, port, tls is not None), "namespace": config.shm.namespace})
     # Imported objects live until the end: exempt them from garbage collection, so that fewer pages are written to.
     gc.collect()
     gc.freeze()

@@ -20,6 +20,9 @@ class ExporterConfig:
 
     listen: str = key("127.0.0.1", 'Address to listen on; "0.0.0.0" opens the port to the network.')
     port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
+    web_config: str = key(
+        "", "File with TLS, users and headers, in the format of Prometheus' exporters (exporter-toolkit); empty: none."
+    )
     window: str = key("5m", "Window of /metrics/aggregated where the request names none.")
     max_window: str = key("7d", "Longest window that a request may ask for.")
     stale_intervals: float = key(

@@ -69,5 +69,5 @@ def refused(config: ExporterTables, error: OSError) -> ConfigurationError:
     )
 
 
-def url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def url(host: str, port: int, secure: bool = False) -> str:
+    return f"http{'s' * secure}://{f'[{host}]' if ':' in host else host}:{port}"

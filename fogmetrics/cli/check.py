@@ -24,6 +24,7 @@ from collector.frame.rules import Rules
 from collector.metrics import OPTIONAL, OWN
 from collector.source import MetricSource
 from exporter.http import address
+from exporter.http.web_config import web_file
 from exporter.settings import windows_ns
 from fogmetrics import config as configuration
 from fogmetrics.config import Config
@@ -75,6 +76,7 @@ def check_configuration(config: Config) -> list[MetricSource]:
     if config.shm.snapshot_directory is not None:
         disk_copy.check_directory(config.shm.snapshot_directory, config.where("shm"))
     windows_ns(config)
+    web_file(config)
     sources = []
     for name in registry.source_names(config):
         registry.times(name, config)
@@ -91,6 +93,7 @@ def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> l
     Without a readable supervisord.conf in ``directory``, programs are not checked.
     """
     found = [f"{config.file}: {note}" for source in sources for note in getattr(source, "notes", ())]
+    found += web.current().notes if (web := web_file(config)) else ()
     try:
         programs = [directory / "supervisord.conf", *sorted((directory / "conf.d").glob("*.conf"))]
         text = "\n".join(one.read_text() for one in programs)
@@ -187,10 +190,16 @@ def check_port(config: Config) -> None:
         ) from None
 
 
+def is_secure(config: Config) -> bool:
+    """Whether the exporter serves https."""
+    web = web_file(config)
+    return web is not None and web.current().tls is not None
+
+
 def where_to_look(config: Config, directory: Path) -> str:
     """The addresses, logs and commands to look at once the daemon runs."""
     listen, port = config.exporter.listen, config.exporter.port
-    base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
+    base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port, is_secure(config))
     if port == 0:
         base = base.removesuffix("0") + "PORT"
     control = Path(sys.executable).parent / "supervisorctl"

@@ -40,7 +40,7 @@ def exporter(
     (directory / "fogmetrics.toml").write_text(f"[exporter]\nport = 0\n{keys}")
     with running([*(command or EXPORTER)], directory / "log", env=environ(namespace, **more), cwd=directory) as program:
         program.wait_until(lambda: "event=serving" in program.log(), 30, "the exporter to serve")
-        found = re.search(r"url=http://127\.0\.0\.1:([0-9]+)", program.log())
+        found = re.search(r"url=https?://127\.0\.0\.1:([0-9]+)", program.log())
         assert found is not None, program.log()
         yield program, int(found[1])
 

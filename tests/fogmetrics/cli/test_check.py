@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from collector.source import MetricSource, Sample
-from fogmetrics.cli.check import InTheWay, check_port, check_rings, check_run_directory, where_to_look
+from fogmetrics.cli.check import (
+    InTheWay,
+    check_configuration,
+    check_port,
+    check_rings,
+    check_run_directory,
+    notes,
+    where_to_look,
+)
 from fogmetrics.cli.check import main as preflight
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
@@ -165,6 +173,16 @@ def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
     lock_path(namespace, "somebody").touch()
     os.chown(lock_path(namespace, "somebody"), 4242, -1)
     check_rings(ours)
+
+
+def test_a_web_configuration_is_checked_before_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "web.yml"
+    checked = config(f'[exporter]\nweb_config = "{path}"\n')
+    path.write_text("http_server_config:\n  http2: true\n")
+    assert [one for one in notes(checked, check_configuration(checked), tmp_path) if "HTTP/2 is not served" in one]
+    path.write_text("http_server_config:\n  http2: perhaps\n")
+    with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
+        check_configuration(checked)
 
 
 def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
