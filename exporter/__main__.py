@@ -48,15 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
         logs.set_up(config.log.level, config.log.format)
         machine.keep_freed_memory()
         os.nice(config.exporter.nice)
-        with address.listen(config) as server_socket:
-            serve(config, server_socket, parent)
+        with address.listening(config) as sockets:
+            serve(config, sockets, parent)
         return 0
 
     return exit_status("exporter", body)
 
 
-def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
-    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
+def serve(config: Config, sockets: list[socket.socket], parent: Parent) -> None:
+    """Serve on the sockets until SIGTERM or SIGINT, or until ``parent`` ends."""
     exporter = Exporter(config)
     app: ASGIApp = exporter.app
     tls = None
@@ -74,13 +74,15 @@ def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
     # The event loop handles both while it runs.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
-    host, port = server_socket.getsockname()[:2]
-    log.info("serving", extra={"url": address.url(host, port, tls is not None), "namespace": config.shm.namespace})
+    for one in sockets:
+        name = one.getsockname()  # of a Unix socket its path
+        where = f"unix:{name}" if isinstance(name, str) else address.url(name[0], name[1], tls is not None)
+        log.info("serving", extra={"url": where, "namespace": config.shm.namespace})
     # Imported objects live until the end: exempt them from garbage collection, so that fewer pages are written to.
     gc.collect()
     gc.freeze()
     try:
-        server.run([server_socket])
+        server.run(sockets)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # the process ends already; the loop restored the default handlers

@@ -18,7 +18,9 @@ TIMESTAMPS = ("counters", "all", "none")
 class ExporterConfig:
     """[exporter]"""
 
-    listen: str = key("127.0.0.1", 'Address to listen on; "0.0.0.0" opens the port to the network.')
+    listen: str | tuple[str, ...] = key(
+        "127.0.0.1", 'Address to listen on, or several; "0.0.0.0" opens the port to the network.'
+    )
     port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
     web_config: str = key(
         "", "File with TLS, users and headers, in the format of Prometheus' exporters (exporter-toolkit); empty: none."

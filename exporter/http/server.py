@@ -230,6 +230,7 @@ class Handshake(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         assert self.state.tls is not None
         self.transport = transport
+        self._client = transport.get_extra_info("peername")  # a closed transport has none, or raises
         transport.set_write_buffer_limits(0)  # as Guard's, below TLS
         self.state.connections.add(self)  # type: ignore[arg-type]  # which has shutdown(), as uvicorn's
         self.state.resting[self] = None
@@ -263,12 +264,14 @@ class Handshake(asyncio.Protocol):
                 self._guard.connection_made(secure)
                 return
             error = "client_allowed_sans has no name of the client's certificate"
-        client = self.transport.get_extra_info("peername")
         self.transport.abort()
         if self.state.may_log("handshakes"):
             log.warning(
                 "TLS handshake failed",
-                extra={"client": client and client[0], "error": error or "the connection was closed"},
+                extra={
+                    "client": self._client[0] if self._client else "a Unix socket",
+                    "error": error or "the connection was closed",
+                },
             )
 
     def _end(self) -> None:

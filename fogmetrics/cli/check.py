@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import pwd
 import re
@@ -77,6 +76,7 @@ def check_configuration(config: Config) -> list[MetricSource]:
         disk_copy.check_directory(config.shm.snapshot_directory, config.where("shm"))
     windows_ns(config)
     web_file(config)
+    address.listeners(config)
     sources = []
     for name in registry.source_names(config):
         registry.times(name, config)
@@ -174,20 +174,9 @@ def _user(number: int) -> str:
 
 
 def check_port(config: Config) -> None:
-    """Raises InTheWay if the exporter's port is in use, ConfigurationError if it can't be bound for another reason."""
-    family, kind, protocol, place = address.resolve(config)
-    try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise address.refused(config, error) from None
-        port = config.exporter.port
-        raise InTheWay(
-            f"port {port} of {config.exporter.listen} can't be bound: {error.strerror}; stop the program that uses it, "
-            f"or set another port: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
-        ) from None
+    """Raises AddressTaken or ConfigurationError if the exporter could not listen."""
+    with address.listening(config):
+        pass
 
 
 def is_secure(config: Config) -> bool:
@@ -198,8 +187,11 @@ def is_secure(config: Config) -> bool:
 
 def where_to_look(config: Config, directory: Path) -> str:
     """The addresses, logs and commands to look at once the daemon runs."""
-    listen, port = config.exporter.listen, config.exporter.port
-    base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port, is_secure(config))
+    first, secure = address.listeners(config)[0], is_secure(config)
+    host, port = first.host, first.port
+    base = address.url("localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host, port, secure)
+    if first.path:
+        base, port = f"--unix-socket {first.path} http{'s' * secure}://localhost", -1  # for curl
     if port == 0:
         base = base.removesuffix("0") + "PORT"
     control = Path(sys.executable).parent / "supervisorctl"

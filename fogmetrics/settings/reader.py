@@ -8,9 +8,10 @@
 
     read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
 
-A field is a str, int, float or bool; ``X | None``; another such dataclass, which is the table [queue.FIELD];
-``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table
-[queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
+A field is a str, int, float or bool; ``X | None``; ``X | tuple[X, ...]``, one or a list; another such dataclass, which
+is the table [queue.FIELD]; ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are
+the keys of one table [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the
+key ``class``.
 
 A mistake raises ConfigurationError, which names file, table, key, value and remedy. Unknown keys are mistakes too: a
 misspelt key that was ignored would go unnoticed until its data is missing.
@@ -115,7 +116,9 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: Where, root: type 
 def _checked(value: Any, kind: Any, rule: Mapping[str, Any], where: Where, name: str, root: type | None) -> Any:
     origin, of = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        [kind] = [one for one in of if one is not types.NoneType]
+        listed = isinstance(value, list)
+        kinds = [one for one in of if one is not types.NoneType]
+        kind = next((one for one in kinds if listed and typing.get_origin(one) is tuple), kinds[0])
         return _checked(value, kind, rule, where, name, root)
     inner = where.inner(name)
     if dataclasses.is_dataclass(kind):

@@ -9,6 +9,7 @@ import importlib
 import json
 import re
 import textwrap
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -67,6 +68,8 @@ def _row(name: str, one: dataclasses.Field[Any], cls: type) -> tuple[str, ...]:
 
 def _kind(hint: Any) -> str:
     of = [one for one in typing.get_args(hint) if one is not type(None)]
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_kind, of))
     if typing.get_origin(hint) is tuple:
         return f"list of {_kind(of[0])}s"
     if typing.get_origin(hint) is Mapping:

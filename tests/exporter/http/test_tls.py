@@ -78,6 +78,21 @@ def test_pages_are_served_to_clients_that_verify_the_certificate(namespace: str,
         assert "Traceback" not in program.log()
 
 
+def test_one_web_configuration_is_for_all_listeners(namespace: str, tmp_path: Path, made: Path) -> None:
+    path = tmp_path / "x.sock"
+    with secured(namespace, tmp_path, made, more=f'listen = ["127.0.0.1", "unix:{path}"]\n') as (program, port):
+        assert get(port, trusting(tmp_path)).status_code == 200
+        transport = httpx.HTTPTransport(uds=str(path), verify=trusting(tmp_path))
+        with httpx.Client(transport=transport, timeout=20) as client:
+            assert client.get("https://localhost/metrics").status_code == 200
+        with (
+            httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=20) as plain,
+            pytest.raises(httpx.TransportError),
+        ):
+            plain.get("http://localhost/metrics")
+        assert "Traceback" not in program.log()
+
+
 def test_versions_and_suites_are_those_of_the_file(namespace: str, tmp_path: Path, made: Path) -> None:
     keys = "  max_version: TLS12\n  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n"
     with secured(namespace, tmp_path, made, keys) as (_, port):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.source import MetricSource, Sample
+from exporter.http.address import AddressTaken
 from fogmetrics.cli.check import (
     InTheWay,
     check_configuration,
@@ -152,7 +153,7 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InTheWay, match=f"port {port} of 127.0.0.1 can't be bound: Address already in use"):
+        with pytest.raises(AddressTaken, match=f"port {port} of 127.0.0.1 is taken"):
             check_port(config(f"[exporter]\nport = {port}\n"))
     monkeypatch.setattr(socket.socket, "bind", raising(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(ConfigurationError, match="port is 80, which this user may not use"):
@@ -187,5 +188,7 @@ def test_a_web_configuration_is_checked_before_the_start(tmp_path: Path) -> None
 
 def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
     assert "  http://[::1]:9200/metrics " in where_to_look(config('[exporter]\nlisten = "::1"\n'), tmp_path)
+    unix = where_to_look(config('[exporter]\nlisten = ["unix:/run/x", "::1"]\n'), tmp_path)
+    assert "  --unix-socket /run/x http://localhost/metrics " in unix
     free = where_to_look(config("[exporter]\nport = 0\n"), tmp_path)
     assert "look at, with the PORT that run/log/exporter.log names\n  http://localhost:PORT/metrics " in free
