@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -87,7 +88,7 @@ class Tls:
     def lets_in(self, certificate: Mapping[str, Any] | None) -> bool:
         """Whether a client with this verified certificate, as ``getpeercert()`` returns it, may come in."""
         allowed = self._config.client_allowed_sans
-        return not allowed or not certificate or any(one in allowed for _, one in certificate.get("subjectAltName", ()))
+        return not allowed or not certificate or any(name in allowed for name in _names(certificate))
 
     def _check(self) -> None:
         one, where = self._config, self._where
@@ -150,7 +151,7 @@ class Tls:
             return
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # any certificate of the file is trusted, as with Go
         try:
-            context.load_verify_locations(cadata=self._pem("client_ca").decode("ascii", "replace"))
+            context.load_verify_locations(cadata=self._pem("client_ca").decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError):
             raise ConfigurationError(
                 f"{self._where} {self._named('client_ca')} has no certificates; give those in PEM that client "
@@ -176,6 +177,15 @@ class Tls:
                 f"{self._where} {self._named(name)} can't be read: {error.strerror}; give a file that the exporter's "
                 "user may read"
             ) from None
+
+
+def _names(certificate: Mapping[str, Any]) -> Iterator[str]:
+    """The subject alternative names of a certificate, as Go writes them."""
+    for kind, name in certificate.get("subjectAltName", ()):
+        if kind == "IP Address":
+            yield str(ipaddress.ip_address(name.strip()))  # Python has 0:0:0:0:0:0:0:1 for ::1
+        elif kind in ("DNS", "email", "URI"):
+            yield name
 
 
 @contextlib.contextmanager

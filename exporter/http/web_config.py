@@ -148,10 +148,12 @@ def parse(text: str, file: str) -> WebTables:
     try:
         # S506: a subclass of BaseLoader, which makes nothing but strings, lists and dicts.
         found = yaml.load(text, _Loader)  # noqa: S506
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # the middle two: "\U0F000000"
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"{file} is not YAML{line}: {problem or 'it has forbidden characters'}") from None
+        raise ConfigurationError(
+            f"{file} is not YAML{line}: {problem or 'it nests too deeply, or has forbidden characters'}"
+        ) from None
     if not isinstance(found or {}, dict):
         raise ConfigurationError(
             f"{file} has no keys; the keys of a web configuration are {', '.join(WebTables.__dataclass_fields__)}"

@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("made")
     authority = Authority(directory)
     authority.certificate("server")
-    authority.certificate("client", "DNS:scraper")
+    authority.certificate("client", "DNS:scraper,IP:10.0.0.1,IP:2001:db8::1,email:a@b.example,URI:spiffe://fog/scraper")
     Authority(directory, "stranger").certificate("impostor", "DNS:scraper")
     return directory
 
@@ -121,7 +121,17 @@ def test_a_certificate_that_is_not_needed_is_verified_all_the_same(namespace: st
             get(port, trusting(tmp_path, "impostor"))
 
 
-@pytest.mark.parametrize(("allowed", "comes_in"), [("[other, scraper]", True), ("[other, scrap]", False)])
+@pytest.mark.parametrize(
+    ("allowed", "comes_in"),
+    [
+        ("[other, scraper]", True),
+        ("[10.0.0.1]", True),
+        ('["2001:db8::1"]', True),
+        ("[a@b.example]", True),
+        ('["spiffe://fog/scraper"]', True),
+        ("[other, scrap]", False),
+    ],
+)
 def test_a_client_needs_one_of_the_allowed_names(
     namespace: str, tmp_path: Path, made: Path, allowed: str, comes_in: bool
 ) -> None:

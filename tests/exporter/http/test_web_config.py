@@ -67,6 +67,14 @@ def test_certificates_may_be_in_the_file_itself(directory: Path) -> None:
     assert web_file(directory, text).current().tls is not None
 
 
+def test_authorities_may_have_names_in_any_language_beside_their_certificates(directory: Path) -> None:
+    (directory / "named.pem").write_text(f"# Autorité\n{(directory / 'ca.pem').read_text()}")
+    keys = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: named.pem\n"
+    tls = web_file(directory, TLS + keys).current().tls
+    assert tls is not None
+    assert len(tls.context.get_ca_certs()) == 1
+
+
 def test_headers_have_the_values_that_are_written(directory: Path) -> None:
     values = "X-Frame-Options: deny\n    X-XSS-Protection: 1\n    Strict-Transport-Security:\n"
     text = f"http_server_config:\n  headers:\n    {values}"
@@ -96,7 +104,9 @@ def test_what_has_no_effect_is_noted(directory: Path) -> None:
         ("junk\nand more\n", " has no keys; the keys of a web configuration are tls_server_config, http_"),
         ("- a\n", " has no keys; the keys"),
         ("a: [\n", " is not YAML in line 2: "),
-        ("a: \x01\n", " is not YAML: it has forbidden characters"),
+        ("a: \x01\n", " is not YAML: it nests too deeply, or has forbidden characters"),
+        ('a: "\\UFFFFFFFF"\n', " is not YAML: it nests too deeply, or has forbidden characters"),
+        ("a: " + "[" * 20_000, " is not YAML: it nests too deeply, or has forbidden characters"),
         ("tls_server_confg: {}\n", " has no table 'tls_server_confg'; did you mean 'tls_server_config'?"),
         ("tls_server_config: on\n", ": tls_server_config is 'on'; make it a table"),
         ("tls_server_config:\n  cert_filse: x\n", "] has no key 'cert_filse'; did you mean 'cert_file'?"),
