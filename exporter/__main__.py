@@ -21,6 +21,9 @@ import logging
 import signal
 import socket
 import sys
+from pathlib import Path
+
+from starlette.types import ASGIApp
 
 from collector import registry
 from exporter.app import Exporter
@@ -46,30 +49,43 @@ def main(arguments: list[str] | None = None) -> int:
         logs.set_up(config.log.level, config.log.format)
         machine.keep_freed_memory()
         os.nice(config.exporter.nice)
-        with address.listen(config) as server_socket:
-            serve(config, server_socket, parent)
+        with address.listening(config) as sockets:
+            serve(config, sockets, parent)
         return 0
 
     return exit_status("exporter", body)
 
 
-def serve(config: Config, server_socket: socket.socket, parent: Parent) -> None:
-    """Serve on ``server_socket`` until SIGTERM or SIGINT, or until ``parent`` ends."""
+def serve(config: Config, sockets: list[socket.socket], parent: Parent) -> None:
+    """Serve on the sockets until SIGTERM or SIGINT, or until ``parent`` ends."""
     off = registry.off(config)
     on = [name for name in registry.source_names(config) if name not in off]
     exporter = Exporter(config, on, off)
+    app: ASGIApp = exporter.app
+    tls = None
+    if config.exporter.web_config:
+        from exporter.http.access import Access  # imported only where they are used: they take 1.7 MiB
+        from exporter.http.web_config import WebFile
+
+        web = WebFile(Path(config.exporter.web_config))
+        for note in web.current().notes:
+            log.warning(note)
+        app = Access(exporter.app, web, exporter.refused)
+        tls = web.tls if web.current().tls else None
     limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
-    server = Server(exporter.app, limits, parent, exporter.refused)
+    server = Server(app, limits, parent, exporter.refused, tls)
     # The event loop handles both while it runs.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
-    host, port = server_socket.getsockname()[:2]
-    log.info("serving", extra={"url": address.url(host, port), "namespace": config.shm.namespace})
+    for one in sockets:
+        name = one.getsockname()  # of a Unix socket its path
+        where = f"unix:{name}" if isinstance(name, str) else address.url(name[0], name[1], tls is not None)
+        log.info("serving", extra={"url": where, "namespace": config.shm.namespace})
     # Imported objects live until the end: exempt them from garbage collection, so that fewer pages are written to.
     gc.collect()
     gc.freeze()
     try:
-        server.run([server_socket])
+        server.run(sockets)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # the process ends already; the loop restored the default handlers

@@ -20,8 +20,13 @@ _MOST_SECONDS = MAX_DURATION_NS / 10**9
 class ExporterConfig:
     """[exporter]"""
 
-    listen: str = key("127.0.0.1", 'Address to listen on; "0.0.0.0" opens the port to the network.')
+    listen: str | tuple[str, ...] = key(
+        "127.0.0.1", 'Address to listen on, or several; "0.0.0.0" opens the port to the network.'
+    )
     port: int = key(9200, "Port to listen on; 0 takes a free one and logs it.", low=0, high=65535)
+    web_config: str = key(
+        "", "File with TLS, users and headers, in the format of Prometheus' exporters (exporter-toolkit); empty: none."
+    )
     window: Seconds = key(
         300.0, "Window of /metrics/aggregated where the request names none.", low=0.001, high=_MOST_SECONDS
     )

@@ -9,8 +9,11 @@ is always in one of four states, of which three have a time limit, a key of [exp
     answer_seconds       waits for the client to read: the kernel has not taken all of the answer
     keep_alive_seconds   waits for the next request
 
-In the first and the last state a connection is resting: it may be closed when more than ``max_connections`` are open.
-In the other two it is busy and is kept. A request that arrives while ``max_connections`` are busy is answered 503.
+Before that, a connection to a TLS port has ``request_seconds`` for its handshake, as a :class:`Handshake`.
+
+In the first and the last state, and during its handshake, a connection is resting: it may be closed when more than
+``max_connections`` are open. In the other two it is busy and is kept. A request that arrives while ``max_connections``
+are busy is answered 503.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from exporter.http.negotiation import TIMEOUT_HEADER
+from exporter.http.tls import Tls
 from exporter.settings import ExporterConfig
 from fogmetrics.parent import Parent
 
@@ -40,7 +44,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 5.0  # how often to check that supervisord is alive on kernels without pidfd
 _FINISH_SECONDS: Final = 2  # grace period for answers in progress when the server stops
-_LOG_SECONDS: Final = 60.0  # at most one line a minute about connections closed for being too many
+_LOG_SECONDS: Final = 60.0  # at most one line a minute about closed connections of one kind
 
 # The listening queue: how many connections the kernel keeps while a page is made.
 BACKLOG: Final = 128
@@ -51,19 +55,24 @@ _TABLE_FILES: Final = 8192
 
 # The request headers that answers depend on. The others are dropped at once: 64 KiB of short headers would take 10 MiB
 # of Python objects as long as the connection is open.
-_KEPT_HEADERS: Final = (b"accept", b"accept-encoding", b"host", TIMEOUT_HEADER.encode())
+_KEPT_HEADERS: Final = (b"accept", b"accept-encoding", b"authorization", b"host", TIMEOUT_HEADER.encode())
 
 
 class State(ServerState):
     """State and limits shared by all connections of a server."""
 
-    def __init__(self, limits: ExporterConfig, refused: Callable[[int], None]) -> None:
-        """``refused`` is called with the status of each answer that the server gives without the application."""
+    def __init__(
+        self, limits: ExporterConfig, refused: Callable[[int], None], tls: Callable[[], Tls] | None = None
+    ) -> None:
+        """``refused`` is called with the status of each answer that the server gives without the application; ``tls``
+        returns what the next handshake goes by.
+        """
         super().__init__()
         self.limits = limits
         self.refused = refused
-        self.resting: dict[Guard, None] = {}  # in the order in which they began to rest
-        self._logged = -_LOG_SECONDS
+        self.tls = tls
+        self.resting: dict[Guard | Handshake, None] = {}  # in the order in which they began to rest
+        self._logged: dict[str, float] = {}
 
     @property
     def busy(self) -> int:
@@ -82,9 +91,15 @@ class State(ServerState):
         del self.resting[oldest]
         self.connections.discard(oldest)
         oldest.transport.abort()
-        if time.monotonic() - self._logged >= _LOG_SECONDS:
-            self._logged = time.monotonic()
+        if self.may_log("connections"):
             log.warning("too many connections, idle ones are closed", extra={"max_connections": most})
+
+    def may_log(self, kind: str) -> bool:
+        """Whether to log a warning that any client can cause: true at most once a minute."""
+        due = time.monotonic() - self._logged.get(kind, -_LOG_SECONDS) >= _LOG_SECONDS
+        if due:
+            self._logged[kind] = time.monotonic()
+        return due
 
     async def all_busy(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application that answers 503, for requests that arrive while ``max_connections`` are busy."""
@@ -109,7 +124,9 @@ class Guard(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # writing is paused whenever the kernel has not taken all of an answer
+        # Writing is paused whenever the kernel has not taken all of an answer; a TLS transport with a limit of 0 would
+        # pause for nothing.
+        transport.set_write_buffer_limits(*((1, 0) if self.scheme == "https" else (0,)))
         self._watch()
         self.state.make_room()
 
@@ -132,6 +149,12 @@ class Guard(H11Protocol):
             self.app = self.state.all_busy if full else self.config.loaded_app
         super().data_received(data)
         self._progressed()
+
+    def shutdown(self) -> None:
+        if self in self.state.resting:
+            self.transport.abort()  # TLS would wait for the client to agree
+        else:
+            super().shutdown()
 
     def on_response_complete(self) -> None:
         if self.flow.write_paused:
@@ -190,21 +213,94 @@ class Guard(H11Protocol):
         return "request_seconds" if self._received or self.cycle is None else "keep_alive_seconds"
 
 
+class Handshake(asyncio.Protocol):
+    """One connection to a TLS port until its handshake is complete; a :class:`Guard` takes over.
+
+    uvloop makes a protocol known only after the handshake: until then nothing would count or close the connection.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self, config: uvicorn.Config, server_state: State, app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:  # fmt: skip
+        self.state = server_state
+        self._guard = Guard(config, server_state, app_state, _loop)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        assert self.state.tls is not None
+        self.transport = transport
+        self._client = transport.get_extra_info("peername")  # a closed transport has none, or raises
+        transport.set_write_buffer_limits(0)  # as Guard's, below TLS
+        self.state.connections.add(self)  # type: ignore[arg-type]  # which has shutdown(), as uvicorn's
+        self.state.resting[self] = None
+        self.state.make_room()
+        if transport.is_closing():
+            self._end()
+            return
+        self._tls, limits = self.state.tls(), self.state.limits
+        self._starting = asyncio.get_running_loop().start_tls(
+            transport, self, self._tls.context, server_side=True, ssl_handshake_timeout=limits.request_seconds,
+            ssl_shutdown_timeout=limits.answer_seconds,
+        )  # fmt: skip
+        # Run at once until it waits for the client, not in a task: uvloop reads the client's first bytes before that
+        # would begin, and they would be lost.
+        self._starting.send(None).add_done_callback(self._complete)
+
+    def shutdown(self) -> None:
+        self.transport.abort()
+
+    def _complete(self, _: asyncio.Future[None]) -> None:
+        self._end()
+        try:
+            self._starting.send(None)
+        except StopIteration as done:
+            secure, error = done.value, ""
+        except OSError as failure:  # ssl.SSLError is one
+            secure, error = None, str(failure)
+        if secure is not None and not secure.is_closing():  # as uvloop's is if the connection was aborted meanwhile
+            if self._tls.lets_in(secure.get_extra_info("peercert")):
+                secure.set_protocol(self._guard)
+                self._guard.connection_made(secure)
+                return
+            error = "client_allowed_sans has no name of the client's certificate"
+        self.transport.abort()
+        if self.state.may_log("handshakes"):
+            log.warning(
+                "TLS handshake failed",
+                extra={
+                    "client": self._client[0] if self._client else "a Unix socket",
+                    "error": error or "the connection was closed",
+                },
+            )
+
+    def _end(self) -> None:
+        self.state.resting.pop(self, None)
+        self.state.connections.discard(self)
+
+
 class Server(uvicorn.Server):
     """Serves an application until SIGTERM, SIGINT, :meth:`stop` or the end of ``parent``, without polling."""
 
     def __init__(
-        self, app: ASGIApp, limits: ExporterConfig, parent: Parent, refused: Callable[[int], None] = lambda status: None
+        self,
+        app: ASGIApp,
+        limits: ExporterConfig,
+        parent: Parent,
+        refused: Callable[[int], None] = lambda status: None,
+        tls: Callable[[], Tls] | None = None,
     ) -> None:
+        """``tls``: returns what the next handshake goes by; None: no TLS."""
         config = uvicorn.Config(
-            app, http=Guard, ws="none", loop="uvloop", lifespan="on", log_config=None, log_level="error",
-            access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
+            app, http=Handshake if tls else Guard, ws="none", loop="uvloop", lifespan="on", log_config=None,
+            log_level="error", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
             h11_max_incomplete_event_size=limits.max_request_bytes,
             timeout_keep_alive=86_400,  # never reached: Guard's limit is shorter
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )  # fmt: skip
         super().__init__(config)
-        self.server_state = State(limits, refused)
+        self.server_state = State(limits, refused, tls)
         self._parent = parent
         self._ending = asyncio.Event()
 

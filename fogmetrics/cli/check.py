@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
-import errno
 import io
 import os
 import pwd
@@ -30,6 +29,7 @@ from collector.notes import source_notes
 from collector.settings import CollectorConfig
 from collector.source import MetricSource
 from exporter.http import address
+from exporter.http.web_config import web_file
 from fogmetrics import config as configuration
 from fogmetrics.cli.directory import (
     COLLECTOR,
@@ -95,9 +95,10 @@ def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:
     mistakes += mistakes_of(group_number, config.shm.group, config.where("shm"))
     mistakes += mistakes_of(config.ring_owner)
     mistakes += mistakes_of(config.table_owners)
-    mistakes += mistakes_of(address.resolve, config)
+    mistakes += mistakes_of(check_listeners, config)
     if config.shm.snapshot_directory is not None:
         mistakes += mistakes_of(disk_copy.check_directory, config.shm.snapshot_directory, config.where("shm"))
+    mistakes += mistakes_of(web_file, config)
     metrics, sources = [*OWN, *OPTIONAL, *ALL], list[MetricSource]()
     for name in registry.source_names(config):
         try:
@@ -111,6 +112,13 @@ def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:
     if mistakes:
         raise ConfigurationError(*dict.fromkeys(mistakes))
     return config, sources
+
+
+def check_listeners(config: Config) -> None:
+    """Raises ConfigurationError for an address that is none, or a host name that nobody knows."""
+    for one in address.listeners(config):
+        if not one.path:
+            address.resolve(config, one)
 
 
 def valid(config: Config, sources: Iterable[MetricSource]) -> str:
@@ -128,6 +136,7 @@ def notes(config: Config, sources: Iterable[MetricSource]) -> list[str]:
     """Settings that are valid but have no effect, of sources and of shared tables."""
     sources = list(sources)
     found = [f"{config.file}: {note}" for source in sources for note in source_notes(source, config)]
+    found += web.current().notes if (web := web_file(config)) else ()
     return [*found, *shared_notes(config, sources)]
 
 
@@ -289,26 +298,25 @@ def _user(number: int) -> str:
 
 
 def check_port(config: Config) -> None:
-    """Raises InTheWay if the exporter's port is in use, ConfigurationError if it can't be bound for another reason."""
-    family, kind, protocol, place = address.resolve(config)
-    try:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise address.refused(config, error) from None
-        port = config.exporter.port
-        raise InTheWay(
-            f"port {port} of {config.exporter.listen} can't be bound: {error.strerror}; stop the program that uses it, "
-            f"or set another port: {config.where('exporter')} port = {port + 1 if port < 65535 else 9200}"
-        ) from None
+    """Raises AddressTaken or ConfigurationError if the exporter could not listen."""
+    with address.listening(config):
+        pass
+
+
+def is_secure(config: Config) -> bool:
+    """Whether the exporter serves https."""
+    web = web_file(config)
+    return web is not None and web.current().tls is not None
 
 
 def where_to_look(config: Config, directory: Path) -> str:
     """The addresses, logs and commands to look at once the daemon runs."""
-    listen, port, window = config.exporter.listen, config.exporter.port, written(config.exporter.window)
-    base = address.url("localhost" if listen in ("0.0.0.0", "::", "127.0.0.1") else listen, port)
+    window = written(config.exporter.window)
+    first, secure = address.listeners(config)[0], is_secure(config)
+    host, port = first.host, first.port
+    base = address.url("localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host, port, secure)
+    if first.path:
+        base, port = f"--unix-socket {first.path} http{'s' * secure}://localhost", -1  # for curl
     if port == 0:
         base = base.removesuffix("0") + "PORT"
     return (

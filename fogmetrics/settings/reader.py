@@ -8,7 +8,8 @@
 
     read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
 
-A field is a str, int, float, bool, Glob or Seconds (fogmetrics.durations); ``X | None``; another such dataclass, which
+A field is a str, int, float, bool, Glob or Seconds (fogmetrics.durations); ``X | None``; ``X | tuple[X, ...]``, one or
+a list; another such dataclass, which
 is the table [queue.FIELD]; ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are
 the keys of one table [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the
 key ``class``.
@@ -189,7 +190,9 @@ def _checked(
     """The value of a key. Raises ConfigurationError; mistakes inside of a table are only noted."""
     origin, of = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        [kind] = [one for one in of if one is not types.NoneType]
+        listed = isinstance(value, list)
+        kinds = [one for one in of if one is not types.NoneType]
+        kind = next((one for one in kinds if listed and typing.get_origin(one) is tuple), kinds[0])
         return _checked(value, kind, rule, where, name, mistakes, root)
     inner = where.inner(name)
     if dataclasses.is_dataclass(kind):

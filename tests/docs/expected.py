@@ -8,6 +8,7 @@ import dataclasses
 import json
 import re
 import textwrap
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -75,6 +76,8 @@ def _kind(hint: Any) -> str:
     if hint in _NAMES:
         return _NAMES[hint]
     of = [one for one in typing.get_args(hint) if one is not type(None)]
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_kind, of))
     if typing.get_origin(hint) is tuple:
         return f"list of {_kind(of[0])}s"
     if typing.get_origin(hint) is Mapping:

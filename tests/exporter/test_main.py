@@ -22,7 +22,8 @@ from shm.files import ring_path
 from shm.metric import Metric
 from tests import http_client
 from tests.exporter.scene import samples_of
-from tests.programs import Program, running, wait_until
+from tests.exporter.wire import has_ipv6
+from tests.programs import Program, free_port, running, wait_until
 from tests.rings import ROOT
 
 EXPORTER = (sys.executable, "-m", "exporter")
@@ -40,7 +41,7 @@ def exporter(
     (directory / "fogmetrics.toml").write_text(f"[exporter]\nport = 0\n{keys}")
     with running([*(command or EXPORTER)], directory / "log", env=environ(namespace, **more), cwd=directory) as program:
         program.wait_until(lambda: "event=serving" in program.log(), 30, "the exporter to serve")
-        found = re.search(r"url=http://127\.0\.0\.1:([0-9]+)", program.log())
+        found = re.search(r"url=https?://127\.0\.0\.1:([0-9]+)", program.log())
         assert found is not None, program.log()
         yield program, int(found[1])
 
@@ -124,6 +125,9 @@ def test_a_port_that_is_taken_is_said_with_a_status_to_try_again(namespace: str,
         ("[exporter]\nprot = 1\n", "did you mean 'port'?"),
         ('[exporter]\nport = 0\nwindow = "soon"\n', "[exporter] window is 'soon'; give a duration, such as"),
         ('[exporter]\nport = 0\nlisten = "no such host"\n', "[exporter] listen is 'no such host'"),
+        ('[exporter]\nport = 0\nlisten = ["127.0.0.1", "192.0.2.1:80"]\n', "[exporter] listen is '192.0.2.1:80'"),
+        ("[exporter]\nlisten = 9200\n", "[exporter] listen is 9200; give a string"),
+        ("[exporter]\nlisten = [9200]\n", "[exporter] listen is 9200; give a string"),
         ('[exporter]\nport = 0\nlisten = "192.0.2.1"\n', "[exporter] listen is '192.0.2.1'"),
         ('[shm]\nowner = "nobody-has-this-name"\n[exporter]\nport = 0\n', "which is not a user of this host"),
         ("[exporter\n", "is not TOML"),
@@ -164,6 +168,37 @@ def _opened(program: Program, namespace: str) -> int:
     """How many descriptors of the ring the program holds: the memory of a removed file is free at the last one."""
     links = Path(f"/proc/{program.pid}/fd").iterdir()
     return sum(f"fogmetrics.{namespace}.s.ring" in str(link.readlink()) for link in links if link.is_symlink())
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this host has no IPv6")
+def test_it_serves_on_all_listeners(namespace: str, tmp_path: Path) -> None:
+    path, other = tmp_path / "x.sock", free_port()
+    keys = f'listen = ["127.0.0.1", "[::1]", "127.0.0.1:{other}", "unix:{path}"]\n'
+    with exporter(namespace, tmp_path, keys) as (program, port):
+        assert f"event=serving url=unix:{path} " in program.log()
+        ipv6 = re.search(r"url=(http://\[::1\]:[0-9]+) ", program.log())
+        assert ipv6 is not None
+        for url in (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}", ipv6[1]):
+            assert http_client.get(f"{url}/metrics").status_code == 200
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=20) as client:
+            for _ in range(3):
+                assert client.get("http://localhost/metrics").status_code == 200
+            program.process.send_signal(signal.SIGTERM)
+            assert program.process.wait(30) == 0
+        assert not path.exists()
+        assert "Traceback" not in program.log()
+
+
+def test_a_killed_exporter_leaves_a_socket_that_the_next_one_replaces(namespace: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.sock"
+    keys = f'listen = ["127.0.0.1", "unix:{path}"]\n'
+    with exporter(namespace, tmp_path, keys) as (program, _):
+        program.process.kill()
+        program.process.wait()
+        assert path.exists()
+    with exporter(namespace, tmp_path, keys), httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
+        assert client.get("http://localhost/metrics", timeout=20).status_code == 200
+        assert path.stat().st_mode & 0o777 == 0o660
 
 
 STARTER = """

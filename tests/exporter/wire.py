@@ -52,3 +52,12 @@ def _length(head: bytes) -> int:
     found = re.search(rb"\r\ncontent-length: ([0-9]+)\r\n", head)
     assert found is not None, head
     return int(found[1])
+
+
+def has_ipv6() -> bool:
+    """Whether this host has the address ::1."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True

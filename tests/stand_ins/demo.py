@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -75,7 +76,7 @@ def main() -> int:
             f'# Written by make demo.\n[shm]\nnamespace = "{NAMESPACE}"\n'
             f'capacity = {config.shm.capacity}\ngroup = "{config.shm.group}"\nowner = "{config.shm.owner}"\n'
             f"[collector]\ninterval_seconds = {config.collector.interval_seconds}\n"
-            f'[exporter]\nlisten = "{config.exporter.listen}"\nport = {config.exporter.port}\n'
+            f"[exporter]\nlisten = {json.dumps(config.exporter.listen)}\nport = {config.exporter.port}\n"
             f'[source.betanet]\nurl = "{betanet.url}"\n'
             f'[source.deployment]\nproviders = {providers!r}\nhaproxy_url = "{haproxy_url}"\n'.replace("'", '"')
         )

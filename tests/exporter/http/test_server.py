@@ -184,6 +184,7 @@ async def test_headers_that_no_answer_depends_on_are_not_kept_and_lists_are_one(
     assert request.headers.items() == [
         ("accept", "a,c"),
         ("accept-encoding", "gzip"),
+        ("authorization", ""),
         ("host", "127.0.0.1"),
         (TIMEOUT_HEADER, ""),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.http.address import AddressTaken
 from fogmetrics.cli.check import (
     InTheWay,
     check_port,
@@ -18,6 +19,8 @@ from fogmetrics.cli.check import (
     check_run_directory,
     check_supervisord,
     check_users,
+    examine,
+    notes,
     where_to_look,
 )
 from fogmetrics.cli.check import main as preflight
@@ -169,7 +172,7 @@ def test_a_port_that_is_taken_is_in_the_way_and_one_that_is_not_ours_to_have_a_c
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(InTheWay, match=f"port {port} of 127.0.0.1 can't be bound: Address already in use"):
+        with pytest.raises(AddressTaken, match=f"port {port} of 127.0.0.1 is taken"):
             check_port(config(f"[exporter]\nport = {port}\n"))
     monkeypatch.setattr(socket.socket, "bind", raising(PermissionError(errno.EACCES, "Permission denied")))
     with pytest.raises(ConfigurationError, match="port is 80, which this user may not use"):
@@ -280,7 +283,19 @@ def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
     check_rings(ours)
 
 
+def test_a_web_configuration_is_checked_before_the_start(tmp_path: Path) -> None:
+    path, toml = tmp_path / "web.yml", tmp_path / "fogmetrics.toml"
+    toml.write_text(f'[exporter]\nweb_config = "{path}"\n')
+    path.write_text("http_server_config:\n  http2: true\n")
+    assert [one for one in notes(*examine(toml)) if "HTTP/2 is not served" in one]
+    path.write_text("http_server_config:\n  http2: perhaps\n")
+    with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
+        examine(toml)
+
+
 def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
     assert "  http://[::1]:9200/metrics " in where_to_look(config('[exporter]\nlisten = "::1"\n'), tmp_path)
+    unix = where_to_look(config('[exporter]\nlisten = ["unix:/run/x", "::1"]\n'), tmp_path)
+    assert "  --unix-socket /run/x http://localhost/metrics " in unix
     free = where_to_look(config("[exporter]\nport = 0\n"), tmp_path)
     assert "look at, with the PORT that run/log/exporter.log names\n  http://localhost:PORT/metrics " in free
