@@ -85,7 +85,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # What is installed: the daemon alone to run it, more to test it.
-$(BIN)/.run: EXTRAS :=
+$(BIN)/.run: EXTRAS := [daemon]
 $(BIN)/.test: EXTRAS := [test]
 $(BIN)/.real: EXTRAS := [test,proxies,libraries]
 $(BIN)/.bench: EXTRAS := [test,bench]

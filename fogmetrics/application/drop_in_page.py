@@ -40,7 +40,13 @@ def families(namespace: str, application: str) -> Iterator[Any]:
     """The application's metrics as prometheus_client's metric families."""
     from prometheus_client.metrics_core import Metric
 
-    from shm.table.merge import ApplicationReader  # imports numpy, needed only for pages
+    try:
+        from shm.table.merge import ApplicationReader  # imports numpy, needed only for pages
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"an application's own page needs {error.name}, which this environment lacks; install it: "
+            "pip install 'fogmetrics[page]'"
+        ) from None
 
     reader = ApplicationReader(namespace, application, {os.geteuid()})
     try:

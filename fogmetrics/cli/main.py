@@ -1,7 +1,8 @@
 """``fogmetrics COMMAND``: finds the module of a command and runs it.
 
 Each command has its own parser, and its module is imported only when the command runs. Exit status: that of the
-command; 2 for a wrong command line, 130 after Ctrl-C, 141 if the reader of the output is gone.
+command; 78 in an environment without the extra ``daemon``; 2 for a wrong command line, 130 after Ctrl-C, 141 if the
+reader of the output is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from fogmetrics.exit import EX_CONFIG
 from shm import VERSION
 
 # name: (module, what it does). The order is that of --help.
@@ -34,6 +36,7 @@ examples:
 
 DIR is a daemon's directory, with its fogmetrics.toml and supervisord.conf; by default the working directory.
 """
+_OWN: Final = ("fogmetrics", "shm", "collector", "exporter")
 _INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 and the number of the signal, as shells have it
 
 
@@ -59,8 +62,18 @@ def main(arguments: list[str] | None = None) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
         parser.error(f"there is no command {name!r}; {hint}")
-    module = importlib.import_module(COMMANDS[name][0])
-    status: int = module.main(rest)
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        status: int = module.main(rest)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in _OWN:
+            raise
+        print(
+            f"fogmetrics: this environment lacks {error.name}, which the daemon needs; install it with its extra: "
+            "pip install 'fogmetrics[daemon]'",
+            file=sys.stderr,
+        )
+        return EX_CONFIG
     return status
 
 
