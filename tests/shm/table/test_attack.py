@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,7 +72,11 @@ def descriptors() -> int:
 def alarms(handler: Callable[[int, object], None]) -> Iterator[None]:
     """A signal 150 µs after the end of the handler of the one before."""
 
+    over = False
+
     def handle(number: int, frame: object) -> None:
+        if over:
+            return
         try:
             handler(number, frame)
         finally:
@@ -82,8 +87,9 @@ def alarms(handler: Callable[[int, object], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # one handler more would set the timer again
+        over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
+        time.sleep(0.01)  # a signal that came before is handled; Python complains if its handler is gone by then
         signal.signal(signal.SIGALRM, before)
 
 
