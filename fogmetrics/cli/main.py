@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("fogmetrics.cli.status", "show programs and sources, and what is wrong"),
     "reload": ("fogmetrics.cli.reload", "have a running daemon take over its configuration"),
     "once": ("fogmetrics.cli.once", "collect one source once and print its samples"),
+    "completion": ("fogmetrics.cli.completion", "print the completion script of bash or zsh"),
     "clean": ("fogmetrics.cli.clean", "remove the rings, tables and snapshots of a daemon that does not run"),
 }
 _EXAMPLES: Final = """\
