@@ -45,7 +45,7 @@ def pids(daemon: Daemon) -> dict[str, int]:
 def test_run_is_a_supervisord_that_says_what_runs_and_a_second_one_of_its_rings_is_refused(tmp_path: Path) -> None:
     namespace = f"commands-{os.getpid()}"
     environ = {"FOGMETRICS_CONFIG": "", "FOGMETRICS_NAMESPACE": namespace}
-    first, second = tmp_path / "first", tmp_path / "second"
+    first, second = tmp_path / "1", tmp_path / "2"  # the path of a Unix socket is short
     for directory in (first, second):
         init(directory)
         (directory / "fogmetrics.toml").write_text(f"[exporter]\nport = {free_port()}\n{NO_BETANET}")
