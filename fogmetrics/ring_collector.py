@@ -11,13 +11,21 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import Metric
-from prometheus_client.core import Sample
+from prometheus_client.core import Sample, Timestamp
 
 from exporter.applications import ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import Family, gather
-from exporter.exposition.latest import fresh_values, offsets, present_levels, samples
+from exporter.exposition.latest import (
+    TIMED_TYPES,
+    fresh_values,
+    offsets,
+    present_levels,
+    sample_times_ms,
+    samples,
+)
 from exporter.exposition.template import UNGUARDED
 from exporter.rings import RingSet
+from shm.errors import ConfigurationError
 from shm.files import check_name
 from shm.owners import user_number
 from shm.ring.discovery import foreign_files
@@ -33,15 +41,19 @@ class RingCollector:
 
     The series, names and types are those of /metrics, without the exporter's own. ``owner``: user whose rings are
     trusted, by name or number, empty for this program's user; ``users``: further users whose applications are trusted;
-    ``label``: of all their series, with the application's name, empty for none.
-    Any thread may collect. Raises ConfigurationError for an invalid namespace or unknown user.
+    ``label``: of all their series, with the application's name, empty for none. ``timestamps``: which samples have the
+    time of their frame, as ``[exporter] timestamps``. Any thread may collect. Raises ConfigurationError for an invalid
+    namespace, an unknown user or other timestamps.
     """
 
     def __init__(
         self, namespace: str = "default", *, owner: str = "", users: Sequence[str] = (),
-        label: str = "application", stale_intervals: float = 3.0,
+        label: str = "application", timestamps: str = "counters", stale_intervals: float = 3.0,
     ) -> None:  # fmt: skip
         check_name(f"{_WHERE} namespace", namespace)
+        if timestamps not in TIMED_TYPES:
+            raise ConfigurationError(f"{_WHERE} timestamps is {timestamps!r}; give one of {', '.join(TIMED_TYPES)}")
+        self._timed = TIMED_TYPES[timestamps]
         number = user_number(owner, _WHERE)
         self._rings = RingSet(namespace, owner=number, stale_intervals=stale_intervals)
         trusted = {number, *(user_number(one, _WHERE, "users") for one in users)}
@@ -67,8 +79,13 @@ class RingCollector:
             values = fresh_values(shown, widths, stale)
             levels = present_levels(shown, stale)
             families = gather([(one.source, shown_series(one)) for one in shown], levels=levels).families
+            times_ms = sample_times_ms(shown, widths).tolist()
         present, numbers, starts = (~absent(values)).tolist(), values.tolist(), offsets(widths)
-        found = [_client_metric(family, starts, numbers, present) for family in families]
+        none = [0] * len(numbers)
+        found = [
+            _client_metric(one, starts, numbers, present, times_ms if one.metric.type in self._timed else none)
+            for one in families
+        ]
         return [one for one in found if one.samples]
 
     def close(self) -> None:
@@ -78,7 +95,9 @@ class RingCollector:
             self._applications.close()
 
 
-def _client_metric(family: Family, starts: list[int], numbers: list[float], present: list[bool]) -> Metric:
+def _client_metric(
+    family: Family, starts: list[int], numbers: list[float], present: list[bool], times_ms: list[int]
+) -> Metric:
     metric = family.metric
     # prometheus_client would append any other unit to the name.
     unit = metric.unit if metric.family.endswith(f"_{metric.unit}") else ""
@@ -87,5 +106,10 @@ def _client_metric(family: Family, starts: list[int], numbers: list[float], pres
         for name, labels, at, guard in samples(placed, starts[placed.ring]):
             # Omit what OpenMetrics forbids, since the format of the page is not known here.
             if present[at] and (guard == UNGUARDED or (guard >= 0 and numbers[guard] >= 0)):
-                found.samples.append(Sample(name, dict(labels), numbers[at]))
+                found.samples.append(Sample(name, dict(labels), numbers[at], _timestamp(times_ms[at])))
     return found
+
+
+def _timestamp(time_ms: int) -> Timestamp | None:
+    """None for 0. A microsecond is added, so that no program that cuts off milliseconds after a float gets one less."""
+    return Timestamp(time_ms // 1000, time_ms % 1000 * 1_000_000 + 1000) if time_ms else None

@@ -28,7 +28,7 @@ from shm.metric import MetricType
 from shm.ring.frame import absent, all_absent
 
 # By [exporter] timestamps, or the parameter of that name.
-_TIMED_TYPES: Final[Mapping[str, Set[str]]] = {
+TIMED_TYPES: Final[Mapping[str, Set[str]]] = {
     "counters": {"counter", "histogram", "summary"},
     "all": set(get_args(MetricType)),
     "none": set(),
@@ -56,7 +56,7 @@ class MetricsPage:
             levels,
             holders,
         )
-        timed = _TIMED_TYPES[query.timestamps]
+        timed = TIMED_TYPES[query.timestamps]
         self._widths = [ring.width for ring in rings]
         starts = offsets(self._widths)
         self._lines = Lines(
@@ -78,7 +78,7 @@ class MetricsPage:
 
     def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
         """The text, in parts. ``rings``: those of the constructor, in its order; series of stale ones are left out."""
-        return self._lines.parts(fresh_values(rings, self._widths, stale), form, _times_ms(rings, self._widths))
+        return self._lines.parts(fresh_values(rings, self._widths, stale), form, sample_times_ms(rings, self._widths))
 
 
 def offsets(widths: Sequence[int]) -> list[int]:
@@ -95,7 +95,7 @@ def fresh_values(rings: Sequence[Shown], widths: Sequence[int], stale: Sequence[
     return np.concatenate([all_absent(0), *rows])
 
 
-def _times_ms(rings: Sequence[Shown], widths: Sequence[int]) -> NDArray[np.int64]:
+def sample_times_ms(rings: Sequence[Shown], widths: Sequence[int]) -> NDArray[np.int64]:
     """The times of those values in Unix milliseconds; 0 for live values, which come from no ring."""
     rows = [
         ring.times_ms if isinstance(ring, Ring) and len(ring.times_ms) == width else np.zeros(width, dtype=np.int64)

@@ -83,6 +83,21 @@ def test_the_samples_are_those_of_metrics(
     }
 
 
+@pytest.mark.parametrize(("form", "time"), [(Format.TEXT, "1700000000123"), (Format.OPENMETRICS, "1700000000.123")])
+def test_counters_have_the_time_of_their_frame(namespace: str, one: MetricCollector, form: Format, time: str) -> None:
+    one.record_metric("packets", 7)
+    one.record_metric("temperature", 21, {"room": "a"})
+    one.commit(1_700_000_000_123_999_999)
+    for timestamps, timed in (("counters", {"packets_total"}), ("none", set())):
+        registry = CollectorRegistry()
+        registry.register(RingCollector(namespace, timestamps=timestamps))
+        lines = [line for line in exposed(registry, form).splitlines() if line[0] != "#"]
+        found = {line.partition("{")[0].split(" ")[0] for line in lines if line.split(" ")[-1].startswith(time)}
+        assert found == timed
+    with pytest.raises(ConfigurationError, match="timestamps is 'some'; give one of counters, all, none"):
+        RingCollector(namespace, timestamps="some")
+
+
 @pytest.mark.real
 def test_promtool_accepts_the_page(one: MetricCollector, registry: CollectorRegistry) -> None:
     promtool_says(exposed(registry, Format.TEXT))
