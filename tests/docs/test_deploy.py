@@ -64,3 +64,9 @@ def test_the_unit_hides_no_file_system_whose_size_is_reported() -> None:
     assert re.findall("^(ProtectHome|TemporaryFileSystem|InaccessiblePaths)=(.*)", unit, re.MULTILINE) == [
         ("ProtectHome", "read-only")
     ]
+
+
+def test_systemd_reloads_by_the_command_in_the_directory_that_the_unit_runs() -> None:
+    unit = read("deploy/fogmetrics.service")
+    [start], [reload] = (re.findall(rf"^Exec{what}=(.*)", unit, re.MULTILINE) for what in ("Start", "Reload"))
+    assert reload == start.replace(" run ", " reload ")
