@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import mmap
 import os
 from collections.abc import Callable
@@ -120,7 +121,7 @@ def _no_space(path: Path, size: int, error: OSError) -> str:
     usage = os.statvfs(DIRECTORY)
     aside = sorted(DIRECTORY.glob(f"{path.stem}.layout-*"))
     return (
-        f"its segment needs {size / 2**20:.1f} MiB of shared memory, but in {DIRECTORY} "
+        f"its segment needs {math.ceil(size / 2**20 * 10) / 10:.1f} MiB of shared memory, but in {DIRECTORY} "
         f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free ({error.strerror}); "
         "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower its capacity"
         + (f"; or remove {aside[0]}, the history of another release" if aside else "")
