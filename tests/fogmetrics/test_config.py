@@ -155,7 +155,7 @@ def test_what_is_no_readable_file_is_refused_with_its_kind_and_a_remedy(
         == f"the configuration file {tmp_path}/file/f.toml can't be read: Not a directory{remedy}"
     )
     assert "can't be read: File name too long" in refusal("n" * 300)
-    assert "can't be read: embedded null byte" in refusal("a\0b")
+    assert re.search("can't be read: .*embedded null", refusal("a\0b"))
     monkeypatch.chdir(tmp_path)
     Path("fogmetrics.toml").symlink_to("gone.toml")
     with pytest.raises(ConfigurationError, match=r"is a link to gone\.toml, which is missing"):
