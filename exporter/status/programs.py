@@ -28,7 +28,7 @@ def failing(environ: Mapping[str, str] = os.environ) -> list[str]:
         return []
     return [
         f"program {one['name']} is {one['statename']}: {one['spawnerr'] or one['description']}; its log, "
-        f"{one['stdout_logfile']}, says why"
+        f"{os.path.normpath(one['stdout_logfile'])}, says why"
         for one in found
         if one["statename"] in _FAILING
     ]

@@ -6,6 +6,7 @@ Exit status: 0 if all is well, 1 if something is wrong, 75 if no daemon runs, 78
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import xmlrpc.client
@@ -121,7 +122,7 @@ def rows(
         age = None if source is None else source.get("age_seconds")
         wrong = _program_wrong(program, lines.get(name, ""), needed=name in on or name == "exporter")
         if not wrong and (name in on or source):
-            wrong = _source_wrong(source, "its log" if program is None else program["stdout_logfile"])
+            wrong = _source_wrong(source, "its log" if program is None else os.path.normpath(program["stdout_logfile"]))
         running = program is not None and state in ("running", "starting")
         since = ago(program["now"] - program["start"]) if program is not None and running else ""
         made.append(Row(name, state, since, str(starts.get(name, "")), "" if age is None else f"{ago(age)} ago", wrong))
