@@ -114,7 +114,7 @@ class Precedence:
 def _level(levels: Sequence[Levels], placed: Placed) -> int:
     """The level of a series: the highest of its columns."""
     series = placed.series
-    return max(map(int, levels[placed.ring][series.column : series.end]), default=0)
+    return int(max(levels[placed.ring][series.column : series.end], default=0))
 
 
 def gather(
@@ -130,8 +130,12 @@ def gather(
     ``levels``: by ring, None if all columns have samples. ``holders``: of the gathering before.
     """
 
+    lists = (
+        None if levels is None else [list(map(int, one)) for one in levels]
+    )  # a slice of a list is faster than one of an array
+
     def level(placed: Placed) -> int:
-        return 1 if levels is None else _level(levels, placed)
+        return 1 if lists is None else _level(lists, placed)
 
     owners: dict[str, _Claim] = {}  # of names
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Placed, _Claim]] = {}

@@ -32,7 +32,8 @@ def report(directory: Path, stream: TextIO) -> int:
         failing = [one for one in found if one["statename"] not in ("RUNNING", "STOPPED")]  # stopped by a user
         for one in failing:
             line = last_line(supervisor, one["name"]) or one["spawnerr"]
-            text = f"{one['name']} does not run ({one['statename']}): {line}; its log: {one['stdout_logfile']}"
+            file = os.path.normpath(one["stdout_logfile"])
+            text = f"{one['name']} does not run ({one['statename']}): {line}; its log: {file}"
             print(painted(text, RED, stream), file=stream, flush=True)
     return 1 if failing else 0
 
