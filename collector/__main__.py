@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             from collector.dry_run import once  # not needed by the daemon
 
             return once(source, timeout, *_limits(source, config), Rules.of(config))
-        if off := registry.why_off(source.name, config) or getattr(source, "off", ""):
+        if off := registry.why_source_off(source, config):
             return _disabled(source.name, off, config)
         return run(source, config, interval, timeout, parent)
 

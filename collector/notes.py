@@ -31,7 +31,7 @@ def _without_effect(source: MetricSource, config: CollectorTables) -> Iterator[s
     name = source.name
     table = config.source.get(name, SourceConfig())
     where = f"[source.{toml_key(name)}]"
-    if (off := registry.why_off(name, config) or getattr(source, "off", "")) and (
+    if (off := registry.why_source_off(source, config)) and (
         keys := [one for one in table.options if not names([off], one)]
     ):
         yield f"{where} {', '.join(keys)} without effect, since the source is off: {off}"

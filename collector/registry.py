@@ -75,6 +75,11 @@ def why_off(name: str, config: CollectorTables) -> str:
     return "" if (default if table.enabled is None else table.enabled) else f"[source.{name}] enabled is false"
 
 
+def why_source_off(source: MetricSource, config: CollectorTables) -> str:
+    """Why a source is off: by the configuration, or by its own attribute ``off``; empty if it is on."""
+    return why_off(source.name, config) or getattr(source, "off", "")
+
+
 def off(config: CollectorTables) -> list[str]:
     """The sources that the configuration has off."""
     return [name for name in source_names(config) if why_off(name, config)]

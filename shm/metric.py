@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -211,6 +211,12 @@ def number_of(metric: Metric, value: object) -> float | None:
 def escape_label(value: str) -> str:
     """Escape a label's value for the text formats, which write it in quotes on one line."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def label_set(pairs: Iterable[tuple[str, str]]) -> str:
+    """``{a="1",b="2"}``, or "" without labels."""
+    inner = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
+    return f"{{{inner}}}" if inner else ""
 
 
 def increase(before: float | None, now: float | None) -> float | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collector.frame.histogram import Observations
 from collector.source import Sample
 from shm.errors import MetricError
-from shm.metric import Metric, SeriesKey, escape_label, number_of
+from shm.metric import Metric, SeriesKey, label_set, number_of
 from shm.ring.layout import ABSENT
 from shm.safe_repr import shown
 
@@ -36,9 +36,7 @@ class Given:
 
 def series_name(metric: str, label_names: Iterable[str], label_values: Iterable[str]) -> str:
     """The series as Prometheus writes it: ``depth{queue="mail"}``."""
-    pairs = zip(label_names, label_values, strict=True)
-    labels = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
-    return f"{metric}{{{labels}}}" if labels else metric
+    return metric + label_set(zip(label_names, label_values, strict=True))
 
 
 def check_sample(metrics: Mapping[str, Metric], sample: Sample, given: Given | None = None) -> None:

@@ -6,14 +6,11 @@ OpenMetrics 1.0: https://github.com/OpenObservability/OpenMetrics/blob/main/spec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from exporter.http.negotiation import Format
-from shm.metric import escape_label
 
 # https://github.com/prometheus/client_golang/blob/main/prometheus/testutil/promlint/validations/histogram_validations.go
 _RESERVED_ENDINGS = ("_bucket", "_count", "_sum")
@@ -22,12 +19,6 @@ _RESERVED_ENDINGS = ("_bucket", "_count", "_sum")
 def escape_help(text: str, form: Format) -> str:
     escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
     return escaped.replace('"', '\\"') if form is Format.OPENMETRICS else escaped
-
-
-def label_set(pairs: Iterable[tuple[str, str]]) -> str:
-    """``{a="1",b="2"}``, or "" without labels."""
-    inner = ",".join(f'{name}="{escape_label(value)}"' for name, value in pairs)
-    return f"{{{inner}}}" if inner else ""
 
 
 def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> str:

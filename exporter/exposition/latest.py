@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from exporter.applications import Shown, shown_series
 from exporter.exposition.conflicts import Family, Gathered, Levels, Placed, gather
-from exporter.exposition.format import label_set
 from exporter.exposition.node_groups import is_chosen
 from exporter.exposition.template import TEXT_ONLY, UNGUARDED, FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import Ring
 from exporter.window import coverage
-from shm.metric import MetricType
+from shm.metric import MetricType, label_set
 from shm.ring.frame import absent, all_absent
 
 # By [exporter] timestamps, or the parameter of that name.
@@ -48,10 +47,7 @@ class MetricsPage:
         """``levels``, ``holders``: see :func:`.gather`."""
         self.gathered: Gathered = gather(
             [(ring.source, shown_series(ring)) for ring in rings],
-            lambda source, series: (
-                (not query.sources or source in query.sources)
-                and is_chosen(source, series, query.collect, query.exclude)
-            ),
+            lambda source, series: is_chosen(source, series, query),
             coverage.NAMES,
             levels,
             holders,

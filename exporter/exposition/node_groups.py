@@ -7,7 +7,7 @@ A group is what node_exporter calls a collector. Series of other sources are cho
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from shm.metric import Series
 
@@ -32,12 +32,25 @@ PREFIXES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def is_chosen(source: str, series: Series, collect: Collection[str], exclude: Collection[str]) -> bool:
-    """True if the series' group or source is among ``collect``, if that is not empty, and not among ``exclude``."""
-    if not (collect or exclude):
+class Chosen(Protocol):
+    """The parameters of both pages that choose series by where they come from; empty: all."""
+
+    @property
+    def sources(self) -> Collection[str]: ...
+    @property
+    def collect(self) -> Collection[str]: ...
+    @property
+    def exclude(self) -> Collection[str]: ...
+
+
+def is_chosen(source: str, series: Series, query: Chosen) -> bool:
+    """True if the source is among ``sources``, the series' group among ``collect``, and not among ``exclude``."""
+    if query.sources and source not in query.sources:
+        return False
+    if not (query.collect or query.exclude):
         return True
     group = group_of(source, series)
-    return (not collect or group in collect) and group not in exclude
+    return (not query.collect or group in query.collect) and group not in query.exclude
 
 
 def group_of(source: str, series: Series) -> str:

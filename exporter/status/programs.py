@@ -7,7 +7,8 @@ import xmlrpc.client
 from collections.abc import Mapping
 from typing import Any, Final
 
-_FAILING: Final = ("FATAL", "BACKOFF", "EXITED")
+# States of supervisord.
+FAILING: Final = ("FATAL", "BACKOFF", "EXITED")
 
 
 def failing(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -30,5 +31,5 @@ def failing(environ: Mapping[str, str] = os.environ) -> list[str]:
         f"program {one['name']} is {one['statename']}: {one['spawnerr'] or one['description']}; its log, "
         f"{os.path.normpath(one['stdout_logfile'])}, says why"
         for one in found
-        if one["statename"] in _FAILING
+        if one["statename"] in FAILING
     ]

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from exporter.exposition.format import label_set
 from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.rings import Ring
 from exporter.window.ring_window import Windows
+from shm.metric import label_set
 from shm.ring.frame import all_absent
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from exporter.exposition.conflicts import Levels, gather
-from exporter.exposition.format import label_set
 from exporter.exposition.node_groups import HOST, is_chosen
 from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
@@ -19,7 +18,7 @@ from exporter.rings import Ring
 from exporter.window import coverage
 from exporter.window.compute import Keep, compute, lay_out
 from exporter.window.ring_window import Windows
-from shm.metric import Series
+from shm.metric import Series, label_set
 from shm.ring.series import names_of
 
 
@@ -44,8 +43,7 @@ class AggregatedPage:
         def chosen(source: str, series: Series) -> bool:
             labels = series.labels
             return (
-                (not query.sources or source in query.sources)
-                and is_chosen(source, series, query.collect, query.exclude)
+                is_chosen(source, series, query)
                 and (query.asks or not (series.metric.own or source == HOST))
                 and query.selects(names_of(series.metric), labels)
                 and (query.by is None or query.by in labels)

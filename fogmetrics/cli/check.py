@@ -123,7 +123,7 @@ def check_listeners(config: Config) -> None:
 
 def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
-    on = [one.name for one in sources if not (registry.why_off(one.name, config) or getattr(one, "off", ""))]
+    on = [one.name for one in sources if not registry.why_source_off(one, config)]
     off = [one.name for one in sources if one.name not in on]
     if config.path is None:
         file = f"there is no {configuration.DEFAULT_FILE}, so every key has its default, which"

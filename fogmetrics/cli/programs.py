@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final
 
 from collector import registry
-from collector.source import MetricSource
 from fogmetrics.cli.directory import COLLECTOR, EXPORTER, SUPERVISORD_CONF, read_conf, run_directory
 from fogmetrics.config import Config
 from shm.errors import ConfigurationError
@@ -56,12 +55,7 @@ def programs(directory: Path, conf: configparser.RawConfigParser, config: Config
 def on(config: Config) -> list[str]:
     """The sources that are on. Raises ConfigurationError."""
     sources = (registry.build(name, config) for name in registry.source_names(config))
-    return [one.name for one in sources if not off(one, config)]
-
-
-def off(source: MetricSource, config: Config) -> str:
-    """Why a source is off: by the configuration, or by itself; empty if it is on."""
-    return registry.why_off(source.name, config) or getattr(source, "off", "")
+    return [one.name for one in sources if not registry.why_source_off(one, config)]
 
 
 def _section(

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from collector import registry
 from exporter.rings import RingSet
+from exporter.status.programs import FAILING
 from exporter.status.stats import health
 from fogmetrics import config as configuration
 from fogmetrics.cli import directory, programs
@@ -26,7 +27,6 @@ from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 
 _STARTED: Final = re.compile(r"supervisord started with pid|spawned: '([^']+)' with pid")
-_FAILING: Final = ("FATAL", "BACKOFF", "EXITED")
 _COLOURS: Final = {"running": GREEN, "starting": YELLOW, "off": GREY}
 
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = configuration.load(directory.config_file(options.directory, options.config))
         with connected(options.directory) as supervisor:
             found = supervisor.getAllProcessInfo()
-            lines = {one["name"]: last_line(supervisor, one["name"]) for one in found if one["statename"] in _FAILING}
+            lines = {one["name"]: last_line(supervisor, one["name"]) for one in found if one["statename"] in FAILING}
             starts = count_starts(supervisor)
         shown = rows(found, starts, lines, sources_of(config), programs.on(config), registry.off(config))
         for line in table(shown):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.exposition.format import escape_help, header, label_set, numbers
+from exporter.exposition.format import escape_help, header, numbers
 from exporter.http.negotiation import Format
+from shm.metric import label_set
 from tests.exporter.scene import samples_of
 from tests.programs import promtool_says
 

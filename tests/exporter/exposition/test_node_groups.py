@@ -7,6 +7,7 @@ import pytest
 from collector.sources.host.options import GROUPS
 from collector.sources.host.source import load
 from exporter.exposition.node_groups import PREFIXES, group_of, is_chosen
+from exporter.http.parameters import MetricsQuery
 from shm.metric import Metric, Series
 from tests.exporter.scene import Scene, get, samples_of
 
@@ -23,8 +24,8 @@ def test_a_group_has_its_own_success_and_other_sources_their_names() -> None:
     assert group_of("host", Series(success, ("cpu",), 0)) == "cpu"
     load1 = Series(Metric("node_load1", "gauge", "L."), (), 0)
     assert (group_of("host", load1), group_of("textfile", load1)) == ("loadavg", "textfile")
-    assert is_chosen("textfile", load1, ("cpu", "textfile"), ())
-    assert not is_chosen("textfile", load1, (), ("textfile",))
+    assert is_chosen("textfile", load1, MetricsQuery(collect=("cpu", "textfile")))
+    assert not is_chosen("textfile", load1, MetricsQuery(exclude=("textfile",)))
 
 
 def test_both_pages_take_the_parameters_of_a_job_for_node_exporter(scene: Scene) -> None:
