@@ -35,7 +35,8 @@ class ExporterConfig:
         3.0, "A source is stale when its newest frame is older than this many of its intervals.", low=1, high=1000
     )
     allowed_hosts: tuple[str, ...] = key(
-        (), "Names of this host in requests, globs, beside localhost, addresses and its own name; others are refused."
+        (),
+        "Names of this host in requests (globs), besides localhost, addresses and its own name; others are refused.",
     )
     timestamps: str = key(
         "counters",

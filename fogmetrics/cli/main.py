@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from fogmetrics.exit import EX_CONFIG
+from fogmetrics.exit import EX_CONFIG, EX_PIPE
 from shm import VERSION
 
 # name: (module, what it does). The order is that of --help.
@@ -38,7 +38,7 @@ examples:
 DIR is a daemon's directory, with its fogmetrics.toml and supervisord.conf; by default the working directory.
 """
 _OWN: Final = ("fogmetrics", "shm", "collector", "exporter")
-_INTERRUPTED, _BROKEN_PIPE = 130, 141  # 128 and the number of the signal, as shells have it
+_INTERRUPTED = 130  # 128 and the number of the signal, as shells have it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,5 +88,5 @@ def command() -> int:
     except BrokenPipeError:
         # The interpreter flushes standard output once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        return EX_PIPE
     return status
