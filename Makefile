@@ -9,7 +9,7 @@
 #   make smoke    URL=http://localhost:9200: check a running daemon
 #   make siege    the attacks of make promises for an hour and a half; ONLY="death fuzz" for some
 #   make loadtest SECONDS=120: the daemon at rest, scraped and besieged, against its budgets; LONG=1 for half an hour
-#   make bench    side by side with the peers that are installed, into docs/performance.md; ONLY="append scrape" for some
+#   make bench    side by side with the peers that are installed, into benchmarks/LOG.md; ONLY="append scrape" for some
 #   make lint     ruff and mypy          make clean    remove rings, snapshots, environment, logs
 
 VENV := .venv

@@ -1,6 +1,6 @@
 """``python -m benchmarks [QUESTION …] [--scale X] [--json FILE] [--write]``: side by side with the peers.
 
-Without a name all questions, in the order of docs/performance.md. ``--write`` puts tables and charts into docs/.
+Without a name all questions, in the order of benchmarks/LOG.md. ``--write`` puts tables and charts there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("question", nargs="*", metavar="QUESTION", help=f"of {', '.join(QUESTIONS)}; none: all")
     parser.add_argument("--scale", type=float, default=1.0, help="that many times as many turns")
     parser.add_argument("--json", type=Path, help="also write all that was measured to this file")
-    parser.add_argument("--write", action="store_true", help="put tables and charts into docs/")
+    parser.add_argument("--write", action="store_true", help="put tables and charts into benchmarks/LOG.md")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.question if name not in QUESTIONS]:
         parser.error(f"there is no question {unknown[0]!r}; the questions are {', '.join(QUESTIONS)}")

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--series", type=int, nargs="+", help="numbers of series; with --interval: each with each")
     parser.add_argument("--interval", type=float, nargs="+", help="seconds from one frame to the next, 0.1 or more")
     parser.add_argument("--json", type=Path, help="also write all that was measured to this file")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/LOG.md")
     options = parser.parse_args(arguments)
     seconds = options.seconds or (_LONG_SECONDS if options.long else _SECONDS)
     full = bool(options.long or (options.series and options.interval))
@@ -77,10 +77,10 @@ def _write(found: Sequence[Found], taken: float) -> None:
     command = "```console\n$ make loadtest\n```"
     section = "\n\n".join(["## The daemon under load", command, where, loadtable.text(found).rstrip(), _NOTES]) + "\n\n"
     begin = f"<!-- bench {_NAME} -->"
-    page = report.PAGE.read_text()
+    page = report.LOG.read_text()
     if begin not in page:
         page = f"{page.rstrip()}\n\n{begin}\n<!-- end of bench {_NAME} -->\n"
-    report.PAGE.write_text(report.with_section(page, _NAME, section))
+    report.LOG.write_text(report.with_section(page, _NAME, section))
 
 
 if __name__ == "__main__":

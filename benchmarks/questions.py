@@ -1,4 +1,4 @@
-"""The questions, one module each, in the order of docs/performance.md."""
+"""The questions, one module each, in the order of benchmarks/LOG.md."""
 
 QUESTIONS = {
     "append": "P1: what a frame costs its collector",

@@ -1,8 +1,8 @@
-"""What was found, for people and for programs: Markdown tables, JSON, and the sections of docs/performance.md.
+"""What was found, for people and for programs: Markdown tables, JSON, and the sections of benchmarks/LOG.md.
 
-Each question has a section of the page between two markers, which is replaced as a whole; what is written by hand
-stands outside of them. Where another page of docs/ shows something of it, it has these markers, too. The figures of
-a section are also in docs/benchmarks/NAME.json, its charts in docs/charts/.
+Each question has a section of the log between two markers, which is replaced as a whole; text outside of the markers is
+written by hand. A page of docs/ that shows a part of the answer has these markers, too. The figures of a section are
+also in benchmarks/results/NAME.json, its charts in benchmarks/charts/. docs/performance.md is written by hand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from benchmarks.harness import ROOT, Answer, Breakdown, Measured, Target
 from benchmarks.questions import QUESTIONS
 
 DOCS = ROOT / "docs"
-PAGE = DOCS / "performance.md"
+BENCHMARKS = ROOT / "benchmarks"
+LOG = BENCHMARKS / "LOG.md"
 
 
 def table(name: str, seconds: float, answer: Answer) -> str:
@@ -36,18 +37,17 @@ def write_json(path: Path, answers: Mapping[str, tuple[float, Answer]]) -> None:
 
 
 def write_docs(answers: Mapping[str, tuple[float, Answer]]) -> None:
-    """Put each answer into docs/performance.md, its figures and its charts beside it."""
-    (DOCS / "benchmarks").mkdir(exist_ok=True)
-    page = PAGE.read_text()
+    """Put each answer into benchmarks/LOG.md, its figures and its charts beside it."""
+    page = LOG.read_text()
     for name, (seconds, answer) in answers.items():
         page = with_section(page, name, _section(name, seconds, answer))
-        (DOCS / "benchmarks" / f"{name}.json").write_text(_json(_plain(seconds, answer)))
+        (BENCHMARKS / "results" / f"{name}.json").write_text(_json(_plain(seconds, answer)))
         for one in answer.charts:
-            chart.write(DOCS / "charts" / f"{one.name}.svg", one)
+            chart.write(BENCHMARKS / "charts" / f"{one.name}.svg", one)
         for other, text in answer.short.items():
             where = f"\n{_where(seconds)}\n\n"
             (DOCS / other).write_text(with_section((DOCS / other).read_text(), name, where + text + "\n\n"))
-    PAGE.write_text(page)
+    LOG.write_text(page)
 
 
 def with_section(page: str, name: str, section: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = tuple(sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]))
+_OTHERS = ("README.md", "CHANGELOG.md", "benchmarks/LOG.md")
+PAGES = tuple(sorted([*(ROOT / name for name in _OTHERS), *(ROOT / "docs").glob("*.md")]))
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
