@@ -37,17 +37,17 @@ class CollectorConfig:
         high=3600,
     )
     max_series: int = key(
-        1000, "Series that one source may have; beyond says what becomes of more.", low=1, high=100_000
+        1000, "Series that one source may have; beyond sets what happens to more.", low=1, high=100_000
     )
     max_series_per_metric: int = key(
-        200, "Series that one metric may have; beyond says what becomes of more.", low=1, high=100_000
+        200, "Series that one metric may have; beyond sets what happens to more.", low=1, high=100_000
     )
     max_label_values: int = key(
         0, "Distinct values that any one label of a metric may have; 0: no limit.", low=0, high=100_000
     )
     beyond: str = key(
         "drop",
-        "What becomes of series beyond a limit: dropped, or let in for the oldest.",
+        "What happens to series beyond a limit: they are dropped, or replace the oldest.",
         choices=BEYOND,
         removed=_NO_OTHER,
     )
@@ -59,7 +59,7 @@ class SourceConfig:
 
     class_: str = key("", "module:Class of a source of your own; the built-in names need none.")
     enabled: bool | None = key(
-        None, "Whether it is collected; by default all are but host, applications, and textfile without a directory."
+        None, "Whether the source is on. Off by default: host, applications, textfile without a directory."
     )
     interval_seconds: Seconds = key(0.0, "Time from one frame to the next; 0: [collector]'s.", low=0, high=3600)
     timeout_seconds: Seconds = key(0.0, "Time a collection may take; 0: [collector]'s.", low=0, high=3600)
@@ -79,7 +79,7 @@ class MetricConfig:
         0, "Series that the metric may have in one source; 0: max_series_per_metric.", low=0, high=100_000
     )
     beyond: str = key(
-        "", "What becomes of series beyond a limit; empty: [collector]'s.", choices=("", *BEYOND), removed=_NO_OTHER
+        "", "What happens to series beyond a limit; empty: [collector]'s.", choices=("", *BEYOND), removed=_NO_OTHER
     )
     max_label_values: int = key(
         -1, "Distinct values that any one label may have; 0: no limit, -1: [collector]'s.", low=-1, high=100_000

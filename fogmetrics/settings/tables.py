@@ -37,7 +37,7 @@ class ShmConfig:
 class ApplicationsConfig:
     """[applications]"""
 
-    users: tuple[str, ...] = key((), "Users (names or numbers), beside [shm] owner, whose tables are believed.")
+    users: tuple[str, ...] = key((), "Users (names or numbers), in addition to [shm] owner, whose tables are trusted.")
     label: str = key("application", "Label of all their series, with the application's name; empty: none.")
 
 

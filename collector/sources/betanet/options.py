@@ -22,10 +22,10 @@ class BetanetOptions:
         1_048_576, "Longest answer that is read from an endpoint.", low=1_024, high=1_073_741_824
     )
     failures_to_open: int = key(
-        5, "Collections in a row without any answer after which Betanet is left alone.", low=1, high=1_000_000
+        5, "Collections in a row without any answer that open the circuit breaker.", low=1, high=1_000_000
     )
     open_seconds: Seconds = key(
-        30.0, "Time that Betanet is then left alone before it is tried again.", low=0, high=86_400
+        30.0, "Time that the circuit breaker stays open before Betanet is tried again.", low=0, high=86_400
     )
     buckets: tuple[float, ...] = key(
         DEFAULT_BUCKETS_MS, "Upper bounds of betanet_latency's histogram, in milliseconds, rising."

@@ -61,11 +61,11 @@ class DeploymentOptions:
 
     providers: tuple[str, ...] = key(
         ("supervisord",),
-        "Who is asked, first come first believed: supervisord, haproxy, control_plane, docker, prometheus.",
+        "Where deployments are read, in order of precedence: supervisord, haproxy, control_plane, docker, prometheus.",
     )
     supervisord_url: str = key("", "supervisord's unix:///path or http://host:port; empty: the one that runs us.")
     haproxy_url: str = key("", "HAProxy's stats socket, unix:///run/haproxy/admin.sock, or http://host:port/stats;csv.")
-    haproxy_exclude: tuple[Glob, ...] = key((), "Globs of HAProxy backends that are no deployments.")
+    haproxy_exclude: tuple[Glob, ...] = key((), "Globs of HAProxy backends that are not deployments.")
     control_plane_url: str = key(
         "", "fog-compute's control plane, http://host:port, https or unix, without /api/deployment/list."
     )
@@ -76,7 +76,7 @@ class DeploymentOptions:
         "unix:///var/run/docker.sock", "The engine's socket; Podman's is unix:///run/podman/podman.sock."
     )
     docker_label: str = key("com.docker.compose.service", "Label of containers whose value is the deployment_id.")
-    prometheus: Mapping[str, PrometheusOptions] = key({}, "Pages for Prometheus, a table each.")
+    prometheus: Mapping[str, PrometheusOptions] = key({}, "Pages for Prometheus, one table each.")
     request_timeout_seconds: Seconds = key(3.0, "Time that one provider may take to answer.", low=0.01, high=60)
     max_reply_bytes: int = key(4_194_304, "Longest answer that is read from a provider.", low=1_024, high=1_073_741_824)
     buckets: tuple[float, ...] = key(

@@ -44,10 +44,10 @@ class HostOptions:
 
     groups: tuple[str, ...] = key(GROUPS, "Groups that are read.")
     cadence: Mapping[str, Seconds] = key(
-        {}, "Time from one reading of a group to the next; between, samples are carried.", low=0, high=86_400
+        {}, "Time from one reading of a group to the next; in between, samples are repeated.", low=0, high=86_400
     )
     group_timeout_seconds: Seconds = key(
-        1.0, "Time that one group may take; past it the others go on without it.", low=0.01, high=60
+        1.0, "Time that one group may take; after it, the frame is written without the group.", low=0.01, high=60
     )
     filesystem_exclude_mounts: tuple[Glob, ...] = key(_MOUNTS, "Globs of mount points that are left out.")
     filesystem_exclude_types: tuple[Glob, ...] = key(

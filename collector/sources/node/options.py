@@ -20,9 +20,9 @@ class NodeOptions:
     """[source.node]"""
 
     node_id: str = key("", "Value of the label node_id; empty: the host's name.")
-    disk_path: str = key("/", "Path whose file system node_disk_usage is about.")
+    disk_path: str = key("/", "Path on the file system that node_disk_usage measures.")
     disk_timeout_seconds: Seconds = key(
-        2.0, "Time the file system may take to answer; past it the sample is absent.", low=0.01, high=60
+        2.0, "Time the file system may take to answer; after it, the sample is absent.", low=0.01, high=60
     )
     network_exclude: tuple[Glob, ...] = key(_VIRTUAL, "Globs of interfaces that node_network_io leaves out.")
 

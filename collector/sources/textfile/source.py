@@ -48,11 +48,11 @@ class TextfileOptions:
 
     directory: str = key("", "Directory whose *.prom files are read; empty: off.")
     max_age_seconds: Seconds = key(
-        0.0, "Age of a file, since it was last written, past which its series are absent; 0: no limit.",
+        0.0, "Time since a file was last written after which its series are absent; 0: no limit.",
         low=0, high=31_536_000,
     )  # fmt: skip
     max_file_bytes: int = key(1_048_576, "Largest file that is read; a larger one is refused.", low=1, high=1 << 30)
-    max_files: int = key(100, "Files that are read; those past it are left out, and named.", low=1, high=10_000)
+    max_files: int = key(100, "Largest number of files that are read; the log names the others.", low=1, high=10_000)
 
     def __post_init__(self) -> None:
         directory = self.directory
