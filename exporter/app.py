@@ -220,7 +220,7 @@ class Exporter:
         """The page /metrics, in parts."""
         rings, applications, own = self.rings.refresh(), self.applications.refresh(), self.own.refresh()
         all_shown: list[Shown] = [own, *rings, *applications]
-        stale = (False, *self.rings.stale(rings), *(False for _ in applications))
+        stale = self.rings.stale(all_shown)
         levels, precedence = present_levels(all_shown, stale), self._precedence
         catalogs = self.rings.key(), self.applications.generation, own.generation
         precedence.begin(catalogs)

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -242,15 +242,16 @@ class RingSet:
 
     def is_stale(self, ring: Ring) -> bool:
         """True when the newest frame is older than ``stale_intervals`` of the source's own intervals."""
-        return self.stale([ring])[0]
+        return self._is_stale(ring, self.monotonic(), self.wall())
 
-    def stale(self, rings: list[Ring]) -> tuple[bool, ...]:
-        """is_stale() of each ring, at one moment."""
+    def _is_stale(self, ring: Ring, *now: int) -> bool:
+        allowance = self.stale_intervals * ring.reader.header.interval_ns / 1e9
+        return ring.sequence == 0 or ring.age_seconds(*now) > allowance
+
+    def stale(self, shown: Sequence[object]) -> tuple[bool, ...]:
+        """is_stale() of each ring, at one moment. Anything else on a page has no frames, and is never stale."""
         now = self.monotonic(), self.wall()
-        return tuple(
-            ring.sequence == 0 or ring.age_seconds(*now) > self.stale_intervals * ring.reader.header.interval_ns / 1e9
-            for ring in rings
-        )
+        return tuple(isinstance(one, Ring) and self._is_stale(one, *now) for one in shown)
 
     def counts(self) -> Counts:
         """Copy the counts."""

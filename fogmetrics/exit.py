@@ -23,9 +23,20 @@ EX_PIPE: Final = 128 + signal.SIGPIPE
 def exit_status(program: str, body: Callable[[], int]) -> int:
     """Run ``body`` and return its status; 78 for a ConfigurationError, 75 for another FogmetricsError, both printed."""
     try:
-        status = body()
-        sys.stdout.flush()
-        return status
+        return piped(body)
+    except FogmetricsError as error:
+        for message in error.args if isinstance(error, ConfigurationError) else (error,):
+            print(f"{program}: {message}", file=sys.stderr)
+        return EX_CONFIG if isinstance(error, ConfigurationError) else EX_TEMPFAIL
+
+
+def piped(body: Callable[[], int]) -> int:
+    """Run ``body`` and return its status; that of SIGPIPE if nobody reads the output any more."""
+    try:
+        try:
+            return body()
+        finally:  # also after the SystemExit of --help
+            sys.stdout.flush()
     except BrokenPipeError:
         unread = [one.fileno() for one in (sys.stdout, sys.stderr) if _is_unread(one.fileno())]
         for descriptor in unread:  # so that the interpreter's own flush at the end has somewhere to write
@@ -33,10 +44,6 @@ def exit_status(program: str, body: Callable[[], int]) -> int:
         if not unread:
             raise
         return EX_PIPE
-    except FogmetricsError as error:
-        for message in error.args if isinstance(error, ConfigurationError) else (error,):
-            print(f"{program}: {message}", file=sys.stderr)
-        return EX_CONFIG if isinstance(error, ConfigurationError) else EX_TEMPFAIL
 
 
 def _is_unread(descriptor: int) -> bool:

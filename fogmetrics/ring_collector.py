@@ -74,7 +74,7 @@ class RingCollector:
                 log.warning("foreign files", extra={"error": left_out})
             self._foreign = bool(left_out)
             shown: list[Shown] = [*rings, *applications]
-            stale = (*self._rings.stale(rings), *(False for _ in applications))
+            stale = self._rings.stale(shown)
             widths = [one.width for one in shown]
             values = fresh_values(shown, widths, stale)
             levels = present_levels(shown, stale)

@@ -57,19 +57,21 @@ class _SharedMemory(shared_memory.SharedMemory):
     unlink = _untracked(shared_memory.SharedMemory.unlink)
 
 
-def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mmap.mmap]:
+def create(
+    source: str, path: Path, size: int, group: str = "", smaller: str = "lower its capacity"
+) -> tuple[int, mmap.mmap]:
     """Create the file ``path`` of ``size`` bytes, all reserved, and map it read-write: (fd, map).
 
-    Raises NoSpace, with the size needed and the remedy, if the memory can't be reserved; no file is left then (I7). The
-    caller holds the writer's lock, so a file with this name is a dead writer's: it is removed. NoSpace too if it is
-    another user's, which can't be removed: the segment in use stays in use.
+    Raises NoSpace if the memory can't be reserved: with the size needed and the remedies, ``smaller`` among them. No
+    file is left then (I7). The caller holds the writer's lock, so a file with this name is a dead writer's: it is
+    removed. NoSpace too if it is another user's, which can't be removed: the segment in use stays in use.
     """
     group_id = group_number(group)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise NoSpace(source, in_the_way(path, error)) from error
-    _refuse_beyond_memory(source, size)
+    _refuse_beyond_memory(source, size, smaller)
     fd = -1
     try:
         _SharedMemory(path.name, create=True, size=size).close()
@@ -92,10 +94,10 @@ def create(source: str, path: Path, size: int, group: str = "") -> tuple[int, mm
                 f"group is {group!r}, and this user may not give files to that group; "
                 "add the user to the group, or leave the key empty"
             ) from error
-        raise NoSpace(source, _no_space(path, size, error)) from error
+        raise NoSpace(source, _no_space(path, size, smaller, error)) from error
 
 
-def _refuse_beyond_memory(source: str, size: int) -> None:
+def _refuse_beyond_memory(source: str, size: int, smaller: str) -> None:
     """Raise NoSpace if the size is more than 80 % of available memory.
 
     A tmpfs may be larger than that; reserving so much would have the kernel kill processes.
@@ -109,11 +111,11 @@ def _refuse_beyond_memory(source: str, size: int) -> None:
         raise NoSpace(
             source,
             f"its segment needs {size / 2**20:.1f} MiB of shared memory, but it may take at most "
-            f"{most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%} of this host's available memory; lower its capacity",
+            f"{most / 2**20:.1f} MiB, {_MOST_OF_MEMORY:.0%} of this host's available memory; {smaller}",
         )
 
 
-def _no_space(path: Path, size: int, error: OSError) -> str:
+def _no_space(path: Path, size: int, smaller: str, error: OSError) -> str:
     if error.errno == errno.EEXIST:
         return in_the_way(path, error)
     if error.errno in (errno.EACCES, errno.EROFS, errno.ENOENT):
@@ -123,6 +125,6 @@ def _no_space(path: Path, size: int, error: OSError) -> str:
     return (
         f"its segment needs {math.ceil(size / 2**20 * 10) / 10:.1f} MiB of shared memory, but in {DIRECTORY} "
         f"{usage.f_bavail * usage.f_frsize / 2**20:.1f} MiB are free ({error.strerror}); "
-        "make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or lower its capacity"
+        f"make it larger (docker run --shm-size=256m, or mount -o remount,size=…), or {smaller}"
         + (f"; or remove {aside[0]}, the history of another release" if aside else "")
     )

@@ -11,10 +11,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
 
 def test_every_product_package_is_installed_with_its_types() -> None:
-    assert sorted(PROJECT["setuptools"]["packages"]["find"]["include"]) == [f"{name}*" for name in PRODUCT]
-    assert PROJECT["setuptools"]["package-data"] == {
-        name: ["py.typed", *(["cli/files/*"] if name == "fogmetrics" else [])] for name in PRODUCT
-    }
+    assert sorted(PROJECT["hatch"]["build"]["targets"]["wheel"]["packages"]) == list(PRODUCT)
     for name in PRODUCT:
         assert (ROOT / name / "py.typed").is_file(), f"{name} has no py.typed"
 

@@ -66,8 +66,8 @@ def stats(
     }
     both: list[Shown] = [*found, *live]
     shown = [(one.source, shown_series(one)) for one in both]
-    stale = (*rings.stale(found), *(False for _ in live))
-    levels = [np.ones(max((one.end for one in own), default=0), dtype=np.int8), *present_levels(both, stale)]
+    present = present_levels(both, rings.stale(both))
+    levels = [np.ones(max((one.end for one in own), default=0), dtype=np.int8), *present]
     conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES, levels=levels, holders=holders).conflicts
     return {
         "buffer_stats": {name: held[name] for name in sorted(users)},

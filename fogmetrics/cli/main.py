@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from typing import Final
 
-from fogmetrics.exit import EX_CONFIG, EX_PIPE
+from fogmetrics.exit import EX_CONFIG, piped
 from shm import VERSION
 
 # name: (module, what it does). The order is that of --help.
@@ -81,12 +80,6 @@ def main(arguments: list[str] | None = None) -> int:
 def command() -> int:
     """The console script: :func:`main`, without a traceback when the user or the reader of the output ends it."""
     try:
-        status = main()
-        sys.stdout.flush()
+        return piped(main)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
-        # The interpreter flushes standard output once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EX_PIPE
-    return status

@@ -7,7 +7,8 @@ program. The options come from two sections of supervisord.conf that supervisord
 
 The interpreter is the one that runs the command, and ``-P`` keeps the working directory out of its path: the programs
 run the installed packages. Each command has a digest of the configuration that concerns it, so that supervisord sees by
-itself which programs a changed configuration concerns; Python ignores it (``-X`` takes any name).
+itself which programs a changed configuration concerns; Python ignores it (``-X`` takes any name). The digest covers the
+version, too: after an upgrade, ``fogmetrics reload`` restarts every program.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Final
 from collector import registry
 from fogmetrics.cli.directory import COLLECTOR, EXPORTER, SUPERVISORD_CONF, read_conf, run_directory
 from fogmetrics.config import Config
+from shm import VERSION
 from shm.errors import ConfigurationError
 
 FILE: Final = "programs.conf"
@@ -72,7 +74,7 @@ def _section(
     else:
         here = str(directory.resolve()).replace("%", "%%")  # "%" begins an expansion
     options = {key: value.replace("%(here)s", here) for key, value in conf.items(template)}
-    digest = hashlib.sha256(repr(tuple(tables)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(repr((VERSION, *tables)).encode()).hexdigest()[:16]
     python = shlex.quote(sys.executable).replace("%", "%%")
     lines = {"command": f"{python} -P -X configuration={digest} -m {module}", **options}
     return "\n".join([f"[program:{name}]", *(f"{key} = {value}" for key, value in lines.items()), ""])

@@ -2,9 +2,9 @@
 
 The configuration is checked first: a mistake changes nothing. Then supervisord, asked at its socket, starts the
 programs of sources that were turned on, ends those of sources that were turned off, and restarts those whose
-configuration has changed. Programs that have ended or were given up are started again. The others run on. Rings stay.
-supervisord itself is not restarted: changes of its own sections of supervisord.conf, such as [supervisord], wait for
-the next start of the daemon.
+configuration has changed: all of them after an upgrade. Programs that have ended or were given up are started again.
+The others run on. Rings stay. supervisord itself is not restarted: changes of its own sections of supervisord.conf,
+such as [supervisord], wait for the next start of the daemon.
 
 Exit status: 0 if all programs run afterwards, 1 if one does not, 75 if no daemon runs, 78 for a wrong configuration.
 """

@@ -169,8 +169,8 @@ def table(found: Sequence[Row]) -> list[str]:
 
 
 def _changed(path: Path, config: Config) -> str:
-    """A sentence if the configuration has changed since the programs were written; else empty."""
+    """A sentence if the programs were written for another configuration or version than there is now; else empty."""
     written = directory.run_directory(path) / programs.FILE
     if written.exists() and written.read_text() == programs.programs(path, directory.read_conf(path), config):
         return ""
-    return f"The configuration has changed since the programs started: fogmetrics reload {path}"
+    return f"The configuration or the version has changed since the programs started: fogmetrics reload {path}"

@@ -61,7 +61,7 @@ class TableFile:
         self.used = len(entries)  # bytes of the catalog
         self.who = identity(header.pid, header.token)
         self._path, self._building = path, path.with_suffix(".new")
-        self._fd, mapped = build(header.application, self._building, header.file_bytes, group)
+        self._fd, mapped = build(header.application, self._building, header.file_bytes, group, "count fewer series")
         status = os.fstat(self._fd)
         self._file = status.st_dev, status.st_ino
         own_files[self._file] = []  # before anything else in this process can open it

@@ -92,7 +92,7 @@ def test_status_says_whether_all_is_well_and_how_often_each_program_was_started(
     add(daemon, "[source.system]\ninterval_seconds = 1\n")
     code, shown = status()
     assert code == 1
-    assert " ".join(shown["The"]).startswith("The configuration has changed")
+    assert " ".join(shown["The"]).startswith("The configuration or the version has changed")
 
 
 def test_reload_concerns_the_programs_whose_configuration_has_changed_and_no_other(

@@ -12,7 +12,6 @@ import prometheus_client
 import pytest
 import xxhash
 
-from shm import VERSION
 from tests.rings import ROOT
 from tests.rings import namespace as namespace
 
@@ -44,19 +43,6 @@ def test_an_application_counts(run: Run, namespace: str) -> None:
     )
     done = run("-c", code)
     assert (done.stdout, done.stderr) == ("3.0\n", "")
-
-
-@pytest.mark.parametrize("command", ["run", "check", "status", "reload", "once node", "clean"])
-def test_a_command_of_the_daemon_says_what_to_install(run: Run, command: str) -> None:
-    done = run("-m", "fogmetrics", *command.split())
-    assert done.returncode == 78
-    assert done.stderr.startswith("fogmetrics: this environment lacks ")
-    assert done.stderr.endswith("; install it with its extra: pip install 'fogmetrics[daemon]'\n")
-    assert done.stderr.count("\n") == 1
-
-
-def test_the_version_needs_no_extra(run: Run) -> None:
-    assert run("-m", "fogmetrics", "--version").stdout == f"fogmetrics {VERSION}\n"
 
 
 def test_an_application_s_own_page_says_what_to_install(run: Run, tmp_path: Path) -> None:

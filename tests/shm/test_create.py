@@ -12,6 +12,7 @@ from shm.create import create
 from shm.errors import ConfigurationError, NoSpace
 from shm.files import building_path
 from shm.ring.reader import RingReader
+from shm.table.process import ProcessTable
 from tests.rings import become, files_of, in_fork, no_room, open_writer, run_python
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user or group")
@@ -102,3 +103,13 @@ with open_writer({namespace!r}, columns=2) as writer:
     assert run_python(program, status=-signal.SIGKILL) == "'' []\n"
     with RingReader(namespace, "s") as reader:
         assert reader.newest_sequence() == 1
+
+
+def test_the_remedy_for_a_full_shared_memory_is_one_that_a_ring_or_a_table_has(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.posix_fallocate", no_room)
+    with pytest.raises(NoSpace, match=r"or lower its capacity$"):
+        open_writer(namespace)
+    with pytest.raises(NoSpace, match=r"or count fewer series$"):
+        ProcessTable(namespace, "web")

@@ -10,7 +10,7 @@ A family that its type can't hold in a ring becomes untyped metrics, one per sam
 histogram without a sum, without a count, without a finite bound, or with more than 64 bounds; a family with a label
 ``le`` or ``quantile`` of its own. A family that no metric of a ring can hold is omitted, with an error: a label
 ``stat``, more than 32 labels, a name of more than 200 characters or beyond the classic character set. Of a family with
-series that are wrong, only these are omitted.
+series that are wrong, only these are omitted. Of a series given twice, the first sample is kept.
 
 The label names of a metric are those of all its series; a label that a series lacks is empty, which means the same to
 Prometheus. ``NAME_created`` next to a counter NAME_total, histogram NAME or summary NAME, as prometheus_client writes
@@ -26,12 +26,13 @@ from typing import Final
 
 from collector.frame.samples import check_sample
 from collector.source import Sample
-from collector.sources.prometheus_text import BadText, Family, Point
+from collector.sources.prometheus_text import BadText, Family, Point, to_number
 from shm.errors import MetricError
 from shm.metric import MAX_HELP, MAX_NAME, Metric, MetricType
 from shm.safe_repr import shown
 
 _CREATED: Final = "_created"
+_BOUNDS: Final = {"histogram": "le", "summary": "quantile"}  # labels that are numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,32 @@ def translate(families: Sequence[Family], help_text: str) -> tuple[list[list[Par
     for family in families:
         if family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in cumulative:
             continue
-        metrics, wrong = _right(family, (help_text if family.help is None else family.help)[:MAX_HELP])
+        points, repeated = _distinct(family)
+        help_of = (help_text if family.help is None else family.help)[:MAX_HELP]
+        metrics, wrong = _right(replace(family, points=points), help_of)
         if metrics:
             found.append(metrics)
-        errors += wrong
+        errors += repeated + wrong
     return found, errors
+
+
+def _distinct(family: Family) -> tuple[list[Point], list[BadText]]:
+    """(the first sample of each series, errors of the others)."""
+    first: dict[tuple[str, frozenset[tuple[str, str]]], Point] = {}
+    errors = []
+    for point in family.points:
+        labels = {name: value for name, value in point.labels.items() if value}
+        label = _BOUNDS.get(family.kind, "")
+        if (number := to_number(labels.get(label, ""))) is not None:
+            labels[label] = str(number)  # 1 and 1.0 are one bound
+        known = first.setdefault((point.name, frozenset(labels.items())), point)
+        if known is not point:
+            errors.append(
+                BadText(
+                    point.line, f"the same series of {point.name} is in line {known.line}, which is kept; remove one"
+                )
+            )
+    return list(first.values()), errors
 
 
 def _right(family: Family, help_text: str) -> tuple[list[ParsedMetric], list[BadText]]:
@@ -118,13 +140,9 @@ def _plain(name: str, kind: MetricType, help_text: str, unit: str, points: Seque
     """A metric with one sample per series."""
     labels = _label_names(point.labels for point in points)
     metric = _metric(points[0].line, name, kind, help_text, unit, labels)
-    seen: dict[tuple[str, ...], int] = {}
     samples = []
     for point in points:
         full = {label: point.labels.get(label, "") for label in labels}
-        first = seen.setdefault(tuple(full.values()), point.line)
-        if first != point.line:
-            raise BadText(point.line, f"the same series of {name} is in line {first}; remove one")
         samples.append(_checked(metric, Sample(name, point.value, full, point.timestamp), point.line))
     return ParsedMetric(metric, tuple(samples), points[0].line)
 
@@ -187,12 +205,8 @@ def _untyped(family: Family, points: Sequence[Point], help_text: str) -> list[Pa
 
 def _bound(point: Point, label: str) -> float:
     written = point.labels[label]
-    try:
-        # float() also accepts underscores, spaces and the digits of other scripts.
-        value = float(written) if written.isascii() and "_" not in written and written.strip() == written else math.nan
-    except ValueError:
-        value = math.nan
-    if math.isnan(value) or value == -math.inf:
+    value = to_number(written)
+    if value is None or math.isnan(value) or value == -math.inf:
         raise BadText(point.line, f"the label {label} of {point.name} is {shown(written)}; give a number")
     return value
 
@@ -242,15 +256,13 @@ def _take(one: _Counted, name: str, point: Point) -> None:
     if what == "_bucket":
         if "le" not in point.labels:
             raise BadText(point.line, f"{point.name} has no label le; add it with the upper bound")
-        known = one.buckets.setdefault(_bound(point, "le"), point)
+        one.buckets[_bound(point, "le")] = point
     elif "le" in point.labels:
         raise _Unfit(point.line, f"{point.name} has the label le, which is for buckets; remove it")
     elif what == "_count":
-        known = one.count = one.count or point
+        one.count = point
     else:
-        known = one.sum = one.sum or point
-    if known is not point:
-        raise BadText(point.line, f"the same series of {point.name} is in line {known.line}; remove one")
+        one.sum = point
     if what != "_sum" and not point.value >= 0:
         raise BadText(point.line, f"{point.name} is {point.value:g}; give a count, 0 or more")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,16 @@ def test_a_misspelt_command_is_answered_with_the_right_one(capsys: pytest.Captur
         assert f"there is no command {typed!r}; {said}" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_traceback(toml: Path) -> None:
-    command = f"'{sys.executable}' -m fogmetrics once node '{toml.parent}' | true; echo ${{PIPESTATUS[0]}}"
-    run = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (run.stdout, run.stderr) == ("141\n", "")
+@pytest.mark.parametrize("arguments", ["once node", "check", "--help"])
+def test_a_reader_that_goes_away_is_no_traceback(toml: Path, arguments: str) -> None:
+    unread, output = os.pipe()
+    os.close(unread)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    command = [sys.executable, "-m", "fogmetrics", *arguments.split()]
+    try:
+        run = subprocess.run(
+            command, cwd=toml.parent, env=environ, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    finally:
+        os.close(output)
+    assert (run.returncode, run.stderr) == (141, "")

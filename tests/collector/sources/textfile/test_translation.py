@@ -82,10 +82,10 @@ def test_of_a_family_with_wrong_series_the_others_are_kept() -> None:
         't_bucket{a="2",le="1"} 2\nt_bucket{a="2",le="+Inf"} 3\nt_sum{a="2"} 4\nt_count{a="2"} 3\n'
     )
     [[x], [t]], errors = translate(parse(text), "Read.")
-    assert [(sample.labels["a"], sample.value) for sample in x.samples] == [("1", 1.0), ("4", 5.0)]
+    assert [(sample.labels["a"], sample.value) for sample in x.samples] == [("1", 1.0), ("2", 3.0), ("4", 5.0)]
     assert t.samples == (Sample("t", None, {"a": "2"}, counted=(2.0, 3.0, 4.0)),)
     assert [str(error)[:42] for error in errors] == [
-        "line 3: label 'a' of metric 'x' has 1001 c", "line 5: the same series of x is in line 4;",
+        "line 5: the same series of x is in line 4,", "line 3: label 'a' of metric 'x' has 1001 c",
         "line 9: t_bucket falls from 2 to 1; bucket",
     ]  # fmt: skip
 
@@ -141,8 +141,6 @@ def _changed(old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('x{a="1"} 1\nx{a="1"} 2\n', "line 2: the same series of x is in line 1"),
-        ('x{a=""} 1\nx 2\n', "line 2: the same series of x is in line 1"),
         ("# TYPE x_total counter\nx_total -1\n", "line 2: the counter x_total is -1; a counter is never below 0"),
         ('x{stat="a"} 1\n', "line 1: label name 'stat' of metric 'x' is reserved"),
         ('# TYPE x gauge\nx{stat="a"} 1\n', "line 2: label name 'stat' of metric 'x' is reserved"),
@@ -154,16 +152,37 @@ def _changed(old: str, new: str) -> str:
         ("# TYPE s summary\ns 1\n", "line 2: s of a summary has no label quantile"),
         ('# TYPE s summary\ns{quantile="half"} 1\n', "line 2: the label quantile of s is 'half'; give a number"),
         (_changed('le="1"', 'le="one"'), "line 3: the label le of t_bucket is 'one'; give a number"),
-        (_changed('le="1"', 'le="0.50"'), "line 3: the same series of t_bucket is in line 2"),
         (_changed('{le="1"}', ""), "line 3: t_bucket has no label le"),
         (_changed("t_sum", "t"), "line 5: the histogram t has a sample without _bucket, _sum or _count"),
         (_changed('le="1"} 2', 'le="1"} 0'), "line 3: t_bucket falls from 1 to 0"),
         (_changed('le="1"} 2', 'le="1"} NaN'), "line 3: t_bucket is nan; give a count, 0 or more"),
         (_changed("t_count 4", "t_count 5"), "line 6: t_count is 5, but its buckets count 4"),
-        (_changed("t_sum 7.5\n", "t_sum 7.5\nt_sum 7.5\n"), "line 6: the same series of t_sum is in line 5"),
     ],
 )  # fmt: skip
 def test_what_no_metric_can_be_is_named_with_its_line_and_costs_no_other_family(text: str, said: str) -> None:
     families, [error] = translate(parse(f"{text}neighbour 1\n"), "Read.")
     assert said in str(error)
     assert [one.metric.name for family in families for one in family] == ["neighbour"]
+
+
+@pytest.mark.parametrize(
+    ("text", "second", "said"),
+    [
+        ('x{a="1"} 1\n', 'x{a="1"} 2\n', "x is in line 1"),
+        ('x{a=""} 1\n', "x 2\n", "x is in line 1"),
+        ("# TYPE x_total counter\nx_total 1\n", "x_total 1\n", "x_total is in line 2"),
+        (HISTOGRAM, 't_bucket{le="0.50"} 3\n', "t_bucket is in line 2"),
+        (HISTOGRAM, "t_sum 8\n", "t_sum is in line 5"),
+        (HISTOGRAM.replace("0.5", "0"), 't_bucket{le="0.0"} 3\n', "t_bucket is in line 2"),
+        ("# TYPE s summary\ns_sum 1\ns_count 1\n", "s_count 2\n", "s_count is in line 3"),
+        ('# TYPE s summary\ns{quantile="0.5"} 1\n', 's{quantile="0.50"} 2\n', "s is in line 2"),
+    ],
+)
+def test_of_a_series_given_twice_the_first_sample_is_kept_and_the_second_is_an_error(
+    text: str, second: str, said: str
+) -> None:
+    once, none = translate(parse(f"{text}neighbour 1\n"), "Read.")
+    twice, [error] = translate(parse(f"{text}{second}neighbour 1\n"), "Read.")
+    assert not none
+    assert str(error) == f"line {text.count(chr(10)) + 1}: the same series of {said}, which is kept; remove one"
+    assert [[one.samples for one in family] for family in once] == [[one.samples for one in family] for family in twice]
