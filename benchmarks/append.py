@@ -52,14 +52,14 @@ def ask(effort: Effort) -> Answer:
         ),
     ]  # fmt: skip
     answer.notes = [
-        "An append stages slot, seal and head, and has the kernel copy them into the map: one call, which costs the "
-        "same whoever reads.",
-        "`set()` is prometheus_client's, on children of 1,000 series that were looked up before, in a process of its "
-        "own: in memory, and in files, which is how several processes share an endpoint there.",
-        "What a program pays that hands over its samples by name is `record_metric` and its part of `commit`, which "
-        "check name, labels and limits of each sample; prometheus_client does so once, when a child is looked up.",
-        "`latest()` reads and proves one frame. `frames()` reads a window and proves every frame of it; the first "
-        "window of a ring reads all of it once, for the timestamps.",
+        "An append stages slot, seal and head in private memory; the kernel copies them into the map in one call. "
+        "Readers do not change its cost.",
+        "`set()` is prometheus_client's, called on children of 1,000 series that were looked up before, in its own "
+        "process: with values in memory, and with values in files, as when several processes share an endpoint.",
+        "A program that gives its samples by name calls `record_metric` and `commit`, which check name, labels and "
+        "limits of each sample; prometheus_client checks them once, when a child is looked up.",
+        "`latest()` reads and checks one frame. `frames()` reads a window and checks each of its frames; the first "
+        "window of a ring reads all of the ring once, for the timestamps.",
     ]
     return answer
 

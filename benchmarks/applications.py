@@ -59,21 +59,21 @@ def ask(effort: Effort) -> Answer:
         Chart("applications-restarts", "A scrape over restarts of a worker", "restarts", "ms", storms, log=False),
     ]
     answer.notes = [
-        f"Stores in a plain loop: of one process in a second of its CPU, of {_WORKERS} together in a second of "
-        f"{os.cpu_count()} processors. `labels().inc()` of {_SHARED} is `increment(name, amount, labels)`.",
-        f"Scrapes: every process has the same {_SERIES:,} counters, and counts in each of them before each scrape, so "
-        "that the page is never the one before. Wall time of a client that keeps its connection; CPU of the server.",
-        f"{_THEIRS}'s page is `generate_latest` of a `MultiProcessCollector`, by a server that does nothing else; its "
-        f"files are in {DIRECTORY}, as our tables are.",
+        f"Stores in a plain loop: by one process per second of its CPU, by {_WORKERS} processes together per second "
+        f"on {os.cpu_count()} processors. `labels().inc()` of {_SHARED} is `increment(name, amount, labels)`.",
+        f"Scrapes: every process has the same {_SERIES:,} counters, and increments each of them before each scrape. "
+        "Wall time is that of a client with a kept connection, CPU that of the server.",
+        f"The page of {_THEIRS} is `generate_latest` of a `MultiProcessCollector`, from a server that does nothing "
+        f"else. Its files are in {DIRECTORY}, like the tables of fogmetrics.",
         f"{_RESTARTS:,} restarts are plain forks that count in 50 series (30 counters, 10 gauges, 10 histograms) and "
-        f"end, every second by SIGKILL, {_WORKERS} at a time; `mark_process_dead` is called for each. Bytes are those "
-        "that are allocated, of what is left when the last has ended, and its parent lives.",
-        f"gunicorn is the real one: {_WORKERS} workers of a WSGI application, {_GUNICORN_REQUESTS:,} requests by four "
-        f"clients, workers exchanged after {_GUNICORN_EACH} requests, scraped fifty times a second where the page "
-        "comes as fast. Counted wrong: series that are not what the answered requests make. Fell: how often a counter "
-        "was less than at the scrape before, or gone. Dead: processes with a series when they were no more, which is "
-        f"what the gauge mode `all` means with {_THEIRS}. Its scrapes fail where they meet a file that a worker has "
-        "just created, which is empty for a moment.",
+        f"exit, every second one by SIGKILL, {_WORKERS} at a time; `mark_process_dead` is called for each. Files and "
+        "memory are what is allocated after the last one has exited, while the parent lives.",
+        f"gunicorn runs {_WORKERS} workers of a WSGI application for {_GUNICORN_REQUESTS:,} requests from four "
+        f"clients, and replaces each worker after {_GUNICORN_EACH} requests; it is scraped up to fifty times a "
+        "second. Counted wrong: series that differ from the answered requests. Fell or vanished: how often a counter "
+        "was lower than at the previous scrape, or absent. Dead processes shown: processes with a series after they "
+        f"had exited, which is the meaning of the gauge mode `all` of {_THEIRS}. Its scrapes fail if they meet a file "
+        "that a worker has just created, which is empty for a moment.",
     ]
     answer.short["applications.md"] = _short(answer, max(effort.many(_RESTARTS), _MARKS))
     return answer

@@ -40,16 +40,17 @@ def ask(effort: Effort) -> Answer:
     answer.measured.append(seen)
     answer.targets.insert(0, Target("P11", seen.what, seen.median, "most", _LIMIT_MS, "ms"))
     answer.notes = [
-        "The cost is the exporter's CPU for one page; for many scrapers, for a page to each of them, all asked for in "
-        "the same moment.",
-        "Where it is not said otherwise one frame of every source is new each time. Where every frame is, the times of "
-        "those behind the window must be read as well, which is what the shortest window costs there.",
-        f"Up to {_MANY:,} series are of one source, more of one source for each thousand. Windows and scrapers are "
-        f"measured at {_MANY:,} series; where the window doesn't grow, it is 5 minutes.",
-        f"For the crowd at `{_AGGREGATED}`, `max_jobs` was {max(_SCRAPERS)}; as it comes, the exporter turns away most "
-        "of so many.",
-        "A line grows as what it is drawn over does where every step multiplies both alike: 1. A tenth more is left "
-        "for the spread. To sort n samples takes n · log n, which is above.",
+        "The cost is the exporter's CPU for one page; for several scrapers, for one page to each of them, all "
+        "requested at once.",
+        "Unless stated otherwise, one frame of every source is new for each page. If every frame is new, the "
+        "exporter must also read the timestamps of the frames before the window, which determines the cost of the "
+        "shortest window.",
+        f"Up to {_MANY:,} series are in one source; beyond that, each source has a thousand. Windows and scrapers are "
+        f"measured with {_MANY:,} series, and, where the window is not varied, it is 5 minutes.",
+        f"For many scrapers of `{_AGGREGATED}`, `max_jobs` was {max(_SCRAPERS)}; with the default, the exporter "
+        "refuses most of so many requests.",
+        "A growth of 1 means that the cost is proportional to the variable; 0.1 more is allowed for the spread. "
+        "Sorting n samples takes n · log n, which is more.",
     ]
     return answer
 

@@ -102,15 +102,16 @@ def _fill(
         Target("P9", "PSS of the whole daemon, rings included", answer.median(f"PSS, {_OURS}"), "most", 135, "MiB"),
     ]
     answer.notes = [
-        f"All of them ran at once for {_INTERVAL_SECONDS} s a turn, every one collecting every {_INTERVAL_SECONDS} s, "
-        "node_exporter alone when it is scraped; each was asked for one page before, and for none meanwhile. CPU is "
-        "from /proc/PID/task/*/schedstat, PSS from smaps, of an agent with all the processes below it. Netdata keeps "
-        "an hour in memory, without machine learning and alarms; Glances has no screen and exports to Prometheus.",
-        "Where our PSS goes, in MiB; `heap` is what the interpreter and its libraries allocated, most of it the code "
-        "and the tables of imported modules; libraries are mapped files, shared by those processes that map the same:"
+        f"All programs ran at the same time for {_INTERVAL_SECONDS} s a turn and collected every {_INTERVAL_SECONDS} "
+        "s, except node_exporter, which collects when it is scraped. Each was asked for one page before, and for "
+        "none during the turn. CPU is from /proc/PID/task/*/schedstat, PSS from smaps, of an agent with all its "
+        "child processes. Netdata keeps an hour in memory, without machine learning and alarms. Glances has no "
+        "screen and exports to Prometheus.",
+        "PSS of fogmetrics by use, in MiB. `heap` is what the interpreter and its libraries allocated, mostly code "
+        "and tables of imported modules. Libraries are mapped files, shared by the processes that map them:"
         f"\n\n{_breakdown(places)}\n",
-        f"The rings are {rings / MIB:.1f} MiB, reserved from the start; of a process's PSS above they are what it has "
-        "touched so far, in the daemon's they are whole.",
+        f"The rings are {rings / MIB:.1f} MiB, reserved from the start. The PSS of a process above contains the part "
+        "of the rings that it has touched, the PSS of the daemon all of it.",
     ]
 
 

@@ -65,12 +65,11 @@ def ask(effort: Effort) -> Answer:
     ]
     ticks = round(len(_ALL) * effort.seconds(_TURN_SECONDS) / _INTERVAL_SECONDS)
     answer.notes = [
-        f"{len(_ALL)} collectors tick every {_INTERVAL_SECONDS:g} s, {ticks} ticks in a turn. Late is the timestamp of "
-        "a frame, which is when its tick began, less the point of the schedule that it belongs to. The append is timed "
+        f"{len(_ALL)} collectors tick every {_INTERVAL_SECONDS:g} s, {ticks} ticks in a turn. The lateness of a tick "
+        "is the timestamp of its frame, taken when the tick begins, minus its scheduled time. The append is timed "
         "around `RingWriter.append` in the collector of a source with 15 series.",
-        f"Siege: a process for each core with {CONNECTIONS_EACH} connections, each of which asks for one of "
-        f"{len(PAGES)} pages after the other. These scrapers are on the same machine and take their share of its "
-        "cores, as scrapers over a network would not.",
+        f"Siege: one process per core with {CONNECTIONS_EACH} connections, each of which requests one of {len(PAGES)} "
+        "pages after the other. These scrapers use the same cores, as scrapers over a network would not.",
     ]
     return answer
 

@@ -30,19 +30,19 @@ _NAME: Final = "loadtest"
 _NOTES: Final = """\
 How to read it:
 
-- Each row is one phase of one daemon. 15 series are the daemon as it comes, with Betanet (a stand-in) and HAProxy
-  answering; beyond that a source of one's own with so many series is beside the four. All rings are full from the
-  start, as after a day at 15 s.
-- Scraped: two jobs of Prometheus, `/metrics` and `/metrics/aggregated`; every 15 s, or more often where the phase is
-  short. Besieged: two processes of scrapers, six connections each, which ask for all pages and windows as fast as they
-  are answered, on the same two cores.
-- CPU is from /proc/PID/task/*/schedstat; the collections' median is that of the slowest of the four sources.
-  A process has of its ring in its PSS what it has touched.
-- A page's time is that of one patient Python client, which takes some of it itself. While no ring has moved, the bytes
-  of `/metrics` are kept, and the exporter's own metrics are rendered at most once a second.
-- PSS counts shared pages in proportion. The exporter has most because it holds numpy and a web server; collectors load
-  no numpy, no asyncio, and TLS only for https.
-- Budgets are of the four sources, at rest and scraped; CPU of collectors at intervals of a second and more."""
+- Each row is one phase of one daemon. 15 series are the default daemon, with Betanet (a stand-in) and HAProxy
+  answering. Daemons with more series have an additional source of their own. All rings are full from the start, as
+  after a day at 15 s.
+- Scraped: two jobs of Prometheus, `/metrics` and `/metrics/aggregated`, every 15 s, or more often in short phases.
+  Besieged: two processes of scrapers, six connections each, which request all pages and windows as fast as they are
+  answered, on the same two cores.
+- CPU is from /proc/PID/task/*/schedstat. The median of collections is that of the slowest of the four sources. The
+  PSS of a process contains the part of its ring that it has touched.
+- The time of a page is measured by one Python client, and contains the client's own work. While no ring changes, the
+  bytes of `/metrics` are reused, and the exporter's own metrics are rendered at most once a second.
+- PSS counts shared pages in proportion. The exporter has the largest, because it loads numpy and a web server;
+  collectors load neither numpy nor asyncio, and TLS only for https.
+- Budgets are those of the four sources, idle and scraped; CPU of collectors at intervals of a second and more."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -32,19 +32,19 @@ _CAPACITY: Final = 64  # enough: of these rings nobody asks for a window
 _TURNS: Final = 5
 _PERF_SECONDS: Final = 3
 _NOTES: Final = (
-    "An append is over before a sampler looks twice: its statements are timed by themselves, each over and over in one "
-    "function (`benchmarks/anatomy.py`). What is left of the whole is calls, checks, and looking up names.",
-    "At the pages py-spy looks 997 times a second, while one client asks for one page after the other, and each sample "
-    "counts for a part by the innermost frame that says which (`benchmarks/parts.py`). The time is the part's share of "
-    "the CPU that a page takes without the profiler, user and system of all threads.",
-    "The exporter and py-spy are kept on one processor, the client on the other. From another processor the order to "
-    "stop comes late, and finds a process too often in the system call that it made meanwhile. So a day is computed by "
-    "one thread here, by two when its CPU is measured.",
-    "py-spy can't tell who sleeps in epoll from who works there: these samples are left out, and the kernel's share in "
-    "epoll is perf's, where that is installed. In windows it would be too little to be seen.",
-    "What the kernel does without being called, as when memory is touched for the first time, is with who touched it.",
-    "The windows are those of P4, in a ring that holds no more than the window. So a page of an hour takes less than "
-    "there: fewer timestamps are to be looked through, and its frames are still in a cache.",
+    "An append is too short for a sampling profiler. Its statements are timed separately, each repeated in one "
+    "function (`benchmarks/anatomy.py`). The remainder is calls, checks and name look-ups.",
+    "py-spy samples the pages 997 times a second, while one client requests one page after the other. Each sample "
+    "counts for the part of its innermost frame that belongs to one (`benchmarks/parts.py`). The time is the part's "
+    "share of the CPU that a page takes without the profiler, user and system, all threads.",
+    "The exporter and py-spy run on one processor, the client on the other. If py-spy ran on the other processor, "
+    "its signal to stop would arrive late, and too many samples would be in system calls. A day is therefore "
+    "computed by one thread in the profile, and by two when its CPU is measured.",
+    "py-spy can't distinguish sleeping in epoll from working there. Such samples are left out, and the kernel's "
+    "share in epoll is taken from perf, if it is installed. In windows the share is too small to show.",
+    "Work of the kernel outside of system calls, such as page faults, counts for the part that caused it.",
+    "The windows are those of P4, in a ring that holds no more than the window. A page of an hour takes less time "
+    "than there, because fewer timestamps are searched and its frames are still in a cache.",
 )
 
 

@@ -37,23 +37,24 @@ _METHODS: Final[dict[str, Literal["higher", "linear", "inverted_cdf"]]] = {
 }
 _SAME: Final = 1e-12  # sums are added up in different orders, and may differ in the last digits
 _NOTES: Final = (
-    "One ring of 1,000 gauges at 15 s, slow walks with two decimals. Before each page of ours the ring is filled with "
-    "values that it never had. Of `5m` and `1h` the exporter knows the frames before the window; those in it, 20 and "
-    "240, are new to it. Of `24h` all 5,760 are. The peers are asked for the same samples again and again, from "
-    "memory, which is in their favour.",
-    f"“{_NEW_RING}”: a ring published anew, of which the exporter has to lay out the 7,000 lines as well. "
-    f"“{_AGAIN}”: the page before it again, one frame later, as a Prometheus server finds it that scrapes every 15 s.",
-    "Wall time is that of one client from the request to the last byte, all connections kept, no compression. CPU is "
-    "that of the process that answers, read around the request. DuckDB has no server: it runs in the client's process "
-    "with two threads and hands over arrays, without HTTP or text.",
-    "Before anything is timed, all statistics of all series are compared with numpy's over each window. Averages, "
-    "sums, least and greatest agree. Percentiles are four programs' by three definitions, which differ by less than "
-    "the distance of two samples: ours is the sample at ⌈p(n − 1)⌉ of the n in order, counted from 0; Prometheus and "
-    "VictoriaMetrics draw a line between the two samples beside p(n − 1); DuckDB's `quantile_disc` takes the first "
-    "sample with a share p at or below it. Each is exactly what its definition says.",
-    "Prometheus 2 counts samples on both ends of a window: at an instant on a sample, 5 minutes at 15 s are 21. Here "
-    "the instant is a second past the newest sample, and all count 20.",
-    "Prometheus has its day in one block, backfilled by promtool; VictoriaMetrics has it merged, and is told not to "
+    "One ring of 1,000 gauges at 15 s, random walks with two decimals. Before each page of fogmetrics, the ring is "
+    "filled with new values: for `5m` and `1h`, the frames in the window (20 and 240) are new to the exporter, for "
+    "`24h` all 5,760. The other programs are asked for the same samples again and again, from memory, which is to "
+    "their advantage.",
+    f"“{_NEW_RING}”: a newly published ring, for which the exporter also lays out the 7,000 lines. “{_AGAIN}”: the "
+    "same page one frame later, as for a Prometheus server that scrapes every 15 s.",
+    "Wall time is measured by one client, from the request to the last byte, over kept connections, without "
+    "compression. CPU is that of the process that answers, read before and after the request. DuckDB has no server: "
+    "it runs in the client's process with two threads and returns arrays, without HTTP or text.",
+    "Before the measurement, all statistics of all series are compared with numpy's over each window. Averages, "
+    "sums, minima and maxima agree. The percentiles have three definitions, whose results differ by less than the "
+    "distance of two neighbouring samples: fogmetrics takes the sample at ⌈p(n − 1)⌉ of n sorted samples, counted "
+    "from 0; Prometheus and VictoriaMetrics interpolate between the two samples around p(n − 1); DuckDB's "
+    "`quantile_disc` takes the first sample with at least a share p of all samples at or below it. Each is exact by "
+    "its definition.",
+    "Prometheus 2 includes samples at both ends of a window: at the instant of a sample, 5 minutes at 15 s are 21 "
+    "samples. Here the instant is one second after the newest sample, and all programs count 20.",
+    "Prometheus has the day in one block, backfilled by promtool. VictoriaMetrics has merged it, and is told not to "
     "answer from its cache of results (`nocache=1`).",
 )
 
