@@ -44,7 +44,7 @@ from exporter.rings import RingSet
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
-from exporter.status.programs import failing
+from exporter.status.programs import Programs, programs
 from fogmetrics.durations import written
 from shm.errors import FogmetricsError
 from shm.files import check_name
@@ -256,11 +256,13 @@ class Exporter:
         return _json(200, found)
 
     async def _health(self, request: Request) -> Response:
-        programs: list[str] = []
+        known = Programs()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SUPERVISORD_SECONDS):
-                programs = await asyncio.to_thread(failing)
-        fresh, found = reports.health(self.rings, self.applications, self._on, programs, self.own.conflicts)
+                known = await asyncio.to_thread(programs)
+        # A source of a user's own class may be off by itself, which only programs that build sources know.
+        on = [one for one in self._on if known.names is None or one in known.names]
+        fresh, found = reports.health(self.rings, self.applications, on, known.failing, self.own.conflicts)
         return _json(200 if fresh else 503, found)
 
     async def _alive(self, request: Request) -> Response:
