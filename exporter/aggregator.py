@@ -20,6 +20,7 @@ import numpy as np
 from exporter.cache import Cache
 from exporter.exposition.conflicts import Family, Levels, Precedence, gather
 from exporter.exposition.latest import present_levels
+from exporter.exposition.names import Escaping
 from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, AggregatedQuery, Matcher
 from exporter.rings import Ring, RingSet
@@ -148,7 +149,7 @@ class MetricAggregator:
 
     # ---- the page ------------------------------------------------------------------------------------------
 
-    def page(self, query: AggregatedQuery, form: Format) -> list[bytes]:
+    def page(self, query: AggregatedQuery, form: Format, escaping: Escaping = Escaping.UNDERSCORES) -> list[bytes]:
         """The text of /metrics/aggregated for a query, in parts.
 
         A ring that can't be read is left out, and its error recorded.
@@ -170,7 +171,7 @@ class MetricAggregator:
         def keep(key: Hashable, make: Callable[[], Rolling]) -> Rolling:
             return self._kept.get(key, catalogs, make, too_large=False)
 
-        return [*page.render(windows, form, keep), form.end]
+        return [*page.render(windows, form, keep, escaping), form.end]
 
     # ---- helpers -------------------------------------------------------------------------------------------
 

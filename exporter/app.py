@@ -30,8 +30,9 @@ from exporter.applications import ApplicationSet, Shown
 from exporter.cache import Cache
 from exporter.exposition.conflicts import Conflict, Precedence
 from exporter.exposition.latest import MetricsPage, present_levels
+from exporter.exposition.names import Escaping
 from exporter.http.hosts import HostCheck
-from exporter.http.negotiation import TIMEOUT_HEADER, Format, accepts_gzip, choose_format
+from exporter.http.negotiation import TIMEOUT_HEADER, Format, Negotiated, accepts_gzip, negotiate
 from exporter.http.parameters import (
     AggregatedQuery,
     MetricsQuery,
@@ -44,7 +45,7 @@ from exporter.rings import RingSet
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
-from exporter.status.programs import failing
+from exporter.status.programs import Programs, programs
 from fogmetrics.durations import written
 from shm.errors import FogmetricsError
 from shm.files import check_name
@@ -212,11 +213,13 @@ class Exporter:
         return Response(_INDEX, media_type="text/html")
 
     async def _metrics(self, request: Request) -> Response:
-        form = choose_format(request.headers.get("accept", ""))
+        chosen = negotiate(request.headers.get("accept", ""))
         query = parse_metrics_query(parse_query_string(request.scope["query_string"]), self._config.timestamps)
-        return self._exposition(request, form, self.metrics_parts(query, form))
+        return self._exposition(request, chosen, self.metrics_parts(query, chosen.form, chosen.escaping))
 
-    def metrics_parts(self, query: MetricsQuery, form: Format) -> tuple[bytes, ...]:
+    def metrics_parts(
+        self, query: MetricsQuery, form: Format, escaping: Escaping = Escaping.UNDERSCORES
+    ) -> tuple[bytes, ...]:
         """The page /metrics, in parts."""
         rings, applications, own = self.rings.refresh(), self.applications.refresh(), self.own.refresh()
         all_shown: list[Shown] = [own, *rings, *applications]
@@ -228,7 +231,7 @@ class Exporter:
         page = self._kept.get(query, made_from, lambda: MetricsPage(all_shown, query, levels, precedence.holders))
         precedence.note(page.gathered)
         self._note_conflicts(page.gathered.conflicts)
-        return *page.render(all_shown, stale, form), form.end
+        return *page.render(all_shown, stale, form, escaping), form.end
 
     async def _aggregated(self, request: Request) -> Response:
         parameters = parse_query_string(request.scope["query_string"])
@@ -238,14 +241,15 @@ class Exporter:
                 f"window={shown(dict(parameters)['window'])} is longer than {written(self._config.max_window)}, "
                 "the longest that [exporter] max_window allows"
             )
-        form = choose_format(request.headers.get("accept", ""))
-        return self._exposition(
-            request, form, await self._in_worker(request, lambda: self.aggregated_parts(query, form))
-        )
+        chosen = negotiate(request.headers.get("accept", ""))
+        parts = await self._in_worker(request, lambda: self.aggregated_parts(query, chosen.form, chosen.escaping))
+        return self._exposition(request, chosen, parts)
 
-    def aggregated_parts(self, query: AggregatedQuery, form: Format) -> tuple[bytes, ...]:
+    def aggregated_parts(
+        self, query: AggregatedQuery, form: Format, escaping: Escaping = Escaping.UNDERSCORES
+    ) -> tuple[bytes, ...]:
         """The page /metrics/aggregated, in parts. Only for the worker thread."""
-        return tuple(self._aggregator.page(query, form))
+        return tuple(self._aggregator.page(query, form, escaping))
 
     async def _stats(self, request: Request) -> Response:
         self.rings.refresh()
@@ -256,11 +260,13 @@ class Exporter:
         return _json(200, found)
 
     async def _health(self, request: Request) -> Response:
-        programs: list[str] = []
+        known = Programs()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SUPERVISORD_SECONDS):
-                programs = await asyncio.to_thread(failing)
-        fresh, found = reports.health(self.rings, self.applications, self._on, programs, self.own.conflicts)
+                known = await asyncio.to_thread(programs)
+        # A source of a user's own class may be off by itself, which only programs that build sources know.
+        on = [one for one in self._on if known.names is None or one in known.names]
+        fresh, found = reports.health(self.rings, self.applications, on, known.failing, self.own.conflicts)
         return _json(200 if fresh else 503, found)
 
     async def _alive(self, request: Request) -> Response:
@@ -303,12 +309,12 @@ class Exporter:
         except TimeoutError:
             raise Busy("requests before this one took longer than its timeout; ask less often, or for less") from None
 
-    def _exposition(self, request: Request, form: Format, parts: tuple[bytes, ...]) -> Response:
+    def _exposition(self, request: Request, chosen: Negotiated, parts: tuple[bytes, ...]) -> Response:
         page, headers = b"".join(parts), {"vary": "accept, accept-encoding"}
         if len(page) >= self._config.gzip_min_bytes and accepts_gzip(request.headers.get("accept-encoding", "")):
             page = zlib.compress(page, 1, _GZIP)  # higher levels take several times as long and save less than a fifth
             headers["content-encoding"] = "gzip"
-        return Response(page, headers=headers, media_type=form.value)
+        return Response(page, headers=headers, media_type=chosen.content_type)
 
     def _note_conflicts(self, conflicts: list[Conflict]) -> None:
         if conflicts != self.own.conflicts:

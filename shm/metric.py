@@ -11,15 +11,14 @@ observations. A histogram takes ``len(buckets) + 3``:
 
 so that one ring holds both the samples for percentiles and a true Prometheus histogram.
 
-Rules for names: https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels (the classic
-character set, which every Prometheus server reads).
+Names of metrics and labels are UTF-8 (https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels), without
+characters that can't be printed. The exporter escapes those that a server does not read.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -30,9 +29,6 @@ from shm.safe_repr import shown
 # untyped: values from another program that gives them no type, or a type that fogmetrics does not have.
 MetricType = Literal["gauge", "counter", "histogram", "summary", "untyped"]
 
-# Classic Prometheus names. Their length is limited, because the size of a catalog entry is.
-_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
-_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 _RESERVED_LABELS = {
     "le": "the bucket bounds of histograms",
     "quantile": "the quantiles of summaries",
@@ -40,7 +36,7 @@ _RESERVED_LABELS = {
 }
 # An untyped metric may be a part of another program's summary or histogram, exported unchanged.
 _RESERVED_LABELS_UNTYPED = {"stat": _RESERVED_LABELS["stat"]}
-MAX_NAME = 200
+MAX_NAME = 200  # limited, because the size of a catalog entry is
 MAX_HELP = 2_000
 MAX_LABELS = 32
 MAX_LABEL_VALUE = 1_000
@@ -69,10 +65,10 @@ class Metric:
 
     def __post_init__(self) -> None:
         check_text("metric name", self.name, MAX_NAME)
-        if not _METRIC_NAME.match(self.name):
+        if not (self.name and self.name.isprintable()):
             raise MetricError(
-                f"metric name {self.name!r} is not a Prometheus name; use letters, digits, '_' and ':', "
-                "not beginning with a digit"
+                f"metric name {self.name!r} is not a Prometheus name; use letters, digits, '_' and ':', not beginning "
+                "with a digit, or other characters that can be printed, which some servers get as '_'"
             )
         if not self.family:
             raise MetricError("metric name '_total' is only the ending of a counter's name; put a name before it")
@@ -244,10 +240,10 @@ def check_text(what: str, text: object, limit: int) -> None:
 def _check_label_name(metric: str, label: object, reserved: Mapping[str, str]) -> None:
     check_text(f"label name of metric {metric!r}", label, MAX_NAME)
     assert isinstance(label, str)
-    if not _LABEL_NAME.match(label) or label.startswith("__"):
+    if not (label and label.isprintable()) or label.startswith("__"):
         raise MetricError(
-            f"label name {label!r} of metric {metric!r} is not a Prometheus label name; "
-            "use letters, digits and '_', not beginning with a digit or '__'"
+            f"label name {label!r} of metric {metric!r} is not a Prometheus label name; use letters, digits and '_', "
+            "not beginning with a digit or '__', or other characters that can be printed, which some servers get as '_'"
         )
     if label in reserved:
         raise MetricError(

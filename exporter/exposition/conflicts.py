@@ -8,8 +8,9 @@ changed a metric. So that the exposition is always valid, a name belongs to one 
     of these: the one that had it      before others, so that names don't move while both have samples
     of these: the first ring by name
 
-A conflict is reported if it hides samples. Rings may add series with other labels to a family, also to one of the
-exporter's.
+Names that are equal only with escapes (names.py) are in conflict, too, since some client gets them so: which series a
+page has does not depend on the client. A conflict is reported if it hides samples. Rings may add series with other
+labels to a family, also to one of the exporter's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.exposition.names import label_spellings, spellings
 from shm.metric import Metric, Series
 
 # The source of the exporter's own series, which come from no ring.
@@ -138,6 +140,7 @@ def gather(
         return 1 if lists is None else _level(lists, placed)
 
     owners: dict[str, _Claim] = {}  # of names
+    label_names: dict[tuple[str, str], str] = {}  # by family and spelling
     seen: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Placed, _Claim]] = {}
     dropped: Counter[tuple[str, str, str]] = Counter()
     contested: dict[Placed, None] = {}
@@ -147,7 +150,7 @@ def gather(
             dropped[claim.source, claim.metric.name, reason] += 1
 
     for claim in sorted(_claims(rings, level, holders), key=lambda one: one.rank):
-        reason, rival = _take_names(owners, claim, reserved)
+        reason, rival = _take_names(owners, label_names, claim, reserved)
         if reason:
             contested |= dict.fromkeys([*claim.placed(), *(rival.placed() if rival else ())])
             for placed in claim.placed():
@@ -192,9 +195,14 @@ def _claims(
             yield _Claim(rank, place, source, metric, some)
 
 
-def _take_names(owners: dict[str, _Claim], claim: _Claim, reserved: Set[str]) -> tuple[str, _Claim | None]:
-    """Register the metric's names to it; else why that is impossible, and the claim that has one of them."""
-    metric, names = claim.metric, claim.metric.sample_names
+def _take_names(
+    owners: dict[str, _Claim], label_names: dict[tuple[str, str], str], claim: _Claim, reserved: Set[str]
+) -> tuple[str, _Claim | None]:
+    """Register the metric's names to it; else why that is impossible, and the claim that has one of them.
+
+    ``label_names``: those of each family, by the family's name and each spelling of the label's.
+    """
+    metric, names = claim.metric, spellings(claim.metric)
     for name in names:
         if name in reserved:
             return f"the name {name} is the exporter's own", None
@@ -208,6 +216,13 @@ def _take_names(owners: dict[str, _Claim], claim: _Claim, reserved: Set[str]) ->
             return f"it is of type {metric.type} here and {owner.type} in {where}", holder
         if owner.buckets != metric.buckets:
             return f"its buckets differ from those in {where}", holder
+    own = {(metric.family, spelling): label for label in metric.label_names for spelling in label_spellings(label)}
+    for label in metric.label_names:
+        for spelling in label_spellings(label):
+            other = label_names.get((metric.family, spelling)) or own[metric.family, spelling]
+            if other != label:
+                return f"its label {label} is {spelling} with escapes, as {other} is", owners.get(metric.family)
+    label_names |= own
     for name in names:
         owners.setdefault(name, claim)
     return "", None

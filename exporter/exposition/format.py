@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from exporter.exposition.names import Escaping, quoted, stem
 from exporter.http.negotiation import Format
 
 # https://github.com/prometheus/client_golang/blob/main/prometheus/testutil/promlint/validations/histogram_validations.go
@@ -21,7 +22,9 @@ def escape_help(text: str, form: Format) -> str:
     return escaped.replace('"', '\\"') if form is Format.OPENMETRICS else escaped
 
 
-def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> str:
+def header(
+    family: str, kind: str, help_text: str, unit: str, form: Format, escaping: Escaping = Escaping.UNDERSCORES
+) -> str:
     """The HELP, TYPE and, in OpenMetrics, UNIT lines of a family, each ended by a newline.
 
     ``family`` is the name without ``_total``, which text 0.0.4 adds for a counter. UNIT is written only if the name
@@ -31,14 +34,15 @@ def header(family: str, kind: str, help_text: str, unit: str, form: Format) -> s
     promtool's linter reserves those endings, except for untyped metrics. OpenMetrics, which Prometheus asks for, has no
     such rule; its word for ``untyped`` is ``unknown``.
     """
-    name = f"{family}_total" if kind == "counter" and form is Format.TEXT else family
+    name = stem(family, kind, escaping) + "_total" * (kind == "counter" and form is Format.TEXT)
     if form is Format.TEXT and kind not in ("histogram", "summary") and name.endswith(_RESERVED_ENDINGS):
         kind = "untyped"
     if form is Format.OPENMETRICS and kind == "untyped":
         kind = "unknown"
-    lines = f"# HELP {name} {escape_help(help_text, form)}\n# TYPE {name} {kind}\n"
-    if form is Format.OPENMETRICS and unit and family.endswith(f"_{unit}"):
-        lines += f"# UNIT {name} {unit}\n"
+    shown = quoted(name)
+    lines = f"# HELP {shown} {escape_help(help_text, form)}\n# TYPE {shown} {kind}\n"
+    if form is Format.OPENMETRICS and unit and name.endswith(f"_{unit}"):
+        lines += f"# UNIT {shown} {unit}\n"
     return lines
 
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from exporter.applications import Shown, shown_series
 from exporter.exposition.conflicts import Family, Gathered, Levels, Placed, gather
+from exporter.exposition.names import Escaping, with_escaped
 from exporter.exposition.node_groups import is_chosen
 from exporter.exposition.template import TEXT_ONLY, UNGUARDED, FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
 from exporter.rings import Ring
 from exporter.window import coverage
-from shm.metric import MetricType, label_set
+from shm.metric import MetricType
 from shm.ring.frame import absent, all_absent
 
 # By [exporter] timestamps, or the parameter of that name.
@@ -62,7 +63,7 @@ class MetricsPage:
                 family.metric.help,
                 family.metric.unit,
                 [
-                    Line(f"{name}{label_set(labels)}", at, guard, family.metric.type in timed)
+                    Line(name.removeprefix(family.metric.family), labels, at, guard, family.metric.type in timed)
                     for placed in family.placed
                     for name, labels, at, guard in samples(placed, starts[placed.ring])
                     if _named(name, family, query)
@@ -72,9 +73,16 @@ class MetricsPage:
         )
         self.memory_bytes = self._lines.memory_bytes
 
-    def render(self, rings: Sequence[Shown], stale: Sequence[bool], form: Format) -> list[bytes]:
+    def render(
+        self,
+        rings: Sequence[Shown],
+        stale: Sequence[bool],
+        form: Format,
+        escaping: Escaping = Escaping.UNDERSCORES,
+    ) -> list[bytes]:
         """The text, in parts. ``rings``: those of the constructor, in its order; series of stale ones are left out."""
-        return self._lines.parts(fresh_values(rings, self._widths, stale), form, sample_times_ms(rings, self._widths))
+        values, times_ms = fresh_values(rings, self._widths, stale), sample_times_ms(rings, self._widths)
+        return self._lines.parts(values, form, times_ms, escaping)
 
 
 def offsets(widths: Sequence[int]) -> list[int]:
@@ -125,5 +133,6 @@ def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, 
 
 def _named(sample: str, family: Family, query: MetricsQuery) -> bool:
     """True if ``name[]`` is the metric's name, or the name of this sample, or is not given."""
-    names = query.names
-    return not names or sample in names or family.metric.name in names or family.metric.family in names
+    return not query.names or not with_escaped((sample, family.metric.name, family.metric.family)).isdisjoint(
+        query.names
+    )

@@ -1,11 +1,14 @@
 """Choose the exposition format and the content coding of an answer (RFC 9110, sections 12.5.1 and 12.5.3).
 
-    Accept: application/openmetrics-text;version=1.0.0;q=0.6, text/plain;version=0.0.4;q=0.3, */*;q=0.2
-            └ element ──────────────────────────────────────┘ └ element ────────────────────┘ └ range ┘
+    Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3,*/*;q=0.2
+            └ element ──────────────────────────────────────────────────────────┘ └ element ─────┘ └ range ┘
 
 Every client reads text 0.0.4, so it is the default: for a missing header, for wildcards and for invalid headers.
-OpenMetrics is sent to clients that name it, in a supported version, and do not prefer text. Pure functions, linear in
-the length of the header.
+OpenMetrics is sent to clients that name it, in a supported version, and do not prefer text. ``escaping`` says how the
+client takes names beyond the classic character set; without it, and with a scheme that is unknown, they have
+underscores. Pure functions, linear in the length of the header.
+
+https://prometheus.io/docs/instrumenting/content_negotiation/
 """
 
 from __future__ import annotations
@@ -14,14 +17,17 @@ import functools
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
+
+from exporter.exposition.names import Escaping
 
 # Three decimals at most: RFC 9110, section 12.4.2. An element with an invalid weight is ignored.
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
-# Empty: no version given. 0.0.1 is Prometheus' name for drafts of 1.0.0, which have the same text.
-_OPENMETRICS_VERSIONS: Final = frozenset({"", "1.0.0", "0.0.1"})
-_TEXT_VERSIONS: Final = frozenset({"", "0.0.4"})
+# The versions of each type that are served, and the one where none is named. 0.0.1 is Prometheus' name for drafts of
+# OpenMetrics 1.0.0; text 1.0.0 is 0.0.4 with names in quotes: each pair has the same text.
+_VERSIONS: Final = {"application/openmetrics-text": ("1.0.0", "0.0.1"), "text/plain": ("0.0.4", "1.0.0")}
+_RANGES: Final = ("text/*", "*/*")
 _CACHED: Final = 16  # results: a Prometheus server sends the same headers with every scrape
 
 
@@ -30,10 +36,10 @@ TIMEOUT_HEADER: Final = "x-prometheus-scrape-timeout-seconds"
 
 
 class Format(Enum):
-    """An exposition format; the value is its Content-Type."""
+    """The syntax of a page; the value is its media type."""
 
-    TEXT = "text/plain; version=0.0.4; charset=utf-8"
-    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    TEXT = "text/plain"
+    OPENMETRICS = "application/openmetrics-text"
 
     @property
     def end(self) -> bytes:
@@ -41,20 +47,50 @@ class Format(Enum):
         return b"# EOF\n" if self is Format.OPENMETRICS else b""
 
 
+class Negotiated(NamedTuple):
+    """What a client gets."""
+
+    form: Format = Format.TEXT
+    version: str = "0.0.4"
+    escaping: Escaping = Escaping.UNDERSCORES
+
+    @property
+    def content_type(self) -> str:
+        # Clients that know text 0.0.4 alone expect no further parameter.
+        scheme = "" if self == Negotiated() else f"; escaping={self.escaping.value}"
+        return f"{self.form.value}; version={self.version}; charset=utf-8{scheme}"
+
+
+class _Offer(NamedTuple):
+    weight: float
+    served: Negotiated
+
+
 @functools.lru_cache(_CACHED)
-def choose_format(accept: str) -> Format:
-    """The format for this Accept header: OpenMetrics if its weight is above 0 and at least that of text."""
-    openmetrics = 0.0
-    text: dict[str, float] = {}
+def negotiate(accept: str) -> Negotiated:
+    """The format for this Accept header: the one with the greatest weight above 0; of equal ones OpenMetrics."""
+    offers: list[_Offer] = []
+    ranges: dict[str, float] = {}
     for kind, parameters, weight in _elements(accept):
-        version = parameters.get("version", "")
-        if kind == "application/openmetrics-text" and version in _OPENMETRICS_VERSIONS:
-            openmetrics = max(openmetrics, weight)
-        elif kind in ("text/*", "*/*") or (kind == "text/plain" and version in _TEXT_VERSIONS):
-            text[kind] = max(text.get(kind, 0.0), weight)
-    # The most specific range decides: "text/plain;q=0.1, */*" wants text at 0.1.
-    plain = text.get("text/plain", text.get("text/*", text.get("*/*", 0.0)))
-    return Format.OPENMETRICS if openmetrics > 0 and openmetrics >= plain else Format.TEXT
+        if kind in _RANGES:
+            ranges[kind] = max(ranges.get(kind, 0.0), weight)
+        elif kind in _VERSIONS:
+            version = parameters.get("version") or _VERSIONS[kind][0]
+            if version in _VERSIONS[kind]:
+                served = Negotiated(Format(kind), version, _escaping(parameters.get("escaping", "")))
+                offers.append(_Offer(weight, served))
+    if not any(one.served.form is Format.TEXT for one in offers):
+        # The most specific range decides: "text/plain;q=0.1, */*" wants text at 0.1.
+        offers.append(_Offer(ranges.get("text/*", ranges.get("*/*", 0.0)), Negotiated()))
+    best = max(offers, key=lambda one: (one.weight, one.served.form is Format.OPENMETRICS))  # the first of equals
+    return best.served if best.weight > 0 else Negotiated()
+
+
+def _escaping(scheme: str) -> Escaping:
+    try:
+        return Escaping(scheme)
+    except ValueError:
+        return Escaping.UNDERSCORES
 
 
 @functools.lru_cache(_CACHED)

@@ -6,6 +6,7 @@
 
     SELECTOR   NAME | [NAME] { MATCHER , … }        a series is chosen if any match[] matches it
     MATCHER    LABEL = "value" | LABEL != "value"   a selector matches if all its matchers do; a missing label = ""
+               | "NAME"                             a name beyond the classic ones; so may LABEL be, and that of by=
 
 The syntax is PromQL's without regular expressions: a hostile pattern could stall the exporter.
 Every error is a QueryError, a mistake of the client: HTTP status 400.
@@ -41,6 +42,7 @@ _ESCAPES: Final = dict(zip("\\\"'ntrabfv", "\\\"'\n\t\r\a\b\f\v", strict=True))
 # Each matches at one position without backtracking, so no input makes it slow.
 _SPACE = re.compile(r"[ \t\r\n]*+")
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+")
+_ONE = re.compile(r"[^,\s]+")  # not several
 _ANY = re.compile(r".+", re.DOTALL)
 _OPERATOR = re.compile(r"=~|!~|!=|=")
 _STRING = re.compile(r""""((?:[^"\\]|\\.)*+)"|'((?:[^'\\]|\\.)*+)'""", re.DOTALL)
@@ -131,7 +133,7 @@ def parse_metrics_query(params: Iterable[tuple[str, str]], default_timestamps: s
     if timestamps not in TIMESTAMPS:
         raise QueryError(f"timestamps={shown(timestamps)} is unknown; use {', '.join(TIMESTAMPS)}")
     return MetricsQuery(
-        _names(given, _NAME, "name[]"),
+        _names(given, _ONE, "name[]"),
         _names(given, _ANY, "source[]"),
         _names(given, _ANY, "collect[]"),
         _names(given, _ANY, "exclude[]"),
@@ -143,8 +145,8 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
     """The query of /metrics/aggregated from decoded pairs. Raises QueryError."""
     given = _grouped(params, AGGREGATED)
     window, by = _once(given, "window"), _once(given, "by")
-    if by is not None and (not _NAME.fullmatch(by) or ":" in by or by.startswith("__")):
-        raise QueryError(f"by={shown(by)} is not a label name; give one label, such as by=node_id")
+    if by is not None:
+        by = _label(by)
     texts = given.get("match[]", [])
     if len(texts) > MAX_SELECTORS:
         raise QueryError(f"match[] is given {len(texts)} times; at most {MAX_SELECTORS}")
@@ -153,7 +155,7 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
         raise QueryError(f"match[] holds {sum(map(len, matchers))} matchers; at most {MAX_MATCHERS} together")
     return AggregatedQuery(
         window_ns=default_window_ns if window is None else parse_window(window),
-        metrics=_names(given, _NAME, "name[]", "metric"),
+        metrics=_names(given, _ONE, "name[]", "metric"),
         stats=_stats(given.get("stat", [])),
         matchers=matchers,
         by=by,
@@ -161,6 +163,15 @@ def parse_aggregated_query(params: Iterable[tuple[str, str]], default_window_ns:
         collect=_names(given, _ANY, "collect[]"),
         exclude=_names(given, _ANY, "exclude[]"),
     )
+
+
+def _label(by: str) -> str:
+    """The label of by=, which may be in quotes. Raises QueryError."""
+    string = _STRING.fullmatch(by)
+    label = _content(string) if string else by
+    if not label or label.startswith("__") or not (string or (_NAME.fullmatch(label) and ":" not in label)):
+        raise QueryError(f"by={shown(by)} is not a label name; give one label, such as by=node_id")
+    return label
 
 
 def parse_window(text: str) -> int:
@@ -204,14 +215,18 @@ def parse_selector(text: str) -> Selector:
 
 def _matcher(text: str, position: int) -> tuple[Matcher, int]:
     """The matcher at ``position``, and the position of the next token."""
-    label = _NAME.match(text, position)
-    if label is None or ":" in label[0]:
+    name = _NAME.match(text, position) or _STRING.match(text, position)
+    if name is None or (name.re is _NAME and ":" in name[0]):
         raise _bad_selector(text, position, "expected a label name")
-    if label[0] == "stat":
+    label = name[0] if name.re is _NAME else _content(name)
+    if label == "stat":
         raise QueryError(f"match[]={shown(text)} matches 'stat'; choose statistics with the parameter stat=")
-    operator = _OPERATOR.match(text, _skip(text, label.end()))
+    position = _skip(text, name.end())
+    operator = _OPERATOR.match(text, position)
+    if operator is None and name.re is _STRING:
+        return Matcher("__name__", label), position
     if operator is None:
-        raise _bad_selector(text, _skip(text, label.end()), "expected = or !=")
+        raise _bad_selector(text, position, "expected = or !=")
     if operator[0].endswith("~"):
         raise QueryError(
             f"match[]={shown(text)} has {operator[0]}; regular expressions are not supported, because a hostile "
@@ -221,8 +236,12 @@ def _matcher(text: str, position: int) -> tuple[Matcher, int]:
     string = _STRING.match(text, position)
     if string is None:
         raise _bad_selector(text, position, "expected a value in quotes")
-    value = _ESCAPE.sub(_unescaped, string[1] if string[1] is not None else string[2])
-    return Matcher(label[0], value, operator[0] == "="), _skip(text, string.end())
+    return Matcher(label, _content(string), operator[0] == "="), _skip(text, string.end())
+
+
+def _content(string: re.Match[str]) -> str:
+    """What a match of _STRING has between its quotes."""
+    return _ESCAPE.sub(_unescaped, string[1] if string[1] is not None else string[2])
 
 
 def _unescaped(escape: re.Match[str]) -> str:

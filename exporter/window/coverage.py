@@ -15,7 +15,6 @@ from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
 from exporter.rings import Ring
 from exporter.window.ring_window import Windows
-from shm.metric import label_set
 from shm.ring.frame import all_absent
 
 
@@ -45,12 +44,11 @@ class Coverage:
     def __init__(self, rings: Sequence[Ring], indexes: Iterable[int]) -> None:
         self._indexes = sorted(indexes)
         size = len(OF_A_SOURCE)
-        families = [FamilyLines(ASKED.name, "gauge", ASKED.help, "seconds", [Line(ASKED.name, 0)])]
+        families = [FamilyLines(ASKED.name, "gauge", ASKED.help, "seconds", [Line("", (), 0)])]
         for i, gauge in enumerate(OF_A_SOURCE):
             unit = "seconds" if gauge.name.endswith("_seconds") else ""
             lines = [
-                Line(gauge.name + label_set([("source", rings[index].source)]), 1 + size * n + i)
-                for n, index in enumerate(self._indexes)
+                Line("", [("source", rings[index].source)], 1 + size * n + i) for n, index in enumerate(self._indexes)
             ]
             families.append(FamilyLines(gauge.name, "gauge", gauge.help, unit, lines))
         self._lines = Lines(families if self._indexes else ())

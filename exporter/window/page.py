@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from exporter.exposition.conflicts import Levels, gather
+from exporter.exposition.names import Escaping, with_escaped
 from exporter.exposition.node_groups import HOST, is_chosen
 from exporter.exposition.template import FamilyLines, Line, Lines
 from exporter.http.negotiation import Format
@@ -18,7 +19,7 @@ from exporter.rings import Ring
 from exporter.window import coverage
 from exporter.window.compute import Keep, compute, lay_out
 from exporter.window.ring_window import Windows
-from shm.metric import Series, label_set
+from shm.metric import Series
 from shm.ring.series import names_of
 
 
@@ -45,7 +46,7 @@ class AggregatedPage:
             return (
                 is_chosen(source, series, query)
                 and (query.asks or not (series.metric.own or source == HOST))
-                and query.selects(names_of(series.metric), labels)
+                and query.selects(with_escaped(names_of(series.metric)), labels)
                 and (query.by is None or query.by in labels)
             )
 
@@ -59,7 +60,7 @@ class AggregatedPage:
                 f"Over a window: {metric.help}",
                 metric.unit,
                 [
-                    Line(f"{metric.family}{label_set([*labels.items(), ('stat', stat)])}", at)
+                    Line("", [*labels.items(), ("stat", stat)], at)
                     for labels, places in rows[metric.family]
                     for stat, at in places.items()
                 ],
@@ -70,10 +71,16 @@ class AggregatedPage:
         self.indexes = {ring for part in self._parts for ring in part.rings}
         self._coverage = coverage.Coverage(rings, self.indexes)
 
-    def render(self, windows: Windows, form: Format, keep: Keep | None = None) -> list[bytes]:
+    def render(
+        self,
+        windows: Windows,
+        form: Format,
+        keep: Keep | None = None,
+        escaping: Escaping = Escaping.UNDERSCORES,
+    ) -> list[bytes]:
         """The text, in parts. ``windows``: of the rings that ``indexes`` select; those that can't be read are left out.
 
         ``keep``: see :func:`.compute`.
         """
         vector = compute(self._parts, windows, keep)
-        return [*self._lines.parts(vector, form), *self._coverage.render(windows, form)]
+        return [*self._lines.parts(vector, form, escaping=escaping), *self._coverage.render(windows, form)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import re
 import threading
 import time
 import types
@@ -34,8 +33,6 @@ _MODES: Final = {
     "all": "each", "liveall": "each", "sum": "sum", "livesum": "sum", "min": "min+dead", "livemin": "min",
     "max": "max+dead", "livemax": "max", "mostrecent": "latest+dead", "livemostrecent": "latest",
 }  # fmt: skip
-
-_BEYOND_CLASSIC: Final = re.compile(r"\A[0-9]|[^a-zA-Z0-9_:]")
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +174,9 @@ class DropIn:
         *, mode: str = "sum", first: float | None = None,
     ) -> Cell:  # fmt: skip
         """The cell of a series. If the table refuses the series, log it and return a cell that nobody reads."""
-        name, bounds = _escaped(name), tuple(buckets)
+        bounds = tuple(buckets)
         try:
-            names = tuple(_escaped(label).replace(":", "_") for label in labels)
-            metric = Metric(name, kind, str(help_text)[:MAX_HELP] or name, "", names, bounds)
+            metric = Metric(name, kind, str(help_text)[:MAX_HELP] or name, "", tuple(labels), bounds)
             known, _ = self.table.metrics.get(name, (metric, mode))
             if known.shape == metric.shape:  # of another registry, whose help may differ
                 metric = known
@@ -221,7 +217,7 @@ class DropIn:
                 if not names or (by_labels and not labels):
                     return
                 wanted = {names.index(name): str(value) for name, value in labels.items()}
-                series = _escaped(f"{one._name}{_ENDINGS.get(one._type, '')}")
+                series = f"{one._name}{_ENDINGS.get(one._type, '')}"
 
                 def chosen(key: SeriesKey) -> bool:
                     return key[0] == series and all(key[1][at] == value for at, value in wanted.items())
@@ -238,7 +234,7 @@ class DropIn:
         @functools.wraps(original)
         def set_function(one: Any, f: Callable[[], float]) -> None:
             original(one, f)
-            key = _escaped(one._name), tuple(one._labelvalues)
+            key = one._name, tuple(one._labelvalues)
             self.table.remove([key])
             self.table.refused("gauge", key, (), "only its own process can call its function; use set() instead")
             self.table.report()
@@ -308,11 +304,6 @@ def _move(one: Any) -> None:
         for value, number in zip(_listed(getattr(one, name)), numbers, strict=True):
             if number:
                 value.inc(number)
-
-
-def _escaped(name: str) -> str:
-    """The name with underscores for what is beyond the classic character set, as prometheus_client's pages have it."""
-    return _BEYOND_CLASSIC.sub("_", name)
 
 
 def _listed(value: Any) -> list[Any]:

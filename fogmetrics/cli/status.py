@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-import xmlrpc.client
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from collector import registry
 from exporter.rings import RingSet
-from exporter.status.programs import FAILING
+from exporter.status.programs import FAILING, count_starts
 from exporter.status.stats import health
 from fogmetrics import config as configuration
 from fogmetrics.cli import directory, programs
@@ -26,7 +23,6 @@ from fogmetrics.cli.terminal import GREEN, GREY, RED, YELLOW, ago, painted
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 
-_STARTED: Final = re.compile(r"supervisord started with pid|spawned: '([^']+)' with pid")
 _COLOURS: Final = {"running": GREEN, "starting": YELLOW, "off": GREY}
 
 
@@ -67,21 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if changed or any(row.wrong for row in shown) else 0
 
     return exit_status("fogmetrics", body)
-
-
-def count_starts(supervisor: Any) -> Mapping[str, int]:
-    """How often each program was started since supervisord was, as far as its log reaches back."""
-    try:
-        log = supervisor.readLog(0, 0)
-    except xmlrpc.client.Fault:  # no log file
-        return {}
-    counts: Counter[str] = Counter()
-    for started in _STARTED.finditer(log):
-        if started[1]:
-            counts[started[1]] += 1
-        else:
-            counts.clear()
-    return counts
 
 
 def sources_of(config: Config) -> Mapping[str, Mapping[str, Any]]:

@@ -26,8 +26,8 @@ FILE = Path("etc/fog.toml")
             "etc/fog.toml: [metric.x] buckets can't be used: histogram 'x' has buckets that do not rise: (5.0, 1.0)",
         ),
         (
-            '[metric."a b"]\n',
-            "etc/fog.toml: [metric.\"a b\"] can't be a metric: metric name 'a b' is not a Prometheus name",
+            '[metric."a\\tb"]\n',
+            "etc/fog.toml: [metric.\"a\\tb\"] can't be a metric: metric name 'a\\tb' is not a Prometheus name",
         ),
         ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] matches no metric name; use letters, digits'),
         ("[metric.a.b]\nmax_series = 1\n", "etc/fog.toml: [metric.a] has no key 'b'; the keys are max_series, beyond"),

@@ -20,6 +20,9 @@ class Queue(MetricSource):
     name = "queue"
     metrics = (Metric("queue_depth", "gauge", "Jobs waiting, in jobs.", unit="jobs"),)
 
+    def __init__(self, off: str = "") -> None:
+        self.off = off
+
     def collect(self) -> list[Sample]:
         return [Sample("queue_depth", 3)]
 
@@ -46,6 +49,18 @@ def test_what_is_on_has_a_program_and_what_is_off_is_on_no_page_but_its_ring_is_
         assert daemon.get("/stats").json()["rings"]["betanet"]["frames"] == 1
 
 
+def test_a_source_that_is_off_by_its_own_class_is_not_missed(tmp_path: Path) -> None:
+    toml = (
+        "[source.betanet]\nenabled = false\n[source.deployment]\nenabled = false\n"
+        f'[source.queue]\nclass = "{__name__}:Queue"\noff = "no queue here"\n'
+    )
+    with Daemon(tmp_path, interval_seconds=0.3, toml=toml) as daemon:
+        daemon.wait_until_collected("node", "system")
+        wait_until(lambda: daemon.get("/health").json()["status"] == "ok", 10, "all programs past startsecs")
+        assert sorted(daemon.states()) == ["exporter", "node", "system"]
+        assert sorted(daemon.get("/health").json()["sources"]) == ["node", "system"]
+
+
 @pytest.mark.parametrize("status", [0, 1, 75, 78, 127])
 def test_a_program_that_fails_is_given_up_whatever_its_exit_status(tmp_path: Path, status: int) -> None:
     toml = "".join(f"[source.{name}]\nenabled = false\n" for name in ("deployment", "betanet", "system"))
@@ -61,7 +76,7 @@ def test_a_program_that_fails_is_given_up_whatever_its_exit_status(tmp_path: Pat
         health = daemon.get("/health").json()
         assert health["sources"]["host"] == {"status": "missing"}
         assert health["status"] == "degraded"
-        assert any(one.startswith("program host is FATAL") for one in health["problems"])
+        assert any(one.startswith("program host is FATAL after 3 starts: ") for one in health["problems"])
 
 
 def test_the_programs_run_what_is_installed_whatever_the_directory_has(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def test_metrics_are_those_of_the_rings_and_the_exporter_s_own(scene: Scene) -> 
 
 def test_openmetrics_comes_to_those_who_ask_and_ends_as_it_must(scene: Scene) -> None:
     answer = get(fill(scene), "/metrics", accept=OPENMETRICS)
-    assert answer.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert answer.headers["content-type"] == (
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+    )
     assert answer.text.endswith("\n# EOF\n")
     assert answer.text.count("# EOF") == 1
     found = samples_of(answer.text, Format.OPENMETRICS)
@@ -232,7 +234,7 @@ def test_the_index_leads_to_every_page(scene: Scene) -> None:
     ("path", "said"),
     [
         ("/metrics?nam=x", "parameter 'nam' is unknown; use name[], source[], collect[], exclude[], timestamps\n"),
-        ("/metrics?name[]=a-b", "name[]='a-b' is not a name; repeat name[] for several, or leave it out\n"),
+        ("/metrics?name[]=a,b", "name[]='a,b' is not a name; repeat name[] for several, or leave it out\n"),
         (
             "/metrics/aggregated?window=8d",
             "window='8d' is longer than 7d, the longest that [exporter] max_window allows\n",

@@ -119,8 +119,8 @@ def test_applications_with_the_same_metrics_keep_their_series_apart(namespace: s
     ]
     assert exporter.own.conflicts == []
     exporter.close()
-    with pytest.raises(ConfigurationError, match=r'\[applications\] label is \'a-b\'.*"" for none'):
-        Exporter(Config(applications=ApplicationsConfig(label="a-b")))
+    with pytest.raises(ConfigurationError, match=r'\[applications\] label is \'__a\'.*"" for none'):
+        Exporter(Config(applications=ApplicationsConfig(label="__a")))
 
 
 def test_the_history_takes_nothing_from_another_ring(namespace: str, exporter: Exporter) -> None:

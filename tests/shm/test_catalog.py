@@ -120,7 +120,7 @@ def test_an_entry_of_a_later_release_is_skipped_and_unknown_keys_are_too() -> No
         (KIND_SERIES, {"v": ["x"], "c": 0}),
         (KIND_SERIES, [1, 2]),
         (KIND_SERIES, None),
-        (KIND_METRIC, {"n": "!", "t": "gauge", "h": "", "u": "", "l": [], "b": [], "o": 0}),
+        (KIND_METRIC, {"n": "\t", "t": "gauge", "h": "", "u": "", "l": [], "b": [], "o": 0}),
         (KIND_METRIC, {"n": "a", "t": ["gauge"], "h": "", "u": "", "l": [], "b": [], "o": 0}),
         (KIND_METRIC, {"n": "a", "t": "histogram", "h": "", "u": "", "l": [], "b": [10**400], "o": 0}),
         (KIND_METRIC, {"n": "a", "t": "gauge", "h": "", "u": "", "l": [{}], "b": [], "o": 0}),

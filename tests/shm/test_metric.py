@@ -17,7 +17,7 @@ def metric(**fields: Any) -> Metric:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"name": "0abc"}, "'0abc' is not a Prometheus name"),
+        ({"name": ""}, "'' is not a Prometheus name"),
         ({"name": "a\n"}, "is not a Prometheus name"),
         ({"name": 7}, "metric name is 7, of type int; give a string"),
         ({"name": "a" * 201}, "metric name has 201 characters; at most 200"),
@@ -25,7 +25,8 @@ def metric(**fields: Any) -> Metric:
         ({"help": "x" * 2001}, "help of metric 'app_requests' has 2001 characters"),
         ({"help": "\ud800"}, "not valid Unicode"),
         ({"label_names": ("a", "a")}, "names a label twice: a, a"),
-        ({"label_names": ("9a",)}, "label name '9a'"),
+        ({"label_names": ("__a",)}, "label name '__a'"),
+        ({"label_names": ("a\n",)}, r"label name 'a\\n'"),
         ({"label_names": ("le",)}, "'le' of metric 'app_requests' is reserved for the bucket bounds"),
         ({"label_names": ("stat",)}, "reserved for the statistics"),
         ({"label_names": tuple(f"l{i}" for i in range(33))}, "has 33 labels; at most 32"),
@@ -39,6 +40,11 @@ def metric(**fields: Any) -> Metric:
 def test_a_metric_that_breaks_a_rule_is_refused_and_the_message_names_it(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(MetricError, match=says):
         metric(**fields)
+
+
+@pytest.mark.parametrize("name", ["http.requests", "0abc", "größe", "日本", "a b", 'a"b\\'])
+def test_names_may_have_any_characters_that_can_be_printed(name: str) -> None:
+    assert metric(name=name, label_names=(name,)).sample_names[0] == name
 
 
 def test_an_untyped_metric_may_be_a_part_of_another_programs_summary_or_histogram() -> None:

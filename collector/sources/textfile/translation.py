@@ -9,7 +9,7 @@
 A family that its type can't hold in a ring becomes untyped metrics, one per sample name: a summary with quantiles; a
 histogram without a sum, without a count, without a finite bound, or with more than 64 bounds; a family with a label
 ``le`` or ``quantile`` of its own. A family that no metric of a ring can hold is omitted, with an error: a label
-``stat``, more than 32 labels, a name of more than 200 characters or beyond the classic character set. Of a family with
+``stat``, more than 32 labels, a name of more than 200 characters or with one that can't be printed. Of a family with
 series that are wrong, only these are omitted. Of a series given twice, the first sample is kept.
 
 The label names of a metric are those of all its series; a label that a series lacks is empty, which means the same to

@@ -143,7 +143,7 @@ def native() -> Metric:
     ("family", "said"),
     [
         (gauge("g", ({"stat": "avg"}, 1.0), ({"stat": "max"}, 2.0)), "'stat' of metric 'g' is reserved"),
-        (gauge("a.b"), "metric name 'a.b' is not a Prometheus name"),
+        (gauge("a\n"), "metric name 'a\\n' is not a Prometheus name"),
         (gauge("collector_up"), "the name collector_up belongs to the gauge collector_up of fogmetrics itself"),
         (gauge("good"), "a series of good is in another family too"),
         (CounterMetricFamily("good", "C.", value=1), "the name good belongs to the gauge good of another family"),
@@ -204,7 +204,7 @@ def test_what_is_no_family_and_families_without_end_are_named(monkeypatch: pytes
 
 
 def test_nothing_of_it_that_can_be_held_is_down_and_nothing_at_all_is_not() -> None:
-    assert not collected(gauge("a.b")).up
+    assert not collected(gauge("a\n")).up
     assert collected().up
 
 

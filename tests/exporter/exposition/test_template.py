@@ -16,9 +16,9 @@ from shm.ring.frame import all_absent
 def page() -> Lines:
     return Lines(
         [
-            FamilyLines("a", "gauge", "A.", "", [Line('a{x="1"}', 2), Line('a{x="2"}', 0)]),
+            FamilyLines("a", "gauge", "A.", "", [Line("", [("x", "1")], 2), Line("", [("x", "2")], 0)]),
             FamilyLines("none", "gauge", "N.", "", []),
-            FamilyLines("b", "counter", "B.", "", [Line("b_total", 1)]),
+            FamilyLines("b", "counter", "B.", "", [Line("_total", (), 1)]),
         ]
     )
 
@@ -51,8 +51,8 @@ def test_each_line_takes_the_value_at_its_own_place_whatever_was_rendered_before
 def test_openmetrics_leaves_out_what_it_forbids_and_text_shows_it() -> None:
     lines = Lines(
         [
-            FamilyLines("c", "counter", "C.", "", [Line(f'c_total{{x="{i}"}}', i, i) for i in range(5)]),
-            FamilyLines("t", "gauge", "T.", "", [Line("t", 0, TEXT_ONLY)]),
+            FamilyLines("c", "counter", "C.", "", [Line("_total", [("x", str(i))], i, i) for i in range(5)]),
+            FamilyLines("t", "gauge", "T.", "", [Line("", (), 0, TEXT_ONLY)]),
         ]
     )
     values = np.concatenate((np.array([math.nan, -1.0, 0.0, math.inf]), all_absent(1)))
@@ -67,7 +67,7 @@ def test_openmetrics_leaves_out_what_it_forbids_and_text_shows_it() -> None:
 
 
 def test_a_percent_sign_is_no_place_for_a_number_wherever_it_stands() -> None:
-    lines = Lines([FamilyLines("a", "gauge", "In %, %b of all.", "", [Line('a{x="%b"}', 0)])])
+    lines = Lines([FamilyLines("a", "gauge", "In %, %b of all.", "", [Line("", [("x", "%b")], 0)])])
     assert text(lines, np.array([1.0])) == b'# HELP a In %, %b of all.\n# TYPE a gauge\na{x="%b"} 1.0\n'
 
 
@@ -78,7 +78,7 @@ def test_a_page_of_several_parts_is_whole(monkeypatch: pytest.MonkeyPatch, size:
     def lines() -> Lines:
         families = [("a", range(4)), ("b", range(4, 10))]
         return Lines(
-            FamilyLines(name, "gauge", "H.", "", [Line(f'{name}{{x="{at}"}}', at) for at in places])
+            FamilyLines(name, "gauge", "H.", "", [Line("", [("x", str(at))], at) for at in places])
             for name, places in families
         )
 

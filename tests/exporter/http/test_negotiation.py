@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.http.negotiation import Format, accepts_gzip, choose_format
+from exporter.http.negotiation import Format, accepts_gzip, negotiate
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -44,7 +44,7 @@ CHROME = FIREFOX + ",application/signed-exchange;v=b3;q=0.7"
     ],
 )
 def test_openmetrics_is_for_those_who_name_it_and_do_not_prefer_text(accept: str) -> None:
-    assert choose_format(accept) is Format.OPENMETRICS
+    assert negotiate(accept).form is Format.OPENMETRICS
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,48 @@ def test_openmetrics_is_for_those_who_name_it_and_do_not_prefer_text(accept: str
     ],
 )
 def test_text_is_the_answer_to_silence_wildcards_preference_and_nonsense(accept: str) -> None:
-    assert choose_format(accept) is Format.TEXT
+    assert negotiate(accept).form is Format.TEXT
+
+
+TEXT_1 = "text/plain;version=1.0.0;escaping={};q={}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (PROMETHEUS_2, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (PROMETHEUS_3, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (PROMETHEUS_3_PROTOBUF, "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (
+            "application/openmetrics-text;version=0.0.1",
+            "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores",
+        ),
+        (
+            "application/openmetrics-text;escaping=dots",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=dots",
+        ),
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=0.0.4;escaping=underscores", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;escaping=values", "text/plain; version=0.0.4; charset=utf-8; escaping=values"),
+        (TEXT_1.format("allow-utf-8", 1), "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (TEXT_1.format("ALLOW-UTF-8", 1), "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"),
+        (TEXT_1.format("\x00", 1), "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        (
+            TEXT_1.format("values", 0.4) + ",text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=values",
+        ),
+        (TEXT_1.format("values", 0.3) + ",text/plain;version=0.0.4;q=0.4", "text/plain; version=0.0.4; charset=utf-8"),
+        (TEXT_1.format("values", 0), "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "application/openmetrics-text;escaping=dots;q=0.1," + TEXT_1.format("values", 0.2),
+            "text/plain; version=1.0.0; charset=utf-8; escaping=values",
+        ),
+        ("text/plain;version=1.0.1;escaping=dots", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+def test_version_and_escaping_are_those_of_the_element_that_weighs_most(accept: str, content_type: str) -> None:
+    assert negotiate(accept).content_type == content_type
 
 
 @pytest.mark.parametrize(
@@ -114,12 +155,12 @@ def test_gzip_needs_a_weight_above_zero_by_name_or_by_star(accept_encoding: str,
 
 @given(st.text(st.sampled_from('gziptextplain/openmetrics*;=,q01."\\ \t\n\x00é'), max_size=200))
 def test_garbage_never_raises(header: str) -> None:
-    assert choose_format(header) in Format
+    assert negotiate(header).form in Format
     assert accepts_gzip(header) in (True, False)
 
 
 @pytest.mark.parametrize("piece", [",", ";", "=", '"', "q=", "*/*;", ";q=0.", "a,", " ", "\\", "text/plain;q=0.0,"])
 def test_64_kib_of_garbage_is_text_without_gzip(piece: str) -> None:
     header = piece * (65_536 // len(piece))
-    assert choose_format(header) is Format.TEXT
+    assert negotiate(header).form is Format.TEXT
     assert accepts_gzip(header) is False

@@ -73,6 +73,16 @@ def test_a_query_is_a_key_whatever_the_order_of_statistics() -> None:
         ('{a="},{"}', [("a", "},{", True)]),
         ('{a="",b=""}', [("a", "", True), ("b", "", True)]),
         ('{a="é\n"}', [("a", "é\n", True)]),
+        ('{"http.requests"}', [("__name__", "http.requests", True)]),
+        ('{ "größe" , a = "1" }', [("__name__", "größe", True), ("a", "1", True)]),
+        (
+            'x{"http.method"!="GET",\'a"b\' = "c"}',
+            [
+                ("__name__", "x", True),
+                ("http.method", "GET", False),
+                ('a"b', "c", True),
+            ],
+        ),
     ],
 )
 def test_a_selector_reads_as_in_promql(text: str, matchers: list[tuple[str, str, bool]]) -> None:
@@ -102,6 +112,8 @@ def test_a_selector_reads_as_in_promql(text: str, matchers: list[tuple[str, str,
         (r'{a="\u12"}', r"unknown escape '\\u'"),
         (r'{a="\ud800"}', r"unknown escape '\\ud800'"),
         (r'{a="\UFFFFFFFF"}', r"unknown escape '\\UFFFFFFFF'"),
+        ('{"stat"="p95"}', "choose statistics with the parameter stat="),
+        ('{"a"', "expected ',' or '}' at character 5, found the end"),
         ('{stat="p95"}', "choose statistics with the parameter stat="),
         ("a" * 4097, "… has 4097 characters; at most 4096"),
         ('up{a=~"b.*"}', "has =~; regular expressions are not supported, because a hostile pattern could stall the "),

@@ -202,7 +202,7 @@ def test_what_a_table_can_t_have_stays_in_the_process_and_the_log_says_so(namesp
     assert merged(namespace) == {}
 
 
-def test_names_beyond_the_classic_characters_have_underscores_as_on_the_library_s_pages(
+def test_names_beyond_the_classic_characters_are_kept_and_escaped_as_on_the_library_s_pages(
     namespace: str, two: tuple[Process, Process]
 ) -> None:
     with two[0] as one, two[1]:
@@ -214,13 +214,15 @@ def test_names_beyond_the_classic_characters_have_underscores_as_on_the_library_
             process.do("h = p.Histogram('h.h', 'H.', ['l.l'], buckets=(1,)); h.labels('x').observe(0.5)")
             process.do("e = p.Enum('a:b', 'E.', states=['up']); e.state('up')")
         found = merged(namespace)
-        assert found.pop("h_h{x}")[1:] == [2.0, 2.0, 1.0]
+        assert found.pop("h.h{x}")[1:] == [2.0, 2.0, 1.0]
         assert found == {
-            "my_x_total{}": [0.0], "http_requests_total{GET,b}": [4.0], "__{}": [6.0], "a:b{up}": [1.0],
+            "my.x_total{}": [0.0], "http.requests_total{GET,b}": [4.0], "1º{}": [6.0], "a:b{up}": [1.0],
         }  # fmt: skip
-        assert 'http_requests_total{application="web",http_method="GET",_a="b"} 4.0' in page_of(namespace)
+        page = page_of(namespace)
+        assert 'http_requests_total{application="web",http_method="GET",_a="b"} 4.0' in page
+        assert 'a:b{application="web",a_b="up"} 1.0' in page
         one.do("c.clear(); h.remove('x'); g.set_function(lambda: 5)")
-        assert merged(namespace) == {"my_x_total{}": [0.0], "__{}": [3.0], "a:b{up}": [1.0]}
+        assert merged(namespace) == {"my.x_total{}": [0.0], "1º{}": [3.0], "a:b{up}": [1.0]}
 
 
 def test_one_name_in_two_registries_is_one_metric_whatever_its_help(namespace: str, process: Process) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fogmetrics.cli.main import main
-from fogmetrics.cli.status import Row, count_starts, rows, table
+from fogmetrics.cli.status import Row, rows, table
 from fogmetrics.cli.terminal import RED, ago, painted
 
 FRESH = {"status": "fresh", "age_seconds": 2.4, "up": True}
@@ -71,22 +70,6 @@ def test_a_program_that_could_not_be_started_at_all_has_supervisords_reason() ->
 def test_a_program_and_a_ring_of_the_users_own_are_shown_too() -> None:
     made = rows([EXPORTER, program("web", "FATAL")], {}, {}, {"other": {**FRESH, "status": "stale"}}, [], [])
     assert [(row.name, bool(row.wrong)) for row in made] == [("exporter", False), ("web", True), ("other", True)]
-
-
-def test_the_starts_are_those_since_supervisord_began() -> None:
-    class Log:
-        def readLog(self, offset: int, length: int) -> str:  # noqa: N802 - supervisord's name
-            return (
-                "INFO spawned: 'node' with pid 1\nINFO supervisord started with pid 2\n"
-                "INFO spawned: 'node' with pid 3\nINFO spawned: 'node' with pid 4\nINFO spawned: 'system' with pid 5\n"
-            )
-
-    class Without:
-        def readLog(self, offset: int, length: int) -> str:  # noqa: N802
-            raise xmlrpc.client.Fault(20, "NO_FILE")
-
-    assert count_starts(Log()) == {"node": 2, "system": 1}
-    assert count_starts(Without()) == {}
 
 
 def test_the_columns_are_aligned_and_have_no_colour_outside_of_a_terminal() -> None:
