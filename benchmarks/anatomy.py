@@ -1,8 +1,8 @@
-"""What an append consists of, each part timed by itself.
+"""The parts of an append, each timed separately.
 
-A sampler sees nothing of 2 µs. So the statements of :meth:`RingWriter.append` and :meth:`Staging.copy` are run by
-themselves, over and over in one function, with their names in local variables as they are there. What is left of the
-whole is the interpreter's: the calls, the checks, and looking up what is not a local variable.
+An append of 2 µs is too short for a sampling profiler. The statements of :meth:`RingWriter.append` and
+:meth:`Staging.copy` are repeated in one function each, with their names in local variables as in the original. The
+remainder is the interpreter's: calls, checks, and look-ups of names that are not local variables.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PARTS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def of_an_append(effort: Effort, answer: Answer) -> None:
-    """Add the whole of an append, and what it divides into, to the answer."""
+    """Add the time of an append, and of its parts, to the answer."""
     namespace = f"bench-{os.getpid()}"
     try:
         with open_writer(namespace, capacity=DEFAULT_CAPACITY, columns=_COLUMNS) as writer:
@@ -75,7 +75,7 @@ def _seconds_each(timer: timeit.Timer, repeat: int) -> float:
 
 
 def _names(writer: RingWriter, values: array[float]) -> dict[str, Any]:
-    """What the statements speak of."""
+    """The names that the statements use."""
     staging = writer._segment.staging
     offset = writer.header.slots_offset
     return {

@@ -1,4 +1,4 @@
-"""P1: what a frame costs its collector, beside a sample of prometheus_client's, and what reading it back costs.
+"""P1: costs of appending and reading a frame, compared with storing a sample in prometheus_client.
 
 :meth:`RingWriter.append` is measured whole: staging, seal, clock, and the copy into shared memory.
 """
@@ -70,7 +70,7 @@ def _append(columns: int) -> str:
 
 @contextlib.contextmanager
 def _ring_jobs(columns: int, effort: Effort) -> Iterator[Jobs]:
-    """An append, and reading of another ring, which is full and stays as it is."""
+    """Appends to one ring, and reads of another ring, which is full and does not change."""
     namespace, values = f"bench-{os.getpid()}-{columns}", array("d", range(columns))
     with contextlib.ExitStack() as stack:
         stack.callback(remove_files_of, namespace)
@@ -94,7 +94,7 @@ def _ring_jobs(columns: int, effort: Effort) -> Iterator[Jobs]:
 
 @contextlib.contextmanager
 def _recording(series: int) -> Iterator[Callable[[], float]]:
-    """Samples of so many series by name, and the frame: seconds for each sample."""
+    """Seconds per sample of recording that many series by name and committing the frame."""
     namespace = f"bench-{os.getpid()}-recorded"
     try:
         with MetricCollector("recorded", namespace=namespace, capacity=64, max_series_per_metric=series) as collector:

@@ -1,7 +1,7 @@
-"""What the metrics of a program of many processes cost it, its scraper and its host: the drop-in beside the original.
+"""Costs of the metrics of a program with many processes: the drop-in compared with the original.
 
-The original is prometheus_client's multiprocess mode, its files in shared memory like our tables; its page comes from a
-server that does nothing else. Ours comes from the exporter.
+The original is prometheus_client's multiprocess mode, with its files in shared memory like our tables and its page from
+a server that does nothing else. Our page comes from the exporter.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def ask(effort: Effort) -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """An application, and what a scraper asks for its metrics. ``files``: what is kept of it."""
+    """An application and the page of its metrics. ``files``: the files that hold its values."""
 
     do: Callable[..., Any]
     pid: int
@@ -122,7 +122,7 @@ def _of_the_application(namespace: str, application: str) -> list[Path]:
 
 
 def _kib(files: list[Path]) -> float:
-    """What is allocated."""
+    """Allocated KiB of these files."""
     return sum(512 * path.stat().st_blocks for path in files) / 1024
 
 
@@ -306,11 +306,11 @@ def _cpu_of(page: Callable[[str], str], name: str) -> str:
 
 
 def _short(answer: Answer, restarts: int) -> str:
-    """For docs/applications.md: what is to be seen at one glance."""
+    """The summary for docs/applications.md."""
     rows: list[tuple[str, ...]] = []
 
     def row(shown: str, unit: str, decimals: int, what: Callable[[str], str]) -> None:
-        """``what``: of a side's name, the beginning of what was measured of it, and the end."""
+        """``what``: returns the name of the figure for the name of a side."""
         values = (answer.median(what(name)) for name in (_OURS, _THEIRS))
         rows.append((shown, *(f"{value:,.{decimals}f} {unit}".rstrip() for value in values)))
 

@@ -1,6 +1,6 @@
-"""Scrapers that ask for every page and every window as fast as they are answered, in processes of their own.
+"""Scrapers in separate processes that request every page and every window as fast as they are answered.
 
-In a benchmark:   with siege(port) as scrapers: ...; scrapers.stop() tells what they were answered
+In a benchmark:   with siege(port) as scrapers: ...; scrapers.stop() counts the answers
 By itself:        python -m benchmarks.besiege PORT CONNECTIONS   (until the end of its input; then a line of JSON)
 """
 
@@ -47,7 +47,7 @@ class Siege:
     statuses: Counter[str] = field(default_factory=Counter)
 
     def stop(self) -> None:
-        """End them, and take over what they counted."""
+        """Stop the scrapers and read their counts."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.close()
@@ -65,7 +65,7 @@ class Siege:
 
 @contextlib.contextmanager
 def siege(port: int) -> Iterator[Siege]:
-    """As many scrapers as the cores allow: a process for each core, with some connections each."""
+    """One process of scrapers for each core, with some connections each."""
     command = [sys.executable, "-m", "benchmarks.besiege", str(port), str(CONNECTIONS_EACH)]
     with contextlib.ExitStack() as stack:
         started = []
@@ -78,7 +78,7 @@ def siege(port: int) -> Iterator[Siege]:
 
 
 class _Scraper(threading.Thread):
-    """One connection, kept as long as the exporter keeps it."""
+    """Request pages on one connection until the exporter closes it."""
 
     def __init__(self, port: int, first: int, told: threading.Event) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Charts as SVG, light on bytes, and the same bytes from the same figures: no date, no random names."""
+"""Draw charts as small SVG files that are identical for identical figures: no date, no random names."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _draw_lines(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_bars(figure: Figure, axes: Axes, chart: Bars) -> None:
-    """Lying, the first on top; the same part has the same colour in each."""
+    """Draw horizontal bars, the first on top; a part has the same colour in each bar."""
     import matplotlib as mpl
 
     axes.set_prop_cycle(color=mpl.color_sequences["tab20"])

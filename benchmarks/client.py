@@ -1,4 +1,4 @@
-"""The client of every HTTP server that is measured: one kept connection, and no more work than reading the answer."""
+"""The client for all measured HTTP servers: one kept connection, and no work except reading the answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _TIMEOUT_SECONDS: Final = 120
 class Client:
     """One connection to a port of 127.0.0.1, kept between requests as Prometheus keeps it.
 
-    Of what a request takes, 0.1 ms is this client's own; it asks for no compression.
+    The client itself takes 0.1 ms per request. It asks for no compression.
     """
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
 
     def get(self, path: str) -> bytes:
-        """The body. AssertionError with what the server said, where it is not 200."""
+        """Return the body. Raises AssertionError with the answer if the status is not 200."""
         return self._ask("GET", path)
 
     def post(self, path: str, body: bytes) -> bytes:
@@ -36,7 +36,7 @@ class Client:
         return answer
 
     def is_ready(self, path: str) -> bool:
-        """Whether the server answers there with success."""
+        """Whether the server answers with status 200."""
         try:
             self.get(path)
         except (OSError, http.client.HTTPException, AssertionError):

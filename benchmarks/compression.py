@@ -1,4 +1,4 @@
-"""P12: what gzip costs a page that changed, and what other libraries and levels would take for the same bytes."""
+"""P12: cost of gzip for a page that changed, and of other libraries and levels for the same bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _libraries(answer: Answer) -> dict[str, Compress]:
-    """Each library at the levels that are worth a look, by name; those that are not installed are named as missing."""
+    """The compared libraries and levels, by name. Libraries that are not installed are added as missing."""
     found: dict[str, Compress] = {f"zlib at level {level}": _zlib(level) for level in (1, 6)}
     try:
         from isal import igzip

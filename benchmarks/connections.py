@@ -1,7 +1,7 @@
-"""What connections cost the exporter in memory: ``python -m benchmarks.connections``.
+"""Memory of the exporter per connection: ``python -m benchmarks.connections``.
 
-As many clients as ``max_connections``, each of which leaves the exporter with as much as it can: half a request, what a
-long request was about, and a page that it does not take. Each kind meets an exporter of its own.
+``max_connections`` clients make the exporter keep as much as they can: half a request, the state of a long request, or
+a page that they do not read. Each kind of client has a new exporter.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KINDS: Final = {
 
 
 def cost(namespace: str, pieces: tuple[bytes, ...]) -> float:
-    """Bytes of resident memory a connection."""
+    """Bytes of resident memory per connection."""
     with exporting(namespace, _KEYS) as (program, port), contextlib.ExitStack() as stack:
         with contextlib.closing(Scrapers(port, program.pid)) as scrapers:
             for _ in range(3):

@@ -1,9 +1,8 @@
-"""An application that counts, in one of four ways: ``python -m benchmarks.counting original|drop_in|locked|shared``.
+"""An application that counts in one of four ways: ``python -m benchmarks.counting original|drop_in|locked|shared``.
 
-*original* is prometheus_client's multiprocess mode, in files of $PROMETHEUS_MULTIPROC_DIR; *drop_in* the same code with
-one line more; *locked* the drop-in with a lock for each store, as on interpreters without the GIL; *shared* our own
-collector. Each line of its input is a call of a function of :class:`Counting` in JSON; it answers with what that
-returned.
+*original* is prometheus_client's multiprocess mode, with files in $PROMETHEUS_MULTIPROC_DIR; *drop_in* the same code
+with one more line; *locked* the drop-in with a lock for each store, as on interpreters without the GIL; *shared* a
+SharedCollector. Each line of input is a call of a method of :class:`Counting` in JSON; the output is its result.
 
 ``python -m benchmarks.counting`` alone measures stores of the first three in turns.
 """
@@ -38,7 +37,7 @@ STORES: Final = ("inc", "set", "observe", "summary", "labels().inc")
 
 
 class Counting:
-    """Runs in a process of its own."""
+    """The functions that the application offers; runs in a separate process."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
@@ -47,7 +46,7 @@ class Counting:
         self._restarted: list[Callable[[], None]] = []
 
     def _made_stores(self) -> dict[str, Callable[[int], None]]:
-        """What makes that many stores of each kind."""
+        """The functions that make that many stores of each kind."""
         if self._kind == "shared":
             from fogmetrics.application.shared_collector import SharedCollector
 
@@ -92,7 +91,7 @@ class Counting:
     # ---- stores ---------------------------------------------------------------------------------------------
 
     def rate(self, what: str, number: int, processes: int) -> float:
-        """Stores a second, of all processes together, each of which makes ``number``; of one alone, of its CPU."""
+        """Stores per second of all processes together, ``number`` each; of a single process, per second of CPU."""
         store = self._stores[what]
 
         def work(heard: int, told: int) -> None:
@@ -122,7 +121,7 @@ class Counting:
     # ---- many processes -------------------------------------------------------------------------------------
 
     def start(self, processes: int, series: int) -> None:
-        """More processes until there are so many, each with that many series, the same in all; see change."""
+        """Start processes up to that number, each with the same number of the same series; see change."""
         from prometheus_client import Counter
 
         metrics = [Counter(f"s{series}_{n}_{processes}", "Counts.", ["number"]) for n in range(series // PER_METRIC)]
@@ -144,7 +143,7 @@ class Counting:
             os.read(answer, 1)
 
     def change(self) -> None:
-        """Every process counts in each of its series."""
+        """Let every process count in each of its series."""
         for _, tell, _ in self._children:
             os.write(tell, b"g")
         for _, _, answer in self._children:
@@ -159,7 +158,7 @@ class Counting:
     # ---- restarts -------------------------------------------------------------------------------------------
 
     def restarts(self, number: int) -> float:
-        """Workers that count in 50 series each and end, every second by SIGKILL; the seconds that all of it took."""
+        """Run workers that count in 50 series each and exit, every second one by SIGKILL; return the seconds taken."""
         from prometheus_client import Counter, Gauge, Histogram, multiprocess
 
         if not self._restarted:
@@ -194,7 +193,7 @@ class Counting:
 
 
 def _looped(code: str, names: Mapping[str, Any]) -> Callable[[int], None]:
-    """A function that runs the statement so many times, as fast as Python loops."""
+    """Return a function that runs the statement a given number of times in a plain loop."""
     space = {"repeat": repeat, **names}
     exec(f"def loop(number):\n for _ in repeat(None, number):\n  {code}", space)  # as timeit does
     loop: Callable[[int], None] = space["loop"]
@@ -202,7 +201,7 @@ def _looped(code: str, names: Mapping[str, Any]) -> Callable[[int], None]:
 
 
 def _forked(work: Callable[[int, int], None]) -> tuple[int, int, int]:
-    """A child that does ``work(heard, told)`` and ends in good order: its pid, where it is told, where it answers."""
+    """Fork a child that runs ``work(heard, told)`` and exits normally: (pid, its input, its output)."""
     heard, tell = os.pipe()
     answer, told = os.pipe()
     pid = os.fork()
@@ -226,7 +225,7 @@ def _forked(work: Callable[[int, int], None]) -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Callable[..., Any]]:
-    """An application that is told what to do, with tables in ``namespace`` or the original's files in ``directory``."""
+    """Start an application, with tables in ``namespace`` or the original's files in ``directory``."""
     environ = {name: value for name, value in os.environ.items() if name.upper() != "PROMETHEUS_MULTIPROC_DIR"}
     environ["FOGMETRICS_NAMESPACE"] = namespace
     if kind == "original":
@@ -236,7 +235,7 @@ def counting(kind: Kind, namespace: str, directory: str) -> Iterator[Callable[..
 
 
 def compare(turns: int = 9, stores: int = 200_000) -> None:
-    """Print how many stores each kind makes in a second of CPU, and by how much that is more than the original."""
+    """Print the stores per second of CPU of each kind, and their ratio to the original's."""
     namespace = f"bench-counting-{os.getpid()}"
     kinds: tuple[Kind, ...] = ("original", "drop_in", "locked")
     found: dict[tuple[str, Kind], list[float]] = {(what, kind): [] for what in STORES for kind in kinds}

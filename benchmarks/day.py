@@ -1,7 +1,7 @@
-"""A day of 1,000 series, new as often as one wants, and the real exporter that serves it.
+"""A day of 1,000 series that can be replaced by a new one, and the real exporter that serves it.
 
-The clock is the machine's: a window always ends now. So a ring is filled with a whole day at once, stamped as if it had
-been collected every 15 s until this moment. Filled again it holds a day in which nothing of the one before is left.
+A window always ends now. A ring is therefore filled with a whole day at once, with timestamps as if it had been
+collected every 15 s until now. Filling it again replaces all of the day.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A day as every peer gets it. ``values``: shape (frames, series); ``timestamps``: Unix seconds, one a frame."""
+    """A day of samples. ``values``: shape (frames, series); ``timestamps``: Unix seconds, one per frame."""
 
     values: Floats
     timestamps: NDArray[np.int64]
@@ -54,9 +54,9 @@ class Samples:
 
 
 def walks() -> Floats:
-    """The values of a day, shape (frames, series): slow walks with two decimals, the same in each run.
+    """The values of a day, shape (frames, series): random walks with two decimals, the same in each run.
 
-    As gauges are. Random doubles would cost us about the same; the peers would have nothing to compress.
+    They resemble gauges. Random doubles would cost fogmetrics about the same, but the peers could not compress them.
     """
     random = np.random.default_rng(5)
     day = 30 * np.sin(np.linspace(0, 2 * np.pi, FRAMES))[:, None]
@@ -86,17 +86,17 @@ class Served:
         return writer
 
     def begin(self) -> None:
-        """Put another ring in the place of this one, as if its source had been set up anew, and fill it."""
+        """Replace the ring by a new one, as for a new source, and fill it."""
         self._writer.close()
         self._writer.path.unlink()
         self._writer = self._open()
         self.renew("24h")
 
     def renew(self, window: str) -> None:
-        """Fill the ring with values that it never had; those of the window, the exporter has not met either.
+        """Fill the ring with new values; those in the window are new to the exporter, too.
 
-        What lies behind the window, it has: of a window shorter than the ring, a day of frames before it is appended
-        first, so that nothing else is in the ring, and the page is asked for once.
+        The exporter knows the frames before the window: if the window is shorter than the ring, a day of other frames
+        is appended first, and the page is requested once.
         """
         self._renewed += 1
         values = self._values + self._renewed
@@ -111,11 +111,11 @@ class Served:
         self._append(values, 0)
 
     def one_more(self) -> None:
-        """Append one more frame, of now. The oldest of a full ring makes room for it."""
+        """Append one more frame with the present time; a full ring loses its oldest."""
         self._append(self._values[:1] + self._renewed + 0.01, 0)
 
     def _append(self, values: Floats, later: int) -> None:
-        """Append one frame a row, the last of them stamped ``later`` intervals ago."""
+        """Append one frame per row, the last of them with a timestamp ``later`` intervals ago."""
         interval_ns = INTERVAL_SECONDS * _SECOND_NS
         first_ns = time.time_ns() - (later + len(values) - 1) * interval_ns
         writer = self._writer
@@ -123,11 +123,11 @@ class Served:
             writer.append(memoryview(row), first_ns + i * interval_ns, (writer.head + 1) * interval_ns)
 
     def page(self, window: str) -> bytes:
-        """The page of all seven statistics, as a scrape gets it."""
+        """Request the page of all seven statistics."""
         return self._client.get(f"/metrics/aggregated?window={window}")
 
     def statistics(self, window: str) -> dict[str, Floats]:
-        """What the page of a full ring says, shape (series,) each."""
+        """The statistics on the page of a full ring, shape (series,) each."""
         page = self.page(window)
         assert_covers(page, WINDOWS[window])
         found = {stat: np.full(SERIES, np.nan) for stat in STATS}
@@ -140,7 +140,7 @@ class Served:
 
 
 def assert_covers(page: bytes, frames: int) -> None:
-    """Fails unless the page is of that many frames, all the series and statistics of them."""
+    """Fail unless the page covers that many frames, with all series and statistics."""
     covered = sum(float(number) for number in _COVERED.findall(page))
     assert covered == frames, f"a page of {covered:g} frames, not {frames}"
     lines = len(_LINE.findall(page))
@@ -149,9 +149,9 @@ def assert_covers(page: bytes, frames: int) -> None:
 
 @contextlib.contextmanager
 def serving(values: Floats, environ: Mapping[str, str] = MappingProxyType({})) -> Iterator[Served]:
-    """The exporter with ``environ`` in its environment, and an empty ring with room for those values.
+    """Run an exporter with ``environ`` in its environment, and an empty ring with room for those values.
 
-    Nothing of either is left behind.
+    Both are removed at the end.
     """
     namespace = f"bench-{os.getpid()}-{next(_numbers)}"
     try:

@@ -1,7 +1,7 @@
-"""What a process takes from its host, read from /proc: time, memory by kind, threads, files, switches, faults.
+"""Resources of a process, read from /proc: CPU time, memory by kind, threads, files, context switches, page faults.
 
-psutil finds the processes and counts files and threads; what it has for the main thread alone (switches), in
-hundredths of a second (time) or not at all (faults, kinds of memory) is read beside it.
+psutil finds the processes and counts files and threads. Values that psutil has only for the main thread (switches), in
+hundredths of a second (time) or not at all (faults, kinds of memory) are read from /proc directly.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def read(process: psutil.Process) -> Reading:
 
 
 def pss_bytes(pid: int) -> tuple[int, int]:
-    """(all of it, what of it is shared memory), from smaps_rollup."""
+    """(total PSS, PSS of shared memory), from smaps_rollup."""
     kilobytes = {
         name: int(value.split()[0])
         for name, _, value in (
@@ -67,9 +67,9 @@ def pss_bytes(pid: int) -> tuple[int, int]:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """What the process has allocated by itself: no part of a file, and none of another process.
+    """Bytes that the process has allocated itself, without mapped files and memory of other processes.
 
-    A PSS would not do to tell of growth: it moves with every other program that maps the same libraries.
+    PSS is not suitable to detect growth: it changes with every other program that maps the same libraries.
     """
     [kilobytes] = re.findall(r"^Anonymous: +([0-9]+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     return 1024 * int(kilobytes)
@@ -90,13 +90,13 @@ def _faults(pid: int) -> int:
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
 
 def tree_cpu_seconds(pid: int) -> float:
-    """Of all of them, and of the children that ended and were waited for."""
+    """Usage of all of them, including children that exited and were waited for."""
     total = 0.0
     for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -114,7 +114,7 @@ def tree_pss_bytes(pid: int) -> int:
 
 
 def pss_by_place(pid: int) -> Counter[str]:
-    """PSS in bytes by what the mapping is for: ``interpreter``, ``library NAME``, ``heap``, ``stacks``, ``rings``."""
+    """PSS in bytes by use of the mapping: ``interpreter``, ``library NAME``, ``heap``, ``stacks``, ``rings``."""
     found: Counter[str] = Counter()
     place = ""
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
@@ -143,7 +143,7 @@ def _place(path: str) -> str:
 
 
 def slope(points: Iterable[tuple[float, float]]) -> float:
-    """Least squares of y over x; 0 where there is nothing to fit."""
+    """The slope of y over x by least squares; 0 without enough points."""
     known = list(points)
     if len(known) < 2:
         return 0.0

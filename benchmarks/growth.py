@@ -1,6 +1,6 @@
-"""P11: how the cost of a page grows: with the series, with the window, with those who ask at once.
+"""P11: growth of the cost of a page with the number of series, the window, and the number of concurrent scrapers.
 
-At each point a real exporter is asked over loopback, with new values each time; the cost is its CPU.
+At each point, a real exporter is scraped over loopback, with new values each time; the cost is its CPU.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _by_series(effort: Effort) -> dict[str, Line]:
-    """The pages at every number of series, a window of five minutes."""
+    """Measure the pages at every number of series, with a window of five minutes."""
     lines: dict[str, Line] = {_METRICS: {}, _AGGREGATED: {}}
     for series in _SERIES:
         with Rings(series, _SHORT) as rings, scraping(rings.namespace) as scrapers:
@@ -69,7 +69,7 @@ def _by_series(effort: Effort) -> dict[str, Line]:
 
 
 def _by_window(effort: Effort) -> dict[str, Line]:
-    """The page of statistics over every window, of a history that is new as a whole or in its last frame."""
+    """Measure the page of statistics over every window, with an entirely new history or one new frame."""
     lines: dict[str, Line] = {_ONE_NEW: {}, _ALL_NEW: {}}
     # With the slots that a window leaves out at the old end, a whole day can be read.
     with Rings(_MANY, DEFAULT_CAPACITY + GUARD_SLOTS) as rings, scraping(rings.namespace) as scrapers:
@@ -86,7 +86,7 @@ def _by_window(effort: Effort) -> dict[str, Line]:
 
 
 def _by_scrapers(effort: Effort) -> dict[str, Line]:
-    """Both pages for every number of scrapers that come at once."""
+    """Measure both pages for every number of concurrent scrapers."""
     lines: dict[str, Line] = {_METRICS: {}, _AGGREGATED: {}}
     with Rings(_MANY, _SHORT) as rings:
         rings.fill(_SHORT)
@@ -103,7 +103,7 @@ def _job(scrapers: Scrapers, page: str, requests: int, before: Callable[[], None
 
 
 def _add(answer: Answer, name: str, unit: str, axis: str, lines: Mapping[str, Line]) -> None:
-    """The chart of these lines, the figures in it, and how steep it is."""
+    """Add the chart of these lines, their figures, and the target for their growth."""
     drawn: dict[str, list[tuple[float, float]]] = {}
     for line, costs_at in lines.items():
         shown = f"`{line}`" if line.startswith("/") else f"`{_AGGREGATED}`, {line}"

@@ -1,8 +1,8 @@
-"""Whether a reader can hold up a writer: ``python -m benchmarks.held``.
+"""Whether a reader can delay a writer: ``python -m benchmarks.held``.
 
-A process that may only read asks for the next hole among the slots without pause (lseek, SEEK_HOLE), for which the
-kernel looks at each page under the file's lock. Meanwhile, in turns: appends to the ring, and the same bytes by pwrite,
-the plain way to write a frame without a map.
+A read-only process repeatedly seeks the next hole among the slots (lseek, SEEK_HOLE), for which the kernel looks at
+each page under the file's lock. At the same time, appends to the ring alternate with writes of the same bytes by
+pwrite, the plain way to write a frame without a map.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def times(job: Callable[[], object]) -> list[float]:
 
 
 def hold(path: str, start: int) -> int:
-    """A child that seeks holes until it is killed; its pid."""
+    """Fork a child that seeks holes until it is killed; return its pid."""
     forked = os.fork()
     if forked:
         return forked

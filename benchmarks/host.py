@@ -1,7 +1,7 @@
-"""``python -m benchmarks.host``: what one reading of each group of the source host costs, as the table of docs/host.md.
+"""``python -m benchmarks.host``: cost of one reading of each group of the source host, as the table of docs/host.md.
 
-A reading is timed where it happens, in the thread of its group; the CPU is that thread's. Medians and the worst of the
-readings, one after the other, as a daemon makes them: files open, caches warm but for the groups between.
+A reading is timed in the thread of its group, and the CPU is that thread's. The readings follow one another as in a
+daemon, with open files and warm caches, except for the effect of the other groups.
 """
 
 from __future__ import annotations

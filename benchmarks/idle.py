@@ -1,7 +1,7 @@
-"""P8, P9: CPU and memory of the whole daemon at its default interval while nobody asks, beside four other agents.
+"""P8, P9: CPU and memory of the whole daemon at its default interval without scrapes, compared with four agents.
 
-All of them run at once on one machine, and are read in the same moments: they sleep nearly all of the time, so that
-none is in another's way. Each turn is one interval, in which each of them collects once.
+All of them run at the same time on one machine and are read at the same moments. They sleep most of the time, so they
+do not disturb each other. Each turn is one interval, in which each of them collects once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _cpu(ours: Mapping[str, int], roots: Mapping[str, int], turns: int, seconds: float) -> dict[str, list[float]]:
-    """Percent of a core in each turn, of each of our processes, of them together, and of each agent's tree."""
+    """Percent of a core in each turn: of each of our processes, of all of them, and of each agent's processes."""
 
     def used() -> dict[str, float]:
         each = {f"{_OURS}: {name}": exact_cpu_seconds(pid) for name, pid in ours.items()}
@@ -116,7 +116,7 @@ def _fill(
 
 
 def _breakdown(places: Mapping[str, Counter[str]]) -> str:
-    """Rows by what the memory is for, columns by process."""
+    """Rows by use of the memory, columns by process."""
     total: Counter[str] = Counter()
     for one in places.values():
         total += one

@@ -1,7 +1,8 @@
-"""P7: what a besieged exporter does to the ticks and the appends of the collectors, which run ten times a second.
+"""P7: effect of a besieged exporter on ticks and appends of the collectors, at ten ticks a second.
 
-Turns of idle and of siege alternate over one daemon. Lateness is read from the rings: each frame says when its tick
-began, and the schedule when it was due. A source of this benchmark's own times the appends of its collector.
+Idle and besieged turns of one daemon alternate. Lateness is computed from the rings: each frame has the time at which
+its tick began, and the schedule the time at which it was due. A source of this benchmark times the appends of its
+collector.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _turns(found: Supervised, turns: int, seconds: float) -> tuple[list[Turn], list[Turn], list[float]]:
-    """When it was idle, when it was besieged, and the answers in a second of each siege."""
+    """The idle turns, the besieged turns, and the answers per second of each siege."""
     quiet: list[Turn] = []
     besieged: list[Turn] = []
     answers: list[float] = []
@@ -97,7 +98,7 @@ def _during(seconds: float) -> Turn:
 
 
 def _late_ms(rings: Mapping[str, Frames], turn: Turn, percent: float) -> float:
-    """Of all sources together."""
+    """The number for all sources together."""
     late: list[float] = []
     for source, frames in rings.items():
         phase_ns = Schedule(source, _INTERVAL_NS).phase_ns

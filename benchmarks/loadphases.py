@@ -1,7 +1,7 @@
-"""The load test's plan, and what is measured of one daemon: at rest, scraped as usual, besieged.
+"""The plan of the load test, and the measurements of one daemon: idle, scraped, besieged.
 
-One daemon for each pair of a number of series and an interval; its phases one after the other. Between the first two,
-each page is asked for a few times by one patient client, with the CPU that it takes of the exporter.
+There is one daemon for each pair of a number of series and an interval, and its phases follow one another. Between the
+first two, one client requests each page a few times, and the exporter's CPU is measured.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CAPACITY: Final = 5760
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One daemon: so many series, so many seconds from frame to frame, and how long each of its phases takes."""
+    """One daemon: its number of series, its interval, and the duration of each of its phases."""
 
     series: int
     interval_seconds: float
@@ -52,7 +52,7 @@ class Pair:
 
 @dataclass(slots=True)
 class Usage:
-    """What one process took in one phase."""
+    """Resources of one process in one phase."""
 
     cpu_percent: float
     pss_bytes: int
@@ -66,7 +66,7 @@ class Usage:
 
 @dataclass(slots=True)
 class Phase:
-    """What one state of one daemon took.
+    """Resources of one daemon in one state.
 
     ``collections``: the seconds of each, by source. ``intervals_cpu_percent``: of all processes, in each interval.
     """
@@ -87,7 +87,7 @@ class Phase:
 
 @dataclass(slots=True)
 class PageCost:
-    """One page, asked for by one client on one connection."""
+    """Cost of one page for one client on one connection."""
 
     seconds: list[float]
     cpu_seconds: float  # of the exporter, for one answer
@@ -96,7 +96,7 @@ class PageCost:
 
 @dataclass(slots=True)
 class Found:
-    """All of one pair."""
+    """All results of one pair."""
 
     pair: Pair
     phases: list[Phase] = field(default_factory=list)
@@ -130,7 +130,7 @@ def plan(seconds: float, counts: Sequence[int], intervals: Sequence[float], *, f
 
 
 def measure(pair: Pair, restarts: int = 0) -> Found:
-    """All phases of one daemon, and so many restarts of its exporter afterwards."""
+    """Measure all phases of one daemon, then that many restarts of its exporter."""
     found = Found(pair)
     more = pair.series > OWN_SERIES
     sources = {series.NAME: series.table(pair.series)} if more else {}
@@ -146,7 +146,7 @@ def measure(pair: Pair, restarts: int = 0) -> Found:
 
 
 def _settle(run: Supervised) -> None:
-    """supervisord calls a program RUNNING after a second; the first frames are behind it then, too."""
+    """Wait until supervisord reports all programs as RUNNING, and the first frames have been taken."""
     wait_until(lambda: set(run.daemon.states().values()) == {"RUNNING"}, 20, "all programs RUNNING")
     time.sleep(_SETTLE_SECONDS)
 
@@ -259,7 +259,7 @@ def _heads(run: Supervised) -> dict[str, int]:
 
 
 def _collections(run: Supervised, heads: dict[str, int]) -> dict[str, list[float]]:
-    """How long each collection since those heads took, by source."""
+    """Durations of all collections since those heads, by source."""
     found: dict[str, list[float]] = {}
     for source, reader in run.readers():
         column = _column(reader, DURATION.name)

@@ -1,4 +1,4 @@
-"""What the load test found, beside its budgets: Markdown for people, plain values for programs."""
+"""Results of the load test and its budgets: Markdown for people, plain values for programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _budget(says: str, measured: float, limit: float, unit: str) -> Target:
 
 
 def budgets(results: Sequence[Found]) -> list[Target]:
-    """What the 15 metrics may take, whatever else is collected beside them."""
+    """The budgets of the 15 metrics, independent of other sources."""
     plain = [one for one in results if one.pair.series <= OWN_SERIES]
     calm = [phase for one in results for phase in one.phases if phase.state != BESIEGED]
     paced = [phase for phase in calm if phase.interval_seconds >= _LEAST_SECONDS]
@@ -65,7 +65,7 @@ def budgets(results: Sequence[Found]) -> list[Target]:
 
 
 def slopes(results: Sequence[Found]) -> list[tuple[str, float]]:
-    """(phase, MiB an hour) of the phases that are long enough to tell: allocated by all processes, without rings."""
+    """(phase, MiB per hour) of sufficiently long phases: growth of the memory of all processes, without rings."""
     return [
         (
             f"{phase.series:,} series, every {phase.interval_seconds:g} s, {phase.state}, {phase.seconds:.0f} s",
@@ -78,7 +78,7 @@ def slopes(results: Sequence[Found]) -> list[tuple[str, float]]:
 
 
 def text(results: Sequence[Found]) -> str:
-    """All of it as Markdown."""
+    """All results as Markdown."""
     blocks = [report.rows(_HEAD, (_phase(phase) for one in results for phase in one.phases))]
     kept = (report.target(one)[1:] for one in budgets(results))
     blocks.append(report.rows(("budget", "limit", "measured", "kept"), kept))
@@ -106,7 +106,7 @@ def text(results: Sequence[Found]) -> str:
 
 
 def plain(results: Sequence[Found]) -> dict[str, Any]:
-    """The same, and what each process took in each phase."""
+    """All results as plain values, with the usage of each process in each phase."""
     return {
         "machine": report.machine(),
         "budgets": [dataclasses.asdict(one) | {"kept": one.met} for one in budgets(results)],
@@ -153,7 +153,7 @@ def _phase(phase: Phase) -> tuple[str, ...]:
 
 
 def _answers(results: Sequence[Found]) -> str:
-    """How many of each kind."""
+    """The number of each kind."""
     total = sum((Counter(phase.statuses) for one in results for phase in one.phases), Counter[str]())
     return ", ".join(f"{count:,} × {status}" for status, count in total.most_common())
 

@@ -1,10 +1,10 @@
-"""``make loadtest``: the whole daemon at rest, scraped as usual and besieged, against its budgets.
+"""``make loadtest``: measure the whole daemon idle, scraped and besieged, against its budgets.
 
     python -m benchmarks.loadtest [--seconds 120] [--long] [--series 15 1000 10000] [--interval 15 1 0.1]
                                   [--json FILE] [--write]
 
-The real supervisord runs the daemon; /proc and psutil say what each of its processes takes. Exit status: 0 when every
-budget is kept, 1 when one is broken. The long form takes half an hour, and tells whether memory grows.
+The real supervisord runs the daemon; the usage of its processes is read from /proc and by psutil. Exit status: 0 if
+every budget is kept, else 1. The long form takes half an hour, and shows whether memory grows.
 """
 
 from __future__ import annotations

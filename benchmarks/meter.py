@@ -13,7 +13,7 @@ _CPU: Final = ", CPU"
 
 
 class Meter:
-    """Times what is asked of servers, in turns."""
+    """Times requests to servers, in turns."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Callable[[], float]] = {}
@@ -28,7 +28,7 @@ class Meter:
         prepare: Callable[[], object] = lambda: None,
         verify: Callable[[T], object] = lambda _: None,
     ) -> None:
-        """Time ``ask()`` in each turn, and the CPU of the process that answers; what goes before and after is free."""
+        """Time ``ask()`` in each turn, with the CPU of the process that answers, but not ``prepare`` and ``verify``."""
         taken = self._cpu_seconds[name] = []
 
         def job() -> float:
@@ -43,7 +43,7 @@ class Meter:
         self._jobs[name] = job
 
     def run(self, turns: int) -> list[Measured]:
-        """In milliseconds: the wall time of each name, and under :func:`cpu` of the name the server's CPU."""
+        """Figures in milliseconds: the wall time of each name, and the server's CPU under :func:`cpu` of the name."""
         found = []
         for name, seconds in in_turns(self._jobs, turns).items():
             cpu_seconds = self._cpu_seconds[name][1:]  # the turn that goes before is not counted
@@ -53,7 +53,7 @@ class Meter:
 
 
 def cpu(name: str) -> str:
-    """Under which name the CPU of a thing is found."""
+    """The name of the CPU figure that belongs to a wall time."""
     return name + _CPU
 
 

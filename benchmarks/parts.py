@@ -1,10 +1,10 @@
-"""What the exporter does, in parts, and how to tell them in a stack.
+"""The parts of the exporter's work, and the rules that assign a stack to one of them.
 
-A stack is looked through from the innermost frame outwards; of each frame the rules are asked in their order, and the
-first that fits decides. A frame that none fits is something's helper: the frame that called it is asked. A frame of our
-own that is in no part ends the search, so that it can't pass for its caller.
+A stack is searched from the innermost frame outwards, and the first matching rule decides. If no rule matches a frame,
+it is a helper, and its caller is searched. A frame of our own code that belongs to no part ends the search, so that it
+is not counted for its caller.
 
-What the kernel does without being called, as when memory is touched for the first time, is with who touched it.
+Work of the kernel outside of system calls, such as page faults, counts for the part that caused it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ RULES: Final[tuple[tuple[str, re.Pattern[str]], ...]] = tuple(
 
 
 def part_of(stack: Stack) -> str:
-    """The part that was at work."""
+    """The part to which a stack belongs."""
     for frame in reversed(stack):
         for part, pattern in RULES:
             if pattern.search(frame):
@@ -69,7 +69,7 @@ def part_of(stack: Stack) -> str:
 
 
 def shares(stacks: Mapping[Stack, int]) -> dict[str, float]:
-    """Of the samples the share of each part, the greatest first and the rest last."""
+    """The share of each part in the samples, the largest first and the rest last."""
     met: Counter[str] = Counter()
     for stack, count in stacks.items():
         met[part_of(stack)] += count

@@ -1,7 +1,7 @@
-"""What share of a process's CPU the kernel takes in one system call, by perf: which sees the kernel, and no Python.
+"""The share of a process's CPU that the kernel takes in one system call, measured by perf.
 
-Its samples are of the processor's clock: a thread that sleeps has none. Virtual machines have that, too, which have no
-counters of the processor.
+perf samples by the processor's clock, so a sleeping thread has no samples. This also works in virtual machines, which
+have no hardware counters. perf sees the kernel, but no Python frames.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _HOW: Final = "apt-get install linux-perf, and let it sample: as root, or with C
 
 
 def share_in(call: str, pid: int, seconds: float, busy: Callable[[], object]) -> float:
-    """Of the CPU that the process takes while ``busy`` is called over and over, the kernel's share in that call.
+    """The kernel's share of one system call in the CPU of the process while ``busy`` is called repeatedly.
 
-    ``call``: what is in the kernel's name of it, such as ``epoll_pwait``. Raises Missing.
+    ``call``: part of the kernel's name of the call, such as ``epoll_pwait``. Raises Missing.
     """
     perf = program("perf", _HOW)
     with tempfile.TemporaryDirectory(prefix="fogmetrics-") as directory:
@@ -44,5 +44,5 @@ def share_in(call: str, pid: int, seconds: float, busy: Callable[[], object]) ->
 
 
 def samples_of(listed: str) -> list[str]:
-    """What ``perf script`` lists: each sample's frames a line each, an empty line behind."""
+    """Parse the output of ``perf script``: one line per frame, and an empty line after each sample."""
     return [one for one in listed.split("\n\n") if one.strip()]

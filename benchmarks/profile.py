@@ -1,8 +1,8 @@
-"""P1 to P4: where the time goes, part by part, of what their targets are about.
+"""P1 to P4: the time of an append and of the pages, by part.
 
-The exporter is sampled by py-spy (:mod:`benchmarks.pyspy`), and each sample counts for one part
-(:mod:`benchmarks.parts`); how much CPU there is to divide is measured before, without the profiler. The parts of an
-append are timed one by one (:mod:`benchmarks.anatomy`).
+py-spy samples the exporter (:mod:`benchmarks.pyspy`), and each sample counts for one part (:mod:`benchmarks.parts`).
+The total CPU is measured before, without the profiler. The parts of an append are timed one by one
+(:mod:`benchmarks.anatomy`).
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _NOTES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is asked of the exporter ``pid`` over and over. ``many``: that often to see what it costs, in each turn.
+    """A page that is requested repeatedly from the exporter ``pid``. ``many``: requests per turn to measure its cost.
 
-    ``sleeps``: so short that falling asleep after each and waking up again shows.
+    ``sleeps``: the page is so fast that sleeping and waking after each request is visible.
     """
 
     what: str
@@ -82,7 +82,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _pages(effort: Effort, answer: Answer) -> Iterator[int]:
-    """Divide each of the pages; how many samples it had."""
+    """Add the parts of each page; return the number of samples of each."""
     with Rings(_SERIES, _CAPACITY) as rings, scraping(rings.namespace) as scrapers:
 
         def changed() -> None:
@@ -109,7 +109,7 @@ def _pages(effort: Effort, answer: Answer) -> Iterator[int]:
 
 
 def _divide(page: Page, effort: Effort, answer: Answer) -> int:
-    """Measure what the page costs, then among which parts that divides; by how many samples."""
+    """Add the cost of the page and its parts; return the number of samples."""
     for _ in range(3):
         page.ask()
     many = effort.many(page.many)
@@ -137,7 +137,7 @@ def _cpu_seconds(page: Page, many: int) -> float:
 
 
 def with_waking(parts: Mapping[str, float], waking: float) -> dict[str, float]:
-    """The shares of the parts when epoll, with the share ``waking`` of all, is one of them."""
+    """The shares of the parts, scaled to include epoll with the share ``waking``."""
     found = {part: share * (1 - waking) for part, share in parts.items()} | {WAKING: waking}
     rest = found.pop(REST)
     return dict(sorted(found.items(), key=lambda item: -item[1])) | {REST: rest}

@@ -1,13 +1,12 @@
-"""Where a process's CPU goes, as py-spy samples it: stacks of Python's and native frames, and how often each was met.
+"""Sample a process with py-spy: its stacks of Python and native frames, and the number of samples of each.
 
-py-spy stops the process to look at its stack. From another processor the stop comes late: a process that computes goes
-on until the interrupt has reached it, and is found in whatever system call it made meanwhile. Measured so, the stats of
-a page of 10,000 series had 12 % of its time, where perf finds 1.3. Therefore both are put on one processor: the process
-is where it was when py-spy took its place, and the stats have 1.4 %. The other processors do the asking.
+py-spy stops the process to read its stack. From another processor the stop arrives late, and the process is often
+found in a system call that it made in between. Measured that way, fstat had 12 % of the time of a page of 10,000 series, where
+perf finds 1.3 %. With both on one processor, the process does not run until py-spy has read its stack, and fstat has
+1.4 %. The client uses the other processors.
 
-Waiting is not work. py-spy leaves out threads that sleep, but takes some of those for awake that wait in epoll or for a
-lock, and on one processor those that wait for their turn: :func:`parsed` leaves out what is found there. What the
-kernel does in these calls is left out with it.
+py-spy leaves out sleeping threads, but takes some threads for active that wait in epoll or for a lock, or, on one
+processor, for the processor. :func:`parsed` leaves out these stacks, and with them the kernel's work in these calls.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _PYTHON: Final = re.compile(r"\.py:\d+\)$")
 
 
 def record(pid: int, seconds: int, busy: Callable[[], object]) -> Counter[Stack]:
-    """Stacks that were met while ``busy`` was called over and over. Raises Missing."""
+    """The stacks that were sampled while ``busy`` was called repeatedly. Raises Missing."""
     py_spy = find()
     with tempfile.TemporaryDirectory(prefix="fogmetrics-") as directory, _apart(pid) as others:
         output, log = Path(directory) / "stacks", Path(directory) / "log"
@@ -68,7 +67,7 @@ def find() -> str:
 
 
 def parsed(raw: str) -> Counter[Stack]:
-    """py-spy's raw format: frames between semicolons, and how often that stack was met. Without those that wait."""
+    """Parse py-spy's raw format: frames between semicolons, and the number of samples. Leaves out waiting stacks."""
     stacks: Counter[Stack] = Counter()
     for line in raw.splitlines():
         frames, _, count = line.rpartition(" ")
@@ -88,7 +87,7 @@ def _waits(stack: Stack) -> bool:
 
 @contextlib.contextmanager
 def _apart(pid: int) -> Iterator[set[int]]:
-    """Put that process, and this thread with what it starts, on one processor; yields the other ones."""
+    """Pin that process, and this thread with its children, to one processor; yields the other processors."""
     before = os.sched_getaffinity(0)
     *others, last = sorted(before)
     try:
@@ -101,7 +100,7 @@ def _apart(pid: int) -> Iterator[set[int]]:
 
 
 def _put(pid: int, processors: set[int]) -> None:
-    """All threads of the process on those."""
+    """Pin all threads of the process to these processors."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.sched_setaffinity(int(task.name), processors)

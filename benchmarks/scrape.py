@@ -1,6 +1,6 @@
-"""P2, P3: what a page of the latest samples costs: of many series that all changed, and of a host where none did.
+"""P2, P3: cost of a page of the latest samples, with many series that all changed, and of an idle host.
 
-Everything is the CPU of the process that answers, between requests of one client over loopback, without compression.
+All figures are CPU of the process that answers one client over loopback, without compression.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _all_changed(effort: Effort, answer: Answer) -> None:
 
 
 def _pieces(page: bytes) -> list[bytes]:
-    """What a page is put together from: a line up to its number, and the number."""
+    """Split a page into its pieces: each line up to its number, and the number."""
     return re.split(rb"(?<=} )|(?=\n)", page)
 
 
@@ -106,7 +106,7 @@ def _pieces(page: bytes) -> list[bytes]:
 
 
 def _none_changed(effort: Effort, answer: Answer) -> None:
-    """The daemon at its default interval beside agents at theirs, each asked far more often than it collects."""
+    """Measure the daemon and agents at their default intervals, each scraped far more often than it collects."""
     with tempfile.TemporaryDirectory(prefix="fogmetrics-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         found = stack.enter_context(supervised(INTERVAL_SECONDS))

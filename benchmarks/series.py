@@ -1,4 +1,4 @@
-"""A source of any number of series, as a user could write one, and a day of history for its ring and the others'."""
+"""A source with any number of series, and a day of history for its ring and those of the built-in sources."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class SeriesSource(MetricSource):
 
 
 def table(count: int) -> str:
-    """Of [source.series] for that many."""
+    """The table [source.series] for that many series."""
     return f'class = "benchmarks.series:SeriesSource"\ncount = {count}\nmax_series = {count}'
 
 
 def fill(namespace: str, count: int, interval_seconds: float, capacity: int) -> None:
-    """Fill the ring before its collector starts: windows then cost what they cost after a day."""
+    """Fill the ring before its collector starts, so that windows cost as much as after a day."""
     source = SeriesSource(count)
     with MetricCollector(
         NAME, namespace=namespace, interval_seconds=interval_seconds, capacity=capacity, max_series=count
@@ -57,7 +57,7 @@ def fill(namespace: str, count: int, interval_seconds: float, capacity: int) -> 
 
 
 def fill_built_in(namespace: str, interval_seconds: float, capacity: int) -> None:
-    """The same for the rings of the four sources, with the series that they will have."""
+    """Fill the rings of the four sources, with the series that they will have."""
     for source, metrics in (("node", NODE), ("deployment", DEPLOYMENT), ("betanet", BETANET), ("system", SYSTEM)):
         labels = {"node_id": [socket.gethostname()], "deployment_id": [_BACKEND], "source": [source]}
         with MetricCollector(
@@ -74,7 +74,7 @@ def fill_built_in(namespace: str, interval_seconds: float, capacity: int) -> Non
 
 
 def _append(collector: MetricCollector, interval_seconds: float, capacity: int) -> None:
-    """What is staged, then frames up to now, in which gauges take any value and what counts stays at 0."""
+    """Stage the samples, then append frames up to now, with random gauges and with counters at 0."""
     wall_ns, monotonic_ns, step_ns = time.time_ns(), time.monotonic_ns(), round(interval_seconds * 1e9)
     collector.commit(wall_ns - capacity * step_ns, monotonic_ns - capacity * step_ns)
     known = collector.writer.columns.values()

@@ -1,7 +1,7 @@
-"""Rings of any number of series, and a real exporter that serves them: what the questions about pages are asked of.
+"""Rings with any number of series, and a real exporter that serves them, for the benchmarks of pages.
 
-Sources of a thousand series at most, which is the limit as it comes; fifty metrics each, twenty series a metric. The
-values of every frame are new and random, with three decimals: no page is like the one before.
+A source has at most a thousand series, the default limit, with fifty metrics of twenty series. The values of every
+frame are new and random, with three decimals, so that no page equals the one before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TIMEOUT_SECONDS = 120
 
 
 def shapes(series: int) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
-    """For each source its name, and for each of its metrics the name and the label's values."""
+    """The name of each source, with the name and the label values of each of its metrics."""
     for number, begin in enumerate(range(0, series, _PER_SOURCE)):
         left = min(series - begin, _PER_SOURCE)
         yield (
@@ -44,7 +44,7 @@ def shapes(series: int) -> Iterator[tuple[str, list[tuple[str, list[str]]]]]:
 
 
 class Rings:
-    """The rings of that many series, written by this process. To be closed, which removes them."""
+    """Rings with that many series, written by this process. Closing removes them."""
 
     def __init__(self, series: int, capacity: int = DEFAULT_CAPACITY) -> None:
         self.namespace = f"bench-{os.getpid()}-{series}"
@@ -66,13 +66,13 @@ class Rings:
             raise
 
     def fill(self, frames: int) -> None:
-        """Append that many frames, an interval apart, the last of them now."""
+        """Append that many frames, one interval apart, the last one with the present time."""
         now_ns, monotonic_ns = time.time_ns(), time.monotonic_ns()
         for ago in range(frames - 1, -1, -1):
             self._append(now_ns - ago * _INTERVAL_NS, monotonic_ns - ago * _INTERVAL_NS)
 
     def append(self) -> None:
-        """One more frame of every source, now."""
+        """Append one frame with the present time to every ring."""
         self._append(time.time_ns(), time.monotonic_ns())
 
     def _append(self, timestamp_ns: int, monotonic_ns: int) -> None:
@@ -94,7 +94,7 @@ class Rings:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one request: of the server's CPU, and as its client sees it. ``body``: the last answer's."""
+    """Cost of one request: CPU of the server, and wall time of the client. ``body``: that of the last answer."""
 
     cpu_seconds: float
     seconds: float
@@ -102,7 +102,7 @@ class Cost:
 
 
 class Scrapers:
-    """Clients of a server of this host, each with a connection that it keeps, as Prometheus does."""
+    """Clients of a local server, each with a kept connection, as Prometheus has."""
 
     def __init__(self, port: int, pid: int, connections: int = 1) -> None:
         self.pid = pid
@@ -115,7 +115,7 @@ class Scrapers:
             connection.close()
 
     def get(self, path: str, accept_encoding: str = "identity") -> bytes:
-        """Ask on every connection at once, and read all the answers; the body of the last. They must be 200."""
+        """Send a request on every connection at once and read all answers, which must be 200; return the last body."""
         for connection in self._connections:
             connection.request("GET", path, headers={"Accept-Encoding": accept_encoding})
         body = b""
@@ -128,7 +128,7 @@ class Scrapers:
     def cost(
         self, path: str, requests: int, before: Callable[[], None] = lambda: None, accept_encoding: str = "identity"
     ) -> Cost:
-        """Mean over so many :meth:`get`, ``before`` called ahead of each, outside of ``seconds``."""
+        """Mean cost of that many :meth:`get`; ``before`` is called before each and does not count."""
         seconds = 0.0
         cpu = exact_cpu_seconds(self.pid)
         for _ in range(requests):

@@ -1,7 +1,7 @@
-"""P6: what the page of a day costs where the processor has no wide registers, and what numpy's sorts cost with which.
+"""P6: cost of a page of a day on processors without wide registers, and of numpy's sorts by processor feature.
 
-numpy chooses its code when it is imported, by what the processor has. An exporter that was started with
-NPY_DISABLE_CPU_FEATURES is one on a processor without those features: as far as numpy goes, which is where the time is.
+numpy chooses its code at import, by the features of the processor. With NPY_DISABLE_CPU_FEATURES, an exporter uses the
+code for a processor without these features; numpy takes most of the time of such a page.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _add(meter: Meter, served: Served, name: str) -> None:
 
 
 def _sorts(found: Sequence[str], effort: Effort) -> str:
-    """np.sort and np.partition as fewer and fewer features are left, as a note with a table of medians."""
+    """A note with a table of np.sort and np.partition, with more and more features disabled."""
     sets: dict[str, list[str]] = {"all of them": []}
     sets |= {f"without {found[n]}": list(found[n:]) for n in reversed(range(len(found)))}
     turns: dict[str, list[Mapping[str, float]]] = {name: [] for name in sets}

@@ -1,8 +1,8 @@
-"""What a snapshot takes from the tick beside which it is taken: ``python -m benchmarks.snapshot [SECONDS]``.
+"""Effect of snapshots on ticks: ``python -m benchmarks.snapshot [SECONDS]``.
 
-A ring of 1,000 columns and a day of frames, 46 MiB, into which a frame is appended every 10 ms, on the monotonic clock
-as a collector's ticks are. In turns of a second without snapshots and with one after the other, on the disk of the
-working directory: how late the ticks were, and how long the appends took. Nothing else is different.
+A frame is appended every 10 ms, by the monotonic clock, to a ring of 1,000 columns and a day of frames, 46 MiB. Turns
+of one second without snapshots alternate with turns of continuous snapshots to the disk of the working directory. Measured
+are the lateness of ticks and the duration of appends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""np.sort and np.partition of rows, with the features that numpy was left: ``python -m benchmarks.sorting``.
+"""np.sort and np.partition of rows, with some processor features disabled: ``python -m benchmarks.sorting``.
 
-numpy decides at import which code it takes. So each set of features is a process of its own, started with
-NPY_DISABLE_CPU_FEATURES; ``times`` starts it, and reads the JSON that it prints.
+numpy chooses its code at import, so each set of features needs its own process with NPY_DISABLE_CPU_FEATURES. ``times``
+starts it and reads the JSON that it prints.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _PERCENTS: Final = (50, 95, 99)
 
 
 def found_features() -> list[str]:
-    """What numpy found above its baseline, least first. The names are those of this release of numpy."""
+    """Features that numpy found above its baseline, in rising order, by the names of this release of numpy."""
     told: Any = np.show_config(mode="dicts")
     extensions = (told or {}).get("SIMD Extensions", {})
     return list(extensions.get("found", []))
 
 
 def is_avx512(feature: str) -> bool:
-    """By its name: numpy 2.4 calls levels of the architecture what releases before it called AVX512F and the like."""
+    """Whether that is AVX-512: numpy 2.4 names levels of the architecture, earlier releases AVX512F and others."""
     return feature.startswith("AVX512") or feature == "X86_V4"
 
 
@@ -77,13 +77,13 @@ def _sort(rows: Floats) -> None:
 
 
 def _partition(rows: Floats) -> None:
-    """Least, greatest and three percentiles in one call: for several places numpy has no SIMD."""
+    """Minimum, maximum and three percentiles in one call; numpy has no SIMD code for several places."""
     last = rows.shape[1] - 1
     rows.partition([0, *(_place(percent, last) for percent in _PERCENTS), last], axis=1)
 
 
 def _partitions(rows: Floats) -> None:
-    """The same in calls of one place each: each next percentile is among the samples above the one before."""
+    """The same with one call per place: each next percentile is among the samples above the previous one."""
     rows.min(axis=1)
     rows.max(axis=1)
     last = rows.shape[1] - 1

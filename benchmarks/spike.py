@@ -1,14 +1,13 @@
-"""``python -m benchmarks.spike``: a burst of one second between two scrapes, and who tells of it.
+"""``python -m benchmarks.spike``: which pages show a burst of one second between two scrapes.
 
-The source ``node`` under our collector, sampled ten times a second, our exporter, and node_exporter beside it; one
-little client scrapes all three pages at the same moments. Between two of them there is a burst of one second that
-measures itself: a process on every processor does nothing but compute, and one sends over loopback, 100 MiB in
-all where the host keeps up. ``/metrics`` has the last sample, and missed the burst unless the scrape hit it;
-node_exporter's counters have all of it, spread over the time between the scrapes; ``/metrics/aggregated`` over the last
-interval has in ``max`` what it was.
+The source ``node`` is sampled ten times a second. A client scrapes the exporter's two pages and node_exporter at the
+same times. Between two scrapes there is a burst of one second that measures itself: a process on every processor
+computes, and one sends 100 MiB over loopback, if the host is fast enough. ``/metrics`` has the last sample, and shows
+the burst only if the scrape falls into it. node_exporter's counters include the burst, spread over the time between
+the scrapes. ``max`` on ``/metrics/aggregated`` over the last interval shows the burst.
 
-Intervals are 5 s instead of 15, so that it is over in half a minute: at 15 (``--interval 15``) the burst is a third of
-that in node_exporter's rates. Everything that is started is stopped by its pid.
+The scrape interval is 5 s, so that a run takes half a minute; at 15 s (``--interval 15``) the burst is a third as high
+in node_exporter's rates. All programs are stopped by their pids.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ _NETWORK: Final = (b"node_network_receive_bytes_total", b"node_network_transmit_
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What it measured of itself: percent of all processors' time that it had, bytes a second through loopback, which
-    counts each twice, sent and received; and how long it took.
+    """The burst's own measurement: its share of all processors' time in percent, bytes per second through loopback
+    (counted twice, as sent and received), and its duration.
     """
 
     cpu: float
@@ -66,7 +65,7 @@ class Burst:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the pages say of one metric at the end of one interval."""
+    """One metric on all pages at the end of one interval."""
 
     latest: float
     node_exporter: float
@@ -108,7 +107,7 @@ def _take(heard: socket.socket) -> None:
 
 
 def burst(seconds: float) -> Burst:
-    """Keep every processor busy for that long, and loopback."""
+    """Keep every processor and loopback busy for that long."""
     cpus = os.cpu_count() or 1
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(cpus + 1)]
@@ -133,7 +132,7 @@ def burst(seconds: float) -> Burst:
 
 
 class Pages:
-    """The three pages, asked at one moment."""
+    """The three pages, requested at the same time."""
 
     def __init__(self, ours: Client, theirs: Client, window_seconds: float) -> None:
         self._ours, self._theirs = ours, theirs
@@ -156,7 +155,7 @@ class Pages:
         }
 
     def _counters(self) -> tuple[float, float, float, float]:
-        """Of node_exporter: now, seconds that processors were idle, all their seconds, bytes of all interfaces."""
+        """Read node_exporter: (time, idle seconds of the processors, all their seconds, bytes of all interfaces)."""
         found = _SAMPLE.findall(self._theirs.get("/metrics"))
         cpu = [(labels, float(value)) for name, labels, value in found if name == b"node_cpu_seconds_total"]
         idle = sum(value for labels, value in cpu if any(mode in labels for mode in _IDLE))
@@ -166,7 +165,7 @@ class Pages:
 
 @contextlib.contextmanager
 def both(sampling_seconds: float) -> Iterator[tuple[Client, Client]]:
-    """Clients of our exporter and of node_exporter, while collector and both exporters run."""
+    """Run the collector and both exporters; yields clients of our exporter and of node_exporter."""
     directory = Path(tempfile.mkdtemp(prefix="fogmetrics-"))
     namespace, port = f"spike-{os.getpid()}", free_port()
     config = directory / "fogmetrics.toml"
@@ -190,7 +189,7 @@ def both(sampling_seconds: float) -> Iterator[tuple[Client, Client]]:
 
 
 def measure(interval_seconds: float, sampling_seconds: float) -> tuple[Burst, list[Row]]:
-    """The burst, and what was said at the end of each interval."""
+    """Run the burst; return its measurement, and the metrics at the end of each interval."""
     with both(sampling_seconds) as (ours, theirs):
         time.sleep(2 * sampling_seconds)
         pages = Pages(ours, theirs, interval_seconds)

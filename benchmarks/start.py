@@ -1,7 +1,7 @@
-"""P10: how long from the start of ``supervisord`` to the first complete page, beside node_exporter and Netdata.
+"""P10: time from the start of ``supervisord`` to the first complete page, compared with node_exporter and Netdata.
 
-Complete is a page on which every source is up and every metric of the table has a sample, but for the two rates of
-deployments: HAProxy's counts have to be read twice for a rate, one interval apart.
+A page is complete if every source is up and every metric of the table has a sample, except the two rates of
+deployments: a rate needs two readings of HAProxy.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _until(begun: float, holds: Callable[[], bool], what: str) -> float:
-    """Seconds from ``begun`` until it holds."""
+    """Seconds from ``begun`` until the condition holds."""
     while not holds():
         if time.monotonic() - begun > _WAIT_SECONDS:
             raise RuntimeError(f"waited {_WAIT_SECONDS:g} s in vain for {what}")
@@ -88,7 +88,7 @@ def _until(begun: float, holds: Callable[[], bool], what: str) -> float:
 
 
 def _page(port: int) -> bytes:
-    """/metrics, or nothing where nobody answers yet. As light as can be: what is started needs both cores."""
+    """Request /metrics; empty if there is no answer yet. Takes little CPU, because the programs under test need it."""
     with Client(port) as client, contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
         return client.get("/metrics")
     return b""

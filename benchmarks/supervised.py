@@ -1,7 +1,7 @@
-"""The daemon as a user runs it: under the real supervisord, and with all that its 15 metrics are about.
+"""The daemon as a user runs it: under the real supervisord, with targets for all its 15 metrics.
 
-Betanet is the stand-in of the tests, the deployments are those of a real HAProxy where it is installed; both run
-outside of what is measured. Where there is no HAProxy, only what supervisord knows of deployments has samples.
+Betanet is the stand-in of the tests; deployments come from a real HAProxy, if it is installed. Neither is measured.
+Without HAProxy, deployments have only the samples that supervisord provides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HAPROXY = "apt-get install haproxy"
 
 @dataclass(slots=True)
 class Supervised:
-    """A daemon, started or not yet. ``extra``: the sources beside the built-in four."""
+    """A daemon, started or not. ``extra``: sources in addition to the four built-in ones."""
 
     daemon: Daemon
     extra: tuple[str, ...]
@@ -51,7 +51,7 @@ class Supervised:
                 yield source, reader
 
     def total(self, metric: Metric) -> int:
-        """What all sources have of that counter of the collectors' own."""
+        """The sum of one of the collectors' own counters over all sources."""
         values = (newest(self.daemon.namespace, source)[metric.name, source] for source in (*SOURCES, *self.extra))
         return round(sum(value or 0.0 for [value] in values))
 

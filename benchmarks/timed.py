@@ -1,4 +1,4 @@
-"""A source that times the appends of its own collector: the only way to see them where they happen."""
+"""A source that times the appends of its own collector, in the collector's process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _timed(self: RingWriter, *arguments: Any) -> int:
 
 
 class TimedSource(MetricSource):
-    """As many series as asked for; the first metric has the time that the frame before took to append."""
+    """A configurable number of series; the first metric has the duration of the previous frame's append."""
 
     name = NAME
     metrics = (

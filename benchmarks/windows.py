@@ -1,6 +1,6 @@
-"""P4, P5: what a page of seven statistics over 1,000 series costs, and what its peers take for the same samples.
+"""P4, P5: cost of a page of seven statistics over 1,000 series, compared with other programs on the same samples.
 
-First all of them say what the statistics are, and must agree; then they are timed.
+The results of all programs are compared first, then timed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _NOTES: Final = (
 
 
 class Peer(Protocol):
-    """One that holds the same samples. ``forms``: the ways to ask it for all seven statistics."""
+    """Another program with the same samples. ``forms``: the ways to query all seven statistics."""
 
     pid: int
 
@@ -92,7 +92,7 @@ def ask(effort: Effort) -> Answer:
 
 
 def _peers(directory: Path, samples: Samples, stack: contextlib.ExitStack, answer: Answer) -> dict[str, Peer]:
-    """Those that can be had, holding the samples as long as the stack is open."""
+    """The installed peers, with the samples, while the stack is open."""
     openings: dict[str, Callable[[], contextlib.AbstractContextManager[Peer]]] = {
         "Prometheus": lambda: prometheus.holding(directory, samples),
         "VictoriaMetrics": lambda: victoria_metrics.holding(directory, samples),
@@ -108,9 +108,10 @@ def _peers(directory: Path, samples: Samples, stack: contextlib.ExitStack, answe
 
 
 def check(name: str, found: Mapping[str, Floats], samples: Samples, window: str) -> None:
-    """Fails unless these statistics, shape (series,) each, are those of the samples in the window.
+    """Fail unless these statistics, shape (series,) each, equal those of the samples in the window.
 
-    Least, greatest and our percentiles are samples, and exact; sums, and lines between samples, are to the last digits.
+    Minima, maxima and percentiles of fogmetrics are samples, and exact; sums and interpolations may differ in the last
+    digits.
     """
     values = samples.last(WINDOWS[window])
     right = {
@@ -128,7 +129,7 @@ def check(name: str, found: Mapping[str, Floats], samples: Samples, window: str)
 
 
 def _measure(window: str, served: Served, peers: Mapping[str, Peer], effort: Effort, answer: Answer) -> None:
-    """Time the page of that window, and every way to get the same from the peers."""
+    """Time the page of that window, and every equivalent query of the peers."""
     meter = Meter()
 
     frames = WINDOWS[window]
@@ -156,7 +157,7 @@ def _measure(window: str, served: Served, peers: Mapping[str, Peer], effort: Eff
 
 def _add_targets(answer: Answer) -> None:
     def compare(key: str, window: str, peer: str, says: str, least: float) -> None:
-        """With the best of the ways that begin so."""
+        """Add a target: how many times faster our first page is than the peer's fastest query."""
         found = [one.median for one in answer.measured if one.what.startswith(f"{window}: {peer}") and not is_cpu(one)]
         if found:
             ratio = min(found) / answer.median(f"{window}: {_US}")
@@ -175,7 +176,7 @@ def _add_targets(answer: Answer) -> None:
 
 
 def _chart(answer: Answer) -> Chart:
-    """Our first page, and of each peer the way that is fastest at that window."""
+    """The chart of our first page and of each peer's fastest query, by window."""
     lines: dict[str, dict[float, float]] = {}
     for one in answer.measured:
         window, _, name = one.what.partition(": ")

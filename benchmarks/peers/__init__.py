@@ -1,1 +1,1 @@
-"""The programs that we are measured beside: each starts on free ports of loopback, in a directory that goes away."""
+"""The programs that fogmetrics is compared with. Each runs on free ports of loopback, in a temporary directory."""

@@ -1,7 +1,8 @@
-"""Agents that watch a host as we do, each at its lightest: node_exporter, collectd, Netdata, Glances.
+"""Agents that monitor a host, each in its lightest configuration: node_exporter, collectd, Netdata, Glances.
 
-Each context manager starts one on a free port of loopback, its files in ``directory``, and stops it by its pid. None
-of them waits: :meth:`Agent.answers` says when the first page is there. Raises Missing where it is not installed.
+Each context manager starts an agent on a free port of loopback, with its files in ``directory``, and stops it by its
+pid. It does not wait: :meth:`Agent.answers` returns whether the first page is there. Raises Missing if the agent is not
+installed.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ labels=src:glances
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One that runs. ``holds``: what its page has once it is whole."""
+    """A running agent. ``holds``: text that its complete page contains."""
 
     program: Program
     url: str
@@ -92,7 +93,7 @@ class Agent:
 
 @contextlib.contextmanager
 def node_exporter(directory: Path, interval_seconds: int = 15, flags: Sequence[str] = ()) -> Iterator[Agent]:
-    """It reads the host when it is scraped, and has no interval."""
+    """Start node_exporter, which reads the host when it is scraped, and has no interval."""
     port = free_port()
     command = [
         program("prometheus-node-exporter", "apt-get install prometheus-node-exporter"),
@@ -105,7 +106,7 @@ def node_exporter(directory: Path, interval_seconds: int = 15, flags: Sequence[s
 
 @contextlib.contextmanager
 def collectd(directory: Path, interval_seconds: int = 15, plugins: Sequence[str] = ()) -> Iterator[Agent]:
-    """``plugins``: those that it has beside the ones that tell what we tell."""
+    """Start collectd. ``plugins``: plugins in addition to those for the metrics of fogmetrics."""
     port, how = free_port(), "apt-get install collectd-core libprotobuf-c1 libmicrohttpd12"
     path = directory / "collectd.conf"
     more = "".join(f"LoadPlugin {plugin}\n" for plugin in plugins)
@@ -129,7 +130,7 @@ def netdata(directory: Path, interval_seconds: int = 15) -> Iterator[Agent]:
 
 @contextlib.contextmanager
 def glances(directory: Path, interval_seconds: int = 15) -> Iterator[Agent]:
-    """Without a screen, exporting to Prometheus."""
+    """Start Glances without a screen, exporting to Prometheus."""
     beside = Path(sys.executable).parent / "glances"
     if not beside.is_file():
         raise Missing("glances", "pip install 'fogmetrics[bench]'")

@@ -1,7 +1,7 @@
-"""The least that an answer costs: bytes that are there already, to whoever asks.
+"""The minimal cost of an answer: a server of constant bytes.
 
-Once by a route of Starlette on uvicorn, with the event loop and the parser that the exporter has, but unguarded; once
-by the event loop alone, which parses nothing: what the kernel takes, and little more.
+Either by a route of Starlette on uvicorn, with the exporter's event loop and parser but without its limits, or by the
+event loop alone, which parses nothing, so that the kernel takes most of the time.
 ``python -m benchmarks.peers.bare starlette|loop PORT FILE`` serves the file's bytes.
 """
 
@@ -51,7 +51,7 @@ def loop(port: int, body: bytes) -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
     class Answers(asyncio.Protocol):
-        """Takes every piece of input for a whole request, which those of our client are."""
+        """Treats every piece of input as a complete request, as our client sends them."""
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self._transport = cast(asyncio.Transport, transport)  # which that of uvloop doesn't call itself

@@ -1,6 +1,6 @@
-"""prometheus_client, the library that a Python program would count and print its metrics with.
+"""Costs of prometheus_client, the usual library for metrics of Python programs.
 
-In a process of its own, since the library chooses at import whether it keeps its values in files for other processes:
+Runs in a separate process, because the library chooses at import whether it keeps its values in files:
 ``python -m benchmarks.peers.client_python set|page SERIES``. It takes one turn for each line of its input and answers
 with the seconds of CPU: of one ``set()`` on a child that was looked up before, or of one ``generate_latest``.
 """

@@ -1,4 +1,4 @@
-"""The page of prometheus_client's multiprocess mode, by a server that does nothing else: as fast as it can be had.
+"""The page of prometheus_client's multiprocess mode, from a server that does nothing else.
 
 ``python -m benchmarks.peers.multiprocess_page PORT``, with the files in $PROMETHEUS_MULTIPROC_DIR. Connections are
 kept, which the library's own server does not.

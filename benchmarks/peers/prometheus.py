@@ -1,4 +1,4 @@
-"""A real Prometheus that holds a day of samples in one block, compacted as far as it goes."""
+"""A real Prometheus with a day of samples in one fully compacted block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BACKFILL_SECONDS: Final = 120
 
 
 class Prometheus(QueryApi):
-    """Asked in the three ways that it can be."""
+    """Queries Prometheus in three ways."""
 
     def forms(self, window: str) -> Mapping[str, Callable[[], object]]:
         asked = queries(window)
@@ -36,7 +36,7 @@ class Prometheus(QueryApi):
 
 @contextlib.contextmanager
 def holding(directory: Path, samples: Samples) -> Iterator[Prometheus]:
-    """Prometheus while the block runs; it scrapes nothing. Raises Missing."""
+    """Run Prometheus, without scrapes. Raises Missing."""
     prometheus, promtool = program("prometheus", _HOW), program("promtool", _HOW)
     tsdb = directory / "tsdb"
     text = directory / "samples.txt"

@@ -1,4 +1,4 @@
-"""What the two servers that speak PromQL over the same HTTP API are asked for."""
+"""Queries of the two servers with Prometheus' HTTP API."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ class QueryApi:
         return [self.ask(query) for query in some]
 
     def at_once(self, some: Iterable[str]) -> list[bytes]:
-        """Up to seven queries, each on a connection of its own."""
+        """Send up to seven queries, each on its own connection."""
         return list(self._pool.map(self._ask, self._clients, some))
 
     def statistics(self, window: str) -> dict[str, Floats]:
-        """What the seven queries say, shape (series,) each."""
+        """The results of the seven queries, shape (series,) each."""
         return {stat: _by_series(self.ask(query)) for stat, query in queries(window).items()}
 
     def close(self) -> None:

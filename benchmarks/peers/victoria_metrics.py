@@ -1,4 +1,4 @@
-"""A real VictoriaMetrics, single node, that holds a day of samples, merged."""
+"""A real single-node VictoriaMetrics with a day of samples, merged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MERGING: Final = re.compile(rb"^vm_active_force_merges (\d+)$", re.MULTILINE)
 
 
 class VictoriaMetrics(QueryApi):
-    """Asked as Prometheus is, and with the functions that give several statistics at once."""
+    """Queries VictoriaMetrics like Prometheus, and by functions that return several statistics at once."""
 
     def forms(self, window: str) -> Mapping[str, Callable[[], object]]:
         asked = queries(window)
@@ -41,7 +41,7 @@ class VictoriaMetrics(QueryApi):
 
 @contextlib.contextmanager
 def holding(directory: Path, samples: Samples) -> Iterator[VictoriaMetrics]:
-    """VictoriaMetrics while the block runs, its samples merged, its cache of results passed by. Raises Missing."""
+    """Run VictoriaMetrics with merged samples and without its cache of results. Raises Missing."""
     port = free_port()
     command = [program("victoria-metrics", _HOW), f"-storageDataPath={directory / 'victoria'}"]
     command += [f"-httpListenAddr=127.0.0.1:{port}", "-search.latencyOffset=0s", "-loggerLevel=WARN"]
