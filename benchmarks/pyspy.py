@@ -1,9 +1,9 @@
 """Sample a process with py-spy: its stacks of Python and native frames, and the number of samples of each.
 
 py-spy stops the process to read its stack. From another processor the stop arrives late, and the process is often
-found in a system call that it made in between. Measured that way, fstat had 12 % of the time of a page of 10,000 series, where
-perf finds 1.3 %. With both on one processor, the process does not run until py-spy has read its stack, and fstat has
-1.4 %. The client uses the other processors.
+found in a system call that it made in between. Measured that way, fstat had 12 % of the time of a page of 10,000
+series, where perf finds 1.3 %. With both on one processor, the process does not run until py-spy has read its stack,
+and fstat has 1.4 %. The client uses the other processors.
 
 py-spy leaves out sleeping threads, but takes some threads for active that wait in epoll or for a lock, or, on one
 processor, for the processor. :func:`parsed` leaves out these stacks, and with them the kernel's work in these calls.

@@ -1,8 +1,8 @@
 """Effect of snapshots on ticks: ``python -m benchmarks.snapshot [SECONDS]``.
 
 A frame is appended every 10 ms, by the monotonic clock, to a ring of 1,000 columns and a day of frames, 46 MiB. Turns
-of one second without snapshots alternate with turns of continuous snapshots to the disk of the working directory. Measured
-are the lateness of ticks and the duration of appends.
+of one second without snapshots alternate with turns of continuous snapshots to the disk of the working directory. The
+lateness of ticks and the duration of appends are measured.
 """
 
 from __future__ import annotations
