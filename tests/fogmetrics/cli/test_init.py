@@ -25,7 +25,7 @@ def test_its_files_are_a_configuration_and_a_supervisord_conf_with_a_program_for
     assert init([str(directory), *options]) == 0
     loaded = config.load(directory / "fogmetrics.toml", {})
     loaded = dataclasses.replace(loaded, shm=ShmConfig())  # this host may not have the users
-    text = programs.programs(directory, read_conf(directory), loaded)
+    text = programs.programs(directory, read_conf(directory), loaded, programs.all_sources(loaded))
     made = configparser.RawConfigParser()
     made.read_string(text)
     assert made.sections() == [f"program:{name}" for name in ("node", "deployment", "betanet", "system", "exporter")]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import xmlrpc.client
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fogmetrics.cli.main import main
-from fogmetrics.cli.status import Row, count_starts, rows, table
+from fogmetrics.cli.status import Row, rows, table
 from fogmetrics.cli.terminal import RED, ago, painted
 
 FRESH = {"status": "fresh", "age_seconds": 2.4, "up": True}
@@ -36,7 +35,9 @@ def wrong(node: dict[str, object] | None, source: dict[str, Any] | None, line: s
 
 
 def test_a_row_has_the_state_the_time_since_the_start_the_starts_and_the_age_of_the_newest_frame() -> None:
-    [node, exporter, host] = rows([EXPORTER, program("node")], {"node": 3}, {}, {"node": FRESH}, ["node"], ["host"])
+    [node, exporter, host] = rows(
+        [EXPORTER, program("node")], {"node": [3, 0]}, {}, {"node": FRESH}, ["node"], ["host"]
+    )
     assert node == Row("node", "running", "1 min", "3", "2 s ago", "")
     assert exporter == Row("exporter", "running", "1 min", "", "", "")
     assert host == Row("host", "off")
@@ -73,20 +74,12 @@ def test_a_program_and_a_ring_of_the_users_own_are_shown_too() -> None:
     assert [(row.name, bool(row.wrong)) for row in made] == [("exporter", False), ("web", True), ("other", True)]
 
 
-def test_the_starts_are_those_since_supervisord_began() -> None:
-    class Log:
-        def readLog(self, offset: int, length: int) -> str:  # noqa: N802 - supervisord's name
-            return (
-                "INFO spawned: 'node' with pid 1\nINFO supervisord started with pid 2\n"
-                "INFO spawned: 'node' with pid 3\nINFO spawned: 'node' with pid 4\nINFO spawned: 'system' with pid 5\n"
-            )
-
-    class Without:
-        def readLog(self, offset: int, length: int) -> str:  # noqa: N802
-            raise xmlrpc.client.Fault(20, "NO_FILE")
-
-    assert count_starts(Log()) == {"node": 2, "system": 1}
-    assert count_starts(Without()) == {}
+@pytest.mark.parametrize(
+    ("ends", "said"), [(2, ""), (3, "it has ended 3 times in the last 10 minutes; see /log/node.log")]
+)
+def test_a_program_that_ends_again_and_again_is_wrong_though_it_runs(ends: int, said: str) -> None:
+    [node, _] = rows([EXPORTER, program("node")], {"node": [9, ends]}, {}, {"node": FRESH}, ["node"], [])
+    assert (node.state, node.starts, node.wrong) == ("running", "9", said)
 
 
 def test_the_columns_are_aligned_and_have_no_colour_outside_of_a_terminal() -> None:
