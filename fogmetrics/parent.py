@@ -4,18 +4,19 @@ A killed supervisord leaves its processes running (Supervisor/supervisor#199). T
 second time, and fail: the old collectors hold the locks, the old exporter the port. So each process of the daemon ends
 when the supervisord that started it is gone.
 
-A service manager that waits for the daemon is told by supervisord (fogmetrics.cli.notify), which reads what the
-exporter prints.
+A service manager that waits for the daemon is told by supervisord (fogmetrics.cli.notify), which finds READY in the
+exporter's log.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Final
 
-# A line on standard output, complete in one write.
-READY: Final = b"READY=1\n"
+READY: Final = "READY=1"
+log = logging.getLogger(__name__)
 
 
 class Parent:
@@ -37,9 +38,11 @@ class Parent:
         return self.pid != 0 and (self._missed or os.getppid() != self.pid)
 
     def ready(self) -> None:
-        """Print READY if a service manager waits for it."""
+        """Log READY if a service manager waits for it, whatever the log's level."""
         if self._waits:
-            os.write(1, READY)
+            log.handle(
+                logging.makeLogRecord({"name": log.name, "levelno": logging.INFO, "levelname": "INFO", "msg": READY})
+            )
 
     def ended(self) -> None:
         """Note that ``fd`` was readable."""

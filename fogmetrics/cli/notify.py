@@ -3,7 +3,7 @@
 supervisord loads the class by [rpcinterface:fogmetrics] of supervisord.conf and calls its public methods by XML-RPC.
 Every five seconds it sends systemd the state of the programs and WATCHDOG=1, which means that supervisord's own loop
 turns and nothing else: a program that hangs or fails never ends the others. READY=1 is sent from the moment when the
-exporter has printed READY (fogmetrics.parent), which it does as soon as a request is answered.
+exporter has logged READY (fogmetrics.parent), which it does as soon as a request is answered.
 Nothing is sent if no service manager has set NOTIFY_SOCKET.
 """
 
@@ -22,6 +22,7 @@ from supervisor.states import ProcessStates
 from fogmetrics.parent import READY
 
 RECENT_SECONDS: Final = 600.0
+_RUN: Final = (ProcessStates.STARTING, ProcessStates.RUNNING)
 
 
 class Notifier:
@@ -32,7 +33,7 @@ class Notifier:
         self._ends: defaultdict[str, list[float]] = defaultdict(list)
         for kind, callback in (
             (events.Tick5Event, self._tick),
-            (events.ProcessLogStdoutEvent, self._printed),
+            (events.ProcessLogEvent, self._logged),
             (events.ProcessStateStartingEvent, self._starting),
             (events.ProcessStateExitedEvent, self._exited),
         ):
@@ -52,14 +53,14 @@ class Notifier:
         name = event.process.config.name
         self._ends[name] = [*self._recent(name), time.monotonic()]
 
-    def _printed(self, event: Any) -> None:
-        if event.process.config.name == "exporter" and READY in event.data:
+    def _logged(self, event: Any) -> None:
+        if event.process.config.name == "exporter" and READY.encode() in event.data:
             self._ready = True
             self._tick(event)
 
     def _tick(self, _: Any) -> None:
         programs = [one for group in self._supervisord.process_groups.values() for one in group.processes.values()]
-        missing = sorted(one.config.name for one in programs if one.get_state() != ProcessStates.RUNNING)
+        missing = sorted(one.config.name for one in programs if one.get_state() not in _RUN)
         status = f"{len(programs) - len(missing)} of {len(programs)} programs run"
         notify(
             "READY=1\n" * self._ready  # again each time: the first may have met a full queue

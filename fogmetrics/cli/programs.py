@@ -53,9 +53,8 @@ def programs(
         of_source = (*every, config.collector, config.metric, config.source.get(name))
         sections.append(_section(conf, directory, COLLECTOR, name, f"collector {name}", of_source))
     of_exporter = (*every, config.exporter, list(config.metric), registry.off(config))
-    # The line that tells fogmetrics.cli.notify that pages are served.
-    exporter = _section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter, stdout_events_enabled="true")
-    sections.append(exporter)
+    seen = dict.fromkeys(("stdout_events_enabled", "stderr_events_enabled"), "true")  # by fogmetrics.cli.notify
+    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter, **seen))
     head = "; Written by fogmetrics run and fogmetrics reload: changes to this file are lost.\n"
     return "\n".join([head, *sections])
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from fogmetrics import config
+from fogmetrics.cli.init import FILES, Service, rendered
+from fogmetrics.cli.init import main as init
 from shm.ring.layout import Header, aligned
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.programs import find_program
@@ -30,17 +33,36 @@ def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:
     assert block.text in read("deploy/prometheus.yml")
 
 
-def test_the_unit_runs_the_installed_command() -> None:
-    unit = read("deploy/fogmetrics.service")
-    assert "ExecStart=/opt/fogmetrics/bin/fogmetrics run /etc/fogmetrics\n" in unit
-    assert "RuntimeDirectory=fogmetrics" in unit
-    assert "LogsDirectory=fogmetrics" in unit
+@pytest.mark.parametrize(("kind", "name"), [("system", "fogmetrics.service"), ("docker", "Dockerfile")])
+def test_the_unit_and_the_dockerfile_are_those_that_init_writes(kind: str, name: str) -> None:
+    values = Service().values(Path("/etc/fogmetrics"), "/opt/fogmetrics/bin/fogmetrics")
+    assert read(f"deploy/{name}") == rendered(kind, {**values, "betanet": ""})[name]
 
 
-def test_the_image_copies_only_what_is_there() -> None:
-    for line in re.findall(r"^COPY (.+) \S+$", read("deploy/Dockerfile"), re.MULTILINE):
-        for name in line.split():
-            assert (ROOT / name).exists(), name
+@pytest.mark.real
+def test_the_unit_leaves_the_service_little_that_it_does_not_need() -> None:
+    checked = subprocess.run(
+        [find_program("systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=40",
+         DEPLOY / "fogmetrics.service"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.real
+def test_systemd_takes_the_unit_as_it_is(tmp_path: Path) -> None:
+    assert init([str(tmp_path), "--system"]) == 0
+    unit = tmp_path / "fogmetrics.service"
+    checked = subprocess.run(
+        [find_program("systemd-analyze"), "verify", "--man=no", unit], capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert unit.name not in checked.stderr
+
+
+def test_the_image_needs_nothing_but_the_wheel_and_what_init_writes_beside_it() -> None:
+    sources = re.findall(r"^COPY (.+) \S+$", read("deploy/Dockerfile"), re.MULTILINE)
+    assert set(" ".join(sources).split()) - {"fogmetrics-*.whl"} <= set(FILES["docker"])
 
 
 def test_the_sizes_in_the_documentation_are_those_of_the_layout() -> None:

@@ -71,7 +71,8 @@ def own(daemon: Daemon, text: str) -> None:
 
 def test_the_service_is_ready_as_soon_as_the_exporter_serves_and_not_before(daemon: Daemon, manager: Manager) -> None:
     late = f"sh -c 'until test -e {daemon.directory}/go; do sleep 0.1; done; exec \"$0\" -P -m exporter'"
-    own(daemon, f"[program:exporter]\ncommand = {late} {sys.executable}\n")
+    own(daemon, f"[program:exporter]\ncommand = {late} {sys.executable}\nredirect_stderr = false\n")
+    daemon.configure(0.3, toml=f'{NO_BETANET}[log]\nlevel = "error"\n')
     with daemon:
         wait_until(lambda: manager.hears("WATCHDOG=1"), 20, "the watchdog")
         wait_until(lambda: manager.hears("WATCHDOG=1"), 20, "the watchdog again")
