@@ -11,6 +11,7 @@ import argparse
 import grp
 import pwd
 import re
+import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -184,9 +185,10 @@ def next_steps(directory: Path, kind: str, service: Service) -> str:
             f"systemctl enable --now {directory / UNIT}",
         ]
     else:
+        command = str(Path(sys.executable).parent / "fogmetrics")
         steps += [
-            f"fogmetrics check {directory}    find mistakes",
-            f"fogmetrics run {directory}      start the daemon in the foreground",
+            f"{command} check {directory}    find mistakes",
+            f"{command} run {directory}      start the daemon in the foreground",
         ]
     return "\n  ".join(steps)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from fogmetrics import config
-from fogmetrics.cli.init import FILES, Service, rendered
+from fogmetrics.cli.init import FILES, Service, next_steps, rendered
 from fogmetrics.cli.init import main as init
 from shm.ring.layout import Header, aligned
 from tests.docs.markdown import ROOT, blocks, read, table
@@ -29,7 +30,7 @@ def test_promtool_accepts_the_configuration_of_prometheus() -> None:
 
 
 def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:
-    [block] = blocks(read("docs/deployment.md"), "yaml")
+    [block] = blocks(read("docs/install.md"), "yaml")
     assert block.text in read("deploy/prometheus.yml")
 
 
@@ -37,6 +38,12 @@ def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:
 def test_the_unit_and_the_dockerfile_are_those_that_init_writes(kind: str, name: str) -> None:
     values = Service().values(Path("/etc/fogmetrics"), "/opt/fogmetrics/bin/fogmetrics")
     assert read(f"deploy/{name}") == rendered(kind, {**values, "betanet": ""})[name]
+
+
+def test_the_steps_that_init_prints_are_those_of_the_documentation() -> None:
+    _, *steps = next_steps(Path("/etc/fogmetrics"), "system", Service()).splitlines()
+    for step in steps:
+        assert f"# {step.strip()}\n".replace(sys.prefix, "/opt/fogmetrics") in read("docs/install.md")
 
 
 @pytest.mark.real
@@ -73,7 +80,7 @@ def test_the_sizes_in_the_documentation_are_those_of_the_layout() -> None:
         assert header.segment_bytes == int(row["bytes"])
 
 
-@pytest.mark.parametrize("name", ["docs/deployment.md", "docs/configuration.md"])
+@pytest.mark.parametrize("name", ["docs/deployment.md", "docs/install.md", "docs/configuration.md"])
 def test_every_toml_example_is_a_configuration(name: str) -> None:
     for block in blocks(read(name), "toml"):
         if "project" in tomllib.loads(block.text):
