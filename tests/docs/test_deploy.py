@@ -69,7 +69,7 @@ def test_systemd_takes_the_unit_as_it_is(tmp_path: Path) -> None:
 
 def test_the_image_needs_nothing_but_the_wheel_and_what_init_writes_beside_it() -> None:
     sources = re.findall(r"^COPY (.+) \S+$", read("deploy/Dockerfile"), re.MULTILINE)
-    assert set(" ".join(sources).split()) - {"fogmetrics-*.whl"} <= set(FILES["docker"])
+    assert set(" ".join(sources).split()) - {"fogmetrics-*.whl", "conf.d"} <= set(FILES["docker"])
 
 
 def test_the_sizes_in_the_documentation_are_those_of_the_layout() -> None:
