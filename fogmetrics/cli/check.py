@@ -69,24 +69,32 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8 are printed as they are
-
     def body() -> int:
-        config, sources = examine(config_file(options.directory, options.config))
-        for note in notes(config, sources):
-            print(f"fogmetrics: note: {note}", file=sys.stderr)
-        if not options.config_only:
-            check_run_directory(options.directory)
-            check_shared_memory()
-            check_rings(config, check_users(options.directory))
-            check_port(config)
-        print(f"fogmetrics: {valid(config, sources)}")
-        if not options.config_only:
-            print(where_to_look(config, options.directory))
+        checked(options.directory, config_file(options.directory, options.config), options.config_only)
         return 0
 
     return exit_status("fogmetrics", body)
+
+
+def checked(directory: Path, path: Path | None, config_only: bool = False) -> tuple[Config, list[MetricSource]]:
+    """Check all, and print what is on and where to look; the configuration and its sources.
+
+    Raises ConfigurationError, or InTheWay.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8 are printed as they are
+    config, sources = examine(path)
+    for note in notes(config, sources):
+        print(f"fogmetrics: note: {note}", file=sys.stderr)
+    if not config_only:
+        check_run_directory(directory)
+        check_shared_memory()
+        check_rings(config, check_users(directory))
+        check_port(config)
+    print(f"fogmetrics: {valid(config, sources)}")
+    if not config_only:
+        print(where_to_look(config, directory))
+    return config, sources
 
 
 def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from collector import registry
+from collector.source import MetricSource
 from fogmetrics.cli.directory import COLLECTOR, EXPORTER, SUPERVISORD_CONF, read_conf, run_directory
 from fogmetrics.config import Config
 from shm import VERSION
@@ -30,40 +31,56 @@ from shm.errors import ConfigurationError
 FILE: Final = "programs.conf"
 
 
-def write(directory: Path, config: Config) -> Path:
-    """Write the programs of the daemon in ``directory``; the path of the file. Raises ConfigurationError."""
+def write(directory: Path, config: Config, sources: Iterable[MetricSource]) -> Path:
+    """Write the programs of the daemon in ``directory``; the path of the file. Raises ConfigurationError.
+
+    ``sources``: all of the configuration, on or off.
+    """
     run = run_directory(directory)
     path, new = run / FILE, run / f"{FILE}.new"
-    text = programs(directory, read_conf(directory), config)
+    text = programs(directory, read_conf(directory), config, sources)
     run.mkdir(parents=True, exist_ok=True)
     new.write_text(text)
     new.replace(path)
     return path
 
 
-def programs(directory: Path, conf: configparser.RawConfigParser, config: Config) -> str:
+def programs(
+    directory: Path, conf: configparser.RawConfigParser, config: Config, sources: Iterable[MetricSource]
+) -> str:
     """The text of the file, for a supervisord.conf ``conf`` in ``directory``."""
     every = (config.shm, config.applications, config.log)
     sections = []
-    for name in on(config):
+    for name in on(config, sources):
         of_source = (*every, config.collector, config.metric, config.source.get(name))
         sections.append(_section(conf, directory, COLLECTOR, name, f"collector {name}", of_source))
     of_exporter = (*every, config.exporter, list(config.metric), registry.off(config))
-    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter))
+    seen = dict.fromkeys(("stdout_events_enabled", "stderr_events_enabled"), "true")  # by fogmetrics.cli.notify
+    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter, **seen))
     head = "; Written by fogmetrics run and fogmetrics reload: changes to this file are lost.\n"
     return "\n".join([head, *sections])
 
 
-def on(config: Config) -> list[str]:
-    """The sources that are on. Raises ConfigurationError."""
-    sources = (registry.build(name, config) for name in registry.source_names(config))
+def all_sources(config: Config) -> list[MetricSource]:
+    """The sources of the configuration, on or off. Raises ConfigurationError."""
+    return [registry.build(name, config) for name in registry.source_names(config)]
+
+
+def on(config: Config, sources: Iterable[MetricSource]) -> list[str]:
+    """The names of those that are on."""
     return [one.name for one in sources if not registry.why_source_off(one, config)]
 
 
 def _section(
-    conf: configparser.RawConfigParser, directory: Path, template: str, name: str, module: str, tables: Iterable[object]
+    conf: configparser.RawConfigParser,
+    directory: Path,
+    template: str,
+    name: str,
+    module: str,
+    tables: Iterable[object],
+    **more: str,
 ) -> str:
-    """A section [program:NAME] with the options of ``template``."""
+    """A section [program:NAME] with the options of ``template``, before which ``more`` are."""
     if not conf.has_section(template):
         raise ConfigurationError(
             f"{directory / SUPERVISORD_CONF} has no section [{template}], which has the options of the programs; "
@@ -76,5 +93,5 @@ def _section(
     options = {key: value.replace("%(here)s", here) for key, value in conf.items(template)}
     digest = hashlib.sha256(repr((VERSION, *tables)).encode()).hexdigest()[:16]
     python = shlex.quote(sys.executable).replace("%", "%%")
-    lines = {"command": f"{python} -P -X configuration={digest} -m {module}", **options}
+    lines = {"command": f"{python} -P -X configuration={digest} -m {module}", **more, **options}
     return "\n".join([f"[program:{name}]", *(f"{key} = {value}" for key, value in lines.items()), ""])

@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import sys
 import xmlrpc.client
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from collector.source import MetricSource
 from fogmetrics.cli import check, directory, programs
 from fogmetrics.cli.start import report
 from fogmetrics.cli.supervisor import connected
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise
             for note in check.notes(config, sources):
                 print(f"fogmetrics: note: {note}", file=sys.stderr)
-            done = reload(supervisor, path, config)
+            done = reload(supervisor, path, config, sources)
             for line in done or ["nothing has changed"]:
                 print(line)
             return report(path, sys.stdout) if done else 0
@@ -53,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status("fogmetrics", body)
 
 
-def reload(supervisor: Any, path: Path, config: Config) -> list[str]:
+def reload(supervisor: Any, path: Path, config: Config, sources: Iterable[MetricSource]) -> list[str]:
     """Write the programs and have supervisord take them over; a line for each program that this concerned.
 
     Raises ConfigurationError if supervisord refuses its configuration: then the programs are as they were.
     """
     file = directory.run_directory(path) / programs.FILE
     before = file.read_text() if file.exists() else ""
-    programs.write(path, config)
+    programs.write(path, config, sources)
     try:
         [[added, changed, removed]] = supervisor.reloadConfig()
     except xmlrpc.client.Fault as fault:

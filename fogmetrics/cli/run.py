@@ -11,7 +11,6 @@ import os
 import sys
 
 from collector import registry
-from fogmetrics import config as configuration
 from fogmetrics.cli import check, directory, programs
 from fogmetrics.cli.check import InTheWay
 from fogmetrics.cli.start import report_in_background
@@ -25,17 +24,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fogmetrics run", description="Start the daemon in the foreground.")
     directory.add_arguments(parser)
     options = parser.parse_args(arguments)
-    given = ["--config", options.config] if options.config else []
     config = directory.config_file(options.directory, options.config)
 
     def prepare() -> int:
         directory.check_is_one(options.directory, options.config)
-        if not (status := check.main([str(options.directory), *given])):
-            loaded = configuration.load(config)
-            check_writers(loaded)
-            programs.write(options.directory, loaded)
-            check.check_supervisord(options.directory)
-        return status
+        loaded, sources = check.checked(options.directory, config)
+        check_writers(loaded)
+        programs.write(options.directory, loaded, sources)
+        check.check_supervisord(options.directory)
+        return 0
 
     if status := exit_status("fogmetrics", prepare):
         return status

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from collector import registry
+from collector.source import MetricSource
 from exporter.rings import RingSet
-from exporter.status.programs import FAILING, count_starts
+from exporter.status.programs import FAILING
 from exporter.status.stats import health
 from fogmetrics import config as configuration
 from fogmetrics.cli import directory, programs
-from fogmetrics.cli.supervisor import connected, last_line
+from fogmetrics.cli.notify import RECENT_SECONDS
+from fogmetrics.cli.supervisor import connected, counts, last_line
 from fogmetrics.cli.terminal import GREEN, GREY, RED, YELLOW, ago, painted
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 
+# A program that ends by itself so often within RECENT_SECONDS has a fault, though supervisord starts it each time.
+_MANY_ENDS: Final = 3
 _COLOURS: Final = {"running": GREEN, "starting": YELLOW, "off": GREY}
 
 
@@ -54,18 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
         with connected(options.directory) as supervisor:
             found = supervisor.getAllProcessInfo()
             lines = {one["name"]: last_line(supervisor, one["name"]) for one in found if one["statename"] in FAILING}
-            starts = count_starts(supervisor)
-        shown = rows(found, starts, lines, sources_of(config), programs.on(config), registry.off(config))
+        counted, sources = counts(options.directory), programs.all_sources(config)
+        shown = rows(found, counted, lines, rings_of(config), programs.on(config, sources), registry.off(config))
         for line in table(shown):
             print(line)
-        if changed := _changed(options.directory, config):
+        if changed := _changed(options.directory, config, sources):
             print(changed)
         return 1 if changed or any(row.wrong for row in shown) else 0
 
     return exit_status("fogmetrics", body)
 
 
-def sources_of(config: Config) -> Mapping[str, Mapping[str, Any]]:
+def rings_of(config: Config) -> Mapping[str, Mapping[str, Any]]:
     """The sources that have rings, as /health describes them."""
     rings = RingSet(
         config.shm.namespace,
@@ -83,7 +87,7 @@ def sources_of(config: Config) -> Mapping[str, Mapping[str, Any]]:
 
 def rows(
     found: Sequence[Mapping[str, Any]],
-    starts: Mapping[str, int],
+    counted: Mapping[str, Sequence[int]],
     lines: Mapping[str, str],
     sources: Mapping[str, Mapping[str, Any]],
     on: Sequence[str],
@@ -91,8 +95,8 @@ def rows(
 ) -> list[Row]:
     """A row for each program, each source that is on, and each that is off. Pure.
 
-    ``found``: the programs by supervisord; ``lines``: the last line of each failing one's log; ``sources``: by name, as
-    /health has them.
+    ``found``: the programs by supervisord; ``counted``: starts and recent ends of each; ``lines``: the last line of the
+    log of each failing one; ``sources``: by name, as /health has them.
     """
     by_name = {one["name"]: one for one in found}
     names = dict.fromkeys([*on, "exporter", *by_name, *(name for name in sources if name not in off)])
@@ -102,12 +106,19 @@ def rows(
         state = "no program" if program is None else program["statename"].lower()
         age = None if source is None else source.get("age_seconds")
         wrong = _program_wrong(program, lines.get(name, ""), needed=name in on or name == "exporter")
+        starts, ends = counted.get(name, ("", 0))
+        if not wrong and ends >= _MANY_ENDS:
+            wrong = f"it has ended {ends} times in the last {RECENT_SECONDS / 60:g} minutes; see {_log(program)}"
         if not wrong and (name in on or source):
-            wrong = _source_wrong(source, "its log" if program is None else os.path.normpath(program["stdout_logfile"]))
+            wrong = _source_wrong(source, _log(program))
         running = program is not None and state in ("running", "starting")
         since = ago(program["now"] - program["start"]) if program is not None and running else ""
-        made.append(Row(name, state, since, str(starts.get(name, "")), "" if age is None else f"{ago(age)} ago", wrong))
+        made.append(Row(name, state, since, str(starts), "" if age is None else f"{ago(age)} ago", wrong))
     return [*made, *(Row(name, "off") for name in off if name not in by_name)]
+
+
+def _log(program: Mapping[str, Any] | None) -> str:
+    return "its log" if program is None else os.path.normpath(program["stdout_logfile"])
 
 
 def _program_wrong(program: Mapping[str, Any] | None, line: str, *, needed: bool) -> str:
@@ -149,9 +160,10 @@ def table(found: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _changed(path: Path, config: Config) -> str:
+def _changed(path: Path, config: Config, sources: Sequence[MetricSource]) -> str:
     """A sentence if the programs were written for another configuration or version than there is now; else empty."""
     written = directory.run_directory(path) / programs.FILE
-    if written.exists() and written.read_text() == programs.programs(path, directory.read_conf(path), config):
+    conf = directory.read_conf(path)
+    if written.exists() and written.read_text() == programs.programs(path, conf, config, sources):
         return ""
     return f"The configuration or the version has changed since the programs started: fogmetrics reload {path}"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from fogmetrics import config
+from fogmetrics.cli.init import FILES, Service, next_steps, rendered
+from fogmetrics.cli.init import main as init
 from shm.ring.layout import Header, aligned
 from tests.docs.markdown import ROOT, blocks, read, table
 from tests.programs import find_program
@@ -26,21 +30,46 @@ def test_promtool_accepts_the_configuration_of_prometheus() -> None:
 
 
 def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:
-    [block] = blocks(read("docs/deployment.md"), "yaml")
+    [block] = blocks(read("docs/install.md"), "yaml")
     assert block.text in read("deploy/prometheus.yml")
 
 
-def test_the_unit_runs_the_installed_command() -> None:
-    unit = read("deploy/fogmetrics.service")
-    assert "ExecStart=/opt/fogmetrics/bin/fogmetrics run /etc/fogmetrics\n" in unit
-    assert "RuntimeDirectory=fogmetrics" in unit
-    assert "LogsDirectory=fogmetrics" in unit
+@pytest.mark.parametrize(("kind", "name"), [("system", "fogmetrics.service"), ("docker", "Dockerfile")])
+def test_the_unit_and_the_dockerfile_are_those_that_init_writes(kind: str, name: str) -> None:
+    values = Service().values(Path("/etc/fogmetrics"), "/opt/fogmetrics/bin/fogmetrics")
+    assert read(f"deploy/{name}") == rendered(kind, {**values, "betanet": ""})[name]
 
 
-def test_the_image_copies_only_what_is_there() -> None:
-    for line in re.findall(r"^COPY (.+) \S+$", read("deploy/Dockerfile"), re.MULTILINE):
-        for name in line.split():
-            assert (ROOT / name).exists(), name
+def test_the_steps_that_init_prints_are_those_of_the_documentation() -> None:
+    _, *steps = next_steps(Path("/etc/fogmetrics"), "system", Service()).splitlines()
+    for step in steps:
+        assert f"# {step.strip()}\n".replace(sys.prefix, "/opt/fogmetrics") in read("docs/install.md")
+
+
+@pytest.mark.real
+def test_the_unit_leaves_the_service_little_that_it_does_not_need() -> None:
+    checked = subprocess.run(
+        [find_program("systemd-analyze"), "security", "--offline=true", "--no-pager", "--threshold=40",
+         DEPLOY / "fogmetrics.service"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.real
+def test_systemd_takes_the_unit_as_it_is(tmp_path: Path) -> None:
+    assert init([str(tmp_path), "--system"]) == 0
+    unit = tmp_path / "fogmetrics.service"
+    checked = subprocess.run(
+        [find_program("systemd-analyze"), "verify", "--man=no", unit], capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert unit.name not in checked.stderr
+
+
+def test_the_image_needs_nothing_but_the_wheel_and_what_init_writes_beside_it() -> None:
+    sources = re.findall(r"^COPY (.+) \S+$", read("deploy/Dockerfile"), re.MULTILINE)
+    assert set(" ".join(sources).split()) - {"fogmetrics-*.whl", "conf.d"} <= set(FILES["docker"])
 
 
 def test_the_sizes_in_the_documentation_are_those_of_the_layout() -> None:
@@ -51,7 +80,7 @@ def test_the_sizes_in_the_documentation_are_those_of_the_layout() -> None:
         assert header.segment_bytes == int(row["bytes"])
 
 
-@pytest.mark.parametrize("name", ["docs/deployment.md", "docs/configuration.md"])
+@pytest.mark.parametrize("name", ["docs/deployment.md", "docs/install.md", "docs/configuration.md"])
 def test_every_toml_example_is_a_configuration(name: str) -> None:
     for block in blocks(read(name), "toml"):
         if "project" in tomllib.loads(block.text):

@@ -33,7 +33,8 @@ def written(directory: Path, text: str = "") -> configparser.RawConfigParser:
     if not (directory / "supervisord.conf").exists():
         init(directory)
     found = configparser.RawConfigParser()
-    found.read(programs.write(directory, parse(text, Path("fogmetrics.toml"))))
+    config = parse(text, Path("fogmetrics.toml"))
+    found.read(programs.write(directory, config, programs.all_sources(config)))
     return found
 
 
@@ -79,7 +80,7 @@ def test_a_directory_whose_socket_is_elsewhere_is_written_as_supervisord_reads_i
     written(directory)
     conf = directory / "supervisord.conf"
     conf.write_text(conf.read_text().replace("%(here)s/run/supervisor.sock", f"{tmp_path}/elsewhere/supervisor.sock"))
-    text = programs.write(directory, Config()).read_text()
+    text = programs.write(directory, Config(), []).read_text()
     assert f"directory = {tmp_path}/a%%2Fb\n" in text
 
 

@@ -35,7 +35,9 @@ def wrong(node: dict[str, object] | None, source: dict[str, Any] | None, line: s
 
 
 def test_a_row_has_the_state_the_time_since_the_start_the_starts_and_the_age_of_the_newest_frame() -> None:
-    [node, exporter, host] = rows([EXPORTER, program("node")], {"node": 3}, {}, {"node": FRESH}, ["node"], ["host"])
+    [node, exporter, host] = rows(
+        [EXPORTER, program("node")], {"node": [3, 0]}, {}, {"node": FRESH}, ["node"], ["host"]
+    )
     assert node == Row("node", "running", "1 min", "3", "2 s ago", "")
     assert exporter == Row("exporter", "running", "1 min", "", "", "")
     assert host == Row("host", "off")
@@ -70,6 +72,14 @@ def test_a_program_that_could_not_be_started_at_all_has_supervisords_reason() ->
 def test_a_program_and_a_ring_of_the_users_own_are_shown_too() -> None:
     made = rows([EXPORTER, program("web", "FATAL")], {}, {}, {"other": {**FRESH, "status": "stale"}}, [], [])
     assert [(row.name, bool(row.wrong)) for row in made] == [("exporter", False), ("web", True), ("other", True)]
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"), [(2, ""), (3, "it has ended 3 times in the last 10 minutes; see /log/node.log")]
+)
+def test_a_program_that_ends_again_and_again_is_wrong_though_it_runs(ends: int, said: str) -> None:
+    [node, _] = rows([EXPORTER, program("node")], {"node": [9, ends]}, {}, {"node": FRESH}, ["node"], [])
+    assert (node.state, node.starts, node.wrong) == ("running", "9", said)
 
 
 def test_the_columns_are_aligned_and_have_no_colour_outside_of_a_terminal() -> None:
