@@ -7,7 +7,8 @@ program. The options come from two sections of supervisord.conf that supervisord
 
 The interpreter is the one that runs the command, and ``-P`` keeps the working directory out of its path: the programs
 run the installed packages. Each command has a digest of the configuration that concerns it, so that supervisord sees by
-itself which programs a changed configuration concerns; Python ignores it (``-X`` takes any name).
+itself which programs a changed configuration concerns; Python ignores it (``-X`` takes any name). The exporter's is of
+what a running exporter does not take over; of the rest a comment has the digest.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Final
 
 from collector import registry
+from exporter.reload import fixed
 from fogmetrics.cli.directory import COLLECTOR, EXPORTER, SUPERVISORD_CONF, read_conf, run_directory
 from fogmetrics.config import Config
 from shm.errors import ConfigurationError
 
 FILE: Final = "programs.conf"
+TAKEN_OVER: Final = "; The exporter takes over without a restart: "  # begins a line, before a digest
 
 
 def write(directory: Path, config: Config) -> Path:
@@ -46,8 +49,11 @@ def programs(directory: Path, conf: configparser.RawConfigParser, config: Config
     for name in on(config):
         of_source = (*every, config.collector, config.metric, config.source.get(name))
         sections.append(_section(conf, directory, COLLECTOR, name, f"collector {name}", of_source))
-    of_exporter = (*every, config.exporter, list(config.metric), registry.off(config))
-    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter))
+    # Not every user may read the file of web_config, which turns TLS on or off: another name is a restart.
+    needs_restart = (dict(fixed(config)), config.exporter.web_config)
+    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", needs_restart))
+    rest = _digest((config.exporter, config.log, list(config.metric), registry.off(config)))
+    sections.append(f"{TAKEN_OVER}{rest}\n")
     head = "; Written by fogmetrics run and fogmetrics reload: changes to this file are lost.\n"
     return "\n".join([head, *sections])
 
@@ -72,7 +78,10 @@ def _section(
     else:
         here = str(directory.resolve()).replace("%", "%%")  # "%" begins an expansion
     options = {key: value.replace("%(here)s", here) for key, value in conf.items(template)}
-    digest = hashlib.sha256(repr(tuple(tables)).encode()).hexdigest()[:16]
     python = shlex.quote(sys.executable).replace("%", "%%")
-    lines = {"command": f"{python} -P -X configuration={digest} -m {module}", **options}
+    lines = {"command": f"{python} -P -X configuration={_digest(tables)} -m {module}", **options}
     return "\n".join([f"[program:{name}]", *(f"{key} = {value}" for key, value in lines.items()), ""])
+
+
+def _digest(tables: Iterable[object]) -> str:
+    return hashlib.sha256(repr(tuple(tables)).encode()).hexdigest()[:16]
