@@ -21,6 +21,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.types import ASGIApp
@@ -29,17 +30,23 @@ from collector import registry
 from exporter.app import Exporter
 from exporter.http import address
 from exporter.http.server import Server, fitting
+from exporter.http.tls import Tls
+from exporter.reload import Read, Reload, mistakes
+from exporter.settings import ExporterConfig
 from fogmetrics import config as configuration
 from fogmetrics import log as logs
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from fogmetrics.parent import Parent
+from shm.errors import ConfigurationError
 
 log = logging.getLogger("exporter")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before any slow step: the end of a parent that ends earlier would go unnoticed
+    # Until it can reread its configuration: a signal that comes after it was read is kept until then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     path: str | None = parser.parse_args(arguments).config
@@ -50,30 +57,66 @@ def main(arguments: list[str] | None = None) -> int:
         machine.keep_freed_memory()
         os.nice(config.exporter.nice)
         with address.listening(config) as sockets:
-            serve(config, sockets, parent)
+            serve(config, sockets, parent, lambda: read(path))
         return 0
 
     return exit_status("exporter", body)
 
 
-def serve(config: Config, sockets: list[socket.socket], parent: Parent) -> None:
-    """Serve on the sockets until SIGTERM or SIGINT, or until ``parent`` ends."""
+def sources(config: Config) -> tuple[list[str], list[str]]:
+    """The sources that the configuration has on, and those that it has off."""
     off = registry.off(config)
-    on = [name for name in registry.source_names(config) if name not in off]
-    exporter = Exporter(config, on, off)
-    app: ASGIApp = exporter.app
-    tls = None
-    if config.exporter.web_config:
-        from exporter.http.access import Access  # imported only where they are used: they take 1.7 MiB
-        from exporter.http.web_config import WebFile
+    return [name for name in registry.source_names(config) if name not in off], off
 
-        web = WebFile(Path(config.exporter.web_config))
-        for note in web.current().notes:
-            log.warning(note)
-        app = Access(exporter.app, web, exporter.refused)
-        tls = web.tls if web.current().tls else None
-    limits = dataclasses.replace(config.exporter, max_connections=fitting(config.exporter.max_connections))
-    server = Server(app, limits, parent, exporter.refused, tls)
+
+def read(path: str | None) -> Read:
+    """The configuration as it is now. Raises ConfigurationError with all its mistakes."""
+    config, found = configuration.examine(path)
+    if found := [*found, *mistakes(config)]:
+        raise ConfigurationError(*dict.fromkeys(found))
+    return Read(config, *sources(config))
+
+
+def limits(config: ExporterConfig) -> ExporterConfig:
+    """The table with as many connections as the limit on open files allows."""
+    return dataclasses.replace(config, max_connections=fitting(config.max_connections))
+
+
+def with_access(config: ExporterConfig, exporter: Exporter) -> tuple[ASGIApp, Callable[[], Tls] | None]:
+    """The application behind the web configuration, and what the next TLS handshake goes by; None without TLS."""
+    if not config.web_config:
+        return exporter.app, None
+    from exporter.http.access import Access  # imported only where they are used: they take 1.7 MiB
+    from exporter.http.web_config import WebFile
+
+    web = WebFile(Path(config.web_config))
+    for note in web.current().notes:
+        log.warning(note)
+    return Access(exporter.app, web, exporter.refused), web.tls if web.current().tls else None
+
+
+def serve(config: Config, sockets: list[socket.socket], parent: Parent, reread: Callable[[], Read]) -> None:
+    """Serve on the sockets until SIGTERM or SIGINT, or until ``parent`` ends. ``reread``: reads the configuration."""
+    exporter = Exporter(config, *sources(config))
+    app, tls = with_access(config.exporter, exporter)
+    server = Server(app, limits(config.exporter), parent, exporter.refused, tls)
+    web_config = config.exporter.web_config
+
+    def rest(found: Read) -> list[str]:
+        nonlocal web_config
+        assert isinstance(found.config, Config)
+        server.limit(limits(found.config.exporter))
+        logs.set_up(found.config.log.level, found.config.log.format)
+        if found.config.exporter.web_config != web_config:
+            app, now = with_access(found.config.exporter, exporter)
+            if (now is None) is not (tls is None):
+                return ["[exporter] web_config"]
+            web_config = found.config.exporter.web_config
+            server.replace_app(app, now)
+        return []
+
+    exporter.reload = Reload(exporter, config, reread, rest)
+    server.on_hangup = exporter.reload_quietly
     # The event loop handles both while it runs.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

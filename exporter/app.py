@@ -47,7 +47,7 @@ from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
 from exporter.status.programs import Programs, programs
 from fogmetrics.durations import written
-from shm.errors import FogmetricsError
+from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import check_name
 from shm.safe_repr import said, shown
 
@@ -80,7 +80,7 @@ class Exporter:
 
     ``on``: sources that should have a ring; /health names those that have none. ``off``: sources that are off. Their
     rings, if any are left, are history: in /stats and in windows that reach back to them, not among the latest samples,
-    nor in /health.
+    nor in /health. ``reload``: what POST /-/reload calls; it returns a line for each change.
 
     ``wall`` and ``monotonic`` are the clocks, in nanoseconds. Raises ConfigurationError.
     """
@@ -93,10 +93,8 @@ class Exporter:
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._config = config.exporter
-        self._on = on
-        self._metric_tables = tuple(config.metric)
-        self._window_ns, self._max_window_ns = windows_ns(config)
+        self._use(config, on)
+        self.reload: Callable[[], Awaitable[list[str]]] | None = None
         check_name(f"{config.where('shm')} namespace", config.shm.namespace)
         owner, owners = config.ring_owner(), config.table_owners()
 
@@ -132,12 +130,37 @@ class Exporter:
                 self._route("/health", "health", self._health),
                 self._route("/-/healthy", "healthy", self._alive),
                 self._route("/-/ready", "ready", self._alive),
+                self._route("/-/reload", "reload", self._reload, "POST", "PUT"),
             ],
             exception_handlers={HTTPException: self._no_page},
-            middleware=[Middleware(HostCheck, names=self._config.allowed_hosts, refused=self.refused)],
+            middleware=[Middleware(HostCheck, names=lambda: self._config.allowed_hosts, refused=self.refused)],
             lifespan=self._lifespan,
         )
         self.app.router.redirect_slashes = False
+
+    def _use(self, config: ExporterTables, on: Collection[str]) -> None:
+        self._config = config.exporter
+        self._on = on
+        self._metric_tables = tuple(config.metric)
+        self._window_ns, self._max_window_ns = windows_ns(config)
+
+    async def take_over(self, config: ExporterTables, on: Collection[str], off: Collection[str]) -> None:
+        """Go by another configuration of the same namespace, owners and label. Keeps caches and counts."""
+        self._use(config, on)
+        self._kept.most_bytes = config.exporter.cache_bytes
+        intervals = config.exporter.stale_intervals
+        self.rings.take_over(off, intervals)
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._history.take_over, off, intervals)
+
+    def reload_quietly(self) -> None:
+        """Begin to reread the configuration; the log has the result. For the event loop, at SIGHUP."""
+
+        async def reloading() -> None:
+            assert self.reload is not None
+            with contextlib.suppress(ConfigurationError):  # which the log has
+                await self.reload()
+
+        self._reloading = asyncio.create_task(reloading())
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
@@ -176,8 +199,8 @@ class Exporter:
 
     # ---- answers -------------------------------------------------------------------------------------------
 
-    def _route(self, path: str, name: str, page: Page) -> Route:
-        return Route(path, functools.partial(self._answer, name, page))
+    def _route(self, path: str, name: str, page: Page, *methods: str) -> Route:
+        return Route(path, functools.partial(self._answer, name, page), methods=methods or ("GET",))
 
     async def _answer(self, name: str, page: Page, request: Request) -> Response:
         """The page, or an error: 400 for a bad query, 503 when the worker's queue is full, 500 for a bug."""
@@ -198,10 +221,11 @@ class Exporter:
         return response
 
     async def _no_page(self, request: Request, error: Exception) -> Response:
-        """404 for an unknown path, 405 for a method other than GET and HEAD."""
+        """404 for an unknown path, 405 for a method that the page does not have."""
         assert isinstance(error, HTTPException)
         self.own.observe("other", error.status_code, 0.0)
-        return _text(error.status_code, error.detail, {"allow": "GET, HEAD"} if error.status_code == 405 else None)
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        return _text(error.status_code, error.detail, {"allow": allowed} if allowed else None)
 
     def refused(self, status: int) -> None:
         """Count an error that the server answered without the application."""
@@ -272,6 +296,16 @@ class Exporter:
     async def _alive(self, request: Request) -> Response:
         """That the exporter answers; /health has the state of what it reads."""
         return _text(200, "fogmetrics is healthy" if request.url.path == "/-/healthy" else "fogmetrics is ready")
+
+    async def _reload(self, request: Request) -> Response:
+        """Reread the configuration. Statuses as Prometheus: 403 where that is off, 500 if there are mistakes."""
+        if self.reload is None or not self._config.web_enable_lifecycle:
+            return _text(403, "reloading over HTTP is off; [exporter] web_enable_lifecycle = true turns it on")
+        try:
+            lines = await self.reload()
+        except ConfigurationError as error:
+            return _text(500, "\n".join(["the configuration is wrong, and nothing was changed:", *error.args]))
+        return _text(200, "\n".join(["the configuration was reread", *lines] if lines else ["nothing has changed"]))
 
     # ---- helpers -------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Cache:
     """An LRU cache of at most ``most_bytes``, but for a newest entry that alone exceeds them."""
 
     def __init__(self, most_bytes: int = DEFAULT_BYTES) -> None:
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[object, Kept, int]] = OrderedDict()
         self.memory_bytes = 0
@@ -47,11 +47,11 @@ class Cache:
         size = made.memory_bytes + 2 * (len(repr(key)) + len(repr(made_from))) + _ENTRY_BYTES
         with self._lock:
             self.memory_bytes -= self._kept.pop(key, (None, None, 0))[2]
-            if size > self._most_bytes and not too_large:
+            if size > self.most_bytes and not too_large:
                 return made
             self.memory_bytes += size
             self._kept[key] = made_from, made, size
-            while self.memory_bytes > self._most_bytes and len(self._kept) > 1:
+            while self.memory_bytes > self.most_bytes and len(self._kept) > 1:
                 _, (_, _, gone) = self._kept.popitem(last=False)
                 self.memory_bytes -= gone
         return made

@@ -195,14 +195,15 @@ class RingSet:
         self._skipped: Counter[str] = Counter()  # frames that closed readers skipped
         self.generation = 0  # changes whenever a ring is added, removed or replaced
         self._off = frozenset(off)
-        self._left_out = self._off if latest_only else frozenset()
+        self._latest_only = latest_only
         self._owner = os.geteuid() if owner is None else owner
         self.files = TrustedFiles(namespace, RING, {self._owner})
 
     def refresh(self) -> list[Ring]:
         """All rings that can be read now, each with its latest samples. A bad ring never raises; see ``errors``."""
+        left_out = self._off if self._latest_only else ()
         # The history of the applications comes last: of two rings with one series, the first has precedence.
-        found = (one for one in rings_in(self.files.names(), self.namespace) if one not in self._left_out)
+        found = (one for one in rings_in(self.files.names(), self.namespace) if one not in left_out)
         sources = sorted(found, key=HISTORY_SOURCE.__eq__)
         for source in {*self.rings, *self.errors, *self.error_counts, *self._skipped}.difference(sources):
             self._close_ring(source)
@@ -216,6 +217,13 @@ class RingSet:
             if ring is None or source in self.errors or not ring.unchanged():
                 self._update(source)
         return [self.rings[source] for source in sources if source in self.rings]
+
+    def take_over(self, off: Collection[str], stale_intervals: float) -> None:
+        """Go by another configuration from the next refresh on."""
+        changed = self._off.symmetric_difference(off)
+        self._off, self.stale_intervals = frozenset(off), stale_intervals
+        for source in changed:
+            self._close_ring(source)
 
     def _update(self, source: str) -> None:
         """Open or update a ring, or record why it can't be read."""

@@ -27,6 +27,7 @@ class ExporterConfig:
     web_config: str = key(
         "", "File with TLS, users and headers, in the format of Prometheus' exporters (exporter-toolkit); empty: none."
     )
+    web_enable_lifecycle: bool = key(False, "Whether POST /-/reload rereads the configuration.")
     window: Seconds = key(
         300.0, "Window of /metrics/aggregated where the request names none.", low=0.001, high=_MOST_SECONDS
     )

@@ -70,6 +70,13 @@ def _parse(text: str, config: ExporterTables) -> Listener:
     return Listener(text, host, int(port))
 
 
+def check(config: ExporterTables) -> None:
+    """Raises ConfigurationError for an address that is none, or a host name that nobody knows."""
+    for one in listeners(config):
+        if not one.path:
+            resolve(config, one)
+
+
 @contextlib.contextmanager
 def listening(config: ExporterTables) -> Iterator[list[socket.socket]]:
     """Sockets that listen at the configured addresses. Raises AddressTaken or ConfigurationError.

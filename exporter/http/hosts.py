@@ -20,22 +20,26 @@ from shm.safe_repr import shown
 
 
 class HostCheck:
-    """ASGI middleware. ``names``: globs of further names that this host has; ``refused`` is called with each 421."""
+    """ASGI middleware. ``names``: globs of this host's further names; ``refused`` is called with each 421."""
 
-    def __init__(self, app: ASGIApp, names: Iterable[str], refused: Callable[[int], None]) -> None:
+    def __init__(self, app: ASGIApp, names: Callable[[], Iterable[str]], refused: Callable[[int], None]) -> None:
         own = socket.gethostname().lower()
         self._app = app
-        self._globs = ("localhost", "*.localhost", own, f"{own}.*", own.partition(".")[0], *map(str.lower, names))
+        self._own = ("localhost", "*.localhost", own, f"{own}.*", own.partition(".")[0])
+        self._names = names
         self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
-        if is_address(name := name_of(host)) or any(fnmatchcase(name, one) for one in self._globs) or not host:
+        if is_address(name := name_of(host)) or self._is_ours(name) or not host:
             await self._app(scope, receive, send)
             return
         self._refused(421)
         sentence = f"Host: {shown(host)} is not a name of this host; add it to [exporter] allowed_hosts if it is\n"
         await PlainTextResponse(sentence, 421)(scope, receive, send)
+
+    def _is_ours(self, name: str) -> bool:
+        return any(fnmatchcase(name, one) for one in (*self._own, *map(str.lower, self._names())))
 
 
 def name_of(host: str) -> str:

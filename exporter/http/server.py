@@ -300,7 +300,8 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )  # fmt: skip
         super().__init__(config)
-        self.server_state = State(limits, refused, tls)
+        self.server_state = self._state = State(limits, refused, tls)
+        self.on_hangup: Callable[[], object] | None = None  # at SIGHUP, which is blocked until then
         self._parent = parent
         self._ending = asyncio.Event()
 
@@ -308,11 +309,25 @@ class Server(uvicorn.Server):
         self.should_exit = True
         self._ending.set()
 
+    def limit(self, limits: ExporterConfig) -> None:
+        """Go by other limits, for connections from now on."""
+        self._state.limits = limits
+        self.config.h11_max_incomplete_event_size = limits.max_request_bytes
+
+    def replace_app(self, app: ASGIApp, tls: Callable[[], Tls] | None) -> None:
+        """Serve another application from the next request on. TLS stays on or off."""
+        self.config.loaded_app = app
+        self._state.tls = tls
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Handle signals in the event loop; uvicorn's own handlers need a loop that wakes up ten times a second."""
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+            loop.add_signal_handler(number, self.stop)
+        if self.on_hangup is not None:
+            loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
         yield
 
     async def main_loop(self) -> None:

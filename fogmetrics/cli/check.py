@@ -30,6 +30,7 @@ from collector.settings import CollectorConfig
 from collector.source import MetricSource
 from exporter.http import address
 from exporter.http.web_config import web_file
+from exporter.reload import mistakes as exporter_mistakes
 from fogmetrics import config as configuration
 from fogmetrics.cli.directory import (
     COLLECTOR,
@@ -101,12 +102,9 @@ def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:
     """The configuration and its sources. Raises ConfigurationError with all that any process would refuse."""
     config, mistakes = configuration.examine(path)
     mistakes += mistakes_of(group_number, config.shm.group, config.where("shm"))
-    mistakes += mistakes_of(config.ring_owner)
-    mistakes += mistakes_of(config.table_owners)
-    mistakes += mistakes_of(check_listeners, config)
+    mistakes += exporter_mistakes(config)
     if config.shm.snapshot_directory is not None:
         mistakes += mistakes_of(disk_copy.check_directory, config.shm.snapshot_directory, config.where("shm"))
-    mistakes += mistakes_of(web_file, config)
     metrics, sources = [*OWN, *OPTIONAL, *ALL], list[MetricSource]()
     for name in registry.source_names(config):
         try:
@@ -120,13 +118,6 @@ def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:
     if mistakes:
         raise ConfigurationError(*dict.fromkeys(mistakes))
     return config, sources
-
-
-def check_listeners(config: Config) -> None:
-    """Raises ConfigurationError for an address that is none, or a host name that nobody knows."""
-    for one in address.listeners(config):
-        if not one.path:
-            address.resolve(config, one)
 
 
 def valid(config: Config, sources: Iterable[MetricSource]) -> str:

@@ -8,7 +8,8 @@ program. The options come from two sections of supervisord.conf that supervisord
 The interpreter is the one that runs the command, and ``-P`` keeps the working directory out of its path: the programs
 run the installed packages. Each command has a digest of the configuration that concerns it, so that supervisord sees by
 itself which programs a changed configuration concerns; Python ignores it (``-X`` takes any name). The digest covers the
-version, too: after an upgrade, ``fogmetrics reload`` restarts every program.
+version, too: after an upgrade, ``fogmetrics reload`` restarts every program. The exporter's digest covers only what a
+running exporter does not take over; a comment has the digest of the rest.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from typing import Final
 
 from collector import registry
 from collector.source import MetricSource
+from exporter.reload import fixed
 from fogmetrics.cli.directory import COLLECTOR, EXPORTER, SUPERVISORD_CONF, read_conf, run_directory
 from fogmetrics.config import Config
 from shm import VERSION
 from shm.errors import ConfigurationError
 
 FILE: Final = "programs.conf"
+TAKEN_OVER: Final = "; The exporter takes over without a restart: "  # begins a line, before a digest
 
 
 def write(directory: Path, config: Config, sources: Iterable[MetricSource]) -> Path:
@@ -54,9 +57,12 @@ def programs(
     for name in on(config, sources):
         of_source = (*every, config.collector, config.metric, config.source.get(name))
         sections.append(_section(conf, directory, COLLECTOR, name, f"collector {name}", of_source))
-    of_exporter = (*every, config.exporter, list(config.metric), registry.off(config))
+    # Not every user may read the file of web_config, which turns TLS on or off: another name is a restart.
+    needs_restart = (dict(fixed(config)), config.exporter.web_config)
     seen = dict.fromkeys(("stdout_events_enabled", "stderr_events_enabled"), "true")  # by fogmetrics.cli.notify
-    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", of_exporter, **seen))
+    sections.append(_section(conf, directory, EXPORTER, "exporter", "exporter", needs_restart, **seen))
+    rest = _digest((config.exporter, config.log, list(config.metric), registry.off(config)))
+    sections.append(f"{TAKEN_OVER}{rest}\n")
     head = "; Written by fogmetrics run and fogmetrics reload: changes to this file are lost.\n"
     return "\n".join([head, *sections])
 
@@ -91,7 +97,11 @@ def _section(
     else:
         here = str(directory.resolve()).replace("%", "%%")  # "%" begins an expansion
     options = {key: value.replace("%(here)s", here) for key, value in conf.items(template)}
-    digest = hashlib.sha256(repr((VERSION, *tables)).encode()).hexdigest()[:16]
     python = shlex.quote(sys.executable).replace("%", "%%")
+    digest = _digest((VERSION, *tables))
     lines = {"command": f"{python} -P -X configuration={digest} -m {module}", **more, **options}
     return "\n".join([f"[program:{name}]", *(f"{key} = {value}" for key, value in lines.items()), ""])
+
+
+def _digest(tables: Iterable[object]) -> str:
+    return hashlib.sha256(repr(tuple(tables)).encode()).hexdigest()[:16]

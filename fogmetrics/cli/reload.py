@@ -2,9 +2,10 @@
 
 The configuration is checked first: a mistake changes nothing. Then supervisord, asked at its socket, starts the
 programs of sources that were turned on, ends those of sources that were turned off, and restarts those whose
-configuration has changed: all of them after an upgrade. Programs that have ended or were given up are started again.
-The others run on. Rings stay. supervisord itself is not restarted: changes of its own sections of supervisord.conf,
-such as [supervisord], wait for the next start of the daemon.
+configuration has changed: all of them after an upgrade. The exporter is only told to reread it (SIGHUP) if it takes
+over all that has changed. Programs that have ended or were given up are started again. The others run on. Rings stay.
+supervisord itself is not restarted: changes of its own sections of supervisord.conf, such as [supervisord], wait for
+the next start of the daemon.
 
 Exit status: 0 if all programs run afterwards, 1 if one does not, 75 if no daemon runs, 78 for a wrong configuration.
 """
@@ -27,6 +28,7 @@ from fogmetrics.exit import exit_status
 from shm.errors import ConfigurationError
 
 _ENDED: Final = ("FATAL", "EXITED")
+_RUNNING: Final = ("RUNNING", "STARTING")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,16 +78,24 @@ def reload(supervisor: Any, path: Path, config: Config, sources: Iterable[Metric
         supervisor.removeProcessGroup(name)
     for name in (*changed, *added):
         supervisor.addProcessGroup(name)
-    again = [
-        one
-        for one in supervisor.getAllProcessInfo()
-        if one["statename"] in _ENDED and one["group"] not in (*changed, *added)
-    ]
+    others = [one for one in supervisor.getAllProcessInfo() if one["group"] not in (*changed, *added)]
+    again = [one for one in others if one["statename"] in _ENDED]
     for one in again:
         supervisor.startProcess(f"{one['group']}:{one['name']}", False)
+    rereads = [one for one in others if one["name"] == "exporter" and one["statename"] in _RUNNING]
+    if _taken_over(before) == _taken_over(file.read_text()):
+        rereads = []
+    for one in rereads:
+        supervisor.signalProcess(f"{one['group']}:{one['name']}", "HUP")
     return [
         *(f"{name}: stopped" for name in removed),
         *(f"{name}: restarted" for name in changed),
         *(f"{name}: started" for name in added),
         *(f"{one['name']}: started again" for one in again),
+        *(f"{one['name']}: reread its configuration" for one in rereads),
     ]
+
+
+def _taken_over(text: str) -> list[str]:
+    """The line of what the exporter takes over without a restart."""
+    return [line for line in text.splitlines() if line.startswith(programs.TAKEN_OVER)]

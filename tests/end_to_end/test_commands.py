@@ -105,15 +105,21 @@ def test_reload_concerns_the_programs_whose_configuration_has_changed_and_no_oth
     add(daemon, "[source.host]\nenabled = true\n[source.deployment]\nenabled = false\n[source.system]\ncapacity = 99\n")
     assert main(reload) == 0
     said = capsys.readouterr().out.splitlines()
-    # What is off concerns the exporter, which has it on no page.
-    assert said[:4] == ["deployment: stopped", *sorted(said[1:3]), "host: started"]
-    assert sorted(said[1:3]) == ["exporter: restarted", "system: restarted"]
+    # What is off concerns the exporter, which has it on no page, and takes it over without a restart.
+    assert said[:4] == [
+        "deployment: stopped", "system: restarted", "host: started", "exporter: reread its configuration",
+    ]  # fmt: skip
     after = pids(daemon)
+    assert after["exporter"] == before["exporter"]
     assert sorted(after) == ["exporter", "host", "node", "system"]
     assert after["node"] == before["node"]
     assert after["system"] != before["system"]
     daemon.wait_until_collected("host", "node", "system")
     assert daemon.get("/stats").json()["rings"]["system"]["capacity"] == 99
+    assert "deployment" not in daemon.get("/health").json()["sources"]
+    add(daemon, "[applications]\nlabel = 'app'\n")
+    assert main(reload) == 0
+    assert "exporter: restarted" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ def test_a_directory_whose_socket_is_elsewhere_is_written_as_supervisord_reads_i
         ("[source.node]\nnode_id = 'fog-1'\n", {"node"}),
         ("[exporter]\nport = 9300\n", {"exporter"}),
         ("[collector]\nmax_series = 999\n", set(BUILT_IN)),
-        ("[log]\nlevel = 'debug'\n", {*BUILT_IN, "exporter"}),
+        ("[exporter]\nweb_config = '/web.yml'\n", {"exporter"}),
+        ("[applications]\nlabel = 'app'\n", {*BUILT_IN, "exporter"}),
+        ("[log]\nlevel = 'debug'\n", set(BUILT_IN)),
+        ("[exporter]\ntimestamps = 'none'\nmax_jobs = 3\n", set()),
         ("# nothing but a comment\n", set()),
     ],
 )
@@ -101,6 +104,27 @@ def test_a_change_of_the_configuration_changes_the_programs_that_it_concerns(
     before, after = written(tmp_path), written(tmp_path, text)
     assert before.sections() == after.sections()
     assert {name.removeprefix("program:") for name in before.sections() if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "rereads"),
+    [
+        ("[exporter]\ntimestamps = 'none'\n", True),
+        ("[log]\nlevel = 'debug'\n", True),
+        ("[source.betanet]\nenabled = false\n", True),
+        ("[metric.node_load1]\nmax_series = 1\n", True),
+        ("[source.node]\ninterval_seconds = 5\n", False),
+    ],
+)
+def test_what_the_exporter_takes_over_without_a_restart_is_a_comment(text: str, rereads: bool, tmp_path: Path) -> None:
+    def comment() -> str:
+        return (tmp_path / "run" / programs.FILE).read_text().partition(programs.TAKEN_OVER)[2]
+
+    written(tmp_path)
+    before = comment()
+    assert len(before) == 17
+    written(tmp_path, text)
+    assert (comment() != before) is rereads
 
 
 def test_a_supervisord_conf_without_the_options_of_the_programs_is_named(tmp_path: Path) -> None:
