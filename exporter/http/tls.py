@@ -33,6 +33,8 @@ _SUITES: Final[Mapping[str, str | None]] = {
         )
     },
 }
+# Go's names of curves and OpenSSL's.
+_CURVES: Final = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 _MODES: Final = {
     "NoClientCert": ssl.CERT_NONE,
     "RequestClientCert": ssl.CERT_NONE,  # Go asks for a certificate, and does nothing with it
@@ -67,7 +69,7 @@ class TlsConfig:
     max_version: str = key("TLS13", "Newest version.", choices=tuple(_VERSIONS), removed={"TLS10": _OLD, "TLS11": _OLD})
     cipher_suites: tuple[str, ...] = key((), "Cipher suites of TLS 1.2, by Go's names.", choices=tuple(_SUITES))
     prefer_server_cipher_suites: bool = key(True, "Whether the order of cipher_suites counts, or the client's.")
-    curve_preferences: tuple[str, ...] = key((), "Can't be honoured: Python has no such setting.")
+    curve_preferences: tuple[str, ...] = key((), "Curves, by Go's names: one, or all.", choices=tuple(_CURVES))
 
     def files(self, directory: Path) -> tuple[Path, ...]:
         """The files that are named."""
@@ -95,10 +97,10 @@ class Tls:
         for name in ("cert", "key"):
             if not (self._inline(name) or getattr(one, f"{name}_file")):
                 raise ConfigurationError(f"{where} has neither {name} nor {name}_file; TLS needs one of them")
-        if one.curve_preferences:
+        if 1 < len(set(one.curve_preferences)) < len(_CURVES):
             raise ConfigurationError(
-                f"{where} curve_preferences is {list(one.curve_preferences)}, which can't be honoured: Python does not "
-                "let a server choose its curves; remove the key"
+                f"{where} curve_preferences is {list(one.curve_preferences)}, which can't be honoured: Python lets a "
+                f"server choose one curve, or leave the choice open; give one of them, or all: {', '.join(_CURVES)}"
             )
         if _VERSIONS[one.min_version] > _VERSIONS[one.max_version]:
             raise ConfigurationError(
@@ -118,6 +120,8 @@ class Tls:
         context.minimum_version, context.maximum_version = _VERSIONS[one.min_version], _VERSIONS[one.max_version]
         if not one.prefer_server_cipher_suites:
             context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+        if len(curves := set(one.curve_preferences)) == 1:
+            context.set_ecdh_curve(_CURVES[curves.pop()])
         if suites := [name for suite in one.cipher_suites if (name := _SUITES[suite])]:
             context.set_ciphers(":".join(suites))
         elif one.cipher_suites and one.max_version == "TLS12":

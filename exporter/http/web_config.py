@@ -27,7 +27,7 @@ import yaml
 from exporter.http.access import Passwords, RateLimit
 from exporter.http.tls import Tls, TlsConfig
 from exporter.settings import ExporterTables
-from fogmetrics.settings.reader import Where, key, read_table
+from fogmetrics.settings.reader import Where, key, mistakes_of, read_table
 from shm.errors import ConfigurationError
 from shm.safe_repr import shown
 
@@ -99,7 +99,7 @@ class WebFile:
             try:
                 self._web = self._kept(self._read())
             except ConfigurationError as error:
-                log.error("web configuration is wrong, the last good one stays", extra={"error": str(error)})
+                log.error("web configuration is wrong, the last good one stays", extra={"error": "; ".join(error.args)})
             else:
                 log.info("web configuration reread", extra={"file": str(self._path)})
         return self._web
@@ -186,13 +186,23 @@ def _typed(value: Any, kind: Any) -> Any:
 
 
 def _web(tables: WebTables, path: Path) -> Web:
-    """Everything that the tables say, checked. Raises ConfigurationError."""
+    """Everything that the tables say, checked. Raises ConfigurationError with a message for each mistake."""
     tls, http, where = tables.tls_server_config, tables.http_server_config, Where(str(path))
-    for user, one in tables.basic_auth_users.items():
-        if not _is_bcrypt(one):
-            raise ConfigurationError(
-                f"{where.inner('basic_auth_users')} {user} is not a bcrypt hash; make one: htpasswd -nBC 10 {user}"
-            )
+    mistakes = [
+        f"{where.inner('basic_auth_users')} {user} is not a bcrypt hash; make one: htpasswd -nBC 10 {user}"
+        for user, one in tables.basic_auth_users.items()
+        if not _is_bcrypt(one)
+    ]
+    for name, value in http.headers.items():
+        mistakes += mistakes_of(_header, name, value, where) if value else ()
+    mistakes += mistakes_of(_limit, tables.rate_limit, where.inner("rate_limit"))
+    context = None
+    try:
+        context = None if tls == TlsConfig() else Tls(tls, where.inner("tls_server_config"), path.parent)
+    except ConfigurationError as error:
+        mistakes += error.args
+    if mistakes:
+        raise ConfigurationError(*mistakes)
     notes = [f"{where.inner('http_server_config')} http2 is true, but HTTP/2 is not served"] if http.http2 else []
     if tls.client_auth_type == "RequestClientCert":
         notes.append(
@@ -201,7 +211,7 @@ def _web(tables: WebTables, path: Path) -> Web:
         )
     return Web(
         tables,
-        tls=None if tls == TlsConfig() else Tls(tls, where.inner("tls_server_config"), path.parent),
+        tls=context,
         headers=tuple(_header(name, value, where) for name, value in http.headers.items() if value),
         passwords=Passwords(tables.basic_auth_users) if tables.basic_auth_users else None,
         limit=_limit(tables.rate_limit, where.inner("rate_limit")),

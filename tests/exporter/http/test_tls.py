@@ -101,6 +101,13 @@ def test_versions_and_suites_are_those_of_the_file(namespace: str, tmp_path: Pat
         assert "Cipher is (NONE)" in s_client(port, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256")
 
 
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_curve_is_the_one_of_the_file(namespace: str, tmp_path: Path, made: Path, version: str) -> None:
+    with secured(namespace, tmp_path, made, "  curve_preferences: [CurveP384]\n") as (_, port):
+        assert "Cipher is (NONE)" not in s_client(port, version, "-groups", "P-256:P-384")
+        assert "Cipher is (NONE)" in s_client(port, version, "-groups", "X25519:P-256")
+
+
 def test_clients_need_a_certificate_of_the_authority(namespace: str, tmp_path: Path, made: Path) -> None:
     with secured(namespace, tmp_path, made, CLIENTS) as (program, port):
         assert get(port, trusting(tmp_path, "client")).status_code == 200

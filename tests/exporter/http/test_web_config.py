@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_an_empty_file_sets_nothing(directory: Path) -> None:
         "  client_auth_type: VerifyClientCertIfGiven\n",
         "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  client_allowed_sans: [a, b]\n",
         "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
+        "  curve_preferences: [CurveP521]\n",
+        "  curve_preferences: [CurveP256, CurveP384, CurveP521, X25519]\n",
         "  cipher_suites:\n  - TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256\n  prefer_server_cipher_suites: no\n",
     ],
 )
@@ -120,7 +123,8 @@ def test_what_has_no_effect_is_noted(directory: Path) -> None:
         (TLS + "  min_version: TLS111\n", "] min_version is 'TLS111'; give one of TLS12, TLS13"),
         (TLS + "  min_version: TLS10\n", "] min_version is 'TLS10', which is not served: RFC 8996 forbids it; give"),
         (TLS + "  min_version: TLS13\n  max_version: TLS12\n", "] min_version is TLS13, newer than max_version"),
-        (TLS + "  curve_preferences: [X25519]\n", "] curve_preferences is ['X25519'], which can't be honoured"),
+        (TLS + "  curve_preferences: [X25519, CurveP256]\n", "] curve_preferences is ['X25519', 'CurveP256'], which"),
+        (TLS + "  curve_preferences: [CurveP257]\n", "] curve_preferences is 'CurveP257'; give one of CurveP256"),
         (TLS + "  cipher_suites: [TLS_ECDHE_X]\n", "] cipher_suites is 'TLS_ECDHE_X'; give one of TLS_AES_128_GCM_"),
         (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n  max_version: TLS12\n", "] cipher_suites has none of TLS"),
         (TLS + "  prefer_server_cipher_suites: perhaps\n", "_cipher_suites is 'perhaps'; give true or false"),
@@ -150,6 +154,19 @@ def test_a_mistake_is_one_sentence_with_key_value_and_remedy(directory: Path, te
     assert said in str(caught.value)
     assert str(caught.value).startswith(str(directory / "web.yml"))
     assert "\n" not in str(caught.value)
+
+
+def test_all_mistakes_of_a_file_are_named_at_once(directory: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        web_file(
+            directory,
+            TLS.replace("server.key", "no.key")
+            + "http_server_config:\n  headers: {Content-Type: x, X-Frame-Options: y}\n"
+            + "basic_auth_users: {joe: a, jim: b}\nrate_limit: {interval: 5}\n",
+        )
+    assert [re.search(r"joe|jim|Content-Type|X-Frame|interval|no\.key", one)[0] for one in caught.value.args] == [  # type: ignore[index]
+        "joe", "jim", "Content-Type", "X-Frame", "interval", "no.key",
+    ]  # fmt: skip
 
 
 def test_the_sentence_about_a_password_does_not_have_it(directory: Path) -> None:
