@@ -109,6 +109,15 @@ class Breakdown:
         return sum(self.parts.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Figures that are no medians of turns: a line of what they are, and rows of cells."""
+
+    what: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
 @dataclass(slots=True)
 class Answer:
     """What one question found."""
@@ -116,6 +125,7 @@ class Answer:
     title: str
     measured: list[Measured] = field(default_factory=list)
     breakdowns: list[Breakdown] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     charts: list[Chart | Bars] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)

@@ -10,6 +10,7 @@ QUESTIONS = {
     "idle": "P8, P9: what the daemon takes from its host",
     "start": "P10: how long until the first page",
     "growth": "P11: how costs grow",
+    "intervals": "what rates Prometheus computes at other intervals than the source's",
     "compression": "P12: what gzip costs",
     "applications": "what the metrics of a program of many processes cost it, and its scraper",
 }

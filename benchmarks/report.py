@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import chart
-from benchmarks.harness import ROOT, Answer, Breakdown, Measured, Target
+from benchmarks.harness import ROOT, Answer, Breakdown, Measured, Table, Target
 from benchmarks.questions import QUESTIONS
 
 DOCS = ROOT / "docs"
@@ -89,6 +89,7 @@ def _blocks(answer: Answer) -> Iterable[str]:
         yield rows(("what", "median", "lowest to highest", "turns"), map(_measured, answer.measured))
     for one in answer.breakdowns:
         yield rows((one.what, "share", "time"), _parts(one))
+    yield from table_blocks(answer.tables)
     if answer.targets:
         yield rows(("target", "what", "limit", "measured", "met"), map(target, answer.targets))
     if answer.missing:
@@ -97,6 +98,12 @@ def _blocks(answer: Answer) -> Iterable[str]:
     if answer.notes:
         yield "How to read it:"
         yield "\n".join(f"- {note}" for note in answer.notes)
+
+
+def table_blocks(tables: Iterable[Table]) -> Iterable[str]:
+    for one in tables:
+        yield one.what
+        yield rows(one.head, one.rows)
 
 
 def rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -171,6 +178,7 @@ def _plain(seconds: float, answer: Answer) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "measured": [dataclasses.asdict(one) | {"median": one.median} for one in answer.measured],
         "breakdowns": [dataclasses.asdict(one) for one in answer.breakdowns],
+        "tables": [dataclasses.asdict(one) for one in answer.tables],
         "targets": [dataclasses.asdict(one) | {"met": one.met} for one in answer.targets],
         "charts": [dataclasses.asdict(one) for one in answer.charts],
         "missing": [{"what": one.what, "how": one.how} for one in answer.missing],

@@ -42,6 +42,7 @@ from exporter.http.parameters import (
     parse_query_string,
 )
 from exporter.rings import RingSet
+from exporter.scrapers import Scrapers
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
 from exporter.status import stats as reports
@@ -120,6 +121,8 @@ class Exporter:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aggregate")
         self._kept = Cache(config.exporter.cache_bytes)
         self._precedence = Precedence()
+        self._scrapers = Scrapers(monotonic)
+        self._misfits: Collection[object] = ()
         self._aggregator = MetricAggregator(self._history, kept=self._kept)  # for the worker thread
         self.app = Starlette(
             routes=[
@@ -239,7 +242,12 @@ class Exporter:
     async def _metrics(self, request: Request) -> Response:
         chosen = negotiate(request.headers.get("accept", ""))
         query = parse_metrics_query(parse_query_string(request.scope["query_string"]), self._config.timestamps)
-        return self._exposition(request, chosen, self.metrics_parts(query, chosen.form, chosen.escaping))
+        parts = self.metrics_parts(query, chosen.form, chosen.escaping)
+        # A server that scrapes, not a person; clients at a Unix socket can't be told apart.
+        if TIMEOUT_HEADER in request.headers and request.client:
+            self._scrapers.note(*request.client, query)
+            self._note_misfits()
+        return self._exposition(request, chosen, parts)
 
     def metrics_parts(
         self, query: MetricsQuery, form: Format, escaping: Escaping = Escaping.UNDERSCORES
@@ -291,6 +299,8 @@ class Exporter:
         # A source of a user's own class may be off by itself, which only programs that build sources know.
         on = [one for one in self._on if known.names is None or one in known.names]
         fresh, found = reports.health(self.rings, self.applications, on, known.failing, self.own.conflicts)
+        if misfits := self._scrapers.problems(self.rings.rings.values()):
+            found["scrape_intervals"] = sorted(set(misfits.values()))
         return _json(200 if fresh else 503, found)
 
     async def _alive(self, request: Request) -> Response:
@@ -349,6 +359,14 @@ class Exporter:
             page = zlib.compress(page, 1, _GZIP)  # higher levels take several times as long and save less than a fifth
             headers["content-encoding"] = "gzip"
         return Response(page, headers=headers, media_type=chosen.content_type)
+
+    def _note_misfits(self) -> None:
+        """Log each scrape interval that does not fit a source's, once until it fits."""
+        misfits = self._scrapers.problems(self.rings.rings.values())
+        for one, sentence in misfits.items():
+            if one not in self._misfits:
+                log.warning("scrape interval does not fit", extra={"error": sentence})
+        self._misfits = misfits.keys()
 
     def _note_conflicts(self, conflicts: list[Conflict]) -> None:
         if conflicts != self.own.conflicts:

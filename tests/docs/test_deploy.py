@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fogmetrics import config
 from fogmetrics.cli.init import FILES, Service, next_steps, rendered
@@ -21,12 +23,37 @@ DEPLOY = ROOT / "deploy"
 
 
 @pytest.mark.real
-def test_promtool_accepts_the_configuration_of_prometheus() -> None:
+@pytest.mark.parametrize(
+    "command",
+    ["check config prometheus.yml", "check rules alerts.yml", "test rules alerts.test.yml"],
+)
+def test_promtool_accepts_what_prometheus_reads(command: str) -> None:
     checked = subprocess.run(
-        [find_program("promtool"), "check", "config", DEPLOY / "prometheus.yml"],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [find_program("promtool"), *command.split()], cwd=DEPLOY, capture_output=True, text=True, timeout=60
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(read("deploy/alerts.yml"))["groups"] for rule in group["rules"]]
+
+
+def test_each_alert_is_about_one_job_and_is_in_the_documentation() -> None:
+    jobs = {job["job_name"] for job in yaml.safe_load(read("deploy/prometheus.yml"))["scrape_configs"]}
+    for rule in alerts():
+        named = re.findall(r'job="([^"]+)"', rule["expr"])
+        assert len(named) == rule["expr"].count("{") > 0, rule["expr"]
+        assert {*named} <= jobs
+    rows = table(read("docs/deployment.md"), "alert", "expression", "what it means")
+    assert [(row["alert"], row["expression"]) for row in rows] == [(rule["alert"], rule["expr"]) for rule in alerts()]
+
+
+def test_promtool_tests_each_alert_silent_and_firing() -> None:
+    silent, passing, firing = yaml.safe_load(read("deploy/alerts.test.yml"))["tests"]
+    names = [rule["alert"] for rule in alerts()]
+    for one in (silent, passing, firing):
+        assert [case["alertname"] for case in one["alert_rule_test"]] == names
+        assert all(bool(case.get("exp_alerts")) is (one is firing) for case in one["alert_rule_test"])
 
 
 def test_the_jobs_in_the_documentation_are_those_of_the_file() -> None:

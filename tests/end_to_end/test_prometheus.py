@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from shm.ring.reader import RingReader
 from tests.daemon import Daemon
 from tests.haproxy import HaproxyBefore
-from tests.programs import promtool_says, wait_until
+from tests.programs import ROOT, promtool_says, wait_until
 from tests.prometheus import Prometheus, scraping
 from tests.stand_ins.betanet import BetanetStandIn
 
@@ -107,11 +108,23 @@ def test_promtool_finds_nothing_to_say(prometheus: Scraped, path: str) -> None:
     assert promtool_says(page) == []
 
 
+def alerts(prometheus: Prometheus) -> dict[str, int]:
+    """The shipped alerts that have results now, and how many."""
+    groups = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text())["groups"]
+    found = {rule["alert"]: len(prometheus.query(rule["expr"])) for group in groups for rule in group["rules"]}
+    return {name: number for name, number in found.items() if number}
+
+
+def test_no_shipped_alert_has_a_result_while_all_is_well(prometheus: Scraped) -> None:
+    assert alerts(prometheus) == {}
+
+
 def test_prometheus_marks_the_series_of_a_killed_source_stale(prometheus: Scraped) -> None:
-    """No explicit timestamps on the page: a source that is gone is gone at the next scrape, not five minutes later."""
+    """Gauges have no timestamps: those of a source that is gone are gone at the next scrape, not five minutes later."""
     daemon = prometheus.daemon
     daemon.supervisor("stopProcess", "system")
     wait_until(lambda: not prometheus.query('system_uptime{job="fogmetrics"}'), 20, "system_uptime stale")
+    assert alerts(prometheus) == {"FogmetricsSourceStale": 1}
     assert prometheus.query('node_memory_usage{job="fogmetrics"}')
     daemon.supervisor("startProcess", "system")
     wait_until(lambda: bool(prometheus.query('system_uptime{job="fogmetrics"}')), 20, "system_uptime back")

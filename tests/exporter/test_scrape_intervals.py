@@ -5,13 +5,16 @@ Everything runs twenty times as fast as at the defaults: a frame each 0.75 s sta
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from collector.frame.collector import MetricCollector
+from tests import http_client
 from tests.exporter.test_main import exporter
 from tests.programs import find_program, free_port, running, wait_until
 from tests.prometheus import Prometheus
@@ -20,7 +23,18 @@ pytestmark = pytest.mark.real
 
 FRAME_SECONDS = 0.75
 SCRAPE_MS = (250, 500, 750, 1500)  # for 5, 10, 15 and 30 s
+ODD_MS = 1000  # for 20 s: longer than a frame's, and no multiple
 SCRAPES = 13  # at least, of each job: 18 s
+RULES = """\
+groups:
+- name: rates
+  interval: 100ms
+  rules:
+  - record: ticks:rate
+    expr: rate(ticks_total{job="counters-500"}[6s])
+  - record: ticks:rate_of_a_moment_ago
+    expr: rate(ticks_total{job="counters-500"}[6s] offset 2s)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +45,28 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     over = threading.Event()
 
     def collect(one: MetricCollector) -> None:
-        """A frame each FRAME_SECONDS; the counter has the time since the first, as read at the frame's time."""
-        first = begun = time.time()
-        while not over.wait(max(begun - time.time(), 0)):
-            now_ns = time.time_ns()
-            one.record_metric("ticks_total", now_ns / 1e9 - first)
-            one.commit(now_ns)
-            begun += FRAME_SECONDS
+        """A frame each FRAME_SECONDS, with the time that it was planned for: at this pace a busy machine is late by
+        more of an interval than rate() puts up with. The counter has the time since the first.
+        """
+        first = planned = time.time()
+        while not over.wait(max(planned - time.time(), 0)):
+            one.record_metric("ticks_total", planned - first)
+            one.commit(round(planned * 1e9))
+            planned += FRAME_SECONDS
 
     with (
         MetricCollector("steady", 1000, FRAME_SECONDS, namespace=namespace) as one,
         exporter(namespace, directory) as (_, port),
     ):
         one.register_metric("ticks_total", "counter")
-        config = "scrape_configs:\n" + "".join(
+        (directory / "rules.yml").write_text(RULES)
+        config = f"rule_files: ['{directory / 'rules.yml'}']\nscrape_configs:\n" + "".join(
             f"  - job_name: {timestamps}-{every}\n    scrape_interval: {every}ms\n    scrape_timeout: {every}ms\n"
             f"    params: {{timestamps: [{timestamps}], 'name[]': [ticks_total]}}\n"
             f"    static_configs: [{{targets: ['127.0.0.1:{port}']}}]\n"
-            for every in SCRAPE_MS
+            for every in (*SCRAPE_MS, ODD_MS)
             for timestamps in ("counters", "none")
+            if (timestamps, every) != ("none", ODD_MS)
         )
         (directory / "prometheus.yml").write_text(config)
         own_port, log_path = free_port(), directory / "prometheus.log"
@@ -96,6 +113,28 @@ def test_rates_are_right_within_a_hundredth(prometheus: Prometheus, every: int, 
 def test_without_timestamps_they_are_not(prometheus: Prometheus) -> None:
     """What the timestamps are for: each point is wrong, between nothing and thrice the rate."""
     assert max(errors(prometheus, "none-250", 'irate(ticks_total{{job="{}"}}[4s])')) > 0.5
+
+
+def test_where_frames_are_missed_now_and_then_they_are_not(prometheus: Prometheus) -> None:
+    assert max(errors(prometheus, f"counters-{ODD_MS}", 'rate(ticks_total{{job="{}"}}[4s])')) > 0.1
+
+
+def test_the_exporter_names_the_intervals_of_the_jobs_whose_rates_are_wrong(prometheus: Prometheus) -> None:
+    target = prometheus.api("targets")["activeTargets"][0]["scrapeUrl"]
+    sentences = http_client.get(str(httpx.URL(target).join("/health"))).json()["scrape_intervals"]
+    said = [re.findall(r"scrapes every (\S+) s, but frames of steady come every 0.75 s:", one) for one in sentences]
+    assert sorted(float(every) for [every] in said) == pytest.approx([0.25, 0.5, 1], rel=0.2)
+
+
+def test_rates_in_rules_are_right_of_a_moment_ago(prometheus: Prometheus) -> None:
+    """A rule meets a frame only after the next scrape; a graph of the past can't tell the difference."""
+
+    def recorded(name: str) -> list[float]:
+        [one] = prometheus.query(f"{name}[8s]")
+        return [abs(float(value) - 1) for _, value in one["values"]]
+
+    assert max(recorded("ticks:rate")) > 0.03
+    assert max(recorded("ticks:rate_of_a_moment_ago")) < 0.01
 
 
 def test_a_sample_that_comes_again_is_no_error(prometheus: Prometheus) -> None:

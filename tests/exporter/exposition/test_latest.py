@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from collector.source import MetricSource, Sample
 from exporter.exposition.latest import MetricsPage
 from exporter.http.negotiation import Format
 from exporter.http.parameters import MetricsQuery
@@ -203,9 +204,25 @@ def test_counters_and_histograms_have_the_time_of_their_frame(scene: Scene) -> N
     assert f" {MS}" not in page(rings, query=MetricsQuery(timestamps="none"))
 
 
+def test_summaries_have_the_time_of_their_frame(scene: Scene) -> None:
+    scene.collector("one", *Summary.metrics)
+    scene.collectors["one"].collect_from_sources([Summary()])
+    scene.commit("one")
+    text = page(scene.rings(), query=MetricsQuery(timestamps="counters"))
+    assert lines(text) == f"size_count 2.0 {MS}\nsize_sum 3.5 {MS}\n"
+
+
+class Summary(MetricSource):
+    name = "summary"
+    metrics = (Metric("size", "summary", "Size."),)
+
+    def collect(self) -> list[Sample]:
+        return [Sample("size", None, counted=(2, 3.5))]
+
+
 def test_a_sample_with_a_time_of_its_own_keeps_it(scene: Scene) -> None:
     one = scene.collector("one")
-    one.record_metric("packets", 7, timestamp=scene.wall_ns / 1e9 - 2.5)
+    one.record_metric("packets", 7, timestamp=scene.wall_ns / 1e9 - 2.4993)  # milliseconds are cut off here, too
     one.record_metric("latency", 0.5, {"path": "/"})
     one.commit(scene.wall_ns, scene.monotonic_ns)
     text = page(scene.rings(), query=MetricsQuery(("packets", "latency_count"), timestamps="counters"))
