@@ -45,19 +45,22 @@ log = logging.getLogger("exporter")
 
 def main(arguments: list[str] | None = None) -> int:
     parent = Parent()  # before any slow step: the end of a parent that ends earlier would go unnoticed
-    # Until it can reread its configuration: a signal that comes after it was read is kept until then.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     parser = argparse.ArgumentParser(prog="python -m exporter", description="Serve the rings of this host.")
     parser.add_argument("--config", help="the configuration file (else $FOGMETRICS_CONFIG, else ./fogmetrics.toml)")
     path: str | None = parser.parse_args(arguments).config
 
     def body() -> int:
-        config = configuration.load(path)
-        logs.set_up(config.log.level, config.log.format)
-        machine.keep_freed_memory()
-        os.nice(config.exporter.nice)
-        with address.listening(config) as sockets:
-            serve(config, sockets, parent, lambda: read(path))
+        # Kept until the server can reread the configuration: one that comes after it was read is not lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        try:
+            config = configuration.load(path)
+            logs.set_up(config.log.level, config.log.format)
+            machine.keep_freed_memory()
+            os.nice(config.exporter.nice)
+            with address.listening(config) as sockets:
+                serve(config, sockets, parent, lambda: read(path))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return 0
 
     return exit_status("exporter", body)
@@ -130,7 +133,7 @@ def serve(config: Config, sockets: list[socket.socket], parent: Parent, reread: 
     try:
         server.run(sockets)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the process ends already; the loop restored the default handlers
         exporter.close()
         log.info("stopped")

@@ -211,7 +211,8 @@ def _take_names(
         holder = owners[name]
         owner, where = holder.metric, _named(holder.source)
         if owner.family != metric.family:
-            return f"its name {name} belongs to the {owner.type} {owner.name} of {where}", holder
+            escaped = "" if name in owner.sample_names and name in metric.sample_names else ", with escapes,"
+            return f"its name {name} belongs{escaped} to the {owner.type} {owner.name} of {where}", holder
         if owner.type != metric.type:
             return f"it is of type {metric.type} here and {owner.type} in {where}", holder
         if owner.buckets != metric.buckets:

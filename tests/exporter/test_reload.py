@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,3 +215,18 @@ def test_turning_tls_on_waits_for_a_restart_and_is_named(namespace: str, tmp_pat
             said = client.post("/-/reload").text
             assert "[exporter] web_config: changed, which a restart of the exporter takes over\n" in said
             assert client.get("/metrics").status_code == 200
+
+
+def test_a_signal_that_comes_before_it_serves_is_not_lost(namespace: str, tmp_path: Path) -> None:
+    early = (
+        "import os, signal, sys, exporter.__main__ as it\n"
+        "load = it.configuration.load\n"
+        "def loaded(path):\n"
+        "    found = load(path)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    return found\n"
+        "it.configuration.load = loaded\n"
+        "sys.exit(it.main())"
+    )
+    with exporter(namespace, tmp_path, KEYS, sys.executable, "-c", early) as (program, _):
+        program.wait_until(lambda: "configuration reread" in program.log(), 20, "the configuration")

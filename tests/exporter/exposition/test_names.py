@@ -203,6 +203,7 @@ def test_of_two_names_that_some_client_would_get_as_one_every_page_has_one_and_t
     assert len(counts) == 2, "what a page has does not depend on the client"
     [conflict] = get(exporter, "/stats").json()["conflicts"]
     assert conflict["series"] == 1
+    assert "with escapes" in conflict["reason"]
 
 
 _NAMES = st.text(st.sampled_from("a._-9:éU"), min_size=1, max_size=4)
