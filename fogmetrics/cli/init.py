@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import grp
+import os
 import pwd
 import re
 import sys
@@ -76,14 +77,14 @@ class Service:
 
     def values(self, directory: Path, command: str) -> dict[str, str]:
         """What the templates name."""
-        _, below, name = self.log_dir.partition("/var/log/")
+        logs = self.log_dir.removeprefix("/var/log/")
         return {
             **vars(self),
             "group": _group(self.user),
             "directory": str(directory),
             "command": command,
             "run_directory": self.run_dir.removeprefix("/run/"),
-            "log_directory": f"LogsDirectory={name}" if below else f"ReadWritePaths={self.log_dir}",
+            "log_directory": f"ReadWritePaths={logs}" if logs == self.log_dir else f"LogsDirectory={logs}",
         }
 
 
@@ -110,6 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         service.add_argument(_option(option), metavar=metavar, help=f"{what} (default: {defaults[option]})")
     options = parser.parse_args(arguments)
     given = {name: getattr(options, name) for name in defaults if getattr(options, name) is not None}
+    given |= {name: os.path.normpath(value) for name, value in given.items() if name.endswith("_dir")}
     if given and options.kind != "system":
         parser.error(f"{_option(next(iter(given)))} is for a service; add --system")
 

@@ -49,7 +49,7 @@ class WriterLock:
     @staticmethod
     def _opened(path: Path, source: str, of_any_user: bool) -> int:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = _open(path)
         except OSError as error:
             raise RingForeign(
                 source,
@@ -88,6 +88,16 @@ class WriterLock:
         with _held_guard:
             os.close(self.fd)
             _held.discard(self.path)
+
+
+def _open(path: Path) -> int:
+    """Open the file, or create it. O_CREAT fails for another user's file, even for root, with fs.protected_regular."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, flags)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def record_lock(fd: int) -> int | None:

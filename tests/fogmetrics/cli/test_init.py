@@ -95,7 +95,16 @@ def test_betanet_is_off_where_it_does_not_answer(
 def test_users_and_directories_are_those_that_are_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ["--user", "metrics", "--exporter-user", "web", "--run-dir", "/run/a/b", "--log-dir", "/srv/log"]
+    given = [
+        "--user",
+        "metrics",
+        "--exporter-user",
+        "web",
+        "--run-dir",
+        "/run/a/../a/b/",
+        "--log-dir",
+        "/srv/var/log/x",
+    ]
     assert init([str(tmp_path), "--system", *given, "--state-dir", "/srv/state"]) == 0
     conf, unit = read_conf(tmp_path), (tmp_path / "fogmetrics.service").read_text()
     loaded = config.load(tmp_path / "fogmetrics.toml", {})
@@ -103,9 +112,9 @@ def test_users_and_directories_are_those_that_are_given(
     assert conf["unix_http_server"]["chown"] == "metrics:metrics"
     assert conf["fogmetrics:collector"]["user"] == "metrics"
     assert conf["fogmetrics:exporter"]["user"] == "web"
-    assert (run_directory(tmp_path), log_directory(tmp_path)) == (Path("/run/a/b"), Path("/srv/log"))
+    assert (run_directory(tmp_path), log_directory(tmp_path)) == (Path("/run/a/b"), Path("/srv/var/log/x"))
     assert "\nRuntimeDirectory=a/b\n" in unit
-    assert "\nReadWritePaths=/srv/log\n" in unit
+    assert "\nReadWritePaths=/srv/var/log/x\n" in unit
     assert "\nReadWritePaths=-/srv/state\n" in unit
     assert f" run {tmp_path}\n" in unit
     for name in ("/run/fogmetrics", "/var/log/fogmetrics", "/var/lib/fogmetrics", "fogmetrics-exporter"):
@@ -130,6 +139,7 @@ def test_a_user_who_is_there_keeps_the_group_that_is_theirs(tmp_path: Path, caps
         (["--user", "a b"], "--user is 'a b'; give a user's name"),
         (["--exporter-user", ""], "--exporter-user is ''; give a user's name"),
         (["--user", "one", "--exporter-user", "one"], "--user and --exporter-user are both 'one'; give two users"),
+        (["--run-dir", "/run/../etc"], "--run-dir is '/etc'; give a directory below /run"),
         (["--run-dir", "/srv/run"], "--run-dir is '/srv/run'; give a directory below /run"),
         (["--log-dir", "logs"], "--log-dir is 'logs'; give an absolute path"),
         (["--log-dir", "/srv/a b"], "--log-dir is '/srv/a b'; give an absolute path"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -152,5 +153,21 @@ def test_an_application_counts_beside_another_users_files(namespace: str, ending
 
 def test_root_removes_what_belongs_to_any_user(namespace: str) -> None:
     as_ours(lambda: open_writer(namespace).close())
+    unlink(namespace, "s", lock_too=True)
+    assert files_of(namespace) == []
+
+
+def test_root_does_so_too_where_the_kernel_lets_no_one_create_over_another_users_file(
+    namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def protected(path: Path, flags: int, mode: int = 0o777) -> int:  # as with fs.protected_regular = 1
+        if flags & os.O_CREAT and not flags & os.O_EXCL and os.path.lexists(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, mode)
+
+    as_ours(lambda: open_writer(namespace).close())
+    monkeypatch.setattr(os, "open", protected)
     unlink(namespace, "s", lock_too=True)
     assert files_of(namespace) == []
