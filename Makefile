@@ -73,8 +73,8 @@ lint: $(BIN)/.lint
 	$(BIN)/mypy
 
 clean:
-	@if [ -x $(BIN)/python ]; then $(BIN)/python -m fogmetrics clean . && \
-		{ [ ! -e run/demo/fogmetrics.toml ] || $(DEMO) $(BIN)/python -m fogmetrics clean run/demo; }; else \
+	@if [ -x $(BIN)/python ]; then { $(BIN)/python -m fogmetrics clean . || [ $$? = 1 ]; } && \
+		{ [ ! -e run/demo/fogmetrics.toml ] || $(DEMO) $(BIN)/python -m fogmetrics clean run/demo || [ $$? = 1 ]; }; else \
 		echo "fogmetrics: no $(VENV), so rings in /dev/shm, if any, are left"; fi
 	rm -rf $(VENV) run build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

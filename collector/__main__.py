@@ -1,7 +1,8 @@
 """``python -m collector NAME``: collect one source into its ring until a signal stops it.
 
-Exit status: 0 after a signal, or at once if the source is off; 78 for a wrong configuration (EX_CONFIG, sysexits.h); 75
-if the ring can't be opened now (EX_TEMPFAIL: it has a writer, or there is no memory), so that supervisord tries again.
+Exit status: 0 after a signal, or at once if the source is off; 1 if ``--unlink`` finds nothing to remove; 78 for a
+wrong configuration (EX_CONFIG, sysexits.h); 75 if the ring can't be opened now (EX_TEMPFAIL: it has a writer, or there
+is no memory), so that supervisord tries again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from fogmetrics import log as logs
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from fogmetrics.parent import Parent
-from shm.files import check_name, files_of, ring_path, unlink
+from fogmetrics.settings.reader import close_to
+from shm.files import check_name, elsewhere, files_of, ring_path, sources_of, unlink
 from shm.ring import disk_copy
 from shm.table.descriptors import unlink as unlink_tables
 from shm.table.format import applications_of
@@ -143,10 +145,16 @@ def _unlink(name: str, config: Config) -> int:
         removed += disk_copy.unlink(directory, config.shm.namespace, name)
     for path in removed:
         print(f"removed {path}")
-    if not removed:
-        where = f"in namespace {config.shm.namespace!r} (configuration: {config.file})"
-        print(f"no files of a source {name!r} {where}", file=sys.stderr)
-    return 0
+    if removed:
+        return 0
+    known = [*sources_of(config.shm.namespace), *applications_of(config.shm.namespace)]
+    if close := close_to(name, known):
+        hint = f"did you mean {close!r}?"
+    else:
+        hint = f"sources with files there: {', '.join(known)}" if known else elsewhere()
+    where = f"in namespace {config.shm.namespace!r} (configuration: {config.file})"
+    print(f"nothing to remove: no files of a source {name!r} {where}; {hint}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

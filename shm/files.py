@@ -102,6 +102,13 @@ def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
     return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == dots and removable(path)})
 
 
+def elsewhere() -> str:
+    """Where a user may have meant to remove files, if a namespace has none: the namespaces with files of this user."""
+    found = {path.name.split(".")[1] for path in DIRECTORY.glob(f"{_PREFIX}.*.*") if removable(path)}
+    names = sorted(name for name in found if NAME.match(name))
+    return f"namespaces with files: {', '.join(names)}" if names else "no namespace has any"
+
+
 def removable(path: Path) -> bool:
     """Whether this user may remove the file: /dev/shm is sticky, so only its owner and root may."""
     try:

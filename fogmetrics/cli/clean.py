@@ -2,6 +2,8 @@
 
 It includes files that dead writers left, and no other namespace, however similar its name. ``make clean`` runs it. It
 refuses while a daemon runs from the directory, a writer holds a ring, or a process of an application lives.
+
+Exit status: 1 if there was nothing to remove.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from fogmetrics import config as configuration
 from fogmetrics.cli import directory
 from fogmetrics.cli.check import InTheWay, listens
 from fogmetrics.exit import exit_status
-from shm.files import DIRECTORY, file_start, removable, sources_of, unlink
+from shm.files import DIRECTORY, elsewhere, file_start, removable, sources_of, unlink
 from shm.ring import disk_copy
 from shm.safe_repr import shown
 from shm.table.descriptors import check_idle
@@ -35,10 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         path = directory.supervisor_socket(options.directory)
         if listens(path):
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
-        shm = configuration.load(directory.config_file(options.directory, options.config)).shm
-        snapshots = shm.snapshot_directory
+        config = configuration.load(directory.config_file(options.directory, options.config))
+        shm, snapshots, found = config.shm, config.shm.snapshot_directory, False
         for removed in clean(shm.namespace, snapshots and options.directory / snapshots):
+            found = True
             print(f"removed {removed}")
+        if not found:
+            where = f"namespace {shm.namespace!r} (configuration: {config.file})"
+            print(f"fogmetrics: nothing to remove: no files of {where}; {elsewhere()}", file=sys.stderr)
         left = [path.name for path in DIRECTORY.glob(f"{file_start(shm.namespace)}*") if not removable(path)]
         if left:
             print(
@@ -46,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"left, such as {shown(min(left))}",
                 file=sys.stderr,
             )
-        return 0
+        return 0 if found else 1
 
     return exit_status("fogmetrics", body)
 

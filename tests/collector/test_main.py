@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from collector.__main__ import main
+from collector.frame.collector import MetricCollector
 from collector.source import CollectResult, MetricSource, Sample
 from shm.files import ring_path
 from shm.metric import Metric
 from shm.ring.reader import RingReader
 from tests.collector.processes import collecting, run_until
-from tests.rings import ROOT, files_of, newest
+from tests.rings import ROOT, files_of, newest, remove_files_of
 
 
 class Refused(MetricSource):
@@ -229,13 +230,27 @@ def test_unlink_removes_the_ring_on_purpose_but_not_under_a_writer(
     assert not ring_path(namespace, "node").exists()
 
 
-def test_unlink_of_what_is_not_there_says_so_and_leaves_nothing_behind(
+def test_unlink_fails_where_there_is_nothing_to_remove_and_names_what_there_is(
     toml: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["nod", "--unlink", "--config", str(toml)]) == 0
-    where = f"in namespace '{namespace}' (configuration: {toml})"
-    assert capsys.readouterr().err == f"no files of a source 'nod' {where}\n"
+    def unlink(name: str) -> str:
+        assert main([name, "--unlink", "--config", str(toml)]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        begin = f"nothing to remove: no files of a source {name!r} in namespace '{namespace}' (configuration: {toml}); "
+        assert said.err.startswith(begin)
+        return said.err.removeprefix(begin)
+
+    other = f"{namespace}-other"
+    MetricCollector("node", namespace=other, capacity=8).close()
+    try:
+        assert other in unlink("nod").removeprefix("namespaces with files: ").strip().split(", ")
+    finally:
+        remove_files_of(other)
     assert files_of(namespace) == []
+    MetricCollector("node", namespace=namespace, capacity=8).close()
+    assert unlink("nod") == "did you mean 'node'?\n"
+    assert unlink("system") == "sources with files there: node\n"
     assert main(["*", "--unlink", "--config", str(toml)]) == 78
 
 

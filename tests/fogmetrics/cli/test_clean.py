@@ -32,6 +32,18 @@ def test_nothing_of_the_namespace_is_left_not_even_of_a_source_without_a_ring(
     assert [path.name for path in snapshots.iterdir()] == ["of somebody else"]
 
 
+def test_it_fails_where_there_is_nothing_to_remove_and_names_the_namespaces_that_have_files(
+    toml: Path, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MetricCollector("node", namespace=namespace, capacity=8).close()
+    monkeypatch.setenv("FOGMETRICS_NAMESPACE", f"{namespace}-mistyped")
+    assert clean([str(tmp_path), "--config", str(toml)]) == 1
+    said = capsys.readouterr().err
+    assert f"nothing to remove: no files of namespace '{namespace}-mistyped' (configuration: {toml})" in said
+    assert namespace in said.rpartition("namespaces with files: ")[2].strip().split(", ")
+    assert files_of(namespace) != []
+
+
 def test_a_ring_with_a_writer_is_left(
     toml: Path, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
