@@ -22,7 +22,6 @@ from typing import Final, Protocol
 from prometheus_client import Metric as Family
 from prometheus_client.core import Sample
 
-from collector.frame.samples import series_name
 from collector.metrics import OPTIONAL, OWN
 from collector.source import Collection, MetricSource
 from collector.sources import prometheus_text
@@ -68,9 +67,7 @@ class CustomCollectorSource(MetricSource):
                 )
                 continue
             for name, kind, samples in _metrics(family):
-                firsts, repeated = _first_of_each(samples)
-                parsed, wrong = _translated(family, name, kind, firsts)
-                wrong += repeated
+                parsed, wrong = _translated(family, name, kind, samples)
                 try:
                     merged.take("another family", parsed)
                 except BadText as error:
@@ -90,18 +87,6 @@ def _metrics(family: Family) -> list[tuple[str, str, list[Sample]]]:
             found.setdefault(family.name if sample.name in whole else sample.name, []).append(sample)
     kind = _KINDS.get(family.type, family.type)
     return [(name, "untyped" if whole and name != family.name else kind, samples) for name, samples in found.items()]
-
-
-def _first_of_each(samples: Iterable[Sample]) -> tuple[Sequence[Sample], list[Exception]]:
-    """(the first sample of each series, an error for each further one)."""
-    firsts: dict[str, Sample] = {}
-    repeated: list[Exception] = []
-    for sample in samples:
-        labels = dict(sorted((str(label), str(value)) for label, value in sample.labels.items() if value != ""))
-        series = series_name(sample.name, labels, labels.values())
-        if firsts.setdefault(series, sample) is not sample:
-            repeated.append(BadText(0, f"two samples of the series {series}; the first is kept, remove the other"))
-    return tuple(firsts.values()), repeated
 
 
 def _translated(

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from collector.frame.samples import check_sample
+from collector.frame.samples import check_sample, series_name
 from collector.source import Sample
 from collector.sources.prometheus_text import BadText, Family, Point, to_number
 from shm.errors import MetricError
@@ -70,20 +70,16 @@ def translate(families: Sequence[Family], help_text: str) -> tuple[list[list[Par
 
 def _distinct(family: Family) -> tuple[list[Point], list[BadText]]:
     """(the first sample of each series, errors of the others)."""
-    first: dict[tuple[str, frozenset[tuple[str, str]]], Point] = {}
+    first: dict[object, Point] = {}
     errors = []
     for point in family.points:
-        labels = {name: value for name, value in point.labels.items() if value}
-        label = _BOUNDS.get(family.kind, "")
-        if (number := to_number(labels.get(label, ""))) is not None:
-            labels[label] = str(number)  # 1 and 1.0 are one bound
-        known = first.setdefault((point.name, frozenset(labels.items())), point)
-        if known is not point:
-            errors.append(
-                BadText(
-                    point.line, f"the same series of {point.name} is in line {known.line}, which is kept; remove one"
-                )
-            )
+        labels = {label: value for label, value in sorted(point.labels.items()) if value}
+        bound = _BOUNDS.get(family.kind, "")
+        number = to_number(labels.get(bound, ""))
+        same = labels if number is None else {**labels, bound: number}  # 1 and 1.0 are one bound
+        if first.setdefault((point.name, *same.items()), point) is not point:
+            series = series_name(point.name, labels, labels.values())
+            errors.append(BadText(point.line, f"two samples of {series}; the first is kept, remove the other"))
     return list(first.values()), errors
 
 

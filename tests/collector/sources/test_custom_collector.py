@@ -182,7 +182,7 @@ def test_of_two_samples_of_one_series_the_first_is_kept_and_the_other_is_an_erro
         ({"a": "x"}, 1.0, None), ({"a": ""}, 2.0, None), ({}, None, (1.0, 1.0, 1.0)),
     ]  # fmt: skip
     assert found.errors == [
-        f"metric family {family!r}: two samples of the series {series}; the first is kept, remove the other"
+        f"metric family {family!r}: two samples of {series}; the first is kept, remove the other"
         for family, series in (
             ("g", 'g{a="x"}'), ("g", "g"), ("h", 'h_bucket{le="1"}'), ("h", 'h_bucket{le="+Inf"}'), ("h", "h_count"),
             ("h", "h_sum"),

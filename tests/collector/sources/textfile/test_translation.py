@@ -85,7 +85,7 @@ def test_of_a_family_with_wrong_series_the_others_are_kept() -> None:
     assert [(sample.labels["a"], sample.value) for sample in x.samples] == [("1", 1.0), ("2", 3.0), ("4", 5.0)]
     assert t.samples == (Sample("t", None, {"a": "2"}, counted=(2.0, 3.0, 4.0)),)
     assert [str(error)[:42] for error in errors] == [
-        "line 5: the same series of x is in line 4,", "line 3: label 'a' of metric 'x' has 1001 c",
+        'line 5: two samples of x{a="2"}; the first', "line 3: label 'a' of metric 'x' has 1001 c",
         "line 9: t_bucket falls from 2 to 1; bucket",
     ]  # fmt: skip
 
@@ -166,23 +166,23 @@ def test_what_no_metric_can_be_is_named_with_its_line_and_costs_no_other_family(
 
 
 @pytest.mark.parametrize(
-    ("text", "second", "said"),
+    ("text", "second", "series"),
     [
-        ('x{a="1"} 1\n', 'x{a="1"} 2\n', "x is in line 1"),
-        ('x{a=""} 1\n', "x 2\n", "x is in line 1"),
-        ("# TYPE x_total counter\nx_total 1\n", "x_total 1\n", "x_total is in line 2"),
-        (HISTOGRAM, 't_bucket{le="0.50"} 3\n', "t_bucket is in line 2"),
-        (HISTOGRAM, "t_sum 8\n", "t_sum is in line 5"),
-        (HISTOGRAM.replace("0.5", "0"), 't_bucket{le="0.0"} 3\n', "t_bucket is in line 2"),
-        ("# TYPE s summary\ns_sum 1\ns_count 1\n", "s_count 2\n", "s_count is in line 3"),
-        ('# TYPE s summary\ns{quantile="0.5"} 1\n', 's{quantile="0.50"} 2\n', "s is in line 2"),
+        ('x{a="1"} 1\n', 'x{a="1"} 2\n', 'x{a="1"}'),
+        ('x{a=""} 1\n', "x 2\n", "x"),
+        ("# TYPE x_total counter\nx_total 1\n", "x_total 1\n", "x_total"),
+        (HISTOGRAM, 't_bucket{le="0.50"} 3\n', 't_bucket{le="0.50"}'),
+        (HISTOGRAM, "t_sum 8\n", "t_sum"),
+        (HISTOGRAM.replace("0.5", "0"), 't_bucket{le="0.0"} 3\n', 't_bucket{le="0.0"}'),
+        ("# TYPE s summary\ns_sum 1\ns_count 1\n", "s_count 2\n", "s_count"),
+        ('# TYPE s summary\ns{quantile="0.5"} 1\n', 's{quantile="0.50"} 2\n', 's{quantile="0.50"}'),
     ],
 )
 def test_of_a_series_given_twice_the_first_sample_is_kept_and_the_second_is_an_error(
-    text: str, second: str, said: str
+    text: str, second: str, series: str
 ) -> None:
     once, none = translate(parse(f"{text}neighbour 1\n"), "Read.")
     twice, [error] = translate(parse(f"{text}{second}neighbour 1\n"), "Read.")
     assert not none
-    assert str(error) == f"line {text.count(chr(10)) + 1}: the same series of {said}, which is kept; remove one"
+    assert str(error) == f"line {text.count(chr(10)) + 1}: two samples of {series}; the first is kept, remove the other"
     assert [[one.samples for one in family] for family in once] == [[one.samples for one in family] for family in twice]
