@@ -8,11 +8,12 @@ import time
 from typing import Final
 
 from collector.frame.rules import Rules
-from collector.frame.samples import Given, check_sample, series_name
+from collector.frame.samples import Given, checked, series_name
 from collector.loop.source_thread import SourceThread
 from collector.metrics import OWN
 from collector.raised_at import raised_at
 from collector.source import MetricSource
+from shm.errors import MetricError
 from shm.metric import Metric
 from shm.safe_repr import said, shown
 
@@ -44,7 +45,9 @@ def once(source: MetricSource, timeout: float, max_series: int, max_series_per_m
     series: dict[str, set[tuple[str, ...]]] = {}
     for sample in result.samples:
         try:
-            check_sample(known, sample, given)
+            if sample.metric not in known:
+                raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
+            checked(known[sample.metric], sample, given)
         except Exception as error:  # noqa: BLE001 - the daemon would refuse the sample too
             messages.append(f"error: {shown(sample)}: {said(error)}")
             continue

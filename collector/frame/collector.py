@@ -25,11 +25,11 @@ from collector.frame.cardinality import Cardinality
 from collector.frame.definitions import Definitions
 from collector.frame.histogram import Cumulative, Observations
 from collector.frame.rules import Rules
-from collector.frame.samples import ABSENT_SAMPLE, Given, check_observations, counted_of, stamp_ns_of
+from collector.frame.samples import ABSENT_SAMPLE, Given, checked
 from collector.loop.source_thread import SourceResult, SourceThread
-from collector.source import MetricSource
+from collector.source import MetricSource, Sample
 from shm.errors import MetricError, NoSpace
-from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey, number_of
+from shm.metric import NO_LABELS, Metric, MetricType, SeriesKey
 from shm.ring.layout import FLAG_TICK
 from shm.ring.reader import Frame, RingReader
 from shm.ring.series import TimeSeries, time_series
@@ -162,42 +162,7 @@ class MetricCollector:
         MetricError for an unknown metric, labels that don't match, a value that is not a number, or a negative counter;
         RingLost and NoSpace as :meth:`commit` does.
         """
-        return self._record(name, value, labels, timestamp, observations)
-
-    def _record(
-        self,
-        name: str,
-        value: float | None,
-        labels: Mapping[str, str],
-        timestamp: float | None,
-        observations: Observations | None,
-        given: Given | None = None,
-    ) -> bool:
-        """Stage one sample for the next frame.
-
-        ``given``: the samples of this collection so far, of which a second one of a series is refused. Without it, a
-        second one commits the frame first.
-        """
-        metric = self._registered(name)
-        if metric.type == "summary":
-            raise MetricError(f"summary {name!r} got a value; give its count and sum to record_counted")
-        key = name, metric.label_values(labels)
-        number = number_of(metric, value)
-        if observations is not None:
-            check_observations(metric, observations)
-        stamp_ns = None if timestamp is None else stamp_ns_of(metric, timestamp)
-        if given is not None:
-            given.add(metric, key, stamp_ns)
-        with self._guard:
-            if given is None and metric.type != "histogram" and key in self._staged.get(stamp_ns, ()):
-                self.commit()
-            if key not in self._known and not self.cardinality.admit(metric, key):
-                return False
-            if metric.type == "histogram":
-                self._observe(metric, key, number, observations)
-            if number is not None:
-                self._staged[stamp_ns][key] = number
-            return True
+        return self._record(Sample(name, value, labels, timestamp, observations))
 
     def record_counted(self, name: str, counted: Sequence[float | None], labels: Mapping[str, str] = NO_LABELS) -> bool:
         """Stage a histogram or summary series with counts kept by another program, see ``Sample.counted``.
@@ -205,30 +170,35 @@ class MetricCollector:
         False if it was dropped. Raises MetricError for an unknown metric, one of another type, or counts that don't
         match its buckets.
         """
-        return self._record_counted(name, counted, labels)
+        return self._record(Sample(name, None, labels, counted=counted))
 
-    def _record_counted(
-        self, name: str, counted: Sequence[float | None], labels: Mapping[str, str], given: Given | None = None
-    ) -> bool:
+    def _record(self, sample: Sample, given: Given | None = None) -> bool:
+        """Stage one sample for the next frame.
+
+        ``given``: the samples of this collection so far, of which a second one of a series is refused. Without it, a
+        second one commits the frame first.
+        """
+        if sample.counted is not None:
+            with self._guard:
+                self._definitions.note_counted(sample.metric)
+        metric = self._metrics.get(sample.metric)
+        if metric is None:
+            raise MetricError(f"metric {sample.metric!r} is not registered; call register_metric first")
+        key, number, stamp_ns, columns = checked(metric, sample, given)
+        single = columns is None and metric.type != "histogram"
         with self._guard:
-            self._definitions.note_counted(name)
-        metric = self._registered(name)
-        columns = counted_of(metric, counted)
-        key = name, metric.label_values(labels)
-        if given is not None:
-            given.add(metric, key, counted=True)
-        with self._guard:
+            if given is None and single and key in self._staged.get(stamp_ns, ()):
+                self.commit()
             if key not in self._known and not self.cardinality.admit(metric, key):
                 return False
-            self._histograms[key] = Cumulative(metric.buckets, columns)
-            self._staged[None][key] = None
+            if columns is not None:
+                self._histograms[key] = Cumulative(metric.buckets, columns)
+                self._staged[None][key] = None
+            elif metric.type == "histogram":
+                self._observe(metric, key, number, sample.observations)
+            if number is not None:
+                self._staged[stamp_ns][key] = number
             return True
-
-    def _registered(self, name: str) -> Metric:
-        metric = self._metrics.get(name)
-        if metric is None:
-            raise MetricError(f"metric {name!r} is not registered; call register_metric first")
-        return metric
 
     def _observe(self, metric: Metric, key: SeriesKey, number: float | None, many: Observations | None) -> None:
         cumulative = self._histograms.get(key)
@@ -413,12 +383,7 @@ class MetricCollector:
         result.errors += map(str, self.redeclare(result.metrics))
         for sample in result.samples:
             try:
-                if sample.counted is None:
-                    self._record(
-                        sample.metric, sample.value, sample.labels, sample.timestamp, sample.observations, given
-                    )
-                else:
-                    self._record_counted(sample.metric, sample.counted, sample.labels, given)
+                self._record(sample, given)
             except MetricError as error:
                 result.errors.append(str(error))
             except Exception as error:  # noqa: BLE001 - a source may return any object as a sample

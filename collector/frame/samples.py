@@ -1,10 +1,10 @@
-"""Checks samples, for record_metric and for ``--once``. Pure."""
+"""Checks samples, for the collector and for ``--once``. Pure."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from collector.frame.histogram import Observations
 from collector.source import Sample
@@ -39,26 +39,25 @@ def series_name(metric: str, label_names: Iterable[str], label_values: Iterable[
     return metric + label_set(zip(label_names, label_values, strict=True))
 
 
-def check_sample(metrics: Mapping[str, Metric], sample: Sample, given: Given | None = None) -> None:
-    """Raises MetricError, or whatever Python raises for an invalid sample, if the daemon would refuse it.
+def checked(
+    metric: Metric, sample: Sample, given: Given | None = None
+) -> tuple[SeriesKey, float | None, int | None, array[float] | None]:
+    """(series, value, time in Unix ns, columns of ``counted``) of a sample of the metric.
 
-    ``given``: the samples of the collection before it, to which it is added.
+    ``given``: the samples of the collection before it, to which it is added. Raises MetricError for a sample that the
+    metric can't have, and whatever Python raises for another object.
     """
-    metric = metrics.get(sample.metric)
-    if metric is None:
-        raise MetricError(f"metric {sample.metric!r} is not among the source's metrics")
+    columns = None if sample.counted is None else counted_of(metric, sample.counted)
+    if columns is None and metric.type == "summary":
+        raise MetricError(f"summary {metric.name!r} got a value; give its count and sum: record_counted, or counted=")
     key = metric.name, metric.label_values(sample.labels)
-    if sample.counted is None:
-        if metric.type == "summary":
-            raise MetricError(f"summary {metric.name!r} got a value; give its count and sum as counted")
-        number_of(metric, sample.value)
+    number = number_of(metric, sample.value) if columns is None else None
     if sample.observations is not None:
         check_observations(metric, sample.observations)
-    if sample.counted is not None:
-        counted_of(metric, sample.counted)
     stamp_ns = None if sample.timestamp is None else stamp_ns_of(metric, sample.timestamp)
     if given is not None:
-        given.add(metric, key, stamp_ns, counted=sample.counted is not None)
+        given.add(metric, key, stamp_ns, counted=columns is not None)
+    return key, number, stamp_ns, columns
 
 
 def check_observations(metric: Metric, value: Observations) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from collector.frame.samples import check_sample, series_name
+from collector.frame.samples import checked, series_name
 from collector.source import Sample
 from collector.sources.prometheus_text import BadText, Family, Point, to_number
 from shm.errors import MetricError
@@ -159,7 +159,7 @@ def _metric(
 
 def _checked(metric: Metric, sample: Sample, line: int) -> Sample:
     try:
-        check_sample({metric.name: metric}, sample)
+        checked(metric, sample)
     except MetricError as error:
         raise BadText(line, str(error)) from None
     return sample
