@@ -58,6 +58,7 @@ def is_classic(name: str) -> bool:
     return escaped(name, Escaping.VALUES) == name
 
 
+@functools.lru_cache(_CACHED)
 def is_classic_label(name: str) -> bool:
     return escaped_label(name, Escaping.VALUES) == name
 
@@ -79,9 +80,10 @@ def spellings(metric: Metric) -> Iterable[str]:
     return dict.fromkeys([*names, *(f"{one}{ending}" for one in stems for ending in endings)])
 
 
-def label_spellings(label: str) -> set[str]:
+@functools.lru_cache(_CACHED)
+def label_spellings(label: str) -> frozenset[str]:
     """All names that the label may have on any page, by any scheme."""
-    return {escaped_label(label, one) for one in Escaping}
+    return frozenset(escaped_label(label, one) for one in Escaping)
 
 
 def with_escaped(names: Iterable[str]) -> set[str]:
