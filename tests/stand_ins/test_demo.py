@@ -18,4 +18,4 @@ def test_the_demo_has_a_namespace_that_no_other_instance_has_whatever_it_is_call
 
 def test_make_clean_cleans_the_demo_by_its_own_directory() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    assert f"fogmetrics clean {demo.DIRECTORY.relative_to(Path(ROOT))};" in makefile
+    assert f"fogmetrics clean {demo.DIRECTORY.relative_to(Path(ROOT))} " in makefile
