@@ -97,3 +97,12 @@ def test_without_the_extra_a_command_says_in_one_sentence_what_to_install(
 def test_without_the_extra_the_other_commands_work(bare: Environment, work: Path, arguments: list[str]) -> None:
     done = bare.run("fogmetrics", *arguments, cwd=work)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("public", ["SharedCollector", "drop_in"])
+def test_an_application_may_have_modules_collector_and_exporter_of_its_own(
+    bare: Environment, tmp_path: Path, public: str
+) -> None:
+    write_modules(tmp_path, "collector", "exporter")
+    done = bare.run("python", "-c", f"from fogmetrics import {public}; print({public}.__name__)", cwd=tmp_path)
+    assert done.stdout.endswith(f"{public}\n"), done.stderr
