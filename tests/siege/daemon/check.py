@@ -173,8 +173,8 @@ def fault(self):
 
 MUTANTS = (
     Mutant(
-        "daemon", "the exporter serves the series of a source that is stale", "exporter.rings:RingSet.stale",
-        patch="def fault(self, rings): return tuple(ring.sequence == 0 for ring in rings)",
+        "daemon", "the exporter serves the series of a source that is stale", "exporter.rings:RingSet._is_stale",
+        patch="def fault(self, ring, *now): return ring.sequence == 0",
         says="as fresh, whose newest frame was stale",
     ),
     Mutant(

@@ -43,9 +43,9 @@ MUTANTS = (
     Mutant(
         "room", "a refused segment is left", "shm.create:create",
         patch="""
-            def fault(source, path, size, group=""):
+            def fault(source, path, *more):
                 try:
-                    return original(source, path, size, group)
+                    return original(source, path, *more)
                 except NoSpace:
                     path.touch()
                     raise
