@@ -17,6 +17,7 @@ from tests import http_client
 from tests.exporter.test_main import exporter
 from tests.programs import find_program, free_port, running, wait_until
 from tests.prometheus import Prometheus
+from tests.rings import remove_files_of
 
 pytestmark = pytest.mark.real
 
@@ -102,6 +103,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
             finally:
                 over.set()
                 collecting.join()
+    remove_files_of(namespace)
 
 
 def errors(prometheus: Scraped, job: str, query: str) -> list[float]:
