@@ -1,10 +1,10 @@
-"""What rates a real Prometheus computes that scrapes at another interval than a source is collected, in real time.
+"""Rates that a real Prometheus computes at scrape intervals other than the source's, in real time.
 
-One server scrapes three targets at four intervals at once: our page as it comes, our page without timestamps, and
-node_exporter, which reads the host when it is scraped. Ours is collected by two daemons, of 15 s and of 1 s. Rates are
-evaluated twice: by rules while the server runs, as alerts are, and over the past once it is over, as a graph is. The
-truth is one a second for a counter that counts seconds (of node_exporter: its clock), and /proc/stat, read 20 times a
-second, for the CPU.
+One server scrapes three targets at four intervals at the same time: our page, our page without timestamps, and
+node_exporter, which reads the host when it is scraped. Two daemons collect every 15 s and every 1 s. Rates are
+evaluated twice: by rules while the server runs, as in alerts, and over the past when the run is over, as in graphs.
+The reference is one per second for a counter of seconds (of node_exporter: its clock), and /proc/stat, read 20 times
+a second, for the CPU.
 """
 
 from __future__ import annotations
