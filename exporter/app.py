@@ -45,8 +45,8 @@ from exporter.rings import RingSet
 from exporter.scrapers import Scrapers
 from exporter.selfmetrics import SelfMetrics
 from exporter.settings import ExporterTables, windows_ns
+from exporter.status import programs
 from exporter.status import stats as reports
-from exporter.status.programs import Programs, programs
 from fogmetrics.durations import written
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import check_name
@@ -55,7 +55,6 @@ from shm.safe_repr import said, shown
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1
-_SUPERVISORD_SECONDS: Final = 2.0  # for its answer about programs, without which /health is answered, too
 _CLOSE_SECONDS = 15.0  # how often to close replaced segments, at the cost of one stat per ring
 _GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
 
@@ -292,13 +291,11 @@ class Exporter:
         return _json(200, found)
 
     async def _health(self, request: Request) -> Response:
-        known = Programs()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SUPERVISORD_SECONDS):
-                known = await asyncio.to_thread(programs)
+        known = programs.read(programs.server_directory())
         # A source of a user's own class may be off by itself, which only programs that build sources know.
-        on = [one for one in self._on if known.names is None or one in known.names]
-        fresh, found = reports.health(self.rings, self.applications, on, known.failing, self.own.conflicts)
+        on = [one for one in self._on if known is None or one in known]
+        failing = list(programs.problems(known or {}))
+        fresh, found = reports.health(self.rings, self.applications, on, failing, self.own.conflicts)
         if misfits := self._scrapers.problems(self.rings.rings.values()):
             found["scrape_intervals"] = sorted(set(misfits.values()))
         return _json(200 if fresh else 503, found)

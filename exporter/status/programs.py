@@ -1,68 +1,68 @@
-"""Programs of the daemon, as its supervisord knows them: which there are, and which fail."""
+"""The programs of the daemon, from a file that its supervisord writes: which there are, and which fail.
+
+fogmetrics.cli.notify writes the file from inside supervisord, beside supervisord's socket. The user of the exporter may
+read the file, but may not open the socket: whoever can, controls the programs.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import re
-import xmlrpc.client
-from collections import Counter
-from collections.abc import Collection, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
 
-# States of supervisord.
-FAILING: Final = ("FATAL", "BACKOFF", "EXITED")
-
-_STARTED: Final = re.compile(r"supervisord started with pid|spawned: '([^']+)' with pid")
-_LOG_BYTES: Final = 1 << 20  # of supervisord's log, from its end
+FILE: Final = "programs.json"
+FAILING: Final = ("FATAL", "BACKOFF", "EXITED")  # states of supervisord
+# A program that ended by itself so often in the last RECENT_SECONDS has a fault, though supervisord starts it again.
+MANY_ENDS: Final = 3
+RECENT_SECONDS: Final = 600.0
 
 
-class Programs(NamedTuple):
-    """``names``: of all programs, None if supervisord can't be asked; ``failing``: a sentence for each that fails."""
-
-    names: Collection[str] | None = None
-    failing: Collection[str] = ()
-
-
-def programs(environ: Mapping[str, str] = os.environ) -> Programs:
-    """The programs of the supervisord that started this process. Blocks while it answers.
-
-    It can't be asked if it has no Unix socket, or if this user may not open that.
+class Program(NamedTuple):
+    """``state``: supervisord's; ``starts``: since supervisord began; ``recent_ends``: how often it ended by itself in
+    the last RECENT_SECONDS; ``why``: the reason for a failing state; ``log``: the path of its log, may be empty.
     """
+
+    state: str
+    starts: int
+    recent_ends: int
+    why: str
+    log: str
+
+
+def server_directory(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The directory of the socket of the supervisord that started this process; None if there is none."""
     url = environ.get("SUPERVISOR_SERVER_URL", "")
-    if not url.startswith("unix://"):
-        return Programs()
-    from supervisor.xmlrpc import SupervisorTransport  # only where the exporter runs under one
+    return Path(url.removeprefix("unix://")).parent if url.startswith("unix://") else None
 
-    transport = SupervisorTransport(None, None, url)
+
+def read(directory: Path | None) -> dict[str, Program] | None:
+    """The programs by name, from the file in that directory; None if there is no readable one."""
+    if directory is None:
+        return None
     try:
-        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
-            found: Any = proxy.supervisor.getAllProcessInfo()
-            failing = [one for one in found if one["statename"] in FAILING]
-            starts = count_starts(proxy.supervisor) if failing else {}
-    except (OSError, xmlrpc.client.Error):
-        return Programs()
-    sentences = [
-        f"program {one['name']} is {one['statename']} after {_times(starts.get(one['name'], 0))}: "
-        f"{one['spawnerr'] or one['description']}; its log, {os.path.normpath(one['stdout_logfile'])}, says why"
-        for one in failing
-    ]
-    return Programs([one["name"] for one in found], sentences)
+        found = json.loads((directory / FILE).read_text())
+        return {name: Program(*fields) for name, fields in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
 
 
-def count_starts(supervisor: Any) -> Mapping[str, int]:
-    """How often each program was started since supervisord was, as far as its log reaches back."""
-    try:
-        log = supervisor.readLog(-_LOG_BYTES, 0)
-    except xmlrpc.client.Fault:  # no log file
-        return {}
-    counts: Counter[str] = Counter()
-    for started in _STARTED.finditer(log):
-        if started[1]:
-            counts[started[1]] += 1
-        else:
-            counts.clear()
-    return counts
+def text(programs: Mapping[str, Program]) -> str:
+    """The text of the file."""
+    return json.dumps(programs)
 
 
-def _times(starts: int) -> str:
-    return f"{starts} start{'s' * (starts != 1)}" if starts else "an unknown number of starts"
+def problems(programs: Mapping[str, Program]) -> Iterable[str]:
+    """A sentence for each program that fails, or ends again and again."""
+    for name, one in programs.items():
+        says_why = f"; its log, {os.path.normpath(one.log)}, says why" if one.log else ""
+        if one.recent_ends >= MANY_ENDS and one.state != "FATAL":  # whatever state it is in at this moment
+            yield f"program {name} has {often(one.recent_ends)}{says_why}"
+        elif one.state in FAILING:
+            starts = f"{one.starts} start{'s' * (one.starts != 1)}"
+            yield f"program {name} is {one.state} after {starts}: {one.why}{says_why}"
+
+
+def often(ends: int) -> str:
+    return f"ended {ends} times in the last {RECENT_SECONDS / 60:g} minutes"

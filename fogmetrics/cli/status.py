@@ -15,18 +15,15 @@ from typing import Any, Final, NamedTuple
 from collector import registry
 from collector.source import MetricSource
 from exporter.rings import RingSet
-from exporter.status.programs import FAILING
+from exporter.status.programs import FAILING, MANY_ENDS, Program, often, read
 from exporter.status.stats import health
 from fogmetrics import config as configuration
 from fogmetrics.cli import directory, programs
-from fogmetrics.cli.notify import RECENT_SECONDS
-from fogmetrics.cli.supervisor import connected, counts, last_line
+from fogmetrics.cli.supervisor import connected, last_line
 from fogmetrics.cli.terminal import GREEN, GREY, RED, YELLOW, ago, painted
 from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 
-# A program that ends by itself so often within RECENT_SECONDS has a fault, though supervisord starts it each time.
-_MANY_ENDS: Final = 3
 _COLOURS: Final = {"running": GREEN, "starting": YELLOW, "off": GREY}
 
 
@@ -58,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         with connected(options.directory) as supervisor:
             found = supervisor.getAllProcessInfo()
             lines = {one["name"]: last_line(supervisor, one["name"]) for one in found if one["statename"] in FAILING}
-        counted, sources = counts(options.directory), programs.all_sources(config)
+        counted, sources = read(directory.run_directory(options.directory)) or {}, programs.all_sources(config)
         shown = rows(found, counted, lines, rings_of(config), programs.on(config, sources), registry.off(config))
         for line in table(shown):
             print(line)
@@ -87,7 +84,7 @@ def rings_of(config: Config) -> Mapping[str, Mapping[str, Any]]:
 
 def rows(
     found: Sequence[Mapping[str, Any]],
-    counted: Mapping[str, Sequence[int]],
+    counted: Mapping[str, Program],
     lines: Mapping[str, str],
     sources: Mapping[str, Mapping[str, Any]],
     on: Sequence[str],
@@ -95,8 +92,8 @@ def rows(
 ) -> list[Row]:
     """A row for each program, each source that is on, and each that is off. Pure.
 
-    ``found``: the programs by supervisord; ``counted``: starts and recent ends of each; ``lines``: the last line of the
-    log of each failing one; ``sources``: by name, as /health has them.
+    ``found``: the programs by supervisord; ``counted``: with how often each started and ended; ``lines``: the last line
+    of the log of each failing one; ``sources``: by name, as /health has them.
     """
     by_name = {one["name"]: one for one in found}
     names = dict.fromkeys([*on, "exporter", *by_name, *(name for name in sources if name not in off)])
@@ -106,14 +103,23 @@ def rows(
         state = "no program" if program is None else program["statename"].lower()
         age = None if source is None else source.get("age_seconds")
         wrong = _program_wrong(program, lines.get(name, ""), needed=name in on or name == "exporter")
-        starts, ends = counted.get(name, ("", 0))
-        if not wrong and ends >= _MANY_ENDS:
-            wrong = f"it has ended {ends} times in the last {RECENT_SECONDS / 60:g} minutes; see {_log(program)}"
+        counts = counted.get(name)
+        if not wrong and counts and counts.recent_ends >= MANY_ENDS:
+            wrong = f"it has {often(counts.recent_ends)}; see {_log(program)}"
         if not wrong and (name in on or source):
             wrong = _source_wrong(source, _log(program))
         running = program is not None and state in ("running", "starting")
         since = ago(program["now"] - program["start"]) if program is not None and running else ""
-        made.append(Row(name, state, since, str(starts), "" if age is None else f"{ago(age)} ago", wrong))
+        made.append(
+            Row(
+                name,
+                state,
+                since,
+                str(counts.starts) if counts else "",
+                "" if age is None else f"{ago(age)} ago",
+                wrong,
+            )
+        )
     return [*made, *(Row(name, "off") for name in off if name not in by_name)]
 
 

@@ -20,8 +20,8 @@ _LINE_BYTES: Final = 2000  # of a log, to find its last line
 
 
 @contextlib.contextmanager
-def connected(directory: Path, interface: str = "supervisor") -> Iterator[Any]:
-    """The methods of that interface of the directory's supervisord. Raises InTheWay if none can be asked."""
+def connected(directory: Path) -> Iterator[Any]:
+    """The methods ``supervisor.*`` of the supervisord of that directory. Raises InTheWay if none can be asked."""
     socket = supervisor_socket(directory)
     transport = SupervisorTransport(None, None, f"unix://{socket}")
     with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
@@ -34,17 +34,9 @@ def connected(directory: Path, interface: str = "supervisor") -> Iterator[Any]:
         except OSError as error:
             raise InTheWay(f"supervisord can't be asked at {socket}: {error.strerror}; run as its user") from None
         try:
-            yield getattr(proxy, interface)
+            yield proxy.supervisor
         except xmlrpc.client.Fault as fault:  # such as SHUTDOWN_STATE
             raise InTheWay(f"supervisord at {socket} refuses: {fault.faultString}") from None
-
-
-def counts(directory: Path) -> dict[str, list[int]]:
-    """Starts and recent ends of each program, as fogmetrics.cli.notify counts them; empty if supervisord lacks it."""
-    with connected(directory, "fogmetrics") as notifier, contextlib.suppress(xmlrpc.client.Fault):
-        found: dict[str, list[int]] = notifier.counts()
-        return found
-    return {}
 
 
 def last_line(supervisor: Any, program: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fogmetrics.cli.supervisor import counts
+from exporter.status.programs import Program, read
 from tests.daemon import Daemon
 from tests.programs import wait_until
 
@@ -96,16 +96,22 @@ def test_the_watchdog_is_of_supervisord_alone_whatever_its_programs_do(daemon: D
         os.kill(daemon.pid("exporter"), signal.SIGCONT)
 
 
-def test_a_program_that_ends_again_and_again_is_counted(daemon: Daemon) -> None:
+def test_a_program_that_ends_again_and_again_is_counted_and_a_problem(daemon: Daemon) -> None:
     daemon.environ.clear()  # without a service manager
     own(daemon, "[program:failing]\ncommand = sleep 0.3\nstartsecs = 0\nautorestart = true\n")
+
+    def known(name: str) -> Program:
+        return (read(daemon.directory / "run") or {})[name]
+
     with daemon:
         daemon.wait_until_collected("node")
-        wait_until(lambda: counts(daemon.directory)["failing"][1] >= 3, 20, "three ends")
-        starts, ends = counts(daemon.directory)["failing"]
-        assert ends <= starts <= ends + 1
+        wait_until(lambda: known("failing").recent_ends >= 3, 20, "three ends")
+        health = daemon.get("/health").json()
+        assert health["status"] == "degraded"
+        assert any(one.startswith("program failing has ended ") for one in health["problems"]), health["problems"]
         daemon.supervisor("stopProcess", "failing")
-        stopped = counts(daemon.directory)["failing"][1]
-        assert stopped in (ends, ends + 1)  # a stop by a user is no end
-        assert counts(daemon.directory)["exporter"] == [1, 0]
+        before = known("failing")
+        assert before.recent_ends <= before.starts <= before.recent_ends + 1  # a stop by a user is no end
+        assert before.state == "STOPPED"
+        assert known("exporter")[:3] == ("RUNNING", 1, 0)
         assert "READY" not in (daemon.directory / "run" / "log" / "exporter.log").read_text()

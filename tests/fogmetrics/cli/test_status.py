@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exporter.status.programs import Program
 from fogmetrics.cli.main import main
 from fogmetrics.cli.status import Row, rows, table
 from fogmetrics.cli.terminal import RED, ago, painted
@@ -35,9 +36,8 @@ def wrong(node: dict[str, object] | None, source: dict[str, Any] | None, line: s
 
 
 def test_a_row_has_the_state_the_time_since_the_start_the_starts_and_the_age_of_the_newest_frame() -> None:
-    [node, exporter, host] = rows(
-        [EXPORTER, program("node")], {"node": [3, 0]}, {}, {"node": FRESH}, ["node"], ["host"]
-    )
+    counted = {"node": Program("RUNNING", 3, 0, "", "")}
+    [node, exporter, host] = rows([EXPORTER, program("node")], counted, {}, {"node": FRESH}, ["node"], ["host"])
     assert node == Row("node", "running", "1 min", "3", "2 s ago", "")
     assert exporter == Row("exporter", "running", "1 min", "", "", "")
     assert host == Row("host", "off")
@@ -78,7 +78,8 @@ def test_a_program_and_a_ring_of_the_users_own_are_shown_too() -> None:
     ("ends", "said"), [(2, ""), (3, "it has ended 3 times in the last 10 minutes; see /log/node.log")]
 )
 def test_a_program_that_ends_again_and_again_is_wrong_though_it_runs(ends: int, said: str) -> None:
-    [node, _] = rows([EXPORTER, program("node")], {"node": [9, ends]}, {}, {"node": FRESH}, ["node"], [])
+    counted = Program("RUNNING", 9, ends, "", "")
+    [node, _] = rows([EXPORTER, program("node")], {"node": counted}, {}, {"node": FRESH}, ["node"], [])
     assert (node.state, node.starts, node.wrong) == ("running", "9", said)
 
 
