@@ -147,6 +147,14 @@ def test_passwords_longer_than_bcrypt_takes_are_cut_as_htpasswd_cuts_them() -> N
     assert not passwords.check(b"joe", long[:71])
 
 
+def test_an_unknown_user_costs_no_more_than_the_cheapest_of_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, one: checked.append(one.decode()[:6]))
+    passwords = Passwords({"a": hashed("a", 5), "b": hashed("b", 4), "c": hashed("c", 6)})
+    assert not passwords.check(b"nobody", b"x")
+    assert checked == ["$2b$04"]
+
+
 def test_an_unknown_user_takes_the_work_of_a_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
     costs, check = [], bcrypt.checkpw
 
