@@ -201,7 +201,7 @@ class MetricAggregator:
 
     def _levels(self, rings: list[Ring], since_ns: int, until_ns: int) -> list[Levels]:
         """Levels for :func:`.gather`: 2 for current samples, 1 for others in the window, of contested series."""
-        levels = [2 * one for one in present_levels(rings, self._rings.stale(rings))]
+        levels = present_levels(rings, self._rings.stale(rings))
         columns: dict[int, list[int]] = {}
         for ring, series in self._precedence.contested:
             columns.setdefault(ring, []).extend(range(series.column, series.end))
