@@ -212,7 +212,7 @@ def clone(tmp_path: Path) -> Callable[[str], Path]:
         ('a"b', r'has the command .*: No closing quotation; use a directory without " in its path'),
         ('a""b', r'starts .*, which is missing or can\'t be run; use a directory without " in its path'),
         ("a\\\\b", r"starts .*, which is missing or can't be run; use a directory without \\ in its path"),
-        ("a[x]b", r"supervisord finds no file in .*conf\.d, though there are some; use .* without \[ \] in its path"),
+        ("a[x]b", r"supervisord does not find .*/run/programs\.conf, which is there; use .* without \[ \] in its path"),
         (os.fsdecode(b"n\xe9"), r"/n\\xe9 is not UTF-8, .*; use a directory whose path is UTF-8"),
     ],
 )
