@@ -88,14 +88,14 @@ def test_a_window_has_a_length(aggregator: MetricAggregator, seconds: float) -> 
 
 
 def test_a_name_is_the_metric_s_that_had_it_at_the_end_of_the_window(scene: Scene) -> None:
-    one = scene.collector("text", Metric("jobs", "gauge", "J."), Metric("jobs_total", "counter", "J."))
-    for name, value in (("jobs", 4), ("jobs", 5), ("jobs_total", 1), ("jobs_total", 3)):
+    one = scene.collector("text", Metric("jobs_total", "counter", "J."), Metric("jobs", "gauge", "J."))
+    for name, value in (("jobs_total", 1), ("jobs", 4), ("jobs", 5), ("jobs_total", 3)):
         one.record_metric(name, value)
         one.commit(scene.wall_ns, scene.monotonic_ns)
         scene.advance(15)
     aggregator = MetricAggregator(scene.rings())
-    assert aggregator.aggregate("jobs", end=NOW + 20, stats=("max",)) == [({}, {"max": 5.0})]
-    assert aggregator.rolling_window("jobs", 30, NOW + 20, stats=("sum",)) == [({}, {"sum": 9.0})]
+    assert aggregator.aggregate("jobs", end=NOW + 35, stats=("max",)) == [({}, {"max": 5.0})]
+    assert aggregator.rolling_window("jobs", 30, NOW + 35, stats=("sum",)) == [({}, {"sum": 9.0})]
     assert aggregator.aggregate("jobs_total", end=NOW + 50, stats=("increase",)) == [({}, {"increase": 2.0})]
     assert aggregator.aggregate("jobs_total", stats=("increase",)) == [({}, {"increase": 2.0})]
 
