@@ -119,6 +119,7 @@ class DropIn:
         self.table = table
         # Unfinished histograms, by thread, name and labels: the bounds of the buckets arrive one by one.
         self._histograms: dict[tuple[int, str, tuple[str, ...]], list[tuple[float, Value]]] = {}
+        self._originals: dict[str, str] = {}  # by name in the table
 
     def replace_storage(self) -> None:
         from prometheus_client import metrics, values
@@ -177,7 +178,10 @@ class DropIn:
         *, mode: str = "sum", first: float | None = None,
     ) -> Cell:  # fmt: skip
         """The cell of a series. If the table refuses the series, log it and return a cell that nobody reads."""
-        name, bounds = _escaped(name), tuple(buckets)
+        written, name, bounds = name, _escaped(name), tuple(buckets)
+        if (other := self._originals.setdefault(name, written)) != written:
+            reason = f"its name {written!r} with underscores is that of {other!r}; rename one"
+            return self.table.refused(kind, (name, tuple(labels.values())), bounds, reason)
         try:
             names = tuple(_escaped(label).replace(":", "_") for label in labels)
             metric = Metric(name, kind, str(help_text)[:MAX_HELP] or name, "", names, bounds)
@@ -221,7 +225,10 @@ class DropIn:
                 if not names or (by_labels and not labels):
                     return
                 wanted = {names.index(name): str(value) for name, value in labels.items()}
-                series = _escaped(f"{one._name}{_ENDINGS.get(one._type, '')}")
+                written = f"{one._name}{_ENDINGS.get(one._type, '')}"
+                series = _escaped(written)
+                if self._originals.get(series, written) != written:  # the series are another metric's
+                    return
 
                 def chosen(key: SeriesKey) -> bool:
                     return key[0] == series and all(key[1][at] == value for at, value in wanted.items())

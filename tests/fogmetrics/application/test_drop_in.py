@@ -223,6 +223,18 @@ def test_names_beyond_the_classic_characters_have_underscores_as_on_the_library_
         assert merged(namespace) == {"my_x_total{}": [0.0], "__{}": [3.0], "a:b{up}": [1.0]}
 
 
+def test_two_names_that_are_one_with_underscores_are_not_summed(namespace: str, process: Process) -> None:
+    if "True" not in process.do("'my.x' in str(p.Counter('my.x', 'M.'))"):
+        pytest.skip("this prometheus_client has no such names")
+    process.do(
+        "import logging; seen = []; logging.getLogger('shm.table.process').warning = lambda *a, **k: seen.append(a)"
+    )
+    process.do("one, other = [p.Counter(name, 'C.', ['l'], registry=None) for name in ('c.x', 'c_x')]")
+    process.do("one.labels('a').inc(5); other.labels('a').inc(100); other.clear()")
+    assert merged(namespace)["c_x_total{a}"] == [5.0]
+    assert process.do("[one[1].endswith('; rename one') and 'c.x_total' in one[1] for one in seen]") == "[True]"
+
+
 def test_one_name_in_two_registries_is_one_metric_whatever_its_help(namespace: str, process: Process) -> None:
     process.do("one, other = p.CollectorRegistry(), p.CollectorRegistry()")
     process.do("p.Counter('c', 'One.', ['l'], registry=one).labels('x').inc(1)")
