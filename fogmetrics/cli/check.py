@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if not options.config_only:
             check_run_directory(options.directory)
+            check_supervisord(options.directory)
             check_shared_memory()
             check_rings(config, check_users(options.directory))
             check_port(config)

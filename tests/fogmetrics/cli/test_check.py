@@ -231,8 +231,9 @@ def test_the_daemon_does_not_start_in_a_directory_that_supervisord_can_not_take(
     monkeypatch.setattr(os, "execve", raising(AssertionError("started")))
     directory = clone("a%2Fb")
     (directory / "fogmetrics.toml").write_text(f'[shm]\nnamespace = "{namespace}"\n[exporter]\nport = 0\n')
-    assert run.main([str(directory)]) == 75
-    assert "without % in its path" in capsys.readouterr().err
+    for command in (preflight, run.main):
+        assert command([str(directory)]) == 75
+        assert "without % in its path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
