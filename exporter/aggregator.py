@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from exporter.cache import Cache
-from exporter.exposition.conflicts import Family, Levels, Precedence, gather
-from exporter.exposition.latest import present_levels
+from exporter.exposition.conflicts import Family, Levels, Placed, Precedence, gather
+from exporter.exposition.latest import CURRENT, present_levels
 from exporter.exposition.names import Escaping
 from exporter.http.negotiation import Format
 from exporter.http.parameters import ALL_STATS, AggregatedQuery, Matcher
@@ -161,7 +161,7 @@ class MetricAggregator:
         precedence.begin(catalogs)
         new = True
         while new:
-            levels = self._levels(rings, since_ns, now_ns)
+            levels = self._levels(rings, since_ns, now_ns, precedence.contested)
             made_from = catalogs, precedence.state(levels)
             make = functools.partial(AggregatedPage, rings, key, levels, precedence.holders)
             page = self._kept.get(key, made_from, make)
@@ -180,7 +180,7 @@ class MetricAggregator:
         by: str | None = None,
     ) -> list[SeriesStatistics]:  # fmt: skip
         rings = [ring for ring in self._rings.refresh() if self._only in ("", ring.source)]
-        family = self._family(rings, name, labels)
+        family = self._family(rings, name, labels, since_ns, until_ns)
         metric = family.metric
         if by is not None and by not in metric.label_names:
             known = ", ".join(metric.label_names) or "none"
@@ -200,28 +200,41 @@ class MetricAggregator:
                 found.append(SeriesStatistics(labels, values))
         return found
 
-    def _levels(self, rings: list[Ring], since_ns: int, until_ns: int) -> list[Levels]:
-        """Levels for :func:`.gather`: 2 for current samples, 1 for others in the window, of contested series."""
-        levels = [2 * one for one in present_levels(rings, self._rings.stale(rings))]
+    def _levels(self, rings: list[Ring], since_ns: int, until_ns: int, contested: Sequence[Placed]) -> list[Levels]:
+        """Levels for :func:`.gather`: CURRENT for the samples at the end of the window, which are those of the last
+        frame if it ends in the past; of ``contested`` series, 1 for others in the window.
+        """
+        past = until_ns < self._rings.wall()
+        levels = present_levels(rings, [True] * len(rings) if past else self._rings.stale(rings))
         columns: dict[int, list[int]] = {}
-        for ring, series in self._precedence.contested:
+        for ring, series in contested:
             columns.setdefault(ring, []).extend(range(series.column, series.end))
         windows = Windows(self._rings, rings, columns, since_ns, until_ns)
         for ring, some in columns.items():
             values = windows.read(ring, lambda window: window.frames.values)
-            if values is not None:
-                levels[ring][some] = np.maximum(levels[ring][some], (~absent(values[:, some])).any(axis=0))
+            if values is not None and len(values):
+                present = ~absent(values[:, some])
+                found = np.where(present[-1], CURRENT, 1) * present.any(axis=0) if past else present.any(axis=0)
+                levels[ring][some] = np.maximum(levels[ring][some], found)
         return list(levels)
 
-    def _family(self, rings: list[Ring], name: str, labels: Mapping[str, str] | None) -> Family:
-        """The series of the metric that have these labels. Raises MetricError if no ring has the metric."""
+    def _family(
+        self, rings: list[Ring], name: str, labels: Mapping[str, str] | None, since_ns: int, until_ns: int
+    ) -> Family:
+        """The series of the metric that have these labels. Raises MetricError if no ring has the metric.
+
+        The name belongs to the metric that has it in the window.
+        """
         wanted = (labels or {}).items()
 
         def chosen(source: str, series: Series) -> bool:
             return name in names_of(series.metric) and wanted <= series.labels.items()
 
-        levels = present_levels(rings, self._rings.stale(rings))
-        gathered = gather([(ring.source, ring.series) for ring in rings], chosen, levels=levels)
+        precedence, new = Precedence(), True
+        while new:
+            levels = self._levels(rings, since_ns, until_ns, precedence.contested)
+            gathered = gather([(ring.source, ring.series) for ring in rings], chosen, levels=levels)
+            new = precedence.note(gathered)
         if gathered.families:
             return gathered.families[0]
         for ring in rings:

@@ -57,29 +57,26 @@ class ApplicationsSource(MetricSource):
             self._readers.pop(name).close()
         samples: list[Sample] = []
         errors: list[str] = []
-        owners: dict[str, tuple[Metric, str]] = {
-            one.name: (one, "the daemon") for one in (*metrics.OWN, *metrics.OPTIONAL)
+        owners: dict[str, tuple[Metric, str]] = {  # by sample name
+            name: (one, "the daemon") for one in (*metrics.OWN, *metrics.OPTIONAL) for name in one.sample_names
         }
         seen: dict[SeriesKey, str] = {}
-        for name, identities in sorted(found.items()):
-            reader = self._readers.get(name)
-            if reader is None:
-                reader = ApplicationReader(self._namespace, name, self._owners, self._label)
-                self._readers[name] = reader
-            values = reader.refresh(identities)
+        read = {name: self._reader(name).refresh(identities) for name, identities in found.items()}
+        # What an application counts now goes before the counts of one that has ended.
+        for name in sorted(found, key=lambda one: (not self._readers[one].processes, one)):
+            reader, values, identities = self._readers[name], read[name], found[name]
             samples.append(Sample(metrics.APPLICATION_PROCESSES.name, reader.processes, {"application": name}))
             refused = set()
             for series in reader.plan.series:
-                metric, owner = owners.setdefault(series.metric.name, (series.metric, name))
-                if owner != name and (metric.shape != series.metric.shape or metric.own):
-                    refused.add(f"application {name!r}: metric {series.metric.name!r} is {owner}'s; rename one")
-                    continue
                 own = values[series.column : series.end]
                 if is_absent(own[-1]):
                     continue
-                if seen.setdefault((series.metric.name, series.label_values), name) != name:
+                if owner := _take_names(owners, series.metric, name):
+                    refused.add(f"application {name!r}: metric {series.metric.name!r} is {owner}'s; rename one")
+                    continue
+                if (first := seen.setdefault((series.metric.name, series.label_values), name)) != name:
                     refused.add(
-                        f"application {name!r}: series of metric {series.metric.name!r} are {owner}'s too, so they are "
+                        f"application {name!r}: series of metric {series.metric.name!r} are {first}'s too, so they are "
                         "omitted here; rename one"
                     )
                     continue
@@ -90,15 +87,30 @@ class ApplicationsSource(MetricSource):
                     dead.fold(self._namespace, name, self._group)
                 except (FogmetricsError, OSError) as error:
                     errors.append(f"application {name!r}: the tables of its dead processes are not folded: {error}")
-        present = {sample.metric for sample in samples}
         return Collection(
-            samples, errors, metrics=[one for one, _ in owners.values() if one.name in present and not one.own]
+            samples, errors, metrics=list(dict.fromkeys(one for one, _ in owners.values() if not one.own))
         )
+
+    def _reader(self, application: str) -> ApplicationReader:
+        if application not in self._readers:
+            self._readers[application] = ApplicationReader(self._namespace, application, self._owners, self._label)
+        return self._readers[application]
 
     def close(self) -> None:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+
+
+def _take_names(owners: dict[str, tuple[Metric, str]], metric: Metric, application: str) -> str:
+    """Register the metric's sample names to the application; else the one that has them for another metric."""
+    for name in metric.sample_names:
+        known, owner = owners.get(name, (metric, application))
+        if owner != application and (known.name != metric.name or known.shape != metric.shape or known.own):
+            return owner
+    for name in metric.sample_names:
+        owners.setdefault(name, (metric, application))
+    return ""
 
 
 def _sample(series: Series, values: list[float]) -> Sample:

@@ -25,7 +25,7 @@ from prometheus_client.core import Sample
 from collector.metrics import OPTIONAL, OWN
 from collector.source import Collection, MetricSource
 from collector.sources import prometheus_text
-from collector.sources.prometheus_text import BadText, Point
+from collector.sources.prometheus_text import OPENMETRICS_KINDS, BadText, Point
 from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.translation import ParsedMetric, translate
 from shm.metric import Metric
@@ -35,7 +35,6 @@ from shm.safe_repr import said, shown
 _MOST_SAMPLES: Final = 100_000
 _MOST_FAMILIES: Final = 10_000
 
-_KINDS: Final = {"info": "gauge", "stateset": "gauge", "unknown": "untyped", "gaugehistogram": "untyped"}
 # Endings of the samples that form one metric; in other types each sample name is a metric.
 _PARTS: Final = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
 _WITH_CREATED: Final = ("counter", "histogram", "summary")
@@ -85,7 +84,7 @@ def _metrics(family: Family) -> list[tuple[str, str, list[Sample]]]:
     for sample in family.samples:
         if sample.name != created:
             found.setdefault(family.name if sample.name in whole else sample.name, []).append(sample)
-    kind = _KINDS.get(family.type, family.type)
+    kind = OPENMETRICS_KINDS.get(family.type, family.type)
     return [(name, "untyped" if whole and name != family.name else kind, samples) for name, samples in found.items()]
 
 

@@ -11,8 +11,8 @@ parser agrees with Prometheus' own (prometheus/common, expfmt/text_parse.go), or
 reported: a value is a decimal number, Inf or NaN, in any case; the last line must end with a newline, which a partly
 written file rarely has; HELP and TYPE occur once, TYPE before the samples.
 
-    parse(text)                   all families. Timestamps are refused, as in node_exporter: a sample of a file has the
-                                  time at which the file is read, and with another time would never be stale
+    parse(text)                   all families. One with a timestamp is wrong: a sample of a file has the time at which
+                                  the file is read, and with another time would never be stale
     read_samples(text, wanted)    the samples of some names. One regular expression over the whole page skips other
                                   lines and reads only their beginnings: twice as fast as line by line
 """
@@ -31,6 +31,8 @@ from shm.safe_repr import shown
 # Limit of read_samples(): 4 MiB hold some 60,000 samples, or 4,000,000 empty lines.
 MAX_LINES: Final = 200_000
 KINDS: Final = ("counter", "gauge", "histogram", "summary", "untyped")
+# The further types of OpenMetrics, and what a text without them has instead.
+OPENMETRICS_KINDS: Final = {"info": "gauge", "stateset": "gauge", "unknown": "untyped", "gaugehistogram": "untyped"}
 
 # All quantifiers are possessive, so there is no backtracking, and the time is linear in the length of a line.
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*+\Z")
@@ -78,7 +80,10 @@ class Point(NamedTuple):
 
 @dataclass(slots=True)
 class Family:
-    """All that a text says of one metric. ``kind``: of KINDS; ``help`` is None where none is given."""
+    """All that a text says of one metric. ``kind``: of KINDS; ``help`` is None where none is given.
+
+    ``wrong``: why none of its samples can be taken.
+    """
 
     name: str
     kind: str = "untyped"
@@ -86,6 +91,7 @@ class Family:
     unit: str = ""
     points: list[Point] = field(default_factory=list)
     typed: bool = False
+    wrong: BadText | None = None
 
 
 def parse(text: str) -> list[Family]:
@@ -103,8 +109,13 @@ def parse(text: str) -> list[Family]:
         if _BLANK.match(line):
             _comment(families, line, number)
             continue
-        point = _point(line, number, timestamps=False)
-        _family(families, point.name).points.append(point)
+        point, stamp = _point(line, number)
+        family = _family(families, point.name)
+        family.points.append(point)
+        if stamp is not None and family.wrong is None:
+            family.wrong = BadText(
+                number, f"{point.name} has the timestamp {shown(stamp)}; remove it: a sample has the time it is read"
+            )
     return [family for family in families.values() if family.points]
 
 
@@ -121,7 +132,7 @@ def read_samples(text: str, wanted: Collection[str]) -> Iterator[Point]:
         number += text.count("\n", position, found.end())
         position = found.end()
         line = found[1] or text[position : text.index("\n", position)]
-        yield _point(line, number, timestamps=True)
+        yield _point(line, number)[0]
     if not _SAMPLE.search(text):
         raise BadText(1, "it has no samples")
 
@@ -155,6 +166,7 @@ def _comment(families: dict[str, Family], line: str, number: int) -> None:
         family.unit = rest.strip(" \t")
     else:
         kind = rest.strip(" \t").lower()
+        kind = OPENMETRICS_KINDS.get(kind, kind)
         if kind not in KINDS:
             raise BadText(number, f"the type of {name} is {shown(kind)}; give one of {', '.join(KINDS)}")
         if family.typed:
@@ -182,7 +194,8 @@ def _unquoted(text: str) -> str:
     return _ESCAPED.sub(_unescaped, text[1:-1]) if "\\" in text else text[1:-1]
 
 
-def _point(line: str, number: int, *, timestamps: bool) -> Point:
+def _point(line: str, number: int) -> tuple[Point, str | None]:
+    """(the sample, its timestamp as it is written)."""
     begun = _BEGUN.match(line)
     if not begun:
         raise BadText(number, f"it does not begin with a metric name: {shown(line)}")
@@ -201,9 +214,7 @@ def _point(line: str, number: int, *, timestamps: bool) -> Point:
     written, stamp, more = found.groups()
     if stamp is not None and (more or not _NUMBER.match(stamp)):
         raise BadText(number, f"{shown(stamp)} follows the value of {name}; end the line there")
-    if stamp is not None and not timestamps:
-        raise BadText(number, f"{name} has the timestamp {shown(stamp)}; remove it: a sample has the time it is read")
-    return Point(name, labels, _number(written, number), number)
+    return Point(name, labels, _number(written, number), number), stamp
 
 
 def _labels(labels: dict[str, str], line: str, at: int, number: int) -> int:

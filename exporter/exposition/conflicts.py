@@ -4,7 +4,8 @@ Two rings may have the same series, or metrics of one name with different types;
 changed a metric. So that the exposition is always valid, a name belongs to one metric:
 
     the exporter's own                 always first
-    a metric with samples              before one without; a stale ring has none
+    a metric with samples              before one without; a stale ring has none. Those of an application without
+                                       processes come after those of living ones
     of these: the one that had it      before others, so that names don't move while both have samples
     of these: the first ring by name
 
@@ -61,7 +62,7 @@ class Conflict(NamedTuple):
 class _Claim(NamedTuple):
     """A metric of one ring, with its series. Claims are served in the order of ``rank``."""
 
-    rank: tuple[int, bool, int]
+    rank: tuple[bool, int, bool, int]
     ring: int
     source: str
     metric: Metric
@@ -191,8 +192,7 @@ def _claims(
         for metric, some in by_metric.items():
             highest = max(level(Placed(place, one)) for one in some)
             moved = not any(holders.get(name) == source for name in metric.sample_names)
-            rank = (-1, False, place) if source == EXPORTER else (-highest, moved, place)
-            yield _Claim(rank, place, source, metric, some)
+            yield _Claim((source != EXPORTER, -highest, moved, place), place, source, metric, some)
 
 
 def _take_names(

@@ -15,7 +15,7 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.applications import Shown, shown_series
+from exporter.applications import Application, Shown, shown_series
 from exporter.exposition.conflicts import Family, Gathered, Levels, Placed, gather
 from exporter.exposition.names import Escaping, with_escaped
 from exporter.exposition.node_groups import is_chosen
@@ -33,6 +33,9 @@ TIMED_TYPES: Final[Mapping[str, Set[str]]] = {
     "all": set(get_args(MetricType)),
     "none": set(),
 }
+
+# The level of a sample that is current.
+CURRENT: Final = 2
 
 
 class MetricsPage:
@@ -109,11 +112,19 @@ def sample_times_ms(rings: Sequence[Shown], widths: Sequence[int]) -> NDArray[np
 
 
 def present_levels(rings: Sequence[Shown], stale: Sequence[bool]) -> list[NDArray[np.int8]]:
-    """Levels for :func:`.gather`: 1 where a ring has a sample and is not stale."""
+    """Levels for :func:`.gather`: CURRENT where a ring has a sample and is not stale, 1 in an application without
+    processes, whose counts stay on the page but hide nothing that is counted now.
+    """
     return [
-        np.zeros(ring.width, dtype=np.int8) if is_stale else (~absent(ring.latest)).astype(np.int8)
+        np.zeros(ring.width, dtype=np.int8)
+        if is_stale
+        else np.where(absent(ring.latest), 0, 1 if _ended(ring) else CURRENT).astype(np.int8)
         for ring, is_stale in zip(rings, stale, strict=True)
     ]
+
+
+def _ended(ring: Shown) -> bool:
+    return isinstance(ring, Application) and not ring.reader.processes
 
 
 def samples(placed: Placed, offset: int) -> Iterator[tuple[str, list[tuple[str, str]], int, int]]:

@@ -13,7 +13,7 @@ import orjson
 
 from exporter.applications import ApplicationSet, Shown, shown_series
 from exporter.exposition.conflicts import EXPORTER, Conflict, gather
-from exporter.exposition.latest import present_levels
+from exporter.exposition.latest import CURRENT, present_levels
 from exporter.rings import Ring, RingSet
 from exporter.status.largest import largest
 from exporter.window import coverage
@@ -67,7 +67,7 @@ def stats(
     both: list[Shown] = [*found, *live]
     shown = [(one.source, shown_series(one)) for one in both]
     present = present_levels(both, rings.stale(both))
-    levels = [np.ones(max((one.end for one in own), default=0), dtype=np.int8), *present]
+    levels = [np.full(max((one.end for one in own), default=0), CURRENT, dtype=np.int8), *present]
     conflicts = gather([(EXPORTER, own), *shown], reserved=coverage.NAMES, levels=levels, holders=holders).conflicts
     return {
         "buffer_stats": {name: held[name] for name in sorted(users)},

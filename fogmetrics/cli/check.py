@@ -89,6 +89,7 @@ def checked(directory: Path, path: Path | None, config_only: bool = False) -> tu
         print(f"fogmetrics: note: {note}", file=sys.stderr)
     if not config_only:
         check_run_directory(directory)
+        check_supervisord(directory)
         check_shared_memory()
         check_rings(config, check_users(directory))
         check_port(config)
@@ -236,8 +237,10 @@ def check_supervisord(directory: Path) -> None:
                 raise InTheWay(
                     f"[program:{program.name}] of {file} starts {path}, which is missing or can't be run; {remedy}"
                 )
-    if any((file.parent / "conf.d").glob("*.conf")) and any("No file matches" in one for one in options.parse_warnings):
-        raise InTheWay(f"supervisord finds no file in {file.parent / 'conf.d'}, though there are some; {remedy}")
+    for pattern in ("run/programs.conf", "conf.d/*.conf"):
+        found = any(file.parent.glob(pattern))
+        if found and any(one.endswith(f'/{pattern}"') for one in options.parse_warnings):  # "No file matches …"
+            raise InTheWay(f"supervisord does not find {file.parent / pattern}, which is there; {remedy}")
 
 
 def check_shared_memory() -> None:

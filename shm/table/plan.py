@@ -7,8 +7,9 @@
             each                  one series per living process, with the label pid
             min+dead, max+dead, latest+dead     as min, max, latest, but over dead processes too
 
-A plan is made when a catalog changes. If definitions of a metric differ between processes, as during an upgrade of an
-application, that of the process started last is used; series of the other definitions are left out and counted.
+A plan is made when a catalog changes. If definitions of a metric differ between processes, or metrics of different
+processes claim the same sample name, as after an upgrade of an application that made the gauge x the counter x_total,
+that of the process started last is used; series of the other definitions are left out and counted.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def plan_of(tables: Sequence[TableReader]) -> MergePlan:
             metric, extra, key = series.metric, table.catalog.extra.get(series.metric.name), series_key(series)
             gauge = metric.type == "gauge"
             columns[key] = series.column, table.columns_of(metric), gauge
-            merged, definition = definitions[metric.name]
-            if extra is None or (metric.shape, extra.mode) != (definition.shape, merged.mode):
+            merged, definition = definitions.get(metric.name, (None, metric))
+            if extra is None or merged is None or (metric.shape, extra.mode) != (definition.shape, merged.mode):
                 plan.conflicts[metric.name] = plan.conflicts.get(metric.name, 0) + 1
                 continue
             mode = merged.mode.removesuffix("+dead") if gauge else "sum"
@@ -138,11 +139,20 @@ def _table_plan(rows: list[tuple[int, int, int, bool]], columns: dict[SeriesKey,
 
 
 def _definitions(tables: Sequence[TableReader]) -> dict[str, tuple[MetricExtra, Metric]]:
-    """The newest definition of each metric: that of the process started last."""
+    """The newest definition of each metric: that of the process started last. A metric is not among them if a newer one
+    of another name has one of its sample names."""
     found: dict[str, tuple[MetricExtra, Metric]] = {}
     for table in tables:
         for metric in table.catalog.metrics:
             extra = table.catalog.extra.get(metric.name, MetricExtra("sum", -1))
             if metric.name not in found or extra.since_ns > found[metric.name][0].since_ns:
                 found[metric.name] = extra, metric
-    return found
+    newest: dict[str, int] = {}  # by sample name
+    for extra, metric in found.values():
+        for name in metric.sample_names:
+            newest[name] = max(newest.get(name, -1), extra.since_ns)
+    return {
+        name: (extra, metric)
+        for name, (extra, metric) in found.items()
+        if all(newest[one] <= extra.since_ns for one in metric.sample_names)
+    }

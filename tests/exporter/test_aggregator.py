@@ -11,6 +11,7 @@ from exporter.aggregator import MetricAggregator, SeriesStatistics
 from exporter.http.negotiation import Format
 from exporter.http.parameters import AggregatedQuery
 from shm.errors import MetricError
+from shm.metric import Metric
 from tests.exporter.scene import NOW_NS, SECOND, Scene
 
 NOW = NOW_NS / SECOND
@@ -84,6 +85,19 @@ def test_a_metric_that_no_ring_has_is_named_with_the_closest(aggregator: MetricA
 def test_a_window_has_a_length(aggregator: MetricAggregator, seconds: float) -> None:
     with pytest.raises(MetricError, match="seconds is"):
         aggregator.rolling_window("temperature", seconds)
+
+
+def test_a_name_is_the_metric_s_that_had_it_at_the_end_of_the_window(scene: Scene) -> None:
+    one = scene.collector("text", Metric("jobs_total", "counter", "J."), Metric("jobs", "gauge", "J."))
+    for name, value in (("jobs_total", 1), ("jobs", 4), ("jobs", 5), ("jobs_total", 3)):
+        one.record_metric(name, value)
+        one.commit(scene.wall_ns, scene.monotonic_ns)
+        scene.advance(15)
+    aggregator = MetricAggregator(scene.rings())
+    assert aggregator.aggregate("jobs", end=NOW + 35, stats=("max",)) == [({}, {"max": 5.0})]
+    assert aggregator.rolling_window("jobs", 30, NOW + 35, stats=("sum",)) == [({}, {"sum": 9.0})]
+    assert aggregator.aggregate("jobs_total", end=NOW + 50, stats=("increase",)) == [({}, {"increase": 2.0})]
+    assert aggregator.aggregate("jobs_total", stats=("increase",)) == [({}, {"increase": 2.0})]
 
 
 def test_one_collector_s_ring_alone_can_be_aggregated(aggregator: MetricAggregator, scene: Scene) -> None:

@@ -123,6 +123,21 @@ def test_applications_with_the_same_metrics_keep_their_series_apart(namespace: s
         Exporter(Config(applications=ApplicationsConfig(label="__a")))
 
 
+def test_an_application_that_has_ended_hides_nothing_of_a_living_one(namespace: str, exporter: Exporter) -> None:
+    ended, living = ProcessTable(namespace, "api"), ProcessTable(namespace, "web")
+    count(ended, "jobs", 1.0)
+    gauge = living.cell(Metric("jobs", "gauge", "J."), ())
+    assert isinstance(gauge, GaugeCell)
+    gauge.set(2.0)
+    assert page(exporter) == ["jobs_total 1.0"]
+    ended.close()
+    assert page(exporter) == ["jobs 2.0"]
+    [conflict] = get(exporter, "/stats").json()["conflicts"]
+    assert (conflict["source"], conflict["reason"]) == ("api", "it is of type counter here and gauge in ring 'web'")
+    living.close()
+    assert page(exporter) == ["jobs_total 1.0"]
+
+
 def test_the_history_takes_nothing_from_another_ring(namespace: str, exporter: Exporter) -> None:
     now = exporter.rings.wall(), exporter.rings.monotonic()
     with open_writer(namespace, "applications", columns=1) as history, open_writer(namespace, "s", columns=1) as writer:

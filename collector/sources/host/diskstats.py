@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.source import Collection, Sample
+from collector.sources.host.files import whole
 from collector.sources.host.group import Group, Places, Read, counter, gauge
 from collector.sources.host.options import HostOptions, excluded
 from shm.metric import Metric
@@ -51,14 +52,14 @@ METRICS = (
 )
 
 
-def fields(line: str, left_out: Callable[[str], object]) -> tuple[str, list[int]] | None:
+def fields(line: str, left_out: Callable[[str], object]) -> tuple[str, list[float]] | None:
     """(name of the device, its fields, whose number depends on the kernel). Raises ValueError."""
     _major, _minor, device, *words = line.split()
     if left_out(device):
         return None
     if len(words) < _LEAST_FIELDS:
         raise ValueError(line)
-    return device, [int(word) for word in words]
+    return device, [*map(whole, words)]
 
 
 def reader(places: Places, options: HostOptions) -> Read:

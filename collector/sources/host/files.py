@@ -37,10 +37,10 @@ class Files:
         except OSError:
             return None
 
-    def passing_number(self, name: str) -> tuple[list[int], list[str]]:
+    def passing_number(self, name: str) -> tuple[list[float], list[str]]:
         """:meth:`lines` of a file of one number that may vanish with its device; nothing if it can't be read now."""
         try:
-            return self.lines(name, int)
+            return self.lines(name, whole)
         except OSError:
             return [], []
 
@@ -55,8 +55,14 @@ class Files:
         return f"{self._prefix}/{name}"
 
 
+def whole(text: str) -> float:
+    """A whole number. Raises ValueError, and OverflowError for one that no float64 holds."""
+    return float(int(text))
+
+
 def each_line(path: str, text: str, parse: Callable[[str], T | None]) -> tuple[list[T], list[str]]:
-    """(what ``parse`` returns of each line, an error for each line for which it raises ValueError).
+    """(what ``parse`` returns of each line, an error for each line for which it raises ValueError or
+    OverflowError).
 
     Blank lines are passed over, and those of which ``parse`` returns None. ``path`` is for errors. Lines end at "\\n"
     alone: splitlines() also splits at characters that a name may contain.
@@ -68,7 +74,7 @@ def each_line(path: str, text: str, parse: Callable[[str], T | None]) -> tuple[l
             continue
         try:
             one = parse(line)
-        except ValueError:
+        except (ValueError, OverflowError):
             errors.append(
                 f"line {number} of {path} is {shown(line)}, which can't be read, and is left out; see whether the "
                 "kernel writes it or something mounted there, and report it"

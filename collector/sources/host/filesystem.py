@@ -4,7 +4,11 @@ r"""filesystem: space and files of each mounted file system, by statvfs(3) of th
 
 The mount points are those of process 1, the host's, also if the collector runs in a container; the host's files are
 then below ``rootfs``, which the label omits. statvfs answers for the mount on top of a mount point, which is its last
-line: others, such as what a read-only bind mount or another file system covers, are left out.
+line: others, such as what a read-only bind mount or another file system covers, are left out. So are mount points
+below one that was covered later: their paths lead into the mount on top. /proc/1/mountinfo says which mount is on
+which.
+
+    29 23 8:1 / /mnt/data rw,relatime - ext4 /dev/sda1 rw   number, number of the mount below, …, …, mount point
 
 A path may be any bytes: they are asked for as the kernel has them, and what is not UTF-8 is U+FFFD in labels.
 
@@ -14,8 +18,9 @@ system that does not answer has ``node_filesystem_device_error`` 1 and no other 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -73,10 +78,46 @@ def mounts(path: str, text: str) -> tuple[list[Mount], list[str]]:
 
 def _mount(line: str) -> Mount:
     device, mountpoint, fstype, options, *_ = line.split(" ")
+    return Mount(
+        readable(device), _decoded(mountpoint), readable(fstype), not _READ_ONLY.isdisjoint(options.split(","))
+    )
+
+
+def _decoded(mountpoint: str) -> str:
     if "\\" in mountpoint:
         for octal, character in _OCTAL:
             mountpoint = mountpoint.replace(octal, character)
-    return Mount(readable(device), mountpoint, readable(fstype), not _READ_ONLY.isdisjoint(options.split(",")))
+    return mountpoint
+
+
+def hidden(path: str, text: str) -> tuple[set[str], list[str]]:
+    """(mount points whose paths lead to another mount, an error for each line of mountinfo that can't be read)."""
+    found, errors = each_line(path, text, _placed)
+    below = {number: (parent, point) for number, parent, point in found}
+    covers = {*below.values()}
+
+    def reached(number: str) -> bool:
+        for _ in below:  # at most as many steps
+            parent, point = below[number]
+            if parent not in below or parent == number:  # the root
+                break
+            if any((parent, above) in covers for above in _above(point)):
+                return False
+            number = parent
+        return True
+
+    return {point for _, point in below.values()} - {below[number][1] for number in below if reached(number)}, errors
+
+
+def _placed(line: str) -> tuple[str, str, str]:
+    number, parent, _device, _root, mountpoint, *_ = line.split(" ")
+    return number, parent, _decoded(mountpoint)
+
+
+def _above(path: str) -> Iterator[str]:
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path
 
 
 def below(rootfs: str, found: list[Mount]) -> list[Mount]:
@@ -107,10 +148,12 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     calls: CallPool[Space] = CallPool("statvfs of")
 
     def read() -> Collection:
-        all_mounts, errors = mounts(*_table(places))
+        table, info = _tables(places)
+        (all_mounts, errors), (covered, wrong) = mounts(*table), hidden(*info)
+        errors += wrong
         wanted = [
             mount
-            for mount in below(rootfs, all_mounts)
+            for mount in below(rootfs, [mount for mount in all_mounts if mount.mountpoint not in covered])
             if not (no_type(mount.fstype) or no_mount(readable(mount.mountpoint)))
         ]
         jobs = {mount.mountpoint: partial(ask, f"{rootfs}{mount.mountpoint}") for mount in wanted}
@@ -128,13 +171,20 @@ def reader(places: Places, options: HostOptions, ask: Callable[[str], Space] = s
     return read
 
 
-def _table(places: Places) -> tuple[str, str]:
-    """(path, text) of the mount table of process 1, or of this process if that can't be read (proc(5), hidepid)."""
+def _tables(places: Places) -> tuple[tuple[str, str], tuple[str, str]]:
+    """(path, text) of process 1's mounts and mountinfo, or of this process's if they can't be read (proc(5), hidepid).
+
+    Without mountinfo, no mount point is known to be hidden.
+    """
     try:
-        name, content = "1/mounts", places.proc.content("1/mounts")
+        process, content = "1", places.proc.content("1/mounts")
     except OSError:
-        name, content = "self/mounts", places.proc.content("self/mounts")
-    return places.proc.path(name), os.fsdecode(content)
+        process, content = "self", places.proc.content("self/mounts")
+    info = b""
+    with contextlib.suppress(OSError):
+        info = places.proc.content(f"{process}/mountinfo")
+    path = places.proc.path(process)
+    return (f"{path}/mounts", os.fsdecode(content)), (f"{path}/mountinfo", os.fsdecode(info))
 
 
 def _samples(mount: Mount, answer: Space | Exception) -> list[Sample]:

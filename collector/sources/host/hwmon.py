@@ -18,6 +18,7 @@ from collections import Counter
 
 from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
+from shm.safe_repr import said
 
 _CLASS = "class/hwmon"
 _TEMP = gauge("node_hwmon_temp_celsius", "Temperature, in degrees Celsius.", "celsius", "chip", "sensor")
@@ -71,10 +72,12 @@ def read(places: Places) -> Collection:
 
 
 def _sensors(places: Places, directory: str, chip: str) -> tuple[list[Sample], list[str]]:
-    files = {}
+    samples, errors, files = [], [], {}
     for place in (directory, f"{directory}/device"):  # before Linux 3.13 drivers used the second
-        files.update({name: f"{place}/{name}" for name in places.sys.names(place) if _FILE.fullmatch(name)})
-    samples, errors = [], []
+        try:
+            files.update({name: f"{place}/{name}" for name in places.sys.names(place) if _FILE.fullmatch(name)})
+        except OSError as error:
+            errors.append(said(error))
     for name, file in files.items():
         sensor, _, kind = name.partition("_")
         if kind == "input":

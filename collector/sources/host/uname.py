@@ -6,7 +6,7 @@ import os
 
 from collector.source import Collection, Sample
 from collector.sources.host.group import Group, Places, gauge, stateless
-from shm.safe_repr import readable
+from shm.safe_repr import readable, said
 
 _INFO = gauge(
     "node_uname_info",
@@ -28,8 +28,12 @@ def labels(uname: os.uname_result, domainname: str) -> dict[str, str]:
 
 
 def read(places: Places) -> Collection:
-    domainname = places.proc.text("sys/kernel/domainname").strip()
-    return Collection([Sample(_INFO.name, 1, labels(os.uname(), domainname))])
+    domainname, errors = "", []
+    try:
+        domainname = places.proc.text("sys/kernel/domainname").strip()
+    except OSError as error:
+        errors = [said(error)]
+    return Collection([Sample(_INFO.name, 1, labels(os.uname(), domainname))], errors)
 
 
 GROUP = Group("uname", (_INFO,), stateless(read))

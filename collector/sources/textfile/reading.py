@@ -75,7 +75,7 @@ def read(path: str, max_bytes: int) -> tuple[State, str]:
     if changed:
         raise Refused("it was written to while it was read; write under another name, then rename it")
     try:
-        return before, data.decode()
+        return before, data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise Refused(

@@ -59,6 +59,9 @@ def translate(families: Sequence[Family], help_text: str) -> tuple[list[list[Par
     for family in families:
         if family.name.endswith(_CREATED) and family.name.removesuffix(_CREATED) in cumulative:
             continue
+        if family.wrong:
+            errors.append(family.wrong)
+            continue
         points, repeated = _distinct(family)
         help_of = (help_text if family.help is None else family.help)[:MAX_HELP]
         metrics, wrong = _right(replace(family, points=points), help_of)

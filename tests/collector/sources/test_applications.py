@@ -125,6 +125,22 @@ def test_of_a_series_that_two_applications_have_the_first_ones_is_kept(
     ]
 
 
+def test_an_application_that_has_ended_takes_no_name_from_a_living_one(
+    namespace: str, source: ApplicationsSource
+) -> None:
+    ended, living = ProcessTable(namespace, "api"), ProcessTable(namespace, "web")
+    counter: Any = ended.cell(Metric("jobs_total", "counter", "J."), ())
+    gauge: Any = living.cell(Metric("jobs", "gauge", "J."), ())
+    counter.inc(1.0)
+    gauge.set(2.0)
+    assert source.collect().errors == ["application 'web': metric 'jobs' is api's; rename one"]
+    ended.close()
+    found = source.collect()
+    assert by_name(found)["jobs"] == Sample("jobs", 2.0)
+    assert found.errors == ["application 'api': metric 'jobs_total' is web's; rename one"]
+    assert [one.name for one in found.metrics] == ["jobs"]
+
+
 def test_what_is_damaged_and_what_can_t_be_folded_is_an_error_by_name(
     namespace: str, source: ApplicationsSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,6 @@ def test_an_empty_text_has_no_families() -> None:
     [
         ("x 1", "line 1: the last line has no newline"),
         ("x 1\ny 2", "line 2: the last line has no newline"),
-        ("\nx 1 1700000000000\n", r"line 2: x has the timestamp '1700000000000'; remove it"),
         ("x 1 2 3\n", "line 1: '2' follows the value of x"),
         ("x 1 # remark\n", "line 1: '#' follows the value of x"),
         ("x\n", "line 1: there is no value after x"),

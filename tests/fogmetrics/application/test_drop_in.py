@@ -225,6 +225,16 @@ def test_names_beyond_the_classic_characters_are_kept_and_escaped_as_on_the_libr
         assert merged(namespace) == {"my.x_total{}": [0.0], "1º{}": [3.0], "a:b{up}": [1.0]}
 
 
+def test_two_names_that_are_one_with_underscores_are_kept_apart(namespace: str, process: Process) -> None:
+    process.do("one, other = [p.Counter(name, 'C.', ['l'], registry=None) for name in ('c.x', 'c_x')]")
+    process.do("one.labels('a').inc(5); other.labels('a').inc(100)")
+    found = merged(namespace)
+    assert (found["c.x_total{a}"], found["c_x_total{a}"]) == ([5.0], [100.0])
+    process.do("other.clear()")
+    assert "c_x_total{a}" not in (left := merged(namespace))
+    assert left["c.x_total{a}"] == [5.0]
+
+
 def test_one_name_in_two_registries_is_one_metric_whatever_its_help(namespace: str, process: Process) -> None:
     process.do("one, other = p.CollectorRegistry(), p.CollectorRegistry()")
     process.do("p.Counter('c', 'One.', ['l'], registry=one).labels('x').inc(1)")

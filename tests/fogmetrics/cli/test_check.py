@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.http.address import AddressTaken
+from fogmetrics.cli import run
 from fogmetrics.cli.check import (
     InTheWay,
     check_port,
@@ -30,6 +31,7 @@ from shm.files import building_path, lock_path, ring_path
 from tests.daemon import ROOT
 from tests.failing import raising
 from tests.rings import become, in_fork
+from tests.rings import namespace as namespace
 
 
 def config(text: str) -> Config:
@@ -212,7 +214,7 @@ def clone(tmp_path: Path) -> Callable[[str], Path]:
         ('a"b', r'has the command .*: No closing quotation; use a directory without " in its path'),
         ('a""b', r'starts .*, which is missing or can\'t be run; use a directory without " in its path'),
         ("a\\\\b", r"starts .*, which is missing or can't be run; use a directory without \\ in its path"),
-        ("a[x]b", r"supervisord finds no file in .*conf\.d, though there are some; use .* without \[ \] in its path"),
+        ("a[x]b", r"supervisord does not find .*/run/programs\.conf, which is there; use .* without \[ \] in its path"),
         (os.fsdecode(b"n\xe9"), r"/n\\xe9 is not UTF-8, .*; use a directory whose path is UTF-8"),
     ],
 )
@@ -221,6 +223,17 @@ def test_a_directory_whose_name_supervisord_can_not_take_is_in_the_way(
 ) -> None:
     with pytest.raises(InTheWay, match=said):
         check_supervisord(clone(name))
+
+
+def test_the_daemon_does_not_start_in_a_directory_that_supervisord_can_not_take(
+    clone: Callable[[str], Path], namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "execve", raising(AssertionError("started")))
+    directory = clone("a%2Fb")
+    (directory / "fogmetrics.toml").write_text(f'[shm]\nnamespace = "{namespace}"\n[exporter]\nport = 0\n')
+    for command in (preflight, run.main):
+        assert command([str(directory)]) == 75
+        assert "without % in its path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,23 @@ def test_where_definitions_differ_the_younger_process_is_right_and_the_rest_is_c
     assert by_name["requests"] == [2.0]
 
 
+def test_a_name_that_a_newer_release_has_for_another_metric_is_that_one(
+    namespace: str, reader: ApplicationReader
+) -> None:
+    """Also after the old release's processes have ended, whose counts are kept."""
+    old = ProcessTable(namespace, "web")
+    cell_of(old, Metric("jobs_total", "counter", "J.")).inc(5.0)
+    counter(old, 1.0)
+    new = ProcessTable(namespace, "web")
+    cell_of(new, Metric("jobs", "gauge", "J.")).set(4.0)
+    for _ in range(2):
+        values = reader.refresh(listed(namespace)["web"])
+        assert {one.metric.name: values[one.column] for one in reader.plan.series} == {"jobs": 4.0, "requests": 1.0}
+        assert reader.plan.conflicts == {"jobs_total": 1}
+        old.close()
+        dead_tables.fold(namespace, "web")
+
+
 def test_a_fold_while_the_tables_are_read_is_read_again(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     living, dead = ProcessTable(namespace, "web"), ProcessTable(namespace, "web")
     counter(living, 1.0)

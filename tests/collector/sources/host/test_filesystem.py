@@ -65,6 +65,36 @@ def test_a_mount_point_is_never_asked_while_a_network_file_system_covers_it(tmp_
     assert reader(table, HostOptions(), raising(AssertionError("asked")))().samples == []
 
 
+def test_a_mount_point_below_one_that_was_covered_later_is_left_out(tmp_path: Path) -> None:
+    """Its path leads into what covers it. The root is mounted on the first one, and after /run, as by an initramfs."""
+    points = (
+        "/",
+        "/run",
+        "/",
+        "/data",
+        "/data/in",
+        "/data",
+        "/data/new",
+        "/datax",
+        "/a\\040b/c",
+        "/a\\040b",
+        "/data/in/x",
+    )
+    parents = (1, 3, 1, 3, 4, 4, 6, 3, 3, 3, 5)
+    table = places(tmp_path, "".join(f"/dev/a {point} ext4 rw 0 0\n" for point in points))
+    info = [
+        f"{number} {parent} 8:{number} / {point} rw,relatime shared:1 - ext4 /dev/a rw\n"
+        for number, (point, parent) in enumerate(zip(points, parents, strict=True), 1)
+    ]
+    (tmp_path / "1/mountinfo").write_text("".join(["odd\n", *info]))
+    reading = reader(table, HostOptions(), lambda _: Space(1, 1, 1, 1, 1))()
+    assert set(by_mount(reading.samples, "node_filesystem_size_bytes")) == {
+        "/", "/run", "/data", "/data/new", "/datax", "/a b",
+    }  # fmt: skip
+    [error] = reading.errors
+    assert error.startswith(f"line 1 of {tmp_path}/1/mountinfo is 'odd', which can't be read")
+
+
 def test_a_list_that_was_seen_from_a_container_is_told_in_the_hosts_names() -> None:
     def named(*points: str) -> list[Mount]:
         return [Mount("/dev/a", point, "ext4", False) for point in points]

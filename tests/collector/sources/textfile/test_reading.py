@@ -131,6 +131,11 @@ def test_what_is_not_utf8_is_named_with_its_line(path: Path) -> None:
         reading.read(str(path), 100)
 
 
+def test_a_byte_order_mark_belongs_to_no_line(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbfx 1\n")
+    assert reading.read(str(path), 100)[1] == "x 1\n"
+
+
 def test_one_that_may_not_be_read_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> int:
         raise PermissionError(13, "Permission denied")

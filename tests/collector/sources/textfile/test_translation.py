@@ -90,6 +90,23 @@ def test_of_a_family_with_wrong_series_the_others_are_kept() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("# TYPE x unknown\nx 1\n", {"x": "untyped"}),
+        ('# TYPE x info\nx_info{a="1"} 1\n', {"x_info": "untyped"}),
+        ('# TYPE x stateset\nx{x="on"} 1\n', {"x": "gauge"}),
+        (
+            '# TYPE x gaugehistogram\nx_bucket{le="+Inf"} 1\nx_gcount 1\n',
+            {"x_bucket": "untyped", "x_gcount": "untyped"},
+        ),
+    ],
+)
+def test_the_types_of_openmetrics_are_those_that_a_text_has_for_them(text: str, found: dict[str, str]) -> None:
+    families, errors = translate(parse(f"{text}# EOF\n"), "Read.")
+    assert ({one.metric.name: one.metric.type for family in families for one in family}, errors) == (found, [])
+
+
 def test_help_and_unit_are_as_long_as_a_ring_can_have_them() -> None:
     [one] = told(f"# HELP x {'h' * 3000}\n# TYPE x gauge\n# UNIT x {'u' * 300}\nx 1\n")
     assert (len(one.metric.help), len(one.metric.unit)) == (2000, 200)
@@ -146,6 +163,7 @@ def _changed(old: str, new: str) -> str:
         ('# TYPE x gauge\nx{stat="a"} 1\n', "line 2: label name 'stat' of metric 'x' is reserved"),
         ("x{" + ",".join(f'l{n}="1"' for n in range(33)) + "} 1\n", "line 1: metric 'x' has 33 labels; at most 32"),
         (f"# TYPE {'x' * 201} gauge\n{'x' * 201} 1\n", "line 2: metric name has 201 characters; at most 200"),
+        ('\nx{a="1"} 1 1700000000000\nx{a="2"} 1\n', "line 2: x has the timestamp '1700000000000'; remove it"),
         ('{"x\\n"} 1\n', "line 1: metric name 'x\\n' is not a Prometheus name"),
         ('x{"a\\n"="1"} 1\n', "line 1: label name 'a\\n' of metric 'x' is not a Prometheus label name"),
         (f'x{{a="{"v" * 1001}"}} 1\n', "line 1: label 'a' of metric 'x' has 1001 characters; at most 1000"),
