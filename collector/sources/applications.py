@@ -99,6 +99,7 @@ class ApplicationsSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self._files.close()
 
 
 def _sample(series: Series, values: list[float]) -> Sample:

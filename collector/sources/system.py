@@ -118,6 +118,7 @@ class SystemMetricSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self._files.close()
 
 
 def _counts_replicas(metric: Metric) -> bool:
