@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         left = [path.name for path in DIRECTORY.glob(f"{file_start(shm.namespace)}*") if not removable(path)]
         if left:
             print(
-                f"fogmetrics: note: {len(left)} files of this namespace in {DIRECTORY} belong to other users and are "
-                f"left, such as {shown(min(left))}",
+                f"fogmetrics: note: {len(left)} files of this namespace in {DIRECTORY} are left, since they belong to "
+                f"other users or are directories, such as {shown(min(left))}",
                 file=sys.stderr,
             )
         return 0
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
     """Remove the rings, tables and snapshots of a namespace, and yield the path of each removed file.
 
-    Files of other users, which only they and root can remove, are left.
+    Files of other users, which only they and root can remove, and directories are left.
 
     Raises WriterBusy or another FogmetricsError, before anything is removed, while a process of an application lives.
     """

@@ -9,7 +9,7 @@ import pytest
 from collector.frame.collector import MetricCollector
 from fogmetrics import config as configuration
 from fogmetrics.cli.clean import main as clean
-from shm.files import DIRECTORY, lock_path
+from shm.files import DIRECTORY, lock_path, ring_path
 from shm.ring import disk_copy
 from shm.table.format import table_path
 from tests.rings import become, files_of, in_fork, remove_files_of
@@ -93,4 +93,29 @@ def test_files_of_other_users_are_left_and_hinder_nothing(
 
     in_fork(as_another_user)
     assert files_of(namespace) == left
-    assert f"2 files of this namespace in {DIRECTORY} belong to other users" in capfd.readouterr().err
+    assert f"2 files of this namespace in {DIRECTORY} are left, since they belong to other users" in (
+        capfd.readouterr().err
+    )
+
+
+def test_files_that_are_no_writers_hinder_nothing(
+    toml: Path, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MetricCollector("node", namespace=namespace, capacity=8).close()
+    start = f"fogmetrics.{namespace}."
+    no_names = [DIRECTORY / f"{start}{one}" for one in (".ring", "a b.ring", "*.lock", f"{'x' * 65}.ring")]
+    directories = [DIRECTORY / f"{start}{one}" for one in ("dir.ring", "dir2.lock")]
+    for path in no_names:
+        path.touch()
+    for path in directories:
+        path.mkdir()
+    os.mkfifo(lock_path(namespace, "pipe"))
+    lock_path(namespace, "link").symlink_to("/nowhere")
+    ring_path(namespace, "node2").symlink_to("/nowhere")
+    try:
+        assert clean([str(tmp_path), "--config", str(toml)]) == 0
+        assert files_of(namespace) == sorted([*no_names, *directories])
+        assert "2 files of this namespace" in capsys.readouterr().err
+    finally:
+        for path in directories:
+            path.rmdir()
