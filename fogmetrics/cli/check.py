@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # paths that are not UTF-8 are printed as they are
 
     def body() -> int:
-        config, sources = examine(config_file(options.directory, options.config))
+        config, sources = examine(options.directory, options.config)
         for note in notes(config, sources):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if not options.config_only:
@@ -89,9 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status("fogmetrics", body)
 
 
-def examine(path: Path | None) -> tuple[Config, list[MetricSource]]:
-    """The configuration and its sources. Raises ConfigurationError with all that any process would refuse."""
-    config, mistakes = configuration.examine(path)
+def examine(directory: Path, given: str | None) -> tuple[Config, list[MetricSource]]:
+    """The configuration of a daemon and its sources. Raises ConfigurationError with all that any process would refuse.
+
+    ``given``: the file that --config names.
+    """
+    config, mistakes = configuration.examine(config_file(directory, given), directory=directory)
     mistakes += mistakes_of(group_number, config.shm.group, config.where("shm"))
     mistakes += mistakes_of(config.ring_owner)
     mistakes += mistakes_of(config.table_owners)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from fogmetrics import config as configuration
 from fogmetrics.cli import directory
 from fogmetrics.cli.check import InTheWay, listens
 from fogmetrics.exit import exit_status
@@ -35,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         path = directory.supervisor_socket(options.directory)
         if listens(path):
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
-        shm = configuration.load(directory.config_file(options.directory, options.config)).shm
+        shm = directory.load(options.directory, options.config).shm
         snapshots = shm.snapshot_directory
         for removed in clean(shm.namespace, snapshots and options.directory / snapshots):
             print(f"removed {removed}")

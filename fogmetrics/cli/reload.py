@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         directory.check_is_one(path, options.config)
         with connected(path) as supervisor:
             try:
-                config, sources = check.examine(directory.config_file(path, options.config))
+                config, sources = check.examine(path, options.config)
             except ConfigurationError:
                 print("fogmetrics: nothing was changed", file=sys.stderr)
                 raise

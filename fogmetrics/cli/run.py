@@ -11,7 +11,6 @@ import os
 import sys
 
 from collector import registry
-from fogmetrics import config as configuration
 from fogmetrics.cli import check, directory, programs
 from fogmetrics.cli.check import InTheWay
 from fogmetrics.cli.start import report_in_background
@@ -26,12 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     directory.add_arguments(parser)
     options = parser.parse_args(arguments)
     given = ["--config", options.config] if options.config else []
-    config = directory.config_file(options.directory, options.config)
 
     def prepare() -> int:
         directory.check_is_one(options.directory, options.config)
         if not (status := check.main([str(options.directory), *given])):
-            loaded = configuration.load(config)
+            loaded = directory.load(options.directory, options.config)
             check_writers(loaded)
             programs.write(options.directory, loaded)
             check.check_supervisord(options.directory)
@@ -40,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     if status := exit_status("fogmetrics", prepare):
         return status
     environ = dict(os.environ)
-    if config:
+    if config := directory.config_file(options.directory, options.config):
         environ[ENV_CONFIG] = str(config.resolve())
     conf = options.directory.resolve() / directory.SUPERVISORD_CONF
     sys.stdout.flush()

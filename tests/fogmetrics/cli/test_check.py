@@ -287,10 +287,10 @@ def test_a_web_configuration_is_checked_before_the_start(tmp_path: Path) -> None
     path, toml = tmp_path / "web.yml", tmp_path / "fogmetrics.toml"
     toml.write_text(f'[exporter]\nweb_config = "{path}"\n')
     path.write_text("http_server_config:\n  http2: true\n")
-    assert [one for one in notes(*examine(toml)) if "HTTP/2 is not served" in one]
+    assert [one for one in notes(*examine(toml.parent, str(toml))) if "HTTP/2 is not served" in one]
     path.write_text("http_server_config:\n  http2: perhaps\n")
     with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
-        examine(toml)
+        examine(toml.parent, str(toml))
 
 
 def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
