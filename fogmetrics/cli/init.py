@@ -7,6 +7,7 @@ exporter. An existing file is never overwritten.
 from __future__ import annotations
 
 import argparse
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def write(directory: Path, system: bool = False) -> None:
     """Write the files. Raises InTheWay if one exists already, or can't be written."""
     files = resources.files("fogmetrics.cli") / "files"
     names = (DEFAULT_FILE, SUPERVISORD_CONF)
-    if there := [name for name in names if (directory / name).exists()]:
+    if there := [name for name in names if os.path.lexists(directory / name)]:
         raise InTheWay(f"{directory.resolve()} has {' and '.join(there)} already; give another directory")
     try:
         (directory / "conf.d").mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from fogmetrics.exit import EX_CONFIG, EX_PIPE
+from fogmetrics.exit import EX_CONFIG, EX_PIPE, EX_TEMPFAIL
 from shm import VERSION
 
 # name: (module, what it does). The order is that of --help.
@@ -59,6 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     name, *rest = arguments
     if name.startswith("-"):
         parser.parse_args(arguments)  # --help and --version end the process
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("fogmetrics: the working directory was removed; change to one that exists", file=sys.stderr)
+        return EX_TEMPFAIL
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"

@@ -46,3 +46,11 @@ def test_a_reader_that_goes_away_is_no_traceback(toml: Path) -> None:
     command = f"'{sys.executable}' -m fogmetrics once node '{toml.parent}' | true; echo ${{PIPESTATUS[0]}}"
     run = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("141\n", "")
+
+
+def test_a_working_directory_that_was_removed_is_one_sentence(tmp_path: Path) -> None:
+    command = f"cd '{tmp_path}' && mkdir gone && cd gone && rmdir ../gone && '{sys.executable}' -m fogmetrics status"
+    environ = {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environ)
+    assert (run.returncode, run.stdout) == (75, "")
+    assert run.stderr == "fogmetrics: the working directory was removed; change to one that exists\n"
