@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -84,14 +85,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def command() -> int:
-    """The console script: :func:`main`, without a traceback when the user or the reader of the output ends it."""
+    """The console script: :func:`main`, without a traceback when the user or the reader of the output ends it, or when
+    the output can't be written."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - None if it is closed
     try:
         status = main()
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
+            raise
         # The interpreter flushes standard output once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EX_PIPE
+        if error.errno == errno.EPIPE:
+            return EX_PIPE
+        print(f"fogmetrics: the output can't be written: {error.strerror}", file=sys.stderr)
+        return EX_TEMPFAIL
     return status
