@@ -18,7 +18,7 @@ from pathlib import Path
 
 from collector import registry
 from collector.settings import CollectorTables, metric_mistakes
-from exporter.settings import ExporterTables, windows_ns
+from exporter.settings import ExporterTables, host_mistakes, windows_ns
 from fogmetrics.log import LogConfig
 from fogmetrics.settings import ENV_NAMESPACE, toml_file
 from fogmetrics.settings.reader import Where, key, keys_of, mistakes_of, read_partly
@@ -85,5 +85,5 @@ def examine_text(text: str, path: Path) -> tuple[Config, list[str]]:
     config = read_partly(Config, document, Where(str(path)), mistakes, Config, path=path)
     mistakes += mistakes_of(check_name, f"{config.where('shm')} namespace", config.shm.namespace)
     mistakes += mistakes_of(windows_ns, config)
-    mistakes += [*registry.mistakes(config), *metric_mistakes(config)]
+    mistakes += [*host_mistakes(config), *registry.mistakes(config), *metric_mistakes(config)]
     return config, list(dict.fromkeys(mistakes))

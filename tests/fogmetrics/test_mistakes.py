@@ -68,6 +68,7 @@ FILE = [
     ("exporter", 'port = "9300"', "[exporter] port is '9300'; give a whole number, such as 15"),
     ("exporter", "nice = 20", "[exporter] nice is 20; give a number from 0 to 19."),
     ("exporter", 'window = "8d"', "[exporter] window is 8d, longer than max_window, 7d; lower the one or raise"),
+    ("exporter", 'allowed_hosts = ["http://h"]', "[exporter] allowed_hosts has 'http://h', which matches no name of a"),
     ("log", 'level = "loud"', "[log] level is 'loud'; give one of debug, info, warning, error"),
     ("applications", 'users = "web"', "[applications] users is 'web'; give a list, such as [\"text\"]"),
     (

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
+from exporter.http.hosts import own_names
 from tests.exporter.scene import Scene, get
 
 OWN = socket.gethostname()
+SHORT = OWN.partition(".")[0]
 
 
 @pytest.mark.parametrize(
     "host",
     [
-        "localhost", "LOCALHOST:9200", "localhost.", "x.localhost:80", "127.0.0.1", "127.0.0.1:9200", "192.0.2.7:80",
-        "[::1]", "[::1]:9200", "[fe80::1%25eth0]:9200", OWN, f"{OWN}:9200", f"{OWN.upper()}.", f"{OWN}.lan:9200",
+        "localhost", "localhost:", "LOCALHOST:9200", "localhost.", "x.localhost:80", "127.0.0.1", "127.0.0.1:9200",
+        "192.0.2.7:80",
+        "[::1]", "[::1]:9200", "[fe80::1%25eth0]:9200", OWN, f"{OWN}:9200", f"{OWN.upper()}.", f"{SHORT}.lan:9200",
         "metrics.example.org", "METRICS.example.org:443", "a.internal",
     ],
 )  # fmt: skip
@@ -29,6 +33,7 @@ def test_this_host_has_these_names(scene: Scene, host: str) -> None:
     [
         "example.org", "localhost.example.org", "127.0.0.1.example.org:9200", "rebind.example.org:9200", "internal",
         "localhost:80:80", "notlocalhost", "[::1", "127.0.0.1@example.org", "a b", f"x{OWN}", f"{OWN}:80:80",
+        f"{OWN}.example.org", f"{SHORT}.com", f"{SHORT}.lan.example.org",
     ],
 )  # fmt: skip
 def test_others_are_misdirected_on_every_page(scene: Scene, host: str) -> None:
@@ -40,6 +45,14 @@ def test_others_are_misdirected_on_every_page(scene: Scene, host: str) -> None:
             f"Host: {host!r} is not a name of this host; add it to [exporter] allowed_hosts if it is\n",
         )
     assert 'exporter_requests_total{page="none",status="421"} 6.0' in get(exporter, "/metrics").text
+
+
+def test_this_host_has_a_name_in_each_domain_that_it_searches(tmp_path: Path) -> None:
+    (tmp_path / "resolv.conf").write_text("# search no.example\nsearch Fog.example. b.example\nnameserver 192.0.2.1\n")
+    names = own_names(tmp_path / "resolv.conf")
+    assert {f"{SHORT.lower()}.fog.example", f"{SHORT.lower()}.b.example"} <= set(names)
+    assert not [name for name in names if name.endswith((".no.example", "192.0.2.1"))]
+    assert OWN.lower() in own_names(tmp_path / "missing")
 
 
 def test_a_star_allows_every_name(scene: Scene) -> None:
