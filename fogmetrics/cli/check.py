@@ -104,6 +104,8 @@ def examine(directory: Path, given: str | None) -> tuple[Config, list[MetricSour
     mistakes += mistakes_of(web_file, config)
     metrics, sources = [*OWN, *OPTIONAL, *ALL], list[MetricSource]()
     for name in registry.source_names(config):
+        if name in config.source and config.source[name].class_ and registry.why_off(name, config):
+            continue  # its class may be gone
         try:
             source = registry.build(name, config)
         except ConfigurationError as error:
@@ -127,7 +129,7 @@ def check_listeners(config: Config) -> None:
 def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
     on = [one.name for one in sources if not registry.why_source_off(one, config)]
-    off = [one.name for one in sources if one.name not in on]
+    off = [name for name in registry.source_names(config) if name not in on]
     if config.path is None:
         file = f"there is no {configuration.DEFAULT_FILE}, so every key has its default, which"
     else:

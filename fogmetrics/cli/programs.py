@@ -54,7 +54,8 @@ def programs(directory: Path, conf: configparser.RawConfigParser, config: Config
 
 def on(config: Config) -> list[str]:
     """The sources that are on. Raises ConfigurationError."""
-    sources = (registry.build(name, config) for name in registry.source_names(config))
+    off = registry.off(config)
+    sources = (registry.build(name, config) for name in registry.source_names(config) if name not in off)
     return [one.name for one in sources if not registry.why_source_off(one, config)]
 
 

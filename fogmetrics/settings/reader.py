@@ -245,6 +245,8 @@ def _scalar(given: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
         # A bool or a date as it is in the file.
         text = str(given).lower() if isinstance(given, bool | date | time) else shown(given)
         raise ConfigurationError(f"{what} is {text}; give {wanted}")
+    if kind is str and "\0" in given:
+        raise ConfigurationError(f"{what} is {shown(given)}, which has a NUL; remove it")
     if low is not None and not low <= value <= high:
         if kind == Seconds:
             bounds = f"a duration from {written(low)} to {written(high)}"

@@ -66,6 +66,7 @@ FILE = [
         "[collector] beyond is 'other', which added up the series beyond a limit in one series and was removed; give",
     ),
     ("exporter", 'port = "9300"', "[exporter] port is '9300'; give a whole number, such as 15"),
+    ("exporter", 'web_config = "a\\u0000"', "[exporter] web_config is 'a\\x00', which has a NUL; remove it"),
     ("exporter", "timestamps = true", "[exporter] timestamps is true; give one of counters, all, none"),
     ("exporter", "max_window = 1979-05-27", "[exporter] max_window is 1979-05-27; give a duration, such as 15,"),
     ("exporter", "nice = 20", "[exporter] nice is 20; give a number from 0 to 19."),

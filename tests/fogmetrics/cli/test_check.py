@@ -78,6 +78,12 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78
 
 
+def test_the_class_of_a_source_that_is_off_may_be_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fogmetrics.toml").write_text('[source.gone]\nclass = "gone:Gone"\nenabled = false\n')
+    assert preflight([str(tmp_path), "--config-only"]) == 0
+    assert "off: host, textfile, applications, gone\n" in capsys.readouterr().out
+
+
 def test_a_file_whose_name_is_not_utf_8_is_named_as_it_is(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/n\xe9.toml"
     Path(os.fsdecode(path)).touch()
