@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def body() -> int:
         config, sources = examine(options.directory, options.config)
-        for note in notes(config, sources):
+        for note in notes(config, sources, options.directory):
             print(f"fogmetrics: note: {note}", file=sys.stderr)
         if not options.config_only:
             check_run_directory(options.directory)
@@ -101,7 +101,7 @@ def examine(directory: Path, given: str | None) -> tuple[Config, list[MetricSour
     mistakes += mistakes_of(check_listeners, config)
     if config.shm.snapshot_directory is not None:
         mistakes += mistakes_of(disk_copy.check_directory, config.shm.snapshot_directory, config.where("shm"))
-    mistakes += mistakes_of(web_file, config)
+    mistakes += mistakes_of(web_file, config, directory)
     metrics, sources = [*OWN, *OPTIONAL, *ALL], list[MetricSource]()
     for name in registry.source_names(config):
         if name in config.source and config.source[name].class_ and registry.why_off(name, config):
@@ -137,11 +137,11 @@ def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     return f"{file} is valid; on: {', '.join(on) or 'no source'}; off: {', '.join(off) or 'none'}"
 
 
-def notes(config: Config, sources: Iterable[MetricSource]) -> list[str]:
+def notes(config: Config, sources: Iterable[MetricSource], directory: Path) -> list[str]:
     """Settings that are valid but have no effect, of sources and of shared tables."""
     sources = list(sources)
     found = [f"{config.file}: {note}" for source in sources for note in source_notes(source, config)]
-    found += web.current().notes if (web := web_file(config)) else ()
+    found += web.current().notes if (web := web_file(config, directory)) else ()
     return [*found, *shared_notes(config, sources)]
 
 
@@ -308,16 +308,16 @@ def check_port(config: Config) -> None:
         pass
 
 
-def is_secure(config: Config) -> bool:
+def is_secure(config: Config, directory: Path) -> bool:
     """Whether the exporter serves https."""
-    web = web_file(config)
+    web = web_file(config, directory)
     return web is not None and web.current().tls is not None
 
 
 def where_to_look(config: Config, directory: Path) -> str:
     """The addresses, logs and commands to look at once the daemon runs."""
     window = written(config.exporter.window)
-    first, secure = address.listeners(config)[0], is_secure(config)
+    first, secure = address.listeners(config)[0], is_secure(config, directory)
     host, port = first.host, first.port
     base = address.url("localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else host, port, secure)
     if first.path:

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             except ConfigurationError:
                 print("fogmetrics: nothing was changed", file=sys.stderr)
                 raise
-            for note in check.notes(config, sources):
+            for note in check.notes(config, sources, path):
                 print(f"fogmetrics: note: {note}", file=sys.stderr)
             done = reload(supervisor, path, config)
             for line in done or ["nothing has changed"]:

@@ -291,12 +291,13 @@ def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
 
 def test_a_web_configuration_is_checked_before_the_start(tmp_path: Path) -> None:
     path, toml = tmp_path / "web.yml", tmp_path / "fogmetrics.toml"
-    toml.write_text(f'[exporter]\nweb_config = "{path}"\n')
-    path.write_text("http_server_config:\n  http2: true\n")
-    assert [one for one in notes(*examine(toml.parent, str(toml))) if "HTTP/2 is not served" in one]
-    path.write_text("http_server_config:\n  http2: perhaps\n")
-    with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
-        examine(toml.parent, str(toml))
+    for name in (path, path.name):  # a relative one is below the daemon's directory, wherever the command runs
+        toml.write_text(f'[exporter]\nweb_config = "{name}"\n')
+        path.write_text("http_server_config:\n  http2: true\n")
+        assert [one for one in notes(*examine(tmp_path, str(toml)), tmp_path) if "HTTP/2 is not served" in one]
+        path.write_text("http_server_config:\n  http2: perhaps\n")
+        with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
+            examine(tmp_path, str(toml))
 
 
 def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:
