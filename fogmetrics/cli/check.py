@@ -238,7 +238,7 @@ def check_supervisord(directory: Path) -> None:
                 raise InTheWay(
                     f"[program:{program.name}] of {file} has the command {program.command!r}: {error}; {remedy}"
                 ) from None
-            if path.startswith("/") and not os.access(path, os.X_OK):
+            if path.startswith("/") and not (os.path.isfile(path) and os.access(path, os.X_OK)):
                 raise InTheWay(
                     f"[program:{program.name}] of {file} starts {path}, which is missing or can't be run; {remedy}"
                 )

@@ -234,6 +234,7 @@ def test_a_directory_whose_name_supervisord_can_not_take_is_in_the_way(
     [
         ("-m collector node", '-m "collector node', r"^\[program:own\] of .*: No closing quotation; correct it, or"),
         ('"%(here)s/../.venv/bin/python" -m', "/no/python -m", r"^\[program:own\] of .* starts /no/python, which"),
+        ('"%(here)s/../.venv/bin/python" -m', "/usr/bin -m", r"^\[program:own\] of .* starts /usr/bin, which is mis"),
         ("startsecs = 1", "startsecs = one", "supervisord can't read .*; correct it, or the file of conf.d"),
         ("startsecs = 1", "user = no-such-user", "supervisord can't read .*; correct it, or the file of conf.d"),
         ("[supervisord]", "[supervisor]", "supervisord can't read .* does not include supervisord section; correct it"),
