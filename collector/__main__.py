@@ -50,11 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         source = registry.build(options.name, config)
         Rules.of(config).check((*source.metrics, *OWN, *OPTIONAL))
         interval, timeout = registry.times(options.name, config)
+        off = registry.why_source_off(source, config)
         if options.once:
             from collector.dry_run import once  # not needed by the daemon
 
+            if off:
+                print(f"note: the daemon does not collect {source.name!r}: {off}", file=sys.stderr)
             return once(source, timeout, *_limits(source, config), Rules.of(config))
-        if off := registry.why_source_off(source, config):
+        if off:
             return _disabled(source.name, off, config)
         return run(source, config, interval, timeout, parent)
 

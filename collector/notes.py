@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -10,7 +11,7 @@ from collector import registry
 from collector.settings import CollectorTables, SourceConfig
 from collector.source import MetricSource
 from fogmetrics.durations import parse_seconds
-from fogmetrics.settings.reader import Glob, leaves, names, toml_key
+from fogmetrics.settings.reader import Directory, Glob, leaves, names, toml_key
 
 # Marks of regular expressions that globs of such names do not have: anchors, escapes, alternatives, repetitions.
 _REGEX: Final = re.compile(r"\A\^|\$\Z|\\|\||\{|\(\?|\[\^|[\])}.]\+|\.\.\Z")
@@ -24,6 +25,8 @@ def source_notes(source: MetricSource, config: CollectorTables) -> list[str]:
     found = [*getattr(source, "notes", ()), *_without_effect(source, config)]
     if source.name in registry.BUILT_IN and (options := getattr(source, "options", None)) is not None:
         found += _regular_expressions(options, f"source.{source.name}")
+        if not registry.why_source_off(source, config):
+            found += _missing_directories(options, f"source.{source.name}")
     return found
 
 
@@ -44,6 +47,12 @@ def _without_effect(source: MetricSource, config: CollectorTables) -> Iterator[s
                     f"{where} {key} is {given:g}, but {used:g} is used, {registry.REQUEST_SHARE:.0%} of the "
                     f"collection's {timeout:g} s; lower it, or raise timeout_seconds"
                 )
+
+
+def _missing_directories(options: object, table: str) -> Iterator[str]:
+    for inner, key, kind, value in leaves(options, table):
+        if kind == Directory and value and not os.path.isdir(value):
+            yield f"[{inner}] {key} is {value!r}, which is not a directory now; make it, or give another path"
 
 
 def _regular_expressions(options: object, table: str) -> Iterator[str]:

@@ -22,7 +22,7 @@ _NO_OTHER = {
     "other": 'which added up the series beyond a limit in one series and was removed; give "drop", which counts their '
     'samples in collector_series_limited_total, or "oldest"'
 }
-_GLOB = re.compile(r"[a-zA-Z0-9_:*?!\[\]-]+\Z")
+_GLOB = re.compile(r"(?:[a-zA-Z0-9_:*?]|\[!?[a-zA-Z0-9_:-]+\])+\Z")
 
 
 @dataclass(frozen=True, slots=True)

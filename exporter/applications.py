@@ -129,3 +129,4 @@ class ApplicationSet:
         for one in self.applications.values():
             one.reader.close()
         self.applications.clear()
+        self.files.close()

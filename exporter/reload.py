@@ -15,6 +15,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from exporter.app import Exporter
@@ -36,14 +37,14 @@ class Read(NamedTuple):
     off: Collection[str]
 
 
-def mistakes(config: ExporterTables) -> list[str]:
-    """What the exporter would refuse of tables that are valid by themselves."""
+def mistakes(config: ExporterTables, directory: Path = Path()) -> list[str]:
+    """What the exporter would refuse of tables that are valid by themselves. ``directory``: its working directory."""
     checks = (config.ring_owner, config.table_owners, config.application_label)
     found = [*(one for check in checks for one in mistakes_of(check)), *mistakes_of(address.check, config)]
     if config.exporter.web_config:
         from exporter.http.web_config import web_file  # imported only where it is used: it takes 1.7 MiB
 
-        found += mistakes_of(web_file, config)
+        found += mistakes_of(web_file, config, directory)
     return found
 
 

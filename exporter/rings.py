@@ -296,3 +296,4 @@ class RingSet:
     def close(self) -> None:
         for source in list(self.rings):
             self._close_ring(source)
+        self.files.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from fogmetrics.settings.tables import SharedTables
 from shm.errors import ConfigurationError
 
 TIMESTAMPS = ("counters", "all", "none")
+_HOST_GLOB = re.compile(r"[A-Za-z0-9._*?!\[\]-]+\Z")  # names in other scripts are in Punycode there
 _MOST_SECONDS = MAX_DURATION_NS / 10**9
 
 
@@ -84,6 +86,16 @@ class ExporterTables(SharedTables):
 
     exporter: ExporterConfig = key(ExporterConfig(), "The HTTP server.")
     metric: Mapping[str, Any] = key({}, "What one metric sets.")
+
+
+def host_mistakes(config: ExporterTables) -> Iterator[str]:
+    """A message for each of [exporter] allowed_hosts that the name in a header Host can't match."""
+    for one in config.exporter.allowed_hosts:
+        if not _HOST_GLOB.match(one):
+            yield (
+                f"{config.where('exporter')} allowed_hosts has {one!r}, which matches no name of a host; give names or "
+                'globs, without scheme and port, such as "metrics.example.org" or "*.internal"'
+            )
 
 
 def windows_ns(config: ExporterTables) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from collector import registry
 from collector.settings import CollectorTables, metric_mistakes
-from exporter.settings import ExporterTables, windows_ns
+from exporter.settings import ExporterTables, host_mistakes, windows_ns
 from fogmetrics.log import LogConfig
 from fogmetrics.settings import ENV_NAMESPACE, toml_file
 from fogmetrics.settings.reader import Where, key, keys_of, mistakes_of, read_partly
@@ -27,6 +27,7 @@ from shm.files import check_name
 
 DEFAULT_FILE = "fogmetrics.toml"
 ENV_CONFIG = "FOGMETRICS_CONFIG"
+WORKING_DIRECTORY = Path()
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,28 @@ class Config(CollectorTables, ExporterTables):
     log: LogConfig = key(LogConfig(), "Logs of every process, to standard error.")
 
 
-def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    path: str | Path | None = None, environ: Mapping[str, str] | None = None, directory: Path = WORKING_DIRECTORY
+) -> Config:
     """The configuration in force. Raises ConfigurationError with a message for each mistake."""
-    config, mistakes = examine(path, environ)
+    config, mistakes = examine(path, environ, directory)
     if mistakes:
         raise ConfigurationError(*mistakes)
     return config
 
 
-def examine(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[Config, list[str]]:
+def examine(
+    path: str | Path | None = None, environ: Mapping[str, str] | None = None, directory: Path = WORKING_DIRECTORY
+) -> tuple[Config, list[str]]:
     """The configuration in force, with defaults where it has mistakes, and a message for each mistake.
 
-    Raises ConfigurationError for a file that can't be read.
+    ``directory``: where DEFAULT_FILE is, if it is there. Raises ConfigurationError for a file that can't be read.
     """
     environ = os.environ if environ is None else environ
     chosen = path or environ.get(ENV_CONFIG) or None
     config, mistakes = Config(), list[str]()
-    if chosen is not None or os.path.lexists(DEFAULT_FILE):
-        file = Path(chosen or DEFAULT_FILE)
+    if chosen is not None or os.path.lexists(directory / DEFAULT_FILE):
+        file = Path(chosen or directory / DEFAULT_FILE)
         config, mistakes = examine_text(toml_file.read(file), file)
     if namespace := environ.get(ENV_NAMESPACE):
         mistakes += mistakes_of(check_name, f"${ENV_NAMESPACE}", namespace)
@@ -80,5 +85,5 @@ def examine_text(text: str, path: Path) -> tuple[Config, list[str]]:
     config = read_partly(Config, document, Where(str(path)), mistakes, Config, path=path)
     mistakes += mistakes_of(check_name, f"{config.where('shm')} namespace", config.shm.namespace)
     mistakes += mistakes_of(windows_ns, config)
-    mistakes += [*registry.mistakes(config), *metric_mistakes(config)]
+    mistakes += [*host_mistakes(config), *registry.mistakes(config), *metric_mistakes(config)]
     return config, list(dict.fromkeys(mistakes))

@@ -10,6 +10,8 @@ tracker unlinks segments when a process that attached to them ends (python/cpyth
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import mmap
 import os
@@ -32,14 +34,16 @@ from shm.ring.lock import WriterLock
 
 DIRECTORY: Final = Path("/dev/shm")  # noqa: S108 -- where shm_open puts them
 _PREFIX: Final = "fogmetrics"
+# errno of open(2) with O_NOFOLLOW for a link, a socket, and, to write, a directory
+NOT_A_FILE: Final = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
 RING: Final = ".ring"  # the ending of published segments
 RING_DOTS, TABLE_DOTS = 3, 4  # number of dots in the file names
-NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")  # without dots, which separate the fields of the file name
+NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{SOURCE_BYTES}}}\Z")  # no dots, which separate fields of the file name
 
 
 def check_name(what: str, name: str) -> str:
     """``name`` if it can be part of a segment's name, else ConfigurationError."""
-    if not NAME.match(name) or len(name) > SOURCE_BYTES:
+    if not NAME.match(name):
         raise ConfigurationError(
             f"{what} is {name!r}; use 1 to {SOURCE_BYTES} letters, digits, '_' and '-': it becomes a file name"
         )
@@ -99,7 +103,8 @@ def sources_of(namespace: str, dots: int = RING_DOTS) -> list[str]:
     """The sources, or the applications (TABLE_DOTS), that have any file in shared memory, the lock included."""
     check_name("namespace", namespace)
     files = DIRECTORY.glob(f"{file_start(namespace)}*")
-    return sorted({path.name.split(".")[2] for path in files if path.name.count(".") == dots and removable(path)})
+    found = {path.name.split(".")[2] for path in files if path.name.count(".") == dots and removable(path)}
+    return sorted(filter(NAME.match, found))
 
 
 def elsewhere() -> str:
@@ -110,11 +115,12 @@ def elsewhere() -> str:
 
 
 def removable(path: Path) -> bool:
-    """Whether this user may remove the file: /dev/shm is sticky, so only its owner and root may."""
+    """Whether this user may remove it: /dev/shm is sticky, so only its owner and root may. False for a directory."""
     try:
-        return os.geteuid() in (0, path.lstat().st_uid)
+        status = path.lstat()
     except OSError:
         return False
+    return os.geteuid() in (0, status.st_uid) and not stat.S_ISDIR(status.st_mode)
 
 
 def rings_in(names: Iterable[str], namespace: str) -> list[str]:
@@ -154,6 +160,8 @@ def open_segment(
     except FileNotFoundError:
         raise RingMissing(source, f"there is no segment {path}; is its collector running?") from None
     except OSError as error:
+        if error.errno in NOT_A_FILE:
+            raise RingForeign(source, f"{path} is not a regular file; remove it") from None
         remedy = "see that it is a file of this user" if on_disk else "give this user the group of that file"
         raise RingForeign(source, f"{path} can't be opened: {error.strerror}; {remedy}") from error
     try:
@@ -206,6 +214,9 @@ def remove(name: str, lock: Path, find: Callable[[], list[Path]], lock_too: bool
     ``lock_too``: also remove the lock file, when a whole namespace is removed; a writer that starts meanwhile notices
     at its first frame, and ends. Raises WriterBusy while a writer holds the lock, RingForeign for another user's file.
     """
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(lock.lstat().st_mode):  # then it is no writer's, and nobody could take it
+            lock.unlink()
     held = WriterLock.acquire(lock, name, of_any_user=os.geteuid() == 0)
     try:
         removed = find() + ([lock] if lock_too else [])

@@ -20,7 +20,10 @@ def user_number(owner: str, where: str = "", key: str = "owner") -> int:
     """
     if not owner:
         return os.geteuid()
-    remedy = "name the user that runs the collectors, or leave the key empty if the exporter runs as the same user"
+    if key == "owner":
+        remedy = "name the user that runs the collectors, or leave the key empty if the exporter runs as the same user"
+    else:
+        remedy = "correct the name, or create the user"
     return _number(where, key, owner, lambda name: pwd.getpwnam(name).pw_uid, f"a user of this host; {remedy}")
 
 

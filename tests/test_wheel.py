@@ -82,7 +82,7 @@ def test_no_command_imports_a_module_of_the_working_directory(
     assert "node_cpu_usage" in fogmetrics("once", "node").stdout
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("completion", "clean")])
 def test_without_the_extra_a_command_says_in_one_sentence_what_to_install(
     bare: Environment, work: Path, name: str
 ) -> None:

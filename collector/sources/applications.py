@@ -100,6 +100,7 @@ class ApplicationsSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self._files.close()
 
 
 def _take_names(owners: dict[str, tuple[Metric, str]], metric: Metric, application: str) -> str:

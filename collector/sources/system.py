@@ -15,7 +15,7 @@ from collector.metrics import SYSTEM
 from collector.settings import CollectorTables
 from collector.source import Collection, MetricSource, Sample
 from collector.sources.host.files import Files
-from fogmetrics.settings.reader import key
+from fogmetrics.settings.reader import Directory, key
 from shm.errors import RingError
 from shm.files import RING, rings_in
 from shm.metric import Metric
@@ -31,7 +31,7 @@ _REPLICAS = "deployment_replica_count"
 class SystemOptions:
     """[source.system]"""
 
-    proc: str = key("/proc", "Where proc(5) is mounted.")
+    proc: Directory = key("/proc", "Where proc(5) is mounted.")
 
 
 class SystemMetricSource(MetricSource):
@@ -118,6 +118,7 @@ class SystemMetricSource(MetricSource):
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+        self._files.close()
 
 
 def _counts_replicas(metric: Metric) -> bool:

@@ -69,7 +69,7 @@ def search_domains(file: Path = _RESOLV_CONF) -> list[str]:
 def name_of(host: str) -> str:
     """The name or address in a header Host, in lower case, without the port and the dot at its end."""
     name, colon, port = host.rpartition(":")
-    return (name if colon and port.isdecimal() else host).lower().removesuffix(".").strip("[]")
+    return (name if colon and (port.isdecimal() or not port) else host).lower().removesuffix(".").strip("[]")
 
 
 def is_address(name: str) -> bool:

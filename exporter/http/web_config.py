@@ -137,10 +137,13 @@ class WebFile:
         return new
 
 
-def web_file(config: ExporterTables) -> WebFile | None:
-    """The file of [exporter] web_config, if there is one. Raises ConfigurationError."""
+def web_file(config: ExporterTables, directory: Path) -> WebFile | None:
+    """The file of [exporter] web_config, if there is one. ``directory``: the exporter's working directory.
+
+    Raises ConfigurationError.
+    """
     name = config.exporter.web_config
-    return WebFile(Path(name)) if name else None
+    return WebFile(directory / name) if name else None
 
 
 def parse(text: str, file: str) -> WebTables:

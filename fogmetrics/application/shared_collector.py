@@ -47,6 +47,10 @@ def table_of(
     ``namespace`` and ``group`` default to $FOGMETRICS_NAMESPACE and $FOGMETRICS_GROUP, as for the daemon, and
     ``max_series`` to 10,000. A later call may give others, see :func:`check_same`.
     """
+    if max_series is not None and (type(max_series) is not int or max_series < 1):
+        raise ConfigurationError(
+            f"the application {application!r} has the max_series {max_series!r}; give a whole number from 1"
+        )
     namespace = namespace or os.environ.get(ENV_NAMESPACE) or "default"
     with _guard:
         table = _tables.get((namespace, application))

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from fogmetrics import config as configuration
 from fogmetrics.cli import directory
-from fogmetrics.cli.check import InTheWay, listens
+from fogmetrics.cli.host import InTheWay, listens
 from fogmetrics.exit import exit_status
 from shm.files import DIRECTORY, elsewhere, file_start, removable, sources_of, unlink
 from shm.ring import disk_copy
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         path = directory.supervisor_socket(options.directory)
         if listens(path):
             raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
-        config = configuration.load(directory.config_file(options.directory, options.config))
+        config = directory.load(options.directory, options.config)
         shm, snapshots, found = config.shm, config.shm.snapshot_directory, False
         for removed in clean(shm.namespace, snapshots and options.directory / snapshots):
             found = True
@@ -48,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         left = [path.name for path in DIRECTORY.glob(f"{file_start(shm.namespace)}*") if not removable(path)]
         if left:
             print(
-                f"fogmetrics: note: {len(left)} files of this namespace in {DIRECTORY} belong to other users and are "
-                f"left, such as {shown(min(left))}",
+                f"fogmetrics: note: {len(left)} files of this namespace in {DIRECTORY} are left, since they belong to "
+                f"other users or are directories, such as {shown(min(left))}",
                 file=sys.stderr,
             )
         return 0 if found else 1
@@ -60,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
     """Remove the rings, tables and snapshots of a namespace, and yield the path of each removed file.
 
-    Files of other users, which only they and root can remove, are left.
+    Files of other users, which only they and root can remove, and directories are left.
 
     Raises WriterBusy or another FogmetricsError, before anything is removed, while a process of an application lives.
     """

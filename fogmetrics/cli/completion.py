@@ -11,20 +11,31 @@ from fogmetrics.cli.main import COMMANDS
 
 # zsh reads bash's completions by a module of its own.
 _BEGINNINGS = {"bash": "", "zsh": "autoload -U +X compinit bashcompinit && compinit && bashcompinit\n"}
+# The options of the commands that have others than --config, besides --help.
+OPTIONS = {
+    "check": "--config --config-only",
+    "completion": "",
+    "init": "--system --docker --user --exporter-user --run-dir --log-dir --state-dir",
+}
+# An argument that is completed by none of these is a path, which the shell completes.
 _SCRIPT = """\
 _fogmetrics() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}"
+    COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         COMPREPLY=($(compgen -W "{commands} --help --version" -- "$word"))
+    elif [[ "$word" == -* ]]; then
+        case "${{COMP_WORDS[1]}}" in
+{options}
+            *) COMPREPLY=($(compgen -W "--help --config" -- "$word")) ;;
+        esac
     elif [ "${{COMP_WORDS[1]}}" = completion ]; then
         COMPREPLY=($(compgen -W "bash zsh" -- "$word"))
     elif [ "${{COMP_WORDS[1]}}" = once ] && [ "$COMP_CWORD" -eq 2 ]; then
         COMPREPLY=($(compgen -W "{sources}" -- "$word"))
-    else
-        COMPREPLY=($(compgen -W "--help --config" -- "$word") $(compgen -f -- "$word"))
     fi
 }}
-complete -F _fogmetrics fogmetrics
+complete -o default -F _fogmetrics fogmetrics
 """
 
 
@@ -34,5 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     shell = parser.parse_args(arguments).shell
     from collector.registry import BUILT_IN
 
-    print(_BEGINNINGS[shell] + _SCRIPT.format(commands=" ".join(COMMANDS), sources=" ".join(BUILT_IN)), end="")
+    options = "\n".join(
+        f'            {name}) COMPREPLY=($(compgen -W "--help {some}" -- "$word")) ;;' for name, some in OPTIONS.items()
+    )
+    script = _SCRIPT.format(commands=" ".join(COMMANDS), sources=" ".join(BUILT_IN), options=options)
+    print(_BEGINNINGS[shell] + script, end="")
     return 0

@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from fogmetrics.config import DEFAULT_FILE, ENV_CONFIG
+from fogmetrics import config as configuration
+from fogmetrics.config import DEFAULT_FILE, ENV_CONFIG, Config
 from shm.errors import ConfigurationError
 
 SUPERVISORD_CONF: Final = "supervisord.conf"
@@ -30,11 +31,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_file(directory: Path, given: str | None) -> Path | None:
-    """The configuration file of the daemon; None if it has none, so that all keys have their defaults."""
+    """The configuration file of the daemon; None if it has none, so that all keys have their defaults.
+
+    Raises ConfigurationError if the directory is missing, or can't be searched by this user.
+    """
+    try:
+        os.stat(f"{directory}/.")  # fails for a file, too
+        found = os.path.lexists(directory / DEFAULT_FILE)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{directory} can't be a daemon's directory: {error.strerror}; name the directory that has its "
+            f"{SUPERVISORD_CONF}"
+        ) from None
     if named := given or os.environ.get(ENV_CONFIG):
         return Path(named)
-    path = directory / DEFAULT_FILE
-    return path if os.path.exists(path) else None
+    return directory / DEFAULT_FILE if found else None
+
+
+def load(directory: Path, given: str | None) -> Config:
+    """The configuration of the daemon. Raises ConfigurationError."""
+    return configuration.load(config_file(directory, given), directory=directory)
 
 
 def check_is_one(directory: Path, given: str | None) -> None:

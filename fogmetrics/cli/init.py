@@ -21,8 +21,8 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from fogmetrics.cli.check import InTheWay
 from fogmetrics.cli.directory import SUPERVISORD_CONF
+from fogmetrics.cli.host import InTheWay
 from fogmetrics.config import DEFAULT_FILE
 from fogmetrics.exit import exit_status
 
@@ -132,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def write(directory: Path, kind: str = "", service: Service | None = None) -> None:
     """Write the files. Raises InTheWay if one exists already, or can't be written."""
-    if there := [name for name in FILES[kind] if (directory / name).exists()]:
+    if there := [name for name in FILES[kind] if os.path.lexists(directory / name)]:
         raise InTheWay(f"{directory.resolve()} has {' and '.join(there)} already; give another directory")
     values = {"betanet": _BETANET_IS_THERE}
     if kind == "system":

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Final
 
-from fogmetrics.exit import EX_CONFIG, piped
+from fogmetrics.exit import EX_CONFIG, EX_TEMPFAIL, piped
 from shm import VERSION
 
 # name: (module, what it does). The order is that of --help.
@@ -58,6 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
     name, *rest = arguments
     if name.startswith("-"):
         parser.parse_args(arguments)  # --help and --version end the process
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("fogmetrics: the working directory was removed; change to one that exists", file=sys.stderr)
+        return EX_TEMPFAIL
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(COMMANDS)}"
@@ -78,8 +85,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def command() -> int:
-    """The console script: :func:`main`, without a traceback when the user or the reader of the output ends it."""
+    """The console script: :func:`main`, without a traceback when the user or the reader of the output ends it, or when
+    the output can't be written."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - None if it is closed
     try:
         return piped(main)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            raise
+        # The interpreter flushes standard output once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"fogmetrics: the output can't be written: {error.strerror}", file=sys.stderr)
+        return EX_TEMPFAIL

@@ -7,9 +7,11 @@ drop a sample; 78 for a wrong configuration.
 from __future__ import annotations
 
 import argparse
+import os
 
 from collector.__main__ import main as collector
 from fogmetrics.cli import directory
+from fogmetrics.exit import exit_status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,5 +19,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("source", help="node, deployment, betanet, system, host, textfile, applications, or your own")
     directory.add_arguments(parser)
     options = parser.parse_args(arguments)
-    config = directory.config_file(options.directory, options.config)
-    return collector([options.source, "--once", *(["--config", str(config)] if config else [])])
+
+    def body() -> int:
+        config = directory.config_file(options.directory, options.config)
+        if config is None:
+            os.chdir(options.directory)  # which has no configuration; the working directory might have another daemon's
+        return collector([options.source, "--once", *(["--config", str(config)] if config else [])])
+
+    return exit_status("fogmetrics", body)

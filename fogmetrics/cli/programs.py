@@ -68,8 +68,9 @@ def programs(
 
 
 def all_sources(config: Config) -> list[MetricSource]:
-    """The sources of the configuration, on or off. Raises ConfigurationError."""
-    return [registry.build(name, config) for name in registry.source_names(config)]
+    """The sources of the configuration, without those that it turns off. Raises ConfigurationError."""
+    off = registry.off(config)
+    return [registry.build(name, config) for name in registry.source_names(config) if name not in off]
 
 
 def on(config: Config, sources: Iterable[MetricSource]) -> list[str]:

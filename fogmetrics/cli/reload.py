@@ -43,11 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
         directory.check_is_one(path, options.config)
         with connected(path) as supervisor:
             try:
-                config, sources = check.examine(directory.config_file(path, options.config))
+                config, sources = check.examine(path, options.config)
             except ConfigurationError:
                 print("fogmetrics: nothing was changed", file=sys.stderr)
                 raise
-            for note in check.notes(config, sources):
+            for note in check.notes(config, sources, path):
                 print(f"fogmetrics: note: {note}", file=sys.stderr)
             done = reload(supervisor, path, config, sources)
             for line in done or ["nothing has changed"]:

@@ -10,7 +10,7 @@ import xmlrpc.client
 from pathlib import Path
 from typing import Final, TextIO
 
-from fogmetrics.cli.check import InTheWay
+from fogmetrics.cli.host import InTheWay
 from fogmetrics.cli.supervisor import connected, last_line, settled
 from fogmetrics.cli.terminal import RED, painted, progress
 from shm.errors import FogmetricsError

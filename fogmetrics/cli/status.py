@@ -17,7 +17,6 @@ from collector.source import MetricSource
 from exporter.rings import RingSet
 from exporter.status.programs import FAILING, MANY_ENDS, Program, often, read
 from exporter.status.stats import health
-from fogmetrics import config as configuration
 from fogmetrics.cli import directory, programs
 from fogmetrics.cli.supervisor import connected, last_line
 from fogmetrics.cli.terminal import GREEN, GREY, RED, YELLOW, ago, painted
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def body() -> int:
         directory.check_is_one(options.directory, options.config)
-        config = configuration.load(directory.config_file(options.directory, options.config))
+        config = directory.load(options.directory, options.config)
         with connected(options.directory) as supervisor:
             found = supervisor.getAllProcessInfo()
             lines = {one["name"]: last_line(supervisor, one["name"]) for one in found if one["statename"] in FAILING}

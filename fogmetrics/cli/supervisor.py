@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from supervisor.xmlrpc import SupervisorTransport
 
-from fogmetrics.cli.check import InTheWay
 from fogmetrics.cli.directory import supervisor_socket
+from fogmetrics.cli.host import InTheWay
 
 _POLL_SECONDS: Final = 0.2
 _FIRST_SECONDS: Final = 3.0
 _LINE_BYTES: Final = 2000  # of a log, to find its last line
+_NO_REASON: Final = "supervisor: child process was not spawned"  # the line before has the reason
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def last_line(supervisor: Any, program: str) -> str:
     """The last line of a program's log; empty if there is none."""
     with contextlib.suppress(xmlrpc.client.Fault):
         lines: list[str] = supervisor.tailProcessStdoutLog(program, 0, _LINE_BYTES)[0].splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "")
+        return next((line for line in reversed(lines) if line.strip() and line != _NO_REASON), "")
     return ""
 
 

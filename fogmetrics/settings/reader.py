@@ -8,11 +8,10 @@
 
     read_table(QueueOptions, tomllib.loads(text)["queue"], Where("fog.toml", "queue"))
 
-A field is a str, int, float, bool, Glob or Seconds (fogmetrics.durations); ``X | None``; ``X | tuple[X, ...]``, one or
-a list; another such dataclass, which
-is the table [queue.FIELD]; ``tuple[X, ...]``, a list; or ``Mapping[str, X]``, whose names the user chooses: they are
-the keys of one table [queue.FIELD], or of tables [queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the
-key ``class``.
+A field is a str, int, float, bool, Glob, Directory or Seconds (fogmetrics.durations); ``X | None``;
+``X | tuple[X, ...]``, one or a list; another such dataclass, which is the table [queue.FIELD]; ``tuple[X, ...]``, a
+list; or ``Mapping[str, X]``, whose names the user chooses: they are the keys of one table [queue.FIELD], or of tables
+[queue.FIELD.NAME] where X is a dataclass. A field ``class_`` is the key ``class``.
 
 ConfigurationError has a message for each mistake, which names file, table, key, value and remedy. Unknown keys are
 mistakes too: a misspelt key that was ignored would go unnoticed until its data is missing. To go on after mistakes,
@@ -28,6 +27,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, time
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fogmetrics.durations import Seconds, parse_seconds, written
@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 # The type of a key that is a glob: *, ? and [] are special, and it fits whole names.
 Glob = Annotated[str, "glob"]
+# The type of a key that is a directory of this host, which may be missing yet.
+Directory = Annotated[str, "directory"]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _KINDS: Mapping[Any, tuple[str, str]] = {  # by type: its name in messages, and an example
@@ -46,6 +48,7 @@ _KINDS: Mapping[Any, tuple[str, str]] = {  # by type: its name in messages, and 
     float: ("a number", "1.5"),
     bool: ("true or false", "true"),
     Glob: ("a string", '"text"'),
+    Directory: ("a string", '"/path"'),
     Seconds: ("a duration", '15, "15s" or "1h30m"'),
 }
 _MOST_WHOLE = 1 << 53  # up to here float64 holds every whole number
@@ -208,9 +211,12 @@ def _checked(
         if not isinstance(value, list):
             example = "{name = VALUE}" if dataclasses.is_dataclass(of[0]) else _KINDS[of[0]][1]
             raise ConfigurationError(f"{where.key(name)} is {shown(value)}; give a list, such as [{example}]")
-        each_one = ((number, one, where, name) for number, one in enumerate(value))
-        return tuple(one for _, one in _each(each_one, of[0], rule, mistakes, root))
-    return _scalar(value, str if kind == Glob else kind, rule, where.key(name))
+        each_one, before = ((number, one, where, name) for number, one in enumerate(value)), len(mistakes)
+        found = tuple(one for _, one in _each(each_one, of[0], rule, mistakes, root))
+        if len(mistakes) > before:
+            raise ConfigurationError  # without a further message: the key keeps its default
+        return found
+    return _scalar(value, str if kind in (Glob, Directory) else kind, rule, where.key(name))
 
 
 def _each(
@@ -232,10 +238,15 @@ def _scalar(given: Any, kind: Any, rule: Mapping[str, Any], what: str) -> Any:
             value = parse_seconds(given)
     if of_float and type(value) is int and abs(value) < _MOST_WHOLE:
         value = float(value)
+    low, high, choices = rule["low"], rule["high"], rule["choices"]
     if type(value) is not (float if of_float else kind):
         kind_name, example = _KINDS[kind]
-        raise ConfigurationError(f"{what} is {shown(given)}; give {kind_name}, such as {example}")
-    low, high, choices = rule["low"], rule["high"], rule["choices"]
+        wanted = f"one of {', '.join(filter(None, choices))}" if choices else f"{kind_name}, such as {example}"
+        # A bool or a date as it is in the file.
+        text = str(given).lower() if isinstance(given, bool | date | time) else shown(given)
+        raise ConfigurationError(f"{what} is {text}; give {wanted}")
+    if kind is str and "\0" in given:
+        raise ConfigurationError(f"{what} is {shown(given)}, which has a NUL; remove it")
     if low is not None and not low <= value <= high:
         if kind == Seconds:
             bounds = f"a duration from {written(low)} to {written(high)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import shlex
 import stat
 import tomllib
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shm.errors import ConfigurationError
+from shm.safe_repr import shown
 
 # The start of a text in another encoding than UTF-8: byte order marks (the longer first), or a NUL beside the first
 # character.
@@ -81,7 +83,12 @@ def parse(text: str, path: Path) -> dict[str, Any]:
         document = tomllib.loads(text)
         repr(document)  # raises here if a later message could not show a value
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}; see https://toml.io/en/v1.0.0") from None
+        number = re.search(r"line (\d+)", str(error))  # none at the end of the document
+        line = text.split("\n")[int(number[1]) - 1] if number else text.rstrip().rpartition("\n")[2]
+        raise ConfigurationError(
+            f"{path} is not TOML: {error}, {shown(line.strip())}; write each table and key once, and texts in quotes: "
+            "https://toml.io/en/v1.0.0"
+        ) from None
     except ValueError:  # the interpreter's limit, sys.get_int_max_str_digits()
         raise ConfigurationError(f"{path} has a number of thousands of digits; no key needs one") from None
     except RecursionError:

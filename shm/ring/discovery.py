@@ -1,7 +1,8 @@
 """List /dev/shm, to find rings and tables without a registry file that could disagree with it.
 
 Any user may create files in /dev/shm. So the owner of a file is looked at before the file is opened, files of users
-that are not trusted are only counted, and a listing is bounded.
+that are not trusted are only counted, and listings are bounded: where the directory has more files than one listing
+reads, the next listing goes on with the others, so that no file stays hidden behind files of others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from shm.files import DIRECTORY, file_start
 from shm.safe_repr import shown
@@ -23,29 +24,43 @@ log = logging.getLogger(__name__)
 # A directory's mtime has the resolution of kernel ticks. A listing is cached only if it was made this long after the
 # last change: a second change within the same tick would not move the mtime.
 _STABLE_NS = 100_000_000
-# The most names of one listing, some 10 ms. A host with 4,000 processes of applications has half as many.
+# The most names of one listing but the first, some 10 ms. A host with 4,000 processes of applications has half as many.
 MOST_NAMES: Final = 10_000
 _LOOKS_AGAIN: Final = 64  # files of untrusted users whose owner is looked at again per call: chown moves no mtime
 
 
 @dataclass(slots=True)
 class Listing:
-    """The names in a directory with their inodes, cached: one stat per call, a new listing only after a change."""
+    """The names in a directory that begin with ``start``, with their inodes, cached: one stat per call, a new listing
+    only after a change.
+
+    ``partial``: the directory has more than MOST_NAMES files, and these are the names among the last that were read.
+    """
 
     directory: Path = DIRECTORY
+    start: str = ""
+    partial: bool = False
     _names: dict[str, int] = field(default_factory=dict)
     _changed_ns: int = -1
+    _unread: Any = None  # an iterator of os.scandir()
+    _listed: bool = False
 
     def names(self) -> dict[str, int]:
-        """MOST_NAMES names at most: the same dictionary until the directory changes. If the directory can't be read,
-        as without a free descriptor, the previous names."""
+        """The same dictionary until the directory changes. If the directory can't be read, as without a free
+        descriptor, the previous names.
+
+        The first call reads the whole directory. Later ones read MOST_NAMES files each, and go on where the call before
+        ended.
+        """
         try:
             changed_ns = os.stat(self.directory).st_mtime_ns
-            if changed_ns != self._changed_ns:
-                with os.scandir(self.directory) as entries:
-                    self._names = {entry.name: entry.inode() for entry in itertools.islice(entries, MOST_NAMES)}
+            if self._unread is None and changed_ns == self._changed_ns:
+                return self._names
+            if self._unread is None:
                 stable = time.time_ns() - changed_ns > _STABLE_NS
                 self._changed_ns = changed_ns if stable else -1
+            self._names = self._read()
+            self._listed = True
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -53,12 +68,31 @@ class Listing:
             log.debug("directory not listed", extra={"directory": str(self.directory), "error": str(error)})
         return self._names
 
+    def _read(self) -> dict[str, int]:
+        begun, self._unread = self._unread, None
+        entries = begun or os.scandir(self.directory)
+        found, read = dict[str, int](), 0
+        for entry in itertools.islice(entries, MOST_NAMES if self._listed else None):
+            read += 1
+            if entry.name.startswith(self.start):
+                found[entry.name] = entry.inode()
+        if self._listed and read == MOST_NAMES:
+            self._unread = entries
+        self.partial = begun is not None or self._unread is not None
+        return found
+
+    def close(self) -> None:
+        """Close the directory, if it is being read; a later call begins again."""
+        if self._unread is not None:
+            self._unread.close()
+            self._unread = None
+
 
 class TrustedFiles:
     """The files of a namespace with an ending, such as ".ring", that belong to ``owners``, user ids.
 
-    ``foreign``: the files of other users, by name, with their owners. The owner of each file is looked at once. A file
-    that was found stays in :meth:`names` until it is gone, even if a listing no longer reaches it.
+    ``foreign``: the files of other users, by name, with their owners; MOST_NAMES at most. The owner of each file is
+    looked at once. A file that was found stays in :meth:`names` until it is gone, even if a listing does not reach it.
     """
 
     def __init__(self, namespace: str, ending: str, owners: Collection[int], directory: Path = DIRECTORY) -> None:
@@ -66,7 +100,7 @@ class TrustedFiles:
         self._start, self._ending = file_start(namespace), ending
         self._owners = owners
         self._directory = directory
-        self._listing = Listing(directory)
+        self._listing = Listing(directory, self._start)
         self._listed: dict[str, int] | None = None
         self._inodes: dict[str, int] = {}  # of the files whose owner is known
         self._trusted: list[str] = []
@@ -76,18 +110,18 @@ class TrustedFiles:
         listed = self._listing.names()
         if listed is not self._listed:
             self._listed = listed
-            found = {
-                name: inode
-                for name, inode in listed.items()
-                if name.startswith(self._start) and name.endswith(self._ending)
-            }
-            self.foreign = {name: owner for name, owner in self.foreign.items() if name in found}
+            found = {name: inode for name, inode in listed.items() if name.endswith(self._ending)}
+            if not self._listing.partial:
+                self.foreign = {name: owner for name, owner in self.foreign.items() if name in found}
             known = found.items() & self._inodes.items()
             self._look([name for name in {*found, *self._trusted} if (name, found.get(name)) not in known])
             self._inodes = found
         if self.foreign:
             self._look(list(itertools.islice(self.foreign, _LOOKS_AGAIN)))
         return self._trusted
+
+    def close(self) -> None:
+        self._listing.close()
 
     def _look(self, names: Iterable[str]) -> None:
         """Find out whether these files are trusted, foreign or gone."""
@@ -97,7 +131,7 @@ class TrustedFiles:
             self.foreign.pop(name, None)
             if owner in self._owners:
                 trusted.add(name)
-            elif owner is not None:
+            elif owner is not None and len(self.foreign) < MOST_NAMES:
                 self.foreign[name] = owner
         if trusted != {*self._trusted}:
             self._trusted = sorted(trusted)

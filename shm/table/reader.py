@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shm import catalog
 from shm.errors import RingCorrupt, RingError, RingForeign, RingMissing
+from shm.files import NOT_A_FILE
 from shm.metric import Metric
 from shm.ring.layout import HEADER_BYTES
 from shm.table.descriptors import close_table, in_use, open_table
@@ -54,6 +55,8 @@ class TableReader:
         except FileNotFoundError:
             raise RingMissing(application, f"there is no table {self.path}") from None
         except OSError as error:
+            if error.errno in NOT_A_FILE:
+                raise RingForeign(application, f"{self.path} is not a regular file; remove it") from None
             raise RingForeign(
                 application, f"{self.path} can't be opened: {error.strerror}; give this user the application's group"
             ) from error

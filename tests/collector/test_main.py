@@ -149,6 +149,12 @@ def once(toml: Path, capsys: pytest.CaptureFixture[str]) -> Once:
     return collect
 
 
+def test_once_of_a_source_that_is_off_says_why_it_is_off(once: Once) -> None:
+    status, out, err = once("host")
+    assert (status, err) == (0, "note: the daemon does not collect 'host': [source.host] enabled is false\n")
+    assert "node_load1" in out
+
+
 def test_once_prints_the_samples_and_writes_no_ring(once: Once, namespace: str) -> None:
     status, out, _ = once("system")
     assert status == 0

@@ -97,13 +97,22 @@ def test_each_key_that_is_a_glob_is_looked_at(name: str, keys: str, begins: str)
     assert note.startswith(begins)
 
 
+def test_a_directory_that_is_missing_or_is_none_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, path in (("system", tmp_path / "missing"), ("system", tmp_path / "file")):
+        assert notes_of(name, f'proc = "{path}"') == [
+            f"[source.system] proc is '{path}', which is not a directory now; make it, or give another path"
+        ]
+    assert notes_of("system", f'proc = "{tmp_path}"') == []
+
+
 def test_keys_of_a_source_that_is_off_are_noted() -> None:
     assert notes_of("host", 'enabled = false\nproc = "/host/proc"') == [
         "[source.host] proc without effect, since the source is off: [source.host] enabled is false"
     ]
     [note] = notes_of("textfile", "max_files = 5\nmax_age_seconds = 60")
     assert note.startswith("[source.textfile] max_files, max_age_seconds without effect, since the source is off: ")
-    assert notes_of("host", 'enabled = true\nproc = "/host/proc"') == []
+    assert notes_of("host", 'enabled = true\nproc = "/proc"') == []
 
 
 @pytest.mark.parametrize(

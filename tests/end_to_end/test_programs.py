@@ -68,7 +68,9 @@ def test_a_program_that_fails_is_given_up_whatever_its_exit_status(tmp_path: Pat
     conf = tmp_path / "supervisord.conf"
     conf.write_text(conf.read_text().replace("startretries = 10", "startretries = 2"))
     (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "host.conf").write_text(f"[program:host]\ncommand = sh -c 'exit {status}'\n")
+    # It fails soon after its start, however slow this machine is.
+    program = f"[program:host]\ncommand = sh -c 'exit {status}'\nstartsecs = 30\n"
+    (tmp_path / "conf.d" / "host.conf").write_text(program)
     with daemon:
         daemon.wait_until_collected("node")
         wait_until(lambda: daemon.states()["host"] == "FATAL", 30, "the end of the retries")

@@ -64,7 +64,7 @@ def test_each_key_is_read_into_its_table() -> None:
             "etc/fog.toml has no table 'zzz'; the tables are shm, applications, exporter, metric, collector, source, "
             "log",
         ),
-        ("[exporter]\nport = true\n", "etc/fog.toml: [exporter] port is True; give a whole number, such as 15"),
+        ("[exporter]\nport = true\n", "etc/fog.toml: [exporter] port is true; give a whole number, such as 15"),
         ("[exporter]\nport = 9200.0\n", "etc/fog.toml: [exporter] port is 9200.0; give a whole number, such as 15"),
         (
             "[exporter]\nport = 65536\n",
@@ -77,7 +77,7 @@ def test_each_key_is_read_into_its_table() -> None:
         (f"[collector]\ninterval_seconds = 1{'0' * 400}\n", 'give a duration, such as 15, "15s" or "1h30m"'),
         (
             "[collector]\ninterval_seconds = 2024-01-01\n",
-            'interval_seconds is datetime.date(2024, 1, 1); give a duration, such as 15, "15s" or "1h30m"',
+            'interval_seconds is 2024-01-01; give a duration, such as 15, "15s" or "1h30m"',
         ),
         ('[log]\nlevel = "loud"\n', "[log] level is 'loud'; give one of debug, info, warning, error"),
         ("shm = 3\n", "etc/fog.toml: shm is 3; make it a table: [shm]"),
@@ -96,6 +96,8 @@ def test_each_key_is_read_into_its_table() -> None:
         (f"[exporter]\nport = {'[' * 20_000}\n", "etc/fog.toml nests too deeply"),
         (f"[{'.'.join('a' * 20_000)}]\n", "etc/fog.toml nests too deeply"),
         ("[shm\n", "etc/fog.toml is not TOML: "),
+        ("[shm]\n\ncapacity = 8\n capacity = 9", ", 'capacity = 9'; write each table and key once"),
+        ("[log]\nlevel = info\nformat = 'json'\n", ", 'level = info'; write each table and key once, and texts in"),
     ],
 )
 def test_what_is_wrong_is_refused_with_file_table_key_value_and_remedy(text: str, says: str) -> None:

@@ -66,8 +66,12 @@ FILE = [
         "[collector] beyond is 'other', which added up the series beyond a limit in one series and was removed; give",
     ),
     ("exporter", 'port = "9300"', "[exporter] port is '9300'; give a whole number, such as 15"),
+    ("exporter", 'web_config = "a\\u0000"', "[exporter] web_config is 'a\\x00', which has a NUL; remove it"),
+    ("exporter", "timestamps = true", "[exporter] timestamps is true; give one of counters, all, none"),
+    ("exporter", "max_window = 1979-05-27", "[exporter] max_window is 1979-05-27; give a duration, such as 15,"),
     ("exporter", "nice = 20", "[exporter] nice is 20; give a number from 0 to 19."),
     ("exporter", 'window = "8d"', "[exporter] window is 8d, longer than max_window, 7d; lower the one or raise"),
+    ("exporter", 'allowed_hosts = ["http://h"]', "[exporter] allowed_hosts has 'http://h', which matches no name of a"),
     ("log", 'level = "loud"', "[log] level is 'loud'; give one of debug, info, warning, error"),
     ("applications", 'users = "web"', "[applications] users is 'web'; give a list, such as [\"text\"]"),
     (
@@ -87,6 +91,7 @@ FILE = [
     ('source."a.b"', f'class = "{__name__}:Dotted"', "[source.\"a.b\"] is the table of a source, whose name is"),
     ("source.rules", f'class = "{__name__}:Rules"', "[source.rules] has the name of a program of the daemon's own;"),
     ('metric."^node_.*"', "max_series = 5", "[metric.\"^node_.*\"] matches no metric name; use letters, digits, '_'"),
+    ('metric."a["', "max_series = 5", "[metric.\"a[\"] matches no metric name; use letters, digits, '_' and ':', and"),
     ("metric.depth", "max_series = -1", "[metric.depth] max_series is -1; give a number from 0 to 100000."),
 ]  # fmt: skip
 CLASS = [
@@ -162,8 +167,12 @@ def test_a_key_that_could_not_be_read_causes_no_second_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "f.toml"
-    for key, said in (("haproxy_ulr = 'http://h/'", "has no key 'haproxy_ulr'"), ("haproxy_url = 5", "is 5; give a")):
-        path.write_text(f'[source.deployment]\nproviders = ["haproxy"]\n{key}\n')
+    for text, said in (
+        ("deployment]\nproviders = ['haproxy']\nhaproxy_ulr = 'http://h/'", "has no key 'haproxy_ulr'"),
+        ("deployment]\nproviders = ['haproxy']\nhaproxy_url = 5", "haproxy_url is 5; give a"),
+        ("betanet]\nbuckets = ['1']", "buckets is '1'; give a number"),
+    ):
+        path.write_text(f"[source.{text}\n")
         assert check([str(tmp_path), "--config-only", "--config", str(path)]) == 78
         [line] = capsys.readouterr().err.splitlines()
         assert said in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_a_name_that_can_not_be_part_of_a_file_name_is_refused(name: str) -> Non
         ("fogmetrics.other.node.ring", []),
         ("fogmetrics.ns.a.b.ring", []),
         ("fogmetrics.ns..ring", []),
+        (f"fogmetrics.ns.{'x' * 65}.ring", []),
         ("psm_12345", []),
     ],
 )
@@ -77,13 +79,19 @@ def test_a_link_a_directory_a_pipe_and_an_empty_file_are_no_segments(namespace: 
         append_proof(writer)
     path = ring_path(namespace, "s")
     path.symlink_to(ring_path(namespace, "real"))
-    with pytest.raises(RingForeign):
+    with pytest.raises(RingForeign, match="not a regular file; remove it"):
         RingReader(namespace, "s")
     path.unlink()
     path.mkdir()
-    with pytest.raises(RingForeign, match="not a regular file"):
-        RingReader(namespace, "s")
+    for opened in (RingReader, open_writer):
+        with pytest.raises(RingForeign, match="not a regular file; remove it"):
+            opened(namespace, "s")
     path.rmdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    with pytest.raises(RingForeign, match="not a regular file; remove it"):
+        RingReader(namespace, "s")
+    path.unlink()
     os.mkfifo(path)
     with pytest.raises(RingForeign, match="not a regular file"):
         RingReader(namespace, "s")

@@ -25,6 +25,12 @@ def test_it_is_found_by_name_and_number_and_an_unknown_one_is_refused_by_name(
         number_of(f"no-such-{kind}")
 
 
+def test_the_remedy_fits_the_key() -> None:
+    for key, remedy in (("owner", "name the user that runs the collectors"), ("users", "correct the name, or create")):
+        with pytest.raises(ConfigurationError, match=rf"fog\.toml {key} is 'nobody-here', .*; {remedy}"):
+            user_number("nobody-here", "fog.toml", key)
+
+
 @pytest.mark.parametrize("text", ["²", "a\0b", "١"])
 @BOTH
 def test_what_only_looks_like_a_number_is_none(kind: str, number_of: Callable[..., int | None], text: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fogmetrics.durations import Seconds
-from fogmetrics.settings.reader import Glob, close_to, key
+from fogmetrics.settings.reader import Directory, Glob, close_to, key
 from shm.errors import ConfigurationError
 
 GROUPS = (
@@ -55,9 +55,9 @@ class HostOptions:
     )
     disk_exclude: tuple[Glob, ...] = key(_DISKS, "Globs of block devices that are left out.")
     network_exclude: tuple[Glob, ...] = key((), "Globs of interfaces that are left out.")
-    proc: str = key("/proc", "Where proc(5) of the host is mounted.")
-    sys: str = key("/sys", "Where sysfs of the host is mounted.")
-    rootfs: str = key("/", "Where the root directory of the host is mounted.")
+    proc: Directory = key("/proc", "Where proc(5) of the host is mounted.")
+    sys: Directory = key("/sys", "Where sysfs of the host is mounted.")
+    rootfs: Directory = key("/", "Where the root directory of the host is mounted.")
     old_spellings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

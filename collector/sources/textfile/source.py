@@ -28,7 +28,7 @@ from collector.sources.textfile.merge import Merged
 from collector.sources.textfile.reading import Refused, State
 from collector.sources.textfile.translation import ParsedMetric, translate
 from fogmetrics.durations import Seconds
-from fogmetrics.settings.reader import key
+from fogmetrics.settings.reader import Directory, key
 from shm.errors import ConfigurationError, FogmetricsError
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _SETTLED_NS: Final = 1_000_000_000
 class TextfileOptions:
     """[source.textfile]"""
 
-    directory: str = key("", "Directory whose *.prom files are read; empty: off.")
+    directory: Directory = key("", "Directory whose *.prom files are read; empty: off.")
     max_age_seconds: Seconds = key(
         0.0, "Time since a file was last written after which its series are absent; 0: no limit.",
         low=0, high=31_536_000,

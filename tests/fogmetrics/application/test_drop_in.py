@@ -311,6 +311,11 @@ def test_a_gauge_is_0_from_its_creation_and_has_no_value_in_a_fork_that_did_not_
         ("drop_in.install('web'); drop_in.install('api')", "already belong to the application 'web'"),
         ("drop_in.install('web'); drop_in.install('web', namespace='b')", "it can't have 'b' as well"),
         ("drop_in.install('web', max_series=3); drop_in.install('web', max_series=4)", "can't have 4 as well"),
+        (
+            "from fogmetrics import SharedCollector; SharedCollector('web', max_series=3); "
+            "drop_in.install('web', max_series=4)",
+            "can't have 4 as well",
+        ),
         ("sys.modules['prometheus_client'] = None; drop_in.install('web')", "prometheus_client is not installed here"),
         ("drop_in.install('a.b')", "the name of an application is 'a.b'"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,13 @@ def test_a_second_collector_of_a_name_has_the_settings_of_the_first_or_is_refuse
     SharedCollector("api", namespace=namespace, max_series=5000)
     for name in ("web", "api"):
         shared_collector._tables.pop((namespace, name)).close()
+
+
+@pytest.mark.parametrize("most", [0, -1, "5", 2.0, True])
+def test_a_setting_that_no_collector_can_have_is_refused_at_once(namespace: str, most: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"the application 'web' has the max_series {most!r}; give a whole"):
+        SharedCollector("web", namespace=namespace, max_series=most)
+    assert files_of(namespace, "web") == []
 
 
 def test_a_label_s_value_that_is_no_text_is_removed_as_it_was_counted(

@@ -13,18 +13,17 @@ import pytest
 
 from exporter.http.address import AddressTaken
 from fogmetrics.cli import run
-from fogmetrics.cli.check import (
+from fogmetrics.cli.check import examine, notes
+from fogmetrics.cli.check import main as preflight
+from fogmetrics.cli.host import (
     InTheWay,
     check_port,
     check_rings,
     check_run_directory,
     check_supervisord,
     check_users,
-    examine,
-    notes,
-    where_to_look,
 )
-from fogmetrics.cli.check import main as preflight
+from fogmetrics.cli.run import where_to_look
 from fogmetrics.config import Config, parse
 from shm.errors import ConfigurationError, FogmetricsError
 from shm.files import building_path, lock_path, ring_path
@@ -38,14 +37,16 @@ def config(text: str) -> Config:
     return parse(text, Path("fogmetrics.toml"))
 
 
-def test_preflight_says_where_to_look(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_check_says_that_it_succeeded_and_a_start_where_to_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     toml = tmp_path / "fogmetrics.toml"
     toml.write_text("[exporter]\nport = 0\n")
     assert preflight([str(tmp_path), "--config", str(toml)]) == 0
-    said = capsys.readouterr().out
-    assert "/metrics/aggregated" in said
+    assert capsys.readouterr().out.startswith(f"fogmetrics: SUCCESS: {toml} is valid; on: ")
+    said = where_to_look(config("[exporter]\nport = 9333\n"), tmp_path)
+    assert "http://localhost:9333/metrics " in said
     assert str(tmp_path / "run" / "log") in said
-    assert "http://localhost:9333/metrics " in where_to_look(config("[exporter]\nport = 9333\n"), tmp_path)
 
 
 def test_preflight_refuses_what_any_of_the_processes_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,10 +75,16 @@ def test_the_configuration_alone_can_be_checked(tmp_path: Path, capsys: pytest.C
     toml.write_text("[exporter]\nport = 9300\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 0
     on, off = "on: node, deployment, betanet, system", "off: host, textfile, applications"
-    assert capsys.readouterr() == (f"fogmetrics: {toml} is valid; {on}; {off}\n", "")
+    assert capsys.readouterr() == (f"fogmetrics: SUCCESS: {toml} is valid; {on}; {off}\n", "")
     assert not (tmp_path / "run").exists()
     toml.write_text("[exporter]\nport = -1\n")
     assert preflight([str(tmp_path), "--config-only", "--config", str(toml)]) == 78
+
+
+def test_the_class_of_a_source_that_is_off_may_be_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fogmetrics.toml").write_text('[source.gone]\nclass = "gone:Gone"\nenabled = false\n')
+    assert preflight([str(tmp_path), "--config-only"]) == 0
+    assert "off: host, textfile, applications, gone\n" in capsys.readouterr().out
 
 
 def test_a_file_whose_name_is_not_utf_8_is_named_as_it_is(tmp_path: Path) -> None:
@@ -241,6 +248,7 @@ def test_the_daemon_does_not_start_in_a_directory_that_supervisord_can_not_take(
     [
         ("-m collector node", '-m "collector node', r"^\[program:own\] of .*: No closing quotation; correct it, or"),
         ('"%(here)s/../.venv/bin/python" -m', "/no/python -m", r"^\[program:own\] of .* starts /no/python, which"),
+        ('"%(here)s/../.venv/bin/python" -m', "/usr/bin -m", r"^\[program:own\] of .* starts /usr/bin, which is mis"),
         ("startsecs = 1", "startsecs = one", "supervisord can't read .*; correct it, or the file of conf.d"),
         ("startsecs = 1", "user = no-such-user", "supervisord can't read .*; correct it, or the file of conf.d"),
         ("[supervisord]", "[supervisor]", "supervisord can't read .* does not include supervisord section; correct it"),
@@ -298,12 +306,13 @@ def test_rings_of_another_user_are_in_the_way(namespace: str) -> None:
 
 def test_a_web_configuration_is_checked_before_the_start(tmp_path: Path) -> None:
     path, toml = tmp_path / "web.yml", tmp_path / "fogmetrics.toml"
-    toml.write_text(f'[exporter]\nweb_config = "{path}"\n')
-    path.write_text("http_server_config:\n  http2: true\n")
-    assert [one for one in notes(*examine(toml)) if "HTTP/2 is not served" in one]
-    path.write_text("http_server_config:\n  http2: perhaps\n")
-    with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
-        examine(toml)
+    for name in (path, path.name):  # a relative one is below the daemon's directory, wherever the command runs
+        toml.write_text(f'[exporter]\nweb_config = "{name}"\n')
+        path.write_text("http_server_config:\n  http2: true\n")
+        assert [one for one in notes(*examine(tmp_path, str(toml)), tmp_path) if "HTTP/2 is not served" in one]
+        path.write_text("http_server_config:\n  http2: perhaps\n")
+        with pytest.raises(ConfigurationError, match="http2 is 'perhaps'; give true or false"):
+            examine(tmp_path, str(toml))
 
 
 def test_the_place_to_look_is_one_that_a_browser_takes(tmp_path: Path) -> None:

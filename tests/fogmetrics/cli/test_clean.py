@@ -8,8 +8,9 @@ import pytest
 
 from collector.frame.collector import MetricCollector
 from fogmetrics import config as configuration
+from fogmetrics.cli import directory
 from fogmetrics.cli.clean import main as clean
-from shm.files import DIRECTORY, lock_path
+from shm.files import DIRECTORY, lock_path, ring_path
 from shm.ring import disk_copy
 from shm.table.format import table_path
 from tests.rings import become, files_of, in_fork, remove_files_of
@@ -74,12 +75,13 @@ def test_a_namespace_whose_name_only_begins_alike_is_left_and_the_longest_name_i
     MetricCollector("node", namespace=name, capacity=8).close()
     MetricCollector("node", namespace=namespace, capacity=8).close()
     MetricCollector("node", namespace=f"{namespace}-demo", capacity=8).close()
+    others = files_of(f"{namespace}-demo")
     assert clean([str(tmp_path), "--config", str(toml)]) == 0
     assert files_of(name) == []
     toml.write_text(f'[shm]\nnamespace = "{namespace}"\n')
     assert clean([str(tmp_path), "--config", str(toml)]) == 0
     assert files_of(namespace) == []
-    assert files_of(f"{namespace}-demo") != []
+    assert files_of(f"{namespace}-demo") == others
     remove_files_of(f"{namespace}-demo")
 
 
@@ -95,7 +97,8 @@ def test_files_of_other_users_are_left_and_hinder_nothing(
         path.touch()
     left = files_of(namespace)
     config = configuration.load(str(toml))  # the other user may not enter the directory
-    monkeypatch.setattr(configuration, "load", lambda _: config)
+    monkeypatch.setattr(directory, "load", lambda *_: config)
+    monkeypatch.setattr(directory, "check_is_one", lambda *_: None)
 
     def as_another_user() -> None:
         become(4242, 4242)
@@ -105,4 +108,29 @@ def test_files_of_other_users_are_left_and_hinder_nothing(
 
     in_fork(as_another_user)
     assert files_of(namespace) == left
-    assert f"2 files of this namespace in {DIRECTORY} belong to other users" in capfd.readouterr().err
+    assert f"2 files of this namespace in {DIRECTORY} are left, since they belong to other users" in (
+        capfd.readouterr().err
+    )
+
+
+def test_files_that_are_no_writers_hinder_nothing(
+    toml: Path, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MetricCollector("node", namespace=namespace, capacity=8).close()
+    start = f"fogmetrics.{namespace}."
+    no_names = [DIRECTORY / f"{start}{one}" for one in (".ring", "a b.ring", "*.lock", f"{'x' * 65}.ring")]
+    directories = [DIRECTORY / f"{start}{one}" for one in ("dir.ring", "dir2.lock")]
+    for path in no_names:
+        path.touch()
+    for path in directories:
+        path.mkdir()
+    os.mkfifo(lock_path(namespace, "pipe"))
+    lock_path(namespace, "link").symlink_to("/nowhere")
+    ring_path(namespace, "node2").symlink_to("/nowhere")
+    try:
+        assert clean([str(tmp_path), "--config", str(toml)]) == 0
+        assert files_of(namespace) == sorted([*no_names, *directories])
+        assert "2 files of this namespace" in capsys.readouterr().err
+    finally:
+        for path in directories:
+            path.rmdir()

@@ -1,8 +1,14 @@
-"""bash completes the command by the printed script."""
+"""bash and zsh complete the command by the printed script."""
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import select
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -28,11 +34,51 @@ def test_commands_sources_and_shells_are_completed(shell: str, capsys: pytest.Ca
     assert completed(capsys, shell, "completion", "") == ["bash", "zsh"]
 
 
-def test_another_argument_is_a_directory_or_an_option(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_of_a_command_are_those_of_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out.partition("options:")[2]))
+    assert set(completed(capsys, "bash", command, "--")) == options
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_another_argument_is_a_path_which_the_shell_itself_completes(
+    shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    directory = tmp_path_factory.mktemp("c")
-    (directory / "daemon").mkdir()
-    monkeypatch.chdir(directory)
-    assert completed(capsys, "bash", "run", "da") == ["daemon"]
-    assert completed(capsys, "bash", "status", "--c") == ["--config"]
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
+    assert completed(capsys, "bash", "run", "a d") == []
+    assert main(["completion", shell]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    (tmp_path / "a daemon").mkdir()
+    assert "a\\ daemon/" in typed(shell, tmp_path, "fogmetrics run a\\ d\t")
+    assert "fogmetrics status " in typed(shell, tmp_path, "fogmetrics sta\t")
+
+
+def typed(shell: str, directory: Path, text: str) -> str:
+    """What a terminal of the shell shows after the text, with the completions of the file ``script``."""
+    plain = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}[shell]
+    terminal, inner = pty.openpty()
+    environ = {**os.environ, "TERM": "dumb", "PS1": "> ", "INPUTRC": "/dev/null"}
+    process = subprocess.Popen(
+        plain, cwd=directory, env=environ, stdin=inner, stdout=inner, stderr=inner, start_new_session=True
+    )
+    try:
+        os.write(terminal, b"source ./script; echo read''y\n")
+        read(terminal, "ready\r\n")
+        os.write(terminal, text.encode())
+        return read(terminal, "")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(inner)
+        os.close(terminal)
+
+
+def read(terminal: int, end: str) -> str:
+    """What the terminal shows until ``end``, or, if that is empty, until it shows no more for a second."""
+    shown = ""
+    while not (end and end in shown) and select.select([terminal], [], [], 20 if end else 1)[0]:
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown

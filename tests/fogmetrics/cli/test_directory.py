@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from collector.frame.collector import MetricCollector
+from fogmetrics.cli import directory
 from fogmetrics.cli.directory import supervisor_socket
 from fogmetrics.cli.main import main
+from fogmetrics.config import Config
 from shm.ring import disk_copy
 from tests.rings import files_of
 
@@ -43,6 +45,33 @@ def test_once_reads_the_configuration_of_the_directory(
     assert "/nowhere" in capsys.readouterr().err
     assert main(["once", "system", str(tmp_path)]) == 0
     assert "system_uptime" in capsys.readouterr().out
+
+
+def test_a_directory_without_a_configuration_has_the_defaults_not_those_of_the_working_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "supervisord.conf").touch()
+    assert directory.load(bare, None) == Config()
+    assert main(["check", str(bare), "--config-only"]) == 0
+    assert "there is no fogmetrics.toml, so every key has its default" in capsys.readouterr().out
+    assert main(["once", "system", str(bare)]) == 0
+    assert "system_uptime" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["check"], ["clean"], ["once", "system"], ["reload"], ["run"], ["status"]])
+@pytest.mark.parametrize(("name", "reason"), [("missing", "No such file or directory"), ("file", "Not a directory")])
+def test_a_directory_that_is_none_is_refused_and_not_made(
+    command: list[str], name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([*command, str(tmp_path / name)]) == 78
+    assert capsys.readouterr().err == (
+        f"fogmetrics: {tmp_path / name} can't be a daemon's directory: {reason}; name the directory that has its "
+        "supervisord.conf\n"
+    )
+    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.parametrize("command", ["clean", "run"])

@@ -190,6 +190,10 @@ def test_a_file_that_is_there_is_left_and_named(name: str, tmp_path: Path, capsy
     assert init([str(tmp_path)]) == 75
     assert f"has {name} already" in capsys.readouterr().err
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("nowhere")
+    assert init([str(tmp_path)]) == 75
+    assert f"has {name} already" in capsys.readouterr().err
 
 
 @BOTH

@@ -56,3 +56,21 @@ def test_a_reader_that_goes_away_is_no_traceback(toml: Path, arguments: str) -> 
     finally:
         os.close(output)
     assert (run.returncode, run.stderr) == (141, "")
+
+
+def test_output_that_goes_nowhere_or_on_a_full_disk_is_no_traceback(toml: Path) -> None:
+    command = f"'{sys.executable}' -m fogmetrics check --config-only '{toml.parent}'"
+    said = "fogmetrics: the output can't be written: No space left on device\n"
+    for where, status, error in (("/dev/full", 75, said), ("&-", 0, "")):
+        run = subprocess.run(
+            ["bash", "-c", f"{command} >{where}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert (run.returncode, run.stderr) == (status, error)
+
+
+def test_a_working_directory_that_was_removed_is_one_sentence(tmp_path: Path) -> None:
+    command = f"cd '{tmp_path}' && mkdir gone && cd gone && rmdir ../gone && '{sys.executable}' -m fogmetrics status"
+    environ = {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environ)
+    assert (run.returncode, run.stdout) == (75, "")
+    assert run.stderr == "fogmetrics: the working directory was removed; change to one that exists\n"

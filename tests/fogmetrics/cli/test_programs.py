@@ -52,6 +52,7 @@ def written(directory: Path, text: str = "") -> configparser.RawConfigParser:
         (OWN, [*BUILT_IN, "queue"]),
         (f"{OWN}enabled = true\n", [*BUILT_IN, "queue"]),
         (f"{OWN}enabled = false\n", BUILT_IN),
+        ('[source.gone]\nclass = "gone:Gone"\nenabled = false\n', BUILT_IN),
         (f'{OWN}off = "no queue here"\n', BUILT_IN),
     ],
 )

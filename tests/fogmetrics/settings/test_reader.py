@@ -64,7 +64,7 @@ def test_each_key_is_read_into_the_field_of_its_name(table: dict[str, Any], opti
         ({"urls": "a"}, """[source.app] urls is 'a'; give a list, such as ["text"]"""),
         ({"urls": [1]}, "urls is 1; give a string"),
         ({"limit": 11}, "limit is 11; give a number from 0 to 10. At most."),
-        ({"limit": True}, "limit is True; give a number, such as 1.5"),
+        ({"limit": True}, "limit is true; give a number, such as 1.5"),
         ({"ports": [0]}, "ports is 0; give a number from 1 to 65535"),
         ({"order": "left"}, "order is 'left'; give one of up, down"),
         ({"order": "random"}, """order is 'random', which was removed; give "up\""""),
@@ -98,7 +98,7 @@ def test_a_duration_is_a_number_of_seconds_or_a_text(given: object) -> None:
     assert read_table(Options, {"cadence": {"a": given}}, WHERE).cadence == {"a": 15.0}
 
 
-@pytest.mark.parametrize("given", ["15 s", "1.5h", "", "soon", True, [15], "-1s", "1s1m"])
+@pytest.mark.parametrize("given", ["15 s", "1.5h", "", "soon", None, [15], "-1s", "1s1m"])
 def test_what_is_no_duration_is_refused_with_the_ways_to_write_one(given: object) -> None:
     says = f'[source.app.cadence] a is {given!r}; give a duration, such as 15, "15s" or "1h30m"'
     with pytest.raises(ConfigurationError, match=re.escape(says)):
@@ -115,7 +115,7 @@ def test_all_mistakes_of_a_table_are_named_at_once_and_the_other_keys_are_read()
     starts += ["fog.toml: [source.app.page] b is 2;"]
     assert [one for one in starts if sum(said.startswith(one) for said in mistakes) != 1] == []
     assert len(mistakes) == len(starts)
-    assert found == Options(urls=("a",), class_="a:B", ports=(80,), page={"a": Page()})
+    assert found == Options(class_="a:B", ports=(80,), page={"a": Page()})
     with pytest.raises(ConfigurationError) as raised:
         read_table(Options, table, WHERE)
     assert list(raised.value.args) == mistakes

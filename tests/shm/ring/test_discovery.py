@@ -136,3 +136,24 @@ def test_what_is_looked_at_is_bounded_and_costs_no_file_that_was_found(
         (tmp_path / "changed").unlink()
     (tmp_path / node).unlink()
     assert found.names() == []
+    found.close()
+
+
+def test_no_number_of_files_hides_a_trusted_one_that_was_there_before_or_comes_later(
+    tmp_path: Path, owners: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "MOST_NAMES", 10)
+    for i in range(45):
+        (tmp_path / f"of-another-program-{i}").touch()
+    [node] = files(tmp_path, "node")
+    owners.update(dict.fromkeys(files(tmp_path, *(f"evil-{i}" for i in range(45))), OTHER))
+    found = TrustedFiles("ns", ".ring", {os.geteuid()}, tmp_path)
+    assert found.names() == [node]  # from the first call, as of an exporter that was restarted
+    [new] = files(tmp_path, "new")
+    for calls in range(3 * 92 // 10):  # a pass may be under way, and the files come in any order
+        seen = found.names()
+        assert len(found.foreign) <= 10
+        if calls == 3:
+            [newer] = files(tmp_path, "newer")  # perhaps behind where this pass is
+    assert seen == [new, newer, node]
+    found.close()
