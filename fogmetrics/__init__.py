@@ -7,6 +7,8 @@ imports ``config`` or ``cli``, except for the main programs. tests/test_layers.p
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,8 +62,20 @@ def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'fogmetrics' has no attribute {name!r}; it has {', '.join(__all__)}")
     module_name, attribute = _NAMES[name]
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        if hiding := _hiding():
+            raise ImportError(f"{hiding} hides a package of fogmetrics that has the same name; rename it") from error
+        raise
     return getattr(module, attribute) if attribute else module
+
+
+def _hiding() -> str:
+    """The file of a module of the program that was imported in place of a package of ours; empty if there is none."""
+    ours = os.path.dirname(os.path.dirname(__file__))
+    files = [getattr(sys.modules.get(name), "__file__", None) or "" for name in ("shm", "collector", "exporter")]
+    return next((file for file in files if file and not file.startswith(ours + os.sep)), "")
 
 
 def __dir__() -> list[str]:

@@ -106,3 +106,9 @@ def test_an_application_may_have_modules_collector_and_exporter_of_its_own(
     write_modules(tmp_path, "collector", "exporter")
     done = bare.run("python", "-c", f"from fogmetrics import {public}; print({public}.__name__)", cwd=tmp_path)
     assert done.stdout.endswith(f"{public}\n"), done.stderr
+
+
+def test_a_module_of_the_application_that_hides_one_of_ours_is_named(bare: Environment, tmp_path: Path) -> None:
+    (tmp_path / "shm.py").touch()
+    done = bare.run("python", "-c", "from fogmetrics import SharedCollector", cwd=tmp_path)
+    assert f"{tmp_path}/shm.py hides a package of fogmetrics that has the same name; rename it" in done.stderr
