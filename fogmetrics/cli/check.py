@@ -24,7 +24,7 @@ from collector.source import MetricSource
 from exporter.http.web_config import web_file
 from exporter.reload import mistakes as exporter_mistakes
 from fogmetrics import config as configuration
-from fogmetrics.cli import host
+from fogmetrics.cli import host, programs
 from fogmetrics.cli.directory import add_arguments, config_file
 from fogmetrics.config import Config
 from fogmetrics.durations import written
@@ -96,7 +96,7 @@ def examine(directory: Path, given: str | None) -> tuple[Config, list[MetricSour
 
 def valid(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
-    on = [one.name for one in sources if not registry.why_source_off(one, config)]
+    on = programs.on(config, sources)
     off = [name for name in registry.source_names(config) if name not in on]
     if config.path is None:
         file = f"there is no {configuration.DEFAULT_FILE}, so every key has its default, which"
