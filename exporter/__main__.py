@@ -86,7 +86,7 @@ def limits(config: ExporterConfig) -> ExporterConfig:
 
 
 def with_access(config: ExporterConfig, exporter: Exporter) -> tuple[ASGIApp, Callable[[], Tls] | None]:
-    """The application behind the web configuration, and what the next TLS handshake goes by; None without TLS."""
+    """The application behind the web configuration, and what returns the next handshake's TLS; None without TLS."""
     if not config.web_config:
         return exporter.app, None
     from exporter.http.access import Access  # imported only where they are used: they take 1.7 MiB

@@ -132,10 +132,8 @@ def gather(
     Series that are not ``chosen`` still own names and cause conflicts: a filter must not change the owner of a series.
     ``levels``: by ring, None if all columns have samples. ``holders``: of the gathering before.
     """
-
-    lists = (
-        None if levels is None else [list(map(int, one)) for one in levels]
-    )  # a slice of a list is faster than one of an array
+    # A slice of a list is faster than one of an array.
+    lists = None if levels is None else [list(map(int, one)) for one in levels]
 
     def level(placed: Placed) -> int:
         return 1 if lists is None else _level(lists, placed)
