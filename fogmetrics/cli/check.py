@@ -46,14 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        print(f"fogmetrics: SUCCESS: {valid(*checked(options.directory, options.config, options.config_only))}")
+        print(f"fogmetrics: SUCCESS: {summary(*check_all(options.directory, options.config, options.config_only))}")
         return 0
 
     return exit_status("fogmetrics", body)
 
 
-def checked(directory: Path, given: str | None, config_only: bool = False) -> tuple[Config, list[MetricSource]]:
-    """Check all, and print notes; the configuration and its sources.
+def check_all(directory: Path, given: str | None, config_only: bool = False) -> tuple[Config, list[MetricSource]]:
+    """Check the configuration, print notes, and check the host unless ``config_only``; the configuration, its sources.
 
     ``given``: the file that --config names. Raises ConfigurationError, or InTheWay.
     """
@@ -94,7 +94,7 @@ def examine(directory: Path, given: str | None) -> tuple[Config, list[MetricSour
     return config, sources
 
 
-def valid(config: Config, sources: Iterable[MetricSource]) -> str:
+def summary(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
     on = programs.on(config, sources)
     off = [name for name in registry.source_names(config) if name not in on]
