@@ -22,7 +22,7 @@ _NO_OTHER = {
     "other": 'which added up the series beyond a limit in one series and was removed; give "drop", which counts their '
     'samples in collector_series_limited_total, or "oldest"'
 }
-_GLOB = re.compile(r"(?:[a-zA-Z0-9_:*?]|\[!?[a-zA-Z0-9_:-]+\])+\Z")
+_GLOB = re.compile(r"(?:[\w:./*?-]|\[!?[\w:./-]+\])+\Z")  # not all of UTF-8: ^, $, | and + are of regular expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def metric_mistakes(config: CollectorTables) -> Iterator[str]:
         where = f"{config.file}: {metric_table(name)}"
         if is_glob(name):
             if not _GLOB.match(name):
-                yield f"{where} matches no metric name; use letters, digits, '_' and ':', and *, ? and [] for globs"
+                yield f"{where} matches no metric name; use letters, digits and _ : . / -, and *, ? and [] for globs"
         else:
             try:
                 Metric(name, "gauge", "")

@@ -86,7 +86,7 @@ def limits(config: ExporterConfig) -> ExporterConfig:
 
 
 def with_access(config: ExporterConfig, exporter: Exporter) -> tuple[ASGIApp, Callable[[], Tls] | None]:
-    """The application behind the web configuration, and what the next TLS handshake goes by; None without TLS."""
+    """The application behind the web configuration, and what returns the next handshake's TLS; None without TLS."""
     if not config.web_config:
         return exporter.app, None
     from exporter.http.access import Access  # imported only where they are used: they take 1.7 MiB
@@ -100,25 +100,29 @@ def with_access(config: ExporterConfig, exporter: Exporter) -> tuple[ASGIApp, Ca
 
 def serve(config: Config, sockets: list[socket.socket], parent: Parent, reread: Callable[[], Read]) -> None:
     """Serve on the sockets until SIGTERM or SIGINT, or until ``parent`` ends. ``reread``: reads the configuration."""
-    exporter = Exporter(config, *sources(config))
+    on, off = sources(config)
+    exporter = Exporter(config, on, off)
     app, tls = with_access(config.exporter, exporter)
     server = Server(app, limits(config.exporter), parent, exporter.refused, tls)
-    web_config = config.exporter.web_config
+    web_config, log_table = config.exporter.web_config, config.log
 
-    def rest(found: Read) -> list[str]:
-        nonlocal web_config
+    def rest(found: Read) -> dict[str, bool]:
+        nonlocal web_config, log_table
         assert isinstance(found.config, Config)
         server.limit(limits(found.config.exporter))
-        logs.set_up(found.config.log.level, found.config.log.format)
+        changed = {}
+        if found.config.log != log_table:
+            log_table, changed["[log]"] = found.config.log, True
+            logs.set_up(log_table.level, log_table.format)
         if found.config.exporter.web_config != web_config:
             app, now = with_access(found.config.exporter, exporter)
-            if (now is None) is not (tls is None):
-                return ["[exporter] web_config"]
-            web_config = found.config.exporter.web_config
-            server.replace_app(app, now)
-        return []
+            fits = changed["[exporter] web_config"] = (now is None) is (tls is None)
+            if fits:
+                web_config = found.config.exporter.web_config
+                server.replace_app(app, now)
+        return changed
 
-    exporter.reload = Reload(exporter, config, reread, rest)
+    exporter.reload = Reload(exporter, config, reread, rest, off)
     server.on_hangup = exporter.reload_quietly
     # The event loop handles both while it runs.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -50,6 +50,14 @@ class SeriesStatistics(NamedTuple):
     values: dict[str, float]
 
 
+class _Span(NamedTuple):
+    """The times after ``since_ns`` up to ``until_ns``. ``past``: it ended before it was asked for."""
+
+    since_ns: int
+    until_ns: int
+    past: bool
+
+
 class MetricAggregator:
     """Aggregates the rings of a namespace, or the one ring of a MetricCollector. Not thread-safe.
 
@@ -96,7 +104,7 @@ class MetricAggregator:
         ``start`` None: all that the rings hold; ``end`` None: up to now. ``labels``: only series with these labels.
         ``stats``: some of the statistics, by default all that the metric's type has.
         """
-        return self._aggregate(name, *self._span(start, end), labels, stats)
+        return self._aggregate(name, self._span(start, end), labels, stats)
 
     def rolling_window(
         self, name: str, seconds: float, end: float | None = None,
@@ -105,8 +113,9 @@ class MetricAggregator:
         """Statistics of each series over the window end − seconds < time ≤ end, as /metrics/aggregated has them."""
         if not seconds > 0:
             raise MetricError(f"seconds is {seconds!r}; give a window longer than 0")
-        until_ns = self._rings.wall() if end is None else nanoseconds("end", end)
-        return self._aggregate(name, until_ns - nanoseconds("seconds", seconds), until_ns, labels, stats)
+        span = self._span(None, end)
+        since_ns = span.until_ns - nanoseconds("seconds", seconds)
+        return self._aggregate(name, span._replace(since_ns=since_ns), labels, stats)
 
     def aggregate_by_label(
         self, name: str, label: str, start: float | None = None, end: float | None = None,
@@ -118,8 +127,7 @@ class MetricAggregator:
         intervals count in proportion to them. Rates and increases of counters are summed. Raises MetricError if the
         metric has no such label.
         """
-        since_ns, until_ns = self._span(start, end)
-        found = self._aggregate(name, since_ns, until_ns, labels, stats, label)
+        found = self._aggregate(name, self._span(start, end), labels, stats, label)
         return {pool.labels[label]: pool.values for pool in found}
 
     def calculate_rate(
@@ -157,16 +165,16 @@ class MetricAggregator:
         rings, catalogs = self._rings.refresh(), self._rings.key()
         key = dataclasses.replace(query, window_ns=0)  # a layout fits any window
         now_ns = self._rings.wall()
-        since_ns, precedence = now_ns - query.window_ns, self._precedence
+        span, precedence = _Span(now_ns - query.window_ns, now_ns, past=False), self._precedence
         precedence.begin(catalogs)
         new = True
         while new:
-            levels = self._levels(rings, since_ns, now_ns, precedence.contested)
+            levels = self._levels(rings, span, precedence.contested)
             made_from = catalogs, precedence.state(levels)
             make = functools.partial(AggregatedPage, rings, key, levels, precedence.holders)
             page = self._kept.get(key, made_from, make)
             new = precedence.note(page.gathered)
-        windows = Windows(self._rings, rings, page.indexes, since_ns, now_ns)
+        windows = Windows(self._rings, rings, page.indexes, span.since_ns, span.until_ns)
 
         def keep(key: Hashable, make: Callable[[], Rolling]) -> Rolling:
             return self._kept.get(key, catalogs, make, too_large=False)
@@ -176,11 +184,11 @@ class MetricAggregator:
     # ---- helpers -------------------------------------------------------------------------------------------
 
     def _aggregate(
-        self, name: str, since_ns: int, until_ns: int, labels: Mapping[str, str] | None, stats: Sequence[str] | None,
+        self, name: str, span: _Span, labels: Mapping[str, str] | None, stats: Sequence[str] | None,
         by: str | None = None,
     ) -> list[SeriesStatistics]:  # fmt: skip
         rings = [ring for ring in self._rings.refresh() if self._only in ("", ring.source)]
-        family = self._family(rings, name, labels, since_ns, until_ns)
+        family = self._family(rings, name, labels, span)
         metric = family.metric
         if by is not None and by not in metric.label_names:
             known = ", ".join(metric.label_names) or "none"
@@ -191,7 +199,7 @@ class MetricAggregator:
                 raise MetricError(f"{metric.type} {metric.name!r} has no statistic {stat!r}; it has {known}")
         parts, rows = lay_out([family], stats or stats_of(metric), by)
         indexes = {ring for part in parts for ring in part.rings}
-        vector = compute(parts, Windows(self._rings, rings, indexes, since_ns, until_ns))
+        vector = compute(parts, Windows(self._rings, rings, indexes, span.since_ns, span.until_ns))
         present = ~absent(vector)
         found = []
         for labels, places in rows[metric.family]:
@@ -200,27 +208,25 @@ class MetricAggregator:
                 found.append(SeriesStatistics(labels, values))
         return found
 
-    def _levels(self, rings: list[Ring], since_ns: int, until_ns: int, contested: Sequence[Placed]) -> list[Levels]:
+    def _levels(self, rings: list[Ring], span: _Span, contested: Sequence[Placed]) -> list[Levels]:
         """Levels for :func:`.gather`: CURRENT for the samples at the end of the window, which are those of the last
         frame if it ends in the past; of ``contested`` series, 1 for others in the window.
         """
-        past = until_ns < self._rings.wall()
-        levels = present_levels(rings, [True] * len(rings) if past else self._rings.stale(rings))
+        levels = present_levels(rings, [True] * len(rings) if span.past else self._rings.stale(rings))
         columns: dict[int, list[int]] = {}
         for ring, series in contested:
             columns.setdefault(ring, []).extend(range(series.column, series.end))
-        windows = Windows(self._rings, rings, columns, since_ns, until_ns)
+        windows = Windows(self._rings, rings, columns, span.since_ns, span.until_ns)
         for ring, some in columns.items():
             values = windows.read(ring, lambda window: window.frames.values)
             if values is not None and len(values):
                 present = ~absent(values[:, some])
-                found = np.where(present[-1], CURRENT, 1) * present.any(axis=0) if past else present.any(axis=0)
+                last = np.where(present[-1], CURRENT, 1) if span.past else 1
+                found = last * present.any(axis=0)
                 levels[ring][some] = np.maximum(levels[ring][some], found)
         return list(levels)
 
-    def _family(
-        self, rings: list[Ring], name: str, labels: Mapping[str, str] | None, since_ns: int, until_ns: int
-    ) -> Family:
+    def _family(self, rings: list[Ring], name: str, labels: Mapping[str, str] | None, span: _Span) -> Family:
         """The series of the metric that have these labels. Raises MetricError if no ring has the metric.
 
         The name belongs to the metric that has it in the window.
@@ -232,7 +238,7 @@ class MetricAggregator:
 
         precedence, new = Precedence(), True
         while new:
-            levels = self._levels(rings, since_ns, until_ns, precedence.contested)
+            levels = self._levels(rings, span, precedence.contested)
             gathered = gather([(ring.source, ring.series) for ring in rings], chosen, levels=levels)
             new = precedence.note(gathered)
         if gathered.families:
@@ -248,7 +254,8 @@ class MetricAggregator:
             f"no ring of {where} has a metric {name!r}; {did_you_mean(name, known)}{left_out and f'; {left_out}'}"
         )
 
-    def _span(self, start: float | None, end: float | None) -> tuple[int, int]:
-        """(since, until] in nanoseconds for start ≤ time ≤ end."""
-        since_ns = -1 if start is None else nanoseconds("start", start) - 1
-        return since_ns, self._rings.wall() if end is None else nanoseconds("end", end)
+    def _span(self, start: float | None, end: float | None) -> _Span:
+        """The span for start ≤ time ≤ end."""
+        since_ns, now_ns = -1 if start is None else nanoseconds("start", start) - 1, self._rings.wall()
+        until_ns = now_ns if end is None else nanoseconds("end", end)
+        return _Span(since_ns, until_ns, past=until_ns < now_ns)

@@ -147,7 +147,7 @@ class Exporter:
         self._window_ns, self._max_window_ns = windows_ns(config)
 
     async def take_over(self, config: ExporterTables, on: Collection[str], off: Collection[str]) -> None:
-        """Go by another configuration of the same namespace, owners and label. Keeps caches and counts."""
+        """Apply another configuration of the same namespace, owners and label. Caches and counts are kept."""
         self._use(config, on)
         self._kept.most_bytes = config.exporter.cache_bytes
         intervals = config.exporter.stale_intervals

@@ -62,7 +62,8 @@ class Reload:
     """Rereads the configuration of a running exporter.
 
     ``read``: reads it, or raises ConfigurationError with a message for each mistake. ``rest``: takes over what is not
-    the application's, and returns the names of keys that wait for a restart.
+    the application's, and returns what has changed of it: by name, whether it was taken over or waits for a restart.
+    ``off``: the sources that are off by ``config``.
     """
 
     def __init__(
@@ -70,10 +71,11 @@ class Reload:
         exporter: Exporter,
         config: ExporterTables,
         read: Callable[[], Read],
-        rest: Callable[[Read], Collection[str]] = lambda found: (),
+        rest: Callable[[Read], Mapping[str, bool]] = lambda found: {},
+        off: Collection[str] = (),
     ) -> None:
         self._exporter, self._config, self._read, self._rest = exporter, config, read, rest
-        self._fixed = fixed(config)
+        self._fixed, self._off = fixed(config), off
         self._turn = asyncio.Lock()
 
     async def __call__(self) -> list[str]:
@@ -84,11 +86,16 @@ class Reload:
             except ConfigurationError as error:
                 log.error("configuration is wrong, the last good one stays", extra={"error": "; ".join(error.args)})
                 raise
-            before, self._config = self._config, found.config
+            changed = [
+                *_changed(self._config.exporter, found.config.exporter),
+                *(f"[source.{name}] enabled" for name in sorted({*self._off} ^ {*found.off})),
+            ]
+            self._config, self._off = found.config, found.off
             await self._exporter.take_over(*found)
-            now = fixed(found.config)
-            waiting = [*self._rest(found), *(name for name in now if now[name] != self._fixed[name])]
-            taken = [one for one in _changed(before.exporter, found.config.exporter) if one not in waiting]
+            rest, now = self._rest(found), fixed(found.config)
+            waiting = [name for name, is_taken in rest.items() if not is_taken]
+            waiting += [name for name in now if now[name] != self._fixed[name]]
+            taken = [name for name in dict.fromkeys([*changed, *rest]) if name not in waiting]
             lines = [
                 *(f"{name}: taken over" for name in taken),
                 *(f"{name}: changed, which a restart of the exporter takes over" for name in waiting),

@@ -219,7 +219,7 @@ class RingSet:
         return [self.rings[source] for source in sources if source in self.rings]
 
     def take_over(self, off: Collection[str], stale_intervals: float) -> None:
-        """Go by another configuration from the next refresh on."""
+        """Apply another configuration, from the next refresh on."""
         changed = self._off.symmetric_difference(off)
         self._off, self.stale_intervals = frozenset(off), stale_intervals
         for source in changed:

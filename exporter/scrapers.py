@@ -1,10 +1,10 @@
 """Notice servers whose scrape interval does not fit the interval of a source.
 
-Prometheus' rate() continues a counter from its first and last sample to the ends of the range, over at most 1.1 of the
-mean interval between samples; over more, the result is too low. If counters have the time of their frame, all is well
-while every frame is scraped. A server that scrapes every 20 s has, of frames of 15 s, samples that are 15, 15 and 30 s
-apart: rate() is wrong by up to a quarter. If counters have no time, each repeated or skipped frame makes an error,
-unless the scrape interval is a multiple of the source's.
+Prometheus' rate() extrapolates from the first and the last sample to the ends of the range, by at most 1.1 times the
+mean interval between samples; where the gap is longer, the result is too low. With timestamps, rates are right if every
+frame is scraped. A server that scrapes frames of 15 s every 20 s gets samples that are 15, 15 and 30 s apart: rate() is
+wrong by up to a quarter. Without timestamps, each repeated or skipped frame makes an error, unless the scrape interval
+is a multiple of the source's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from exporter.rings import Ring
 
 # The median of so many intervals is used: a scrape may be missing, or come twice when its server restarts.
 _INTERVALS: Final = 5
-# More than a host has servers; a new client evicts the one that was silent longest.
+# More servers than scrape one host; a new client evicts the one whose last scrape is the oldest.
 _MOST_CLIENTS: Final = 32
 _GONE_INTERVALS: Final = 3
 _EXTRAPOLATED: Final = 1.1  # mean intervals, by Prometheus' rate()
 _TOLERANCE: Final = 0.02  # of one frame: measured intervals vary
-_ERROR: Final = 0.01  # that is not worth a word
+_ERROR: Final = 0.01  # smaller errors are not reported
 
 # Address, port, query: a server keeps a connection for each of its jobs.
 Client = tuple[str, int, MetricsQuery]

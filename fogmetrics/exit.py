@@ -32,6 +32,7 @@ def exit_status(program: str, body: Callable[[], int]) -> int:
 
 def piped(body: Callable[[], int]) -> int:
     """Run ``body`` and return its status; that of SIGPIPE if nobody reads the output any more."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - None if it is closed
     try:
         try:
             return body()

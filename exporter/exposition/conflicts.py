@@ -132,10 +132,8 @@ def gather(
     Series that are not ``chosen`` still own names and cause conflicts: a filter must not change the owner of a series.
     ``levels``: by ring, None if all columns have samples. ``holders``: of the gathering before.
     """
-
-    lists = (
-        None if levels is None else [list(map(int, one)) for one in levels]
-    )  # a slice of a list is faster than one of an array
+    # A slice of a list is faster than one of an array.
+    lists = None if levels is None else [list(map(int, one)) for one in levels]
 
     def level(placed: Placed) -> int:
         return 1 if lists is None else _level(lists, placed)
@@ -184,15 +182,15 @@ def gather(
 def _claims(
     rings: Sequence[tuple[str, Sequence[Series]]], level: Callable[[Placed], int], holders: Mapping[str, str]
 ) -> Iterator[_Claim]:
-    for place, (source, all_series) in enumerate(rings):
+    for ring, (source, all_series) in enumerate(rings):
         # By metric, not by name: a forged catalog may define a name twice.
         by_metric: dict[Metric, list[Series]] = {}
         for series in all_series:
             by_metric.setdefault(series.metric, []).append(series)
         for metric, some in by_metric.items():
-            highest = max(level(Placed(place, one)) for one in some)
+            highest = max(level(Placed(ring, one)) for one in some)
             moved = not any(holders.get(name) == source for name in metric.sample_names)
-            yield _Claim((source != EXPORTER, -highest, moved, place), place, source, metric, some)
+            yield _Claim((source != EXPORTER, -highest, moved, ring), ring, source, metric, some)
 
 
 def _take_names(

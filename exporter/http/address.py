@@ -71,7 +71,7 @@ def _parse(text: str, config: ExporterTables) -> Listener:
 
 
 def check(config: ExporterTables) -> None:
-    """Raises ConfigurationError for an address that is none, or a host name that nobody knows."""
+    """Raises ConfigurationError for an invalid address, or a host name that can't be resolved."""
     for one in listeners(config):
         if not one.path:
             resolve(config, one)

@@ -65,7 +65,7 @@ class State(ServerState):
         self, limits: ExporterConfig, refused: Callable[[int], None], tls: Callable[[], Tls] | None = None
     ) -> None:
         """``refused`` is called with the status of each answer that the server gives without the application; ``tls``
-        returns what the next handshake goes by.
+        returns the TLS of the next handshake.
         """
         super().__init__()
         self.limits = limits
@@ -291,7 +291,7 @@ class Server(uvicorn.Server):
         refused: Callable[[int], None] = lambda status: None,
         tls: Callable[[], Tls] | None = None,
     ) -> None:
-        """``tls``: returns what the next handshake goes by; None: no TLS."""
+        """``tls``: returns the TLS of the next handshake; None: no TLS."""
         config = uvicorn.Config(
             app, http=Handshake if tls else Guard, ws="none", loop="uvloop", lifespan="on", log_config=None,
             log_level="error", access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG,
@@ -310,7 +310,7 @@ class Server(uvicorn.Server):
         self._ending.set()
 
     def limit(self, limits: ExporterConfig) -> None:
-        """Go by other limits, for connections from now on."""
+        """Apply other limits to connections that are opened from now on."""
         self._state.limits = limits
         self.config.h11_max_incomplete_event_size = limits.max_request_bytes
 

@@ -105,7 +105,7 @@ class WebFile:
         return self._web
 
     def tls(self) -> Tls:
-        """What the next handshake goes by. Only for a configuration with TLS."""
+        """The TLS of the next handshake. Only for a configuration with TLS."""
         tls = self.current().tls
         assert tls is not None, "TLS is turned off by a restart only"
         return tls

@@ -58,11 +58,11 @@ def problems(programs: Mapping[str, Program]) -> Iterable[str]:
     for name, one in programs.items():
         says_why = f"; its log, {os.path.normpath(one.log)}, says why" if one.log else ""
         if one.recent_ends >= MANY_ENDS and one.state != "FATAL":  # whatever state it is in at this moment
-            yield f"program {name} has {often(one.recent_ends)}{says_why}"
+            yield f"program {name} has {ends_text(one.recent_ends)}{says_why}"
         elif one.state in FAILING:
             starts = f"{one.starts} start{'s' * (one.starts != 1)}"
             yield f"program {name} is {one.state} after {starts}: {one.why}{says_why}"
 
 
-def often(ends: int) -> str:
+def ends_text(ends: int) -> str:
     return f"ended {ends} times in the last {RECENT_SECONDS / 60:g} minutes"

@@ -24,7 +24,7 @@ from collector.source import MetricSource
 from exporter.http.web_config import web_file
 from exporter.reload import mistakes as exporter_mistakes
 from fogmetrics import config as configuration
-from fogmetrics.cli import host
+from fogmetrics.cli import host, programs
 from fogmetrics.cli.directory import add_arguments, config_file
 from fogmetrics.config import Config
 from fogmetrics.durations import written
@@ -46,14 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def body() -> int:
-        print(f"fogmetrics: SUCCESS: {valid(*checked(options.directory, options.config, options.config_only))}")
+        print(f"fogmetrics: SUCCESS: {summary(*check_all(options.directory, options.config, options.config_only))}")
         return 0
 
     return exit_status("fogmetrics", body)
 
 
-def checked(directory: Path, given: str | None, config_only: bool = False) -> tuple[Config, list[MetricSource]]:
-    """Check all, and print notes; the configuration and its sources.
+def check_all(directory: Path, given: str | None, config_only: bool = False) -> tuple[Config, list[MetricSource]]:
+    """Check the configuration, print notes, and check the host unless ``config_only``; the configuration, its sources.
 
     ``given``: the file that --config names. Raises ConfigurationError, or InTheWay.
     """
@@ -94,9 +94,9 @@ def examine(directory: Path, given: str | None) -> tuple[Config, list[MetricSour
     return config, sources
 
 
-def valid(config: Config, sources: Iterable[MetricSource]) -> str:
+def summary(config: Config, sources: Iterable[MetricSource]) -> str:
     """The line that says that the configuration is valid, and which sources are on and off."""
-    on = [one.name for one in sources if not registry.why_source_off(one, config)]
+    on = programs.on(config, sources)
     off = [name for name in registry.source_names(config) if name not in on]
     if config.path is None:
         file = f"there is no {configuration.DEFAULT_FILE}, so every key has its default, which"

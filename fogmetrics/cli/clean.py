@@ -72,7 +72,3 @@ def clean(namespace: str, snapshot_directory: Path | None) -> Iterator[Path]:
         yield from unlink_tables(namespace, application, lock_too=True)
     if snapshot_directory is not None:
         yield from disk_copy.unlink(snapshot_directory, namespace)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

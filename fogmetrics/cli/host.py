@@ -38,7 +38,7 @@ class InTheWay(FogmetricsError):
 
 
 def check(directory: Path, config: Config) -> None:
-    """Check all of it. Raises InTheWay, or ConfigurationError for an address that can't be listened on."""
+    """Run all checks. Raises InTheWay, or ConfigurationError for an address that the exporter can't listen on."""
     check_run_directory(directory)
     check_supervisord(directory)
     check_shared_memory()
@@ -88,7 +88,7 @@ def check_supervisord(directory: Path) -> None:
     It replaces %(here)s by the directory's name and then looks for variables and quotes in the result, so the name may
     be the reason.
     """
-    file = directory.resolve() / "supervisord.conf"
+    file = directory.resolve() / SUPERVISORD_CONF
     if not file.exists():
         return
     if (shown := os.fsencode(file.parent).decode(errors="backslashreplace")) != str(file.parent):

@@ -87,7 +87,6 @@ def main(arguments: list[str] | None = None) -> int:
 def command() -> int:
     """The console script: :func:`main`, without a traceback when the user or the reader of the output ends it, or when
     the output can't be written."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - None if it is closed
     try:
         return piped(main)
     except KeyboardInterrupt:

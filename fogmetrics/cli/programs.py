@@ -87,7 +87,7 @@ def _section(
     tables: Iterable[object],
     **more: str,
 ) -> str:
-    """A section [program:NAME] with the options of ``template``, before which ``more`` are."""
+    """A section [program:NAME] with the options ``more``, then those of ``template``, which override them."""
     if not conf.has_section(template):
         raise ConfigurationError(
             f"{directory / SUPERVISORD_CONF} has no section [{template}], which has the options of the programs; "

@@ -26,10 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     def prepare() -> int:
         directory.check_is_one(options.directory, options.config)
-        loaded, sources = check.checked(options.directory, options.config)
+        loaded, sources = check.check_all(options.directory, options.config)
         programs.write(options.directory, loaded, sources)
         host.check_supervisord(options.directory)  # with the programs
-        print(f"fogmetrics: {check.valid(loaded, sources)}\n{where_to_look(loaded, options.directory)}")
+        print(f"fogmetrics: {check.summary(loaded, sources)}\n{where_to_look(loaded, options.directory)}")
         return 0
 
     if status := exit_status("fogmetrics", prepare):

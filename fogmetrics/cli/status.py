@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from collector import registry
 from collector.source import MetricSource
 from exporter.rings import RingSet
-from exporter.status.programs import FAILING, MANY_ENDS, Program, often, read
+from exporter.status.programs import FAILING, MANY_ENDS, Program, ends_text, read
 from exporter.status.stats import health
 from fogmetrics.cli import directory, programs
 from fogmetrics.cli.supervisor import connected, last_line
@@ -104,7 +104,7 @@ def rows(
         wrong = _program_wrong(program, lines.get(name, ""), needed=name in on or name == "exporter")
         counts = counted.get(name)
         if not wrong and counts and counts.recent_ends >= MANY_ENDS:
-            wrong = f"it has {often(counts.recent_ends)}; see {_log(program)}"
+            wrong = f"it has {ends_text(counts.recent_ends)}; see {_log(program)}"
         if not wrong and (name in on or source):
             wrong = _source_wrong(source, _log(program))
         running = program is not None and state in ("running", "starting")

@@ -32,8 +32,8 @@ class WriterLock:
     def acquire(cls, path: Path, source: str, *, of_any_user: bool = False) -> WriterLock:
         """Take the lock at ``path``, without waiting. Raises WriterBusy, with the holder's pid, if it is held.
 
-        Raises RingForeign for a file of another user but root, who could hold the lock for ever, or replace the file;
-        ``of_any_user``: not then, as for root, who removes any user's files.
+        Raises RingForeign for a file of another user, who could hold the lock for ever or replace the file; root's
+        files are accepted. ``of_any_user``: accept every user's file, for root, who removes files of all users.
         """
         with _held_guard:
             if path in _held:

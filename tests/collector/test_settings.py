@@ -29,7 +29,7 @@ FILE = Path("etc/fog.toml")
             '[metric."a\\tb"]\n',
             "etc/fog.toml: [metric.\"a\\tb\"] can't be a metric: metric name 'a\\tb' is not a Prometheus name",
         ),
-        ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] matches no metric name; use letters, digits'),
+        ('[metric."a b*"]\n', 'etc/fog.toml: [metric."a b*"] matches no metric name; use letters, digits and _'),
         ("[metric.a.b]\nmax_series = 1\n", "etc/fog.toml: [metric.a] has no key 'b'; the keys are max_series, beyond"),
         (
             '[collector]\nbeyond = "other"\n',
@@ -68,3 +68,8 @@ def test_the_tables_of_metrics_are_read_by_name_and_glob_in_their_order() -> Non
     assert list(config.metric.items()) == [
         ("b_*", MetricConfig(beyond="oldest")), ("a", MetricConfig(max_series=3, buckets=(1.0, 2.5))),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["app_[a-c]?", "http.server.*", "größe_*"])
+def test_globs_may_have_what_names_beyond_the_classic_ones_have(name: str) -> None:
+    assert list(parse(f'[metric."{name}"]\nmax_series = 3\n', FILE).metric) == [name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -98,6 +99,18 @@ def test_a_name_is_the_metric_s_that_had_it_at_the_end_of_the_window(scene: Scen
     assert aggregator.rolling_window("jobs", 30, NOW + 35, stats=("sum",)) == [({}, {"sum": 9.0})]
     assert aggregator.aggregate("jobs_total", end=NOW + 50, stats=("increase",)) == [({}, {"increase": 2.0})]
     assert aggregator.aggregate("jobs_total", stats=("increase",)) == [({}, {"increase": 2.0})]
+
+
+def test_a_stale_ring_gives_way_in_a_window_up_to_now_whose_clock_goes_on(scene: Scene) -> None:
+    scene.commit("a_old", ("temperature", 1.0, {"room": "r"}))
+    scene.advance(60)
+    scene.commit("b_new", ("temperature", 2.0, {"room": "r"}))
+    rings, readings = scene.rings(), itertools.count(scene.wall_ns)
+    rings.wall = lambda: next(readings)
+    aggregator = MetricAggregator(rings)
+    assert aggregator.aggregate("temperature", stats=("max",)) == [({"room": "r"}, {"max": 2.0})]
+    assert aggregator.rolling_window("temperature", 300, stats=("max",)) == [({"room": "r"}, {"max": 2.0})]
+    assert 'temperature{room="r",stat="max"} 2.0' in aggregator.export_prometheus_format("temperature", stats=("max",))
 
 
 def test_one_collector_s_ring_alone_can_be_aggregated(aggregator: MetricAggregator, scene: Scene) -> None:

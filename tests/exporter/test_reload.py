@@ -108,8 +108,12 @@ def test_a_source_that_is_off_now_leaves_the_pages_and_comes_back(scene: Scene) 
     scene.collector("t", TEMPERATURE, UP)
     scene.commit("t", ("temperature", 1.0, {"room": "t"}), (UP.name, 1.0, {"source": "t"}))
     exporter, to_read = reloadable(scene)
-    for off in ((), ("t",), ()):
-        take_over(scene, exporter, to_read, off=off)
+    for off, said in (
+        ((), "nothing has changed\n"),
+        (("t",), "the configuration was reread\n[source.t] enabled: taken over\n"),
+        ((), "the configuration was reread\n[source.t] enabled: taken over\n"),
+    ):
+        assert take_over(scene, exporter, to_read, off=off) == said
         assert ("temperature{" in get(exporter, "/metrics").text) is not bool(off)
         assert ("t" in get(exporter, "/health").json()["sources"]) is not bool(off)
         aggregated = get(exporter, "/metrics/aggregated?source[]=t&stat=max").text
@@ -197,6 +201,7 @@ def test_sighup_and_post_take_over_without_dropping_a_connection(namespace: str,
             said = client.post("/-/reload").text
             assert "[exporter] web_config: taken over\n" in said
             assert "[exporter] timestamps: taken over\n" in said
+            assert "[log]: taken over\n" in said
             for method, path in (("POST", "/-/reload"), ("GET", "/metrics"), ("GET", "/-/reload")):
                 assert client.request(method, path).status_code == 401, "a password is needed for every page"
             assert '"event": "configuration reread"' in program.log()

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fogmetrics.exit import EX_CONFIG, EX_TEMPFAIL, exit_status
@@ -31,3 +35,13 @@ def test_a_broken_pipe_that_is_not_the_programs_output_is_not_hidden(capfd: pyte
 def test_a_fault_of_ours_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_status("collector node", lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_program_whose_output_is_closed_ends_as_if_nobody_looked(unbuffered: str) -> None:
+    body = "import sys; from fogmetrics.exit import exit_status; sys.exit(exit_status('x', lambda: print('text') or 3))"
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, body],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stderr=subprocess.PIPE, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (3, b"")

@@ -90,8 +90,8 @@ FILE = [
     ("source.deployment", "prometheus = 3", "[source.deployment] prometheus is 3; make it a table: [source.deployment"),
     ('source."a.b"', f'class = "{__name__}:Dotted"', "[source.\"a.b\"] is the table of a source, whose name is"),
     ("source.rules", f'class = "{__name__}:Rules"', "[source.rules] has the name of a program of the daemon's own;"),
-    ('metric."^node_.*"', "max_series = 5", "[metric.\"^node_.*\"] matches no metric name; use letters, digits, '_'"),
-    ('metric."a["', "max_series = 5", "[metric.\"a[\"] matches no metric name; use letters, digits, '_' and ':', and"),
+    ('metric."^node_.*"', "max_series = 5", "[metric.\"^node_.*\"] matches no metric name; use letters, digits and _"),
+    ('metric."a["', "max_series = 5", "[metric.\"a[\"] matches no metric name; use letters, digits and _ : . / -, and"),
     ("metric.depth", "max_series = -1", "[metric.depth] max_series is -1; give a number from 0 to 100000."),
 ]  # fmt: skip
 CLASS = [

@@ -77,9 +77,9 @@ def read(path: str, max_bytes: int) -> tuple[State, str]:
     try:
         return before, data.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1  # not of ``data``: without the mark
         raise Refused(
-            f"line {line}: the byte 0x{data[error.start]:02x} is not UTF-8; write the file in UTF-8"
+            f"line {line}: the byte 0x{error.object[error.start]:02x} is not UTF-8; write the file in UTF-8"
         ) from None
 
 

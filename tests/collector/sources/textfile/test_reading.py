@@ -125,8 +125,9 @@ def test_one_that_is_replaced_meanwhile_is_read_whole_either_way(path: Path, mon
     assert reading.read(str(path), 100)[1] == "y 2\n"
 
 
-def test_what_is_not_utf8_is_named_with_its_line(path: Path) -> None:
-    path.write_bytes(b"x 1\ny \xff\n")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_what_is_not_utf8_is_named_with_its_line(path: Path, mark: bytes) -> None:
+    path.write_bytes(mark + b"x 1\ny \xff\n")
     with pytest.raises(Refused, match="line 2: the byte 0xff is not UTF-8"):
         reading.read(str(path), 100)
 
