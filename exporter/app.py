@@ -60,7 +60,7 @@ _GZIP = 16 + zlib.MAX_WBITS  # wbits of a gzip member
 
 _INDEX = b"""<!doctype html><title>fogmetrics</title><h1>fogmetrics</h1><ul>
 <li><a href="/metrics">/metrics</a>: the latest sample of each series
-<li><a href="/metrics/aggregated">/metrics/aggregated</a>: avg, min, max, sum, p50, p95, p99 over 5 minutes;
+<li><a href="/metrics/aggregated">/metrics/aggregated</a>: avg, min, max, sum, p50, p95, p99 over some minutes;
 <a href="/metrics/aggregated?window=24h">?window=24h</a>
 <li><a href="/stats">/stats</a>: what the rings hold
 <li><a href="/health">/health</a>: whether the sources are fresh
@@ -88,7 +88,7 @@ class Exporter:
     def __init__(
         self,
         config: ExporterTables,
-        on: Collection[str] = (),
+        on: Collection[str] | None = None,
         off: Collection[str] = (),
         wall: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
@@ -140,7 +140,7 @@ class Exporter:
         )
         self.app.router.redirect_slashes = False
 
-    def _use(self, config: ExporterTables, on: Collection[str]) -> None:
+    def _use(self, config: ExporterTables, on: Collection[str] | None) -> None:
         self._config = config.exporter
         self._on = on
         self._metric_tables = tuple(config.metric)
@@ -293,7 +293,7 @@ class Exporter:
     async def _health(self, request: Request) -> Response:
         known = programs.read(programs.server_directory())
         # A source of a user's own class may be off by itself, which only programs that build sources know.
-        on = [one for one in self._on if known is None or one in known]
+        on = None if self._on is None else [one for one in self._on if known is None or one in known]
         failing = list(programs.problems(known or {}))
         fresh, found = reports.health(self.rings, self.applications, on, failing, self.own.conflicts)
         if misfits := self._scrapers.problems(self.rings.rings.values()):

@@ -57,7 +57,10 @@ def problems(programs: Mapping[str, Program]) -> Iterable[str]:
     """A sentence for each program that fails, or ends again and again."""
     for name, one in programs.items():
         says_why = f"; its log, {os.path.normpath(one.log)}, says why" if one.log else ""
-        if one.recent_ends >= MANY_ENDS and one.state != "FATAL":  # whatever state it is in at this moment
+        if one.recent_ends >= MANY_ENDS and one.state not in (
+            "FATAL",
+            "STOPPED",
+        ):  # whatever state it is in at this moment
             yield f"program {name} has {ends_text(one.recent_ends)}{says_why}"
         elif one.state in FAILING:
             starts = f"{one.starts} start{'s' * (one.starts != 1)}"

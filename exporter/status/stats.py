@@ -124,13 +124,13 @@ def _of_ring(rings: RingSet, ring: Ring, held: Counter[str]) -> dict[str, Any]:
 def health(
     rings: RingSet,
     applications: ApplicationSet | None = None,
-    on: Collection[str] = (),
+    on: Collection[str] | None = None,
     programs: Collection[str] = (),
     conflicts: Collection[Conflict] = (),
 ) -> tuple[bool, dict[str, Any]]:
     """(False if nothing is fresh, so that the daemon is failing; the content of /health).
 
-    ``on``: sources that should have a ring; empty: all that have one. ``programs``: sentences about failing programs.
+    ``on``: sources that should have a ring; None: all that have one. ``programs``: sentences about failing programs.
     """
     sources: dict[str, Any] = {}
     fresh = False
@@ -149,13 +149,13 @@ def health(
     for source, error in rings.errors.items():
         # A ring that is readable in part keeps its status and gets the error as well.
         sources.setdefault(source, {"status": "unreadable"})["error"] = error
-    for source in on:
+    for source in on or ():
         sources.setdefault(source, {"status": "missing"})
     problems = [
         *(
             f"source {name}: {wrong}"
             for name, one in sources.items()
-            if name in (on or sources)
+            if on is None or name in on
             if (wrong := _wrong(one))
         ),
         *programs,

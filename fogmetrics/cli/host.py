@@ -14,6 +14,7 @@ from pathlib import Path
 
 from collector import registry
 from exporter.http import address
+from fogmetrics.cli import programs
 from fogmetrics.cli.directory import (
     COLLECTOR,
     EXPORTER,
@@ -118,10 +119,10 @@ def check_supervisord(directory: Path) -> None:
                 raise InTheWay(
                     f"[program:{program.name}] of {file} starts {path}, which is missing or can't be run; {remedy}"
                 )
-    for pattern in ("run/programs.conf", "conf.d/*.conf"):
-        found = any(file.parent.glob(pattern))
+    for folder, pattern in ((run_directory(directory), programs.FILE), (file.parent / "conf.d", "*.conf")):
+        found = any(folder.glob(pattern))
         if found and any(one.endswith(f'/{pattern}"') for one in options.parse_warnings):  # "No file matches …"
-            raise InTheWay(f"supervisord does not find {file.parent / pattern}, which is there; {remedy}")
+            raise InTheWay(f"supervisord does not find {folder / pattern}, which is there; {remedy}")
 
 
 def check_shared_memory() -> None:

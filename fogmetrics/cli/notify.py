@@ -15,7 +15,9 @@ import contextlib
 import os
 import socket
 import time
+import traceback
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any, Final
 
 from supervisor import events
@@ -40,7 +42,18 @@ class Notifier:
             (events.ProcessStateEvent, self._changed),
             (events.ProcessGroupEvent, self._write),
         ):
-            events.subscribe(kind, callback)
+            events.subscribe(kind, self._guarded(callback))
+
+    def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The callback with its exceptions logged: supervisord, which calls it, would end by them, and all programs."""
+
+        def call(event: Any) -> None:
+            try:
+                callback(event)
+            except Exception:  # noqa: BLE001
+                self._supervisord.options.logger.error(traceback.format_exc())
+
+        return call
 
     def _tick(self, event: Any) -> None:
         self._write(event)

@@ -39,13 +39,18 @@ def write(directory: Path, config: Config, sources: Iterable[MetricSource]) -> P
 
     ``sources``: all of the configuration, on or off.
     """
-    run = run_directory(directory)
-    path, new = run / FILE, run / f"{FILE}.new"
+    path = run_directory(directory) / FILE
     text = programs(directory, read_conf(directory), config, sources)
-    run.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, text)
+    return path
+
+
+def replace(path: Path, text: str) -> None:
+    """Write the file as a whole, so that nobody reads a part of it."""
+    new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)
-    return path
 
 
 def programs(

@@ -28,7 +28,6 @@ from fogmetrics.exit import exit_status
 from shm.errors import ConfigurationError
 
 _ENDED: Final = ("FATAL", "EXITED")
-_RUNNING: Final = ("RUNNING", "STARTING")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,12 +62,15 @@ def reload(supervisor: Any, path: Path, config: Config, sources: Iterable[Metric
     Raises ConfigurationError if supervisord refuses its configuration: then the programs are as they were.
     """
     file = directory.run_directory(path) / programs.FILE
-    before = file.read_text() if file.exists() else ""
+    before = file.read_text() if file.exists() else None
     programs.write(path, config, sources)
     try:
         [[added, changed, removed]] = supervisor.reloadConfig()
     except xmlrpc.client.Fault as fault:
-        file.write_text(before)
+        if before is None:
+            file.unlink()
+        else:
+            programs.replace(file, before)
         raise ConfigurationError(
             f"supervisord refuses {path / directory.SUPERVISORD_CONF} or a file of conf.d: {fault.faultString}; "
             "nothing was changed"
@@ -82,11 +84,12 @@ def reload(supervisor: Any, path: Path, config: Config, sources: Iterable[Metric
     again = [one for one in others if one["statename"] in _ENDED]
     for one in again:
         supervisor.startProcess(f"{one['group']}:{one['name']}", False)
-    rereads = [one for one in others if one["name"] == "exporter" and one["statename"] in _RUNNING]
-    if _taken_over(before) == _taken_over(file.read_text()):
-        rereads = []
+    # Also if nothing has changed: it may have refused the same configuration before, for a file that it could not read.
+    rereads = [one for one in others if one["name"] == "exporter" and one["statename"] == "RUNNING"]
     for one in rereads:
         supervisor.signalProcess(f"{one['group']}:{one['name']}", "HUP")
+    if _taken_over(before or "") == _taken_over(file.read_text()):
+        rereads = []
     return [
         *(f"{name}: stopped" for name in removed),
         *(f"{name}: restarted" for name in changed),

@@ -81,8 +81,8 @@ def test_status_says_whether_all_is_well_and_how_often_each_program_was_started(
     assert sorted(shown) == sorted([*daemon.states(), "applications", "betanet", "host", "textfile"])
     assert shown["betanet"] == ["betanet", "off"]
     os.kill(daemon.pid("node"), 9)
+    wait_until(lambda: status()[1]["node"][4] == "2", 20, "node started again")
     wait_until(lambda: status()[0] == 0, 20, "node back")
-    assert status()[1]["node"][4] == "2"
     daemon.supervisor("stopProcess", "node")
     code, shown = status()
     assert code == 1

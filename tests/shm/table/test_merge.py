@@ -282,6 +282,8 @@ def test_whatever_happens_the_sums_are_those_of_a_plain_count(steps: list[tuple[
             if gauges:
                 assert found["g_sum", "x"] == [sum(gauges.values())]
     finally:
+        for table in tables:
+            table.close()
         reader.close()
         remove_files_of(namespace)
 
