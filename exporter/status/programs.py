@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 FILE: Final = "programs.json"
 FAILING: Final = ("FATAL", "BACKOFF", "EXITED")  # states of supervisord
+_NOT_RESTARTED: Final = ("FATAL", "STOPPED")
 # A program that ended by itself so often in the last RECENT_SECONDS has a fault, though supervisord starts it again.
 MANY_ENDS: Final = 3
 RECENT_SECONDS: Final = 600.0
@@ -57,10 +58,7 @@ def problems(programs: Mapping[str, Program]) -> Iterable[str]:
     """A sentence for each program that fails, or ends again and again."""
     for name, one in programs.items():
         says_why = f"; its log, {os.path.normpath(one.log)}, says why" if one.log else ""
-        if one.recent_ends >= MANY_ENDS and one.state not in (
-            "FATAL",
-            "STOPPED",
-        ):  # whatever state it is in at this moment
+        if one.recent_ends >= MANY_ENDS and one.state not in _NOT_RESTARTED:
             yield f"program {name} has {ends_text(one.recent_ends)}{says_why}"
         elif one.state in FAILING:
             starts = f"{one.starts} start{'s' * (one.starts != 1)}"
