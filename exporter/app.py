@@ -312,7 +312,8 @@ class Exporter:
             lines = await self.reload()
         except ConfigurationError as error:
             return _text(500, "\n".join(["the configuration is wrong, and nothing was changed:", *error.args]))
-        return _text(200, "\n".join(["the configuration was reread", *lines] if lines else ["nothing has changed"]))
+        said = lines or ["nothing that concerns the exporter has changed; fogmetrics reload takes over the rest"]
+        return _text(200, "\n".join(["the configuration was reread", *said]))
 
     # ---- helpers -------------------------------------------------------------------------------------------
 

@@ -35,7 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
         directory.check_is_one(options.directory, options.config)
         path = directory.supervisor_socket(options.directory)
         if listens(path):
-            raise InTheWay(f"a supervisord listens on {path}; stop it first: supervisorctl shutdown")
+            raise InTheWay(
+                f"a supervisord listens on {path}; stop it with {directory.stop_command(options.directory)}, or wait "
+                "until it has stopped its programs"
+            )
         config = directory.load(options.directory, options.config)
         shm, snapshots, found = config.shm, config.shm.snapshot_directory, False
         for removed in clean(shm.namespace, snapshots and options.directory / snapshots):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +77,11 @@ def read_conf(directory: Path) -> configparser.RawConfigParser:
 def supervisor_socket(directory: Path) -> Path:
     """The socket of the supervisord that runs with that directory's supervisord.conf."""
     return _path(directory, "unix_http_server", "file", "%(here)s/run/supervisor.sock")
+
+
+def stop_command(directory: Path) -> str:
+    """The command that stops the daemon of a directory."""
+    return f"{Path(sys.executable).parent / 'supervisorctl'} -c {directory.resolve() / SUPERVISORD_CONF} shutdown"
 
 
 def run_directory(directory: Path) -> Path:

@@ -21,6 +21,7 @@ from fogmetrics.cli.directory import (
     SUPERVISORD_CONF,
     log_directory,
     run_directory,
+    stop_command,
     supervisor_socket,
     user_of,
 )
@@ -39,13 +40,26 @@ class InTheWay(FogmetricsError):
 
 
 def check(directory: Path, config: Config) -> None:
-    """Run all checks. Raises InTheWay, or ConfigurationError for an address that the exporter can't listen on."""
+    """Run all checks, without those of what the daemon of that directory has itself if it runs.
+
+    Raises InTheWay, or ConfigurationError for an address that the exporter can't listen on.
+    """
     check_run_directory(directory)
     check_supervisord(directory)
     check_shared_memory()
     check_rings(config, check_users(directory))
-    check_writers(config)
-    check_port(config)
+    if not listens(supervisor_socket(directory)):
+        check_writers(config)
+        check_port(config)
+
+
+def check_not_running(directory: Path) -> None:
+    """Raises InTheWay if the daemon of that directory runs."""
+    if listens(path := supervisor_socket(directory)):
+        raise InTheWay(
+            f"it runs already: a supervisord listens on {path}; see fogmetrics status {directory}, stop it with "
+            f"{stop_command(directory)}, or use another directory for a second one"
+        )
 
 
 def listens(path: Path) -> bool:
@@ -57,7 +71,7 @@ def listens(path: Path) -> bool:
 def check_run_directory(directory: Path) -> None:
     """Make the directories of the socket and of the logs.
 
-    Raises InTheWay if they can't be written, or if a supervisord uses them already.
+    Raises InTheWay if they can't be written.
     """
     run, logs = run_directory(directory), log_directory(directory)
     for needed in (run, logs):
@@ -75,11 +89,6 @@ def check_run_directory(directory: Path) -> None:
         raise InTheWay(
             f"{path} has {len(os.fsencode(path))} bytes, more than the {_MOST_SOCKET_PATH} that the path of a Unix "
             "socket may have here; use a directory with a shorter path"
-        )
-    if listens(path):
-        raise InTheWay(
-            f"it runs already: a supervisord listens on {path}; look at it with fogmetrics status, stop it with "
-            "supervisorctl shutdown, or use another directory for a second one"
         )
 
 

@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
         if str(error.name).partition(".")[0] in _OWN:
             raise
         print(
-            f"fogmetrics: this environment lacks {error.name}, which the daemon needs; install it with its extra: "
-            "pip install 'fogmetrics[daemon]'",
+            f"fogmetrics: this environment lacks {error.name}, which the daemon needs; install the wheel with its "
+            f"extra: pip install 'fogmetrics-{VERSION}-py3-none-any.whl[daemon]'",
             file=sys.stderr,
         )
         return EX_CONFIG

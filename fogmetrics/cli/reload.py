@@ -27,7 +27,7 @@ from fogmetrics.config import Config
 from fogmetrics.exit import exit_status
 from shm.errors import ConfigurationError
 
-_ENDED: Final = ("FATAL", "EXITED")
+_ENDED: Final = ("FATAL", "EXITED", "BACKOFF")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             done = reload(supervisor, path, config, sources)
             for line in done or ["nothing has changed"]:
                 print(line)
-            return report(path, sys.stdout) if done else 0
+            return report(path, sys.stdout)
 
     return exit_status("fogmetrics", body)
 
@@ -83,6 +83,8 @@ def reload(supervisor: Any, path: Path, config: Config, sources: Iterable[Metric
     others = [one for one in supervisor.getAllProcessInfo() if one["group"] not in (*changed, *added)]
     again = [one for one in others if one["statename"] in _ENDED]
     for one in again:
+        if one["statename"] == "BACKOFF":  # which counts as running; its next start would come later and later
+            supervisor.stopProcess(f"{one['group']}:{one['name']}")
         supervisor.startProcess(f"{one['group']}:{one['name']}", False)
     # Also if nothing has changed: it may have refused the same configuration before, for a file that it could not read.
     rereads = [one for one in others if one["name"] == "exporter" and one["statename"] == "RUNNING"]

@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def prepare() -> int:
         directory.check_is_one(options.directory, options.config)
+        host.check_not_running(options.directory)
         loaded, sources = check.check_all(options.directory, options.config)
         programs.write(options.directory, loaded, sources)
         host.check_supervisord(options.directory)  # with the programs

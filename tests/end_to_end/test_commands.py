@@ -101,7 +101,7 @@ def test_reload_concerns_the_programs_whose_configuration_has_changed_and_no_oth
     reload = ["reload", str(daemon.directory)]
     before = pids(daemon)
     assert main(reload) == 0
-    assert capsys.readouterr().out == "nothing has changed\n"
+    assert capsys.readouterr().out == "nothing has changed\nfogmetrics runs: deployment, exporter, node, system\n"
     add(daemon, "[source.host]\nenabled = true\n[source.deployment]\nenabled = false\n[source.system]\ncapacity = 99\n")
     assert main(reload) == 0
     said = capsys.readouterr().out.splitlines()
@@ -160,4 +160,12 @@ def test_reload_starts_again_what_was_given_up(daemon: Daemon, capsys: pytest.Ca
     main(["reload", str(daemon.directory)])
     assert "own: started again\n" in capsys.readouterr().out
     assert daemon.states()["own"] == "RUNNING"
+    (daemon.directory / "mended").unlink()
+    own.write_text(own.read_text().replace("startretries = 0", "startretries = 1000"))
+    assert main(["reload", str(daemon.directory)]) == 1
+    assert daemon.states()["own"] in ("BACKOFF", "STARTING")
+    (daemon.directory / "mended").touch()
+    main(["reload", str(daemon.directory)])
+    assert daemon.states()["own"] == "RUNNING"
+    assert "own does not run" not in capsys.readouterr().out.rpartition("own: started again\n")[2]
     assert daemon.states()["system"] == "STOPPED"  # by hand

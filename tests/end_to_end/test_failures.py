@@ -131,9 +131,13 @@ def test_a_taken_port_is_one_message_that_says_how_to_have_another(tmp_path: Pat
             assert f"port = {port + 1}" in run.stderr
 
 
-def test_a_second_supervisord_is_told_that_one_runs_already(tmp_path: Path) -> None:
+def test_a_second_supervisord_is_told_that_one_runs_already_and_a_check_succeeds(tmp_path: Path) -> None:
     with Daemon(tmp_path) as daemon:
         daemon.wait_until_collected("node")
-        run = _run(tmp_path / "fogmetrics.toml", "fogmetrics.cli.check", str(tmp_path))
+        run = _run(tmp_path / "fogmetrics.toml", "fogmetrics", "run", str(tmp_path))
         assert run.returncode == 75
         assert "it runs already" in run.stderr
+        assert f"supervisorctl -c {tmp_path}/supervisord.conf shutdown" in run.stderr
+        check = _run(tmp_path / "fogmetrics.toml", "fogmetrics", "check", str(tmp_path))
+        assert (check.returncode, check.stderr) == (0, "")
+        assert check.stdout.startswith("fogmetrics: SUCCESS: ")

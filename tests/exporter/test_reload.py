@@ -25,6 +25,10 @@ from tests.exporter.scene import TEMPERATURE, Scene, get, samples_of
 from tests.exporter.test_main import exporter
 from tests.programs import Program
 
+NOTHING = (
+    "the configuration was reread\n"
+    "nothing that concerns the exporter has changed; fogmetrics reload takes over the rest\n"
+)
 OFF = "reloading over HTTP is off; [exporter] web_enable_lifecycle = true turns it on\n"
 
 
@@ -85,7 +89,7 @@ def test_what_the_exporter_goes_by_changes_at_once_and_is_named(scene: Scene) ->
     assert get(exporter, "/health").status_code == 503, "stale after one interval, not three"
     assert take_over(scene, exporter, to_read, allowed_hosts=()).count("taken over") == 8
     assert get(exporter, "/", host="fog.example").status_code == 421
-    assert take_over(scene, exporter, to_read) == "nothing has changed\n"
+    assert take_over(scene, exporter, to_read) == NOTHING
 
 
 def test_nothing_is_lost_that_stays_right(scene: Scene) -> None:
@@ -109,7 +113,7 @@ def test_a_source_that_is_off_now_leaves_the_pages_and_comes_back(scene: Scene) 
     scene.commit("t", ("temperature", 1.0, {"room": "t"}), (UP.name, 1.0, {"source": "t"}))
     exporter, to_read = reloadable(scene)
     for off, said in (
-        ((), "nothing has changed\n"),
+        ((), NOTHING),
         (("t",), "the configuration was reread\n[source.t] enabled: taken over\n"),
         ((), "the configuration was reread\n[source.t] enabled: taken over\n"),
     ):
@@ -180,7 +184,7 @@ def test_a_bad_file_changes_nothing_and_the_answer_has_all_its_mistakes(namespac
         assert "exporter_window_seconds" not in client.get("/metrics/aggregated?window=8d").text
         assert program.log().count("the last good one stays") == 1
         write(tmp_path, KEYS)
-        assert client.post("/-/reload").text == "nothing has changed\n"
+        assert client.post("/-/reload").text == NOTHING
 
 
 def test_sighup_and_post_take_over_without_dropping_a_connection(namespace: str, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_nothing_is_removed_while_a_daemon_runs_from_the_directory(
         listener.bind(str(tmp_path / "run" / "supervisor.sock"))
         listener.listen()
         assert clean([str(tmp_path), "--config", str(toml)]) == 75
-    assert "stop it first" in capsys.readouterr().err
+    assert f"supervisorctl -c {tmp_path}/supervisord.conf shutdown" in capsys.readouterr().err
     assert [path for path in files_of(namespace) if path.suffix == ".ring"]
 
 
