@@ -129,7 +129,7 @@ SERIES_LIMITED = _own(
 SERIES_PRUNED = _own(
     "collector_series_pruned_total",
     "counter",
-    "Series that gave their place, column and history to newer ones.",
+    "Series that were removed, with their history, to make room for newer ones.",
     "series",
     "metric",
 )

@@ -21,7 +21,7 @@ _ANY_TEXT: Final = re.compile(r"(\A|[^\d*?\]])\.\*")
 
 
 def source_notes(source: MetricSource, config: CollectorTables) -> list[str]:
-    """Sentences that begin with the table, "[source.NAME] …": the source's own ``notes``, and what its keys tell."""
+    """Sentences that begin with the table, "[source.NAME] …": the source's own ``notes``, and those about its keys."""
     found = [*getattr(source, "notes", ()), *_without_effect(source, config)]
     if source.name in registry.BUILT_IN and (options := getattr(source, "options", None)) is not None:
         found += _regular_expressions(options, f"source.{source.name}")

@@ -383,7 +383,7 @@ class Exporter:
 
 
 def _timeout_seconds(request: Request) -> float | None:
-    """What a Prometheus server allows this scrape; None: not said, or not a number above 0."""
+    """The timeout of the server that scrapes, by its header; None without the header, or if it is no number above 0."""
     try:
         seconds = float(request.headers.get(TIMEOUT_HEADER, ""))
     except ValueError:

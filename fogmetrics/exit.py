@@ -1,6 +1,6 @@
 """Exit statuses of all programs: prints the error that ended a program, and maps it to a status.
 
-A program whose output nobody reads any more, as that of ``… --once | head``, ends like one that SIGPIPE ended.
+If the reader of the output has gone, as in ``… --once | head``, the status is that of a program that SIGPIPE ended.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Point(NamedTuple):
 
 @dataclass(slots=True)
 class Family:
-    """All that a text says of one metric. ``kind``: of KINDS; ``help`` is None where none is given.
+    """One metric of a text, with its samples. ``kind``: one of KINDS; ``help``: None if the text has none.
 
     ``wrong``: why none of its samples can be taken.
     """

@@ -39,7 +39,7 @@ class Escaping(Enum):
 
 @functools.lru_cache(_CACHED)
 def escaped(name: str, escaping: Escaping, beyond: str = _BEYOND) -> str:
-    """The name of a metric by that scheme, without quotes. ``beyond``: what is not classic."""
+    """The metric's name in that scheme, without quotes. ``beyond``: a pattern of the characters that are escaped."""
     if escaping is Escaping.ALLOW_UTF_8 or not re.search(beyond, name):
         return name
     if escaping is Escaping.UNDERSCORES:

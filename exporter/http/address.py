@@ -144,8 +144,8 @@ def _remove_stale(config: ExporterTables, one: Listener) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise ConfigurationError(
-            f"{config.where('exporter')} listen is {one.text!r}, where a file is that is not a socket; remove "
-            "it, or give another path"
+            f"{config.where('exporter')} listen is {one.text!r}, but that file is not a socket; remove it, "
+            "or give another path"
         )
     with socket.socket(socket.AF_UNIX) as probe:
         if probe.connect_ex(one.path) != errno.ECONNREFUSED:
@@ -157,7 +157,7 @@ def resolve(config: ExporterTables, one: Listener) -> tuple[int, int, int, Any]:
     """(family, type, protocol, local address) of a listener with a port. Raises ConfigurationError."""
     try:
         family, kind, protocol, _, local = socket.getaddrinfo(one.host, one.port, type=socket.SOCK_STREAM)[0]
-    except (OSError, ValueError) as error:  # ValueError: not a valid host name, such as "a..b"
+    except (OSError, ValueError) as error:  # ValueError: an invalid host name, such as "a..b"
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise ConfigurationError(
             f"{config.where('exporter')} listen is {one.text!r}: {reason}; give an address of this host, {_EXAMPLES}"

@@ -134,8 +134,7 @@ def shared_notes(config: Config, sources: Iterable[MetricSource]) -> Iterator[st
     for name in config.metric:
         if not any(table_fits(name, one) for one in metrics) and (close := close_to(name, known)):
             yield (
-                f"{config.file}: {metric_table(name)} is the table of no metric of the built-in sources; did you mean "
-                f"{close!r}?"
+                f"{config.file}: {metric_table(name)} fits no metric of the built-in sources; did you mean {close!r}?"
             )
 
 

@@ -128,11 +128,12 @@ def _log(program: Mapping[str, Any] | None) -> str:
 
 def _program_wrong(program: Mapping[str, Any] | None, line: str, *, needed: bool) -> str:
     if program is None:
-        return "it has no program: fogmetrics reload makes one" if needed else ""
+        return "it has no program; fogmetrics reload creates it" if needed else ""
     why = f"; its log ends with: {line}" if line else ""
     state = program["statename"]
     if state == "FATAL":
-        return f"supervisord has given it up; mend it, then fogmetrics reload{why or '; ' + program['spawnerr']}"
+        remedy = "correct the cause, then run fogmetrics reload"
+        return f"supervisord has given it up; {remedy}{why or '; ' + program['spawnerr']}"
     if state == "BACKOFF":
         return f"it fails, and is started again{why or '; ' + program['spawnerr']}"
     if state == "EXITED":

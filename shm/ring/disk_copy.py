@@ -180,7 +180,7 @@ def _keep_longer(source: str, final: Path, new: Path) -> None:
     before, now = _head_of(final), _head_of(new)
     if before > now and before >= _head_of(kept):
         log.error("snapshot kept", extra={
-            "ring": source, "as": str(kept), "error": "the ring was begun without it, and its newest frame is older",
+            "ring": source, "as": str(kept), "error": "the ring was created without it and is older",
         })  # fmt: skip
         os.rename(final, kept)
 

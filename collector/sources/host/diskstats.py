@@ -29,11 +29,13 @@ def _counter(name: str, help_text: str, unit: str) -> Metric:
 # In the order of the line.
 METRICS = (
     _counter("node_disk_reads_completed_total", "Reads that were completed, in reads.", "reads"),
-    _counter("node_disk_reads_merged_total", "Reads merged with one beside them, in reads.", "reads"),
+    _counter("node_disk_reads_merged_total", "Reads that the kernel merged with an adjacent one, in reads.", "reads"),
     _counter("node_disk_read_bytes_total", "Bytes that were read, in bytes.", "bytes"),
     _counter("node_disk_read_time_seconds_total", "Time that all reads took together.", "seconds"),
     _counter("node_disk_writes_completed_total", "Writes that were completed, in writes.", "writes"),
-    _counter("node_disk_writes_merged_total", "Writes merged with one beside them, in writes.", "writes"),
+    _counter(
+        "node_disk_writes_merged_total", "Writes that the kernel merged with an adjacent one, in writes.", "writes"
+    ),
     _counter("node_disk_written_bytes_total", "Bytes that were written, in bytes.", "bytes"),
     _counter("node_disk_write_time_seconds_total", "Time that all writes took together.", "seconds"),
     gauge("node_disk_io_now", "Requests that are under way, in requests.", "requests", "device"),
@@ -44,7 +46,7 @@ METRICS = (
         "seconds",
     ),
     _counter("node_disk_discards_completed_total", "Discards that were completed.", "discards"),
-    _counter("node_disk_discards_merged_total", "Discards merged with one beside them.", "discards"),
+    _counter("node_disk_discards_merged_total", "Discards that the kernel merged with an adjacent one.", "discards"),
     _counter("node_disk_discarded_sectors_total", "Sectors that were discarded.", "sectors"),
     _counter("node_disk_discard_time_seconds_total", "Time that all discards took together.", "seconds"),
     _counter("node_disk_flush_requests_total", "Flushes that were completed, in flushes.", "flushes"),

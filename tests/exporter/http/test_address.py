@@ -161,7 +161,7 @@ def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("precious")
     with (
-        pytest.raises(ConfigurationError, match="where a file is that is not a socket"),
+        pytest.raises(ConfigurationError, match="but that file is not a socket"),
         listening(config(f"unix:{path}")),
     ):
         pass

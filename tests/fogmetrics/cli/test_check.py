@@ -127,7 +127,7 @@ def test_what_is_configured_and_does_nothing_is_noted(tmp_path: Path, capsys: py
         ),
         (
             "[metric.node_cpu_usge]\nmax_series = 5\n",
-            "[metric.node_cpu_usge] is the table of no metric of the built-in sources; did you mean 'node_cpu_usage'?",
+            "[metric.node_cpu_usge] fits no metric of the built-in sources; did you mean 'node_cpu_usage'?",
         ),
         ('[source.node]\nnetwork_exclude = ["^lo$"]\n', "[source.node] network_exclude has '^lo$', which looks like a"),
         ("[shm]\nsnapshot_seconds = 60\nsnapshot_dir = '/var/lib/rings'\n", ""),

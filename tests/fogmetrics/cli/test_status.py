@@ -54,10 +54,14 @@ def test_a_row_has_the_state_the_time_since_the_start_the_starts_and_the_age_of_
         (program("node"), {**FRESH, "up": False}, "its last collection failed; see /log/node.log"),
         (program("node"), {"status": "unreadable", "error": "ring 'node': torn"}, "ring 'node': torn"),
         (program("node", "STOPPED"), FRESH, "it is stopped"),
-        (program("node", "FATAL"), FRESH, "supervisord has given it up; mend it, then fogmetrics reload; its log ends"),
+        (
+            program("node", "FATAL"),
+            FRESH,
+            "supervisord has given it up; correct the cause, then run fogmetrics reload",
+        ),
         (program("node", "BACKOFF"), FRESH, "it fails, and is started again; its log ends with: last words"),
         (program("node", "EXITED", exitstatus=3), FRESH, "it has ended with status 3; its log ends with: last words"),
-        (None, FRESH, "it has no program: fogmetrics reload makes one"),
+        (None, FRESH, "it has no program; fogmetrics reload creates it"),
     ],
 )
 def test_what_is_wrong_is_said(node: dict[str, object] | None, source: dict[str, Any] | None, said: str) -> None:
