@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import os
 import re
+import stat
 import typing
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Web:
     headers: tuple[tuple[bytes, bytes], ...]
     passwords: Passwords | None
     limit: RateLimit | None
-    notes: tuple[str, ...]  # of keys that are valid but have no effect
+    notes: tuple[str, ...]  # of keys that are valid but have no effect, and of secrets that every user can read
 
 
 class WebFile:
@@ -212,6 +213,9 @@ def _web(tables: WebTables, path: Path) -> Web:
             f"{where.inner('tls_server_config')} client_auth_type is 'RequestClientCert', but clients are not asked "
             "for certificates that nobody verifies"
         )
+    secret = [path] if tables.basic_auth_users or tls.key_ else []
+    secret += [path.parent / tls.key_file] if tls.key_file else []
+    notes += [f"{one} can be read by every user of this host; chmod o-r" for one in secret if _is_public(one)]
     return Web(
         tables,
         tls=context,
@@ -230,6 +234,13 @@ def _is_bcrypt(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_public(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:  # it was removed after it was read
+        return False
 
 
 def _header(name: str, value: str, where: Where) -> tuple[bytes, bytes]:

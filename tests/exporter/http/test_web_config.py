@@ -101,6 +101,16 @@ def test_what_has_no_effect_is_noted(directory: Path) -> None:
     assert web_file(directory, "http_server_config:\n  http2: false\n").current().notes == ()
 
 
+def test_a_secret_that_every_user_can_read_is_noted(directory: Path) -> None:
+    for path, text in (("web.yml", f"basic_auth_users: {{a: {HASH}}}\n"), ("server.key", TLS)):
+        (directory / "web.yml").touch()
+        (directory / path).chmod(0o644)
+        [note] = web_file(directory, text).current().notes
+        assert note == f"{directory / path} can be read by every user of this host; chmod o-r"
+        (directory / path).chmod(0o640)
+        assert web_file(directory, text).current().notes == ()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
