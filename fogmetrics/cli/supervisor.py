@@ -28,6 +28,8 @@ def connected(directory: Path) -> Iterator[Any]:
     with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
         try:
             proxy.supervisor.getState()
+        except xmlrpc.client.Fault:  # SHUTDOWN_STATE, by every method
+            raise InTheWay(f"supervisord at {socket} is stopping its programs; try again when it has stopped") from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise InTheWay(
                 f"no daemon runs in {directory.resolve()}: nothing listens on {socket}; start it with fogmetrics run"
