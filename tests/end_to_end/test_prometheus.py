@@ -124,7 +124,7 @@ def test_prometheus_marks_the_series_of_a_killed_source_stale(prometheus: Scrape
     daemon = prometheus.daemon
     daemon.supervisor("stopProcess", "system")
     wait_until(lambda: not prometheus.query('system_uptime{job="fogmetrics"}'), 20, "system_uptime stale")
-    assert alerts(prometheus) == {"FogmetricsSourceStale": 1}
+    wait_until(lambda: alerts(prometheus) == {"FogmetricsSourceStale": 1}, 20, "the alert of the stale source")
     assert prometheus.query('node_memory_usage{job="fogmetrics"}')
     daemon.supervisor("startProcess", "system")
     wait_until(lambda: bool(prometheus.query('system_uptime{job="fogmetrics"}')), 20, "system_uptime back")
