@@ -80,6 +80,11 @@ def why_source_off(source: MetricSource, config: CollectorTables) -> str:
     return why_off(source.name, config) or getattr(source, "off", "")
 
 
+def on(config: CollectorTables) -> list[str]:
+    """The sources that the configuration has on; a user's own class may still be off by its attribute."""
+    return [name for name in source_names(config) if not why_off(name, config)]
+
+
 def off(config: CollectorTables) -> list[str]:
     """The sources that the configuration has off."""
     return [name for name in source_names(config) if why_off(name, config)]

@@ -68,8 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def sources(config: Config) -> tuple[list[str], list[str]]:
     """The sources that the configuration has on, and those that it has off."""
-    off = registry.off(config)
-    return [name for name in registry.source_names(config) if name not in off], off
+    return registry.on(config), registry.off(config)
 
 
 def read(path: str | None) -> Read:

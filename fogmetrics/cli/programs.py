@@ -37,7 +37,7 @@ TAKEN_OVER: Final = "; The exporter takes over without a restart: "  # begins a 
 def write(directory: Path, config: Config, sources: Iterable[MetricSource]) -> Path:
     """Write the programs of the daemon in ``directory``; the path of the file. Raises ConfigurationError.
 
-    ``sources``: all of the configuration, on or off.
+    ``sources``: those of the configuration; those that are off get no program.
     """
     path = run_directory(directory) / FILE
     text = programs(directory, read_conf(directory), config, sources)
@@ -74,8 +74,7 @@ def programs(
 
 def all_sources(config: Config) -> list[MetricSource]:
     """The sources of the configuration, without those that it turns off. Raises ConfigurationError."""
-    off = registry.off(config)
-    return [registry.build(name, config) for name in registry.source_names(config) if name not in off]
+    return [registry.build(name, config) for name in registry.on(config)]
 
 
 def on(config: Config, sources: Iterable[MetricSource]) -> list[str]:
